@@ -1,0 +1,44 @@
+# run · test · lint · bench; each makes the environment it needs when that is missing or out of date.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# No telemetry from anything we start.
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help run test lint bench clean
+
+help:
+	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
+	@echo "make test   every check and test (about 15 minutes)"
+	@echo "make lint   formatting, lint, types, layers"
+	@echo "make bench  the benchmarks of docs/benchmarks.md, beside their peers"
+
+$(VENV)/.server: pyproject.toml constraints.txt
+	@echo "Installing the server and edge environment into $(VENV) (about 2 minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --no-compile --editable ".[server,edge]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.server
+	@echo "Adding the development tools ..."
+	@$(PIP) --no-compile --editable ".[server,edge,dev]"
+	@touch $@
+
+run: $(VENV)/.server
+	$(BIN)/holter run
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

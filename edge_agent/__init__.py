@@ -1,0 +1,1 @@
+"""What runs on the device: pull a request, check it, run it, report it."""

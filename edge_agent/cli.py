@@ -1,0 +1,65 @@
+"""The `holter-edge` command: pulls its work from MLflow, listens on nothing."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+
+from storage.errors import HolterError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="holter-edge",
+        description="Evaluate registered AF models on this device and report back to MLflow.",
+        epilog="The server is named by MLFLOW_TRACKING_URI; work files lie in HOLTER_EDGE_HOME.",
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    kind = "x86-64" if platform.machine() == "x86_64" else "jetson-orin-nano"
+    for name, help_ in (
+        ("run", "keep asking for requests until stopped"),
+        ("once", "work through the requests that wait now, then end"),
+        ("status", "list this device's requests"),
+    ):
+        command = commands.add_parser(name, help=help_, description=help_)
+        command.add_argument("--device", required=True, help="this device's name")
+        command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
+    return top
+
+
+def say(text: str) -> None:
+    """One line to the log."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Entry point of the `holter-edge` command."""
+    options = parser().parse_args(words)
+    try:
+        sys.exit(work(options))
+    except HolterError as error:
+        say(f"error  {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def work(options: argparse.Namespace) -> int:
+    """Do what the options say; gives the exit code."""
+    from edge_agent.agent import Agent, edge_home, forever, once
+    from edge_agent.facts import device_kind
+    from storage import tracking
+
+    if options.command == "status":
+        for state in tracking.device_requests(options.device):
+            words = (state.request_id, f"{state.model}/{state.version}", state.status)
+            print(*words, state.reason or "")
+        return 0
+    agent = Agent(options.device, device_kind(options.kind), edge_home())
+    if options.command == "once":
+        return 1 if once(agent, say) else 0
+    say(f"device {options.device} asks {tracking.address()} for requests")
+    forever(agent, say)
+    return 0

@@ -1,0 +1,71 @@
+"""What the device is: kind, processor, memory, versions, temperature. A missing sensor is said."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # JetPack 6 ships Python 3.10
+    import tomli as tomllib
+
+from storage.errors import DeviceError
+
+KINDS = Path(__file__).parent / "devices"
+PACKAGES = ("holter-af", "ai-edge-litert", "mlflow-skinny", "numpy", "psutil")
+
+
+def device_kind(name: str) -> dict[str, Any]:
+    """A device kind's TOML by name.
+
+    Raises
+    ------
+    DeviceError
+        No such kind; the message lists those there are.
+    """
+    known = {path.stem: path for path in KINDS.glob("*.toml")}
+    if name not in known:
+        raise DeviceError(f"device kind {name!r}: found none; there are {', '.join(sorted(known))}")
+    return tomllib.loads(known[name].read_text())
+
+
+def temperatures_c(root: Path) -> dict[str, float]:
+    """Thermal zones in degrees Celsius by type; one that cannot be read is left out."""
+    zones = {zone: _celsius(zone) for zone in sorted(root.glob("thermal_zone*"))}
+    return {name: value for found in zones.values() if found for name, value in [found]}
+
+
+def _celsius(zone: Path) -> tuple[str, float] | None:
+    try:
+        return (zone / "type").read_text().strip(), int((zone / "temp").read_text()) / 1000
+    except (OSError, ValueError):
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def facts(kind: dict[str, Any]) -> dict[str, Any]:
+    """The device's facts, as they go into its report."""
+    packages = {name: _version(name) for name in PACKAGES}
+    return {
+        "kind": kind["name"],
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": psutil.cpu_count(),
+        "memory_mb": psutil.virtual_memory().total / 2**20,
+        "packages": packages,
+        "temperatures_c": temperatures_c(Path(kind["thermal_root"])) or "missing",
+        "energy": "missing",
+    }

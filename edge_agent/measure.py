@@ -1,0 +1,75 @@
+"""Run a test set on LiteRT and measure: answers, latency, throughput, memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from storage.testset import TestSet
+from tasks.litert import LiteRT, af_probability
+
+WARM_UP = 100
+TIMED = 2_000
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """P(AF) of every beat, shape (n,), and what it cost, by metric name."""
+
+    probability: NDArray[np.float32]
+    costs: dict[str, float]
+
+
+def measure(model: bytes, testset: TestSet) -> Measured:
+    """Run every beat, batch-wise for the answers and one at a time for the latency.
+
+    Latency is of single beats in the order of the test set after a warm-up of 100, on one thread;
+    throughput is of batches of 256; memory is this process's resident peak.
+    """
+    began = time.perf_counter()
+    network = LiteRT(model)
+    first = {name: array[:1] for name, array in testset.inputs.items()}
+    network.predict(first)
+    cold_ms = 1e3 * (time.perf_counter() - began)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    probability = af_probability(network.predict(testset.inputs, BATCH))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+    singles = [
+        {name: array[i : i + 1] for name, array in testset.inputs.items()}
+        for i in range(min(TIMED, len(testset)))
+    ]
+    for one in (singles * (1 + WARM_UP // len(singles)))[:WARM_UP]:
+        network.predict(one)
+    latency_ms = np.empty(len(singles))
+    for i, one in enumerate(singles):
+        start = time.perf_counter_ns()
+        network.predict(one)
+        latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
+    p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist()
+    costs = {
+        "latency_p50_ms": p50,
+        "latency_p95_ms": p95,
+        "latency_p99_ms": p99,
+        "cold_start_ms": cold_ms,
+        "throughput_beats_per_s": len(testset) / max(wall, 1e-9),
+        "throughput_beats_per_cpu_s": len(testset) / max(cpu, 1e-9),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    return Measured(probability, costs)
+
+
+def peak_memory_mb() -> float:
+    """This process's resident peak so far, in MiB."""
+    try:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    except ImportError:  # not a POSIX system: what is resident now
+        return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,1 @@
+"""WHEN and HOW OFTEN: the Prefect flows and the `holter` command that starts them."""

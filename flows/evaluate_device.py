@@ -1,0 +1,88 @@
+"""Evaluate on a device: put a request before it, wait for its report, fail clearly without one."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import Progress
+from storage import tracking
+from storage.errors import DeviceError
+
+POLL_S = 1.0
+WAITING = ("SCHEDULED", "RUNNING")
+
+
+@flow(name="evaluate-on-device", flow_run_name="{model}-on-{device}", persist_result=False)
+def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> tracking.RequestState:
+    """Have a device run a registered model on its test set, and give back the report.
+
+    Parameters
+    ----------
+    model : str
+        NAME@alias, NAME/version or NAME.
+    device : str
+        The device's name.
+    wait_s : float
+        How long to wait for the report.
+
+    Raises
+    ------
+    DeviceError
+        No agent took the request in time, or the device reported a failure.
+    RegistryError
+        No such model, or the MLflow server is out of reach.
+    """
+    request_id = request(model, device)
+    return await_report(request_id, device, wait_s)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def request(model: str, device: str) -> str:
+    """Put the request into the device's experiment."""
+    version = tracking.resolve_model(model)
+    request_id = tracking.request_evaluation(
+        device=device,
+        model=version,
+        testset_run_id=version.run_id,
+        testset_path=version.tags["holter.testset"],
+        testset_sha256=version.tags["holter.testset_sha256"],
+        tags={"holter.simulated": version.tags.get("holter.simulated", "false")},
+    )
+    create_link_artifact(
+        key="device-report",
+        link=tracking.run_page(request_id),
+        link_text=f"Report of {device} in MLflow",
+    )
+    return request_id
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def await_report(request_id: str, device: str, wait_s: float) -> tracking.RequestState:
+    """Wait with progress until the device has finished or failed, or the time is up."""
+    deadline = time.monotonic() + wait_s
+    with Progress(f"Waiting for {device}", 2) as progress:
+        while True:
+            state = tracking.request_state(request_id)
+            stage = 2 - WAITING[::-1].index(state.status) - 1 if state.status in WAITING else 2
+            if stage > progress.done:
+                progress.step(state.status.lower(), by=stage - progress.done)
+            if state.status == "FINISHED":
+                return state
+            if state.status not in WAITING:
+                raise DeviceError(f"device {device}, request {request_id}: {state.reason}")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+    if state.status == "SCHEDULED":
+        reason = f"no agent took the request within {wait_s:g} s"
+        tracking.fail_request(request_id, reason)
+        raise DeviceError(
+            f"device {device}: {reason}; start one there with `holter-edge run --device {device}`"
+        )
+    raise DeviceError(
+        f"device {device}: took request {request_id}, but sent no report within {wait_s:g} s"
+    )

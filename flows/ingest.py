@@ -1,0 +1,281 @@
+"""Ingest: the records of a data set become beat tables, one Prefect task a record."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.progress import Progress
+from storage.beats import Source, write_beats
+from storage.beats_manifest import (
+    Entry,
+    Manifest,
+    known_entries,
+    manifest_path,
+    still_good,
+    write_manifest,
+)
+from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.errors import HolterError, RecordError, TableError
+from storage.files import home, sha256_file, sha256_json
+from storage.provenance import beat_code_sha256
+from storage.records import Record, open_record, read_lead, verify_checksums
+from tasks.beats import beat_tables
+from tasks.preprocessing import Policy, Preprocessing
+
+#: Threads, not processes: the kernels release the GIL, and a mapped task costs 4 ms, not 90.
+#: (Any: the flow decorator's type is invariant in the runner's future.)
+THREADS: Any = ThreadPoolTaskRunner(max_workers=2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record: built, kept from an earlier run, or failed and why."""
+
+    record: str
+    state: Literal["built", "kept", "failed"]
+    seconds: float
+    entry: Entry | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest made: the manifest's place and value, and each record's outcome."""
+
+    path: Path
+    manifest: Manifest
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The records that could not be used."""
+        return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
+
+
+def record_key(record: Record, config: Preprocessing) -> str:
+    """Digest of everything a record's beat table depends on: the same key, the same table."""
+    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms)
+    return sha256_json(
+        {
+            "record": [record.dataset, record.name, record.subject, record.lead],
+            "shape": [record.fs_hz, record.n_samples],
+            "files": dict(record.digests),
+            "af": sorted(record.af),
+            "annotations": [hashlib.sha256(a.tobytes()).hexdigest() for a in arrays],
+            "preprocessing": config.digest(),
+            "code": beat_code_sha256(),
+        }
+    )
+
+
+def build_table(
+    spec: DatasetSpec,
+    folder: Path,
+    name: str,
+    out: Path,
+    config: Preprocessing,
+    known: Entry | None,
+    *,
+    signal: bool,
+) -> tuple[Literal["built", "kept"], Entry]:
+    """Make one record's beat table, or keep the one that is there when nothing changed.
+
+    Raises
+    ------
+    RecordError
+        The record cannot be used; its old table, if any, is left as it was.
+    """
+    record = open_record(spec, folder, name, signal=signal)
+    verify_checksums(folder, name, record.digests)
+    key = record_key(record, config)
+    if known is not None and still_good(known, key, out):
+        return "kept", known
+    file = out / f"{name}.parquet"
+    reader = partial(read_lead, record) if record.lead is not None else None
+    tables, counts = beat_tables(record, reader, config)
+    source = Source(
+        dataset=record.dataset,
+        record=record.name,
+        subject=record.subject,
+        lead=record.lead,
+        fs_hz=record.fs_hz,
+        n_samples=record.n_samples,
+        files=dict(record.digests),
+        preprocessing=asdict(config),
+        preprocessing_sha256=config.digest(),
+        code_sha256=beat_code_sha256(),
+        key=key,
+        counts=asdict(counts),
+        simulated=spec.source.simulated,
+    )
+    tally = np.zeros(3, dtype=np.int64)
+
+    def counted() -> Any:
+        for table in tables:
+            tally[:] += [
+                np.count_nonzero(table.label == 1),
+                np.count_nonzero(table.label < 0),
+                np.count_nonzero(table.quality),
+            ]
+            yield table
+
+    rows = write_beats(file, counted(), source)
+    return "built", Entry(
+        record=name,
+        subject=record.subject,
+        file=str(file.relative_to(out)),
+        sha256=sha256_file(file),
+        key=key,
+        lead=record.lead,
+        hours=record.n_samples / record.fs_hz / 3600,
+        beats=rows,
+        af_beats=int(tally[0]),
+        unknown_beats=int(tally[1]),
+        flagged_beats=int(tally[2]),
+        counts=asdict(counts),
+    )
+
+
+@task(task_run_name="beats-{name}", persist_result=False)
+def ingest_record(
+    spec: DatasetSpec,
+    folder: Path,
+    name: str,
+    out: Path,
+    config: Preprocessing,
+    known: Entry | None,
+    *,
+    signal: bool,
+) -> Outcome:
+    """One record to one Parquet file; fails alone, with the reason."""
+    began = time.monotonic()
+    state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
+    return Outcome(name, state, time.monotonic() - began, entry)
+
+
+def _outcome(name: str, result: Any) -> Outcome:
+    """An outcome from a task's result, or from the error that ended it."""
+    if isinstance(result, Outcome):
+        return result
+    if isinstance(result, HolterError):
+        return Outcome(name, "failed", 0.0, error=str(result))
+    error = RecordError(name, f"{type(result).__name__}: {result}", "a readable record")
+    return Outcome(name, "failed", 0.0, error=str(error))
+
+
+@flow(
+    name="ingest",
+    flow_run_name="ingest-{dataset}",
+    task_runner=THREADS,
+    persist_result=False,
+)
+def ingest(
+    dataset: str,
+    data: Path,
+    policy: Policy = "consensus",
+    signal: bool = True,
+    only: list[str] | None = None,
+) -> Ingested:
+    """Make the beat tables of a data set, record by record.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of a data set, or path of its TOML.
+    data : Path
+        Folder that holds its records.
+    policy : {"consensus", "reference", "detected"}
+        Which beats the tables hold where beats are annotated.
+    signal : bool
+        False reads annotations alone and leaves the waveforms null.
+    only : list of str, optional
+        Just these records.
+    """
+    spec = load_spec(dataset)
+    folder = Path(data).absolute()
+    config = Preprocessing(policy=policy)
+    path = manifest_path(home() / "beats", spec.name)
+    names = record_names(spec, folder)
+    if only is not None:
+        names = chosen(names, only, spec.name)
+    known = known_entries(path)
+    outcomes: dict[str, Outcome] = {}
+    with Progress(f"Beats of {spec.name}", len(names)) as progress:
+        futures = {
+            ingest_record.submit(
+                spec, folder, name, path.parent, config, known.get(name), signal=signal
+            ): name
+            for name in names
+        }
+        for future in as_completed(list(futures)):
+            name = futures[future]
+            outcomes[name] = _outcome(name, future.result(raise_on_failure=False))
+            progress.step(f"{name} {outcomes[name].state}")
+    ordered = tuple(outcomes[name] for name in names)
+    entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
+    if only is not None:
+        entries = {**known, **entries}
+    manifest = Manifest(
+        dataset=spec.name,
+        title=spec.title,
+        version=spec.version,
+        licence=spec.licence,
+        citation=spec.citation,
+        origin=str(folder),
+        spec_sha256=spec.digest(),
+        preprocessing_sha256=config.digest(),
+        code_sha256=beat_code_sha256(),
+        simulated=spec.source.simulated,
+        entries=tuple(entries[name] for name in sorted(entries)),
+        failures={o.record: o.error for o in ordered if o.error is not None},
+        excluded=dict(spec.records.exclude),
+    )
+    write_manifest(path, manifest)
+    create_table_artifact(
+        key=f"ingest-{slug(spec.name)}",
+        table=[report_row(outcome) for outcome in ordered],
+        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`",
+    )
+    if not entries:
+        reasons = "; ".join(manifest.failures.values()) or "no records at all"
+        raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reasons}")
+    return Ingested(path, manifest, ordered)
+
+
+def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
+    """The records asked for; one that the data set does not hold is an error."""
+    if unknown := sorted(set(only) - set(names)):
+        raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")
+    return [name for name in names if name in set(only)]
+
+
+def report_row(outcome: Outcome) -> dict[str, Any]:
+    """A record's row of the report."""
+    entry = outcome.entry
+    return {
+        "record": outcome.record,
+        "state": outcome.state,
+        "seconds": round(outcome.seconds, 2),
+        "hours": round(entry.hours, 2) if entry else None,
+        "beats": entry.beats if entry else None,
+        "AF beats": entry.af_beats if entry else None,
+        "flagged": entry.flagged_beats if entry else None,
+        **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
+        "error": outcome.error or "",
+    }
+
+
+def slug(text: str) -> str:
+    """Letters, digits and dashes only, as Prefect's artifact keys want it."""
+    return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")

@@ -1,0 +1,67 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+console = Console(stderr=True, highlight=False)
+
+#: Seconds between the lines that stand in for a bar.
+LINE_EVERY_S = 5.0
+
+
+class Progress:
+    """Counts `total` steps under a title, as a context manager.
+
+    On a terminal it is a bar with the time left; in a log, one line every few seconds and one at
+    the end.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self._said = self._began = time.monotonic()
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(title, total=total, note="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def step(self, note: str = "", by: int = 1) -> None:
+        """One step more is done."""
+        self.done += by
+        self._bar.update(self._task, advance=by, note=note)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._said > LINE_EVERY_S or self.done == self.total):
+            self._said = now
+            spent = now - self._began
+            console.print(f"{self.title}: {self.done}/{self.total} in {spent:.0f} s  {note}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()

@@ -1,0 +1,52 @@
+"""Simulate: write a data set of simulated Holter recordings, or find it there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from flows.progress import Progress
+from storage.wfdb_write import is_whole, write_dataset, write_recording
+from tasks.simulate import simulate_subject
+
+FS_HZ = 250.0
+#: Of four subjects in a row one has no AF, one AF throughout, and two have episodes.
+COURSES: tuple[Literal["sinus", "paroxysmal", "persistent"], ...] = (
+    "sinus",
+    "paroxysmal",
+    "persistent",
+    "paroxysmal",
+)
+
+
+def write_simulated(folder: Path, subjects: int, hours: float, seed: int) -> Path:
+    """Write `subjects` records of `hours` each; the same arguments give the same bytes.
+
+    Returns
+    -------
+    Path
+        The data set's TOML. A folder that holds this very data set is left as it is.
+    """
+    about = f"Simulated: {subjects} subjects of {hours:g} h, seed {seed}."
+    if is_whole(folder, about):
+        return folder / "dataset.toml"
+    names: list[str] = []
+    digests: dict[str, str] = {}
+    with Progress("Simulating Holter records", subjects) as progress:
+        for subject in range(subjects):
+            name = f"sim{subject:03d}"
+            course = COURSES[subject % len(COURSES)]
+            made = simulate_subject(1000 * seed + subject, hours, FS_HZ, course)
+            digests |= write_recording(
+                folder,
+                name,
+                FS_HZ,
+                made.signal_mv,
+                made.beats,
+                made.symbols,
+                made.rhythm_start,
+                made.rhythms,
+            )
+            names.append(name)
+            progress.step(name)
+    return write_dataset(folder, names, digests, about)

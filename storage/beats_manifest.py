@@ -1,0 +1,138 @@
+"""The manifest of a data set: its beat tables, what failed, and one digest of it all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.errors import TableError
+from storage.files import sha256_file, sha256_json, write_json
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record's beat table.
+
+    Attributes
+    ----------
+    record, subject : str
+        The record and whose it is.
+    file : str
+        The Parquet file, relative to the manifest's folder.
+    sha256 : str
+        Digest of the Parquet file's bytes.
+    key : str
+        Digest of everything the table was made from; see `storage.beats.Source`.
+    lead : str or None
+        Lead used.
+    hours : float
+        Length of the record.
+    beats, af_beats, unknown_beats, flagged_beats : int
+        Rows; rows labelled AF; rows without a label; rows with any quality flag.
+    counts : dict of str to int
+        Beats annotated, detected, matched, missed and extra.
+    """
+
+    record: str
+    subject: str
+    file: str
+    sha256: str
+    key: str
+    lead: str | None
+    hours: float
+    beats: int
+    af_beats: int
+    unknown_beats: int
+    flagged_beats: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The beat tables of one data set.
+
+    Attributes
+    ----------
+    dataset, title, version, licence, citation, origin : str
+        The data set, as its TOML tells it, and where its records were read.
+    spec_sha256, preprocessing_sha256, code_sha256 : str
+        Digests of the TOML, of the preprocessing configuration and of the code.
+    simulated : bool
+        Whether the recordings are simulated.
+    entries : tuple of Entry
+        The tables, by record name.
+    failures : dict of str to str
+        Records that could not be used, and why.
+    excluded : dict of str to str
+        Records the TOML leaves out, and why.
+    """
+
+    dataset: str
+    title: str
+    version: str
+    licence: str
+    citation: str
+    origin: str
+    spec_sha256: str
+    preprocessing_sha256: str
+    code_sha256: str
+    simulated: bool
+    entries: tuple[Entry, ...]
+    failures: dict[str, str]
+    excluded: dict[str, str]
+
+    def digest(self) -> str:
+        """SHA-256 over the records, subjects and table digests: the content, not the place."""
+        return sha256_json([[e.record, e.subject, e.sha256] for e in self.entries])
+
+
+def manifest_path(beats: Path, dataset: str) -> Path:
+    """Where the manifest of a data set lies under the beats folder."""
+    return beats / f"dataset={dataset}" / "manifest.json"
+
+
+def write_manifest(path: Path, manifest: Manifest) -> Path:
+    """Write a manifest, whole or not at all."""
+    return write_json(path, {"manifest_version": MANIFEST_VERSION, **asdict(manifest)})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    TableError
+        The file is missing, damaged or of another version.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+        version = value.pop("manifest_version")
+        entries = tuple(Entry(**entry) for entry in value.pop("entries"))
+        manifest = Manifest(entries=entries, **value)
+    except FileNotFoundError as error:
+        raise TableError(f"manifest {path}: found no file; expected one made by ingest") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TableError(f"manifest {path}: found a damaged file ({error})") from error
+    if version != MANIFEST_VERSION:
+        raise TableError(f"manifest {path}: found version {version}; expected {MANIFEST_VERSION}")
+    return manifest
+
+
+def known_entries(path: Path) -> dict[str, Entry]:
+    """The entries of an earlier manifest by record, or none where there is no usable one."""
+    try:
+        return {entry.record: entry for entry in read_manifest(path).entries}
+    except TableError:
+        return {}
+
+
+def still_good(entry: Entry | None, key: str, folder: Path) -> bool:
+    """Whether an earlier table was made from the same things and its bytes are unaltered."""
+    if entry is None or entry.key != key:
+        return False
+    file = folder / entry.file
+    return file.is_file() and sha256_file(file) == entry.sha256

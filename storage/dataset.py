@@ -1,0 +1,289 @@
+"""Data sets: one TOML each, which says what a folder of recordings holds and how to read it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomllib
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from storage.errors import SpecError, UnsafeName
+from storage.files import sha256_json
+
+SHIPPED = Path(__file__).parent / "datasets"
+DETECT = "detect"
+ERROR = "error"
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+#: A file extension: annotator names become part of a path, so they may not hold a separator.
+Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """Where the files come from: a PhysioNet slug, a local folder, or our own simulator."""
+
+    physionet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
+    folder: str | None = None
+    simulated: bool = False
+
+
+class Records(_Strict):
+    """Which records: a list file, names, or a glob over names; and which are left out, and why."""
+
+    file: str | None = None
+    names: tuple[Text, ...] | None = None
+    pattern: Text | None = None
+    exclude: Mapping[str, Text] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Records:
+        if sum(way is not None for way in (self.file, self.names, self.pattern)) != 1:
+            raise ValueError("give exactly one of file, names, pattern")
+        return self
+
+
+class Annotations(_Strict):
+    """Annotators: beats in order of preference ("detect": none, find them); rhythm, or none."""
+
+    beats: Annotated[tuple[Annotator, ...], Field(min_length=1)]
+    rhythm: Annotator | None = None
+
+    @model_validator(mode="after")
+    def _detect_last(self) -> Annotations:
+        if DETECT in self.beats[:-1]:
+            raise ValueError('"detect" can only be the last choice of beats')
+        return self
+
+
+class Leads(_Strict):
+    """Lead names in order of preference; the first one a record has is read."""
+
+    prefer: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Rhythms(_Strict):
+    """What the rhythm marks mean.
+
+    Attributes
+    ----------
+    af : tuple of str
+        The mapped names that count as atrial fibrillation.
+    map : mapping of str to str
+        Name in the file, without its "(", to the name in the tables. A mark that is not here is an
+        error of its record.
+    unmarked : str
+        The rhythm of a record without any mark, or "error".
+    before_first : str
+        The rhythm before a record's first mark; "" where it is unknown.
+    from_comments : mapping of str to str
+        For a record without any mark: comment line of its header to rhythm.
+    """
+
+    af: Annotated[tuple[Text, ...], Field(min_length=1)]
+    map: Mapping[str, Text]
+    unmarked: Text = ERROR
+    before_first: str = ""
+    from_comments: Mapping[str, Text] = {}
+
+    @model_validator(mode="after")
+    def _af_is_mapped(self) -> Rhythms:
+        known = {*self.map.values(), *self.from_comments.values(), self.unmarked}
+        for name in self.af:
+            if name not in known:
+                raise ValueError(f"af names {name!r}, which no entry of map gives")
+        return self
+
+
+class Subjects(_Strict):
+    """Record to subject: a table, else a regular expression's group `subject`, else itself."""
+
+    map: Mapping[str, Text] = {}
+    pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _pattern_has_subject(self) -> Subjects:
+        if self.pattern is not None:
+            try:
+                groups = re.compile(self.pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"pattern is not a regular expression: {error}") from error
+            if "subject" not in groups:
+                raise ValueError("pattern needs a group named subject: (?P<subject>...)")
+        return self
+
+
+class DatasetSpec(_Strict):
+    """One data set, as its TOML tells it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    title: Text
+    version: Text
+    licence: Text
+    citation: Text
+    homepage: str = ""
+    notes: str = ""
+    source: Source = Source()
+    records: Records
+    annotations: Annotations
+    leads: Leads
+    rhythms: Rhythms
+    subjects: Subjects = Subjects()
+
+    def digest(self) -> str:
+        """SHA-256 of all that shapes a record's table.
+
+        Title, licence, notes, source and the list of records are left out: to word a note better
+        or to exclude one record must not rebuild the others.
+        """
+        shaping = {"name", "version", "annotations", "leads", "rhythms", "subjects"}
+        return sha256_json(self.model_dump(mode="json", include=shaping))
+
+    def subject_of(self, record: str) -> str:
+        """The subject (patient) a record belongs to; the record itself where nothing says more."""
+        if record in self.subjects.map:
+            return self.subjects.map[record]
+        if self.subjects.pattern is not None:
+            found = re.fullmatch(self.subjects.pattern, record.rpartition("/")[2])
+            if found is not None and found["subject"]:
+                return found["subject"]
+        return record
+
+
+def available_specs() -> dict[str, Path]:
+    """Every data set found by name: the shipped ones, then those in the folders of HOLTER_DATASETS.
+
+    A user's own TOML wins over a shipped one of the same file name.
+    """
+    listed = os.environ.get("HOLTER_DATASETS", "").split(os.pathsep)
+    folders = [SHIPPED, *(Path(folder) for folder in reversed(listed) if folder)]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def load_spec(name_or_path: str | Path) -> DatasetSpec:
+    """Read a data set's TOML.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `available_specs`, or the path of a TOML file, or a folder with a `dataset.toml`.
+
+    Raises
+    ------
+    SpecError
+        Naming the file and key at fault, with the nearest known name where it looks like a typo.
+    """
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "dataset.toml").is_file():
+        path /= "dataset.toml"
+    if path.suffix != ".toml":
+        known = available_specs()
+        if str(name_or_path) not in known:
+            raise SpecError(
+                f"no data set named {str(name_or_path)!r}{did_you_mean(str(name_or_path), known)}; "
+                f"known: {', '.join(sorted(known))}; or give the path of a .toml file"
+            )
+        path = known[str(name_or_path)]
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    try:
+        return DatasetSpec.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_problem(problem) for problem in error.errors())
+        raise SpecError(f"{path}: {problems}") from error
+
+
+def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
+    """Name the data set's records in `folder`, in order, without the excluded ones.
+
+    A name is given as it is listed: opening an unsafe one raises `UnsafeName` for that record
+    alone, and the others go on.
+
+    Raises
+    ------
+    SpecError
+        The list file is not there, or no record is left.
+    """
+    if not folder.is_dir():
+        raise SpecError(f"data set {spec.name}: the folder {folder} is not there")
+    ways = spec.records
+    if ways.names is not None:
+        names = list(ways.names)
+    elif ways.file is not None:
+        listing = safe_path(folder, ways.file, record=ways.file)
+        if not listing.is_file():
+            raise SpecError(
+                f"data set {spec.name}: {folder} has no {ways.file}, which lists its records"
+            )
+        lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    else:
+        found = folder.glob(f"{ways.pattern}.hea")
+        names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    kept = [name for name in dict.fromkeys(names) if name not in ways.exclude]
+    if not kept:
+        raise SpecError(f"data set {spec.name}: no records in {folder}")
+    return kept
+
+
+def safe_path(folder: Path, name: str, *, record: str) -> Path:
+    """Join `folder` and `name`, which must stay inside the folder, symbolic links resolved.
+
+    Raises
+    ------
+    UnsafeName
+        An empty or absolute name, one with "..", a NUL or a backslash, or a link that leads out.
+    """
+    inside = "a name inside the data set's folder"
+    parts = name.split("/")
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise UnsafeName(record, f"the name {name!r}", inside)
+    if any(character == "\\" or not character.isprintable() for character in name):
+        raise UnsafeName(record, f"the name {name!r}", inside)
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
+    return path
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' (did you mean ...?)' for the nearest of `known`, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors: the key, what is wrong, the nearest known key."""
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{did_you_mean(path[-1], _keys_at(path[:-1]))}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')} (found {problem['input']!r})"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = DatasetSpec
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

@@ -1,0 +1,134 @@
+"""Every error this project raises for bad data. Misuse of a function raises ValueError instead.
+
+HolterError
+├── SpecError               a data-set TOML that cannot be used
+├── RecordError             one record that cannot be used; the others go on
+│   ├── UnsafeName          a record or file name that leaves its folder
+│   ├── MissingFile         a file the record needs is not there
+│   ├── TruncatedSignal     a signal file shorter than its header says
+│   ├── HeaderMismatch      a header that cannot be read, or does not fit its signal
+│   ├── ChecksumMismatch    bytes that differ from the data set's SHA256SUMS
+│   ├── BadAnnotation       an annotation file that cannot be read
+│   ├── NoRhythm            no rhythm annotation where the data set needs one
+│   ├── UnknownRhythm       a rhythm the data set's TOML does not name
+│   ├── NoLead              none of the wanted leads
+│   ├── UnusableSignal      NaN, flat or constant throughout
+│   └── TooFewBeats         fewer than three beats
+├── TableError              a beat table or manifest that is damaged or of another version
+├── SplitError              a split that cannot be made, or a patient on both sides
+├── ModelError              a model file that cannot be run, or inputs that do not fit it
+├── ParityError             an exported model that does not answer as its source does
+├── RegistryError           the MLflow server: out of reach, or not holding what was expected
+│   └── DigestMismatch      bytes from the registry that are not what the manifest says
+├── DeviceError             a device that did not answer, or answered with a failure
+└── ServerError             a local Prefect or MLflow server that did not start
+"""
+
+from __future__ import annotations
+
+
+class HolterError(Exception):
+    """The root of the tree: a message a user can act on, without a traceback."""
+
+
+class SpecError(HolterError):
+    """A data-set TOML that cannot be used."""
+
+
+class RecordError(HolterError):
+    """One record that cannot be used.
+
+    Parameters
+    ----------
+    record : str
+        The record's name.
+    found, expected : str
+        What was there, and what should have been.
+    file : str, optional
+        The file at fault, relative to the data set's folder.
+    """
+
+    def __init__(self, record: str, found: str, expected: str, file: str | None = None) -> None:
+        self.record, self.found, self.expected, self.file = record, found, expected, file
+        where = f"record {record}" + (f", file {file}" if file else "")
+        super().__init__(f"{where}: found {found}; expected {expected}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the four parts, so that a worker process can hand the error back."""
+        return type(self), (self.record, self.found, self.expected, self.file)
+
+
+class UnsafeName(RecordError):
+    """A record or file name that leaves its folder."""
+
+
+class MissingFile(RecordError):
+    """A file the record needs is not there."""
+
+
+class TruncatedSignal(RecordError):
+    """A signal file shorter than its header says."""
+
+
+class HeaderMismatch(RecordError):
+    """A header that cannot be read, or does not fit its signal."""
+
+
+class ChecksumMismatch(RecordError):
+    """Bytes that differ from the data set's SHA256SUMS."""
+
+
+class BadAnnotation(RecordError):
+    """An annotation file that cannot be read."""
+
+
+class NoRhythm(RecordError):
+    """No rhythm annotation where the data set needs one."""
+
+
+class UnknownRhythm(RecordError):
+    """A rhythm the data set's TOML does not name."""
+
+
+class NoLead(RecordError):
+    """None of the wanted leads."""
+
+
+class UnusableSignal(RecordError):
+    """A signal that is NaN, flat or constant throughout."""
+
+
+class TooFewBeats(RecordError):
+    """Fewer than three beats."""
+
+
+class TableError(HolterError):
+    """A beat table or manifest that is damaged or of another version."""
+
+
+class SplitError(HolterError):
+    """A split that cannot be made, or a patient on both sides of one."""
+
+
+class ModelError(HolterError):
+    """A model file that cannot be run, or inputs that do not fit it."""
+
+
+class ParityError(HolterError):
+    """An exported model that does not answer as its source does."""
+
+
+class RegistryError(HolterError):
+    """The MLflow server: out of reach, or not holding what was expected."""
+
+
+class DigestMismatch(RegistryError):
+    """Bytes from the registry that are not what the manifest says."""
+
+
+class DeviceError(HolterError):
+    """A device that did not answer, or answered with a failure."""
+
+
+class ServerError(HolterError):
+    """A local Prefect or MLflow server that did not start."""

@@ -1,0 +1,46 @@
+"""A model's folder: Keras model, HDF5 weights, LiteRT file, and a manifest of their digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from storage.files import sha256_file, write_bytes, write_json
+
+LITERT = "model.tflite"
+WEIGHTS = "model.weights.h5"
+MANIFEST = "manifest.json"
+
+
+def write_model_files(folder: Path, model: Any, litert: bytes, about: dict[str, Any]) -> None:
+    """Add weights, LiteRT file and manifest to a folder that holds the Keras model.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    model : keras.Model
+        The model whose weights go into HDF5.
+    litert : bytes
+        The exported model.
+    about : dict
+        What else the manifest says: classes, threshold, what it was made from.
+    """
+    model.save_weights(folder / WEIGHTS)
+    write_bytes(folder / LITERT, litert)
+    files = {
+        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    shape = [None, *model.input_shape[1:]]
+    write_json(
+        folder / MANIFEST,
+        {
+            **about,
+            "name": model.name,
+            "parameters": model.count_params(),
+            "inputs": {model.inputs[0].name: shape},
+            "files": files,
+        },
+    )

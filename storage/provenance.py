@@ -1,0 +1,68 @@
+"""Which code made something: digests of source files, the git commit, the locked environment."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from storage.files import sha256_bytes, sha256_file, sha256_json
+
+ROOT = Path(__file__).parent.parent
+
+#: Where the code that shapes beat tables begins; what these import counts too.
+BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats")
+
+
+def code_of(*roots: str) -> dict[str, Path]:
+    """Every module of `tasks` and `storage` that the roots import, themselves included."""
+    found: dict[str, Path] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        path = ROOT / (name.replace(".", "/") + ".py")
+        if name in found or not path.is_file():
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return found
+
+
+@cache
+def beat_code_sha256() -> str:
+    """Digest of the source code that shapes beat tables: a change in it rebuilds every table."""
+    return sha256_json({name: sha256_file(path) for name, path in code_of(*BEAT_CODE).items()})
+
+
+@cache
+def git_state() -> dict[str, str]:
+    """The checkout's commit and whether it is dirty; "unknown" where there is no git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", "-C", str(ROOT), *words],  # noqa: S607 - git is looked up on PATH
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {
+            "git.commit": git("rev-parse", "HEAD"),
+            "git.dirty": str(bool(changes)).lower(),
+            "git.changes_sha256": sha256_bytes(git("diff", "HEAD").encode()) if changes else "",
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {"git.commit": "unknown", "git.dirty": "unknown", "git.changes_sha256": ""}
+
+
+def environment_sha256() -> str:
+    """Digest of the constraints file: the locked environment."""
+    return sha256_file(ROOT / "constraints.txt")

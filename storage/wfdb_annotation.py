@@ -1,0 +1,173 @@
+"""MIT-format annotation files, read and written in numpy (format: physionet.org, wag/annot-5).
+
+A file is a row of 16-bit little-endian words: 6 bits of type, 10 bits of time since the annotation
+before. Four types are not annotations but speak of one: SKIP carries a longer time in the four
+bytes after it, NUM, SUB and CHN carry a number for the annotation before, AUX a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import BadAnnotation
+
+#: Type code of every mnemonic (WFDB Applications Guide; ecgcodes.h).
+CODE: Mapping[str, int] = {
+    **{symbol: code for code, symbol in enumerate("NLRaVFJASEj/Q~", start=1)},
+    **{"|": 16, "s": 18, "T": 19, "*": 20, "D": 21, '"': 22, "=": 23, "p": 24, "B": 25, "^": 26},
+    **{"t": 27, "+": 28, "u": 29, "?": 30, "!": 31, "[": 32, "]": 33, "e": 34, "n": 35, "@": 36},
+    **{"x": 37, "f": 38, "(": 39, ")": 40, "r": 41},
+}
+SYMBOL: NDArray[np.str_] = np.array(
+    [{code: symbol for symbol, code in CODE.items()}.get(code, " ") for code in range(64)]
+)
+#: The codes that are beats: PhysioNet's list, which leaves out "!", a flutter wave.
+BEAT = np.isin(SYMBOL, list("NLRBAaJSVrFejnE/fQ?"))
+RHYTHM_CHANGE, NOTE = CODE["+"], CODE['"']
+SKIP, NUM, SUB, CHN, AUX = 59, 60, 61, 62, 63
+RESOLUTION = b"## time resolution: "
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """The annotations of one file.
+
+    Attributes
+    ----------
+    sample : int64, shape (n,)
+        Sample index of each, in file order.
+    code : uint8, shape (n,)
+        Type code; `SYMBOL[code]` is its mnemonic.
+    aux : mapping of int to str
+        Texts, by the number of the annotation they belong to.
+    fs_hz : float or None
+        Sampling rate the times count in, where the file says so.
+    """
+
+    sample: NDArray[np.int64]
+    code: NDArray[np.uint8]
+    aux: Mapping[int, str]
+    fs_hz: float | None = None
+
+    def at(self, fs_hz: float) -> Annotations:
+        """The same, with times counted at `fs_hz` where the file counts at another rate."""
+        if self.fs_hz is None or self.fs_hz == fs_hz:
+            return self
+        sample = np.rint(self.sample * (fs_hz / self.fs_hz)).astype(np.int64)
+        return Annotations(sample, self.code, self.aux, fs_hz)
+
+
+def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
+    """Read an annotation file's bytes.
+
+    Raises
+    ------
+    BadAnnotation
+        No end mark (the file is cut short), a text or time that runs past the end, times that are
+        negative or run backwards.
+    """
+    if len(data) < 2:
+        raise BadAnnotation(record, f"{len(data)} bytes", "an MIT annotation file", file)
+    words = np.frombuffer(data, "<u2", len(data) // 2)
+    code = (words >> 10).astype(np.uint8)
+    payload, long_steps, texts, end = _walk(words, code, data, record, file)
+    step = (words[:end] & 1023).astype(np.int64)
+    plain = (code[:end] < SKIP) & ~payload[:end]
+    step[~plain] = 0
+    for position, value in long_steps:
+        step[position] = value
+    sample = np.cumsum(step)[plain]
+    if len(sample) and (sample[0] < 0 or bool((np.diff(sample) < 0).any())):
+        raise BadAnnotation(record, "times that run backwards", "ascending sample indices", file)
+    number = np.cumsum(plain) - 1
+    aux = {int(number[position]): text for position, text in texts if number[position] >= 0}
+    return Annotations(sample, code[:end][plain], *_resolution(aux))
+
+
+def _walk(
+    words: NDArray[np.uint16], code: NDArray[np.uint8], data: bytes, record: str, file: str
+) -> tuple[NDArray[np.bool_], list[tuple[int, int]], list[tuple[int, str]], int]:
+    """Find the words that are payload, the long steps, the texts, and the end mark.
+
+    Only SKIP, AUX and the end mark need a look one by one, in order: a payload's words can look
+    like any of them.
+    """
+    payload = np.zeros(len(words), bool)
+    long_steps: list[tuple[int, int]] = []
+    texts: list[tuple[int, str]] = []
+    following = 0
+    for position in np.flatnonzero((code == SKIP) | (code == AUX) | (words == 0)).tolist():
+        if position < following:
+            continue
+        if words[position] == 0:
+            return payload, long_steps, texts, position
+        length = 4 if code[position] == SKIP else int(words[position] & 1023)
+        following = position + 1 + (length + 1) // 2
+        if following > len(words):
+            break
+        payload[position + 1 : following] = True
+        if code[position] == SKIP:
+            high, low = int(words[position + 1]), int(words[position + 2])
+            step = high << 16 | low
+            long_steps.append((position, step - (1 << 32) if high >= 1 << 15 else step))
+        else:
+            raw = data[2 * position + 2 : 2 * position + 2 + length]
+            texts.append((position, raw.split(b"\0")[0].decode("utf-8", errors="replace").strip()))
+    raise BadAnnotation(record, f"no end mark in {len(data)} bytes", "a whole file", file)
+
+
+def _resolution(aux: dict[int, str]) -> tuple[dict[int, str], float | None]:
+    marker = RESOLUTION.decode()
+    for text in aux.values():
+        if text.startswith(marker):
+            try:
+                fs_hz = float(text[len(marker) :])
+            except ValueError:
+                return aux, None
+            return aux, fs_hz if 0 < fs_hz < float("inf") else None
+    return aux, None
+
+
+def encode_annotations(
+    sample: NDArray[np.int64], symbols: Sequence[str], aux: Mapping[int, str] | None = None
+) -> bytes:
+    """Write annotations as the bytes of an MIT annotation file.
+
+    Parameters
+    ----------
+    sample : int64, shape (n,)
+        Ascending sample indices.
+    symbols : sequence of str, length n
+        Their mnemonics.
+    aux : mapping of int to str, optional
+        Texts, by number of the annotation.
+    """
+    step = np.diff(sample, prepend=0)
+    if len(step) and (step.min() < 0 or int(step.max()) >= 1 << 31):
+        raise ValueError("sample indices must ascend, from 0 and in steps under 2**31")
+    code = np.array([CODE[symbol] for symbol in symbols], np.uint16)
+    out = bytearray()
+    written = 0
+    # Long steps and texts are rare: the plain stretches between them are written at once.
+    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *(aux or {})}):
+        out += _plain(code[written:position], step[written:position])
+        first = int(step[position])
+        if first > 1023:
+            out += np.array([SKIP << 10, first >> 16, first & 0xFFFF], "<u2").tobytes()
+            first = 0
+        out += np.array([int(code[position]) << 10 | first], "<u2").tobytes()
+        if aux and position in aux:
+            text = aux[position].encode()
+            out += (
+                np.array([AUX << 10 | len(text)], "<u2").tobytes() + text + b"\0" * (len(text) % 2)
+            )
+        written = position + 1
+    return bytes(out + _plain(code[written:], step[written:]) + b"\0\0")
+
+
+def _plain(code: NDArray[np.uint16], step: NDArray[np.int64]) -> bytes:
+    return (code << 10 | step.astype(np.uint16)).astype("<u2").tobytes()

@@ -1,0 +1,1 @@
+"""WHAT: plain functions, arrays in, values out. No Prefect, MLflow, files, clock or network."""

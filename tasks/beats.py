@@ -1,0 +1,261 @@
+"""From a record and its lead to beat tables: the signal path, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import BeatTable, Quality
+from storage.errors import TooFewBeats, UnusableSignal
+from storage.records import Record
+from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid
+from tasks.match import Counts, count, match_beats
+from tasks.preprocessing import Preprocessing
+from tasks.qrs import Candidates, candidates, decide, joined
+from tasks.quality import (
+    NOISY,
+    cell_flags,
+    cell_samples,
+    noise_index,
+    rr_flags,
+    segment_flags,
+)
+from tasks.segment import segment
+
+#: Beats of one table: a row group of about 5 MB, half an hour or more.
+TABLE_BEATS = 4096
+LEAST_BEATS = 3
+#: Beyond the first or last annotated beat by this much, the annotation covers no more.
+COVER_S = 2.0
+#: A missed annotated beat is moved to the extremum within this much of its mark.
+MARK_S = 0.075
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """A whole lead, filtered, with what may be beats in it.
+
+    Attributes
+    ----------
+    clean : float32, shape (n,)
+        Cleaned signal, millivolts: 4 bytes a sample, the largest thing in memory.
+    cells : uint16, shape (m,)
+        Quality flags of every 0.1 s.
+    found : Candidates
+        Candidate QRS complexes.
+    """
+
+    clean: Floats
+    cells: NDArray[np.uint16]
+    found: Candidates
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The beats of a table: where, what they are called, and flags from the comparison."""
+
+    sample: NDArray[np.int64]
+    symbol: NDArray[np.str_]
+    quality: NDArray[np.uint16]
+    counts: Counts
+
+
+def beat_tables(
+    record: Record, read: Reader | None, config: Preprocessing
+) -> tuple[Iterator[BeatTable], Counts]:
+    """Make the beat tables of a record.
+
+    Parameters
+    ----------
+    record : Record
+        The record, opened.
+    read : callable or None
+        Reads millivolts of samples [start, stop) of its lead; None for annotations alone.
+    config : Preprocessing
+        How.
+
+    Returns
+    -------
+    iterator of BeatTable
+        Stretches of at most 4096 beats, in time order.
+    Counts
+        How annotated and detected beats compare.
+
+    Raises
+    ------
+    UnusableSignal
+        The lead is NaN or constant throughout.
+    TooFewBeats
+        Fewer than three beats.
+    """
+    if read is None:
+        cleaned = None
+        n = len(record.beats)
+        chosen = Chosen(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
+    else:
+        cleaned = clean_lead(record, read, config)
+        chosen = choose(record, cleaned, decide(cleaned.found), config)
+    if len(chosen.sample) < LEAST_BEATS:
+        raise TooFewBeats(
+            record.name, f"{len(chosen.sample)} beats ({chosen.counts})", f"at least {LEAST_BEATS}"
+        )
+    return _tables(record, chosen, cleaned), chosen.counts
+
+
+def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
+    """Filter the whole lead and find candidates, block by block."""
+    grid = make_grid(record.n_samples, record.fs_hz)
+    clean = np.empty(grid.n_samples, dtype=np.float32)
+    raw_cells: list[NDArray[np.uint16]] = []
+    parts: list[Candidates] = []
+    low, high = np.inf, -np.inf
+    carry = np.empty(0, dtype=np.float32)
+    for block in filtered_blocks(read, grid, config):
+        size = len(block.raw)
+        clean[block.start : block.start + size] = block.clean[grid.margin : grid.margin + size]
+        parts.append(candidates(block, grid))
+        low, high = (
+            np.fmin(low, np.fmin.reduce(block.raw)),
+            np.fmax(high, np.fmax.reduce(block.raw)),
+        )
+        carry = _into_cells(np.concatenate([carry, block.raw]), grid, raw_cells)
+    raw_cells.append(cell_flags(carry, grid.fs_hz))
+    if not low < high:
+        found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
+        raise UnusableSignal(
+            record.name, f"{found} in lead {record.lead} throughout", "a signal that varies"
+        )
+    return Cleaned(clean, np.concatenate(raw_cells), joined(parts))
+
+
+def _into_cells(raw: Floats, grid: Grid, out: list[NDArray[np.uint16]]) -> Floats:
+    """Judge the whole cells of `raw`; gives the samples left over for the next block."""
+    whole = len(raw) // cell_samples(grid.fs_hz) * cell_samples(grid.fs_hz)
+    if whole:
+        out.append(cell_flags(raw[:whole], grid.fs_hz))
+    return raw[whole:]
+
+
+def choose(
+    record: Record, cleaned: Cleaned, detected: NDArray[np.int64], config: Preprocessing
+) -> Chosen:
+    """Compare annotated with detected beats and keep those the policy wants.
+
+    ``consensus``
+        Beats in both, at the detected R peak, with the annotation's symbol. A beat beside one that
+        is missing from either side is flagged MISSED or EXTRA, as its RR interval skips it.
+    ``reference``
+        All annotated beats, at the detected R peak, else at the extremum near the mark (MISSED).
+    ``detected``
+        All detected beats; EXTRA where none is annotated.
+
+    Under every policy, detected beats before or after the annotated stretch are kept and flagged
+    UNCOVERED. A record without annotated beats is taken as detected.
+    """
+    n = len(record.beats)
+    if not n:
+        plain = np.zeros(len(detected), np.uint16)
+        nothing = np.full(len(detected), "", dtype=record.symbols.dtype)
+        return Chosen(detected, nothing, plain, count(0, len(detected), 0))
+    fs_hz = record.fs_hz
+    partner = match_beats(record.beats, detected, config.match_window_s * fs_hz)
+    matched = partner >= 0
+    unmatched = np.ones(len(detected), dtype=bool)
+    unmatched[partner[matched]] = False
+    first, last = record.beats[0] - COVER_S * fs_hz, record.beats[-1] + COVER_S * fs_hz
+    outside = unmatched & ((detected < first) | (detected > last))
+    inside = unmatched & ~outside
+    counts = Counts(n, len(detected), int(matched.sum()), int((~matched).sum()), int(inside.sum()))
+    marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz)
+    missed, extra, uncovered = (
+        np.uint16(flag) for flag in (Quality.MISSED, Quality.EXTRA, Quality.UNCOVERED)
+    )
+    sample, symbol, flags = (
+        [detected[partner[matched]], detected[outside]],
+        [record.symbols[matched], np.full(outside.sum(), "", record.symbols.dtype)],
+        [np.zeros(matched.sum(), np.uint16), np.full(outside.sum(), uncovered)],
+    )
+    if config.policy == "reference":
+        sample.append(marks)
+        symbol.append(record.symbols[~matched])
+        flags.append(np.full(len(marks), missed))
+    elif config.policy == "detected":
+        sample.append(detected[inside])
+        symbol.append(np.full(inside.sum(), "", record.symbols.dtype))
+        flags.append(np.full(inside.sum(), extra))
+    where, order = np.unique(np.concatenate(sample), return_index=True)
+    quality = np.concatenate(flags)[order]
+    if config.policy == "consensus":
+        for skipped, flag in ((marks, missed), (detected[inside], extra)):
+            right = np.searchsorted(where, skipped)
+            quality[right[right < len(where)]] |= flag
+            quality[right[right > 0] - 1] |= flag
+    return Chosen(where, np.concatenate(symbol)[order], quality, counts)
+
+
+def _relocated(marks: NDArray[np.int64], clean: Floats, fs_hz: float) -> NDArray[np.int64]:
+    """Marks moved to the extremum of the cleaned signal nearby."""
+    reach = round(MARK_S * fs_hz)
+    out = marks.copy()
+    for i, mark in enumerate(marks.tolist()):
+        low = max(mark - reach, 0)
+        near = clean[low : mark + reach + 1]
+        if len(near):
+            out[i] = low + int(np.abs(near - near.mean()).argmax())
+    return out
+
+
+def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator[BeatTable]:
+    sample = chosen.sample
+    rr = np.diff(sample)
+    rr_prev, rr_next = np.concatenate([[0], rr]), np.concatenate([rr, [0]])
+    rhythm, label, unlabelled = _labels(record, chosen)
+    for at in range(0, len(sample), TABLE_BEATS):
+        rows = slice(at, at + TABLE_BEATS)
+        r, prev, after = sample[rows], rr_prev[rows], rr_next[rows]
+        prev_s, next_s = (
+            np.where(x > 0, x / record.fs_hz, np.nan).astype(np.float32) for x in (prev, after)
+        )
+        quality = chosen.quality[rows] | unlabelled[rows] | rr_flags(prev_s, next_s)
+        waveform = None
+        noise = np.full(len(r), np.nan, dtype=np.float32)
+        if cleaned is not None:
+            low = max(int(r[0] - prev[0]), 0)
+            high = int(r[-1] + after[-1]) + 1
+            waveform = segment(cleaned.clean[low:high], low, r, prev, after)
+            noise = noise_index(waveform)
+            quality = quality | segment_flags(
+                cleaned.cells, record.fs_hz, r - prev // 3, r + 2 * after // 3
+            )
+            quality[noise > NOISY] |= np.uint16(Quality.NOISY)
+        yield BeatTable(
+            dataset=record.dataset,
+            record=record.name,
+            subject=record.subject,
+            sample=r,
+            time_s=r / record.fs_hz,
+            rr_prev_s=prev_s,
+            rr_next_s=next_s,
+            symbol=chosen.symbol[rows],
+            rhythm=rhythm[rows],
+            label=label[rows],
+            quality=quality,
+            noise=noise,
+            waveform=waveform,
+        )
+
+
+def _labels(
+    record: Record, chosen: Chosen
+) -> tuple[NDArray[np.str_], NDArray[np.int8], NDArray[np.uint16]]:
+    """Rhythm, label and NO_RHYTHM flag of every beat; an uncovered beat gets no label."""
+    sample = chosen.sample
+    names = np.concatenate([[""], record.rhythms]).astype(np.str_)
+    rhythm = names[np.searchsorted(record.rhythm_start, sample, side="right")]
+    unknown = rhythm == ""
+    label = np.isin(rhythm, sorted(record.af)).astype(np.int8)
+    label[unknown | ((chosen.quality & Quality.UNCOVERED) != 0)] = -1
+    return rhythm, label, np.where(unknown, Quality.NO_RHYTHM, 0).astype(np.uint16)

@@ -1,0 +1,105 @@
+"""Figures as PNG bytes. Each says of what it is; colours are safe for colour-blind readers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tasks.metrics import beat_metrics, confusion, roc_points
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+CLASSES = ("not AF", "AF")
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _figure(title: str, width: float = 6.4, height: float = 4.8) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def confusion_matrix(
+    label: NDArray[np.int8], probability: NDArray[np.float32], threshold: float, title: str
+) -> bytes:
+    """Counts and row percentages of truth (rows) against decision (columns)."""
+    matrix = np.asarray(confusion(label, probability, threshold), dtype=np.int64).reshape(2, 2)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = _figure(title, 5.6, 4.8)
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i in range(2):
+        for j in range(2):
+            colour = "white" if share[i, j] > 0.5 else "black"
+            text = f"{matrix[i, j]:,}\n{share[i, j]:.1%}"
+            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=13)
+    axes.set_xticks((0, 1), CLASSES)
+    axes.set_yticks((0, 1), CLASSES)
+    axes.set_xlabel("decision")
+    axes.set_ylabel("annotated")
+    return _png(figure)
+
+
+def roc(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -> bytes:
+    """The receiver operating characteristic, with the area under it."""
+    figure = _figure(title, 5.6, 5.2)
+    axes = figure.subplots()
+    if 0 < int(label.sum()) < len(label):
+        false_rate, true_rate = roc_points(label, probability)[:2]
+        area = beat_metrics(label, probability)["auc"]
+        axes.plot(false_rate, true_rate, color=BLUE, lw=2, label=f"AUC {area:.4f}")
+        axes.legend(loc="lower right")
+    else:
+        axes.text(0.5, 0.5, "one class only: no curve", ha="center")
+    axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls=":")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_aspect("equal")
+    return _png(figure)
+
+
+def training_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
+    """Loss and accuracy by epoch, training and validation."""
+    figure = _figure(title, 8, 3.6)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        epochs = np.arange(1, len(history[name]) + 1)
+        axes.plot(epochs, history[name], color=BLUE, marker=".", label="training")
+        axes.plot(epochs, history[f"val_{name}"], color=ORANGE, marker=".", label="validation")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend()
+    return _png(figure)
+
+
+def per_patient(
+    label: NDArray[np.int8],
+    probability: NDArray[np.float32],
+    subject: NDArray[np.str_],
+    threshold: float,
+    title: str,
+) -> bytes:
+    """Accuracy of every test subject as a bar, with its share of AF beats beside."""
+    names = np.unique(subject)
+    rows = []
+    for name in names:
+        mine = subject == name
+        right = (probability[mine] >= threshold) == (label[mine] == 1)
+        rows.append((str(name), float(right.mean()), float(label[mine].mean()), int(mine.sum())))
+    rows.sort(key=lambda row: row[1])
+    figure = _figure(title, 7, 1.6 + 0.32 * len(rows))
+    axes = figure.subplots()
+    place = np.arange(len(rows))
+    axes.barh(place + 0.2, [row[1] for row in rows], 0.4, color=BLUE, label="accuracy")
+    axes.barh(place - 0.2, [row[2] for row in rows], 0.4, color=ORANGE, label="share of AF beats")
+    axes.set_yticks(place, [f"{row[0]}  ({row[3]:,} beats)" for row in rows], fontsize=8)
+    axes.set_xlim(0, 1)
+    figure.legend(loc="outside lower center", ncols=2)
+    return _png(figure)

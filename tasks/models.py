@@ -1,0 +1,119 @@
+"""The networks by name. A new one is one decorated function.
+
+Each function builds an untrained `keras.Model` from beats to the probabilities of not AF and AF.
+The three residual networks are the reference method's: convolutions "same" with bias, block =
+conv, batch normalisation, ReLU, conv, batch normalisation, plus shortcut, ReLU (He et al. 2016,
+doi:10.1109/CVPR.2016.90, in one dimension).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from storage.beats import WAVEFORM_SAMPLES
+from tasks.registry import find
+
+# Keras ships no types and takes seconds to import, so only the functions that build import it.
+Model: TypeAlias = Any
+Layer: TypeAlias = Any
+Builder: TypeAlias = Callable[[], Model]
+
+MODELS: dict[str, Builder] = {}
+
+
+def model(name: str) -> Callable[[Builder], Builder]:
+    """Enter a building function into `MODELS`."""
+
+    def enter(function: Builder) -> Builder:
+        MODELS[name] = function
+        return function
+
+    return enter
+
+
+def available_models() -> tuple[str, ...]:
+    """Names that `build` knows, sorted."""
+    return tuple(sorted(MODELS))
+
+
+def build(name: str, seed: int | None = None) -> Model:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    name : str
+        One of `available_models()`.
+    seed : int, optional
+        Seed of the initial weights (and of Keras's, numpy's and Python's global generators).
+
+    Returns
+    -------
+    keras.Model
+        Named `name`; from an input "waveform" (300, 1) to (2,) probabilities: not AF, AF.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown; the message offers the nearest one.
+    """
+    builder = find(MODELS, "model", name)
+    import keras
+
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    return builder()
+
+
+def _residual(
+    name: str, stem: tuple[int, int], blocks: list[tuple[int, tuple[int, int]]], pool: bool
+) -> Model:
+    """Build a residual network.
+
+    Parameters
+    ----------
+    stem : (filters, kernel)
+        The first convolution.
+    blocks : list of (filters, (kernel, kernel))
+        The residual blocks; where `filters` differs from what comes in, the shortcut is a 1x1
+        convolution with batch normalisation.
+    pool : bool
+        Whether a max-pooling layer stands before the global pooling.
+    """
+    import keras
+    from keras import layers
+
+    def normalised(x: Layer, filters: int, kernel: int) -> Layer:
+        x = layers.Conv1D(filters, kernel, padding="same")(x)
+        # Keras's momentum of 0.99 lags a short training by whole epochs: decisions come out constant.
+        return layers.BatchNormalization(momentum=0.9)(x)
+
+    start = layers.Input((WAVEFORM_SAMPLES, 1), name="waveform")
+    x = layers.ReLU()(normalised(start, *stem))
+    for filters, (first, second) in blocks:
+        shortcut = x if x.shape[-1] == filters else normalised(x, filters, 1)
+        x = layers.ReLU()(normalised(x, filters, first))
+        x = layers.Add()([normalised(x, filters, second), shortcut])
+        x = layers.ReLU()(x)
+    if pool:
+        x = layers.MaxPooling1D(2)(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return keras.Model(start, layers.Dense(2, activation="softmax", name="af")(x), name=name)
+
+
+@model("resnet15")
+def resnet15() -> Model:
+    """Build the method's network of 15 layers and 21,698 parameters."""
+    return _residual("resnet15", (12, 7), [(48, (7, 7))], pool=False)
+
+
+@model("resnet21")
+def resnet21() -> Model:
+    """Build the method's network of 21 layers and 11,138 parameters."""
+    return _residual("resnet21", (24, 5), [(24, (5, 5)), (24, (5, 3))], pool=True)
+
+
+@model("resnet25")
+def resnet25() -> Model:
+    """Build the method's network of 25 layers and 26,978 parameters."""
+    return _residual("resnet25", (12, 9), [(32, (9, 9)), (24, (9, 9))], pool=True)

@@ -1,0 +1,170 @@
+"""R peaks by the method of Pan and Tompkins (1985), DOI 10.1109/TBME.1985.325532.
+
+Band-pass, differentiate, square, integrate over 150 ms, then adaptive thresholds with search-back,
+refractory period and T-wave discrimination. Where this differs from the paper:
+
+- the filters have zero phase, so the integrated signal peaks on the QRS complex itself;
+- thresholds act on the square root of the integrated signal, an amplitude, so that one large
+  premature beat does not hide the normal ones after it;
+- a candidate is the largest value within 200 ms on both sides, which is the refractory period;
+- thresholds start from the candidates of the first ten seconds, so a record cut in two starts
+  again where a whole one would be;
+- the R peak is then moved to the extremum, of either sign, of the cleaned signal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.filters import Block, Floats, Grid
+
+INTEGRATION_S = 0.150
+REFRACTORY_S = 0.200
+T_WAVE_S = 0.360
+#: A T wave's steepest slope is under half of the QRS complex's before it.
+T_WAVE_SLOPE = 0.5
+SEARCH_BACK = 1.66
+LEARNING_S = 10.0
+#: Half-width of the search for the R peak about the centre of the QRS complex.
+RELOCATION_S = 0.100
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Places that may be QRS complexes, in time order.
+
+    Attributes
+    ----------
+    sample : int64, shape (k,)
+        Extremum of the cleaned signal.
+    centre_s : float64, shape (k,)
+        Peak of the integrated signal, in seconds.
+    height : float64, shape (k,)
+        Root of the integrated signal there, millivolts per second.
+    slope : float64, shape (k,)
+        Steepest slope about it, millivolts per second.
+    """
+
+    sample: NDArray[np.int64]
+    centre_s: NDArray[np.float64]
+    height: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+
+def candidates(block: Block, grid: Grid) -> Candidates:
+    """The candidates whose centre lies in a block, margins aside."""
+    rate_hz = grid.fs_hz / grid.decimation
+    integrated = _integrated(block.slope, rate_hz)
+    reach = round(REFRACTORY_S * rate_hz)
+    first, last = grid.margin // grid.decimation, (grid.margin + grid.hop) // grid.decimation
+    last = min(last, first + -(-(grid.n_samples - block.start) // grid.decimation))
+    # A local maximum first, then the largest within the refractory period on both sides.
+    middle = integrated[first:last]
+    peak = first + np.flatnonzero(
+        (middle > integrated[first - 1 : last - 1])
+        & (middle >= integrated[first + 1 : last + 1])
+        & (middle > 0)
+    )
+    around = _windows(integrated, peak, reach)
+    peak = peak[integrated[peak] >= around.max(axis=1, initial=0)]
+    steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
+    centre = peak * grid.decimation
+    place = _extremum(block.clean, centre, round(RELOCATION_S * grid.fs_hz))
+    sample = np.clip(block.start - grid.margin + place, 0, grid.n_samples - 1)
+    return Candidates(
+        sample=sample.astype(np.int64),
+        centre_s=(block.start - grid.margin + centre) / grid.fs_hz,
+        height=np.sqrt(integrated[peak].astype(np.float64)),
+        slope=steep.max(axis=1, initial=0).astype(np.float64),
+    )
+
+
+def joined(parts: list[Candidates]) -> Candidates:
+    """Candidates of successive blocks as one."""
+    names = ("sample", "centre_s", "height", "slope")
+    return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def decide(found: Candidates) -> NDArray[np.int64]:
+    """The candidates that are QRS complexes, by Pan and Tompkins's rules.
+
+    Returns
+    -------
+    int64, shape (m,)
+        R peaks as sample indices, ascending.
+    """
+    times, heights, slopes = (a.tolist() for a in (found.centre_s, found.height, found.slope))
+    if not times:
+        return np.empty(0, dtype=np.int64)
+    start = [h for t, h in zip(times, heights, strict=True) if t < times[0] + LEARNING_S]
+    signal = float(np.percentile(start, 75))
+    noise = 0.25 * signal
+    kept: list[int] = []
+    rr: list[float] = []
+    mean_rr = 0.0
+    slope_before, time_before = 0.0, -np.inf
+    i, n, searched = 0, len(times), -1
+    while i < n:
+        time, height = times[i], heights[i]
+        threshold = noise + 0.25 * (signal - noise)
+        back = -1
+        if mean_rr and time - time_before > SEARCH_BACK * mean_rr and searched != len(kept):
+            back = _search_back(kept[-1] + 1, i, times, heights, time_before, 0.5 * threshold)
+            searched = len(kept)
+        if back >= 0:
+            signal = 0.25 * heights[back] + 0.75 * signal
+            chosen = back
+        elif height > threshold and not (
+            time - time_before < T_WAVE_S and slopes[i] < T_WAVE_SLOPE * slope_before
+        ):
+            signal = 0.125 * height + 0.875 * signal
+            chosen = i
+        else:
+            noise = 0.125 * height + 0.875 * noise
+            i += 1
+            continue
+        if kept:
+            rr.append(times[chosen] - time_before)
+            recent = rr[-8:]
+            mean_rr = sum(recent) / len(recent)
+        kept.append(chosen)
+        time_before, slope_before = times[chosen], slopes[chosen]
+        i = chosen + 1
+    return np.unique(found.sample[kept])
+
+
+def _search_back(
+    low: int, high: int, times: list[float], heights: list[float], after_s: float, limit: float
+) -> int:
+    """The largest candidate passed over since the last beat, or -1 where none is large enough."""
+    best = -1
+    for j in range(low, high):
+        late = times[j] - after_s > T_WAVE_S
+        if late and heights[j] > limit and (best < 0 or heights[j] > heights[best]):
+            best = j
+    return best
+
+
+def _integrated(slope: Floats, rate_hz: float) -> Floats:
+    """Moving mean of the squared slope over 150 ms, centred."""
+    width = 2 * round(INTEGRATION_S * rate_hz / 2) + 1
+    sums = np.cumsum(np.square(slope, dtype=np.float64))
+    out = np.zeros(len(slope), dtype=np.float32)
+    out[width // 2 + 1 : len(slope) - width // 2] = (sums[width:] - sums[:-width]) / width
+    return out
+
+
+def _windows(x: Floats, centre: NDArray[np.int64], reach: int) -> Floats:
+    """x at centre - reach .. centre + reach, a row each."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, 2 * reach + 1)
+    return windows[centre - reach]
+
+
+def _extremum(x: Floats, centre: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
+    """Where x is farthest from its mean over the window about each centre."""
+    around = _windows(x, np.clip(centre, reach, len(x) - reach - 1), reach)
+    away = np.abs(around - around.mean(axis=1, keepdims=True))
+    return np.asarray(centre - reach + away.argmax(axis=1))

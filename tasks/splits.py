@@ -1,0 +1,258 @@
+"""Which beats train, which validate and which test: the method's two paradigms.
+
+A subject is a string that is unique over everything split at once: where several data sets are
+joined, the caller puts the data set's name before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import SplitError
+from tasks.registry import find
+
+Index: TypeAlias = NDArray[np.int64]
+Subjects: TypeAlias = tuple[str, ...]
+
+CANDIDATES = 2000  # drawn ways to deal subjects; enough to meet every way of up to six subjects
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three sides of a set of beats.
+
+    Attributes
+    ----------
+    paradigm : str
+        Name of the function that made it.
+    seed : int
+        Seed it was made with.
+    train, validation, test : int64, shape (k,)
+        Ascending positions of each side's beats.
+    train_subjects, validation_subjects, test_subjects : tuple of str
+        Sorted subjects of each side.
+    fold : str
+        Which of several folds this is ("repeat 1, fold 2 of 5"), or "".
+    """
+
+    paradigm: str
+    seed: int
+    train: Index
+    validation: Index
+    test: Index
+    train_subjects: Subjects
+    validation_subjects: Subjects
+    test_subjects: Subjects
+    fold: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of the three sides and of what made them."""
+        about = [self.paradigm, self.seed, self.fold]
+        about += [getattr(self, f"{side}_subjects") for side in SIDES]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        for side in SIDES:
+            beats: Index = getattr(self, side)
+            digest.update(f"|{side} {len(beats)}|".encode() + beats.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+Paradigm: TypeAlias = Callable[[NDArray[np.str_], NDArray[np.int8], int, float, float], Split]
+PARADIGMS: dict[str, Paradigm] = {}
+
+
+Function = TypeVar("Function", bound=Paradigm)
+
+
+def paradigm(name: str) -> Callable[[Function], Function]:
+    """Enter a splitting function into `PARADIGMS`."""
+
+    def enter(function: Function) -> Function:
+        PARADIGMS[name] = function
+        return function
+
+    return enter
+
+
+def split_beats(
+    name: str,
+    subject: NDArray[np.str_],
+    label: NDArray[np.int8],
+    seed: int,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+) -> Split:
+    """Split by the paradigm of this name; an unknown name is a ValueError with a hint."""
+    return find(PARADIGMS, "paradigm", name)(
+        subject, label, seed, test_fraction, validation_fraction
+    )
+
+
+@paradigm("interpatient")
+def interpatient(
+    subject: NDArray[np.str_],
+    label: NDArray[np.int8],
+    seed: int,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+) -> Split:
+    """Put every subject wholly on one side.
+
+    The fractions count subjects, rounded, at least one a side. Of 2,000 ways drawn with the seed
+    the one is taken that leaves the fewest sides without one of the two classes (train before
+    test before validation), then the one whose sides come nearest to the fractions in beats and
+    to the whole in share of AF. No model has a part in the choice.
+
+    Parameters
+    ----------
+    subject : str, shape (n,)
+        Subject of every beat.
+    label : int8, shape (n,)
+        1 AF, 0 not AF.
+    seed : int
+        Seed of the drawing.
+    test_fraction : float
+        Share of all subjects that test.
+    validation_fraction : float
+        Share of the other subjects that validate; 0 for none.
+
+    Raises
+    ------
+    SplitError
+        Fewer subjects than sides.
+    ValueError
+        Shapes differ, a label is not 0 or 1, or a fraction is out of range.
+    """
+    names, place, counts = tally(subject, label, test_fraction, validation_fraction)
+    n_test = max(1, round(test_fraction * len(names)))
+    rest = len(names) - n_test
+    n_validation = max(1, round(validation_fraction * rest)) if validation_fraction else 0
+    sizes = (rest - n_validation, n_validation, n_test)
+    if sizes[0] < 1:
+        raise SplitError(
+            f"an inter-patient split needs at least {2 + bool(n_validation)} subjects, "
+            f"one a side; found {len(names)}: {', '.join(names)}"
+        )
+    dealt = deal(counts, sizes, np.random.default_rng(seed), weight=(4, 1, 2))
+    sides = [np.flatnonzero(np.isin(place, side)) for side in dealt]
+    return from_sides("interpatient", seed, subject, sides)
+
+
+@paradigm("intrapatient")
+def intrapatient(
+    subject: NDArray[np.str_],
+    label: NDArray[np.int8],
+    seed: int,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+) -> Split:
+    """Shuffle beats without regard to the subject, each class in the same proportions.
+
+    Neighbouring beats of one subject come to lie on different sides, so results say little about
+    people never seen. Parameters and errors as `interpatient`, the fractions counting beats.
+    """
+    tally(subject, label, test_fraction, validation_fraction)
+    random = np.random.default_rng(seed)
+    side = np.zeros(len(label), np.int64)
+    for value in (0, 1):
+        beats = random.permutation(np.flatnonzero(label == value))
+        n_test = round(test_fraction * len(beats))
+        side[beats[:n_test]] = 2
+        n_validation = round(validation_fraction * (len(beats) - n_test))
+        side[beats[n_test : n_test + n_validation]] = 1
+    sides = [np.flatnonzero(side == number) for number in range(3)]
+    for name, beats, wanted in zip(SIDES, sides, (1, validation_fraction, 1), strict=True):
+        if wanted and not len(beats):
+            raise SplitError(f"{len(label)} beats are too few: none is left to {name}")
+    return from_sides("intrapatient", seed, subject, sides)
+
+
+def assert_no_leak(split: Split, subject: NDArray[np.str_] | None = None) -> None:
+    """Make sure that no beat, and but for the intra-patient paradigm no subject, has two sides.
+
+    Parameters
+    ----------
+    split : Split
+        The split to check.
+    subject : str, shape (n,), optional
+        Subject of every beat: checks the beats themselves and not only the split's own lists.
+
+    Raises
+    ------
+    SplitError
+        Naming the sides and the subjects, or the number of beats, that are on both.
+    """
+    for one, other in combinations(SIDES, 2):
+        beats = np.intersect1d(getattr(split, one), getattr(split, other))
+        if len(beats):
+            raise SplitError(f"{len(beats)} beats are on both sides, {one} and {other}")
+        if split.paradigm == "intrapatient":
+            continue
+        people = [set(getattr(split, f"{side}_subjects")) for side in (one, other)]
+        if subject is not None:
+            for side, found in zip((one, other), people, strict=True):
+                found.update(np.unique(subject[getattr(split, side)]).tolist())
+        if both := people[0] & people[1]:
+            raise SplitError(f"on both sides, {one} and {other}: subject {', '.join(sorted(both))}")
+
+
+def tally(
+    subject: NDArray[np.str_], label: NDArray[np.int8], test: float, validation: float
+) -> tuple[list[str], Index, Index]:
+    """Check the input; give subjects, each beat's subject number, and counts (subjects, 2)."""
+    if subject.ndim != 1 or subject.shape != label.shape:
+        raise ValueError(f"subject {subject.shape} and label {label.shape} must be two (n,) arrays")
+    if not np.isin(label, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1: leave unknown beats out before splitting")
+    if not (0 < test < 1 and 0 <= validation < 1):
+        raise ValueError(f"fractions must lie between 0 and 1, got {test} and {validation}")
+    names, place = np.unique(subject, return_inverse=True)
+    cell = 2 * place + label
+    return names.tolist(), place, np.bincount(cell, minlength=2 * len(names)).reshape(-1, 2)
+
+
+def deal(
+    counts: Index, sizes: tuple[int, ...], random: np.random.Generator, weight: tuple[int, ...]
+) -> list[Index]:
+    """Deal subjects to sides of these sizes, the best of `CANDIDATES` drawn ways.
+
+    Parameters
+    ----------
+    counts : int64, shape (subjects, 2)
+        Beats of each class.
+    weight : tuple of int
+        How bad it is that a side lacks a class.
+    """
+    order = random.permuted(np.tile(np.arange(len(counts)), (CANDIDATES, 1)), axis=1)
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    total = counts.sum()
+    cost = np.zeros(CANDIDATES)
+    for (start, end), heavy in zip(pairwise(ends), weight, strict=True):
+        if start == end:
+            continue
+        held = counts[order[:, start:end]].sum(1)
+        beats = held.sum(1)
+        cost += 1000.0 * heavy * (held == 0).sum(1)
+        cost += np.abs(beats / total - (end - start) / len(counts))
+        cost += np.abs(held[:, 1] / np.maximum(beats, 1) - counts[:, 1].sum() / total)
+    best = order[np.argmin(cost)]
+    return [np.sort(best[start:end]) for start, end in pairwise(ends)]
+
+
+def from_sides(
+    name: str, seed: int, subject: NDArray[np.str_], sides: list[Index], fold: str = ""
+) -> Split:
+    """Make the checked split of these three sides' beats."""
+    train, validation, test = sides
+    people: list[Subjects] = [tuple(np.unique(subject[beats]).tolist()) for beats in sides]
+    split = Split(name, seed, train, validation, test, people[0], people[1], people[2], fold)
+    assert_no_leak(split)
+    return split

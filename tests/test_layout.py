@@ -1,0 +1,71 @@
+"""The house: what may lie where."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("flows", "tasks", "storage", "edge_agent")
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+def test_mlflow_is_the_installed_one() -> None:
+    """The folder mlflow/ at the root does not shadow the installed package."""
+    words = [sys.executable, "-c", "import mlflow; print(mlflow.__version__)"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == version("mlflow")
+    assert not list((ROOT / "mlflow").rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("prefect", "flows/"),
+        ("mlflow", "storage/tracking.py"),
+        ("wfdb", "storage/"),
+        ("typer", "flows/"),
+    ],
+)
+def test_each_library_has_one_home(library: str, homes: str) -> None:
+    """Prefect, MLflow, wfdb and Typer are imported where the design says, and nowhere else."""
+    pattern = re.compile(rf"^\s*(import|from) {library}\b", re.MULTILINE)
+    users = [str(p.relative_to(ROOT)) for p in sources() if pattern.search(p.read_text())]
+    assert users
+    assert all(user.startswith(homes) for user in users), users
+    if library != "prefect" and library != "typer":
+        assert len(users) == 1, users
+
+
+def test_tensorflow_is_imported_late() -> None:
+    """No module imports TensorFlow or Keras when it is loaded."""
+    pattern = re.compile(r"^(import|from) (tensorflow|keras)\b", re.MULTILINE)
+    assert [p.name for p in sources() if pattern.search(p.read_text())] == []
+
+
+def test_flow_modules_shadow_nothing() -> None:
+    """Prefect puts flows/ first on the path: no module there has a library's name."""
+    names = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
+    assert not names & set(sys.stdlib_module_names)
+    words = [
+        sys.executable,
+        "-c",
+        f"import importlib.util as u; print([n for n in {sorted(names)} if u.find_spec(n)])",
+    ]
+    found = subprocess.run(words, cwd="/", capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_modules_stay_small() -> None:
+    """A module of more than 400 lines holds a second thing that wants to move out."""
+    long = {p.name: n for p in sources() if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}

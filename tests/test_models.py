@@ -1,0 +1,67 @@
+"""The networks: as published, in layers and in parameters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tasks.models import available_models, build
+
+PUBLISHED = {"resnet15": (15, 21_698), "resnet21": (21, 11_138), "resnet25": (25, 26_978)}
+
+
+@pytest.mark.parametrize(("name", "layers", "parameters"), [(k, *v) for k, v in PUBLISHED.items()])
+def test_reference_networks_are_as_published(name: str, layers: int, parameters: int) -> None:
+    """Each network has the published count of layers (input included) and of parameters."""
+    model = build(name)
+    assert len(model.layers) == layers
+    assert model.count_params() == parameters
+    assert model.name == name
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_reference_networks_have_the_published_pooling(name: str) -> None:
+    """The two larger networks have one max-pooling layer before the global one; all end alike."""
+    kinds = [type(layer).__name__ for layer in build(name).layers]
+    assert kinds[-2:] == ["GlobalAveragePooling1D", "Dense"]
+    assert kinds.count("MaxPooling1D") == (name != "resnet15")
+    assert kinds.count("Add") == (1 if name == "resnet15" else 2)
+
+
+@pytest.mark.parametrize("name", available_models())
+def test_every_model_gives_probabilities(name: str) -> None:
+    """A model takes "waveform" (300, 1) and gives two probabilities that sum to one."""
+    model = build(name, seed=0)
+    assert [tensor.name for tensor in model.inputs] == ["waveform"]
+    assert model.input_shape == (None, 300, 1)
+    beats = np.random.default_rng(0).normal(size=(4, 300, 1)).astype(np.float32)
+    probability = np.asarray(model(beats, training=False))
+    assert probability.shape == (4, 2)
+    assert probability.dtype == np.float32
+    np.testing.assert_allclose(probability.sum(1), 1, atol=1e-6)
+
+
+def test_a_seed_gives_the_weights() -> None:
+    """The same seed gives the same initial weights, another seed others."""
+    one, same, other = (build("resnet21", seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_unknown_name_gets_a_hint() -> None:
+    """An unknown model is refused with the nearest name and the whole list."""
+    with pytest.raises(ValueError, match=r"did you mean 'resnet21'\? there are resnet15, resnet21"):
+        build("resnet_21")
+
+
+def test_names_need_no_keras() -> None:
+    """Listing the models loads neither Keras nor TensorFlow."""
+    code = (
+        "import sys; from tasks.models import available_models; available_models();"
+        "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
