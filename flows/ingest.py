@@ -25,11 +25,12 @@ from storage.beats_manifest import (
     still_good,
     write_manifest,
 )
+from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
 from storage.files import home, sha256_file, sha256_json
 from storage.provenance import beat_code_sha256
-from storage.records import Record, open_record, read_lead, verify_checksums
+from storage.records import Record, open_record, read_lead
 from tasks.beats import beat_tables
 from tasks.preprocessing import Policy, Preprocessing
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import RecordError
-from storage.records import Record, open_record, verify_checksums
+from storage.records import Record, open_record
 
 
 @dataclass(frozen=True)

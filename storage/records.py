@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from storage.dataset import DETECT, ERROR, DatasetSpec, safe_path
 from storage.errors import (
     BadAnnotation,
-    ChecksumMismatch,
     HeaderMismatch,
     MissingFile,
     NoLead,
@@ -35,7 +34,6 @@ from storage.wfdb_annotation import (
 from storage.wfdb_header import Header, SignalHeader, parse_header
 from storage.wfdb_signal import FAST_FORMATS, PackedLead, packed_bytes, read_packed
 
-SUMS = "SHA256SUMS.txt"
 KNOWN_FORMATS = frozenset({8, 16, 24, 32, 61, 80, 160, 212, 310, 311, 508, 516, 524})
 _PER_MV = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
 
@@ -180,52 +178,6 @@ def read_lead(record: Record, start: int = 0, stop: int | None = None) -> NDArra
             record.name, f"{start + len(out)} samples", f"{record.n_samples}", file
         )
     return out
-
-
-def verify_checksums(
-    folder: Path, name: str, digests: Mapping[str, str] | None = None
-) -> bool | None:
-    """Compare a record's files with the data set's SHA256SUMS.txt.
-
-    Parameters
-    ----------
-    folder, name
-        As in `open_record`.
-    digests : mapping, optional
-        Digests known already (`Record.digests`), so that no file is read twice.
-
-    Returns
-    -------
-    bool or None
-        True where every file that is here and listed fits; None where none is listed.
-
-    Raises
-    ------
-    ChecksumMismatch
-        Naming the first file that differs.
-    """
-    safe_path(folder, name, record=name)
-    listed = read_sums(folder)
-    known = digests or {}
-    compared = False
-    for path in sorted((folder / name).parent.glob("*")):
-        file = path.relative_to(folder).as_posix()
-        if file not in listed or not (file.startswith(f"{name}.") or file in known):
-            continue
-        found = known.get(file) or sha256_file(path)
-        if found != listed[file]:
-            raise ChecksumMismatch(name, f"SHA-256 {found[:12]}…", f"{listed[file][:12]}…", file)
-        compared = True
-    return True if compared else None
-
-
-def read_sums(folder: Path) -> dict[str, str]:
-    """Digest by file name as the folder's SHA256SUMS.txt lists them; empty where it has none."""
-    path = folder / SUMS
-    if not path.is_file():
-        return {}
-    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
-    return {pair[1].lstrip("*").strip(): pair[0].lower() for pair in lines if len(pair) == 2}
 
 
 def _header(folder: Path, name: str, record: str, digests: dict[str, str]) -> Header:

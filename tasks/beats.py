@@ -117,10 +117,8 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
         size = len(block.raw)
         clean[block.start : block.start + size] = block.clean[grid.margin : grid.margin + size]
         parts.append(candidates(block, grid))
-        low, high = (
-            np.fmin(low, np.fmin.reduce(block.raw)),
-            np.fmax(high, np.fmax.reduce(block.raw)),
-        )
+        low = np.fmin.reduce(block.raw, initial=low)
+        high = np.fmax.reduce(block.raw, initial=high)
         carry = _into_cells(np.concatenate([carry, block.raw]), grid, raw_cells)
     raw_cells.append(cell_flags(carry, grid.fs_hz))
     if not low < high:

@@ -114,14 +114,17 @@ class Block:
         Sample of the record at which the block begins, without its margin.
     raw : float32, shape (hop,)
         As read, without margins; NaN where invalid.
+    band : float32, shape (length,)
+        Band-passed, millivolts: linear, so no sample depends on where a block begins.
     clean : float32, shape (length,)
-        Band-passed and wavelet-shrunk, millivolts.
+        `band`, wavelet-shrunk.
     slope : float32, shape (length / decimation,)
         Derivative of the 5-15 Hz band, millivolts per second.
     """
 
     start: int
     raw: Floats
+    band: Floats
     clean: Floats
     slope: Floats
 
@@ -143,7 +146,7 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
         )
         stop = min(start + grid.hop, grid.n_samples)
         inside = raw[grid.margin : grid.margin + stop - start]
-        yield Block(start, inside, shrink(band, config.wavelet, config.levels), slope)
+        yield Block(start, inside, band, shrink(band, config.wavelet, config.levels), slope)
 
 
 def shrink(x: Floats, wavelet: str, levels: int) -> Floats:

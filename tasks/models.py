@@ -85,7 +85,7 @@ def _residual(
 
     def normalised(x: Layer, filters: int, kernel: int) -> Layer:
         x = layers.Conv1D(filters, kernel, padding="same")(x)
-        # Keras's momentum of 0.99 lags a short training by whole epochs: decisions come out constant.
+        # Keras's own momentum, 0.99, lags a short training by epochs: decisions come out constant.
         return layers.BatchNormalization(momentum=0.9)(x)
 
     start = layers.Input((WAVEFORM_SAMPLES, 1), name="waveform")

@@ -9,7 +9,7 @@ refractory period and T-wave discrimination. Where this differs from the paper:
 - a candidate is the largest value within 200 ms on both sides, which is the refractory period;
 - thresholds start from the candidates of the first ten seconds, so a record cut in two starts
   again where a whole one would be;
-- the R peak is then moved to the extremum, of either sign, of the cleaned signal.
+- the R peak is then moved to the extremum, of either sign, of the band-passed signal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Candidates:
     Attributes
     ----------
     sample : int64, shape (k,)
-        Extremum of the cleaned signal.
+        Extremum of the band-passed signal.
     centre_s : float64, shape (k,)
         Peak of the integrated signal, in seconds.
     height : float64, shape (k,)
@@ -72,7 +72,7 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     peak = peak[integrated[peak] >= around.max(axis=1, initial=0)]
     steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
     centre = peak * grid.decimation
-    place = _extremum(block.clean, centre, round(RELOCATION_S * grid.fs_hz))
+    place = _extremum(block.band, centre, round(RELOCATION_S * grid.fs_hz))
     sample = np.clip(block.start - grid.margin + place, 0, grid.n_samples - 1)
     return Candidates(
         sample=sample.astype(np.int64),

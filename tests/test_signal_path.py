@@ -102,7 +102,7 @@ def test_shrinkage_is_the_textbook_one() -> None:
 
 
 def test_segment_is_linear_interpolation() -> None:
-    """A segment equals numpy's interpolation at R - RR1/3 .. R + 2 RR2/3, R exactly at index 100."""
+    """A segment equals numpy's interpolation at R - RR1/3 .. R + 2 RR2/3, with R at index 100."""
     x = np.random.default_rng(2).normal(size=2000).astype(np.float32)
     r, prev, after = (np.array([v], dtype=np.int64) for v in (700, 200, 311))
     found = segment(x, 0, r, prev, after)[0]
