@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.progress import Progress, console
+from flows import cli_data, cli_edge
+from flows.options import (
+    LOCAL_DEVICE,
+    SOME_RECORDS_FAILED,
+    Data,
+    Dataset,
+    Device,
+    Epochs,
+    Model,
+    Paradigm,
+    Policy,
+    Rate,
+    Seed,
+    Wait,
+    serving,
+)
+from flows.progress import console
 from storage.errors import HolterError
 from storage.files import home
-from tasks import preprocessing
 
 if TYPE_CHECKING:
     from flows.ingest import Ingested
     from flows.retrain import Retrained
-
-#: Exit code of work that finished, but left out records that it names.
-SOME_RECORDS_FAILED = 3
-LOCAL_DEVICE = "this-machine"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,25 +43,8 @@ app = typer.Typer(
     help="Atrial-fibrillation models on long-term ECG: records in, a measured device report out.",
     epilog="State lies in .holter (HOLTER_HOME). Exit code 3: done, but some records failed.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, check, simulate.")
-edge_app = typer.Typer(no_args_is_help=True, help="Devices: ask for an evaluation, see its state.")
-app.add_typer(data_app, name="data")
-app.add_typer(edge_app, name="edge")
-
-Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
-Data = Annotated[Path, typer.Option("--data", help="Folder that holds its records.")]
-Model = Annotated[str, typer.Option(help="Network to train: resnet15, resnet21, resnet25.")]
-Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
-Rate = Annotated[float, typer.Option(help="Adam's learning rate.")]
-Seed = Annotated[int, typer.Option(help="Seed of the split and of the training.")]
-Policy = Annotated[
-    preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
-]
-Device = Annotated[
-    str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
-]
-Wait = Annotated[float, typer.Option(help="Seconds to wait for the device's report.")]
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_edge.app, name="edge")
 
 
 @app.callback()
@@ -64,22 +56,6 @@ def options(
     """Set what holds for every command."""
     if debug:
         os.environ["HOLTER_DEBUG"] = "1"
-
-
-@contextmanager
-def _servers() -> Iterator[None]:
-    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
-    from flows.servers import QUIET, running, servers
-
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if running() is None:
-        console.print("Starting the local Prefect and MLflow servers ...")
-    with servers():
-        yield
 
 
 @app.command()
@@ -118,7 +94,7 @@ def retrain(
     wait_s: Wait = 600.0,
 ) -> None:
     """Ingest a data set, train and register a network, and have a device evaluate it."""
-    with _servers():
+    with serving():
         from flows.retrain import retrain as flow
         from flows.servers import local_agent
 
@@ -150,7 +126,7 @@ def ingest(
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
-    with _servers():
+    with serving():
         from flows.ingest import ingest as flow
 
         done = flow(dataset=dataset, data=data, policy=policy, signal=signal, only=record)
@@ -170,7 +146,7 @@ def train(
     policy: Policy = "consensus",
 ) -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""
-    with _servers():
+    with serving():
         from flows.train import train as flow
 
         done = flow(
@@ -207,119 +183,6 @@ def up() -> None:
         console.print("Ctrl-C stops both.")
         stop.wait()
         console.print("Stopping ...")
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """Every data set that has a TOML: shipped ones, and those of HOLTER_DATASETS."""
-    from storage.dataset import available_specs, load_spec
-
-    table = Table("name", "title", "version", "licence", "TOML")
-    for name, path in sorted(available_specs().items()):
-        spec = load_spec(str(path))
-        table.add_row(name, spec.title, spec.version, spec.licence, str(path))
-    console.print(table)
-
-
-@data_app.command("show")
-def data_show(dataset: Dataset) -> None:
-    """One data set's TOML, as it is understood."""
-    from storage.dataset import load_spec
-
-    console.print_json(load_spec(dataset).model_dump_json())
-
-
-@data_app.command("check")
-def data_check(
-    dataset: Dataset,
-    data: Data,
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal checks headers and annotations alone.")
-    ] = True,
-) -> None:
-    """Look at every record: readable, whole, checksums, lead, annotations, rhythm hours."""
-    from storage.check import check_dataset
-    from storage.dataset import load_spec, record_names
-
-    spec = load_spec(dataset)
-    folder = data.absolute()
-    with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
-        checks = check_dataset(
-            spec, folder, lambda check: progress.step(check.record), signal=signal
-        )
-    table = Table(
-        "record", "subject", "Hz", "hours", "lead", "beats", "rhythm hours", "sums", "problem"
-    )
-    for check in checks:
-        rhythms = "  ".join(f"{name or '?'} {h:.2f}" for name, h in check.rhythm_hours.items())
-        table.add_row(
-            check.record,
-            check.subject,
-            f"{check.fs_hz:g}",
-            f"{check.hours:.2f}",
-            check.lead or "-",
-            str(check.beats),
-            rhythms,
-            check.checksums,
-            check.problem or "",
-            style="red" if check.problem else None,
-        )
-    console.print(table)
-    bad = sum(check.problem is not None for check in checks)
-    console.print(f"{len(checks)} records, {bad} with a problem.")
-    if bad:
-        raise typer.Exit(SOME_RECORDS_FAILED)
-
-
-@data_app.command("simulate")
-def data_simulate(
-    out: Annotated[Path, typer.Argument(help="Folder to write the recordings into.")],
-    subjects: Annotated[int, typer.Option(min=1, help="Subjects, one record each.")] = 10,
-    hours: Annotated[float, typer.Option(min=0.01, help="Hours of each record.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-) -> None:
-    """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
-    from flows.simulate import write_simulated
-
-    toml = write_simulated(out.absolute(), subjects, hours, seed)
-    console.print(f"{subjects} simulated records and {toml}")
-
-
-@edge_app.command("request")
-def edge_request(
-    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
-    device: Device = LOCAL_DEVICE,
-    wait_s: Wait = 600.0,
-) -> None:
-    """Ask a device to evaluate a registered model on its test set, and wait for the report."""
-    with _servers():
-        from flows.evaluate_device import evaluate_on_device
-        from flows.servers import local_agent
-
-        with local_agent(device, start=device == LOCAL_DEVICE):
-            report = evaluate_on_device(model, device, wait_s)
-    console.print_json(data=report.metrics)
-
-
-@edge_app.command("status")
-def edge_status(
-    device: Annotated[str, typer.Option(help="Device to ask about.")] = LOCAL_DEVICE,
-) -> None:
-    """The evaluations asked of a device, newest first."""
-    with _servers():
-        from storage.tracking import device_requests
-
-        table = Table("request", "model", "version", "state", "agent", "reason")
-        for state in device_requests(device):
-            table.add_row(
-                state.request_id,
-                state.model,
-                str(state.version),
-                state.status,
-                state.agent or "",
-                state.reason or "",
-            )
-        console.print(table)
 
 
 def _report(done: Ingested) -> None:

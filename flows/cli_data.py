@@ -1,0 +1,90 @@
+"""`holter data`: list, show, check and simulate data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.options import SOME_RECORDS_FAILED, Data, Dataset
+from flows.progress import Progress, console
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, check, simulate.")
+
+
+@app.command("list")
+def data_list() -> None:
+    """Every data set that has a TOML: shipped ones, and those of HOLTER_DATASETS."""
+    from storage.dataset import available_specs, load_spec
+
+    table = Table("name", "title", "version", "licence", "TOML")
+    for name, path in sorted(available_specs().items()):
+        spec = load_spec(str(path))
+        table.add_row(name, spec.title, spec.version, spec.licence, str(path))
+    console.print(table)
+
+
+@app.command("show")
+def data_show(dataset: Dataset) -> None:
+    """One data set's TOML, as it is understood."""
+    from storage.dataset import load_spec
+
+    console.print_json(load_spec(dataset).model_dump_json())
+
+
+@app.command("check")
+def data_check(
+    dataset: Dataset,
+    data: Data,
+    signal: Annotated[
+        bool, typer.Option(help="--no-signal checks headers and annotations alone.")
+    ] = True,
+) -> None:
+    """Look at every record: readable, whole, checksums, lead, annotations, rhythm hours."""
+    from storage.check import check_dataset
+    from storage.dataset import load_spec, record_names
+
+    spec = load_spec(dataset)
+    folder = data.absolute()
+    with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
+        checks = check_dataset(
+            spec, folder, lambda check: progress.step(check.record), signal=signal
+        )
+    table = Table(
+        "record", "subject", "Hz", "hours", "lead", "beats", "rhythm hours", "sums", "problem"
+    )
+    for check in checks:
+        rhythms = "  ".join(f"{name or '?'} {h:.2f}" for name, h in check.rhythm_hours.items())
+        table.add_row(
+            check.record,
+            check.subject,
+            f"{check.fs_hz:g}",
+            f"{check.hours:.2f}",
+            check.lead or "-",
+            str(check.beats),
+            rhythms,
+            check.checksums,
+            check.problem or "",
+            style="red" if check.problem else None,
+        )
+    console.print(table)
+    bad = sum(check.problem is not None for check in checks)
+    console.print(f"{len(checks)} records, {bad} with a problem.")
+    if bad:
+        raise typer.Exit(SOME_RECORDS_FAILED)
+
+
+@app.command("simulate")
+def data_simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to write the recordings into.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Subjects, one record each.")] = 10,
+    hours: Annotated[float, typer.Option(min=0.01, help="Hours of each record.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+) -> None:
+    """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
+    from flows.simulate import write_simulated
+
+    toml = write_simulated(out.absolute(), subjects, hours, seed)
+    console.print(f"{subjects} simulated records and {toml}")

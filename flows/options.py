@@ -1,0 +1,50 @@
+"""What the commands share: option types, exit codes, and the servers they work with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.progress import console
+from storage.files import home
+from tasks import preprocessing
+
+#: Exit code of work that finished, but left out records that it names.
+SOME_RECORDS_FAILED = 3
+LOCAL_DEVICE = "this-machine"
+
+Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder that holds its records.")]
+Model = Annotated[str, typer.Option(help="Network to train: resnet15, resnet21, resnet25.")]
+Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
+Rate = Annotated[float, typer.Option(help="Adam's learning rate.")]
+Seed = Annotated[int, typer.Option(help="Seed of the split and of the training.")]
+Policy = Annotated[
+    preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
+]
+Device = Annotated[
+    str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
+]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for the device's report.")]
+
+
+@contextmanager
+def serving() -> Iterator[None]:
+    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
+    from flows.servers import QUIET, running, servers
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if running() is None:
+        console.print("Starting the local Prefect and MLflow servers ...")
+    with servers():
+        yield
