@@ -10,8 +10,11 @@ import numpy as np
 
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
-from storage.errors import RecordError
-from storage.records import Record, open_record
+from storage.errors import HeaderMismatch, RecordError, UnusableSignal
+from storage.records import Record, open_record, read_lead
+from storage.wfdb_signal import PackedLead, raw_blocks
+
+BLOCK_SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ def rhythm_hours(record: Record) -> dict[str, float]:
 
 
 def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> RecordCheck:
-    """Look at one record: header, length, lead, annotations, checksums. Never raises for it."""
+    """Look at one record: header, length, annotations, checksums, lead. Never raises for it."""
     subject = spec.subject_of(name)
     try:
         record = open_record(spec, folder, name, signal=signal)
         fit = verify_checksums(folder, name, record.digests)
+        if record.lead is not None:
+            check_lead(record)
     except RecordError as error:
         return RecordCheck(name, subject, problem=str(error))
     return RecordCheck(
@@ -74,6 +79,35 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
         rhythm_hours=rhythm_hours(record),
         checksums="fit" if fit else "none listed",
     )
+
+
+def check_lead(record: Record) -> None:
+    """Read a record's whole lead, block by block, for what only its samples can tell.
+
+    Raises
+    ------
+    UnusableSignal
+        Every sample is invalid, or all are the same.
+    HeaderMismatch
+        The samples do not add up to the header's checksum.
+    """
+    low, high = np.inf, -np.inf
+    for start in range(0, record.n_samples, BLOCK_SAMPLES):
+        block = read_lead(record, start, min(start + BLOCK_SAMPLES, record.n_samples))
+        low, high = np.fmin.reduce(block, initial=low), np.fmax.reduce(block, initial=high)
+    if not low < high:
+        found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
+        raise UnusableSignal(
+            record.name, f"{found} throughout", "a signal that varies", record.file
+        )
+    lead = record.source
+    if isinstance(lead, PackedLead) and lead.checksum is not None:
+        total = sum(int(raw.sum(dtype=np.int64)) for raw in raw_blocks(lead, 0, record.n_samples))
+        if total % 65536 != lead.checksum:
+            found = f"samples that add up to {total % 65536} modulo 65536"
+            raise HeaderMismatch(
+                record.name, found, f"{lead.checksum}, the header's checksum", record.file
+            )
 
 
 def check_dataset(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from storage.errors import (
     MissingFile,
     NoLead,
     NoRhythm,
+    TooFewBeats,
     TruncatedSignal,
     UnknownRhythm,
 )
@@ -34,6 +36,7 @@ from storage.wfdb_annotation import (
 from storage.wfdb_header import Header, SignalHeader, parse_header
 from storage.wfdb_signal import FAST_FORMATS, PackedLead, packed_bytes, read_packed
 
+LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
 KNOWN_FORMATS = frozenset({8, 16, 24, 32, 61, 80, 160, 212, 310, 311, 508, 516, 524})
 _PER_MV = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
 
@@ -97,6 +100,13 @@ class Record:
     comments: tuple[str, ...] = ()
     source: PackedLead | WfdbLead | None = None
 
+    @property
+    def file(self) -> str:
+        """The file an error about the lead names: its signal file, else the header."""
+        if isinstance(self.source, PackedLead):
+            return self.source.path.relative_to(self.folder).as_posix()
+        return f"{self.name}.hea"
+
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
     """Read a record's header and annotations, and check its signal file against the header.
@@ -117,8 +127,9 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     ------
     RecordError
         `UnsafeName`, `MissingFile`, `HeaderMismatch`, `TruncatedSignal`, `NoLead`,
-        `BadAnnotation`, `NoRhythm` or `UnknownRhythm`, each naming record and file.
+        `BadAnnotation`, `TooFewBeats`, `NoRhythm` or `UnknownRhythm`, each naming record and file.
     """
+    safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
     header = _header(folder, name, name, digests)
     record = Record(
@@ -241,6 +252,7 @@ def _with_signal(
             offset_bytes=chosen.offset_bytes,
             gain=chosen.gain * per_mv,
             baseline=chosen.baseline,
+            checksum=chosen.checksum,
         )
     else:
         source = WfdbLead(record.folder / record.name, channel, per_mv)
@@ -252,6 +264,7 @@ def _check_files(
 ) -> int:
     """Check and digest each signal file; return the length, from their sizes where it is 0."""
     lengths = []
+    hea = f"{record.name}.hea"
     for name in dict.fromkeys(one.file for one in signals):
         together = [one for one in signals if one.file == name]
         form, file = together[0].format, _beside(record.name, name)
@@ -260,20 +273,24 @@ def _check_files(
             raise MissingFile(record.name, "no such file", "the signal file", file)
         per_frame = sum(one.per_frame for one in together)
         if form not in KNOWN_FORMATS:
-            raise HeaderMismatch(
-                record.name, f"format {form}", "a WFDB format", f"{record.name}.hea"
-            )
+            raise HeaderMismatch(record.name, f"format {form}", "a WFDB format", hea)
         available = path.stat().st_size - together[0].offset_bytes
         needed = packed_bytes(form, n_samples * per_frame)
         if needed is not None and available < needed:
             found = f"{available} bytes of samples"
             raise TruncatedSignal(record.name, found, f"{needed} for {n_samples} frames", file)
+        # A header that is wrong about the number of signals or the format shows here: read by it,
+        # the file would be cut off, or its leads mixed up.
+        most = packed_bytes(form, (n_samples + ceil(record.fs_hz)) * per_frame)
+        if needed is not None and most is not None and n_samples and available >= most:
+            found = f"{n_samples} frames of {per_frame} samples, that is {needed} bytes"
+            raise HeaderMismatch(record.name, found, f"the {available} bytes of {file}", hea)
         if needed is not None and n_samples == 0:
             # Bytes of 12 frames are whole bytes in every format, and whole groups of 310 and 311.
             lengths.append(12 * available // (packed_bytes(form, 12 * per_frame) or 1))
         digests[file] = sha256_file(path)
     if n_samples == 0 and not lengths:
-        raise HeaderMismatch(record.name, "no length", "a number of samples", f"{record.name}.hea")
+        raise HeaderMismatch(record.name, "no length", "a number of samples", hea)
     return n_samples or min(lengths)
 
 
@@ -296,19 +313,23 @@ def _read_wfdb(record: Record, source: WfdbLead, start: int, stop: int) -> NDArr
         )
         lead: NDArray[np.float32] = (read.p_signal[:, 0] / source.per_mv).astype(np.float32)
     except Exception as error:  # on damaged bytes wfdb raises whatever Python or numpy does there
-        found = f"{type(error).__name__}: {error}"
-        raise HeaderMismatch(record.name, found, "samples that wfdb can read") from error
+        found, hea = f"{type(error).__name__}: {error}", f"{record.name}.hea"
+        raise HeaderMismatch(record.name, found, "samples that wfdb can read", hea) from error
     return lead
 
 
 def _with_annotations(record: Record, spec: DatasetSpec, digests: dict[str, str]) -> Record:
-    beats, symbols = _beats(record, spec, digests)
+    file, beats, symbols = _beats(record, spec, digests)
+    if file and len(beats) < LEAST_BEATS:
+        found = f"{len(beats)} annotated beats"
+        raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", file)
     starts, rhythms = _rhythm(record, spec, digests)
     last = max([0, *(int(marks[-1]) + 1 for marks in (beats, starts) if len(marks))])
     n_samples = record.n_samples or last
     if len(beats) and int(beats[-1]) >= n_samples:
         found = f"a beat at sample {int(beats[-1])}"
-        raise BadAnnotation(record.name, found, f"beats before the end, sample {n_samples}")
+        expected = f"beats before the end, sample {n_samples}"
+        raise BadAnnotation(record.name, found, expected, file)
     return replace(
         record,
         n_samples=n_samples,
@@ -327,15 +348,17 @@ def _annotations(record: Record, annotator: str, digests: dict[str, str]) -> Ann
 
 def _beats(
     record: Record, spec: DatasetSpec, digests: dict[str, str]
-) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+) -> tuple[str, NDArray[np.int64], NDArray[np.str_]]:
+    """The file of beats, those beats, and their symbols."""
     for annotator in spec.annotations.beats:
         if annotator == DETECT:
-            return record.beats, record.symbols
+            return "", record.beats, record.symbols
         if safe_path(record.folder, f"{record.name}.{annotator}", record=record.name).is_file():
             break
     found = _annotations(record, annotator, digests)
     is_beat = BEAT[found.code]
-    return found.sample[is_beat], SYMBOL[found.code[is_beat]]
+    file = f"{record.name}.{annotator}"
+    return file, found.sample[is_beat], SYMBOL[found.code[is_beat]]
 
 
 def _rhythm(

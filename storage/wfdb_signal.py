@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class PackedLead:
         Converter units per mV.
     baseline : int
         Converter value of 0 mV.
+    checksum : int or None
+        The sum of all samples modulo 65536, where the header gives it.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class PackedLead:
     offset_bytes: int
     gain: float
     baseline: int
+    checksum: int | None = None
 
 
 def packed_bytes(format_code: int, samples: int) -> int | None:
@@ -65,22 +69,26 @@ def read_packed(lead: PackedLead, start: int, stop: int) -> NDArray[np.float32]:
         Fewer where the file ends early.
     """
     out = np.empty(stop - start, np.float32)
-    decode = _decode_212 if lead.format == 212 else _decode_16
     filled = 0
     # float32 holds a 16-bit sample minus a baseline of this size exactly, and is twice as fast.
     exact = np.float32 if abs(lead.baseline) < 1 << 23 else np.float64
+    for raw in raw_blocks(lead, start, stop):
+        block = out[filled : filled + len(raw)]
+        np.divide(np.subtract(raw, exact(lead.baseline), dtype=exact), exact(lead.gain), out=block)
+        block[raw == INVALID[lead.format]] = np.nan
+        filled += len(raw)
+    return out[:filled]
+
+
+def raw_blocks(lead: PackedLead, start: int, stop: int) -> Iterator[NDArray[np.int16]]:
+    """Converter values of samples `start` to `stop`, block by block; fewer where the file ends."""
+    decode = _decode_212 if lead.format == 212 else _decode_16
     with lead.path.open("rb", buffering=0) as file:
         for first in range(start, stop, BLOCK_FRAMES):
             raw = decode(file.fileno(), lead, first, min(stop, first + BLOCK_FRAMES))
             if not len(raw):
-                break
-            block = out[filled : filled + len(raw)]
-            np.divide(
-                np.subtract(raw, exact(lead.baseline), dtype=exact), exact(lead.gain), out=block
-            )
-            block[raw == INVALID[lead.format]] = np.nan
-            filled += len(raw)
-    return out[:filled]
+                return
+            yield raw
 
 
 def _decode_16(descriptor: int, lead: PackedLead, start: int, stop: int) -> NDArray[np.int16]:

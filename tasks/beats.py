@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.records import Record
+from storage.records import LEAST_BEATS, Record
 from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing
@@ -27,7 +27,6 @@ from tasks.segment import segment
 
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
-LEAST_BEATS = 3
 #: Beyond the first or last annotated beat by this much, the annotation covers no more.
 COVER_S = 2.0
 #: A missed annotated beat is moved to the extremum within this much of its mark.
@@ -99,9 +98,8 @@ def beat_tables(
         cleaned = clean_lead(record, read, config)
         chosen = choose(record, cleaned, decide(cleaned.found), config)
     if len(chosen.sample) < LEAST_BEATS:
-        raise TooFewBeats(
-            record.name, f"{len(chosen.sample)} beats ({chosen.counts})", f"at least {LEAST_BEATS}"
-        )
+        found = f"{len(chosen.sample)} beats ({chosen.counts})"
+        raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
     return _tables(record, chosen, cleaned), chosen.counts
 
 
@@ -123,9 +121,8 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     raw_cells.append(cell_flags(carry, grid.fs_hz))
     if not low < high:
         found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
-        raise UnusableSignal(
-            record.name, f"{found} in lead {record.lead} throughout", "a signal that varies"
-        )
+        found = f"{found} in lead {record.lead} throughout"
+        raise UnusableSignal(record.name, found, "a signal that varies", record.file)
     return Cleaned(clean, np.concatenate(raw_cells), joined(parts))
 
 

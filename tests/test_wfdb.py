@@ -1,0 +1,56 @@
+"""Our WFDB readers, held against the wfdb package on every real file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from storage.wfdb_annotation import SYMBOL, parse_annotations
+from storage.wfdb_header import DEFAULT_GAIN, parse_header
+
+
+@pytest.mark.real
+def test_headers_are_read_as_wfdb_reads_them(real_data: Path) -> None:
+    """Every field of every real header is what the wfdb package says it is."""
+    paths = sorted(real_data.rglob("*.hea"))
+    assert len(paths) > 100
+    for path in paths:
+        ours = parse_header(path.read_bytes(), path.stem, path.name)
+        theirs = wfdb.rdheader(str(path.with_suffix("")))
+        assert ours.fs_hz == theirs.fs, path
+        assert ours.n_samples == (theirs.sig_len or 0), path
+        assert list(ours.comments) == theirs.comments, path
+        assert len(ours.signals) == theirs.n_sig, path
+        for number, signal in enumerate(ours.signals):
+            expected = {
+                "file": theirs.file_name[number],
+                "format": int(theirs.fmt[number]),
+                "per_frame": theirs.samps_per_frame[number],
+                "skew": theirs.skew[number] or 0,
+                "offset_bytes": theirs.byte_offset[number] or 0,
+                "gain": theirs.adc_gain[number] or DEFAULT_GAIN,
+                "baseline": theirs.baseline[number],
+                "units": theirs.units[number],
+                "lead": theirs.sig_name[number],
+                "initial": theirs.init_value[number],
+                "checksum": (theirs.checksum[number] or 0) % 65536,
+            }
+            assert vars(signal) == expected, path
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_annotations_are_read_as_wfdb_reads_them(real_data: Path) -> None:
+    """Every mark of every real annotation file has wfdb's sample, symbol and text."""
+    paths = sorted(p for end in ("atr", "qrs", "qrsc") for p in real_data.rglob(f"*.{end}"))
+    assert len(paths) > 130
+    for path in paths:
+        ours = parse_annotations(path.read_bytes(), path.stem, path.name)
+        theirs = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
+        np.testing.assert_array_equal(ours.sample, theirs.sample, err_msg=str(path))
+        assert SYMBOL[ours.code].tolist() == theirs.symbol, path
+        texts = [ours.aux.get(number, "") for number in range(len(theirs.sample))]
+        assert texts == [text.rstrip("\0").strip() for text in theirs.aux_note], path
