@@ -20,7 +20,7 @@ LOCAL_DEVICE = "this-machine"
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder that holds its records.")]
-Model = Annotated[str, typer.Option(help="Network to train: resnet15, resnet21, resnet25.")]
+Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists them all.")]
 Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
 Rate = Annotated[float, typer.Option(help="Adam's learning rate.")]

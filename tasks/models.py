@@ -9,6 +9,7 @@ doi:10.1109/CVPR.2016.90, in one dimension).
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from storage.beats import WAVEFORM_SAMPLES
@@ -20,6 +21,8 @@ Layer: TypeAlias = Any
 Builder: TypeAlias = Callable[[], Model]
 
 MODELS: dict[str, Builder] = {}
+#: Modules that enter more networks; loaded when the table is first asked for one.
+FAMILIES = ("tasks.light_models",)
 
 
 def model(name: str) -> Callable[[Builder], Builder]:
@@ -32,9 +35,16 @@ def model(name: str) -> Callable[[Builder], Builder]:
     return enter
 
 
+def known_models() -> dict[str, Builder]:
+    """Every network's building function by name, those of the families included."""
+    for family in FAMILIES:
+        import_module(family)
+    return MODELS
+
+
 def available_models() -> tuple[str, ...]:
     """Names that `build` knows, sorted."""
-    return tuple(sorted(MODELS))
+    return tuple(sorted(known_models()))
 
 
 def build(name: str, seed: int | None = None) -> Model:
@@ -57,7 +67,7 @@ def build(name: str, seed: int | None = None) -> Model:
     ValueError
         The name is unknown; the message offers the nearest one.
     """
-    builder = find(MODELS, "model", name)
+    builder = find(known_models(), "model", name)
     import keras
 
     if seed is not None:

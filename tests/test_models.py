@@ -8,9 +8,16 @@ import sys
 import numpy as np
 import pytest
 
+from tasks.cost import multiply_adds
 from tasks.models import available_models, build
 
 PUBLISHED = {"resnet15": (15, 21_698), "resnet21": (21, 11_138), "resnet25": (25, 26_978)}
+#: Parameters and multiply-adds of a beat.
+LIGHT = {
+    "mobile": (8_330, 377_192),
+    "ghost": (9_346, 543_864),
+    "squeeze": (9_074, 605_568),
+}
 
 
 @pytest.mark.parametrize(("name", "layers", "parameters"), [(k, *v) for k, v in PUBLISHED.items()])
@@ -29,6 +36,20 @@ def test_reference_networks_have_the_published_pooling(name: str) -> None:
     assert kinds[-2:] == ["GlobalAveragePooling1D", "Dense"]
     assert kinds.count("MaxPooling1D") == (name != "resnet15")
     assert kinds.count("Add") == (1 if name == "resnet15" else 2)
+
+
+@pytest.mark.parametrize(("name", "parameters", "macs"), [(k, *v) for k, v in LIGHT.items()])
+def test_light_networks_are_light(name: str, parameters: int, macs: int) -> None:
+    """The light families have no more parameters than resnet21, for less than a quarter of its work."""
+    model = build(name)
+    assert model.count_params() == parameters < PUBLISHED["resnet21"][1]
+    assert multiply_adds(model) == macs < multiply_adds(build("resnet21")) / 4
+
+
+def test_multiply_adds_are_those_of_the_formula() -> None:
+    """A residual network's multiply-adds are its kernels' sizes times the beat's 300 samples."""
+    stem, block = 5 * 24, [5 * 24 * 24, 5 * 24 * 24, 5 * 24 * 24, 3 * 24 * 24]
+    assert multiply_adds(build("resnet21")) == 300 * (stem + sum(block)) + 24 * 2
 
 
 @pytest.mark.parametrize("name", available_models())
@@ -53,7 +74,7 @@ def test_a_seed_gives_the_weights() -> None:
 
 def test_an_unknown_name_gets_a_hint() -> None:
     """An unknown model is refused with the nearest name and the whole list."""
-    with pytest.raises(ValueError, match=r"did you mean 'resnet21'\? there are resnet15, resnet21"):
+    with pytest.raises(ValueError, match=r"did you mean 'resnet21'\? there are .*resnet15, resnet21"):
         build("resnet_21")
 
 
