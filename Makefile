@@ -28,6 +28,11 @@ $(VENV)/.dev: $(VENV)/.server
 	@$(PIP) --no-compile --editable ".[server,edge,dev]"
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "Adding the peers that the benchmarks compare with ..."
+	@$(PIP) --no-compile --editable ".[server,edge,dev,bench]"
+	@touch $@
+
 run: $(VENV)/.server
 	$(BIN)/holter run
 
@@ -39,6 +44,10 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+# All sections, or `make bench ONLY="signal layout"`: the others stay in the page as they are.
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench $(ONLY)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

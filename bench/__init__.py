@@ -1,0 +1,1 @@
+"""The benchmarks: one module a section of docs/benchmarks.md, run by `make bench`."""

@@ -1,0 +1,125 @@
+"""What every section shares: cases timed in turn in processes of their own, data, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+#: One thread a process, and no telemetry: CPU seconds then mean the same for every case.
+QUIET: Mapping[str, str] = {
+    **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")},
+    "PYTHONWARNINGS": "ignore",  # peers' deprecations
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function to time, by name, with arguments that JSON can carry.
+
+    Attributes
+    ----------
+    target : str
+        "module:function".
+    arguments : tuple
+        What it is called with.
+    scale : float
+        Factor on the seconds, where a slow peer is run on a part of the work.
+    cold : bool
+        Time the first run of a fresh process, imports and interpreter included.
+    """
+
+    target: str
+    arguments: tuple[Any, ...] = ()
+    scale: float = 1.0
+    cold: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Medians over the rounds, and what the function gave last."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    result: Any
+
+
+def workplace() -> Path:
+    """Where the benchmarks keep simulated records and outputs: HOLTER_BENCH, or a temporary one."""
+    folder = Path(os.environ.get("HOLTER_BENCH", Path(tempfile.gettempdir()) / "holter-bench"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
+    """Run a case in a process of its own; gives its figures and the wall seconds of it all."""
+    words = [sys.executable, "-m", "bench.child", case.target]
+    began = time.perf_counter()
+    done = subprocess.run(  # noqa: S603 - our own modules, no shell
+        [*words, json.dumps(case.arguments), str(runs)],
+        cwd=ROOT,
+        env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures, time.perf_counter() - began
+
+
+def measure(cases: Mapping[str, Case], rounds: int = 3) -> dict[str, Figures]:
+    """Time every case `rounds` times, in turn, so that a busy minute falls on all of them.
+
+    Each time is a fresh process: one run to warm up and one that counts, or the first alone where
+    the case is cold.
+    """
+    seen: dict[str, list[Figures]] = {name: [] for name in cases}
+    for number in range(rounds):
+        for name, case in cases.items():
+            print(f"  round {number + 1}/{rounds}  {name}", file=sys.stderr, flush=True)
+            figures, wall_s = run_child(case, 1 if case.cold else 2)
+            cpu_s = figures["total_cpu_s"] if case.cold else figures["cpu_s"][-1]
+            wall_s = wall_s if case.cold else figures["wall_s"][-1]
+            seen[name].append(
+                Figures(
+                    cpu_s * case.scale, wall_s * case.scale, figures["peak_mb"], figures["result"]
+                )
+            )
+    return {
+        name: Figures(
+            median(one.cpu_s for one in runs),
+            median(one.wall_s for one in runs),
+            median(one.peak_mb for one in runs),
+            runs[-1].result,
+        )
+        for name, runs in seen.items()
+    }
+
+
+def simulated(subjects: int, hours: float, seed: int = 0) -> Path:
+    """The folder of a simulated data set (250 Hz, two leads, format 212), made on first use."""
+    from flows.simulate import write_simulated
+
+    folder = workplace() / f"sim-{subjects}x{hours:g}h-{seed}"
+    return write_simulated(folder, subjects, hours, seed).parent
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; columns but the first are set right."""
+    lines = [list(header), ["---", *["---:"] * (len(header) - 1)]]
+    lines += [[f"{cell}" for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
