@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
-from storage import tracking
-from storage.errors import HolterError, RegistryError
-from storage.files import write_json
+from edge_agent.presence import Presence, agent_id, locked, present
+from storage import evaluations, mlflow_rest
+from storage.errors import DeviceError, HolterError, OutOfReach, RegistryError
+from storage.files import read_json, write_json
 from storage.model_files import LITERT
 from storage.testset import TestSet, read_testset
 from tasks.metrics import beat_metrics
 
 POLL_S = 2.0
+#: A request that ended the agent's process this often is reported as failed.
+MOST_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -42,65 +43,124 @@ def edge_home() -> Path:
 
 
 def once(agent: Agent, say: Callable[[str], None]) -> int:
-    """Work through the requests that wait for this device, oldest first; gives how many failed."""
-    failed = 0
-    for request in reversed(tracking.device_requests(agent.device, "SCHEDULED")):
-        failed += not serve(agent, request, say)
-    return failed
+    """Send what waits, work through the requests that wait, oldest first; gives how many failed.
+
+    Raises
+    ------
+    DeviceError
+        Another agent works under this device's name or in this folder, or the disk is full.
+    OutOfReach
+        The server is; finished reports stay in the outbox.
+    """
+    with locked(agent.home), present(_presence(agent), say) as presence:
+        return cycle(agent, presence, say)
 
 
 def forever(agent: Agent, say: Callable[[str], None]) -> None:
-    """Ask for requests every two seconds; a server out of reach is waited for."""
-    silent = False
-    while True:
-        try:
-            once(agent, say)
-            silent = False
-        except RegistryError as error:
-            if not silent:
-                say(f"waiting: {error}")
-            silent = True
-        time.sleep(POLL_S)
+    """Ask for requests every two seconds; a server out of reach, or a full disk, is waited for."""
+    told = ""
+    with locked(agent.home):
+        while True:
+            try:
+                with present(_presence(agent), say) as presence:
+                    while True:
+                        cycle(agent, presence, say)
+                        told = ""
+                        time.sleep(POLL_S)
+            except (RegistryError, OSError) as error:  # noqa: PERF203 - one pass is seconds long
+                if str(error) != told:
+                    say(f"waiting: {error}")
+                told = str(error)
+                time.sleep(POLL_S)
 
 
-def serve(agent: Agent, request: tracking.RequestState, say: Callable[[str], None]) -> bool:
-    """Claim a request and end it FINISHED or FAILED; True unless it failed."""
-    agent_id = f"{agent.device}/{socket.gethostname()}/{uuid.uuid4().hex[:12]}"
-    if not tracking.claim(request.request_id, agent_id):
-        return True
-    say(f"request {request.request_id}: {request.model} version {request.version}")
-    work = agent.home / "work" / uuid.uuid4().hex
-    work.mkdir(parents=True, mode=0o700)
+def _presence(agent: Agent) -> Presence:
+    return Presence(agent.device, agent_id(agent.home), {"kind": agent.kind["name"]})
+
+
+def cycle(agent: Agent, presence: Presence, say: Callable[[str], None]) -> int:
+    """One pass over outbox and requests; gives how many evaluations failed."""
+    outbox.send(agent.home, say)
+    failed = 0
+    for request in reversed(evaluations.device_requests(agent.device, *evaluations.WAITING)):
+        presence.check()
+        if request.request_id in outbox.waiting(agent.home):
+            continue
+        number = evaluations.claim(request, presence.agent_id)
+        if number is None:
+            continue
+        say(f"request {request.request_id}: {request.model} version {request.version}")
+        presence.beat(state=f"evaluates {request.model}/{request.version}")
+        failed += not serve(agent, request, number, say)
+        presence.beat(state="idle", model=f"{request.model}/{request.version}")
+    return failed
+
+
+def serve(
+    agent: Agent, request: evaluations.RequestState, number: int, say: Callable[[str], None]
+) -> bool:
+    """Evaluate a claimed request and report it FINISHED or FAILED; True unless it failed."""
+    work = outbox.workplace(agent.home, request.request_id)
+    outcome: dict[str, Any] = {
+        "request": request.request_id,
+        "claim": number,
+        "status": "FINISHED",
+        "metrics": {},
+        "tags": {"holter.device_kind": str(agent.kind["name"])},
+        "time_ms": int(1000 * mlflow_rest.server_time_s()),
+    }
+    tries = _tries(agent, request.request_id)
     try:
+        if tries > MOST_TRIES:
+            raise DeviceError(f"the agent's process ended {MOST_TRIES} times while it evaluated")
         metrics = evaluate(agent, request, work)
-        tracking.finish_request(request.request_id, metrics, work / "report")
-        say(f"request {request.request_id}: reported, F1 {metrics['f1']:.4f}")
+        outcome["metrics"] = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
+    except OutOfReach:
+        _forget(agent, request.request_id)
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in mlflow_rest.DISK_ERRORS:
+            _forget(agent, request.request_id)
+            raise
         reason = (
             str(error) if isinstance(error, HolterError) else f"{type(error).__name__}: {error}"
         )
+        outcome |= {"status": "FAILED"}
+        outcome["tags"]["holter.reason"] = reason[:4000]
         say(f"request {request.request_id}: failed: {reason}")
-        tracking.fail_request(request.request_id, reason)
-        return False
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return True
+    outbox.put(agent.home, request.request_id, work / "report", outcome)
+    outbox.remove(agent.home, work)
+    _forget(agent, request.request_id)
+    outbox.send(agent.home, say)
+    return bool(outcome["status"] == "FINISHED")
 
 
-def evaluate(agent: Agent, request: tracking.RequestState, work: Path) -> dict[str, float]:
+def _tries(agent: Agent, request_id: str) -> int:
+    """How often this request was begun, this time included; kept on disk."""
+    path = agent.home / "tries" / request_id
+    tries = 1 + (int(read_json(path)) if path.exists() else 0)
+    write_json(path, tries)
+    return tries
+
+
+def _forget(agent: Agent, request_id: str) -> None:
+    (agent.home / "tries" / request_id).unlink(missing_ok=True)
+
+
+def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dict[str, float]:
     """Fetch, check and run what a request names; leaves the report's files in `work`/report."""
     tags = request.tags
-    model = tracking.download_model_file(
+    model = mlflow_rest.fetch_model_file(
         request.model, request.version, LITERT, tags["holter.model_sha256"], work / "model"
     ).read_bytes()
-    path = tracking.download_run_file(
+    path = mlflow_rest.fetch_run_file(
         tags["holter.testset_run_id"],
         tags["holter.testset_path"],
         tags["holter.testset_sha256"],
         work / "testset",
     )
     testset = read_testset(path)
-    threshold = float(tags["holter.threshold"])
+    threshold = threshold_of(tags)
     measured = measure(model, testset)
     scores = beat_metrics(testset.label, measured.probability, threshold)
     metrics = {**scores, **measured.costs}
@@ -118,8 +178,19 @@ def evaluate(agent: Agent, request: tracking.RequestState, work: Path) -> dict[s
         },
     )
     np.save(work / "report" / "probability.npy", measured.probability, allow_pickle=False)
-    tracking.log_tags(request.request_id, {"holter.device_kind": str(agent.kind["name"])})
     return metrics
+
+
+def threshold_of(tags: Mapping[str, str]) -> float:
+    """The threshold that a request names."""
+    said = tags.get("holter.threshold", "")
+    try:
+        threshold = float(said)
+    except ValueError:
+        threshold = float("nan")
+    if not 0 <= threshold <= 1:
+        raise DeviceError(f"request: found threshold {said!r}; expected a number in 0..1")
+    return threshold
 
 
 def per_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 
 from storage.errors import HolterError
@@ -34,12 +35,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _stop(number: int, _frame: object) -> None:
+    """SIGTERM ends as an error does: what is at work is cleared up first."""
+    sys.exit(128 + number)
+
+
 def main(words: list[str] | None = None) -> None:
     """Entry point of the `holter-edge` command."""
     options = parser().parse_args(words)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         sys.exit(work(options))
-    except HolterError as error:
+    except (HolterError, OSError) as error:
         say(f"error  {error}")
         sys.exit(1)
     except KeyboardInterrupt:
@@ -50,16 +57,17 @@ def work(options: argparse.Namespace) -> int:
     """Do what the options say; gives the exit code."""
     from edge_agent.agent import Agent, edge_home, forever, once
     from edge_agent.facts import device_kind
-    from storage import tracking
+    from storage.evaluations import device_requests
+    from storage.mlflow_rest import address
 
     if options.command == "status":
-        for state in tracking.device_requests(options.device):
+        for state in device_requests(options.device):
             words = (state.request_id, f"{state.model}/{state.version}", state.status)
             print(*words, state.reason or "")
         return 0
     agent = Agent(options.device, device_kind(options.kind), edge_home())
     if options.command == "once":
         return 1 if once(agent, say) else 0
-    say(f"device {options.device} asks {tracking.address()} for requests")
+    say(f"device {options.device} asks {address()} for requests")
     forever(agent, say)
     return 0

@@ -18,7 +18,7 @@ else:  # JetPack 6 ships Python 3.10
 from storage.errors import DeviceError
 
 KINDS = Path(__file__).parent / "devices"
-PACKAGES = ("holter-af", "ai-edge-litert", "mlflow-skinny", "numpy", "psutil")
+PACKAGES = ("holter-af", "ai-edge-litert", "cryptography", "numpy", "psutil")
 
 
 def device_kind(name: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def edge_status(
 ) -> None:
     """The evaluations asked of a device, newest first."""
     with serving():
-        from storage.tracking import device_requests
+        from storage.evaluations import device_requests
 
         table = Table("request", "model", "version", "state", "agent", "reason")
         for state in device_requests(device):

@@ -9,15 +9,18 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.progress import Progress
-from storage import tracking
+from storage import evaluations, tracking
 from storage.errors import DeviceError
 
 POLL_S = 1.0
-WAITING = ("SCHEDULED", "RUNNING")
+#: What of the two steps (taken, reported) a request has behind it, by its status.
+STAGES = {"SCHEDULED": 0, "RUNNING": 1}
+#: How long a report that is decided may take to end its run.
+GRACE_S = 60.0
 
 
 @flow(name="evaluate-on-device", flow_run_name="{model}-on-{device}", persist_result=False)
-def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> tracking.RequestState:
+def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> evaluations.RequestState:
     """Have a device run a registered model on its test set, and give back the report.
 
     Parameters
@@ -44,7 +47,7 @@ def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> tracki
 def request(model: str, device: str) -> str:
     """Put the request into the device's experiment."""
     version = tracking.resolve_model(model)
-    request_id = tracking.request_evaluation(
+    request_id = evaluations.request_evaluation(
         device=device,
         model=version,
         testset_run_id=version.run_id,
@@ -61,28 +64,26 @@ def request(model: str, device: str) -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def await_report(request_id: str, device: str, wait_s: float) -> tracking.RequestState:
+def await_report(request_id: str, device: str, wait_s: float) -> evaluations.RequestState:
     """Wait with progress until the device has finished or failed, or the time is up."""
     deadline = time.monotonic() + wait_s
     with Progress(f"Waiting for {device}", 2) as progress:
         while True:
-            state = tracking.request_state(request_id)
-            stage = 2 - WAITING[::-1].index(state.status) - 1 if state.status in WAITING else 2
+            state = evaluations.request_state(request_id)
+            stage = STAGES.get(state.status, 2)
             if stage > progress.done:
                 progress.step(state.status.lower(), by=stage - progress.done)
             if state.status == "FINISHED":
                 return state
-            if state.status not in WAITING:
+            if state.status not in STAGES:
                 raise DeviceError(f"device {device}, request {request_id}: {state.reason}")
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
-    if state.status == "SCHEDULED":
-        reason = f"no agent took the request within {wait_s:g} s"
-        tracking.fail_request(request_id, reason)
-        raise DeviceError(
-            f"device {device}: {reason}; start one there with `holter-edge run --device {device}`"
-        )
-    raise DeviceError(
-        f"device {device}: took request {request_id}, but sent no report within {wait_s:g} s"
-    )
+    scheduled = state.status == "SCHEDULED"
+    what = "no agent took the request" if scheduled else f"agent {state.agent} sent no report"
+    reason = f"{what} within {wait_s:g} s"
+    if not evaluations.withdraw(request_id, reason):  # the report came at the last moment
+        return await_report.fn(request_id, device, GRACE_S)
+    hint = f"; start one there with `holter-edge run --device {device}`" if scheduled else ""
+    raise DeviceError(f"device {device}: {reason}{hint}")

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 
 from flows.evaluate_device import evaluate_on_device
 from flows.train import Trained, train
-from storage import tracking
+from storage import evaluations, tracking
 from tasks.preprocessing import Policy
 
 
@@ -20,7 +20,7 @@ class Retrained:
 
     trained: Trained
     device_name: str
-    device: tracking.RequestState
+    device: evaluations.RequestState
     links: dict[str, str]
 
 

@@ -159,6 +159,16 @@ def servers() -> Iterator[Servers]:
 
 
 @contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server alone, its state in `folder`; gives its address."""
+    port = _free_port(0)
+    log = folder / "mlflow.log"
+    with _process(mlflow_command(folder, port), {}, log) as process:
+        _wait(process, f"http://{LOOPBACK}:{port}/health", log, "MLflow")
+        yield f"http://{LOOPBACK}:{port}"
+
+
+@contextmanager
 def announced(servers: Servers) -> Iterator[None]:
     """Tell other commands of this state folder about the servers while they run."""
     write_json(_state_file(), asdict(servers))

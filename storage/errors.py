@@ -19,6 +19,8 @@ HolterError
 ├── ModelError              a model file that cannot be run, or inputs that do not fit it
 ├── ParityError             an exported model that does not answer as its source does
 ├── RegistryError           the MLflow server: out of reach, or not holding what was expected
+│   ├── NotInRegistry       no such run, experiment, model or file
+│   ├── OutOfReach          no answer, or that it cannot now: to be tried again
 │   └── DigestMismatch      bytes from the registry that are not what the manifest says
 ├── DeviceError             a device that did not answer, or answered with a failure
 └── ServerError             a local Prefect or MLflow server that did not start
@@ -120,6 +122,14 @@ class ParityError(HolterError):
 
 class RegistryError(HolterError):
     """The MLflow server: out of reach, or not holding what was expected."""
+
+
+class NotInRegistry(RegistryError):
+    """No such run, experiment, model or file."""
+
+
+class OutOfReach(RegistryError):
+    """The server did not answer, or said that it cannot now: try again later."""
 
 
 class DigestMismatch(RegistryError):

@@ -34,6 +34,15 @@ def whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep a folder's names, so that a rename outlives a power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write `data` at `path`, whole or not at all."""
     with whole(path) as partial:
@@ -44,6 +53,11 @@ def write_bytes(path: Path, data: bytes) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Write `value` as sorted, indented JSON, whole or not at all."""
     return write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file."""
+    return json.loads(path.read_bytes())
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,21 @@ from storage.files import sha256_file, write_bytes, write_json
 LITERT = "model.tflite"
 WEIGHTS = "model.weights.h5"
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model version: its name, number, the run that made it, and its tags."""
+
+    name: str
+    version: int
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def reference(self) -> str:
+        """NAME/version."""
+        return f"{self.name}/{self.version}"
 
 
 def write_model_files(folder: Path, model: Any, litert: bytes, about: dict[str, Any]) -> None:

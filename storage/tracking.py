@@ -1,7 +1,7 @@
-"""MLflow: runs, data sets, registered models, a device's requests. The one module that knows it.
+"""MLflow: runs, data sets, registered models. The one module that imports it.
 
-Both sides use it: the server with the full mlflow, a device with mlflow-skinny, so nothing here
-needs pandas. The server is named by MLFLOW_TRACKING_URI, its credentials by MLflow's own variables.
+The server is named by MLFLOW_TRACKING_URI, its credentials by MLflow's own variables. What a
+device needs of MLflow is in `storage.evaluations`, without the package.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 # A dead server is told within seconds, not minutes; no progress bars in logs.
@@ -31,52 +30,15 @@ from mlflow.entities import (
     LoggedModelOutput,
     Metric,
     Param,
-    Run,
-    RunStatus,
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from storage.errors import DigestMismatch, RegistryError
+from storage.errors import RegistryError
 from storage.files import sha256_file
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
-
-#: How long a claim is left to settle before it is read back.
-SETTLE_S = 0.5
-#: No artifact larger than this is fetched.
-MOST_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class RegisteredModel:
-    """A model version: its name, number, the run that made it, and its tags."""
-
-    name: str
-    version: int
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def reference(self) -> str:
-        """NAME/version."""
-        return f"{self.name}/{self.version}"
-
-
-@dataclass(frozen=True)
-class RequestState:
-    """A device evaluation: what was asked, who took it, and what came of it."""
-
-    request_id: str
-    device: str
-    model: str
-    version: int
-    status: str
-    agent: str | None
-    reason: str | None
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
+from storage.model_files import RegisteredModel as RegisteredModel
 
 
 def address() -> str:
@@ -240,130 +202,6 @@ def resolve_model(reference: str) -> RegisteredModel:
                 number = str(max((int(v.version) for v in newest), default=0))
             found = client.get_model_version(name, number)
     return RegisteredModel(found.name, int(found.version), str(found.run_id), dict(found.tags))
-
-
-def request_evaluation(
-    *,
-    device: str,
-    model: RegisteredModel,
-    testset_run_id: str,
-    testset_path: str,
-    testset_sha256: str,
-    tags: Mapping[str, str],
-) -> str:
-    """Ask a device to evaluate a model: a run in status SCHEDULED in its experiment."""
-    marks = {
-        **tags,
-        "holter.kind": "edge-request",
-        "holter.device": device,
-        "holter.model": model.name,
-        "holter.version": str(model.version),
-        "holter.model_sha256": model.tags.get(f"holter.sha256.{LITERT}", ""),
-        "holter.threshold": model.tags.get("holter.threshold", "0.5"),
-        "holter.training_run_id": model.run_id,
-        "holter.testset_run_id": testset_run_id,
-        "holter.testset_path": testset_path,
-        "holter.testset_sha256": testset_sha256,
-    }
-    with _told(f"ask {device}") as client:
-        name = f"{model.name}-v{model.version}-on-{device}"
-        run = client.create_run(_experiment(client, f"edge/{device}"), tags=marks, run_name=name)
-        client.update_run(run.info.run_id, status="SCHEDULED")
-        return str(run.info.run_id)
-
-
-def request_state(request_id: str) -> RequestState:
-    """The state of a device evaluation."""
-    with _told(f"read request {request_id}") as client:
-        return _state(client.get_run(request_id))
-
-
-def _state(run: Run) -> RequestState:
-    tags = dict(run.data.tags)
-    return RequestState(
-        request_id=run.info.run_id,
-        device=tags.get("holter.device", ""),
-        model=tags.get("holter.model", ""),
-        version=int(tags.get("holter.version", "0")),
-        status=run.info.status,
-        agent=tags.get("holter.agent"),
-        reason=tags.get("holter.reason"),
-        metrics=dict(run.data.metrics),
-        tags=tags,
-    )
-
-
-def device_requests(device: str, status: str | None = None) -> list[RequestState]:
-    """A device's evaluations, newest first; only those in a status, if one is given."""
-    with _told(f"read the requests of {device}") as client:
-        experiment = client.get_experiment_by_name(f"edge/{device}")
-        if experiment is None:
-            return []
-        wanted = f"attributes.status = '{status}'" if status else ""
-        runs = client.search_runs([experiment.experiment_id], wanted, max_results=200)
-    return [_state(run) for run in runs]
-
-
-def claim(request_id: str, agent_id: str, settle: Callable[[float], None] = time.sleep) -> bool:
-    """Take a SCHEDULED request for an agent; of several that try, one gets True.
-
-    The last to write its name wins: each writes, lets it settle, and reads back whose name stands.
-    """
-    with _told(f"claim request {request_id}") as client:
-        before = client.get_run(request_id)
-        if before.info.status != RunStatus.to_string(RunStatus.SCHEDULED):
-            return False
-        client.set_tag(request_id, "holter.agent", agent_id)
-        settle(SETTLE_S)
-        if client.get_run(request_id).data.tags.get("holter.agent") != agent_id:
-            return False
-        client.update_run(request_id, status="RUNNING")
-        return True
-
-
-def download_model_file(model: str, version: int, file: str, sha256: str, to: Path) -> Path:
-    """Fetch one file of a model version; its digest must be the one named."""
-    with _told(f"fetch {file} of {model}/{version}"):
-        repository = get_artifact_repository(f"models:/{model}/{version}")
-        return _fetched(repository, file, sha256, to)
-
-
-def download_run_file(run_id: str, file: str, sha256: str, to: Path) -> Path:
-    """Fetch one artifact of a run; its digest must be the one named."""
-    with _told(f"fetch {file} of run {run_id}") as client:
-        repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
-        return _fetched(repository, file, sha256, to)
-
-
-def _fetched(repository: Any, file: str, sha256: str, to: Path) -> Path:
-    path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts or "\\" in file or not path.name:
-        raise RegistryError(f"artifact {file!r}: found a path that leaves its folder")
-    parent = str(path.parent) if len(path.parts) > 1 else None
-    sizes = {entry.path: entry.file_size for entry in repository.list_artifacts(parent)}
-    if file not in sizes:
-        raise RegistryError(f"artifact {file}: found none; there are {sorted(sizes) or 'no files'}")
-    if sizes[file] is None or sizes[file] > MOST_BYTES:
-        raise RegistryError(f"artifact {file}: found {sizes[file]} bytes; at most {MOST_BYTES}")
-    to.mkdir(parents=True, exist_ok=True)
-    local = Path(repository.download_artifacts(file, str(to)))
-    found = sha256_file(local)
-    if found != sha256:
-        local.unlink()
-        raise DigestMismatch(f"artifact {file}: found SHA-256 {found}; expected {sha256 or 'one'}")
-    return local
-
-
-def finish_request(request_id: str, metrics: Mapping[str, float], report: Path) -> None:
-    """Report a device evaluation: metrics, files, and the end of the run."""
-    log_folder(request_id, report, "report")
-    log_metrics(request_id, metrics)
-    finish_run(request_id, "FINISHED")
-
-
-def fail_request(request_id: str, reason: str) -> None:
-    """End a device evaluation FAILED with its reason."""
-    finish_run(request_id, "FAILED", reason)
 
 
 def run_page(run_id: str) -> str:

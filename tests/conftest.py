@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from storage.model_files import RegisteredModel
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,3 +22,76 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings: {folder} is not there (set HOLTER_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MLflow server on loopback, one for the whole session."""
+    from flows.servers import mlflow_server
+
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model version on the session's server, its test set, and what the server scores with it."""
+
+    model: RegisteredModel
+    testset_run_id: str
+    testset_sha256: str
+    metrics: dict[str, float]
+
+    def request(self, device: str, **tags: str) -> str:
+        """Ask a device to evaluate it."""
+        from storage.evaluations import request_evaluation
+
+        return request_evaluation(
+            device=device,
+            model=self.model,
+            testset_run_id=self.testset_run_id,
+            testset_path="testset/testset.npz",
+            testset_sha256=self.testset_sha256,
+            tags=tags,
+        )
+
+
+@pytest.fixture(scope="session")
+def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """An untrained network, registered as a training registers it, with 600 made-up beats."""
+    from storage import tracking
+    from storage.files import sha256_file, write_bytes
+    from storage.model_files import LITERT, MANIFEST, WEIGHTS
+    from storage.testset import TestSet, write_testset
+    from tasks.litert import LiteRT, af_probability
+    from tasks.metrics import beat_metrics
+
+    folder = tmp_path_factory.mktemp("registered")
+    rng = np.random.default_rng(7)
+    testset = TestSet(
+        inputs={"waveform": rng.normal(size=(600, 300, 1)).astype(np.float32)},
+        label=rng.integers(0, 2, 600).astype(np.int8),
+        record=np.repeat(["100", "101", "102"], 200),
+        subject=np.repeat(["a", "a", "b"], 200),
+        sample=np.tile(np.arange(200, dtype=np.int64) * 250, 3),
+    )
+    path = write_testset(folder / "testset.npz", testset)
+    # The golden file is `to_litert(build("resnet21", seed=3))`, without TensorFlow's minute.
+    litert = (ROOT / "tests" / "golden" / "resnet21-untrained.tflite").read_bytes()
+    for name in (LITERT, WEIGHTS, MANIFEST):
+        write_bytes(folder / "model" / name, litert if name == LITERT else b"{}")
+    probability = af_probability(LiteRT(litert).predict(testset.inputs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+        run_id = tracking.start_run("train/made-up", "made-up", {}, {})
+        tracking.log_file(run_id, path, "testset")
+        version = tracking.register_model(
+            run_id,
+            name="holter-made-up",
+            folder=folder / "model",
+            tags={"holter.threshold": "0.5"},
+            description="",
+        )
+    return Registered(
+        version, run_id, sha256_file(path), beat_metrics(testset.label, probability, 0.5)
+    )

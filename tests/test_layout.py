@@ -69,3 +69,16 @@ def test_modules_stay_small() -> None:
     """A module of more than 400 lines holds a second thing that wants to move out."""
     long = {p.name: n for p in sources() if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_the_agent_loads_little() -> None:
+    """A device's import chain loads none of the server's libraries."""
+    heavy = "tensorflow keras prefect mlflow pandas wfdb scipy pyarrow pydantic matplotlib requests"
+    code = (
+        "import sys, edge_agent.agent, edge_agent.cli; "
+        f"print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,252 @@
+"""MLflow over its REST interface, with the standard library alone: what a device needs of it.
+
+The mlflow-skinny package costs a device 110 MB of disk, 70 MB of memory and 4 s at every start,
+measured; this module costs none of that. The server is named by MLFLOW_TRACKING_URI. Credentials
+come from MLflow's own variables (MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN), or from a
+file of such lines named by HOLTER_SECRETS_FILE that no other user may read.
+MLFLOW_TRACKING_SERVER_CERT_PATH names a private certificate authority.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import http.client
+import json
+import os
+import ssl
+import stat
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import nullcontext
+from email.utils import parsedate_to_datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
+from storage.files import sha256_file
+
+API = "/api/2.0/mlflow/"
+UPLOADS = "/api/2.0/mlflow-artifacts/artifacts/"
+TIMEOUT_S = 30.0
+#: Pauses before each further try of a call that did not get through.
+PAUSES_S = (0.2, 1.0)
+#: No file larger than this is fetched, and no answer larger than the second is read.
+MOST_BYTES = 1 << 30
+MOST_ANSWER = 1 << 26
+BLOCK = 1 << 16
+_SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+#: What a full or failing disk of our own says.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)
+#: The server's clock at its last answer, and this machine's monotonic clock then.
+_clock: list[float] = []
+
+
+def address() -> str:
+    """Where MLflow is: MLFLOW_TRACKING_URI."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri.rstrip("/")
+    raise RegistryError("MLFLOW_TRACKING_URI is not set; expected the MLflow server's address")
+
+
+def server_time_s() -> float:
+    """Now by the server's clock, in seconds since 1970: a device's own may be wrong."""
+    return _clock[0] + time.monotonic() - _clock[1] if _clock else time.time()
+
+
+def call(method: str, endpoint: str, **fields: Any) -> dict[str, Any]:
+    """Call an endpoint of MLflow's REST interface.
+
+    Parameters
+    ----------
+    method : {"GET", "POST", "PATCH"}
+        GET sends the fields as a query, the others as JSON.
+    endpoint : str
+        Such as "runs/get".
+    **fields
+        The request's fields.
+
+    Raises
+    ------
+    OutOfReach
+        The server did not answer, or answered that it cannot now: try again later.
+    RegistryError
+        The server refused; the message holds its reason.
+    """
+    path, body = API + endpoint, None
+    if method == "GET":
+        path += "?" + urlencode(fields)
+    else:
+        body = json.dumps(fields).encode()
+    return json.loads(_persistent(method, path, body) or b"{}")  # type: ignore[no-any-return]
+
+
+def upload(artifact_uri: str, folder: str, file: Path) -> None:
+    """Put a file under a folder of a run's artifacts; the same file again changes nothing."""
+    root = urlsplit(artifact_uri)
+    if root.scheme != "mlflow-artifacts":
+        raise RegistryError(
+            f"artifacts lie at {artifact_uri}; expected a server that keeps them itself "
+            "(mlflow server --artifacts-destination)"
+        )
+    path = UPLOADS + quote(f"{root.path.strip('/')}/{folder}/{file.name}")
+    _persistent("PUT", path, file)
+
+
+def fetch_model_file(name: str, version: int, file: str, sha256: str, to: Path) -> Path:
+    """Fetch one file of a model version; its digest must be the one named."""
+    query = urlencode({"name": name, "version": version, "path": _safe(file)})
+    return _fetched(f"/model-versions/get-artifact?{query}", file, sha256, to)
+
+
+def fetch_run_file(run_id: str, file: str, sha256: str, to: Path) -> Path:
+    """Fetch one artifact of a run; its digest must be the one named."""
+    query = urlencode({"run_uuid": run_id, "path": _safe(file)})
+    return _fetched(f"/get-artifact?{query}", file, sha256, to)
+
+
+def _safe(file: str) -> str:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or "\\" in file or not path.name:
+        raise RegistryError(f"artifact {file!r}: found a path that leaves its folder")
+    return file
+
+
+def _fetched(path: str, file: str, sha256: str, to: Path) -> Path:
+    """Stream an artifact to disk within the size limit, and check its digest."""
+    local = to / PurePosixPath(file).name
+    to.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as out:
+            _persistent("GET", path, None, out)
+        found = sha256_file(partial)
+        if found != sha256:
+            raise DigestMismatch(
+                f"artifact {file}: found SHA-256 {found}; expected {sha256 or 'one'}"
+            )
+        partial.replace(local)
+    finally:
+        partial.unlink(missing_ok=True)
+    return local
+
+
+def _persistent(
+    method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None = None
+) -> bytes:
+    """One exchange, tried again where that is safe: all our calls but the creating ones are."""
+    pauses = () if path.endswith("/create") else PAUSES_S
+    for pause in pauses:
+        try:
+            return _exchange(method, path, body, out)
+        except OutOfReach:  # noqa: PERF203 - a call takes milliseconds
+            time.sleep(pause)
+    return _exchange(method, path, body, out)
+
+
+def _exchange(method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None) -> bytes:
+    """One HTTP exchange; the answer's body, or written to `out` from its start."""
+    where = urlsplit(address())
+    connection = _connection(where.scheme, where.hostname or "", where.port)
+    headers = {"Content-Type": "application/json", **_authorization(where.scheme, where.hostname)}
+    try:
+        with body.open("rb") if isinstance(body, Path) else nullcontext(body) as content:
+            if isinstance(body, Path):
+                headers["Content-Type"] = "application/octet-stream"
+                headers["Content-Length"] = str(body.stat().st_size)
+            connection.request(method, where.path.rstrip("/") + path, content, headers)
+        answer = connection.getresponse()
+        if told := answer.getheader("Date"):
+            _clock[:] = [parsedate_to_datetime(told).timestamp(), time.monotonic()]
+        if answer.status != 200:
+            raise _refusal(answer.status, answer.read(MOST_ANSWER), path)
+        return _read(answer, out, path)
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "errno", None) in DISK_ERRORS:
+            raise  # our own disk, not the network
+        cause = str(error) or type(error).__name__
+        raise OutOfReach(f"MLflow at {address()}: out of reach: {cause}") from error
+    finally:
+        connection.close()
+
+
+def _read(answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str) -> bytes:
+    most = MOST_ANSWER if out is None else MOST_BYTES
+    promised = answer.length
+    if promised is not None and promised > most:
+        raise RegistryError(f"{path.split('?')[0]}: found {promised} bytes; at most {most}")
+    if out is not None:
+        out.seek(0)
+        out.truncate()
+    parts, total = [], 0
+    while block := answer.read(BLOCK):
+        total += len(block)
+        if total > most:
+            raise RegistryError(f"{path.split('?')[0]}: found over {most} bytes; at most {most}")
+        if out is None:
+            parts.append(block)
+        else:
+            out.write(block)
+    if promised is not None and total < promised:
+        raise http.client.IncompleteRead(b"", promised - total)
+    return b"".join(parts)
+
+
+def _refusal(status: int, body: bytes, path: str) -> RegistryError:
+    try:
+        told = json.loads(body)
+        cause = f"{told['error_code']}: {str(told['message']).splitlines()[0]}"
+    except (ValueError, KeyError, TypeError, IndexError):
+        cause = body[:200].decode(errors="replace").strip()
+    later = status in (408, 429) or status >= 500
+    kind = NotInRegistry if status == 404 else OutOfReach if later else RegistryError
+    return kind(f"MLflow at {address()}: {path.split('?')[0]}: {status} {cause}")
+
+
+def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    if scheme == "https":
+        authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None
+        try:
+            context = ssl.create_default_context(cafile=authority)
+        except OSError as error:
+            raise RegistryError(f"certificate authority {authority}: {error}") from error
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+    raise RegistryError(f"MLFLOW_TRACKING_URI is {address()}; expected http:// or https://")
+
+
+def _authorization(scheme: str, host: str | None) -> dict[str, str]:
+    """The Authorization header; credentials never go in clear over a network."""
+    known = _secrets()
+    user, password, token = (known.get(name, "") for name in _SECRETS)
+    if not (token or user):
+        return {}
+    if scheme != "https" and host not in ("127.0.0.1", "localhost", "::1"):
+        raise RegistryError(f"MLflow at {address()}: credentials are sent over https:// alone")
+    if user:
+        return {
+            "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        }
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _secrets() -> Mapping[str, str]:
+    """Credentials by name: from the environment, else from the secrets file."""
+    path = os.environ.get("HOLTER_SECRETS_FILE")
+    if not path or any(name in os.environ for name in _SECRETS):
+        return os.environ
+    try:
+        about = Path(path).stat()
+        text = Path(path).read_text()
+    except OSError as error:
+        raise RegistryError(f"secrets file {path}: {error.strerror}") from error
+    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or about.st_uid not in (0, os.geteuid()):
+        raise RegistryError(
+            f"secrets file {path}: found mode {stat.S_IMODE(about.st_mode):o}, owner "
+            f"{about.st_uid}; expected 600 and the agent's own user"
+        )
+    lines = [line.strip() for line in text.splitlines()]
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
