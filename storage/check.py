@@ -11,8 +11,8 @@ import numpy as np
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HeaderMismatch, RecordError, UnusableSignal
+from storage.leads import sample_sum
 from storage.records import Record, open_record, read_lead
-from storage.wfdb_signal import PackedLead, raw_blocks
 
 BLOCK_SAMPLES = 1 << 20
 
@@ -100,14 +100,10 @@ def check_lead(record: Record) -> None:
         raise UnusableSignal(
             record.name, f"{found} throughout", "a signal that varies", record.file
         )
-    lead = record.source
-    if isinstance(lead, PackedLead) and lead.checksum is not None:
-        total = sum(int(raw.sum(dtype=np.int64)) for raw in raw_blocks(lead, 0, record.n_samples))
-        if total % 65536 != lead.checksum:
-            found = f"samples that add up to {total % 65536} modulo 65536"
-            raise HeaderMismatch(
-                record.name, found, f"{lead.checksum}, the header's checksum", record.file
-            )
+    sums = sample_sum(record.source, record.n_samples)
+    if sums is not None and sums[0] != sums[1]:
+        found = f"samples that add up to {sums[0]} modulo 65536"
+        raise HeaderMismatch(record.name, found, f"{sums[1]}, the header's checksum", record.file)
 
 
 def check_dataset(

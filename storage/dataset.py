@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomllib
 from pydantic import (
@@ -23,12 +23,16 @@ from storage.errors import SpecError, UnsafeName
 from storage.files import sha256_json
 
 SHIPPED = Path(__file__).parent / "datasets"
+#: The file that says that a record is there, by format.
+SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}
 DETECT = "detect"
 ERROR = "error"
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 #: A file extension: annotator names become part of a path, so they may not hold a separator.
 Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+#: The same, or a CSV of intervals: "csv" for NAME.csv, "rhythm.csv" for NAME.rhythm.csv.
+RhythmSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.csv)?$")]
 
 
 class _Strict(BaseModel):
@@ -44,8 +48,12 @@ class Source(_Strict):
 
 
 class Records(_Strict):
-    """Which records: a list file, names, or a glob over names; and which are left out, and why."""
+    """Which records: a list file, names, or a glob over names; and which are left out, and why.
 
+    `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg).
+    """
+
+    format: Literal["wfdb", "edf", "ishne"] = "wfdb"
     file: str | None = None
     names: tuple[Text, ...] | None = None
     pattern: Text | None = None
@@ -59,10 +67,14 @@ class Records(_Strict):
 
 
 class Annotations(_Strict):
-    """Annotators: beats in order of preference ("detect": none, find them); rhythm, or none."""
+    """Annotators: beats in order of preference ("detect": none, find them); rhythm, or none.
+
+    A rhythm annotator that ends in "csv" is a table of intervals with the columns `start_s`,
+    `end_s`, `rhythm`.
+    """
 
     beats: Annotated[tuple[Annotator, ...], Field(min_length=1)]
-    rhythm: Annotator | None = None
+    rhythm: RhythmSource | None = None
 
     @model_validator(mode="after")
     def _detect_last(self) -> Annotations:
@@ -91,6 +103,8 @@ class Rhythms(_Strict):
         The rhythm of a record without any mark, or "error".
     before_first : str
         The rhythm before a record's first mark; "" where it is unknown.
+    outside : str
+        The rhythm outside the intervals of a CSV; "" where it is unknown.
     from_comments : mapping of str to str
         For a record without any mark: comment line of its header to rhythm.
     """
@@ -99,6 +113,7 @@ class Rhythms(_Strict):
     map: Mapping[str, Text]
     unmarked: Text = ERROR
     before_first: str = ""
+    outside: str = ""
     from_comments: Mapping[str, Text] = {}
 
     @model_validator(mode="after")
@@ -152,7 +167,8 @@ class DatasetSpec(_Strict):
         or to exclude one record must not rebuild the others.
         """
         shaping = {"name", "version", "annotations", "leads", "rhythms", "subjects"}
-        return sha256_json(self.model_dump(mode="json", include=shaping))
+        shape = self.model_dump(mode="json", include=shaping)
+        return sha256_json({**shape, "format": self.records.format})
 
     def subject_of(self, record: str) -> str:
         """The subject (patient) a record belongs to; the record itself where nothing says more."""
@@ -237,7 +253,7 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
         lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip()]
     else:
-        found = folder.glob(f"{ways.pattern}.hea")
+        found = folder.glob(f"{ways.pattern}{SUFFIX[ways.format]}")
         names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
     kept = [name for name in dict.fromkeys(names) if name not in ways.exclude]
     if not kept:
@@ -263,6 +279,11 @@ def safe_path(folder: Path, name: str, *, record: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
     return path
+
+
+def is_csv(annotator: str) -> bool:
+    """Whether a rhythm annotator is a CSV of intervals."""
+    return annotator.rpartition(".")[2] == "csv"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -53,11 +53,15 @@ class Annotations:
     aux: Mapping[int, str]
     fs_hz: float | None = None
 
-    def at(self, fs_hz: float) -> Annotations:
-        """The same, with times counted at `fs_hz` where the file counts at another rate."""
-        if self.fs_hz is None or self.fs_hz == fs_hz:
+    def at(self, fs_hz: float, unsaid_hz: float | None = None) -> Annotations:
+        """The same, with times counted at `fs_hz`.
+
+        `unsaid_hz` is the rate they count at where the file does not say; by default `fs_hz`.
+        """
+        counts_hz = self.fs_hz or unsaid_hz or fs_hz
+        if counts_hz == fs_hz:
             return self
-        sample = np.rint(self.sample * (fs_hz / self.fs_hz)).astype(np.int64)
+        sample = np.rint(self.sample * (fs_hz / counts_hz)).astype(np.int64)
         return Annotations(sample, self.code, self.aux, fs_hz)
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.records import LEAST_BEATS, Record
+from storage.marks import LEAST_BEATS
+from storage.records import Record
 from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing

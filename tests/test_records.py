@@ -135,7 +135,7 @@ BAD: dict[str, tuple[Damage, type[RecordError], str, str]] = {
         replaced("sim001.hea", "250 18000", "250 9000"),
         errors.HeaderMismatch,
         "sim001.hea",
-        "27000 bytes; expected the 54000 bytes of sim001.dat",
+        "9000 frames of 2 samples; expected the 18000 frames of sim001.dat",
     ),
     "header says one lead": (
         edit("sim001.hea", lambda d: b"sim001 1 250 18000\n" + d.splitlines()[1] + b"\n"),

@@ -1,0 +1,228 @@
+"""EDF and EDF+ recordings (Kemp 1992, DOI 10.1016/0013-4694(92)90009-7; Kemp and Olivan 2003).
+
+An EDF data record is a frame of 16-bit samples, so `storage.wfdb_formats` reads it; only the header
+is read here. The libraries for EDF take a truncated file for a shorter recording; here it is an
+error. In a discontinuous recording (EDF+D) the time between data records is a gap of NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from storage.dataset import DatasetSpec, safe_path
+from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
+from storage.files import sha256_file
+from storage.leads import Joined, Opened, Source, check_extent, choose, units_per_mv
+from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
+
+#: Width of each field of a signal, in the order of the header (all signals' labels first).
+FIELDS = {"label": 16, "transducer": 80, "units": 8, "physical_min": 8, "physical_max": 8}
+FIELDS |= {"digital_min": 8, "digital_max": 8, "prefilter": 80, "samples": 8, "reserved": 32}
+FIXED_BYTES = 256
+MOST_SIGNALS = 4096
+TIMEKEEPING = "EDF Annotations"
+#: A data record's first annotation is its onset: "+12.5", 0x14, 0x14.
+_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """An EDF header: its signals' fields as stored, and the numbers of all data records."""
+
+    kind: bytes
+    fields: dict[str, list[bytes]]
+    labels: list[str]
+    per_record: list[int]
+    n_records: int
+    duration_s: float
+
+    @property
+    def bytes(self) -> int:
+        return FIXED_BYTES * (len(self.labels) + 1)
+
+    @property
+    def record_bytes(self) -> int:
+        return 2 * sum(self.per_record)
+
+
+def open_edf(
+    spec: DatasetSpec, folder: Path, name: str, digests: dict[str, str], *, signal: bool
+) -> Opened:
+    """Read an EDF file's header and check its length; see `storage.records.open_record`."""
+    file = f"{name}.edf"
+    path = safe_path(folder, file, record=name)
+    if not path.is_file():
+        raise MissingFile(name, "no such file", "an EDF file", file)
+    header = _header(path, name, file)
+    channel = choose(header.labels, spec.leads.prefer, name, file)
+    per_frame = header.per_record[channel]
+    if header.duration_s <= 0 or not per_frame:
+        found = f"data records of {header.duration_s:g} s with {per_frame} samples"
+        raise HeaderMismatch(name, found, "a lead with a sampling rate", file)
+    fs_hz = per_frame / header.duration_s
+    check_extent(fs_hz, header.n_records * per_frame, name, file)
+    gain, baseline, valid = _scale(header.fields, channel, name, file)
+    lead = FramedLead(
+        path=path,
+        format=16,
+        n_frames=header.n_records,
+        frame_samples=sum(header.per_record),
+        first=sum(header.per_record[:channel]),
+        per_frame=per_frame,
+        skew=0,
+        offset_bytes=header.bytes,
+        gain=gain,
+        baseline=baseline,
+        valid=valid,
+    )
+    n_samples, source = _in_time(lead, header, name, file)
+    check_extent(fs_hz, n_samples, name, file)
+    digests[file] = sha256_file(path)
+    if not signal:
+        return Opened(fs_hz, n_samples, fs_hz, (), file)
+    return Opened(fs_hz, n_samples, fs_hz, (), file, header.labels[channel], source)
+
+
+def _header(path: Path, name: str, file: str) -> _Header:
+    """Read the header, and compare the file's size with it."""
+    with path.open("rb") as opened:
+        fixed = opened.read(FIXED_BYTES)
+        count = _whole(fixed[252:256], "signals", name, file) if len(fixed) == FIXED_BYTES else 0
+        rest = opened.read(FIXED_BYTES * count) if 0 < count <= MOST_SIGNALS else b""
+    if fixed[:8] != b"0       " or not rest or len(rest) < FIXED_BYTES * count:
+        raise HeaderMismatch(name, f"{fixed[:8]!r} and {count} signals", "an EDF header", file)
+    fields = _fields(rest, count)
+    header = _Header(
+        kind=fixed[192:197],
+        fields=fields,
+        labels=[_text(raw) for raw in fields["label"]],
+        per_record=[_whole(raw, "samples a data record", name, file) for raw in fields["samples"]],
+        n_records=_whole(fixed[236:244], "data records", name, file),
+        duration_s=_number(fixed[244:252], "a data record's duration", name, file),
+    )
+    size, n_records = sum(header.per_record), header.n_records
+    if n_records < 1 or min(header.per_record) < 0 or not 0 < size <= MOST_FRAME_SAMPLES:
+        found = f"{n_records} data records of {size} samples"
+        raise HeaderMismatch(name, found, "a finished recording", file)
+    available = path.stat().st_size - header.bytes
+    if available < n_records * header.record_bytes:
+        expected = f"{n_records * header.record_bytes} for {n_records} data records"
+        raise TruncatedSignal(name, f"{available} bytes of samples", expected, file)
+    if available >= (n_records + 1) * header.record_bytes:
+        found = f"{n_records} data records"
+        raise HeaderMismatch(name, found, f"the {available // header.record_bytes} in it", file)
+    return header
+
+
+def _in_time(lead: FramedLead, header: _Header, name: str, file: str) -> tuple[int, Source]:
+    """Length in samples and source of a lead, the gaps between EDF+'s data records in it."""
+    if header.kind not in (b"EDF+C", b"EDF+D"):
+        return lead.n_frames * lead.per_frame, lead
+    if TIMEKEEPING not in header.labels:
+        raise HeaderMismatch(name, "EDF+ without timekeeping", f"{TIMEKEEPING!r}", file)
+    number = header.labels.index(TIMEKEEPING)
+    before, size = 2 * sum(header.per_record[:number]), 2 * header.per_record[number]
+    onsets = _onsets(lead, before, size, name, file)
+    n_samples, source = _stretches(lead, onsets, header.duration_s, name, file)
+    if header.kind == b"EDF+C" and isinstance(source, Joined):
+        raise HeaderMismatch(name, "gaps between data records", "none in EDF+C", file)
+    return n_samples, source
+
+
+def _fields(rest: bytes, count: int) -> dict[str, list[bytes]]:
+    out, at = {}, 0
+    for field, width in FIELDS.items():
+        out[field] = [rest[at + i * width : at + (i + 1) * width] for i in range(count)]
+        at += count * width
+    return out
+
+
+def _scale(
+    fields: dict[str, list[bytes]], channel: int, name: str, file: str
+) -> tuple[float, float, tuple[int, int]]:
+    """Converter units per mV, converter value of 0 mV, and the range that is valid."""
+    low, high = (
+        _number(fields[f"physical_{end}"][channel], f"physical {end}imum", name, file)
+        for end in ("min", "max")
+    )
+    least, most = (
+        _whole(fields[f"digital_{end}"][channel], f"digital {end}imum", name, file)
+        for end in ("min", "max")
+    )
+    if low == high or not -(1 << 15) <= least < most < 1 << 15:
+        found = f"{low:g} to {high:g} for {least} to {most}"
+        raise HeaderMismatch(name, found, "two ranges that are not empty", file)
+    per_unit = (most - least) / (high - low)
+    gain = per_unit * units_per_mv(_text(fields["units"][channel]), name, file)
+    return gain, least - low * per_unit, (least, most)
+
+
+def _onsets(lead: FramedLead, before: int, size: int, name: str, file: str) -> list[float]:
+    """Seconds at which each data record begins, from its timekeeping annotation."""
+    onsets = []
+    with lead.path.open("rb", buffering=0) as opened:
+        for number in range(lead.n_frames):
+            at = lead.offset_bytes + number * 2 * lead.frame_samples + before
+            found = _ONSET.match(os.pread(opened.fileno(), min(size, 64), at))
+            if found is None:
+                expected = "the time it begins at"
+                raise HeaderMismatch(name, f"data record {number} without", expected, file)
+            onsets.append(float(found[1]))
+    return [onset - onsets[0] for onset in onsets]
+
+
+def _stretches(
+    lead: FramedLead, onsets: list[float], duration_s: float, name: str, file: str
+) -> tuple[int, Source]:
+    """Length in samples with its gaps, and the lead: in one piece, or joined around them."""
+    fs_hz = lead.per_frame / duration_s
+    starts: list[int] = []
+    parts: list[Source | None] = []
+    begun, expected = 0, 0
+
+    def close(stop: int) -> None:
+        offset = lead.offset_bytes + begun * 2 * lead.frame_samples
+        parts.append(replace(lead, offset_bytes=offset, n_frames=stop - begun))
+
+    for number, onset in enumerate(onsets):
+        at = round(onset * fs_hz)
+        if abs(onset * fs_hz - expected) <= 0.5 + 1e-6:
+            at = expected
+        if at < expected:
+            found = f"data record {number} at {onset:g} s, before the one before it ends"
+            raise HeaderMismatch(name, found, "ascending times", file)
+        if at > expected:
+            close(number)
+            starts.append(expected)
+            parts.append(None)
+        if at > expected or not number:
+            starts.append(at)
+            begun = number
+        expected = at + lead.per_frame
+    close(len(onsets))
+    return expected, Joined(tuple(starts), tuple(parts)) if len(parts) > 1 else lead
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("latin-1").strip()
+
+
+def _number(raw: bytes, what: str, name: str, file: str) -> float:
+    try:
+        value = float(_text(raw))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise HeaderMismatch(name, f"{what} {_text(raw)!r}", "a number", file)
+    return value
+
+
+def _whole(raw: bytes, what: str, name: str, file: str) -> int:
+    value = _number(raw, what, name, file)
+    if value != int(value):
+        raise HeaderMismatch(name, f"{value:g} {what}", "a whole number", file)
+    return int(value)

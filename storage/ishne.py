@@ -1,0 +1,83 @@
+"""ISHNE Holter recordings (Badilini 1998, DOI 10.1111/j.1542-474X.1998.tb00353.x).
+
+A fixed header of 522 bytes, a text block, then 16-bit samples, the leads interleaved. Read as WFDB
+format 16; the value -32768 means lead failure, and becomes NaN.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import crc_hqx
+from pathlib import Path
+
+from storage.dataset import DatasetSpec, safe_path
+from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
+from storage.files import sha256_file
+from storage.leads import MOST_TEXT_BYTES, Opened, check_extent, choose
+from storage.wfdb_signal import PackedLead
+
+MAGIC = b"ISHNE1.0"
+FIXED_BYTES = 522
+MOST_LEADS = 12
+#: Lead names by their code in the header.
+LEADS = ["unknown", "bipolar", "X", "Y", "Z", "I", "II", "III", "aVR", "aVL", "aVF"]
+LEADS += ["V1", "V2", "V3", "V4", "V5", "V6", "ES", "AS", "AI"]
+#: Offsets in the file: lengths and offsets, leads, their codes, resolutions (nV), rate (Hz).
+SIZES_AT, LEADS_AT, CODES_AT, RESOLUTION_AT, RATE_AT = 10, 156, 158, 206, 272
+
+
+def open_ishne(
+    spec: DatasetSpec, folder: Path, name: str, digests: dict[str, str], *, signal: bool
+) -> Opened:
+    """Read an ISHNE file's header, check it and the length; see `storage.records.open_record`."""
+    file = f"{name}.ecg"
+    path = safe_path(folder, file, record=name)
+    if not path.is_file():
+        raise MissingFile(name, "no such file", "an ISHNE file", file)
+    with path.open("rb") as opened:
+        head = opened.read(FIXED_BYTES)
+        if len(head) < FIXED_BYTES or head[:8] != MAGIC:
+            found = f"{len(head)} bytes that begin {head[:8]!r}"
+            raise HeaderMismatch(name, found, f"an ISHNE header, {MAGIC!r}", file)
+        text_bytes, samples, text_at, ecg_at = struct.unpack_from("<4i", head, SIZES_AT)
+        if not 0 <= text_bytes <= MOST_TEXT_BYTES or text_at + text_bytes != ecg_at:
+            found = f"a text of {text_bytes} bytes from {text_at}, samples from {ecg_at}"
+            raise HeaderMismatch(name, found, "blocks one after the other", file)
+        covered = head[10:] + opened.read(text_bytes)
+    (said,) = struct.unpack_from("<H", head, 8)
+    if (crc := crc_hqx(covered, 0xFFFF)) != said:
+        found = f"a header with CRC {crc:04x}"
+        raise HeaderMismatch(name, found, f"{said:04x}, as it says", file)
+    (n_leads,) = struct.unpack_from("<h", head, LEADS_AT)
+    (fs_hz,) = struct.unpack_from("<h", head, RATE_AT)
+    if not 1 <= n_leads <= MOST_LEADS or samples < 1 or text_at != FIXED_BYTES:
+        found = f"{n_leads} leads of {samples} samples"
+        raise HeaderMismatch(name, found, f"1 to {MOST_LEADS} leads", file)
+    codes = struct.unpack_from(f"<{n_leads}h", head, CODES_AT)
+    names = [LEADS[code] if 0 <= code < len(LEADS) else f"lead {code}" for code in codes]
+    n_samples = _length(path.stat().st_size - ecg_at, samples, n_leads, name, file)
+    check_extent(fs_hz, n_samples, name, file)
+    channel = choose(names, spec.leads.prefer, name, file)
+    (resolution_nv,) = struct.unpack_from("<h", head, RESOLUTION_AT + 2 * channel)
+    if resolution_nv <= 0:
+        raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
+    digests[file] = sha256_file(path)
+    if not signal:
+        return Opened(float(fs_hz), n_samples, float(fs_hz), (), file)
+    source = PackedLead(path, 16, n_leads, channel, ecg_at, 1e6 / resolution_nv, 0)
+    return Opened(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
+
+
+def _length(available: int, samples: int, n_leads: int, name: str, file: str) -> int:
+    """Samples of each lead. Recorders count them for each lead, or for all: the file's size tells.
+
+    A file of the first kind that is cut off at exactly one lead's share looks like the second.
+    """
+    if available == 2 * n_leads * samples:
+        return samples
+    if available == 2 * samples and samples % n_leads == 0:
+        return samples // n_leads
+    found, expected = f"{available} bytes of samples", f"{2 * n_leads * samples}"
+    if available < 2 * n_leads * samples:
+        raise TruncatedSignal(name, found, expected, file)
+    raise HeaderMismatch(name, found, expected, file)
