@@ -40,7 +40,7 @@ def test_reference_networks_have_the_published_pooling(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "parameters", "macs"), [(k, *v) for k, v in LIGHT.items()])
 def test_light_networks_are_light(name: str, parameters: int, macs: int) -> None:
-    """The light families have no more parameters than resnet21, for less than a quarter of its work."""
+    """The light families have fewer parameters than resnet21, for under a quarter of its work."""
     model = build(name)
     assert model.count_params() == parameters < PUBLISHED["resnet21"][1]
     assert multiply_adds(model) == macs < multiply_adds(build("resnet21")) / 4
@@ -74,7 +74,8 @@ def test_a_seed_gives_the_weights() -> None:
 
 def test_an_unknown_name_gets_a_hint() -> None:
     """An unknown model is refused with the nearest name and the whole list."""
-    with pytest.raises(ValueError, match=r"did you mean 'resnet21'\? there are .*resnet15, resnet21"):
+    offered = r"did you mean 'resnet21'\? there are .*resnet15, resnet21"
+    with pytest.raises(ValueError, match=offered):
         build("resnet_21")
 
 
