@@ -9,6 +9,7 @@ doi:10.1109/CVPR.2016.90, in one dimension).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias
 
@@ -20,23 +21,46 @@ Model: TypeAlias = Any
 Layer: TypeAlias = Any
 Builder: TypeAlias = Callable[[], Model]
 
-MODELS: dict[str, Builder] = {}
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network of the table: how it is built, and what it reads.
+
+    Attributes
+    ----------
+    build : callable
+        Builds the untrained network.
+    inputs : tuple of str
+        Names of its inputs: "waveform" is one beat (300, 1); "rhythm" is a window of successive
+        beats (beats, 3), which is answered beat by beat.
+    causal : bool
+        Whether it reads no beat that is still to come.
+    """
+
+    build: Builder
+    inputs: tuple[str, ...] = ("waveform",)
+    causal: bool = False
+
+
+MODELS: dict[str, ModelSpec] = {}
 #: Modules that enter more networks; loaded when the table is first asked for one.
-FAMILIES = ("tasks.light_models",)
+FAMILIES = ("tasks.light_models", "tasks.rhythm_models")
 
 
-def model(name: str) -> Callable[[Builder], Builder]:
+def model(
+    name: str, inputs: tuple[str, ...] = ("waveform",), *, causal: bool = False
+) -> Callable[[Builder], Builder]:
     """Enter a building function into `MODELS`."""
 
     def enter(function: Builder) -> Builder:
-        MODELS[name] = function
+        MODELS[name] = ModelSpec(function, inputs, causal)
         return function
 
     return enter
 
 
-def known_models() -> dict[str, Builder]:
-    """Every network's building function by name, those of the families included."""
+def known_models() -> dict[str, ModelSpec]:
+    """Every network by name, those of the families included."""
     for family in FAMILIES:
         import_module(family)
     return MODELS
@@ -60,14 +84,15 @@ def build(name: str, seed: int | None = None) -> Model:
     Returns
     -------
     keras.Model
-        Named `name`; from an input "waveform" (300, 1) to (2,) probabilities: not AF, AF.
+        Named `name`; from an input "waveform" (300, 1) to (2,) probabilities, not AF and AF, or
+        from "rhythm" (640, 3) to (640, 1), AF at each beat.
 
     Raises
     ------
     ValueError
         The name is unknown; the message offers the nearest one.
     """
-    builder = find(known_models(), "model", name)
+    builder = find(known_models(), "model", name).build
     import keras
 
     if seed is not None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tasks.cost import multiply_adds
-from tasks.models import available_models, build
+from tasks.models import build, known_models
 
 PUBLISHED = {"resnet15": (15, 21_698), "resnet21": (21, 11_138), "resnet25": (25, 26_978)}
+ONE_BEAT = ("waveform",)
 #: Parameters and multiply-adds of a beat.
 LIGHT = {
     "mobile": (8_330, 377_192),
@@ -52,9 +53,9 @@ def test_multiply_adds_are_those_of_the_formula() -> None:
     assert multiply_adds(build("resnet21")) == 300 * (stem + sum(block)) + 24 * 2
 
 
-@pytest.mark.parametrize("name", available_models())
-def test_every_model_gives_probabilities(name: str) -> None:
-    """A model takes "waveform" (300, 1) and gives two probabilities that sum to one."""
+@pytest.mark.parametrize("name", [n for n, s in known_models().items() if s.inputs == ONE_BEAT])
+def test_every_model_of_a_beat_gives_probabilities(name: str) -> None:
+    """It takes "waveform" (300, 1) and gives two probabilities that sum to one."""
     model = build(name, seed=0)
     assert [tensor.name for tensor in model.inputs] == ["waveform"]
     assert model.input_shape == (None, 300, 1)

@@ -1,0 +1,204 @@
+"""Evaluation at every level: beats, 30 s segments, episodes and AF burden; patients and rhythms.
+
+Beats whose rhythm is unknown (label -1) count nowhere. Atrial flutter counts as not AF; with
+`without` its beats are left out of the beat level, and of truth and decision alike at the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.bootstrap import RATES, Interval, Statistic, bootstrap_patients
+from tasks.calibration import calibration
+from tasks.episodes import EpisodeCounts, compare_episodes, episodes, segment_shares
+from tasks.metrics import area_under_roc
+
+SEGMENT_S = 30.0
+#: A segment is AF where at least this share of it is.
+SEGMENT_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One record with its truth, its probabilities and the decisions made of them.
+
+    Attributes
+    ----------
+    dataset, record, subject : str
+        Where it comes from, and from whom.
+    time_s : float64, shape (n,)
+        R peaks, in seconds from the record's start.
+    duration_s : float
+        Length of the record.
+    label : int8, shape (n,)
+        1 AF, 0 not AF, -1 unknown.
+    rhythm : str, shape (n,)
+        Rhythm at each beat.
+    probability : float32, shape (n,)
+        P(AF).
+    decided : bool, shape (n,)
+        Whether each beat was decided AF.
+    """
+
+    dataset: str
+    record: str
+    subject: str
+    time_s: NDArray[np.float64]
+    duration_s: float
+    label: NDArray[np.int8]
+    rhythm: NDArray[np.str_]
+    probability: NDArray[np.float32]
+    decided: NDArray[np.bool_]
+
+    def without(self, rhythms: Iterable[str]) -> Scored:
+        """The same, the beats in any of `rhythms` unknown."""
+        out = np.isin(self.rhythm, list(rhythms))
+        return replace(self, label=np.where(out, np.int8(-1), self.label))
+
+    @property
+    def patient(self) -> str:
+        """The subject, under its data set's name."""
+        return f"{self.dataset}/{self.subject}"
+
+    def confusion(self) -> NDArray[np.float64]:
+        """Beats as tp, fp, fn, tn."""
+        return counted(self.label, self.decided)
+
+    def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """True and decided episodes; none over beats whose rhythm is unknown."""
+        truth = episodes(self.label == 1, self.time_s, self.duration_s)
+        decided = episodes(self.decided & (self.label >= 0), self.time_s, self.duration_s)
+        return truth, decided
+
+    def episode_counts(self, least_s: float = 30.0) -> EpisodeCounts:
+        """How the record's episodes agree."""
+        return compare_episodes(*self.intervals(), self.duration_s, least_s)
+
+    def segments(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Truth and decision of every 30 s segment."""
+        truth, decided = (
+            segment_shares(i, self.duration_s, SEGMENT_S) >= SEGMENT_SHARE for i in self.intervals()
+        )
+        return truth.astype(np.int8), decided
+
+
+def counted(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Count tp, fp, fn, tn; what is labelled -1 is left out."""
+    af, other = label == 1, label == 0
+    cells = (af & decided, other & decided, af & ~decided, other & ~decided)
+    return np.array([np.count_nonzero(cell) for cell in cells], np.float64)
+
+
+def per_patient(scored: Sequence[Scored]) -> list[dict[str, object]]:
+    """A row a patient: counts, rates, calibration and burden."""
+    rows: list[dict[str, object]] = []
+    for patient in dict.fromkeys(s.patient for s in scored):
+        mine = [s for s in scored if s.patient == patient]
+        counts = reduce(add, (s.confusion() for s in mine))
+        total = reduce(add, (s.episode_counts() for s in mine))
+        rows.append(
+            {
+                "patient": patient,
+                "hours": round(sum(s.duration_s for s in mine) / 3600, 2),
+                "beats": int(counts.sum()),
+                "af_beats": int(counts[0] + counts[2]),
+                **{name: _rate(rate, counts) for name, rate in RATES.items()},
+                "episodes": total.reference,
+                "detected_episodes": total.detected,
+                **total.metrics(),
+                "burden_error_pp": total.burden_error_pp,
+            }
+        )
+    return rows
+
+
+def per_rhythm(scored: Sequence[Scored]) -> list[dict[str, object]]:
+    """A row a rhythm: how many of its beats were decided AF, and how many should have been."""
+    rhythm = np.concatenate([s.rhythm for s in scored])
+    label = np.concatenate([s.label for s in scored])
+    decided = np.concatenate([s.decided for s in scored])
+    rows: list[dict[str, object]] = []
+    for name in np.unique(rhythm).tolist():
+        here = (rhythm == name) & (label >= 0)
+        if here.any():
+            rows.append(
+                {
+                    "rhythm": name or "unknown",
+                    "beats": int(here.sum()),
+                    "decided_af": float(decided[here].mean()),
+                    "right": float((decided[here] == (label[here] == 1)).mean()),
+                }
+            )
+    return rows
+
+
+def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
+    """Every figure of a set of records; rates come with `_low` and `_high` over patients.
+
+    Returns
+    -------
+    dict of str to float
+        `beat_*` and `segment_*` rates, `beat_auc`, `beat_ece`, `episode_*` and `duration_*`,
+        `burden_error_median_pp`, `burden_error_worst_pp` (absolute, per patient),
+        `worst_patient_accuracy`, and how many patients, records, beats and hours there were.
+        NaN where there is nothing to compute a figure from.
+    """
+    patients = list(dict.fromkeys(s.patient for s in scored))
+    grouped = [[s for s in scored if s.patient == patient] for patient in patients]
+    known = np.concatenate([s.label for s in scored]) >= 0
+    label = np.concatenate([s.label for s in scored])[known]
+    probability = np.concatenate([s.probability for s in scored])[known]
+    beats = np.stack([sum(s.confusion() for s in group) for group in grouped])
+    segments = np.stack([sum(counted(*s.segments()) for s in group) for group in grouped])
+    found = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
+    counts = np.array([list(vars(c).values()) for c in found])
+    total = reduce(add, found)
+    burden = np.abs([c.burden_error_pp for c in found])
+    out: dict[str, float] = {
+        "patients": len(patients),
+        "records": len(scored),
+        "beats": len(label),
+        "hours": sum(s.duration_s for s in scored) / 3600,
+    }
+    for level, table in (("beat", beats), ("segment", segments)):
+        for name, rate in RATES.items():
+            out |= _with_interval(f"{level}_{name}", bootstrap_patients(table, rate, draws, seed))
+    for name, columns in _EPISODE_COLUMNS.items():
+        out |= _with_interval(name, bootstrap_patients(counts[:, columns], _ratio, draws, seed))
+    out["beat_auc"] = area_under_roc(label, probability)
+    out["beat_ece"] = calibration(label, probability).error
+    out["episodes"], out["detected_episodes"] = total.reference, total.detected
+    out["burden_error_median_pp"] = float(np.median(burden))
+    out["burden_error_worst_pp"] = float(burden.max())
+    rights = (beats[:, 0] + beats[:, 3]) / np.maximum(beats.sum(1), 1)
+    out["worst_patient_accuracy"] = float(rights[beats.sum(1) > 0].min())
+    return out
+
+
+#: Columns of `EpisodeCounts` that make each ratio.
+_EPISODE_COLUMNS = {
+    "episode_sensitivity": [1, 0],
+    "episode_ppv": [3, 2],
+    "duration_sensitivity": [6, 4],
+    "duration_ppv": [6, 5],
+}
+
+
+def _ratio(counts: NDArray[np.float64]) -> NDArray[np.floating]:
+    part, whole = counts.T
+    return np.asarray(part / whole)
+
+
+def _with_interval(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _rate(rate: Statistic, counts: NDArray[np.float64]) -> float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(rate(counts[None])[0])

@@ -1,0 +1,148 @@
+"""Rhythm: what a network reads of a record's RR intervals, and how records become windows.
+
+The irregularity of RR intervals defines atrial fibrillation (Hindricks et al. 2021,
+doi:10.1093/eurheartj/ehaa612, section 3), so these networks see no waveform at all: they work on
+annotations alone, and on any lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+
+FEATURES = 3
+WINDOW_BEATS = 640
+MEDIAN_BEATS = 61
+RR_RANGE_S = (0.2, 3.0)
+TYPICAL_RR_S = 0.8
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class RhythmRecord:
+    """The rhythm of one record: its RR intervals and labels, beat by beat.
+
+    Attributes
+    ----------
+    name, subject : str
+        With the data set's name before it ("afdb/04015"), so that they are unique.
+    rr_s : float32, shape (n,)
+        Interval from the beat before, in seconds; NaN where there is none.
+    label : int8, shape (n,)
+        1 AF, 0 not AF, -1 unknown.
+    weight : float
+        How often the record is drawn in training, against 1 for the others.
+    """
+
+    name: str
+    subject: str
+    rr_s: Floats
+    label: NDArray[np.int8]
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.rr_s)
+
+
+def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
+    """What a rhythm network reads at each beat.
+
+    Parameters
+    ----------
+    rr_s : float32, shape (n,)
+        Interval before each beat in seconds; NaN counts as the interval
+        before it, or as 0.8 s where there is none.
+    causal : bool
+        Take the running median over the past alone, not to both sides.
+
+    Returns
+    -------
+    float32, shape (n, 3)
+        Logarithm of the interval over its running median of 61 beats; of the interval over the one
+        before; of the median over 0.8 s; each held within -1 to 1.
+    """
+    if not len(rr_s):
+        return np.empty((0, FEATURES), np.float32)
+    known = np.isfinite(rr_s)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(rr_s)), -1))
+    filled = np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
+    log_rr = np.log(np.clip(filled, *RR_RANGE_S)).astype(np.float32)
+    shift = MEDIAN_BEATS // 2 if causal else 0
+    median = median_filter(log_rr, MEDIAN_BEATS, mode="nearest", origin=shift)
+    columns = (
+        log_rr - median,
+        np.diff(log_rr, prepend=log_rr[:1]),
+        median - np.float32(np.log(TYPICAL_RR_S)),
+    )
+    return np.asarray(np.clip(np.stack(columns, axis=1), -1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a record is cut for a network: `core` beats to answer, with beats of context around them.
+
+    With context of at least the network's reach on either side, an answer does not depend on where
+    the windows fall.
+    """
+
+    core: int = WINDOW_BEATS - 256
+    before: int = 128
+    after: int = 128
+
+    @property
+    def beats(self) -> int:
+        """Length of a window in beats."""
+        return self.before + self.core + self.after
+
+    def cut(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[Any]:
+        """Windows of a record's values (n, ...) as (k, beats, ...), `fill` beyond its ends."""
+        n = len(values)
+        count = -(-n // self.core)
+        width = [(self.before, count * self.core - n + self.after)]
+        padded = np.pad(values, width + [(0, 0)] * (values.ndim - 1), constant_values=fill)
+        every = sliding_window_view(padded, self.beats, axis=0)[:: self.core]
+        return np.ascontiguousarray(np.moveaxis(every, -1, 1))
+
+    def join(self, windows: NDArray[Any], n: int) -> NDArray[Any]:
+        """The cores of windows (k, beats), put together as the record's (n,)."""
+        return windows[:, self.before : self.before + self.core].reshape(-1)[:n]
+
+
+TWO_SIDED = Windows()
+BACKWARD = Windows(before=256, after=0)
+
+
+def random_windows(
+    features: Sequence[Floats],
+    labels: Sequence[NDArray[np.int8]],
+    weights: Sequence[float],
+    beats: int,
+    count: int,
+    random: np.random.Generator,
+) -> tuple[Floats, NDArray[np.int8]]:
+    """Draw `count` windows of `beats` beats, records by their length times their weight.
+
+    Returns
+    -------
+    features : float32, shape (count, beats, 3)
+    label : int8, shape (count, beats)
+        -1 beyond a record's end.
+    """
+    size = np.array([len(label) for label in labels], np.float64)
+    share = size * np.asarray(weights, np.float64)
+    chosen = random.choice(len(size), count, p=share / share.sum())
+    x = np.zeros((count, beats, FEATURES), np.float32)
+    y = np.full((count, beats), -1, np.int8)
+    for row, which in enumerate(chosen.tolist()):
+        at = int(random.integers(0, max(len(labels[which]) - beats, 0) + 1))
+        part = slice(at, at + beats)
+        length = len(labels[which][part])
+        x[row, :length], y[row, :length] = features[which][part], labels[which][part]
+    return x, y

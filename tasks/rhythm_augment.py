@@ -1,0 +1,140 @@
+"""Rhythms that a data set holds too few of: ectopy, detector errors, strong sinus arrhythmia.
+
+Annotated AF databases hold patients with AF and little else, and a network that has never seen
+bigeminy or a young sleeper's respiratory arrhythmia takes both for AF. Every function takes and
+gives intervals and labels of one record, draws from the generator it is given, and leaves labels
+as they were but for beats that it adds or removes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.rhythm import RhythmRecord
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int8]
+#: Beats of a stretch within which one kind and rate of ectopy holds.
+STRETCH_BEATS = 400
+
+
+def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+    """One record as another patient, detector and sampling rate might have given it."""
+    rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
+    label = record.label
+    rr_s = rr_s * np.float32(np.exp(random.uniform(-0.15, 0.15)))
+    if random.random() < 0.7:
+        rr_s, label = ectopy(rr_s, label, random)
+    if random.random() < 0.5:
+        rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
+    rr_s = quantised(rr_s, random)
+    return replace(record, rr_s=rr_s, label=label)
+
+
+def ectopy(
+    rr_s: Floats, label: Labels, random: np.random.Generator, most: float = 0.5
+) -> tuple[Floats, Labels]:
+    """Add premature beats, stretch by stretch: none, scattered, or every second to fourth beat.
+
+    A premature beat comes at 0.5 to 0.9 of its interval. The pause after it is full (ventricular),
+    or resets the sinus rhythm (atrial), or there is none (interpolated, a beat more).
+    """
+    out, labels = [], []
+    for at in range(0, len(rr_s), STRETCH_BEATS):
+        rr, lab = rr_s[at : at + STRETCH_BEATS].copy(), label[at : at + STRETCH_BEATS]
+        kind = random.random()
+        if kind < most and len(rr) > 8:
+            here = _ectopic_beats(len(rr), random)
+            early = random.normal(random.uniform(0.55, 0.85), random.uniform(0.0, 0.06), len(here))
+            early = np.clip(early, 0.4, 0.95).astype(np.float32)
+            taken = rr[here] * (1 - early)
+            rr[here] -= taken
+            # One origin a stretch: its pause is the same kind throughout.
+            pause = random.choice([1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)])
+            rr[here + 1] += taken * np.float32(pause)
+            if random.random() < 0.1:
+                rr, lab = _interpolated(rr, lab, here, random)
+        out.append(rr)
+        labels.append(lab)
+    return np.concatenate(out), np.concatenate(labels)
+
+
+def _ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Places of premature beats in a stretch of n, none beside another or at the end."""
+    if random.random() < 0.5:
+        here = np.flatnonzero(random.random(n - 1) < random.choice([0.01, 0.03, 0.1, 0.2]))
+    else:
+        first, last = sorted(random.integers(0, n - 1, 2).tolist())
+        here = np.arange(first, last, random.integers(2, 5))
+        here = here[random.random(len(here)) < random.choice([1.0, 0.9, 0.7])]
+    here = here.astype(np.int64)
+    return here[np.diff(here, prepend=-9) > 1]
+
+
+def _interpolated(
+    rr: Floats, label: Labels, here: NDArray[np.int64], random: np.random.Generator
+) -> tuple[Floats, Labels]:
+    """Split the intervals at `here` in two, a beat more each."""
+    part = random.uniform(0.4, 0.6, len(here)).astype(np.float32)
+    first = rr[here] * part
+    rr = rr.copy()
+    rr[here] -= first
+    return np.insert(rr, here, first), np.insert(label, here, label[here])
+
+
+def detector_errors(
+    rr_s: Floats, label: Labels, random: np.random.Generator, rate: float
+) -> tuple[Floats, Labels]:
+    """Miss beats (their interval goes to the next one) and find beats that are not there."""
+    n = len(rr_s)
+    missed = np.flatnonzero(random.random(n - 1) < rate)
+    missed = missed[np.diff(missed, prepend=-9) > 1]
+    rr = rr_s.copy()
+    rr[missed + 1] += rr[missed]
+    rr, label = np.delete(rr, missed), np.delete(label, missed)
+    extra = np.flatnonzero(random.random(len(rr)) < rate)
+    return _interpolated(rr, label, extra, random)
+
+
+def quantised(rr_s: Floats, random: np.random.Generator) -> Floats:
+    """Move R peaks by up to 8 ms (1 sigma) and onto a grid of 100 to 500 Hz."""
+    time_s = np.cumsum(rr_s, dtype=np.float64)
+    time_s += random.normal(0, random.choice([0, 0.002, 0.004, 0.008]), len(time_s))
+    fs_hz = random.choice([100, 125, 128, 200, 250, 360, 500])
+    time_s = np.round(time_s * fs_hz) / fs_hz
+    rr = np.diff(time_s, prepend=time_s[:1] - rr_s[:1])
+    return np.asarray(np.maximum(rr, 0.1), np.float32)
+
+
+def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> RhythmRecord:
+    """A record without AF: sinus rhythm with respiratory and slow arrhythmia, ectopy and errors.
+
+    Spectral shape after the model of McSharry et al. 2003 (doi:10.1109/TBME.2003.808805): a
+    respiratory line, one near 0.1 Hz, and 1/f below, with amplitudes up to a young sleeper's.
+    """
+    mean_s = random.uniform(0.5, 1.3)
+    knots = max(beats // 300, 4)
+    place = np.arange(beats)
+
+    def slow(low: float, high: float) -> NDArray[np.float64]:
+        return np.interp(place, np.linspace(0, beats, knots), random.uniform(low, high, knots))
+
+    base = mean_s * np.exp(slow(-0.2, 0.2))
+    breath = 2 * np.pi * np.cumsum(slow(0.12, 0.4) * base)
+    wave = 2 * np.pi * np.cumsum(slow(0.06, 0.13) * base)
+    drift = np.cumsum(random.normal(0, 1, beats))
+    drift -= np.interp(place, place[::200], drift[::200])
+    # Vagal tone lengthens the interval and swings it: a fast heart is a regular one.
+    tone = random.choice([0.3, 1.0, 1.0, 2.0]) * np.clip((base - 0.5) / 0.5, 0.1, 1.2)
+    swing = slow(0, 0.07) * np.sin(breath) + slow(0, 0.05) * np.sin(wave) + 0.004 * drift
+    rr = base * (1 + tone * (swing + random.normal(0, random.uniform(0.002, 0.02), beats)))
+    rr_s = np.clip(rr, 0.3, 2.5).astype(np.float32)
+    label = np.zeros(beats, np.int8)
+    rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.1, 0.5, 0.9]))
+    rr_s, label = detector_errors(rr_s, label, random, rate=random.choice([0, 0.002, 0.01]))
+    return RhythmRecord(
+        f"simulated/{number}", f"simulated/{number}", quantised(rr_s, random), label
+    )

@@ -1,0 +1,68 @@
+"""Decisions from probabilities: a threshold, a two-state chain, and a shortest episode."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Decisions = NDArray[np.bool_]
+
+
+def viterbi(probability: NDArray[np.floating], change: float, prior: float = 0.5) -> Decisions:
+    """The likeliest course of AF and not AF when the rhythm seldom changes.
+
+    A two-state hidden Markov chain (Rabiner 1989, doi:10.1109/5.18626), the network's log odds as
+    evidence at each beat.
+
+    Parameters
+    ----------
+    probability : float, shape (n,)
+        Probability of AF at each beat.
+    change : float
+        Probability that the rhythm changes from one beat to the next; 0.5 gives the beat-wise
+        threshold.
+    prior : float
+        The threshold: probability at which a beat's evidence favours neither rhythm.
+
+    Returns
+    -------
+    bool, shape (n,)
+    """
+    if not 0 < change <= 0.5 or not 0 < prior < 1:
+        raise ValueError(f"change must lie in 0 to 0.5 and prior in 0 to 1, got {change}, {prior}")
+    p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    evidence = np.log(p / (1 - p)) - np.log(prior / (1 - prior))
+    cost = np.log((1 - change) / change)
+    # With two states only the difference of their best scores matters, and it stays within +-cost:
+    # the state before a beat differs from the state after only where the difference is clipped.
+    lead = np.empty(len(evidence) + 1)
+    lead[0] = 0.0
+    before = 0.0
+    for i, value in enumerate(evidence.tolist()):
+        before = min(max(before, -cost), cost) + value
+        lead[i + 1] = before
+    return _back(lead[1:], cost)
+
+
+def _back(lead: NDArray[np.float64], cost: float) -> Decisions:
+    """Trace back: AF where AF leads by more than a change costs, not AF likewise, else as after."""
+    if not len(lead):
+        return np.empty(0, bool)
+    sure = np.where(lead >= cost, 1, np.where(lead <= -cost, 0, -1)).astype(np.int8)
+    sure[-1] = lead[-1] >= 0
+    # The next sure beat decides for the unsure ones before it.
+    place = np.where(sure >= 0, np.arange(len(sure)), len(sure))
+    following = np.minimum.accumulate(place[::-1])[::-1]
+    return np.asarray(sure[following] == 1)
+
+
+def without_short(decided: Decisions, least_beats: int) -> Decisions:
+    """Turn runs of fewer than `least_beats` equal decisions into what surrounds them, AF first."""
+    out = decided.copy()
+    for value in (True, False):
+        edge = np.flatnonzero(np.diff(np.concatenate([[not value], out, [not value]]).astype(int)))
+        for start, stop in edge.reshape(-1, 2).tolist():
+            inside = start > 0 and stop < len(out)
+            if stop - start < least_beats and (inside or value):
+                out[start:stop] = not value
+    return out

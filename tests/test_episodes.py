@@ -1,0 +1,82 @@
+"""Episodes, segments and burden."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.episodes import (
+    NOTHING,
+    compare_episodes,
+    durations_s,
+    episodes,
+    overlapping,
+    segment_shares,
+    shared_s,
+)
+
+
+def made(*pairs: tuple[float, float]) -> np.ndarray:
+    return np.array(pairs, np.float64).reshape(-1, 2)
+
+
+def test_an_episode_runs_from_its_first_af_beat_to_the_next_other_beat() -> None:
+    """It ends where the first beat after it that is not AF stands, or with the record."""
+    time_s = np.arange(6.0)
+    af = np.array([0, 1, 1, 0, 0, 1], bool)
+    assert episodes(af, time_s, 7.5).tolist() == [[1.0, 3.0], [5.0, 7.5]]
+    assert len(episodes(np.zeros(6, bool), time_s, 7.5)) == 0
+    assert len(episodes(np.empty(0, bool), np.empty(0), 7.5)) == 0
+
+
+def test_epicmp_counts_by_hand() -> None:
+    """An overlap finds an episode, durations are seconds shared, short ones count in no list."""
+    reference = made((10, 100), (200, 220), (300, 400))
+    detected = made((90, 150), (160, 195), (210, 260), (500, 510))
+    counts = compare_episodes(reference, detected, 1000)
+    assert (counts.reference, counts.found) == (2, 1)
+    # (210, 260) is right: it overlaps a reference episode, though that one lasts only 20 s.
+    assert (counts.detected, counts.right) == (3, 2)
+    assert counts.shared_s == pytest.approx(10 + 10)
+    assert counts.burden_error_pp == pytest.approx(100 * (60 + 35 + 50 + 10 - 210) / 1000)
+    assert counts.metrics()["episode_sensitivity"] == pytest.approx(0.5)
+    assert (counts + counts).metrics() == counts.metrics()
+
+
+def test_touching_episodes_do_not_overlap() -> None:
+    """An episode that starts where another ends shares no time with it."""
+    assert overlapping(made((0, 10)), made((10, 20))).tolist() == [False]
+    assert overlapping(made((0, 10.1)), made((10, 20))).tolist() == [True]
+
+
+def test_nothing_detected_leaves_ppv_undefined() -> None:
+    """Without a detected episode there is no PPV, and sensitivity is 0."""
+    metrics = compare_episodes(made((0, 60)), NOTHING, 100).metrics()
+    assert np.isnan(metrics["episode_ppv"])
+    assert metrics["episode_sensitivity"] == 0
+
+
+def test_an_episode_beyond_the_record_is_refused() -> None:
+    """Seconds outside the record are an error, not a burden above 100 %."""
+    with pytest.raises(ValueError, match="within the record"):
+        compare_episodes(made((0, 60)), NOTHING, 30)
+
+
+beats = st.lists(st.booleans(), min_size=1, max_size=60)
+
+
+@given(beats, beats)
+def test_seconds_agree_with_counting_them_one_by_one(a: list[bool], b: list[bool]) -> None:
+    """With a beat a second, durations and overlaps are counts of beats."""
+    n = min(len(a), len(b))
+    one, two = np.array(a[:n]), np.array(b[:n])
+    time_s = np.arange(n, dtype=np.float64)
+    these, those = episodes(one, time_s, n), episodes(two, time_s, n)
+    assert shared_s(these, those) == pytest.approx((one & two).sum())
+    assert durations_s(these).sum() == pytest.approx(one.sum())
+    expected = [bool((two[int(s) : int(e)]).any()) for s, e in these]
+    assert overlapping(these, those).tolist() == expected
+    shares = segment_shares(these, float(n), 7.0)
+    assert shares == pytest.approx([one[k : k + 7].mean() for k in range(0, n - 6, 7)])

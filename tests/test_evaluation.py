@@ -1,0 +1,134 @@
+"""Calibration, bootstrap, smoothing, and the figures made of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.bootstrap import RATES, bootstrap_patients, f1
+from tasks.calibration import best_threshold, calibration, fit_scaling, threshold_table
+from tasks.evaluation import Scored, per_patient, per_rhythm, summary
+from tasks.metrics import beat_metrics
+from tasks.smoothing import viterbi, without_short
+
+
+def test_probabilities_that_come_true_have_no_calibration_error() -> None:
+    """Labels drawn with the probabilities said give an error near 0; overconfidence does not."""
+    random = np.random.default_rng(0)
+    p = random.random(200_000)
+    label = (random.random(len(p)) < p).astype(np.int8)
+    assert calibration(label, p).error < 0.005
+    over = 1 / (1 + np.exp(-3 * np.log(p / (1 - p))))
+    assert calibration(label, over).error > 0.1
+
+
+def test_scaling_undoes_overconfidence() -> None:
+    """Log odds made three times too large, and shifted, are found out."""
+    random = np.random.default_rng(1)
+    p = random.random(50_000)
+    label = (random.random(len(p)) < p).astype(np.int8)
+    wrong = 1 / (1 + np.exp(-(3 * np.log(p / (1 - p)) + 1)))
+    scaling = fit_scaling(label, wrong)
+    assert scaling.slope == pytest.approx(1 / 3, abs=0.02)
+    assert scaling.offset == pytest.approx(-1 / 3, abs=0.04)
+    assert calibration(label, scaling(wrong)).error < 0.01
+
+
+def test_the_threshold_table_agrees_with_the_metrics() -> None:
+    """Each row gives what `beat_metrics` gives at that threshold."""
+    random = np.random.default_rng(2)
+    p = np.round(random.random(500), 2).astype(np.float64)
+    label = (random.random(500) < p).astype(np.int8)
+    for row in threshold_table(label, p):
+        whole = beat_metrics(label, p, row["threshold"])
+        for name in ("sensitivity", "specificity", "ppv", "f1"):
+            assert row[name] == pytest.approx(whole[name], nan_ok=True)
+    best = best_threshold(label, p)
+    assert beat_metrics(label, p, best)["f1"] >= beat_metrics(label, p, 0.5)["f1"]
+
+
+def test_the_interval_is_over_patients_not_beats() -> None:
+    """The same beats from one patient each or from few give narrower or wider intervals."""
+    random = np.random.default_rng(3)
+    many = np.stack([random.binomial(100, 0.9, 200), random.binomial(100, 0.1, 200)], axis=1)
+    columns = [many[:, 0], many[:, 1], 100 - many[:, 0], 100 - many[:, 1]]
+    counts = np.stack(columns, axis=1).astype(np.float64)
+    narrow = bootstrap_patients(counts, f1)
+    counts[:10, 0], counts[:10, 2] = 0, 100
+    few = bootstrap_patients(counts.reshape(10, 20, 4).sum(1), f1)
+    assert narrow.low < narrow.value < narrow.high
+    assert few.high - few.low > narrow.high - narrow.low
+    assert bootstrap_patients(counts, f1) == bootstrap_patients(counts, f1)
+
+
+def best_path(probability: np.ndarray, change: float) -> float:
+    """The score of the best of all courses, by trying each."""
+    stay, go = np.log(1 - change), np.log(change)
+
+    def score(path: tuple[int, ...]) -> float:
+        emitted = sum(np.log(p if s else 1 - p) for s, p in zip(path, probability, strict=True))
+        return float(emitted + sum(stay if a == b else go for a, b in itertools.pairwise(path)))
+
+    return max(score(path) for path in itertools.product((0, 1), repeat=len(probability)))
+
+
+@given(
+    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=9),
+    st.sampled_from([0.5, 0.3, 0.05, 0.001]),
+)
+def test_viterbi_finds_the_likeliest_course(values: list[float], change: float) -> None:
+    """No other course of rhythms has a higher score."""
+    probability = np.array(values)
+    path = viterbi(probability, change)
+    stay, go = np.log(1 - change), np.log(change)
+    emitted = np.log(np.where(path, probability, 1 - probability))
+    moved = np.where(path[1:] == path[:-1], stay, go)
+    mine = float(np.sum(emitted) + np.sum(moved))
+    assert mine == pytest.approx(best_path(probability, change))
+
+
+def test_short_runs_are_filled_by_their_surroundings() -> None:
+    """A run of AF under the least length goes, then a gap; a gap at the end stays."""
+    decided = np.array([1, 0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0], bool)
+    assert without_short(decided, 3).astype(int).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
+
+
+def scored(label: list[int], decided: list[int], rhythm: list[str], name: str = "a") -> Scored:
+    n = len(label)
+    return Scored(
+        dataset="made",
+        record=name,
+        subject=name,
+        time_s=np.arange(n, dtype=np.float64) * 10,
+        duration_s=n * 10.0,
+        label=np.array(label, np.int8),
+        rhythm=np.array(rhythm, np.str_),
+        probability=np.array(decided, np.float32),
+        decided=np.array(decided, bool),
+    )
+
+
+def test_the_summary_by_hand() -> None:
+    """Two patients, ten beats of 10 s each: every level's figures are those counted by hand."""
+    one = scored(
+        [1, 1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0, 0, 0], ["AFIB"] * 4 + ["N"] * 6
+    )
+    two = scored([0] * 10, [0] * 6 + [1] * 4, ["N"] * 6 + ["AFL"] * 4, "b")
+    figures = summary([one, two])
+    assert figures["beat_f1"] == pytest.approx(2 * 4 / (8 + 5))
+    assert figures["worst_patient_accuracy"] == pytest.approx(0.6)
+    assert figures["episode_sensitivity"] == 1
+    assert figures["episode_ppv"] == pytest.approx(0.5)
+    assert figures["burden_error_worst_pp"] == pytest.approx(40)
+    assert figures["segment_sensitivity"] == 1
+    left_out = summary([s.without(["AFL"]) for s in (one, two)])
+    assert left_out["beat_f1"] == pytest.approx(2 * 4 / (8 + 1))
+    assert left_out["episode_ppv"] == 1
+    rows = per_rhythm([one, two])
+    assert {row["rhythm"]: row["decided_af"] for row in rows} == {"AFIB": 1, "AFL": 1, "N": 1 / 12}
+    assert [row["patient"] for row in per_patient([one, two])] == ["made/a", "made/b"]
+    assert set(RATES) <= set(per_patient([one])[0])

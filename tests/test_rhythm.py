@@ -1,0 +1,163 @@
+"""The rhythm family: features, windows, augmentation, networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.models import build, known_models
+from tasks.rhythm import (
+    BACKWARD,
+    TWO_SIDED,
+    WINDOW_BEATS,
+    RhythmRecord,
+    random_windows,
+    rr_features,
+)
+from tasks.rhythm_augment import augmented, detector_errors, ectopy, quantised, simulated_sinus
+from tasks.rhythm_training import predict_rhythm
+
+FAMILY = {"rhythm": 5_217, "rhythm_causal": 5_217, "rhythm_tiny": 877}
+
+
+def record(n: int = 2_000, seed: int = 0) -> RhythmRecord:
+    random = np.random.default_rng(seed)
+    rr_s = random.uniform(0.5, 1.1, n).astype(np.float32)
+    rr_s[0] = np.nan
+    return RhythmRecord("made/a", "made/a", rr_s, (random.random(n) < 0.5).astype(np.int8))
+
+
+def test_features_are_those_of_the_formula() -> None:
+    """Interval over median, interval over the one before, median over 0.8 s, as logarithms."""
+    rr_s = record().rr_s
+    found = rr_features(rr_s)
+    causal = rr_features(rr_s, causal=True)
+    at = 1_000
+    around = np.log(np.median(rr_s[at - 30 : at + 31]))
+    past = np.log(np.median(rr_s[at - 60 : at + 1]))
+    step = np.log(rr_s[at] / rr_s[at - 1])
+    here = np.log(rr_s[at])
+    np.testing.assert_allclose(found[at], [here - around, step, around - np.log(0.8)], atol=1e-6)
+    np.testing.assert_allclose(causal[at], [here - past, step, past - np.log(0.8)], atol=1e-6)
+
+
+def test_causal_features_see_no_beat_to_come() -> None:
+    """Another future changes no causal feature of the past, but does change two-sided ones."""
+    rr_s = record().rr_s
+    other = rr_s.copy()
+    other[1_000:] *= 1.3
+    same = rr_features(rr_s, causal=True)[:1_000]
+    assert np.array_equal(same, rr_features(other, causal=True)[:1_000])
+    assert not np.array_equal(rr_features(rr_s)[:1_000], rr_features(other)[:1_000])
+
+
+def test_features_are_finite_whatever_the_intervals() -> None:
+    """Gaps, zeros and hours between two beats give finite features within -1 to 1."""
+    rr_s = np.array([np.nan, 0.0, 4_000.0, np.nan, 0.8], np.float32)
+    for values in (rr_s, rr_s[:1], rr_s[:0], np.full(3, np.nan, np.float32)):
+        found = rr_features(values)
+        assert found.shape == (len(values), 3)
+        assert np.isfinite(found).all()
+        assert np.abs(found).max(initial=0) <= 1
+
+
+@given(st.integers(1, 2_000))
+def test_windows_give_every_beat_back_once(n: int) -> None:
+    """Cut and joined, a record of any length is as it was."""
+    values = np.arange(n, dtype=np.float32)
+    for windows in (TWO_SIDED, BACKWARD):
+        cut = windows.cut(values)
+        assert cut.shape[1] == windows.beats == WINDOW_BEATS
+        assert np.array_equal(windows.join(cut, n), values)
+
+
+def test_windows_are_drawn_by_length_and_weight() -> None:
+    """A record of weight 0 is never drawn; beats beyond a record's end are labelled -1."""
+    short, long = np.zeros((50, 3), np.float32), np.ones((900, 3), np.float32)
+    labels = [np.zeros(50, np.int8), np.ones(900, np.int8)]
+    random = np.random.default_rng(0)
+    x, y = random_windows([short, long], labels, [0, 1], 640, 20, random)
+    assert x.min() == 1
+    assert y.min() == 1
+    x, y = random_windows([short, long], labels, [1, 0], 640, 20, random)
+    assert (y[:, :50] == 0).all()
+    assert (y[:, 50:] == -1).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ectopy_moves_beats_and_keeps_time(seed: int) -> None:
+    """A full pause makes up for a premature beat; no interval becomes negative."""
+    made = record(3_000)
+    rr_s = np.nan_to_num(made.rr_s, nan=0.8)
+    random = np.random.default_rng(seed)
+    out, label = ectopy(rr_s, made.label, random, most=1.0)
+    assert len(out) == len(label) >= len(rr_s)
+    assert (out > 0).all()
+    assert not np.array_equal(out[:100], rr_s[:100]) or not np.array_equal(out, rr_s)
+    assert out.sum() <= rr_s.sum() * 1.001
+
+
+def test_detector_errors_keep_the_time_and_every_label_that_stays() -> None:
+    """Missed and extra beats split and join intervals, so that the record's length stays."""
+    made = record(5_000)
+    rr_s = np.nan_to_num(made.rr_s, nan=0.8)
+    out, label = detector_errors(rr_s, made.label, np.random.default_rng(0), rate=0.05)
+    assert out.sum() == pytest.approx(rr_s.sum(), rel=1e-3)
+    assert len(out) == len(label) != len(rr_s)
+    clean, same = detector_errors(rr_s, made.label, np.random.default_rng(0), rate=0.0)
+    assert np.array_equal(clean, rr_s)
+    assert np.array_equal(same, made.label)
+
+
+def test_augmentation_repeats_with_its_seed() -> None:
+    """The same generator state gives the same record, another one another."""
+    made = record()
+    one, same, other = (augmented(made, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(one.rr_s, same.rr_s)
+    assert np.array_equal(one.label, same.label)
+    assert not np.array_equal(one.rr_s[:100], other.rr_s[:100])
+    assert (quantised(one.rr_s, np.random.default_rng(0)) >= 0.1).all()
+
+
+def test_simulated_sinus_is_no_af_and_physiological() -> None:
+    """Every beat is labelled not AF; the mean rate lies between 35 and 200 a minute."""
+    made = simulated_sinus(3, 5_000, np.random.default_rng(3))
+    assert not made.label.any()
+    assert made.subject == "simulated/3"
+    assert 0.3 < float(made.rr_s.mean()) < 1.7
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_rhythm_networks_are_small_and_answer_every_beat(name: str) -> None:
+    """Each has the parameters stated and gives a probability a beat."""
+    model = build(name, seed=0)
+    assert model.count_params() == FAMILY[name]
+    made = record(1_000)
+    probability = predict_rhythm(model, made, causal=known_models()[name].causal)
+    assert probability.shape == (1_000,)
+    assert (probability >= 0).all()
+    assert (probability <= 1).all()
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_answers_do_not_depend_on_where_windows_fall(name: str) -> None:
+    """A beat far from the record's ends has the same answer when the record starts elsewhere."""
+    model = build(name, seed=1)
+    causal = known_models()[name].causal
+    made = record(2_000)
+    whole = predict_rhythm(model, made, causal=causal)
+    later = RhythmRecord(made.name, made.subject, made.rr_s[101:], made.label[101:])
+    part = predict_rhythm(model, later, causal=causal)
+    np.testing.assert_allclose(part[400:-400], whole[501:-400], atol=1e-5)
+
+
+def test_a_causal_network_sees_no_beat_to_come() -> None:
+    """Another future changes no answer of the past."""
+    model = build("rhythm_causal", seed=2)
+    made = record(1_500)
+    other = RhythmRecord(made.name, made.subject, made.rr_s.copy(), made.label)
+    other.rr_s[1_000:] *= 1.4
+    before, after = (predict_rhythm(model, r, causal=True)[:1_000] for r in (made, other))
+    np.testing.assert_allclose(before, after, atol=1e-6)
