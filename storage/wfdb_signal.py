@@ -75,7 +75,9 @@ def read_packed(lead: PackedLead, start: int, stop: int) -> NDArray[np.float32]:
     for raw in raw_blocks(lead, start, stop):
         block = out[filled : filled + len(raw)]
         np.divide(np.subtract(raw, exact(lead.baseline), dtype=exact), exact(lead.gain), out=block)
-        block[raw == INVALID[lead.format]] = np.nan
+        invalid = raw == INVALID[lead.format]
+        if invalid.any():
+            block[invalid] = np.nan
         filled += len(raw)
     return out[:filled]
 

@@ -114,7 +114,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         size = len(block.raw)
-        clean[block.start : block.start + size] = block.clean[grid.margin : grid.margin + size]
+        clean[block.start : block.start + size] = block.clean
         parts.append(candidates(block, grid))
         low = np.fmin.reduce(block.raw, initial=low)
         high = np.fmax.reduce(block.raw, initial=high)

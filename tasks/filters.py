@@ -27,7 +27,9 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 #: The filters' memory: the 0.5 Hz edge has decayed below 1e-7 after so long.
 MARGIN_S = 8.0
 #: Length of a block against its margin: longer ones waste less, shorter ones fit the cache.
-BLOCK_MARGINS = 16
+BLOCK_MARGINS = 32
+#: Samples beyond a block that its wavelet transform takes in: 2 ** levels filters reach less.
+WAVELET_MARGIN = 512
 #: Rate at or above which the QRS feature is kept; its band ends at about 40 Hz.
 FEATURE_HZ = 100.0
 
@@ -106,7 +108,7 @@ def _gains(
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One block, filtered. Arrays hold the block with its margins.
+    """One block, filtered. `band` and `slope` hold its margins too.
 
     Attributes
     ----------
@@ -116,8 +118,8 @@ class Block:
         As read, without margins; NaN where invalid.
     band : float32, shape (length,)
         Band-passed, millivolts: linear, so no sample depends on where a block begins.
-    clean : float32, shape (length,)
-        `band`, wavelet-shrunk.
+    clean : float32, shape (hop,)
+        `band` without its margins, wavelet-shrunk.
     slope : float32, shape (length / decimation,)
         Derivative of the 5-15 Hz band, millivolts per second.
     """
@@ -145,8 +147,14 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
             np.float32, copy=False
         )
         stop = min(start + grid.hop, grid.n_samples)
-        inside = raw[grid.margin : grid.margin + stop - start]
-        yield Block(start, inside, band, shrink(band, config.wavelet, config.levels), slope)
+        inside = slice(grid.margin, grid.margin + stop - start)
+        around = min(WAVELET_MARGIN, grid.margin)
+        clean = shrink(
+            band[grid.margin - around : grid.length - grid.margin + around],
+            config.wavelet,
+            config.levels,
+        )
+        yield Block(start, raw[inside], band, clean[around : around + stop - start], slope)
 
 
 def shrink(x: Floats, wavelet: str, levels: int) -> Floats:

@@ -68,17 +68,19 @@ def candidates(block: Block, grid: Grid) -> Candidates:
         & (middle >= integrated[first + 1 : last + 1])
         & (middle > 0)
     )
-    around = _windows(integrated, peak, reach)
-    peak = peak[integrated[peak] >= around.max(axis=1, initial=0)]
+    highest = _moving(integrated, 2 * reach + 1, np.maximum)
+    peak = peak[integrated[peak] >= highest[peak - reach]]
     steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
     centre = peak * grid.decimation
     place = _extremum(block.band, centre, round(RELOCATION_S * grid.fs_hz))
-    sample = np.clip(block.start - grid.margin + place, 0, grid.n_samples - 1)
+    sample = block.start - grid.margin + place
+    # The record goes on as its mirror image: a peak on its first or last sample is half one.
+    real = (sample > 0) & (sample < grid.n_samples - 1)
     return Candidates(
-        sample=sample.astype(np.int64),
-        centre_s=(block.start - grid.margin + centre) / grid.fs_hz,
-        height=np.sqrt(integrated[peak].astype(np.float64)),
-        slope=steep.max(axis=1, initial=0).astype(np.float64),
+        sample=sample[real],
+        centre_s=(block.start - grid.margin + centre[real]) / grid.fs_hz,
+        height=np.sqrt(integrated[peak[real]].astype(np.float64)),
+        slope=steep.max(axis=1, initial=0)[real].astype(np.float64),
     )
 
 
@@ -151,15 +153,30 @@ def _search_back(
 def _integrated(slope: Floats, rate_hz: float) -> Floats:
     """Moving mean of the squared slope over 150 ms, centred."""
     width = 2 * round(INTEGRATION_S * rate_hz / 2) + 1
-    sums = np.cumsum(np.square(slope, dtype=np.float64))
     out = np.zeros(len(slope), dtype=np.float32)
-    out[width // 2 + 1 : len(slope) - width // 2] = (sums[width:] - sums[:-width]) / width
+    sums = _moving(slope * slope, width, np.add)
+    np.divide(sums, np.float32(width), out=out[width // 2 : len(slope) - width // 2])
     return out
+
+
+def _moving(x: Floats, width: int, join: np.ufunc) -> Floats:
+    """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
+    count = len(x) - width + 1
+    out, done, size = None, 0, 1
+    while True:
+        if width & size:
+            part = x[done : done + count]
+            out, done = part if out is None else join(out, part), done + size
+        if done == width:
+            return np.asarray(out)
+        x, size = join(x[:-size], x[size:]), 2 * size
 
 
 def _windows(x: Floats, centre: NDArray[np.int64], reach: int) -> Floats:
     """x at centre - reach .. centre + reach, a row each."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, 2 * reach + 1)
+    width = 2 * reach + 1
+    # sliding_window_view without its checks, which cost more than the work on a block.
+    windows = np.ndarray((len(x) - width + 1, width), x.dtype, x, strides=2 * x.strides)
     return windows[centre - reach]
 
 

@@ -39,7 +39,10 @@ def cell_flags(raw: Floats, fs_hz: float) -> NDArray[np.uint16]:
     full = len(raw) // width
     flags = np.zeros(-(-len(raw) // width), dtype=np.uint16)
     cells = raw[: full * width].reshape(full, width)
-    low, high = cells.min(axis=1), cells.max(axis=1)
+    firsts = np.arange(0, full * width, width)
+    low, high = (np.empty(0, np.float32),) * 2
+    if full:
+        low, high = (f.reduceat(raw[: full * width], firsts) for f in (np.minimum, np.maximum))
     gap = np.isnan(low)
     flags[:full][gap] |= np.uint16(Quality.GAP)
     if np.isnan(raw[full * width :]).any():
@@ -50,7 +53,7 @@ def cell_flags(raw: Floats, fs_hz: float) -> NDArray[np.uint16]:
     flags[:full][run] |= np.uint16(Quality.FLAT)
     if not full or gap.all():
         return flags
-    for extreme, cell in ((np.nanmin(low), low), (np.nanmax(high), high)):
+    for extreme, cell in ((np.fmin.reduce(low), low), (np.fmax.reduce(high), high)):
         for i in np.flatnonzero((cell == extreme) & ~run):
             if np.count_nonzero(cells[i] == extreme) >= SATURATED_SHARE * width:
                 flags[i] |= np.uint16(Quality.SATURATED)

@@ -12,7 +12,7 @@ BEFORE, AFTER = R_INDEX, WAVEFORM_SAMPLES - R_INDEX
 _BEFORE_STEPS = np.arange(-BEFORE, 0, dtype=np.float32) / np.float32(BEFORE)
 _AFTER_STEPS = np.arange(AFTER, dtype=np.float32) / np.float32(AFTER)
 #: Beats interpolated at once; their 300 positions stay in the cache.
-BATCH = 512
+BATCH = 256
 
 
 def segment(
@@ -42,17 +42,26 @@ def segment(
     """
     out = np.empty((len(r), WAVEFORM_SAMPLES), dtype=np.float32)
     inside = covered(len(clean), offset, r, rr_prev, rr_next)
+    if not inside.any():
+        out[:] = np.nan
+        return out
+    here = np.where(inside, r - offset, 0)[:, None]
+    before = np.where(inside, rr_prev, 0).astype(np.float32)[:, None] / 3
+    after = np.where(inside, rr_next, 0).astype(np.float32)[:, None] * (2 / 3)
     for at in range(0, len(r), BATCH):
         rows = slice(at, at + BATCH)
-        here = np.where(inside[rows], r[rows] - offset, 0)[:, None]
-        before = np.where(inside[rows], rr_prev[rows], 0).astype(np.float32)[:, None] / 3
-        after = np.where(inside[rows], rr_next[rows], 0).astype(np.float32)[:, None] * (2 / 3)
-        away = np.concatenate([before * _BEFORE_STEPS, after * _AFTER_STEPS], axis=1)
+        away = np.empty((len(r[rows]), WAVEFORM_SAMPLES), dtype=np.float32)
+        np.multiply(before[rows], _BEFORE_STEPS, out=away[:, :BEFORE])
+        np.multiply(after[rows], _AFTER_STEPS, out=away[:, BEFORE:])
         whole = np.floor(away)
-        left = here + whole.astype(np.int64)
-        right = np.minimum(left + 1, len(clean) - 1)
-        values = clean[left]
-        out[rows] = values + (away - whole) * (clean[right] - values)
+        away -= whole
+        left = here[rows] + whole.astype(np.int32)
+        values = clean.take(left, mode="clip")
+        left += 1
+        step = clean.take(left, mode="clip")
+        step -= values
+        step *= away
+        np.add(values, step, out=out[rows])
     out[~inside] = np.nan
     return out
 
