@@ -47,4 +47,9 @@ def serving() -> Iterator[None]:
     if running() is None:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers():
-        yield
+        try:
+            yield
+        finally:  # the last log lines reach Prefect before its server stops
+            from prefect.logging.handlers import APILogHandler
+
+            APILogHandler().flush()

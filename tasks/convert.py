@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,8 @@ def to_litert(model: Any) -> bytes:
     import tensorflow as tf
 
     # from_concrete_functions on a Keras 3 model gives one that answers NaN.
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    with redirect_stdout(io.StringIO()):  # Keras prints every tensor of the export
+        return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
