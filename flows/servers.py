@@ -182,6 +182,7 @@ def announced(servers: Servers) -> Iterator[None]:
 def _environment(**values: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
+    _refresh_prefect()
     try:
         yield
     finally:
@@ -190,6 +191,15 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _refresh_prefect()
+
+
+def _refresh_prefect() -> None:
+    """Have Prefect read its environment again, if it was imported before."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,6 +118,11 @@ def recorded(
         },
         tags={
             **git_state(),
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": "flows/train.py",
+            "mlflow.source.git.commit": git_state()["git.commit"],
+            "mlflow.note.content": note(ingested, split),
             "holter.kind": "training",
             "holter.simulated": str(manifest.simulated).lower(),
             "holter.dataset_sha256": manifest.digest(),
@@ -311,6 +317,13 @@ def register(
         link_text=f"{version.name} version {version.version} in MLflow",
     )
     return version
+
+
+def note(ingested: Ingested, split: Split) -> str:
+    """The run's description on its page: of what, what it cannot say, and the flow that made it."""
+    page = flow_run.get_flow_run_ui_url()
+    link = f" [The flow run in Prefect]({page})." if page else ""
+    return f"{describe(ingested, split)}. {caveat(ingested, split)}{link}"
 
 
 def work_folder(run_id: str) -> Path:

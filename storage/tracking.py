@@ -42,6 +42,9 @@ from storage.files import sha256_file
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.model_files import RegisteredModel as RegisteredModel
 
+#: MLflow's page then opens on training runs, not on its pages for language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 
 def address() -> str:
     """Where MLflow is: MLFLOW_TRACKING_URI."""
@@ -74,7 +77,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
     try:
-        return str(client.create_experiment(name))
+        return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
     except MlflowException:  # another process made it meanwhile
         if found := client.get_experiment_by_name(name):
             return str(found.experiment_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.servers import QUIET, Servers, servers
 from storage.model_files import RegisteredModel
 
 ROOT = Path(__file__).parent.parent
@@ -95,3 +96,19 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     return Registered(
         version, run_id, sha256_file(path), beat_metrics(testset.label, probability, 0.5)
     )
+
+
+@pytest.fixture(scope="module")
+def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Prefect and an MLflow server of the tests' own, on loopback, with a fresh state folder."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HOLTER_HOME", str(home))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+        with servers() as here:
+            yield here

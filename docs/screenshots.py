@@ -1,0 +1,51 @@
+"""Take the pictures of docs/images: the pages of the newest retraining in HOLTER_HOME.
+
+`python docs/screenshots.py` after `make run`; needs Chromium (Debian: apt-get install chromium).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from flows.options import serving
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def shoot(url: str, name: str, height: int) -> None:
+    """One page into one PNG."""
+    with tempfile.TemporaryDirectory() as profile:
+        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        words += ["--no-first-run", "--disable-background-networking", "--disable-sync"]
+        words += ["--disable-component-update", "--disable-quic", f"--user-data-dir={profile}"]
+        words += [f"--window-size=1400,{height}", "--virtual-time-budget=30000"]
+        words += [f"--screenshot={IMAGES / name}", url]
+        subprocess.run(words, check=True, capture_output=True, timeout=180)  # noqa: S603 - ours
+
+
+def main() -> None:
+    """Find the newest finished retraining and take its pictures."""
+    with serving():
+        import mlflow
+        from prefect.client.orchestration import get_client
+
+        from storage.tracking import run_page
+
+        client = mlflow.MlflowClient()
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        runs = client.search_runs(experiments, "tags.`holter.kind` = 'training'", max_results=1)
+        run = runs[0]
+        edge = run.data.tags["holter.edge_run_id"]
+        with get_client(sync_client=True) as prefect:
+            child = prefect.read_flow_run(run.data.tags["prefect.flow_run_id"])
+            task = prefect.read_task_run(child.parent_task_run_id)
+        flow = f"{prefect.api_url}".removesuffix("/").removesuffix("/api")
+        shoot(run_page(run.info.run_id), "mlflow_run.png", 1300)
+        shoot(run_page(edge), "mlflow_device.png", 1300)
+        shoot(f"{flow}/flow-runs/flow-run/{task.flow_run_id}", "prefect_flow.png", 900)
+
+
+if __name__ == "__main__":
+    main()

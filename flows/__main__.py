@@ -1,0 +1,5 @@
+"""`python -m flows` is `holter`."""
+
+from flows.cli import main
+
+main()

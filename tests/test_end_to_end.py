@@ -1,0 +1,188 @@
+"""The whole path on real servers: records, tables, training, MLflow, the agent, its report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from flows.evaluate_device import evaluate_on_device
+from flows.ingest import ingest
+from flows.retrain import Retrained, retrain
+from flows.servers import Servers, local_agent
+from flows.simulate import write_simulated
+from storage.beats import read_beats, read_source
+from storage.errors import DeviceError
+from storage.files import sha256_file
+from storage.evaluations import device_requests
+from tests.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("holter_servers"),
+    pytest.mark.filterwarnings("default"),  # Prefect's and MLflow's own, at import and in threads
+]
+
+DEVICE = "test-device"
+
+
+@pytest.fixture(scope="module")
+def agent(holter_servers: Servers) -> Iterator[str]:
+    """An edge agent that runs as a process of its own while this module's tests do."""
+    assert holter_servers.mlflow.startswith("http://127.0.0.1:")
+    with local_agent(DEVICE, start=True):
+        yield DEVICE
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six simulated records of six minutes, one of them spoilt, as a data set's TOML."""
+    toml = write_simulated(tmp_path_factory.mktemp("simulated"), 7, 0.1, 5)
+    signal = toml.parent / "sim004.dat"
+    signal.write_bytes(signal.read_bytes()[:1000])
+    return toml
+
+
+def check_report(done: Retrained, dataset: str) -> None:
+    """What must hold of a retraining, whatever its data: the device agrees, all is linked."""
+    server, device = done.trained.metrics, done.device.metrics
+    for name in ("tp", "fp", "tn", "fn", "accuracy", "f1_weighted", "n_beats"):
+        assert device[name] == server[name], name
+    assert device["latency_p99_ms"] >= device["latency_p50_ms"] > 0
+    assert device["peak_memory_mb"] > 0
+    client = mlflow.MlflowClient()
+    run = client.get_run(done.trained.run_id)
+    manifest = done.trained.ingested.manifest
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["prefect.flow_run_id"]
+    assert run.data.tags["holter.edge_run_id"] == done.device.request_id
+    assert run.data.tags["holter.dataset_sha256"] == manifest.digest()
+    assert run.inputs is not None
+    (logged,) = run.inputs.dataset_inputs
+    assert logged.dataset.name == dataset
+    assert {tag.key: tag.value for tag in logged.tags}["sha256"] == manifest.digest()
+    pictures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    assert {f"figures/{n}.png" for n in ("confusion_matrix", "roc", "training")} <= pictures
+    version = client.get_model_version_by_alias(done.trained.version.name, "candidate")
+    assert int(version.version) == done.trained.version.version
+    assert version.run_id == run.info.run_id
+    assert version.tags["holter.dataset_sha256"] == manifest.digest()
+    edge = client.get_run(done.device.request_id)
+    assert edge.info.status == "FINISHED"
+    assert edge.data.tags["holter.training_run_id"] == run.info.run_id
+    assert edge.data.tags["holter.model_sha256"] == version.tags["holter.sha256.model.tflite"]
+
+
+@pytest.fixture(scope="module")
+def retrained(agent: str, simulated: Path) -> Retrained:
+    """A retraining on the simulated records, up to the device's report."""
+    return retrain(
+        dataset=str(simulated),
+        data=simulated.parent,
+        model="resnet15",
+        epochs=1,
+        learning_rate=1e-3,
+        device=agent,
+        wait_s=120,
+    )
+
+
+def test_simulated_path(retrained: Retrained) -> None:
+    """Simulated records end in a device report; the spoilt one is in the report and stops none."""
+    check_report(retrained, "simulated")
+    failed = retrained.trained.ingested.failed
+    assert [outcome.record for outcome in failed] == ["sim004"]
+    assert "sim004.dat" in str(failed[0].error)
+    assert "sim004" in retrained.trained.ingested.manifest.failures
+    assert "simulated" in retrained.trained.caveat
+
+
+def test_second_ingest_redoes_only_what_changed(simulated: Path) -> None:
+    """Unchanged records are kept; altered, deleted and changed ones are rebuilt, and only those."""
+
+    def states() -> dict[str, str]:
+        done = ingest(str(simulated), simulated.parent)
+        return {outcome.record: outcome.state for outcome in done.outcomes}
+
+    first = ingest(str(simulated), simulated.parent)
+    folder = first.path.parent
+    kept = dict.fromkeys((f"sim00{i}" for i in range(7)), "kept") | {"sim004": "failed"}
+    assert states() == kept
+    written = {file: sha256_file(file) for file in folder.glob("*.parquet")}
+    (folder / "sim000.parquet").unlink()
+    altered = bytearray((folder / "sim001.parquet").read_bytes())
+    altered[200] ^= 1
+    (folder / "sim001.parquet").write_bytes(altered)
+    rhythm = simulated.parent / "sim002.hea"
+    before, sums = rhythm.read_bytes(), simulated.parent / "SHA256SUMS.txt"
+    listed = sums.read_text()
+    rhythm.write_bytes(before + b"# another comment\n")
+    sums.write_text("".join(x for x in listed.splitlines(True) if "sim002.hea" not in x))
+    assert states() == kept | dict.fromkeys(("sim000", "sim001", "sim002"), "built")
+    rhythm.write_bytes(before)
+    sums.write_text(listed)
+    assert states() == kept | {"sim002": "built"}
+    assert {file: sha256_file(file) for file in folder.glob("*.parquet")} == written
+    assert not list(folder.glob("*.partial"))
+    policy = ingest(str(simulated), simulated.parent, policy="reference")
+    assert {o.state for o in policy.outcomes} == {"built", "failed"}
+
+
+@pytest.mark.real
+def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
+    """Eight mitdb records, real AF among them, go from WFDB to a report of the device."""
+    names = ["100", "101", "103", "201", "202", "203", "219", "222"]
+    spec = (ROOT / "storage" / "datasets" / "mitdb.toml").read_text()
+    toml = tmp_path / "few.toml"
+    toml.write_text(spec.replace('file = "RECORDS"', f"names = {json.dumps(names)}"))
+    done = retrain(
+        dataset=str(toml),
+        data=real_data / "mitdb",
+        model="resnet21",
+        epochs=1,
+        learning_rate=1e-3,
+        device=agent,
+        wait_s=240,
+    )
+    check_report(done, "mitdb")
+    manifest = done.trained.ingested.manifest
+    assert [entry.record for entry in manifest.entries] == names
+    assert {e.subject for e in manifest.entries if e.record in ("201", "202")} == {"201"}
+    table = read_beats(done.trained.ingested.path.parent / "201.parquet")
+    assert set(np.unique(table.rhythm)) >= {"N", "AFIB"}
+    assert table.waveform is not None
+    assert table.waveform.shape == (len(table), 300)
+    source = read_source(done.trained.ingested.path.parent / "201.parquet")
+    assert source.files["201.dat"] == sha256_file(real_data / "mitdb" / "201.dat")
+    assert source.lead == "MLII"
+    assert not source.simulated
+
+
+def test_no_device_fails_clearly(retrained: Retrained) -> None:
+    """A request that no device takes ends FAILED with the reason, and says what to start."""
+    with pytest.raises(DeviceError, match="holter-edge run --device nobody"):
+        evaluate_on_device(retrained.trained.version.reference, "nobody", 2.0)
+    (state,) = device_requests("nobody")
+    assert state.status == "FAILED"
+    assert mlflow.MlflowClient().get_run(state.request_id).info.status == "FAILED"
+
+
+@pytest.mark.real
+def test_annotations_alone_make_tables(real_data: Path, tmp_path: Path) -> None:
+    """afdb without its signals gives a table a record, waveforms null, rhythms known."""
+    folder = tmp_path / "afdb"
+    folder.mkdir()
+    for name in ("00735", "04048"):
+        for file in (real_data / "afdb").glob(f"{name}.*"):
+            shutil.copy(file, folder)
+    (folder / "RECORDS").write_text("00735\n04048\n")
+    done = ingest("afdb", folder, signal=False)
+    assert not done.failed
+    table = read_beats(done.path.parent / "00735.parquet")
+    assert table.waveform is None
+    assert {"N", "AFIB"} <= set(np.unique(table.rhythm))

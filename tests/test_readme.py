@@ -1,0 +1,79 @@
+"""The README and CONTRIBUTING tell the truth: their commands run, their files are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomllib
+
+from storage.dataset import DatasetSpec
+from tests.conftest import ROOT
+
+TEXTS = ("README.md", "CONTRIBUTING.md")
+#: Run elsewhere: whole paths by the end-to-end tests, the suite by itself, servers by their tests.
+SLOW = ("make run", "make test", "make lint", "holter retrain", ".venv/bin/holter up")
+#: Placeholders of a reader's own: what they name is not here.
+THEIRS = ("ward7", "ward7-belt3", "edge/bin")
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page's console blocks."""
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / text).read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [line[2:].split("  #")[0].strip() for line in lines]
+
+
+def quick() -> list[str]:
+    every = [command for text in TEXTS for command in commands(text)]
+    return [c for c in every if not c.startswith(SLOW) and not any(t in c for t in THEIRS)]
+
+
+@pytest.mark.parametrize("command", quick())
+def test_quick_commands_run(command: str, real_data: Path) -> None:
+    """A command of the pages that takes seconds runs as it stands there and ends with 0."""
+    words = shlex.split(command.replace("../shared/data", str(real_data)))
+    if words[0] == "holter":
+        words = [sys.executable, "-m", "flows", *words[1:]]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_slow_commands_exist(text: str) -> None:
+    """A make target or holter command that a page names is one that there is, options included."""
+    from typer.main import get_command
+
+    from flows.cli import app
+
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    known = get_command(app)
+    for command in commands(text):
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert words[1] in targets, command
+        if words[0].endswith("holter"):
+            node: Any = known
+            while words[1:] and words[1] in getattr(node, "commands", {}):
+                node, words = node.commands[words[1]], words[1:]
+            options = {name for parameter in node.params for name in parameter.opts}
+            used = {word for word in words[1:] if word.startswith("--")}
+            assert used <= options, command
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_links_lead_somewhere(text: str) -> None:
+    """Every file and picture that a page links to is in the repository."""
+    for link in re.findall(r"\]\(([^)#]+)", (ROOT / text).read_text()):
+        assert link.startswith("http") or (ROOT / link).is_file(), link
+
+
+def test_the_example_data_set_is_valid() -> None:
+    """The TOML that CONTRIBUTING shows is one that the project reads."""
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert DatasetSpec.model_validate(tomllib.loads(example)).subject_of("a/rec_12_3") == "12"
