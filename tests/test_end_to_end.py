@@ -18,8 +18,8 @@ from flows.servers import Servers, local_agent
 from flows.simulate import write_simulated
 from storage.beats import read_beats, read_source
 from storage.errors import DeviceError
-from storage.files import sha256_file
 from storage.evaluations import device_requests
+from storage.files import sha256_file
 from tests.conftest import ROOT
 
 pytestmark = [
