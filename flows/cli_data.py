@@ -53,7 +53,16 @@ def data_check(
             spec, folder, lambda check: progress.step(check.record), signal=signal
         )
     table = Table(
-        "record", "subject", "Hz", "hours", "lead", "beats", "rhythm hours", "sums", "problem"
+        "record",
+        "subject",
+        "Hz",
+        "hours",
+        "lead",
+        "beats",
+        "uncovered h",
+        "rhythm hours",
+        "sums",
+        "problem",
     )
     for check in checks:
         rhythms = "  ".join(f"{name or '?'} {h:.2f}" for name, h in check.rhythm_hours.items())
@@ -64,6 +73,7 @@ def data_check(
             f"{check.hours:.2f}",
             check.lead or "-",
             str(check.beats),
+            f"{check.uncovered_hours:.2f}",
             rhythms,
             check.checksums,
             check.problem or "",

@@ -25,6 +25,7 @@ from storage.beats_manifest import (
     still_good,
     write_manifest,
 )
+from storage.check import uncovered_hours
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
@@ -145,6 +146,7 @@ def build_table(
         unknown_beats=int(tally[1]),
         flagged_beats=int(tally[2]),
         counts=asdict(counts),
+        uncovered_hours=uncovered_hours(record),
     )
 
 
@@ -273,6 +275,7 @@ def report_row(outcome: Outcome) -> dict[str, Any]:
         "AF beats": entry.af_beats if entry else None,
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
+        "uncovered h": round(entry.uncovered_hours, 2) if entry else None,
         "error": outcome.error or "",
     }
 

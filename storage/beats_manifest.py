@@ -35,6 +35,8 @@ class Entry:
         Rows; rows labelled AF; rows without a label; rows with any quality flag.
     counts : dict of str to int
         Beats annotated, detected, matched, missed and extra.
+    uncovered_hours : float
+        Hours in which no beat is annotated, though beats are; see `storage.check`.
     """
 
     record: str
@@ -49,6 +51,7 @@ class Entry:
     unknown_beats: int
     flagged_beats: int
     counts: dict[str, int]
+    uncovered_hours: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from storage.leads import sample_sum
 from storage.records import Record, open_record, read_lead
 
 BLOCK_SAMPLES = 1 << 20
+LONGEST_RR_S = 3.0  #: a longer one is no plausible pair of beats
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class RecordCheck:
         Annotated beats.
     rhythm_hours : dict of str to float
         Hours of each rhythm; "" where none is known.
+    uncovered_hours : float
+        Hours in which no beat is annotated; see `uncovered_hours`.
     checksums : str
         "fit", or "none listed".
     problem : str or None
@@ -46,6 +49,7 @@ class RecordCheck:
     lead: str | None = None
     beats: int = 0
     rhythm_hours: dict[str, float] = field(default_factory=dict)
+    uncovered_hours: float = 0.0
     checksums: str = ""
     problem: str | None = None
 
@@ -57,6 +61,19 @@ def rhythm_hours(record: Record) -> dict[str, float]:
     for name, samples in zip(record.rhythms.tolist(), np.diff(edges).tolist(), strict=True):
         out[name] = out.get(name, 0.0) + samples / record.fs_hz / 3600
     return out
+
+
+def uncovered_hours(record: Record) -> float:
+    """Hours of a record in which no beat is annotated, though beats are.
+
+    These are its pauses of more than 3 s between annotated beats, and its beginning and end where
+    they are that long: nobody's heart rests so for hours, the annotation does. Rhythm marks may go
+    on there (afdb: after the last beat of every record; longest in 04048).
+    """
+    if not len(record.beats):
+        return 0.0
+    pauses = np.diff(np.concatenate([[0], record.beats, [record.n_samples]])) / record.fs_hz
+    return float(pauses[pauses > LONGEST_RR_S].sum() / 3600)
 
 
 def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> RecordCheck:
@@ -77,6 +94,7 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
         lead=record.lead,
         beats=len(record.beats),
         rhythm_hours=rhythm_hours(record),
+        uncovered_hours=uncovered_hours(record),
         checksums="fit" if fit else "none listed",
     )
 

@@ -54,7 +54,8 @@ def read_labelled(paths: Sequence[Path]) -> LabelledBeats:
     """Read every usable beat that the manifests name, each table checked against its digest.
 
     Left out, and counted: beats without a waveform (the two ends of a record, records without a
-    signal), without a known rhythm, and with invalid samples.
+    signal), with invalid samples, that the beat annotation does not cover, and without a known
+    rhythm.
 
     Raises
     ------
@@ -62,7 +63,9 @@ def read_labelled(paths: Sequence[Path]) -> LabelledBeats:
         A table is missing or altered, or nothing is left.
     """
     tables = [table for path in paths for table in _tables(path, read_manifest(path))]
-    left_out = {"no waveform": 0, "no rhythm known": 0, "invalid samples": 0}
+    left_out = dict.fromkeys(
+        ("no waveform", "invalid samples", "not covered by annotation", "no rhythm known"), 0
+    )
     kept: list[BeatTable] = []
     for table in tables:
         shape = table.waveform
@@ -76,7 +79,9 @@ def read_labelled(paths: Sequence[Path]) -> LabelledBeats:
         unknown = ~no_shape & ~invalid & (table.label < 0)
         left_out["no waveform"] += int(no_shape.sum())
         left_out["invalid samples"] += int(invalid.sum())
-        left_out["no rhythm known"] += int(unknown.sum())
+        uncovered = unknown & ((table.quality & Quality.UNCOVERED) != 0)
+        left_out["not covered by annotation"] += int(uncovered.sum())
+        left_out["no rhythm known"] += int((unknown & ~uncovered).sum())
         kept.append(table.take(~(no_shape | invalid | unknown)))
     if not sum(map(len, kept)):
         raise TableError(

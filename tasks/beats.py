@@ -18,8 +18,11 @@ from tasks.preprocessing import Preprocessing
 from tasks.qrs import Candidates, candidates, decide, joined
 from tasks.quality import (
     NOISY,
+    Cells,
     cell_flags,
     cell_samples,
+    cells_of,
+    joined_cells,
     noise_index,
     rr_flags,
     segment_flags,
@@ -28,7 +31,7 @@ from tasks.segment import segment
 
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
-#: Beyond the first or last annotated beat by this much, the annotation covers no more.
+#: Farther than this from any annotated beat, the annotation does not cover a detected one.
 COVER_S = 2.0
 #: A missed annotated beat is moved to the extremum within this much of its mark.
 MARK_S = 0.075
@@ -108,7 +111,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     """Filter the whole lead and find candidates, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
     clean = np.empty(grid.n_samples, dtype=np.float32)
-    raw_cells: list[NDArray[np.uint16]] = []
+    raw_cells: list[Cells] = []
     parts: list[Candidates] = []
     low, high = np.inf, -np.inf
     carry = np.empty(0, dtype=np.float32)
@@ -119,19 +122,19 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
         low = np.fmin.reduce(block.raw, initial=low)
         high = np.fmax.reduce(block.raw, initial=high)
         carry = _into_cells(np.concatenate([carry, block.raw]), grid, raw_cells)
-    raw_cells.append(cell_flags(carry, grid.fs_hz))
+    raw_cells.append(cells_of(carry, grid.fs_hz))
     if not low < high:
         found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         found = f"{found} in lead {record.lead} throughout"
         raise UnusableSignal(record.name, found, "a signal that varies", record.file)
-    return Cleaned(clean, np.concatenate(raw_cells), joined(parts))
+    return Cleaned(clean, cell_flags(joined_cells(raw_cells)), joined(parts))
 
 
-def _into_cells(raw: Floats, grid: Grid, out: list[NDArray[np.uint16]]) -> Floats:
-    """Judge the whole cells of `raw`; gives the samples left over for the next block."""
+def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
+    """Measure the whole cells of `raw`; gives the samples left over for the next block."""
     whole = len(raw) // cell_samples(grid.fs_hz) * cell_samples(grid.fs_hz)
     if whole:
-        out.append(cell_flags(raw[:whole], grid.fs_hz))
+        out.append(cells_of(raw[:whole], grid.fs_hz))
     return raw[whole:]
 
 
@@ -148,8 +151,9 @@ def choose(
     ``detected``
         All detected beats; EXTRA where none is annotated.
 
-    Under every policy, detected beats before or after the annotated stretch are kept and flagged
-    UNCOVERED. A record without annotated beats is taken as detected.
+    Under every policy, detected beats that the annotation does not cover, as it ends early, begins
+    late or leaves out a stretch, are kept and flagged UNCOVERED. A record without annotated beats
+    is taken as detected.
     """
     n = len(record.beats)
     if not n:
@@ -161,8 +165,12 @@ def choose(
     matched = partner >= 0
     unmatched = np.ones(len(detected), dtype=bool)
     unmatched[partner[matched]] = False
-    first, last = record.beats[0] - COVER_S * fs_hz, record.beats[-1] + COVER_S * fs_hz
-    outside = unmatched & ((detected < first) | (detected > last))
+    after = np.searchsorted(record.beats, detected)
+    distance = np.minimum(
+        np.abs(detected - record.beats[np.minimum(after, n - 1)]),
+        np.abs(detected - record.beats[np.maximum(after - 1, 0)]),
+    )
+    outside = unmatched & (distance > COVER_S * fs_hz)
     inside = unmatched & ~outside
     counts = Counts(n, len(detected), int(matched.sum()), int((~matched).sum()), int(inside.sum()))
     marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz)

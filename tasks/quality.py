@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +15,7 @@ from tasks.filters import Floats
 CELL_S = 0.1
 #: A stretch without any change for so many cells is flat: no heart is still for half a second.
 FLAT_CELLS = 5
-#: Share of a cell's samples at the block's extreme value that counts as saturated.
+#: Share of a cell's samples at the record's extreme value that counts as saturated.
 SATURATED_SHARE = 0.4
 #: Noise index above which a beat is flagged: half the QRS complex's own bend.
 NOISY = 0.5
@@ -20,59 +23,78 @@ NOISY = 0.5
 RR_RANGE_S = (0.2, 3.0)
 
 
-def cell_flags(raw: Floats, fs_hz: float) -> NDArray[np.uint16]:
-    """Quality flags of every cell of 0.1 s of the raw signal.
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The raw signal in cells of 0.1 s.
 
-    Parameters
+    Attributes
     ----------
-    raw : float32, shape (n,)
-        As read, NaN where invalid.
-    fs_hz : float
-        Sampling rate.
-
-    Returns
-    -------
-    uint16, shape (ceil(n / cell),)
-        Sums of GAP, FLAT and SATURATED.
+    low, high : float32, shape (m,)
+        Smallest and largest sample of each; NaN where one is invalid.
+    at_low, at_high : float32, shape (m,)
+        Share of its samples that have that value; 0 where it is not the extreme of its stretch.
     """
+
+    low: Floats
+    high: Floats
+    at_low: Floats
+    at_high: Floats
+
+
+def cells_of(raw: Floats, fs_hz: float) -> Cells:
+    """Cells of a stretch of the raw signal, NaN where invalid; the last one may be short."""
     width = cell_samples(fs_hz)
-    full = len(raw) // width
-    flags = np.zeros(-(-len(raw) // width), dtype=np.uint16)
-    cells = raw[: full * width].reshape(full, width)
-    firsts = np.arange(0, full * width, width)
-    low, high = (np.empty(0, np.float32),) * 2
-    if full:
-        low, high = (f.reduceat(raw[: full * width], firsts) for f in (np.minimum, np.maximum))
+    firsts = np.arange(0, len(raw), width)
+    if not len(firsts):
+        return Cells(*[np.empty(0, np.float32)] * 4)
+    low, high = np.minimum.reduceat(raw, firsts), np.maximum.reduceat(raw, firsts)
+    shares = []
+    for values, extreme in ((low, np.fmin.reduce(low)), (high, np.fmax.reduce(high))):
+        share = np.zeros(len(firsts), dtype=np.float32)
+        # A cell that is not at the extreme of its stretch is not at the record's either.
+        for i in np.flatnonzero(values == extreme):
+            share[i] = np.mean(raw[firsts[i] : firsts[i] + width] == extreme)
+        shares.append(share)
+    return Cells(low, high, *shares)
+
+
+def joined_cells(parts: list[Cells]) -> Cells:
+    """Cells of successive stretches as one."""
+    names = ("low", "high", "at_low", "at_high")
+    return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def cell_flags(cells: Cells) -> NDArray[np.uint16]:
+    """Quality flags of every cell of a whole record: sums of GAP, FLAT and SATURATED.
+
+    FLAT: 5 cells or more in a row that hold one value, and the cell on either side, which may be
+    partly of that value. SATURATED: 40 % of a cell at the record's lowest or highest value.
+    """
+    low, high = cells.low, cells.high
+    flags = np.zeros(len(low), dtype=np.uint16)
     gap = np.isnan(low)
-    flags[:full][gap] |= np.uint16(Quality.GAP)
-    if np.isnan(raw[full * width :]).any():
-        flags[full] |= np.uint16(Quality.GAP)
+    flags[gap] |= np.uint16(Quality.GAP)
     still = low == high
-    # A constant stretch touches cells that are only partly in it; they are flagged as it.
-    run = _runs(still & np.append(low[1:] == low[:-1], True), FLAT_CELLS)
-    flags[:full][run] |= np.uint16(Quality.FLAT)
-    if not full or gap.all():
-        return flags
-    for extreme, cell in ((np.fmin.reduce(low), low), (np.fmax.reduce(high), high)):
-        for i in np.flatnonzero((cell == extreme) & ~run):
-            if np.count_nonzero(cells[i] == extreme) >= SATURATED_SHARE * width:
-                flags[i] |= np.uint16(Quality.SATURATED)
+    flat = np.zeros(len(low), dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(np.int8)))
+    for start, stop in edges.reshape(-1, 2):
+        turns = start + 1 + np.flatnonzero(np.diff(low[start:stop]) != 0)
+        bounds = [start, *turns.tolist(), stop]
+        for first, last in pairwise(bounds):
+            if last - first >= FLAT_CELLS:
+                flat[max(first - 1, 0) : last + 1] = True
+    flags[flat & ~gap] |= np.uint16(Quality.FLAT)
+    for extreme, values, share in (
+        (np.fmin.reduce(low, initial=np.inf), low, cells.at_low),
+        (np.fmax.reduce(high, initial=-np.inf), high, cells.at_high),
+    ):
+        flags[(values == extreme) & (share >= SATURATED_SHARE)] |= np.uint16(Quality.SATURATED)
     return flags
 
 
 def cell_samples(fs_hz: float) -> int:
     """Samples of a cell."""
     return max(2, round(CELL_S * fs_hz))
-
-
-def _runs(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """True where mask is, in runs of `least` or more."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    out = np.zeros(len(mask), dtype=bool)
-    for start, stop in edges.reshape(-1, 2):
-        if stop - start >= least:
-            out[start:stop] = True
-    return out
 
 
 def segment_flags(
