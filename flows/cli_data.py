@@ -1,4 +1,4 @@
-"""`holter data`: list, show, check and simulate data sets."""
+"""`holter data`: list, show, fetch, check and simulate data sets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.options import SOME_RECORDS_FAILED, Data, Dataset
 from flows.progress import Progress, console
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, check, simulate.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, fetch, check, simulate.")
 
 
 @app.command("list")
@@ -32,6 +33,51 @@ def data_show(dataset: Dataset) -> None:
     from storage.dataset import load_spec
 
     console.print_json(load_spec(dataset).model_dump_json())
+
+
+@app.command("fetch")
+def data_fetch(
+    dataset: Dataset,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to fetch into; data/NAME where not given.")
+    ] = None,
+    records: Annotated[
+        list[str] | None,
+        typer.Option("--records", help="Just these records: names with commas; repeatable."),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HOLTER_PHYSIONET", help="Another server: MIRROR/SLUG/VERSION/FILE is asked for."
+        ),
+    ] = None,
+) -> None:
+    """Download a data set from PhysioNet, every file checked; goes on where it was cut off."""
+    from storage.dataset import load_spec
+    from storage.download import fetch_dataset
+
+    spec = load_spec(dataset)
+    folder = (to or Path("data") / spec.name).absolute()
+    wanted = [name for value in records for name in value.split(",") if name] if records else None
+    with Progress(f"Fetching {spec.name}", 0) as progress:
+        files = fetch_dataset(
+            spec,
+            folder,
+            records=wanted,
+            mirror=mirror,
+            on_file=lambda done, total: progress.step(f"{done.file} {done.state}", total=total),
+        )
+    failed = [one for one in files if one.state == "failed"]
+    kept = sum(one.state == "kept" for one in files)
+    console.print(
+        f"{spec.title} ({spec.licence}): {len(files)} files in {folder} "
+        f"({kept} kept from before, {len(failed)} failed)."
+    )
+    for one in failed:
+        console.print(f"[red]failed[/red]  {escape(one.error or '')}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(SOME_RECORDS_FAILED)
+    console.print(f"Cite: {spec.citation}\nUse:  --data {folder}", soft_wrap=True)
 
 
 @app.command("check")

@@ -48,10 +48,11 @@ class Progress:
         self._bar.start()
         return self
 
-    def step(self, note: str = "", by: int = 1) -> None:
-        """One step more is done."""
+    def step(self, note: str = "", by: int = 1, total: int | None = None) -> None:
+        """One step more is done, of `total` where it has become another."""
         self.done += by
-        self._bar.update(self._task, advance=by, note=note)
+        self.total = self.total if total is None else total
+        self._bar.update(self._task, advance=by, note=note, total=self.total)
         now = time.monotonic()
         if self._bar.disable and (now - self._said > LINE_EVERY_S or self.done == self.total):
             self._said = now

@@ -2,6 +2,7 @@
 
 HolterError
 ├── SpecError               a data-set TOML that cannot be used
+├── DownloadError           a file, or a whole data set, that cannot be had from its server
 ├── RecordError             one record that cannot be used; the others go on
 │   ├── UnsafeName          a record or file name that leaves its folder
 │   ├── MissingFile         a file the record needs is not there
@@ -35,6 +36,10 @@ class HolterError(Exception):
 
 class SpecError(HolterError):
     """A data-set TOML that cannot be used."""
+
+
+class DownloadError(HolterError):
+    """A file, or a whole data set, that cannot be had from its server."""
 
 
 class RecordError(HolterError):
