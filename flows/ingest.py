@@ -213,6 +213,7 @@ def ingest(
     if only is not None:
         names = chosen(names, only, spec.name)
     known = known_entries(path)
+    code = beat_code_sha256()  # before the threads: Python 3.11's parser is not safe in several
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
         futures = {
@@ -238,7 +239,7 @@ def ingest(
         origin=str(folder),
         spec_sha256=spec.digest(),
         preprocessing_sha256=config.digest(),
-        code_sha256=beat_code_sha256(),
+        code_sha256=code,
         simulated=spec.source.simulated,
         entries=tuple(entries[name] for name in sorted(entries)),
         failures={o.record: o.error for o in ordered if o.error is not None},
