@@ -69,8 +69,9 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
     folder = tmp_path_factory.mktemp("registered")
     rng = np.random.default_rng(7)
+    waveform = rng.normal(size=(600, 300, 1)).astype(np.float32)
     testset = TestSet(
-        inputs={"waveform": rng.normal(size=(600, 300, 1)).astype(np.float32)},
+        inputs={"waveform": waveform},
         label=rng.integers(0, 2, 600).astype(np.int8),
         record=np.repeat(["100", "101", "102"], 200),
         subject=np.repeat(["a", "a", "b"], 200),
@@ -81,7 +82,7 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     litert = (ROOT / "tests" / "golden" / "resnet21-untrained.tflite").read_bytes()
     for name in (LITERT, WEIGHTS, MANIFEST):
         write_bytes(folder / "model" / name, litert if name == LITERT else b"{}")
-    probability = af_probability(LiteRT(litert).predict(testset.inputs))
+    probability = af_probability(LiteRT(litert).predict(waveform))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
         run_id = tracking.start_run("train/made-up", "made-up", {}, {})

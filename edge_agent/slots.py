@@ -1,0 +1,161 @@
+"""Two slots for the model a device runs: one active, the other the next one or the one before.
+
+A release is copied into the slot that is not active, checked and self-tested there, and made
+active by the rename of one link. Until its first success it is on trial: a process that begins to
+use it and does not end well makes the next start go back to the slot before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_agent import outbox
+from storage.errors import DeviceError, HolterError
+from storage.files import read_json, sync_folder, write_json
+from storage.golden_beats import GOLDEN, read_golden
+from storage.model_files import LITERT
+from storage.signing import check_release
+from tasks.litert import LiteRT, af_probability
+
+NAMES = ("a", "b")
+#: Largest difference from the answers of the release's own machine.
+MOST_ERROR = 1e-3
+RELEASE = ".release"
+
+
+def trusted_keys(home: Path) -> list[str]:
+    """The enrolled public keys: files `*.pub` of HOLTER_EDGE_KEYS, or of `keys` in the home."""
+    folder = Path(os.environ.get("HOLTER_EDGE_KEYS") or home / "keys")
+    return [path.read_text().strip() for path in sorted(folder.glob("*.pub"))]
+
+
+def enrol(home: Path, key: str) -> str:
+    """Trust a public key (64 hexadecimal digits) from now on; gives the name it is kept under."""
+    key = key.strip().lower()
+    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+        raise DeviceError(f"key {key[:20]!r}: found no 64 hexadecimal digits")
+    path = home / "keys" / f"{key[:16]}.pub"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(key + "\n")
+    return path.stem
+
+
+def self_test(folder: Path) -> None:
+    """Run the golden beats of a release.
+
+    Raises
+    ------
+    DeviceError
+        An answer differs by more than 1e-3 from the release's.
+    """
+    inputs, expected = read_golden(folder / GOLDEN)
+    found = af_probability(LiteRT((folder / LITERT).read_bytes()).predict(inputs))
+    error = float(np.abs(found - expected).max(initial=0))
+    if not len(expected) or not error <= MOST_ERROR:
+        raise DeviceError(
+            f"self-test: found an error of {error:g} on {len(expected)} golden beats; "
+            f"expected at most {MOST_ERROR:g} on at least one"
+        )
+
+
+def active(home: Path) -> Path | None:
+    """The active slot's folder, or None before the first installation."""
+    link = home / "slots" / "active"
+    return link.resolve() if link.is_symlink() else None
+
+
+def installed(home: Path) -> dict[str, str]:
+    """What lies in each slot, and which one is active."""
+    now = active(home)
+    found = {}
+    for name in NAMES:
+        about = home / "slots" / f"{name}{RELEASE}"
+        if about.exists():
+            word = " (active)" if now and now.name == name else ""
+            found[name] = str(read_json(about)["release"]) + word
+    return found
+
+
+def install(home: Path, release: Path, name: str) -> None:
+    """Put a release into the slot that is not active, check and self-test it, and switch to it.
+
+    Raises
+    ------
+    SignatureError, DeviceError, ModelError, TableError
+        It is not to be trusted, or does not answer as it should; the active slot stays.
+    """
+    now = active(home)
+    target = home / "slots" / ("b" if now and now.name == "a" else "a")
+    outbox.remove(home, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    about = target.with_name(target.name + RELEASE)
+    about.unlink(missing_ok=True)
+    shutil.copytree(release, target)
+    check_release(target, trusted_keys(home))
+    self_test(target)
+    write_json(about, {"release": name})
+    write_json(home / "slots" / "trial", {"begun": 0})
+    _switch(home, target)
+
+
+def _switch(home: Path, target: Path) -> None:
+    link = home / "slots" / "active"
+    fresh = link.with_name("active.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target.name)
+    fresh.rename(link)
+    sync_folder(link.parent)
+
+
+def rollback(home: Path) -> str:
+    """Make the other slot active again, after its own check and self-test; gives its release."""
+    now = active(home)
+    other = home / "slots" / ("b" if now and now.name == "a" else "a")
+    if now is None or not other.is_dir():
+        raise DeviceError("rollback: found no other release on this device")
+    check_release(other, trusted_keys(home))
+    self_test(other)
+    _switch(home, other)
+    (home / "slots" / "trial").unlink(missing_ok=True)
+    return str(read_json(other.with_name(other.name + RELEASE))["release"])
+
+
+def begin(home: Path) -> tuple[Path, dict[str, Any]]:
+    """The release to use now, checked; one that failed its trial is rolled back first.
+
+    Returns
+    -------
+    folder, manifest
+        The active slot and its signed manifest.
+
+    Raises
+    ------
+    DeviceError, SignatureError
+        Nothing is installed, or what is was changed and there is nothing to go back to.
+    """
+    trial = home / "slots" / "trial"
+    if trial.exists() and int(read_json(trial)["begun"]):
+        rollback(home)
+    now = active(home)
+    if now is None:
+        raise DeviceError("found no model on this device; install one with a request")
+    try:
+        manifest = check_release(now, trusted_keys(home))
+        self_test(now)
+    except HolterError:
+        rollback(home)
+        now = active(home) or now
+        manifest = check_release(now, trusted_keys(home))
+    if trial.exists():
+        write_json(trial, {"begun": 1})
+    return now, manifest
+
+
+def confirm(home: Path) -> None:
+    """The active release did its work: its trial is over."""
+    (home / "slots" / "trial").unlink(missing_ok=True)

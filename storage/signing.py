@@ -1,0 +1,130 @@
+"""Signed releases: what the server signs at registration, and a device checks before it runs it.
+
+A release is a model's folder: its manifest names every file with size and SHA-256, `manifest.sig`
+is an Ed25519 signature (RFC 8032) over the manifest's bytes. The private key is the one file of
+this project that must stay secret: HOLTER_RELEASE_KEY names it, or it is made at first use in the
+state folder, readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from storage.errors import SignatureError
+from storage.files import home, read_json, sha256_bytes, sha256_file, write_json
+from storage.model_files import MANIFEST
+
+SIGNATURE = "manifest.sig"
+#: A manifest larger than this is not read.
+MOST_MANIFEST = 1 << 20
+
+
+def release_key_path() -> Path:
+    """Where the private key lies: HOLTER_RELEASE_KEY, or `keys/release.key` in the state folder."""
+    return Path(os.environ.get("HOLTER_RELEASE_KEY") or home() / "keys" / "release.key")
+
+
+def _private_key() -> Any:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    path = release_key_path()
+    if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = Ed25519PrivateKey.generate().private_bytes_raw().hex()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(made + "\n")
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise SignatureError(f"{path}: found mode {stat.S_IMODE(mode):o}; expected 600")
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+    except (OSError, ValueError) as error:
+        raise SignatureError(f"release key {path}: {error}") from error
+
+
+def public_key() -> str:
+    """The release key's public half, as 64 hexadecimal digits: what a device enrols."""
+    return str(_private_key().public_key().public_bytes_raw().hex())
+
+
+def sign_release(folder: Path) -> None:
+    """Bring a folder's manifest up to its files and sign it."""
+    manifest = read_json(folder / MANIFEST)
+    manifest["files"] = {
+        str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, SIGNATURE)
+    }
+    write_json(folder / MANIFEST, manifest)
+    key = _private_key()
+    signature = key.sign((folder / MANIFEST).read_bytes()).hex()
+    public = key.public_key().public_bytes_raw().hex()
+    write_json(folder / SIGNATURE, {"key": public, "signature": signature})
+
+
+def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str]) -> dict[str, Any]:
+    """A manifest whose signature one of the trusted keys made.
+
+    Parameters
+    ----------
+    manifest, signature : bytes
+        `manifest.json` and `manifest.sig`.
+    trusted : iterable of str
+        Public keys, 64 hexadecimal digits each.
+
+    Raises
+    ------
+    SignatureError
+        No trusted key signed it, it was changed since, or it names a file outside its folder.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    keys = set(trusted)
+    try:
+        said = json.loads(signature)
+        public, signed = str(said["key"]), bytes.fromhex(said["signature"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SignatureError("release: found a signature file that cannot be read") from error
+    if public not in keys:
+        known = ", ".join(sorted(key[:16] for key in keys)) or "none"
+        raise SignatureError(f"release: signed by key {public[:16]}; this device trusts {known}")
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signed, manifest)
+    except InvalidSignature as error:
+        raise SignatureError("release: the manifest is not what was signed") from error
+    found: dict[str, Any] = json.loads(manifest)
+    for name in found["files"]:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise SignatureError(f"release: names the file {name!r} outside its folder")
+    return found
+
+
+def check_release(folder: Path, trusted: Iterable[str]) -> dict[str, Any]:
+    """The verified manifest of a folder whose files, as far as they are there, are as signed.
+
+    Raises
+    ------
+    SignatureError
+        As `verified_manifest`, or a file that differs from the manifest or is not in it.
+    """
+    try:
+        manifest, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
+    except OSError as error:
+        raise SignatureError(f"release {folder.name}: {error.strerror}") from error
+    found = verified_manifest(manifest, signature, trusted)
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or name in (MANIFEST, SIGNATURE):
+            continue
+        wanted = found["files"].get(name, {}).get("sha256")
+        if path.is_symlink() or sha256_bytes(path.read_bytes()) != wanted:
+            raise SignatureError(f"release: file {name} is not what was signed")
+    return found
