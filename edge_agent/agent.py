@@ -15,10 +15,13 @@ from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
 from edge_agent.presence import Presence, agent_id, locked, present
+from edge_agent.slots import install, self_test, trusted_keys
 from storage import evaluations, mlflow_rest
-from storage.errors import DeviceError, HolterError, OutOfReach, RegistryError
-from storage.files import read_json, write_json
-from storage.model_files import LITERT
+from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
+from storage.files import read_json, sha256_file, write_json
+from storage.golden_beats import GOLDEN
+from storage.model_files import LITERT, MANIFEST
+from storage.signing import SIGNATURE, check_release
 from storage.testset import TestSet, read_testset
 from tasks.metrics import beat_metrics
 
@@ -150,9 +153,8 @@ def _forget(agent: Agent, request_id: str) -> None:
 def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dict[str, float]:
     """Fetch, check and run what a request names; leaves the report's files in `work`/report."""
     tags = request.tags
-    model = mlflow_rest.fetch_model_file(
-        request.model, request.version, LITERT, tags["holter.model_sha256"], work / "model"
-    ).read_bytes()
+    release = fetch_release(agent, request, work / "model")
+    model = (release / LITERT).read_bytes()
     path = mlflow_rest.fetch_run_file(
         tags["holter.testset_run_id"],
         tags["holter.testset_path"],
@@ -178,7 +180,32 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
         },
     )
     np.save(work / "report" / "probability.npy", measured.probability, allow_pickle=False)
+    if tags.get("holter.install") == "true":
+        install(agent.home, release, f"{request.model}/{request.version}")
     return metrics
+
+
+def fetch_release(agent: Agent, request: evaluations.RequestState, to: Path) -> Path:
+    """Fetch a model version: signature first, then what it vouches for, as far as a device needs.
+
+    Raises
+    ------
+    SignatureError
+        No trusted key signed it, or it was changed since.
+    DigestMismatch
+        It is not the model that the request names.
+    """
+    for file in (MANIFEST, SIGNATURE):
+        mlflow_rest.fetch_model_file(request.model, request.version, file, None, to)
+    manifest = check_release(to, trusted_keys(agent.home))
+    for file in (LITERT, GOLDEN):
+        sha256 = manifest["files"].get(file, {}).get("sha256", "")
+        mlflow_rest.fetch_model_file(request.model, request.version, file, sha256, to)
+    wanted, found = request.tags.get("holter.model_sha256"), sha256_file(to / LITERT)
+    if wanted != found:
+        raise DigestMismatch(f"{LITERT}: signed with SHA-256 {found}; the request says {wanted}")
+    self_test(to)
+    return to
 
 
 def threshold_of(tags: Mapping[str, str]) -> float:

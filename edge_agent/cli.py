@@ -6,8 +6,10 @@ import argparse
 import platform
 import signal
 import sys
+from pathlib import Path
 
-from storage.errors import HolterError
+from storage.errors import DeviceError, HolterError
+from storage.files import read_json, write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,11 +24,17 @@ def parser() -> argparse.ArgumentParser:
     for name, help_ in (
         ("run", "keep asking for requests until stopped"),
         ("once", "work through the requests that wait now, then end"),
-        ("status", "list this device's requests"),
+        ("status", "list this device's requests and the models on it"),
+        ("enroll", "trust a release key, and keep this device's name"),
+        ("rollback", "go back to the model that was active before"),
     ):
         command = commands.add_parser(name, help=help_, description=help_)
-        command.add_argument("--device", required=True, help="this device's name")
-        command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
+        if name == "enroll":
+            command.add_argument("--key", required=True, help="64 digits, from `holter edge key`")
+        if name != "rollback":
+            command.add_argument("--device", help="this device's name (default: as enrolled)")
+        if name in ("run", "once"):
+            command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
     return top
 
 
@@ -55,19 +63,46 @@ def main(words: list[str] | None = None) -> None:
 
 def work(options: argparse.Namespace) -> int:
     """Do what the options say; gives the exit code."""
+    from edge_agent import slots
     from edge_agent.agent import Agent, edge_home, forever, once
     from edge_agent.facts import device_kind
-    from storage.evaluations import device_requests
     from storage.mlflow_rest import address
 
-    if options.command == "status":
-        for state in device_requests(options.device):
-            words = (state.request_id, f"{state.model}/{state.version}", state.status)
-            print(*words, state.reason or "")
+    home = edge_home()
+    if options.command == "rollback":
+        say(f"active again: {slots.rollback(home)}")
         return 0
-    agent = Agent(options.device, device_kind(options.kind), edge_home())
+    if options.command == "enroll":
+        if options.device:
+            write_json(home / "device.json", {"device": options.device})
+        say(f"key {slots.enrol(home, options.key)} is trusted from now on")
+        return 0
+    device = options.device or _enrolled(home)
+    if options.command == "status":
+        return _status(home, device)
+    agent = Agent(device, device_kind(options.kind), home)
     if options.command == "once":
         return 1 if once(agent, say) else 0
-    say(f"device {options.device} asks {address()} for requests")
+    say(f"device {device} asks {address()} for requests")
     forever(agent, say)
+    return 0
+
+
+def _enrolled(home: Path) -> str:
+    try:
+        return str(read_json(home / "device.json")["device"])
+    except (OSError, ValueError, KeyError) as error:
+        words = "name this device with --device, or once with `holter-edge enroll --device NAME`"
+        raise DeviceError(words) from error
+
+
+def _status(home: Path, device: str) -> int:
+    from edge_agent.slots import installed
+    from storage.evaluations import device_requests
+
+    for slot, release in installed(home).items():
+        print(f"slot {slot}: {release}")
+    for state in device_requests(device):
+        words = (state.request_id, f"{state.model}/{state.version}", state.status)
+        print(*words, state.reason or "")
     return 0

@@ -46,7 +46,7 @@ class Presence:
             Another agent works under this device's name; it is named.
         """
         with self._lock:
-            now = evaluations.presence(self.device)
+            experiment, now = evaluations.presence(self.device)
             if self._count and now.get("agent") != self.agent_id:
                 self.lost = taken(self.device, now)
                 raise DeviceError(self.lost)
@@ -54,7 +54,7 @@ class Presence:
             self.facts |= facts
             said = {**self.facts, "agent": self.agent_id, "host": socket.gethostname()}
             said |= {"count": self._count, "seen_s": round(server_time_s(), 1)}
-            evaluations.announce(self.device, said)
+            evaluations.announce(experiment, said)
 
     def check(self) -> None:
         """Raise DeviceError if another agent took over."""
@@ -108,12 +108,12 @@ def present(
     DeviceError
         Another agent's sign of life moves within the lease.
     """
-    other = evaluations.presence(presence.device)
+    other = evaluations.presence(presence.device)[1]
     if other.get("agent") not in (None, presence.agent_id) and not other.get("released"):
         say(f"device {presence.device}: agent {other['agent']} was here; is it alive?")
         for _ in range(round(LEASE_S / BEAT_S * 4)):
             sleep(BEAT_S / 4)
-            now = evaluations.presence(presence.device)
+            now = evaluations.presence(presence.device)[1]
             if now.get("released"):
                 break
             if now != other:

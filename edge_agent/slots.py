@@ -139,7 +139,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
         Nothing is installed, or what is was changed and there is nothing to go back to.
     """
     trial = home / "slots" / "trial"
-    if trial.exists() and int(read_json(trial)["begun"]):
+    if trial.exists() and int(read_json(trial)["begun"]) and len(installed(home)) > 1:
         rollback(home)
     now = active(home)
     if now is None:

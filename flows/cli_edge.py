@@ -29,6 +29,14 @@ def edge_request(
     console.print_json(data=report.metrics)
 
 
+@app.command("key")
+def edge_key() -> None:
+    """The public key that a device enrols to trust this server's releases."""
+    from storage.signing import public_key
+
+    print(public_key())
+
+
 @app.command("status")
 def edge_status(
     device: Annotated[str, typer.Option(help="Device to ask about.")] = LOCAL_DEVICE,

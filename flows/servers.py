@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from storage.errors import ServerError
-from storage.files import home, write_json
+from storage.files import home, write_bytes, write_json
 from storage.provenance import ROOT
+from storage.signing import public_key
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT_S = 120.0
@@ -209,8 +210,13 @@ def local_agent(device: str, *, start: bool) -> Iterator[None]:
         yield
         return
     folder = home()
+    write_bytes(folder / "keys" / "release.pub", f"{public_key()}\n".encode())
     words = [sys.executable, "-m", "edge_agent", "run", "--device", device]
-    env = {"HOLTER_EDGE_HOME": str(folder / "edge"), "PYTHONPATH": str(ROOT)}
+    env = {
+        "HOLTER_EDGE_HOME": str(folder / "edge"),
+        "HOLTER_EDGE_KEYS": str(folder / "keys"),
+        "PYTHONPATH": str(ROOT),
+    }
     with _process(words, env, folder / "logs" / "edge.log"):
         yield
 

@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
+from flows.release import seal
 from storage import tracking
 from storage.files import home, sha256_file, write_bytes, write_json
 from storage.labelled import LabelledBeats, read_labelled
@@ -218,6 +219,7 @@ def export_network(trained: TrainedModel, beats: LabelledBeats, split: Split, ru
         "run_id": run_id,
     }
     write_model_files(folder, trained.model, exported, about)
+    seal(folder, {trained.model.inputs[0].name: beats.waveform[chosen][..., None]})
     return folder
 
 

@@ -23,6 +23,7 @@ HolterError
 │   ├── NotInRegistry       no such run, experiment, model or file
 │   ├── OutOfReach          no answer, or that it cannot now: to be tried again
 │   └── DigestMismatch      bytes from the registry that are not what the manifest says
+├── SignatureError          a release that no trusted key signed, or that was changed since
 ├── DeviceError             a device that did not answer, or answered with a failure
 └── ServerError             a local Prefect or MLflow server that did not start
 """
@@ -139,6 +140,10 @@ class OutOfReach(RegistryError):
 
 class DigestMismatch(RegistryError):
     """Bytes from the registry that are not what the manifest says."""
+
+
+class SignatureError(HolterError):
+    """A release that no trusted key signed, or that was changed since."""
 
 
 class DeviceError(HolterError):

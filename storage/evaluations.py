@@ -265,29 +265,27 @@ def log_tags(request_id: str, tags: Mapping[str, str]) -> None:
     call("POST", "runs/log-batch", run_id=request_id, tags=marks)
 
 
-def presence(device: str) -> dict[str, Any]:
-    """What the device's agent said of itself last; empty if none ever did."""
-    experiment = device_experiment(device)
-    if experiment is None:
-        return {}
-    return _presence(call("GET", "experiments/get", experiment_id=experiment)["experiment"])
-
-
-def _presence(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", ())}
+def presence(device: str) -> tuple[str, dict[str, Any]]:
+    """The device's experiment, made if need be, and what its agent said of itself last."""
+    try:
+        found = call("GET", "experiments/get-by-name", experiment_name=f"edge/{device}")
+    except NotInRegistry:
+        experiment = device_experiment(device, make=True)
+        found = call("GET", "experiments/get", experiment_id=experiment)
+    tags = {tag["key"]: tag["value"] for tag in found["experiment"].get("tags", ())}
     try:
         said = json.loads(tags.get(PRESENCE, "{}"))
     except ValueError:
         said = {}
-    return said if isinstance(said, dict) else {}
+    return found["experiment"]["experiment_id"], said if isinstance(said, dict) else {}
 
 
-def announce(device: str, said: Mapping[str, Any]) -> None:
+def announce(experiment: str, said: Mapping[str, Any]) -> None:
     """Say of a device's agent what `presence` will read."""
     call(
         "POST",
         "experiments/set-experiment-tag",
-        experiment_id=device_experiment(device, make=True),
+        experiment_id=experiment,
         key=PRESENCE,
         value=json.dumps(said),
     )

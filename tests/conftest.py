@@ -41,6 +41,7 @@ class Registered:
     model: RegisteredModel
     testset_run_id: str
     testset_sha256: str
+    keys: Path
     metrics: dict[str, float]
 
     def request(self, device: str, **tags: str) -> str:
@@ -60,9 +61,11 @@ class Registered:
 @pytest.fixture(scope="session")
 def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """An untrained network, registered as a training registers it, with 600 made-up beats."""
+    from flows.release import seal
     from storage import tracking
     from storage.files import sha256_file, write_bytes
     from storage.model_files import LITERT, MANIFEST, WEIGHTS
+    from storage.signing import public_key
     from storage.testset import TestSet, write_testset
     from tasks.litert import LiteRT, af_probability
     from tasks.metrics import beat_metrics
@@ -80,11 +83,15 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     path = write_testset(folder / "testset.npz", testset)
     # The golden file is `to_litert(build("resnet21", seed=3))`, without TensorFlow's minute.
     litert = (ROOT / "tests" / "golden" / "resnet21-untrained.tflite").read_bytes()
-    for name in (LITERT, WEIGHTS, MANIFEST):
+    for name in (LITERT, WEIGHTS, MANIFEST, "notes/about.md"):
         write_bytes(folder / "model" / name, litert if name == LITERT else b"{}")
     probability = af_probability(LiteRT(litert).predict(waveform))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+        patch.setenv("HOLTER_HOME", str(folder / "home"))
+        seal(folder / "model", {"waveform": waveform})
+        keys = folder / "keys"
+        write_bytes(keys / "release.pub", public_key().encode())
         run_id = tracking.start_run("train/made-up", "made-up", {}, {})
         tracking.log_file(run_id, path, "testset")
         version = tracking.register_model(
@@ -95,7 +102,7 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
             description="",
         )
     return Registered(
-        version, run_id, sha256_file(path), beat_metrics(testset.label, probability, 0.5)
+        version, run_id, sha256_file(path), keys, beat_metrics(testset.label, probability, 0.5)
     )
 
 

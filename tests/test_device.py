@@ -24,8 +24,11 @@ from tests.conftest import ROOT, Registered
 
 
 @pytest.fixture(autouse=True)
-def tracking_uri(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def tracking_uri(
+    mlflow_server: str, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("HOLTER_EDGE_KEYS", str(registered.keys))
 
 
 @pytest.fixture
@@ -69,8 +72,8 @@ def test_a_process_of_its_own_reports_what_the_server_scores(
 
 
 WRONG: dict[str, tuple[dict[str, str], str]] = {
-    "model digest": ({"holter.model_sha256": "0" * 64}, "artifact model.tflite: found SHA-256"),
-    "no model digest": ({"holter.model_sha256": ""}, "expected one"),
+    "model digest": ({"holter.model_sha256": "0" * 64}, "model.tflite: signed with SHA-256"),
+    "no model digest": ({"holter.model_sha256": ""}, "the request says"),
     "test set digest": ({"holter.testset_sha256": "f" * 64}, "expected ffff"),
     "test set path": ({"holter.testset_path": "../../secret"}, "a path that leaves its folder"),
     "no such test set": ({"holter.testset_path": "testset/none.npz"}, "none.npz"),
