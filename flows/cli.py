@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_data, cli_edge
+from flows import cli_data, cli_edge, cli_reproduce
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_edge.app, name="edge")
+app.command("reproduce")(cli_reproduce.reproduce)
 
 
 @app.callback()

@@ -16,6 +16,7 @@ HolterError
 │   ├── UnusableSignal      NaN, flat or constant throughout
 │   └── TooFewBeats         fewer than three beats
 ├── TableError              a beat table or manifest that is damaged or of another version
+├── TrainingStopped         a training's process that ended before its training
 ├── SplitError              a split that cannot be made, or a patient on both sides
 ├── ModelError              a model file that cannot be run, or inputs that do not fit it
 ├── ParityError             an exported model that does not answer as its source does
@@ -112,6 +113,10 @@ class TooFewBeats(RecordError):
 
 class TableError(HolterError):
     """A beat table or manifest that is damaged or of another version."""
+
+
+class TrainingStopped(HolterError):
+    """A training's process that ended before its training."""
 
 
 class SplitError(HolterError):

@@ -1,0 +1,210 @@
+"""Reproduce: the reference method's six trainings, two at a time, beside what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.ingest import Ingested, ingest
+from flows.reproduce_worker import run_missing
+from storage import tracking
+from storage.errors import RecordError, SpecError, TableError
+from storage.files import home, sha256_file, sha256_json, write_bytes
+from storage.provenance import code_of, environment_sha256, git_state
+from tasks.document import Block, Code, Picture, Words, to_html, to_markdown
+from tasks.reproduction import (
+    NETWORKS,
+    PUBLISHED,
+    Result,
+    Training,
+    describe,
+    intervals,
+)
+
+#: What is reproduced where AFDB's signals are not there.
+INSTEAD = ("mitdb", "cpsc2021")
+CODE = ("tasks.training", "tasks.reproduction")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is run; the defaults are the method's.
+
+    Attributes
+    ----------
+    epochs, most_beats : int
+        Passes over the training beats, and at most how many of them (0: all).
+    learning_rate : float
+        Adam's.
+    seed : int
+        Of splits and trainings.
+    folds, repeats : int
+        Patient folds beside the single split; no repeats leave them out.
+    workers : int
+        Trainings at a time.
+    """
+
+    epochs: int = 100
+    most_beats: int = 0
+    learning_rate: float = 1e-4
+    seed: int = 0
+    folds: int = 5
+    repeats: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What came out for one data set: the report's folder, and the MLflow run."""
+
+    dataset: str
+    folder: Path
+    run_id: str
+
+
+@flow(name="reproduce", persist_result=False)
+def reproduce(
+    datasets: list[str], data: Path, settings: Settings, command: str = ""
+) -> list[Reproduced]:
+    """Train, score and report on each data set.
+
+    Parameters
+    ----------
+    datasets : list of str
+        Names of data sets; none means AFDB, or mitdb and cpsc2021 where its signals are missing.
+    data : Path
+        Folder that holds a folder of each, or the records of the only one.
+    settings : Settings
+        How.
+    command : str
+        The command as it was given, for the report.
+    """
+    notes: list[str] = []
+    if not datasets:
+        try:
+            found = [ingested("afdb", data)]
+        except (RecordError, SpecError, TableError) as error:
+            notes.append(f"AFDB's signals are not there ({str(error)[:160]} ...)")
+            notes.append("so this is no reproduction of the published figures: other data stand in")
+            found = [ingested(name, data) for name in INSTEAD]
+    else:
+        found = [ingested(name, data) for name in datasets]
+    return [reproduce_on(one, settings, notes, command) for one in found]
+
+
+def ingested(name: str, data: Path) -> Ingested:
+    """The beat tables of a data set; one without any signal is a TableError."""
+    folder = data / name if (data / name).is_dir() else data
+    done = ingest(name, folder)
+    if not any(entry.lead for entry in done.manifest.entries):
+        reasons = next(iter(done.manifest.failures.values()), "annotations alone")
+        raise TableError(f"{name}: no record in {folder} has a signal: {reasons}")
+    return done
+
+
+def reproduce_on(
+    done: Ingested, settings: Settings, notes: Sequence[str], command: str
+) -> Reproduced:
+    """Train what is missing on one data set and write the report."""
+    trainings = planned(done, settings)
+    results = run_missing(trainings, done.path, settings.workers)
+    caveats = [*notes, *limits(done, settings)]
+    title = f"The reference method on {done.manifest.title}"
+    blocks: list[Block] = [
+        Words(f"{datetime.now(timezone.utc):%Y-%m-%d}, {done.manifest.version}, beat tables"),
+        Code(done.manifest.digest()),
+        *([Code(command)] if command else []),
+        *describe(done.manifest.dataset, results, caveats),
+    ]
+    return publish(done, settings, results, title, blocks)
+
+
+def planned(done: Ingested, settings: Settings) -> list[Training]:
+    """Every training of the experiment on one data set."""
+    code = sha256_json({name: sha256_file(path) for name, path in code_of(*CODE).items()})
+
+    def training(model: str, paradigm: str, fold: int = 0, folds: int = 0) -> Training:
+        return Training(
+            dataset_sha256=done.manifest.digest(),
+            code_sha256=code,
+            model=model,
+            paradigm=paradigm,
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            most_beats=settings.most_beats,
+            seed=settings.seed,
+            fold=fold,
+            folds=folds,
+            repeats=settings.repeats if folds else 0,
+        )
+
+    every = range(settings.folds * settings.repeats)
+    return [training(model, paradigm) for paradigm, model in PUBLISHED] + [
+        training(model, "interpatient", fold, settings.folds)
+        for model in NETWORKS
+        for fold in every
+    ]
+
+
+def limits(done: Ingested, settings: Settings) -> list[str]:
+    """What the figures cannot say, from what was and was not done."""
+    said = []
+    if done.manifest.dataset != "afdb":
+        said.append(
+            f"The published figures are of AFDB and these of {done.manifest.dataset}: they stand "
+            "side by side for orientation, and neither confirms nor contradicts the other."
+        )
+    if settings.epochs < 100 or settings.most_beats or settings.learning_rate != 1e-4:
+        beats = f", at most {settings.most_beats:,} training beats" if settings.most_beats else ""
+        said.append(
+            f"Trained for {settings.epochs} epochs at a learning rate of "
+            f"{settings.learning_rate:g}{beats}; the method's are 100 epochs at 1e-4 on all beats."
+        )
+    if done.failed:
+        reason = (done.failed[0].error or "")[:200]
+        said.append(f"{len(done.failed)} records could not be used, the first because: {reason}")
+    said.append("One seed. An interval over few patients is wide and itself uncertain.")
+    said.append("Intra-patient figures say nothing about a person the network has not seen.")
+    return said
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def publish(
+    done: Ingested,
+    settings: Settings,
+    results: dict[Training, Result],
+    title: str,
+    blocks: list[Block],
+) -> Reproduced:
+    """Write the report as Markdown and HTML, and log both with the metrics to MLflow."""
+    manifest = done.manifest
+    folder = home() / "reproduce" / manifest.dataset
+    write_bytes(folder / "report.md", to_markdown(title, blocks).encode())
+    write_bytes(folder / "report.html", to_html(title, blocks).encode())
+    for block in blocks:
+        if isinstance(block, Picture):
+            write_bytes(folder / "figures" / block.name, block.png)
+    run_id = tracking.start_run(
+        experiment=f"reproduce/{manifest.dataset}",
+        run_name=f"reproduce-{manifest.dataset}",
+        params={"dataset": manifest.dataset, **vars(settings)},
+        tags={
+            **git_state(),
+            "holter.kind": "reproduction",
+            "holter.dataset_sha256": manifest.digest(),
+            "holter.environment_sha256": environment_sha256(),
+        },
+    )
+    for training, result in results.items():
+        fold = f"_fold{training.fold + 1}" if training.folds else ""
+        name = f"{training.paradigm}_{training.model}{fold}"
+        values = zip(("precision", "recall", "f1"), intervals([result]), strict=True)
+        tracking.log_metrics(run_id, {f"{name}_{what}": v.value for what, v in values})
+    tracking.log_folder(run_id, folder, "report")
+    tracking.finish_run(run_id, "FINISHED")
+    return Reproduced(manifest.dataset, folder, run_id)

@@ -1,0 +1,115 @@
+"""The reproduction's trainings: each in a process of its own with one thread, its result kept.
+
+Nothing here loads Prefect, so that a process starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.progress import Progress
+from storage.errors import TrainingStopped
+from storage.files import home
+from storage.labelled import read_labelled
+from storage.results import read_arrays, write_arrays
+from tasks.reproduction import Result, Training, split_of
+from tasks.splits import assert_no_leak
+from tasks.training import TrainingConfig, fit, predict
+
+Work = Callable[[Training, Path, Path], Path]
+
+
+def one_thread() -> None:
+    """Make this process compute on one thread: two trainings side by side beat two threads."""
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = "1"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def train_one(training: Training, manifest: Path, out: Path) -> Path:
+    """Train and answer the test side; the result is kept at `out` once it is whole."""
+    beats = read_labelled([manifest])
+    split = split_of(training, beats.subject, beats.label)
+    assert_no_leak(split, beats.subject)
+    chosen = split.train
+    if 0 < training.most_beats < len(chosen):
+        random = np.random.default_rng(training.seed)
+        chosen = np.sort(random.choice(chosen, training.most_beats, replace=False))
+    began = time.process_time()
+    trained = fit(
+        training.model,
+        beats.waveform[chosen],
+        beats.label[chosen],
+        beats.waveform[split.validation],
+        beats.label[split.validation],
+        TrainingConfig(training.epochs, training.batch, training.learning_rate, training.seed),
+    )
+    return write_arrays(
+        out,
+        {
+            "label": beats.label[split.test],
+            "probability": predict(trained.model, beats.waveform[split.test]),
+            "subject": beats.subject[split.test],
+            "best_epoch": np.array(trained.best_epoch),
+            "cpu_s": np.array(time.process_time() - began),
+        },
+    )
+
+
+def kept(path: Path) -> Result | None:
+    """The result at `path`, or None where there is none that is whole."""
+    arrays: dict[str, Any] | None = read_arrays(path)
+    if arrays is None:
+        return None
+    return Result(
+        label=arrays["label"],
+        probability=arrays["probability"],
+        subject=arrays["subject"],
+        best_epoch=int(arrays["best_epoch"]),
+        cpu_s=float(arrays["cpu_s"]),
+    )
+
+
+def run_missing(
+    trainings: Sequence[Training], manifest: Path, workers: int, work: Work = train_one
+) -> dict[Training, Result]:
+    """Run the trainings that have no result yet, each in a process of one thread.
+
+    Raises
+    ------
+    TrainingStopped
+        A process was killed; what is finished is kept, and the same call does the rest.
+    """
+    place = {t: home() / "reproduce" / f"{t.key()}.npz" for t in trainings}
+    there = {t: result for t in trainings if (result := kept(place[t])) is not None}
+    missing = [t for t in trainings if t not in there]
+    title = f"Trainings ({len(there)} kept from before)"
+    context = get_context("spawn")  # a forked TensorFlow hangs
+    with (
+        Progress(title, len(missing)) as progress,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool,
+    ):
+        waiting = {pool.submit(work, t, manifest, place[t]): t for t in missing}
+        for future in as_completed(waiting):
+            training = waiting[future]
+            try:
+                result = kept(future.result())
+            except BrokenProcessPool as error:
+                raise TrainingStopped(
+                    f"{training.title()}: found its process killed; expected it to finish. "
+                    f"{len(there)} of {len(trainings)} are kept: run the same command again"
+                ) from error
+            if result is None:
+                raise TrainingStopped(f"{training.title()}: {place[training]} cannot be read back")
+            there[training] = result
+            progress.step(training.title())
+    return {t: there[t] for t in trainings}

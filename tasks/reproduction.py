@@ -1,0 +1,224 @@
+"""The reference method's experiment: what is trained, and what came out beside what was published.
+
+The published figures are those of the 2024 thesis that the project starts from (University of
+Ulsan), on AFDB, averaged over the two classes by their beats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.files import sha256_json
+from tasks import figures
+from tasks.bootstrap import Counts, Interval, bootstrap_patients
+from tasks.document import Block, Heading, Picture, Table, Words
+from tasks.folds import patient_folds
+from tasks.metrics import beat_metrics
+from tasks.splits import Split, split_beats
+
+NETWORKS = ("resnet15", "resnet21", "resnet25")
+#: Weighted precision, recall and F1 on AFDB, as published.
+PUBLISHED = {
+    ("interpatient", "resnet15"): (0.8121, 0.8110, 0.8077),
+    ("interpatient", "resnet21"): (0.8434, 0.8444, 0.8429),
+    ("interpatient", "resnet25"): (0.8599, 0.8608, 0.8589),
+    ("intrapatient", "resnet15"): (0.9524, 0.9526, 0.9525),
+    ("intrapatient", "resnet21"): (0.9652, 0.9651, 0.9652),
+    ("intrapatient", "resnet25"): (0.9741, 0.9763, 0.9763),
+}
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of the experiment: everything that its result depends on.
+
+    Attributes
+    ----------
+    dataset_sha256, code_sha256 : str
+        Digests of the beat tables' manifest and of the code that trains.
+    model, paradigm : str
+        Network and way to split.
+    fold, folds, repeats : int
+        Which patient fold tests, of how many in how many repeats; 0 of 0 is the single 80:20 split.
+    epochs, batch, most_beats : int
+        Passes, beats of a step, and at most how many training beats (0: all).
+    learning_rate : float
+        Adam's.
+    seed : int
+        Of split and training.
+    """
+
+    dataset_sha256: str
+    code_sha256: str
+    model: str
+    paradigm: str
+    epochs: int = 100
+    batch: int = 128
+    learning_rate: float = 1e-4
+    most_beats: int = 0
+    seed: int = 0
+    fold: int = 0
+    folds: int = 0
+    repeats: int = 0
+
+    def key(self) -> str:
+        """Digest of it all: the same key means the same result."""
+        return sha256_json(asdict(self))
+
+    def title(self) -> str:
+        """Network, paradigm and fold in words."""
+        where = f", fold {self.fold + 1} of {self.folds * self.repeats}" if self.folds else ""
+        return f"{self.model} {self.paradigm}{where}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a training answered on its test beats.
+
+    Attributes
+    ----------
+    label : int8, shape (n,)
+    probability : float32, shape (n,)
+    subject : str, shape (n,)
+    best_epoch : int
+        From 0.
+    cpu_s : float
+        Processor seconds of the training.
+    """
+
+    label: NDArray[np.int8]
+    probability: NDArray[np.float32]
+    subject: NDArray[np.str_]
+    best_epoch: int
+    cpu_s: float
+
+
+def split_of(training: Training, subject: NDArray[np.str_], label: NDArray[np.int8]) -> Split:
+    """The split that a training works on, checked for leaks where it is made."""
+    if not training.folds:
+        return split_beats(training.paradigm, subject, label, training.seed)
+    folds = patient_folds(subject, label, training.seed, training.folds, training.repeats)
+    return next(split for number, split in enumerate(folds) if number == training.fold)
+
+
+def weighted(counts: Counts) -> NDArray[np.floating]:
+    """Weighted precision, recall and F1, shape (3, draws), of (draws, 4) tp, fp, fn, tn.
+
+    A class that is never decided has precision 0, as in `tasks.metrics.beat_metrics`.
+    """
+    tp, fp, fn, tn = counts.T
+    parts = []
+    for hit, wrong, lost in ((tp, fp, fn), (tn, fn, fp)):
+        precision = hit / np.maximum(hit + wrong, 1)
+        recall = hit / np.maximum(hit + lost, 1)
+        f1 = 2 * hit / np.maximum(2 * hit + wrong + lost, 1)
+        parts.append((hit + lost) * np.stack([precision, recall, f1]))
+    return np.asarray((parts[0] + parts[1]) / counts.sum(axis=1))
+
+
+def patient_counts(results: Sequence[Result]) -> Counts:
+    """tp, fp, fn and tn of every patient, shape (patients, 4), over all results."""
+    label = np.concatenate([r.label for r in results]) == 1
+    decided = np.concatenate([r.probability for r in results]) >= THRESHOLD
+    subject = np.concatenate([r.subject for r in results])
+    place = np.unique(subject, return_inverse=True)[1]
+    cells = (label & decided, ~label & decided, label & ~decided, ~label & ~decided)
+    return np.stack([np.bincount(place, cell.astype(np.float64)) for cell in cells], axis=1)
+
+
+def intervals(results: Sequence[Result]) -> list[Interval]:
+    """Weighted precision, recall, F1 with 95 % intervals over the patients tested."""
+    counts = patient_counts(results)
+    return [bootstrap_patients(counts, partial(_weighted, which=k)) for k in range(3)]
+
+
+def _weighted(counts: Counts, which: int) -> NDArray[np.floating]:
+    return np.asarray(weighted(counts)[which])
+
+
+COLUMNS = (
+    "paradigm",
+    "network",
+    "published P / R / F1",
+    "precision",
+    "recall",
+    "F1",
+    "F1 of AF",
+    "sensitivity",
+    "specificity",
+    "AUC",
+    "patients",
+    "beats",
+    "best epoch",
+    "CPU min",
+)
+
+
+def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
+    """One line of the table: published and found, over one result or the folds of several."""
+    label = np.concatenate([r.label for r in results])
+    probability = np.concatenate([r.probability for r in results])
+    of = beat_metrics(label, probability, THRESHOLD)
+    published = " / ".join(f"{value:.4f}" for value in PUBLISHED[paradigm, model])
+    return [
+        paradigm,
+        model,
+        published,
+        *map(str, intervals(results)),
+        *(f"{of[name]:.4f}" for name in ("f1", "sensitivity", "specificity", "auc")),
+        str(len(np.unique(np.concatenate([r.subject for r in results])))),
+        f"{len(label):,}",
+        ", ".join(str(r.best_epoch + 1) for r in results),
+        f"{sum(r.cpu_s for r in results) / 60:.1f}",
+    ]
+
+
+def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]) -> list[Block]:
+    """The report's blocks: the table beside the published one, the folds, and the figures."""
+    single = {t: r for t, r in results.items() if not t.folds}
+    blocks: list[Block] = [
+        Words(
+            "Weighted averages over the two classes at beat level, threshold 0.5, with the 95 % "
+            "interval over the test side's patients drawn with replacement (2,000 draws). "
+            "The published figures are the reference's, on AFDB."
+        ),
+        Table(COLUMNS, [row(t.paradigm, t.model, [r]) for t, r in single.items()]),
+    ]
+    if folded := [t for t in results if t.folds]:
+        blocks += [
+            Heading("Patient folds"),
+            Words("Every patient tests once a repeat; the folds' beats are pooled."),
+            Table(
+                ("repeat", *COLUMNS),
+                [
+                    [str(repeat + 1), *row("interpatient", model, chosen)]
+                    for repeat in range(folded[0].repeats)
+                    for model in NETWORKS
+                    if (chosen := [results[t] for t in _folds_of(folded, model, repeat)])
+                ],
+            ),
+        ]
+    blocks += [Heading("What these figures cannot say"), *map(Words, caveats), Heading("Figures")]
+    for training, result in single.items():
+        said = f"{title}: {training.title()}"
+        drawn = {
+            "confusion": figures.confusion_matrix(
+                result.label, result.probability, THRESHOLD, said
+            ),
+            "roc": figures.roc(result.label, result.probability, said),
+        }
+        blocks += [
+            Picture(f"{training.paradigm}_{training.model}_{kind}.png", png, f"{said}, {kind}")
+            for kind, png in drawn.items()
+        ]
+    return blocks
+
+
+def _folds_of(trainings: Sequence[Training], model: str, repeat: int) -> list[Training]:
+    return [t for t in trainings if t.model == model and t.fold // t.folds == repeat]

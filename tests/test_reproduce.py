@@ -1,0 +1,228 @@
+"""The reproduction: its table, its folds, its resumption, its report."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.reproduce_worker import kept, run_missing, train_one
+from storage.beats import BeatTable, Source, write_beats
+from storage.beats_manifest import Entry, Manifest, write_manifest
+from storage.errors import TrainingStopped
+from storage.files import sha256_file
+from storage.results import read_arrays, write_arrays
+from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
+from tasks.reproduction import (
+    PUBLISHED,
+    Result,
+    Training,
+    describe,
+    patient_counts,
+    row,
+    split_of,
+    weighted,
+)
+
+TRAINING = Training("data", "code", "resnet21", "interpatient", epochs=1, learning_rate=1e-3)
+
+
+def _result(seed: int = 0, n: int = 400) -> Result:
+    random = np.random.default_rng(seed)
+    label = (random.random(n) < 0.3).astype(np.int8)
+    probability = np.clip(0.3 * label + random.random(n) * 0.7, 0, 1).astype(np.float32)
+    subject = np.array([f"d/{k % 7}" for k in range(n)])
+    return Result(label, probability, subject, best_epoch=2, cpu_s=60.0)
+
+
+def test_weighted_averages_are_scikit_learns() -> None:
+    """Weighted precision, recall and F1 equal scikit-learn's, summed over patients' counts."""
+    from sklearn.metrics import precision_recall_fscore_support  # slow: workers import this module
+
+    result = _result()
+    found = weighted(patient_counts([result]).sum(0, keepdims=True))[:, 0]
+    decided = result.probability >= 0.5
+    expected = precision_recall_fscore_support(result.label, decided, average="weighted")[:3]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_row_stands_beside_the_published_one() -> None:
+    """A row holds the published figures and ours with bounds that enclose the value."""
+    cells = row("interpatient", "resnet25", [_result()])
+    assert cells[2] == "0.8599 / 0.8608 / 0.8589"
+    for cell in cells[3:6]:
+        value, low, high = map(
+            float, cell.replace("(", "").replace(")", "").replace("-", " ").split()
+        )
+        assert low <= value <= high
+    assert len(PUBLISHED) == 6
+
+
+def test_a_key_changes_with_everything() -> None:
+    """Any setting, the data or the code gives another key, so an old result is never taken."""
+    others = [
+        replace(TRAINING, dataset_sha256="x"),
+        replace(TRAINING, code_sha256="x"),
+        replace(TRAINING, epochs=2),
+        replace(TRAINING, seed=1),
+        replace(TRAINING, most_beats=5),
+        replace(TRAINING, fold=1, folds=5, repeats=1),
+    ]
+    assert len({t.key() for t in [TRAINING, *others]}) == len(others) + 1
+
+
+def test_folds_test_every_patient_once() -> None:
+    """The folds of a repeat test each subject once, and the single split is the paradigm's."""
+    subject = np.repeat([f"d/{k}" for k in range(10)], 30)
+    label = np.tile(np.arange(300) % 2, 1).astype(np.int8)
+    folds = [replace(TRAINING, fold=k, folds=5, repeats=1) for k in range(5)]
+    tested = [s for t in folds for s in split_of(t, subject, label).test_subjects]
+    assert sorted(tested) == sorted(set(subject.tolist()))
+    assert split_of(TRAINING, subject, label).paradigm == "interpatient"
+
+
+def test_a_damaged_result_is_none(tmp_path: Path) -> None:
+    """A result that is missing or cut short is none, so that its training runs again."""
+    path = tmp_path / "r.npz"
+    assert kept(path) is None
+    write_arrays(path, {"label": np.arange(3), "probability": np.zeros(3)})
+    assert read_arrays(path) is not None
+    path.write_bytes(path.read_bytes()[:-30])
+    assert read_arrays(path) is None
+
+
+def test_reports_hold_everything_and_load_nothing() -> None:
+    """Markdown and HTML hold the same table; the HTML escapes text and needs no other file."""
+    blocks: list[Block] = [
+        Heading("Part"),
+        Words("a < b"),
+        Code("holter x"),
+        Table(("a", "b"), [("1", "2")]),
+        Picture("p.png", b"\x89PNG", "a curve"),
+    ]
+    assert "| 1 | 2 |" in to_markdown("T", blocks)
+    html = to_html("T", blocks)
+    assert "a &lt; b" in html
+    assert "<td>1</td><td>2</td>" in html
+    assert 'src="data:image/png;base64,' in html
+    assert "http" not in html
+
+
+def test_the_report_tells_folds_and_limits() -> None:
+    """The report has the six networks, the folds pooled by repeat, the limits and the figures."""
+    results = {
+        replace(TRAINING, model=model, paradigm=paradigm): _result(k)
+        for k, (paradigm, model) in enumerate(PUBLISHED)
+    }
+    for fold in range(4):
+        results[replace(TRAINING, fold=fold, folds=2, repeats=2)] = _result(fold)
+    blocks = describe("mitdb", results, ["It is not AFDB."])
+    tables = [block for block in blocks if isinstance(block, Table)]
+    assert [len(table.rows) for table in tables] == [6, 2]
+    assert Words("It is not AFDB.") in blocks
+    assert sum(isinstance(block, Picture) for block in blocks) == 12
+
+
+def _beats(folder: Path) -> Path:
+    """A tiny data set of five subjects, as tables with a manifest."""
+    entries = []
+    for number in range(5):
+        random, n = np.random.default_rng(number), 60
+        label = (np.arange(n) % 2).astype(np.int8)
+        waveform = random.normal(0, 0.1, (n, 300)).astype(np.float32) + label[:, None]
+        table = BeatTable(
+            dataset="tiny",
+            record=f"{number}",
+            subject=f"{number}",
+            sample=np.arange(n) * 200,
+            time_s=np.arange(n, dtype=np.float64) * 0.8,
+            rr_prev_s=np.full(n, 0.8, np.float32),
+            rr_next_s=np.full(n, 0.8, np.float32),
+            symbol=np.full(n, "N"),
+            rhythm=np.where(label == 1, "AFIB", "N"),
+            label=label,
+            quality=np.zeros(n, np.uint16),
+            noise=np.zeros(n, np.float32),
+            waveform=waveform,
+        )
+        source = Source(
+            dataset="tiny",
+            record=f"{number}",
+            subject=f"{number}",
+            lead="II",
+            fs_hz=250.0,
+            n_samples=12_000,
+            files={},
+            preprocessing={},
+            preprocessing_sha256="",
+            code_sha256="",
+            key="",
+            counts={},
+            simulated=True,
+        )
+        file = folder / f"{number}.parquet"
+        write_beats(file, [table], source)
+        entries.append(
+            Entry(
+                f"{number}",
+                f"{number}",
+                file.name,
+                sha256_file(file),
+                "",
+                "II",
+                0.01,
+                n,
+                30,
+                0,
+                0,
+                {},
+            )
+        )
+    manifest = Manifest("tiny", "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
+    return write_manifest(folder / "manifest.json", manifest)
+
+
+def test_a_training_answers_its_whole_test_side(tmp_path: Path) -> None:
+    """A training leaves the label, subject and probability of every test beat, learnt."""
+    manifest = _beats(tmp_path)
+    training = replace(TRAINING, model="squeeze", epochs=2, batch=16)
+    result = kept(train_one(training, manifest, tmp_path / "r.npz"))
+    assert result is not None
+    assert len(result.label) == len(result.probability) == 60
+    assert len(set(result.subject.tolist())) == 1
+    few = kept(train_one(replace(training, most_beats=20), manifest, tmp_path / "f.npz"))
+    assert few is not None
+    assert not np.array_equal(few.probability, result.probability)
+
+
+def test_a_killed_experiment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process is an error that says what is kept; a second call does only the rest."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    first, second = TRAINING, replace(TRAINING, paradigm="intrapatient")
+    done = run_missing([first], tmp_path, 1, _quick)[first]
+    path = tmp_path / "home" / "reproduce" / f"{first.key()}.npz"
+    made = path.stat().st_mtime_ns
+    with pytest.raises(TrainingStopped, match="1 of 2 are kept"):
+        run_missing([first, second], tmp_path, 1, _killed)
+    both = run_missing([first, second], tmp_path, 2, _quick)
+    assert path.stat().st_mtime_ns == made
+    np.testing.assert_array_equal(both[first].probability, done.probability)
+    assert len(both[second].label) == 4
+
+
+def _quick(training: Training, _: Path, out: Path) -> Path:
+    answer = np.random.default_rng(len(training.paradigm)).random(4)
+    counts = {"best_epoch": np.array(0), "cpu_s": np.array(1.0)}
+    names = np.array(["a", "a", "b", "b"])
+    return write_arrays(
+        out, {"label": np.arange(4) % 2, "probability": answer, "subject": names} | counts
+    )
+
+
+def _killed(*_: object) -> Path:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Path()
