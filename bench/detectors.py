@@ -164,8 +164,8 @@ def run() -> str:
 All 48 records, {beats:,} annotated beats, the lead chosen by name (MLII, else V5), window 150 ms,
 one to one. Ventricular flutter (207) is left out as EC57 wants, but for the last two columns; the
 middle two begin after the first 5 minutes, as bxb does by default. Every detector got the same
-samples in millivolts. CPU seconds are of one run over all records. The pairs of `tasks.match` are, in every
-record and for every detector, as many as an independent greedy matcher finds at most.
+samples in millivolts. CPU seconds are of one run over all records. The pairs of `tasks.match` are,
+in every record and for every detector, as many as an independent greedy matcher finds at most.
 
 {table([*pooled, "CPU s"], rows)}
 
