@@ -163,7 +163,7 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     )
     testset = read_testset(path)
     threshold = threshold_of(tags)
-    measured = measure(model, testset)
+    measured = measure(model, testset, agent.kind)
     scores = beat_metrics(testset.label, measured.probability, threshold)
     metrics = {**scores, **measured.costs}
     write_json(

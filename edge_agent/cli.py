@@ -20,20 +20,26 @@ def parser() -> argparse.ArgumentParser:
         epilog="The server is named by MLFLOW_TRACKING_URI; work files lie in HOLTER_EDGE_HOME.",
     )
     commands = top.add_subparsers(dest="command", required=True)
-    kind = "x86-64" if platform.machine() == "x86_64" else "jetson-orin-nano"
+    tegra = Path("/etc/nv_tegra_release").exists()  # JetPack's mark
+    kind = {"x86_64": "x86-64", "aarch64": "jetson-orin-nano" if tegra else "aarch64"}.get(
+        platform.machine()
+    )
     for name, help_ in (
         ("run", "keep asking for requests until stopped"),
         ("once", "work through the requests that wait now, then end"),
         ("status", "list this device's requests and the models on it"),
         ("enroll", "trust a release key, and keep this device's name"),
+        ("bench", "measure a model on this device: latency, throughput, memory, energy"),
         ("rollback", "go back to the model that was active before"),
     ):
         command = commands.add_parser(name, help=help_, description=help_)
         if name == "enroll":
             command.add_argument("--key", required=True, help="64 digits, from `holter edge key`")
-        if name != "rollback":
+        if name == "bench":
+            command.add_argument("model", nargs="?", help="file or release (default: the active)")
+        if name not in ("rollback", "bench"):
             command.add_argument("--device", help="this device's name (default: as enrolled)")
-        if name in ("run", "once"):
+        if name in ("run", "once", "bench"):
             command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
     return top
 
@@ -77,6 +83,8 @@ def work(options: argparse.Namespace) -> int:
             write_json(home / "device.json", {"device": options.device})
         say(f"key {slots.enrol(home, options.key)} is trusted from now on")
         return 0
+    if options.command == "bench":
+        return _bench(home, options)
     device = options.device or _enrolled(home)
     if options.command == "status":
         return _status(home, device)
@@ -85,6 +93,18 @@ def work(options: argparse.Namespace) -> int:
         return 1 if once(agent, say) else 0
     say(f"device {device} asks {address()} for requests")
     forever(agent, say)
+    return 0
+
+
+def _bench(home: Path, options: argparse.Namespace) -> int:
+    import json
+
+    from edge_agent import slots
+    from edge_agent.bench import bench
+    from edge_agent.facts import device_kind
+
+    model = Path(options.model) if options.model else slots.begin(home)[0]
+    print(json.dumps(bench(model, device_kind(options.kind)), indent=1))
     return 0
 
 

@@ -15,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:  # JetPack 6 ships Python 3.10
     import tomli as tomllib
 
+from edge_agent.sensors import sensors
 from storage.errors import DeviceError
 
 KINDS = Path(__file__).parent / "devices"
@@ -35,19 +36,6 @@ def device_kind(name: str) -> dict[str, Any]:
     return tomllib.loads(known[name].read_text())
 
 
-def temperatures_c(root: Path) -> dict[str, float]:
-    """Thermal zones in degrees Celsius by type; one that cannot be read is left out."""
-    zones = {zone: _celsius(zone) for zone in sorted(root.glob("thermal_zone*"))}
-    return {name: value for found in zones.values() if found for name, value in [found]}
-
-
-def _celsius(zone: Path) -> tuple[str, float] | None:
-    try:
-        return (zone / "type").read_text().strip(), int((zone / "temp").read_text()) / 1000
-    except (OSError, ValueError):
-        return None
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -66,6 +54,5 @@ def facts(kind: dict[str, Any]) -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory_mb": psutil.virtual_memory().total / 2**20,
         "packages": packages,
-        "temperatures_c": temperatures_c(Path(kind["thermal_root"])) or "missing",
-        "energy": "missing",
+        "sensors": sensors(kind),
     }

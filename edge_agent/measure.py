@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from edge_agent.sensors import Energy, energy_costs, idle, metered
 from storage.testset import TestSet
 from tasks.litert import LiteRT, af_probability
 
@@ -28,12 +32,14 @@ class Measured:
     costs: dict[str, float]
 
 
-def measure(model: bytes, testset: TestSet) -> Measured:
+def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = None) -> Measured:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
     Latency is of single beats in the order of the test set after a warm-up of 100, on one thread;
-    throughput is of batches of 32, reading from disk included; memory is the process's peak.
+    throughput is of batches of 32, reading from disk included; memory is the process's peak;
+    energy is of the batches, above idle, where the kind's sensors measure it (`sensors`).
     """
+    resting = idle(kind) if kind else None
     began = time.perf_counter()
     network = LiteRT(model)
     network.predict({name: array[:1] for name, array in testset.inputs.items()})
@@ -41,9 +47,10 @@ def measure(model: bytes, testset: TestSet) -> Measured:
 
     wall, cpu = time.perf_counter(), time.process_time()
     probability = np.empty(len(testset), np.float32)
-    for start in range(0, len(testset), BLOCK):
-        part = {name: array[start : start + BLOCK] for name, array in testset.inputs.items()}
-        probability[start : start + BLOCK] = af_probability(network.predict(part, BATCH))
+    with metered(kind) if kind else nullcontext(Energy()) as load:
+        for start in range(0, len(testset), BLOCK):
+            part = {name: array[start : start + BLOCK] for name, array in testset.inputs.items()}
+            probability[start : start + BLOCK] = af_probability(network.predict(part, BATCH))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 
     singles = [
@@ -67,6 +74,8 @@ def measure(model: bytes, testset: TestSet) -> Measured:
         "throughput_beats_per_cpu_s": len(testset) / max(cpu, 1e-9),
         "peak_memory_mb": peak_memory_mb(),
     }
+    if kind and resting:
+        costs |= energy_costs(kind, resting, load, len(testset))
     return Measured(probability, costs)
 
 

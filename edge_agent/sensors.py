@@ -1,0 +1,217 @@
+"""Power, heat and clocks, from sysfs. Every root comes from the device kind's TOML, so a test can
+give a folder; a sensor that is not there or cannot be read is reported as missing, never fatal.
+
+Power: on Jetson boards the INA3221 monitor's rails (hwmon; labels VDD_IN, VDD_CPU_GPU_CV, VDD_SOC;
+volts times amperes), sampled and integrated by trapezoids; on x86-64 the package's RAPL counter,
+whose difference is the energy itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+#: Samples of power a second.
+RATE_HZ = 20.0
+#: How long idle power is measured before anything runs.
+IDLE_S = 2.0
+#: Fewer samples than this make no energy figure.
+FEWEST = 10
+#: Beats of a 24-h record at 70 beats a minute.
+BEATS_24_H = 100_800
+
+
+def rails_w(hwmon: Path) -> dict[str, float]:
+    """Power of every INA3221 rail in watts, by label."""
+    found = {}
+    for monitor in sorted(hwmon.glob("hwmon*")):
+        if _text(monitor / "name") != "ina3221":
+            continue
+        for label in sorted(monitor.glob("in*_label")):
+            number = label.name[2 : -len("_label")]
+            millivolts = _number(monitor / f"in{number}_input")
+            milliamperes = _number(monitor / f"curr{number}_input")
+            name = _text(label)
+            if name and millivolts is not None and milliamperes is not None:
+                found[name] = millivolts * milliamperes / 1e6
+    return found
+
+
+def rapl_j(powercap: Path) -> dict[str, tuple[float, float]]:
+    """Energy counters of the processor's packages in joules, each with the value it wraps at."""
+    found = {}
+    for zone in sorted(powercap.glob("intel-rapl:?")):
+        name, count = _text(zone / "name"), _number(zone / "energy_uj")
+        wrap = _number(zone / "max_energy_range_uj")
+        if name and count is not None and wrap:
+            found[name] = (count / 1e6, wrap / 1e6)
+    return found
+
+
+def temperatures_c(root: Path) -> dict[str, float]:
+    """Thermal zones in degrees Celsius by type."""
+    zones = {_text(zone / "type"): _number(zone / "temp") for zone in root.glob("thermal_zone*")}
+    return {name: value / 1000 for name, value in sorted(_known(zones).items())}
+
+
+def clocks_mhz(root: Path) -> dict[str, float]:
+    """Clock of every processor core in MHz."""
+    cores: dict[str | None, float | None] = {
+        core.name: _number(core / "cpufreq" / "scaling_cur_freq") for core in root.glob("cpu[0-9]*")
+    }
+    return {name: value / 1000 for name, value in sorted(_known(cores).items())}
+
+
+def power_mode(status: Path) -> str | None:
+    """The number of the nvpmodel power mode, from its status file (`pmode:0002`)."""
+    word = _text(status)
+    return word.partition(":")[2].lstrip("0") or "0" if word and ":" in word else None
+
+
+def sensors(kind: Mapping[str, Any]) -> dict[str, Any]:
+    """Every reading of now; "missing" where there is none."""
+    roots = {name: Path(path) for name, path in kind["roots"].items()}
+    return {
+        "temperatures_c": temperatures_c(roots["thermal"]) or "missing",
+        "rails_w": rails_w(roots["hwmon"]) or "missing",
+        "rapl": sorted(rapl_j(roots["powercap"])) or "missing",
+        "clocks_mhz": clocks_mhz(roots["cpu"]) or "missing",
+        "power_mode": power_mode(roots["nvpmodel"]) or "missing",
+    }
+
+
+@dataclass
+class Energy:
+    """Energy over a stretch of work, filled in at its end.
+
+    Attributes
+    ----------
+    seconds : float
+        Its length.
+    joules : dict of str to float
+        By rail or package; empty where nothing measures power, or the stretch was too short.
+    samples : int
+        Samples of power that were integrated; 0 where a counter gave the energy itself.
+    source : str
+        "INA3221", "RAPL" or "missing".
+    """
+
+    seconds: float = 0.0
+    joules: dict[str, float] = field(default_factory=dict)
+    samples: int = 0
+    source: str = "missing"
+
+    def watts(self) -> dict[str, float]:
+        """Mean power by rail or package."""
+        return {name: value / self.seconds for name, value in self.joules.items()}
+
+
+@contextmanager
+def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energy]:
+    """Measure the energy of what runs inside."""
+    hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
+    energy = Energy()
+    samples: list[tuple[float, dict[str, float]]] = []
+    stop = threading.Event()
+
+    def sample() -> None:
+        while True:
+            if rails := rails_w(hwmon):
+                samples.append((time.monotonic(), rails))
+            if stop.wait(1 / rate_hz):
+                return
+
+    thread = threading.Thread(target=sample, name="power", daemon=True)
+    with_rails = bool(rails_w(hwmon))
+    before, began = rapl_j(powercap), time.monotonic()
+    if with_rails:
+        thread.start()
+    try:
+        yield energy
+    finally:
+        energy.seconds = time.monotonic() - began
+        after = rapl_j(powercap)
+        if with_rails:
+            stop.set()
+            thread.join()
+    if with_rails:
+        energy.source, energy.samples = "INA3221", len(samples)
+        if len(samples) >= FEWEST:
+            energy.joules = _integrated(samples, energy.seconds)
+    elif before and after:
+        energy.source = "RAPL"
+        energy.joules = {
+            n: (after[n][0] - before[n][0]) % before[n][1] for n in before if n in after
+        }
+
+
+def _integrated(samples: list[tuple[float, dict[str, float]]], seconds: float) -> dict[str, float]:
+    """Joules by rail: trapezoids over the samples, their mean power held to the stretch's ends."""
+    found = {}
+    for name in samples[0][1]:
+        points = [(at, rails[name]) for at, rails in samples if name in rails]
+        if len(points) < FEWEST:
+            continue
+        area = sum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairwise(points))
+        found[name] = area / (points[-1][0] - points[0][0]) * seconds
+    return found
+
+
+def idle(kind: Mapping[str, Any], seconds: float = IDLE_S) -> Energy:
+    """Energy of doing nothing; at once, and empty, where nothing measures power."""
+    with metered(kind) as energy:
+        hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
+        if rails_w(hwmon) or rapl_j(powercap):
+            time.sleep(seconds)
+    return energy
+
+
+def energy_costs(
+    kind: Mapping[str, Any], resting: Energy, load: Energy, beats: int
+) -> dict[str, float]:
+    """Metrics of a run over so many beats: power, and joules above idle; none where unmeasured.
+
+    The whole board is the rail that the kind's TOML names (VDD_IN), or all packages together.
+    """
+    total = kind.get("total_rail", "")
+
+    def watts(energy: Energy) -> float | None:
+        known = energy.watts() if energy.joules else {}
+        if total in known:
+            return known[total]
+        return sum(known.values()) if energy.source == "RAPL" and known else None
+
+    at_rest, at_work = watts(resting), watts(load)
+    if at_rest is None or at_work is None:
+        return {}
+    joules = (at_work - at_rest) * load.seconds / beats
+    return {
+        "idle_w": at_rest,
+        "load_w": at_work,
+        "energy_mj_per_beat": 1e3 * joules,
+        "energy_j_per_24_h": joules * BEATS_24_H,
+    }
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip().strip("\0")
+    except (OSError, ValueError):
+        return None
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _known(values: Mapping[str | None, float | None]) -> dict[str, float]:
+    return {k: v for k, v in values.items() if k is not None and v is not None}

@@ -1,0 +1,25 @@
+"""`holter-edge bench` measures a model without a server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge_agent.cli import main
+from tests.conftest import ROOT
+
+
+def test_bench_says_what_a_model_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints latency percentiles in order, throughput by threads and batch, and the facts."""
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", str(ROOT / "tests" / "golden" / "resnet21-untrained.tflite")])
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    costs = found["costs"]
+    assert 0 < costs["latency_p50_ms"] <= costs["latency_p95_ms"] <= costs["latency_p99_ms"]
+    assert costs["model_bytes"] == 49_768
+    rates = found["throughput_beats_per_cpu_s"]["1"]
+    assert rates["32"] > 0
+    assert set(rates) == {"1", "8", "32", "128", "512"}
+    assert found["facts"]["kind"]
