@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from math import nan
@@ -167,7 +168,6 @@ def train(
 @app.command()
 def up() -> None:
     """Start the Prefect and MLflow servers on loopback and keep them until Ctrl-C."""
-    import signal
     import threading
 
     from flows.servers import announced, running, servers
@@ -244,5 +244,6 @@ def plainly(work: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Entry point of the `holter` command."""
+    """Entry point of the `holter` command; told to end, it first stops the servers it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(plainly(app))

@@ -65,3 +65,24 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     words = [sys.executable, "-c", "import sys; sys.exit('no such database')"]
     with _process(words, {}, log) as process, pytest.raises(ServerError, match="no such database"):
         _wait(process, "http://127.0.0.1:9/health", log, "MLflow")
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_leaves_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command ended by SIGTERM while its servers run stops them before it goes."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    words = [sys.executable, "-m", "flows", "edge", "status"]
+    with subprocess.Popen(words, cwd=ROOT, env=dict(os.environ)) as process:
+        log = tmp_path / "home" / "logs" / "mlflow.log"
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not psutil.wait_procs(started, timeout=15)[1]
