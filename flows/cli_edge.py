@@ -2,31 +2,115 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from flows.options import LOCAL_DEVICE, Device, Wait, serving
+from flows.options import LOCAL_DEVICE, Wait, serving
 from flows.progress import console
 
 app = typer.Typer(no_args_is_help=True, help="Devices: ask for an evaluation, see its state.")
 
 
+Devices = Annotated[
+    list[str] | None, typer.Option("--device", help="Device to ask; may be given several times.")
+]
+
+
 @app.command("request")
 def edge_request(
     model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
-    device: Device = LOCAL_DEVICE,
+    device: Devices = None,
     wait_s: Wait = 600.0,
+    install: Annotated[bool, typer.Option(help="The device keeps the model.")] = False,
 ) -> None:
-    """Ask a device to evaluate a registered model on its test set, and wait for the report."""
+    """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
     with serving():
-        from flows.evaluate_device import evaluate_on_device
+        from flows.release_stages import evaluate_on_devices
         from flows.servers import local_agent
 
-        with local_agent(device, start=device == LOCAL_DEVICE):
-            report = evaluate_on_device(model, device, wait_s)
-    console.print_json(data=report.metrics)
+        names = device or [LOCAL_DEVICE]
+        with local_agent(LOCAL_DEVICE, start=LOCAL_DEVICE in names):
+            reports = evaluate_on_devices(model, names, wait_s, install)
+    console.print_json(data={report.device: report.metrics for report in reports})
+
+
+@app.command("devices")
+def edge_devices(
+    group: Annotated[str | None, typer.Option(help="Only this device group.")] = None,
+) -> None:
+    """Every device: its group, health, when it was last seen, and the last model it ran."""
+    with serving():
+        from storage.fleet import devices
+
+        table = Table("device", "group", "health", "seen", "kind", "last model", "state")
+        for one in devices(group):
+            seen = "" if one.seen_ago_s is None else f"{max(one.seen_ago_s, 0):.0f} s ago"
+            said = [str(one.said.get(name, "")) for name in ("kind", "model", "state")]
+            table.add_row(one.name, one.group, one.health, seen, *said)
+        console.print(table)
+
+
+@app.command("group")
+def edge_group(device: str, group: str) -> None:
+    """Put a device into a device group."""
+    with serving():
+        from storage.fleet import set_group
+
+        set_group(device, group)
+
+
+@app.command("compare")
+def edge_compare(
+    device: Devices = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw F1 against p99 into this PNG.")] = None,
+) -> None:
+    """The newest report of every device on every model version: scores, latency, energy, memory."""
+    with serving():
+        from storage.fleet import devices, reports
+
+        found = reports(device or [one.name for one in devices()])
+        table = Table("device", "model", *COMPARED.values())
+        for state in found:
+            values = [state.metrics.get(name) for name in COMPARED]
+            words = ["missing" if value is None else f"{value:.4g}" for value in values]
+            table.add_row(state.device, f"{state.model}/{state.version}", *words)
+        console.print(table)
+        if figure:
+            from storage.files import write_bytes
+            from tasks.fleet_figure import fleet_figure
+
+            points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in found]
+            write_bytes(figure, fleet_figure(points))
+
+
+#: What `holter edge compare` shows, and its headings with units.
+COMPARED = {
+    "f1": "F1",
+    "latency_p50_ms": "p50 ms",
+    "latency_p99_ms": "p99 ms",
+    "throughput_beats_per_cpu_s": "beats/CPU-s",
+    "energy_j_per_24_h": "J/24 h",
+    "peak_memory_mb": "MB",
+}
+
+
+@app.command("release")
+def edge_release(
+    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
+    group: Annotated[str, typer.Option(help="The device group.")],
+    canary: Annotated[str | None, typer.Option(help="Its device to go first.")] = None,
+    wait_s: Wait = 600.0,
+) -> None:
+    """Release a version to a device group: the canary first, the others after its report passed."""
+    with serving():
+        from flows.release_stages import release_in_stages
+
+        done = release_in_stages(model, group, canary, wait_s)
+    names = ", ".join(report.device for report in done.installed)
+    console.print(f"{done.alias} set after {done.canary.device}'s report; installed on {names}")
 
 
 @app.command("key")

@@ -44,8 +44,8 @@ def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> evalua
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def request(model: str, device: str) -> str:
-    """Put the request into the device's experiment."""
+def request(model: str, device: str, install: bool = False) -> str:
+    """Put the request into the device's experiment; the device may be told to keep the model."""
     version = tracking.resolve_model(model)
     request_id = evaluations.request_evaluation(
         device=device,
@@ -53,7 +53,10 @@ def request(model: str, device: str) -> str:
         testset_run_id=version.run_id,
         testset_path=version.tags["holter.testset"],
         testset_sha256=version.tags["holter.testset_sha256"],
-        tags={"holter.simulated": version.tags.get("holter.simulated", "false")},
+        tags={
+            "holter.simulated": version.tags.get("holter.simulated", "false"),
+            "holter.install": str(install).lower(),
+        },
     )
     create_link_artifact(
         key="device-report",

@@ -1,0 +1,75 @@
+"""A staged release: the canary first, and the rest of its device group only after the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.evaluate_device import await_report, request
+from storage import evaluations, fleet, tracking
+from storage.errors import DeviceError
+from tasks.gate import MOST_P99_MS, gate
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a staged release did: the alias it set, the canary's report, the reports of all."""
+
+    alias: str
+    canary: evaluations.RequestState
+    installed: tuple[evaluations.RequestState, ...]
+
+
+@flow(name="evaluate-on-devices", flow_run_name="{model}", persist_result=False)
+def evaluate_on_devices(
+    model: str, devices: list[str], wait_s: float = 600.0, install: bool = False
+) -> list[evaluations.RequestState]:
+    """Have several devices run a registered model at the same time, and give back their reports."""
+    asked = [(request(model, device, install), device) for device in devices]
+    return [await_report(request_id, device, wait_s) for request_id, device in asked]
+
+
+@flow(name="release-in-stages", flow_run_name="{model}-to-{group}", persist_result=False)
+def release_in_stages(
+    model: str,
+    group: str,
+    canary: str | None = None,
+    wait_s: float = 600.0,
+    most_p99_ms: float = MOST_P99_MS,
+) -> Staged:
+    """Have a group's canary test a model version, and install it on all once that passed.
+
+    The alias `stable-GROUP` moves to the version once the canary's report has passed the gate.
+
+    Parameters
+    ----------
+    model : str
+        NAME@alias, NAME/version or NAME.
+    group : str
+        The device group.
+    canary : str, optional
+        Its device to go first; the first by name otherwise.
+    wait_s : float
+        How long to wait for each report.
+    most_p99_ms : float
+        Largest 99th percentile of one beat's latency.
+
+    Raises
+    ------
+    DeviceError
+        The canary failed or its report did not pass: no alias moves, nothing is installed.
+    """
+    names = fleet.members(group)
+    first = canary or names[0]
+    if first not in names:
+        raise DeviceError(f"device {first}: not in group {group}; there are {', '.join(names)}")
+    version = tracking.resolve_model(model)
+    (report,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
+    wrong = gate(report.metrics, fleet.server_metrics(version), most_p99_ms)
+    if wrong:
+        raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
+    alias = f"stable-{group}"
+    fleet.set_alias(version, alias)
+    installed = evaluate_on_devices(version.reference, names, wait_s, install=True)
+    return Staged(alias, report, tuple(installed))
