@@ -40,12 +40,15 @@ class Case:
         Factor on the seconds, where a slow peer is run on a part of the work.
     cold : bool
         Time the first run of a fresh process, imports and interpreter included.
+    once : bool
+        No run to warm up: the function takes its own times, and gives them with a "wall_s".
     """
 
     target: str
     arguments: tuple[Any, ...] = ()
     scale: float = 1.0
     cold: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,22 @@ def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
     return figures, time.perf_counter() - began
 
 
-def measure(cases: Mapping[str, Case], rounds: int = 3) -> dict[str, Figures]:
-    """Time every case `rounds` times, in turn, so that a busy minute falls on all of them.
+def rounds() -> int:
+    """How often each case is timed: 3, or HOLTER_BENCH_ROUNDS."""
+    return int(os.environ.get("HOLTER_BENCH_ROUNDS", "3"))
+
+
+def measure(cases: Mapping[str, Case]) -> dict[str, Figures]:
+    """Time every case `rounds()` times, in turn, so that a busy minute falls on all of them.
 
     Each time is a fresh process: one run to warm up and one that counts, or the first alone where
     the case is cold.
     """
     seen: dict[str, list[Figures]] = {name: [] for name in cases}
-    for number in range(rounds):
+    for number in range(rounds()):
         for name, case in cases.items():
-            print(f"  round {number + 1}/{rounds}  {name}", file=sys.stderr, flush=True)
-            figures, wall_s = run_child(case, 1 if case.cold else 2)
+            print(f"  round {number + 1}/{rounds()}  {name}", file=sys.stderr, flush=True)
+            figures, wall_s = run_child(case, 1 if case.cold or case.once else 2)
             cpu_s = figures["total_cpu_s"] if case.cold else figures["cpu_s"][-1]
             wall_s = wall_s if case.cold else figures["wall_s"][-1]
             seen[name].append(
@@ -104,10 +112,15 @@ def measure(cases: Mapping[str, Case], rounds: int = 3) -> dict[str, Figures]:
             median(one.cpu_s for one in runs),
             median(one.wall_s for one in runs),
             median(one.peak_mb for one in runs),
-            runs[-1].result,
+            _middle(runs),
         )
         for name, runs in seen.items()
     }
+
+
+def _middle(runs: list[Figures]) -> Any:
+    """The result of the run in the middle by wall time."""
+    return sorted(runs, key=lambda one: one.wall_s)[len(runs) // 2].result
 
 
 def simulated(subjects: int, hours: float, seed: int = 0) -> Path:
