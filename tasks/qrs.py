@@ -72,8 +72,10 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     peak = peak[integrated[peak] >= highest[peak - reach]]
     steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
     centre = peak * grid.decimation
-    place = _extremum(block.band, centre, round(RELOCATION_S * grid.fs_hz))
-    sample = block.start - grid.margin + place
+    reach = round(RELOCATION_S * grid.fs_hz)
+    begin = grid.margin - block.start  # where the record's first sample would be in this block
+    inside = np.clip(centre, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
+    sample = _extremum(block.band, inside, reach) - begin
     # The record goes on as its mirror image: a peak on its first or last sample is half one.
     real = (sample > 0) & (sample < grid.n_samples - 1)
     return Candidates(
@@ -182,6 +184,6 @@ def _windows(x: Floats, centre: NDArray[np.int64], reach: int) -> Floats:
 
 def _extremum(x: Floats, centre: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Where x is farthest from its mean over the window about each centre."""
-    around = _windows(x, np.clip(centre, reach, len(x) - reach - 1), reach)
+    around = _windows(x, centre, reach)
     away = np.abs(around - around.mean(axis=1, keepdims=True))
     return np.asarray(centre - reach + away.argmax(axis=1))
