@@ -14,7 +14,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench.harness import ROOT
+from bench.harness import ROOT, rounds
 
 #: In the order of the document. A new section is a module and its name here.
 SECTIONS = ("signal", "detectors", "dataset", "layout", "scaling")
@@ -22,9 +22,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`; `make bench ONLY=signal` redoes that section alone. Every case
-runs in a process of its own, all in one process tree, one thread each; cases take turns, and each
-figure is the median of at least three rounds. CPU seconds are user and system time of the process.
+Written by `make bench`; `make bench ONLY=signal` redoes that section alone. Every case runs in a
+process of its own, all in one process tree, one thread each; cases take turns. CPU seconds are user
+and system time of the process.
 """
 
 
@@ -61,7 +61,7 @@ def main(wanted: list[str]) -> None:
         load = os.getloadavg()[1]
         about = (
             f"`make bench ONLY={name}`, {now:%Y-%m-%d}, {machine()}; load average {load:.1f} "
-            "over the last five minutes, this run's own 1 included."
+            f"over the last five minutes, this run's own included; medians of {rounds()} round(s)."
         )
         page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
         done = sections_of(page) | {name: f"## {module.TITLE}\n\n{about}\n\n{body}"}
