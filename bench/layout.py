@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.harness import Case, measure, table, workplace
 
 TITLE = "Parquet layout, and reading a shuffled epoch"
-SAMPLES, GROUP, BEATS = 300, 4096, 49_152
+SAMPLES, GROUP, BEATS = 300, 4096, 16_384
 LAYOUTS = ("fixed binary", "fixed list", "list", "300 columns")
 COMPRESSIONS = ("lz4", "zstd", "none")
 #: Files of the epoch; each is read again and again to stand for 20 million beats of data.
