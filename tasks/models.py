@@ -32,7 +32,8 @@ class ModelSpec:
         Builds the untrained network.
     inputs : tuple of str
         Names of its inputs: "waveform" is one beat (300, 1); "rhythm" is a window of successive
-        beats (beats, 3), which is answered beat by beat.
+        beats (beats, 3), which is answered beat by beat; so are "context" (beats, 10) and "shape"
+        (beats, 80), see `tasks.fused`.
     causal : bool
         Whether it reads no beat that is still to come.
     """
@@ -44,7 +45,7 @@ class ModelSpec:
 
 MODELS: dict[str, ModelSpec] = {}
 #: Modules that enter more networks; loaded when the table is first asked for one.
-FAMILIES = ("tasks.light_models", "tasks.rhythm_models")
+FAMILIES = ("tasks.light_models", "tasks.rhythm_models", "tasks.fused_models")
 
 
 def model(

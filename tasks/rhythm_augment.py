@@ -47,7 +47,7 @@ def ectopy(
         rr, lab = rr_s[at : at + STRETCH_BEATS].copy(), label[at : at + STRETCH_BEATS]
         kind = random.random()
         if kind < most and len(rr) > 8:
-            here = _ectopic_beats(len(rr), random)
+            here = ectopic_beats(len(rr), random)
             early = random.normal(random.uniform(0.55, 0.85), random.uniform(0.0, 0.06), len(here))
             early = np.clip(early, 0.4, 0.95).astype(np.float32)
             taken = rr[here] * (1 - early)
@@ -62,7 +62,7 @@ def ectopy(
     return np.concatenate(out), np.concatenate(labels)
 
 
-def _ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
+def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of premature beats in a stretch of n, none beside another or at the end."""
     if random.random() < 0.5:
         here = np.flatnonzero(random.random(n - 1) < random.choice([0.01, 0.03, 0.1, 0.2]))

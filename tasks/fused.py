@@ -1,0 +1,232 @@
+"""Fused: what a network reads of rhythm and beat shape together, beat by beat.
+
+RR intervals alone take frequent ectopy for atrial fibrillation. The waveform tells the two apart:
+an ectopic QRS differs from its neighbours', a sinus P wave comes back before every beat, and in AF
+what stands before the QRS is never twice the same. A record without a signal gives the same arrays
+with its shapes zero and a column that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import R_INDEX, WAVEFORM_SAMPLES
+from tasks import rhythm
+from tasks.rhythm import RhythmRecord, rr_features
+
+#: A shape: real time around R, whatever the heart rate.
+SHAPE_HZ = 100
+SHAPE_S = (-0.40, 0.40)
+SHAPE_SAMPLES = 80
+TIMES_S = (SHAPE_S[0] + np.arange(SHAPE_SAMPLES) / SHAPE_HZ).astype(np.float32)
+QRS = (TIMES_S >= -0.08) & (TIMES_S < 0.10)
+BEFORE_QRS = (TIMES_S >= -0.30) & (TIMES_S < -0.06)
+#: Cues: QRS similarity, height and distance; P similarity, wave and rest.
+CUES = 6
+#: Columns of the context: RR features, cues, whether there is a shape.
+FEATURES = rhythm.FEATURES + CUES + 1
+TEMPLATE_BEATS, TEMPLATE_STEP = 40, 8
+LARGEST = 4.0
+LEAST_MV = 0.02
+#: Stands for the interval that a record's ends lack: so long that no neighbour is met.
+FAR_S = 1e3
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FusedRecord:
+    """One record's rhythm and shapes, beat by beat, ends and unknown beats included.
+
+    Attributes
+    ----------
+    name, subject : str
+        With the data set's name before it ("mitdb/201"), so that they are unique.
+    rr_s : float32, shape (n,)
+        Interval from the beat before, in seconds; NaN where there is none.
+    label : int8, shape (n,)
+        1 AF, 0 not AF, -1 unknown.
+    shape : float32, shape (n, 80), or None
+        Normalised shapes, rows of NaN where a beat has none; None without a signal.
+    weight : float
+        How often the record is drawn in training, against 1 for the others.
+    """
+
+    name: str
+    subject: str
+    rr_s: Floats
+    label: NDArray[np.int8]
+    shape: Floats | None
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.rr_s)
+
+    def rhythm(self) -> RhythmRecord:
+        """The record without its shapes."""
+        return RhythmRecord(self.name, self.subject, self.rr_s, self.label, self.weight)
+
+
+def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
+    """Undo the beat tables' stretching: shapes at 100 Hz from 0.4 s before R to 0.4 s after.
+
+    A beat's own segment ends a third of the interval before R and two thirds after; beyond, the
+    neighbours' segments, which meet it there, go on up to their own R.
+
+    Parameters
+    ----------
+    waveform : float32, shape (n, 300)
+        Successive beats of one record, R at index 100; rows of NaN where there is none.
+    rr_prev_s, rr_next_s : float32, shape (n,)
+        RR intervals before and after each beat, seconds.
+
+    Returns
+    -------
+    float32, shape (n, 80)
+        In the waveform's unit; zero beyond the neighbours' R; rows of NaN where a beat has no
+        waveform of its own.
+    """
+    n, after = len(waveform), WAVEFORM_SAMPLES - R_INDEX
+    flat = np.concatenate([waveform.reshape(-1), np.zeros(1, np.float32)])
+    row = np.arange(n)[:, None]
+    before_s = np.where(rr_prev_s > 0, rr_prev_s, FAR_S).astype(np.float32)[:, None]
+    after_s = np.where(rr_next_s > 0, rr_next_s, FAR_S).astype(np.float32)[:, None]
+    t = TIMES_S[None, :]
+    own = np.where(t < 0, R_INDEX * (1 + 3 * t / before_s), R_INDEX + after * 1.5 * t / after_s)
+    previous = R_INDEX + after * 1.5 * (before_s + t) / before_s
+    following = R_INDEX * (1 + 3 * (t - after_s) / after_s)
+    is_previous, is_next = own < 0, own > WAVEFORM_SAMPLES - 1
+    place = np.where(is_previous, previous, np.where(is_next, following, own))
+    which = row - is_previous + is_next
+    outside = (
+        (which < 0)
+        | (which >= n)
+        | (is_previous & (place < R_INDEX))
+        | (is_next & (place > R_INDEX))
+    )
+    place = np.clip(np.where(outside, 0, place), 0, WAVEFORM_SAMPLES - 1)
+    left = np.floor(place).astype(np.int64)
+    part = (place - left).astype(np.float32)
+    at = np.where(outside, 0, which) * WAVEFORM_SAMPLES + left
+    step = (left < WAVEFORM_SAMPLES - 1).astype(np.int64)
+    shape = flat[at] + part * (flat[at + step] - flat[at])
+    shape = np.where(outside | ~np.isfinite(shape), np.float32(0), shape)
+    shape[np.isnan(waveform[:, 0])] = np.nan
+    return np.asarray(shape, np.float32)
+
+
+def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
+    """Running median over the 40 used beats around, the same for every 8 beats."""
+    n = len(values)
+    starts = np.arange(0, n, TEMPLATE_STEP)
+    low = np.clip(starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2, 0, max(n - TEMPLATE_BEATS, 0))
+    rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
+    chosen = np.where(use[rows][..., None], values[rows], np.nan)
+    none = ~use[rows].any(axis=1)
+    chosen[none] = 0
+    return np.repeat(_nanmedian(chosen), TEMPLATE_STEP, axis=0)[:n]
+
+
+def _nanmedian(values: Floats) -> Floats:
+    """Median over axis 1 of (m, k, s) without NaN: numpy's own warns and is slower."""
+    ordered = np.sort(values, axis=1)  # NaN goes last
+    count = np.isfinite(values[:, :, :1]).sum(axis=1, keepdims=True)
+    low, high = (
+        np.take_along_axis(ordered, half.repeat(values.shape[2], 2), 1)[:, 0]
+        for half in ((count - 1) // 2, count // 2)
+    )
+    return np.asarray((low + high) / 2, np.float32)
+
+
+def normalised(shape: Floats) -> Floats:
+    """Shapes over the running median of their QRS height, held within -4 to 4; NaN rows stay."""
+    present = np.isfinite(shape[:, 0])
+    height = np.ptp(np.where(present[:, None], shape, 0)[:, QRS], axis=1).astype(np.float32)
+    usual = _templates(height[:, None], present)
+    return np.asarray(np.clip(shape / np.maximum(usual, LEAST_MV), -LARGEST, LARGEST), np.float32)
+
+
+def _similarity(a: Floats, b: Floats) -> Floats:
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.asarray((a * b).sum(axis=1) / np.maximum(scale, 1e-6), np.float32)
+
+
+def cues(shape: Floats) -> Floats:
+    """What a beat's shape says beside its neighbours'.
+
+    Parameters
+    ----------
+    shape : float32, shape (n, 80)
+        Normalised; rows of NaN where there is none.
+
+    Returns
+    -------
+    float32, shape (n, 6)
+        QRS against the running median QRS: correlation, logarithm of heights, RMS distance.
+        The stretch before the QRS, where a P wave would be, against its running median over beats
+        with a usual QRS: correlation, logarithm of the median's RMS, and of the rest's. Zero where
+        there is no shape.
+    """
+    present = np.isfinite(shape[:, 0])
+    filled = np.where(present[:, None], shape, 0).astype(np.float32)
+    qrs, before = filled[:, QRS], filled[:, BEFORE_QRS]
+    usual_qrs = _templates(qrs, present)
+    same = _similarity(qrs, usual_qrs)
+    usual = _templates(before, present & (same > 0.8))
+    usual -= usual.mean(axis=1, keepdims=True)
+    rest = before - before.mean(axis=1, keepdims=True) - usual
+    columns = (
+        same,
+        np.log((np.ptp(qrs, axis=1) + 0.05) / (np.ptp(usual_qrs, axis=1) + 0.05)),
+        np.sqrt(((qrs - usual_qrs) ** 2).mean(axis=1)),
+        _similarity(before, usual),
+        0.5 * np.log((usual**2).mean(axis=1) + 1e-4) + 3,
+        0.5 * np.log((rest**2).mean(axis=1) + 1e-4) + 3,
+    )
+    out = np.asarray(np.clip(np.stack(columns, axis=1), -2, 2), np.float32)
+    out[~present] = 0
+    return out
+
+
+def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
+    """What a fused network reads.
+
+    Parameters
+    ----------
+    rr_prev_s : float32, shape (n,)
+        RR interval before each beat, seconds.
+    shape : float32, shape (n, 80), or None
+        Normalised shapes; rows of NaN, or None, where there are none.
+
+    Returns
+    -------
+    context : float32, shape (n, 10)
+        RR features, cues, and 1 where the beat has a shape.
+    shape : float32, shape (n, 80)
+    """
+    n = len(rr_prev_s)
+    out = np.zeros((n, FEATURES), np.float32)
+    out[:, : rhythm.FEATURES] = rr_features(rr_prev_s)
+    if shape is None:
+        return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
+    present = np.isfinite(shape[:, 0])
+    out[:, rhythm.FEATURES : -1] = cues(shape)
+    out[:, -1] = present
+    return out, np.where(present[:, None], shape, 0).astype(np.float32)
+
+
+def fused_record(
+    name: str,
+    subject: str,
+    rr_prev_s: Floats,
+    rr_next_s: Floats,
+    label: NDArray[np.int8],
+    waveform: Floats | None,
+) -> FusedRecord:
+    """Make a record of a whole beat table's columns; successive beats, none left out."""
+    shape = None if waveform is None else normalised(real_time(waveform, rr_prev_s, rr_next_s))
+    return FusedRecord(name, subject, rr_prev_s, label, shape)

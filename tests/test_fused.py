@@ -1,0 +1,200 @@
+"""The fused family: shapes in real time, cues, records without a signal, augmentation, network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tasks.convert import to_litert
+from tasks.cost import multiply_adds
+from tasks.fused import (
+    CUES,
+    FEATURES,
+    QRS,
+    SHAPE_SAMPLES,
+    TIMES_S,
+    FusedRecord,
+    cues,
+    fused_record,
+    inputs,
+    normalised,
+    real_time,
+)
+from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
+from tasks.fused_training import FusedConfig, balanced, draw, fit_fused, predict_fused
+from tasks.litert import LiteRT
+from tasks.models import build
+from tasks.rhythm import FEATURES as RR_FEATURES
+from tasks.rhythm import WINDOW_BEATS
+from tasks.segment import segment
+
+FS_HZ = 250.0
+
+
+def bare(n: int = 800, seed: int = 0) -> FusedRecord:
+    """A record without shapes, AF in its second half."""
+    random = np.random.default_rng(seed)
+    label = (np.arange(n) >= n // 2).astype(np.int8)
+    rr_s = np.where(label, random.uniform(0.4, 1.2, n), random.normal(0.8, 0.02, n))
+    return FusedRecord(f"made/{seed}", f"made/{seed}", rr_s.astype(np.float32), label, None)
+
+
+def shaped(n: int = 800, seed: int = 0) -> FusedRecord:
+    made = dressed(bare(n, seed), np.random.default_rng(seed))
+    assert made.shape is not None
+    return replace(made, shape=normalised(made.shape))
+
+
+def shapes(record: FusedRecord) -> NDArray[np.float32]:
+    assert record.shape is not None
+    return record.shape
+
+
+def test_shapes_are_the_signal_in_real_time() -> None:
+    """A shape is the signal around R at 100 Hz whatever the heart rate, to a segment's seam."""
+    random = np.random.default_rng(1)
+    rr = random.integers(110, 300, 60)
+    r = 500 + np.cumsum(rr)
+    time_s = np.arange(r[-1] + 500) / FS_HZ
+    clean = (np.sin(2 * np.pi * 1.3 * time_s) + 0.3 * np.sin(2 * np.pi * 4 * time_s)).astype(
+        np.float32
+    )
+    before, after = np.append(0, np.diff(r)), np.append(np.diff(r), 0)
+    waveform = segment(clean, 0, r, before, after)
+    seconds = [np.where(x > 0, x / FS_HZ, np.nan).astype(np.float32) for x in (before, after)]
+    found = real_time(waveform, *seconds)
+    assert np.isnan(found[[0, -1]]).all()
+    for beat in range(2, 58):
+        low, high = -seconds[0][beat], seconds[1][beat]
+        near = (low < TIMES_S) & (TIMES_S < high)  # noqa: SIM300 - low, value, high
+        expected = np.interp(r[beat] / FS_HZ + TIMES_S[near], time_s, clean)
+        np.testing.assert_allclose(found[beat][near], expected, atol=0.06)
+
+
+def test_a_gain_changes_nothing() -> None:
+    """A lead twice as high, as another device's gain gives it, has the same shapes and cues."""
+    shape = shapes(dressed(bare(), np.random.default_rng(2)))
+    one, other = normalised(shape), normalised(2 * shape)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    np.testing.assert_allclose(cues(one), cues(other), atol=1e-3)
+
+
+def test_cues_tell_sinus_from_af_and_ectopy() -> None:
+    """What precedes the QRS repeats itself in sinus rhythm and not in AF; a PVC's QRS differs."""
+    found = {0: 0.0, 1: 0.0}
+    for seed in range(8):
+        record = shaped(seed=seed)
+        of = cues(shapes(record))
+        for value in (0, 1):
+            found[value] += float(np.median(of[record.label == value, 3])) / 8
+    assert found[0] > found[1] + 0.3
+    shape = shapes(shaped()).copy()
+    shape[100] = ventricular_shape(np.random.default_rng(0))
+    of = cues(shape)
+    assert of[100, 0] < np.percentile(of[:, 0], 1) + 1e-6
+    assert of[100, 2] > np.median(of[:, 2]) + 0.1
+
+
+def test_a_record_without_signal_reads_as_zeros_and_says_so() -> None:
+    """No shapes, and shapes that are all missing, give equal inputs with the mark at 0."""
+    record = bare(100)
+    context, shape = inputs(record.rr_s, None)
+    missing = inputs(record.rr_s, np.full((100, SHAPE_SAMPLES), np.nan, np.float32))
+    assert np.array_equal(context, missing[0])
+    assert np.array_equal(shape, missing[1])
+    assert context.shape == (100, FEATURES)
+    assert not context[:, RR_FEATURES:].any()
+    assert not shape.any()
+    full = inputs(record.rr_s, shapes(shaped(100)))
+    assert full[0][:, -1].all()
+    assert np.array_equal(full[0][:, :RR_FEATURES], context[:, :RR_FEATURES])
+    assert np.ptp(full[0][:, RR_FEATURES:-1], axis=0).shape == (CUES,)
+
+
+def test_one_missing_beat_leaves_the_others() -> None:
+    """A beat without a waveform has no shape, and its neighbours' inputs stay finite."""
+    n = 50
+    rr = np.full(n, 0.8, np.float32)
+    waveform = np.random.default_rng(0).normal(0, 1, (n, 300)).astype(np.float32)
+    waveform[20] = np.nan
+    record = fused_record("a", "a", rr, rr, np.zeros(n, np.int8), waveform)
+    context, shape = inputs(record.rr_s, record.shape)
+    assert np.isfinite(context).all()
+    assert np.isfinite(shape).all()
+    assert np.flatnonzero(context[:, -1] == 0).tolist() == [20]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_augmentation_keeps_beats_and_labels_together(seed: int) -> None:
+    """An augmented record has as many labels as intervals and shapes, all of them finite."""
+    for record in (bare(seed=seed), shaped(seed=seed)):
+        made = augmented(record, np.random.default_rng(seed))
+        assert len(made.rr_s) == len(made.label)
+        assert (made.rr_s > 0).all()
+        if made.shape is not None:
+            assert made.shape.shape == (len(made.label), SHAPE_SAMPLES)
+            assert np.isfinite(made.shape).all()
+            assert np.array_equal(made.label, record.label)
+
+
+def test_inserted_ectopy_is_early_and_wide() -> None:
+    """Inserted beats come early; some get another QRS; the originals are not touched."""
+    record = shaped()
+    before = shapes(record).copy()
+    changed = 0
+    for seed in range(10):
+        rr_s, shape = with_ectopy(record.rr_s, shapes(record), np.random.default_rng(seed))
+        early = rr_s < record.rr_s - 1e-4
+        assert early.any()
+        changed += int((np.abs(shape - before)[early][:, QRS].max(axis=1) > 0.3).sum())
+    assert changed > 10
+    assert np.array_equal(shapes(record), before)
+
+
+def test_windows_are_of_the_seed_and_hide_shapes() -> None:
+    """The same seed gives the same windows, and hidden windows hold RR features alone."""
+    records = balanced([bare(seed=1), shaped(seed=2)], 1.0)
+    config = FusedConfig(steps=3, batch=2, hidden=1.0)
+    context, shape, label = draw(records, config, np.random.default_rng(3))
+    same = draw(records, config, np.random.default_rng(3))
+    assert np.array_equal(context, same[0])
+    assert np.array_equal(label, same[2])
+    assert context.shape == (6, WINDOW_BEATS, FEATURES)
+    assert not shape.any()
+    assert not context[..., RR_FEATURES:].any()
+    assert set(np.unique(label).tolist()) <= {-1, 0, 1}
+
+
+def test_weights_balance_patients() -> None:
+    """A data set's weights sum to its share, and a record with AF counts twice one without."""
+    plain = replace(bare(), label=np.zeros(800, np.int8))
+    weights = [r.weight for r in balanced([bare(), plain, plain], 0.6)]
+    np.testing.assert_allclose(weights, [0.3, 0.15, 0.15])
+
+
+def test_the_network_is_small() -> None:
+    """The fused network has 14,833 parameters and 19,200 multiply-adds a beat."""
+    model = build("fused")
+    assert model.count_params() == 14_833 <= 26_978
+    assert multiply_adds(model) / WINDOW_BEATS == 19_200
+
+
+@pytest.mark.slow
+def test_it_learns_and_answers_on_a_device() -> None:
+    """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
+    records = balanced([shaped(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
+    losses: list[float] = []
+    config = FusedConfig(epochs=3, steps=5, batch=4)
+    model = fit_fused("fused", records, config, on_epoch=lambda _, v: losses.append(v["loss"]))
+    assert losses[-1] < 0.8 * losses[0]
+    network = LiteRT(to_litert(model))
+    for record in (records[0], records[-1]):
+        answer = predict_fused(model, record)
+        assert answer.shape == (2_000,)
+        context, shape = (x[None, :WINDOW_BEATS] for x in inputs(record.rr_s, record.shape))
+        expected = np.asarray(model({"context": context, "shape": shape}, training=False))
+        found = network.predict({"context": context, "shape": shape})
+        np.testing.assert_allclose(found, expected, atol=1e-4)
