@@ -9,12 +9,13 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench edge-aarch64 clean
 
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
 	@echo "make lint   formatting, lint, types, layers"
+	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make bench  the benchmarks of docs/benchmarks.md, beside their peers"
 
 $(VENV)/.server: pyproject.toml constraints.txt
@@ -44,6 +45,13 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The agent's whole cycle in an arm64 Debian that qemu-user runs; needs root, debootstrap and
+# qemu-user-static, and says so where they are not.
+AARCH64_ROOT ?= /var/tmp/holter-aarch64
+edge-aarch64: $(VENV)/.dev
+	@.ci/aarch64-root $(AARCH64_ROOT) $(BIN)/python || test $$? = 75
+	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/test_aarch64.py
 
 # All sections, or `make bench ONLY="signal layout"`: the others stay in the page as they are.
 bench: $(VENV)/.bench

@@ -113,6 +113,20 @@ def edge_release(
     console.print(f"{done.alias} set after {done.canary.device}'s report; installed on {names}")
 
 
+@app.command("account")
+def edge_account(
+    device: str,
+    training: Annotated[str, typer.Option(help="Experiment whose models it may read.")],
+    model: Annotated[list[str], typer.Option(help="Registered model it may read; repeatable.")],
+    password: Annotated[str, typer.Option(prompt=True, hide_input=True)],
+) -> None:
+    """Make a device's account on an MLflow server with accounts; you are its administrator."""
+    with serving():
+        from storage.accounts import make_account
+
+        make_account(device, password, training, model)
+
+
 @app.command("key")
 def edge_key() -> None:
     """The public key that a device enrols to trust this server's releases."""

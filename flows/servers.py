@@ -160,11 +160,11 @@ def servers() -> Iterator[Servers]:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server alone, its state in `folder`; gives its address."""
+def mlflow_server(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """An MLflow server alone, its state in `folder`, with more words and environment if given."""
     port = _free_port(0)
     log = folder / "mlflow.log"
-    with _process(mlflow_command(folder, port), {}, log) as process:
+    with _process([*mlflow_command(folder, port), *words], env or {}, log) as process:
         _wait(process, f"http://{LOOPBACK}:{port}/health", log, "MLflow")
         yield f"http://{LOOPBACK}:{port}"
 

@@ -144,7 +144,11 @@ def device_requests(device: str, *statuses: str) -> list[RequestState]:
         wanted = f"attributes.status = '{status}'" if status else ""
         token = None
         while True:
-            fields = {"experiment_ids": [experiment], "filter": wanted, "max_results": 200}
+            fields: dict[str, Any] = {
+                "experiment_ids": [experiment],
+                "filter": wanted,
+                "max_results": 200,
+            }
             fields |= {"page_token": token} if token else {}
             answer = call("POST", "runs/search", **fields)
             found += [_state(run) for run in answer.get("runs", ())]

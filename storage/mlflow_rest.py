@@ -28,7 +28,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
 from storage.files import sha256_file
 
-API = "/api/2.0/mlflow/"
+API = "/api/%d.0/mlflow/"
 UPLOADS = "/api/2.0/mlflow-artifacts/artifacts/"
 TIMEOUT_S = 30.0
 #: Pauses before each further try of a call that did not get through.
@@ -56,7 +56,7 @@ def server_time_s() -> float:
     return _clock[0] + time.monotonic() - _clock[1] if _clock else time.time()
 
 
-def call(method: str, endpoint: str, **fields: Any) -> dict[str, Any]:
+def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str, Any]:
     """Call an endpoint of MLflow's REST interface.
 
     Parameters
@@ -65,6 +65,8 @@ def call(method: str, endpoint: str, **fields: Any) -> dict[str, Any]:
         GET sends the fields as a query, the others as JSON.
     endpoint : str
         Such as "runs/get".
+    api : int
+        Version of the interface: 3 for permissions.
     **fields
         The request's fields.
 
@@ -75,7 +77,7 @@ def call(method: str, endpoint: str, **fields: Any) -> dict[str, Any]:
     RegistryError
         The server refused; the message holds its reason.
     """
-    path, body = API + endpoint, None
+    path, body = API % api + endpoint, None
     if method == "GET":
         path += "?" + urlencode(fields)
     else:

@@ -61,6 +61,11 @@ class Registered:
 @pytest.fixture(scope="session")
 def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """An untrained network, registered as a training registers it, with 600 made-up beats."""
+    return register_made_up(mlflow_server, tmp_path_factory.mktemp("registered"))
+
+
+def register_made_up(mlflow_server: str, folder: Path) -> Registered:
+    """Register an untrained network and 600 made-up beats on a server."""
     from flows.release import seal
     from storage import tracking
     from storage.files import sha256_file, write_bytes
@@ -70,7 +75,6 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     from tasks.litert import LiteRT, af_probability
     from tasks.metrics import beat_metrics
 
-    folder = tmp_path_factory.mktemp("registered")
     rng = np.random.default_rng(7)
     waveform = rng.normal(size=(600, 300, 1)).astype(np.float32)
     testset = TestSet(
