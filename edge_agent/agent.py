@@ -164,7 +164,7 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     testset = read_testset(path)
     threshold = threshold_of(tags)
     measured = measure(model, testset, agent.kind)
-    scores = beat_metrics(testset.label, measured.probability, threshold)
+    scores = beat_metrics(*testset.counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
     write_json(
         work / "report" / "report.json",
@@ -227,6 +227,6 @@ def per_record(
     out = {}
     for name in np.unique(testset.record):
         mine = testset.record == name
-        scores = beat_metrics(testset.label[mine], probability[mine], threshold)
+        scores = beat_metrics(*testset.counted(probability, mine), threshold)
         out[str(name)] = {k: v if np.isfinite(v) else None for k, v in scores.items()}
     return out

@@ -18,15 +18,15 @@ from tasks.litert import LiteRT, af_probability
 
 WARM_UP = 100
 TIMED = 2_000
-#: Beats of one call of the interpreter: their activations stay in the cache.
+#: Rows of one call of the interpreter: their activations stay in the cache.
 BATCH = 32
-#: Beats that are in memory at once.
+#: Rows that are in memory at once.
 BLOCK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """P(AF) of every beat, shape (n,), and what it cost, by metric name."""
+    """P(AF), of the shape of the test set's labels, and what it cost, by metric name."""
 
     probability: NDArray[np.float32]
     costs: dict[str, float]
@@ -35,9 +35,10 @@ class Measured:
 def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = None) -> Measured:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
-    Latency is of single beats in the order of the test set after a warm-up of 100, on one thread;
-    throughput is of batches of 32, reading from disk included; memory is the process's peak;
-    energy is of the batches, above idle, where the kind's sensors measure it (`sensors`).
+    Latency is of single rows (a beat, or a window of beats) in the order of the test set after a
+    warm-up of 100, on one thread; throughput is of the beats that count in batches of 32 rows,
+    reading from disk included; memory is the process's peak; energy is of the batches, above idle,
+    where the kind's sensors measure it (`sensors`).
     """
     resting = idle(kind) if kind else None
     began = time.perf_counter()
@@ -46,7 +47,7 @@ def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = Non
     cold_ms = 1e3 * (time.perf_counter() - began)
 
     wall, cpu = time.perf_counter(), time.process_time()
-    probability = np.empty(len(testset), np.float32)
+    probability = np.empty(testset.label.shape, np.float32)
     with metered(kind) if kind else nullcontext(Energy()) as load:
         for start in range(0, len(testset), BLOCK):
             part = {name: array[start : start + BLOCK] for name, array in testset.inputs.items()}
@@ -65,17 +66,18 @@ def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = Non
         network.predict(one)
         latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
     p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist()
+    beats = np.count_nonzero(testset.label >= 0)
     costs = {
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
         "latency_p99_ms": p99,
         "cold_start_ms": cold_ms,
-        "throughput_beats_per_s": len(testset) / max(wall, 1e-9),
-        "throughput_beats_per_cpu_s": len(testset) / max(cpu, 1e-9),
+        "throughput_beats_per_s": beats / max(wall, 1e-9),
+        "throughput_beats_per_cpu_s": beats / max(cpu, 1e-9),
         "peak_memory_mb": peak_memory_mb(),
     }
     if kind and resting:
-        costs |= energy_costs(kind, resting, load, len(testset))
+        costs |= energy_costs(kind, resting, load, beats)
     return Measured(probability, costs)
 
 

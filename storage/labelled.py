@@ -108,12 +108,26 @@ def _repeated(tables: list[BeatTable], name: str) -> NDArray[np.str_]:
     return np.repeat(np.array(values, dtype=np.str_), [len(table) for table in tables])
 
 
-def _tables(path: Path, manifest: Manifest) -> list[BeatTable]:
+def read_rhythms(paths: Sequence[Path]) -> list[BeatTable]:
+    """Read every record that the manifests name, without waveforms, each checked as above.
+
+    Raises
+    ------
+    TableError
+        A table is missing or altered, or no beat of any has a known rhythm.
+    """
+    tables = [t for path in paths for t in _tables(path, read_manifest(path), waveform=False)]
+    if not any((table.label >= 0).any() for table in tables):
+        raise TableError(f"no beat with a known rhythm in {', '.join(map(str, paths))}")
+    return tables
+
+
+def _tables(path: Path, manifest: Manifest, *, waveform: bool = True) -> list[BeatTable]:
     tables = []
     for entry in manifest.entries:
         file = path.parent / entry.file
         if not file.is_file() or sha256_file(file) != entry.sha256:
             found = "altered bytes" if file.is_file() else "no file"
             raise TableError(f"beat table {file}: found {found}; expected SHA-256 {entry.sha256}")
-        tables.append(read_beats(file))
+        tables.append(read_beats(file, waveform=waveform))
     return tables

@@ -51,18 +51,18 @@ Beats: TypeAlias = NDArray[np.float32] | DiskArray
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Beats to evaluate a model on.
+    """Beats to evaluate a model on: a row is one beat, or a window of successive beats.
 
     Attributes
     ----------
     inputs : mapping of str to float32 array or DiskArray, first axis n
         A model's inputs by name; on disk where the test set was read from there.
-    label : int8, shape (n,)
-        1 AF, 0 not AF.
+    label : int8, shape (n,) or (n, beats)
+        1 AF, 0 not AF, -1 not to be counted (context around a window's core, rhythm unknown).
     record, subject : str, shape (n,)
-        Where each beat comes from, and from whom.
-    sample : int64, shape (n,)
-        R peak in its record.
+        Where each row comes from, and from whom.
+    sample : int64, shape of label
+        R peak in its record; -1 beyond its ends.
     """
 
     __test__ = False  # not a test class, whatever its name begins with
@@ -75,6 +75,23 @@ class TestSet:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def counted(
+        self, probability: NDArray[np.float32], rows: NDArray[np.bool_] | slice = slice(None)
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Label and probability, each (m,), of the beats in `rows` that are to be counted.
+
+        Raises
+        ------
+        TableError
+            The probabilities are not one a beat.
+        """
+        if probability.shape != self.label.shape:
+            raise TableError(
+                f"test set: found probabilities {probability.shape}; expected {self.label.shape}"
+            )
+        known = self.label[rows] >= 0
+        return self.label[rows][known], probability[rows][known]
 
 
 def write_testset(path: Path, testset: TestSet) -> Path:

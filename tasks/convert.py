@@ -49,8 +49,8 @@ def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
         The source.
     litert : bytes
         The export.
-    x : float32, shape (n, 300)
-        Beats.
+    x : float32, shape (n, 300), or the model's input shape (n, ...)
+        Beats, or windows of beats.
 
     Raises
     ------
@@ -59,8 +59,9 @@ def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
     """
     if not len(x):
         raise ValueError("parity needs at least one beat")
-    expected = predict(model, x)
-    found = LiteRT(litert).predict(np.ascontiguousarray(x[..., None]))
+    rows = np.ascontiguousarray(x[..., None] if x.ndim == 2 else x)
+    expected = predict(model, rows)
+    found = LiteRT(litert).predict(rows)
     if not np.isfinite(found).all():
         raise ParityError(f"{model.name}: the exported model answers NaN")
     probability = af_probability(found)

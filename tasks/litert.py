@@ -138,21 +138,21 @@ def af_probability(output: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    output : float32, shape (n, 2) or (n, 1)
-        Softmax over not AF and AF, or a sigmoid for AF.
+    output : float32, shape (n, 2) or (n, 1), or (n, beats, 2) or (n, beats, 1)
+        Softmax over not AF and AF, or a sigmoid for AF; of beats, or of windows beat by beat.
 
     Returns
     -------
-    float32, shape (n,)
+    float32, shape (n,) or (n, beats)
 
     Raises
     ------
     ModelError
         Another shape, or values that are no probabilities.
     """
-    if output.ndim != 2 or output.shape[1] not in (1, 2):
+    if output.ndim not in (2, 3) or output.shape[-1] not in (1, 2):
         raise ModelError(f"the model answers {output.shape}; expected (n, 1) or (n, 2)")
-    probability = output[:, -1]
+    probability = output[..., -1]
     if not bool(np.all((probability >= 0) & (probability <= 1))):
         raise ModelError("the model answers NaN or values outside 0 to 1; expected probabilities")
     return probability

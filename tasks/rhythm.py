@@ -8,13 +8,15 @@ annotations alone, and on any lead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
+
+from storage.beats import BeatTable
 
 FEATURES = 3
 WINDOW_BEATS = 640
@@ -114,6 +116,13 @@ class Windows:
         """The cores of windows (k, beats), put together as the record's (n,)."""
         return windows[:, self.before : self.before + self.core].reshape(-1)[:n]
 
+    def only_core(self, windows: NDArray[Any], fill: float = -1) -> NDArray[Any]:
+        """Windows (k, beats) with `fill` for the context: each beat of the record counts once."""
+        out = np.full_like(windows, fill)
+        core = slice(self.before, self.before + self.core)
+        out[:, core] = windows[:, core]
+        return out
+
 
 TWO_SIDED = Windows()
 BACKWARD = Windows(before=256, after=0)
@@ -146,3 +155,46 @@ def random_windows(
         length = len(labels[which][part])
         x[row, :length], y[row, :length] = features[which][part], labels[which][part]
     return x, y
+
+
+def rhythm_record(table: BeatTable, weight: float = 1.0) -> RhythmRecord:
+    """The rhythm of a beat table; its waveforms, if any, are not touched."""
+    return RhythmRecord(
+        name=f"{table.dataset}/{table.record}",
+        subject=f"{table.dataset}/{table.subject}",
+        rr_s=table.rr_prev_s,
+        label=table.label,
+        weight=weight,
+    )
+
+
+def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
+    """Weigh records for the drawing of windows.
+
+    Parameters
+    ----------
+    by : {"beats", "patient", "class"}
+        Every beat as likely as another; every patient, however long recorded; or AF as often as
+        not AF, by weighing patients with much of the rarer class higher. The records' own weights
+        (their data set's) are kept as factors.
+    """
+    known = np.array([max(len(r), 1) for r in records], np.float64)
+    af = np.array([np.count_nonzero(r.label == 1) for r in records], np.float64)
+    if by == "beats":
+        factor = np.ones(len(records))
+    elif by == "patient":
+        people = [r.subject for r in records]
+        factor = 1 / np.array(
+            [sum(known[i] for i, p in enumerate(people) if p == q) for q in people]
+        )
+        factor *= known.mean()
+    elif by == "class":
+        share, whole = af / known, float(af.sum() / known.sum())
+        factor = (
+            share / (2 * whole) + (1 - share) / (2 * (1 - whole))
+            if 0 < whole < 1
+            else share * 0 + 1
+        )
+    else:
+        raise ValueError(f"balance by beats, patient or class, not {by!r}")
+    return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]

@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.checkpoint import Checkpoint
 from tasks.models import build, known_models
-from tasks.rhythm import BACKWARD, TWO_SIDED, RhythmRecord, random_windows, rr_features
+from tasks.rhythm import (
+    BACKWARD,
+    TWO_SIDED,
+    WINDOW_BEATS,
+    RhythmRecord,
+    Windows,
+    random_windows,
+    rr_features,
+)
 from tasks.rhythm_augment import augmented, simulated_sinus
+
+SIMULATED_BEATS = 40_000
 
 
 @dataclass(frozen=True)
@@ -20,29 +31,32 @@ class RhythmConfig:
 
     Attributes
     ----------
-    epochs, steps, batch, beats : int
-        Rounds of fresh augmentation; optimiser steps of each; windows of a step; beats of a window.
+    epochs, steps, batch : int
+        Rounds of fresh augmentation; optimiser steps of each; windows of a step.
     learning_rate : float
         Peak of the one cycle (Smith & Topin 2019, doi:10.1117/12.2520589): linear up over the
         first quarter, cosine down to a hundredth.
     weight_decay : float
-        AdamW's.
+        AdamW's (Loshchilov & Hutter 2019, arXiv:1711.05101).
     augment : bool
         Whether records are augmented.
     simulated : int
         Simulated sinus records drawn each epoch beside the real ones.
+    patience : int
+        Stop after this many epochs without a better validation loss; 0 never stops early and keeps
+        the last weights, which is where the one cycle ends.
     seed : int
         Seed of initial weights, augmentation and windows.
     """
 
-    epochs: int = 5
+    epochs: int = 6
     steps: int = 100
     batch: int = 8
-    beats: int = 640
     learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     augment: bool = True
-    simulated: int = 4
+    simulated: int = 2
+    patience: int = 0
     seed: int = 0
 
 
@@ -50,33 +64,98 @@ def fit_rhythm(
     name: str,
     records: Sequence[RhythmRecord],
     config: RhythmConfig,
-    teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    validation: Sequence[RhythmRecord] = (),
+    start: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
     model: Any = None,
-) -> Any:
-    """Train a rhythm network on whole records; gives the Keras model."""
+) -> tuple[Any, Checkpoint]:
+    """Train a rhythm network on whole records.
+
+    Every epoch's windows depend on the seed and the epoch's number alone, so a training that goes
+    on from a checkpoint ends as one that was never interrupted.
+
+    Parameters
+    ----------
+    name : str
+        A network of the rhythm family.
+    records, validation : sequence of RhythmRecord
+        To learn from; to measure the loss on after every epoch (needed where `patience` is set).
+    config : RhythmConfig
+        How.
+    start : Checkpoint, optional
+        Where to go on from.
+    keep : callable, optional
+        Given the checkpoint after every epoch.
+    model : keras.Model, optional
+        From `prepared` with the same network and config: saves tracing it once more.
+
+    Returns
+    -------
+    model : keras.Model
+        With the weights to use.
+    state : Checkpoint
+        The last one, with the history.
+
+    Raises
+    ------
+    ValueError
+        Nothing to learn from, or `patience` without validation.
+    """
+    import tensorflow as tf
+
+    if not sum(int((record.label >= 0).sum()) for record in records):
+        raise ValueError("no beat with a known rhythm to learn from")
+    if config.patience and not validation:
+        raise ValueError("early stopping needs validation records")
+    tf.config.experimental.enable_op_determinism()
+    causal = known_models()[name].causal
     model = prepared(name, config) if model is None else model
     restart(model, name, config.seed)
-    causal = known_models()[name].causal
-    for epoch in range(config.epochs):
-        random = np.random.default_rng([config.seed, epoch])
-        x, y = draw(records, config, random, causal)
-        known = (y >= 0).astype(np.float32)
-        target = np.maximum(y, 0).astype(np.float32)
-        if teacher is not None:
-            target = 0.3 * target + 0.7 * teacher(x)
-        history = model.fit(
+    state = start or Checkpoint(0, [], [], [], 0, float("inf"))
+    if start:
+        model.set_weights(start.weights)
+        for variable, value in zip(model.optimizer.variables, start.optimizer, strict=True):
+            variable.assign(value)
+    while state.epoch < config.epochs and not stale(state, config.patience):
+        x, y = draw(records, config, state.epoch, causal)
+        loss = model.fit(
             x,
-            target[..., None],
-            sample_weight=known,
+            np.maximum(y, 0).astype(np.float32)[..., None],
+            sample_weight=(y >= 0).astype(np.float32),
             batch_size=config.batch,
             epochs=1,
             shuffle=False,
             verbose=0,
-        )
-        if on_epoch:
-            on_epoch(epoch, {"loss": float(history.history["loss"][0])})
-    return model
+        ).history["loss"][0]
+        values = {"loss": float(loss)}
+        if validation:
+            values["val_loss"] = log_loss(model, validation, causal=causal)
+        state = advanced(state, model, values)
+        if keep:
+            keep(state)
+    model.set_weights(state.best if config.patience else state.weights)
+    return model, state
+
+
+def stale(state: Checkpoint, patience: int) -> bool:
+    """Whether the last `patience` epochs brought no better validation loss."""
+    return bool(patience) and state.epoch > state.best_epoch + patience
+
+
+def advanced(state: Checkpoint, model: Any, values: dict[str, float]) -> Checkpoint:
+    """The checkpoint after one more epoch with these values."""
+    weights = model.get_weights()
+    loss = values.get("val_loss", float("inf"))
+    better = loss < state.best_loss
+    return Checkpoint(
+        epoch=state.epoch + 1,
+        weights=weights,
+        optimizer=[np.asarray(variable) for variable in model.optimizer.variables],
+        best=weights if better else state.best,
+        best_epoch=state.epoch if better else state.best_epoch,
+        best_loss=loss if better else state.best_loss,
+        history={key: [*state.history.get(key, []), value] for key, value in values.items()},
+    )
 
 
 def prepared(name: str, config: RhythmConfig) -> Any:
@@ -87,7 +166,7 @@ def prepared(name: str, config: RhythmConfig) -> Any:
     model = build(name, seed=config.seed)
     rate = keras.optimizers.schedules.CosineDecay(
         config.learning_rate / 25,
-        decay_steps=steps - steps // 4,
+        decay_steps=max(steps - steps // 4, 1),
         alpha=0.01,
         warmup_target=config.learning_rate,
         warmup_steps=steps // 4,
@@ -106,28 +185,40 @@ def restart(model: Any, name: str, seed: int) -> None:
 
 
 def draw(
-    records: Sequence[RhythmRecord],
-    config: RhythmConfig,
-    random: np.random.Generator,
-    causal: bool,
+    records: Sequence[RhythmRecord], config: RhythmConfig, epoch: int, causal: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """The windows of one epoch."""
+    """The windows of one epoch: features (k, 640, 3) and labels (k, 640)."""
+    random = np.random.default_rng([config.seed, epoch])
     seen = [augmented(r, random) if config.augment else r for r in records]
-    seen += [simulated_sinus(k, 40_000, random) for k in range(config.simulated)]
-    features = [rr_features(r.rr_s, causal=causal) for r in seen]
+    seen += [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(config.simulated)]
     return random_windows(
-        features,
+        [rr_features(r.rr_s, causal=causal) for r in seen],
         [r.label for r in seen],
         [r.weight for r in seen],
-        config.beats,
+        WINDOW_BEATS,
         config.steps * config.batch,
         random,
     )
 
 
+def windows_of(*, causal: bool) -> Windows:
+    """How a record is cut for the two-sided or the causal networks."""
+    return BACKWARD if causal else TWO_SIDED
+
+
 def predict_rhythm(model: Any, record: RhythmRecord, *, causal: bool) -> NDArray[np.float32]:
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
-    windows = BACKWARD if causal else TWO_SIDED
+    windows = windows_of(causal=causal)
     x = windows.cut(rr_features(record.rr_s, causal=causal))
     answers = [np.asarray(model(x[k : k + 32], training=False)) for k in range(0, len(x), 32)]
-    return windows.join(np.concatenate(answers)[..., 0], len(record))
+    if not answers:
+        return np.empty(0, np.float32)
+    return np.asarray(windows.join(np.concatenate(answers)[..., 0], len(record)))
+
+
+def log_loss(model: Any, records: Sequence[RhythmRecord], *, causal: bool) -> float:
+    """Mean binary cross-entropy of the beats with a known rhythm."""
+    label = np.concatenate([r.label for r in records])
+    probability = np.concatenate([predict_rhythm(model, r, causal=causal) for r in records])
+    right = np.where(label == 1, probability, 1 - probability)[label >= 0]
+    return float(-np.log(np.clip(right, 1e-7, 1)).mean())

@@ -112,9 +112,10 @@ def fit(
 
 
 def predict(model: Any, x: NDArray[np.float32], batch: int = 1024) -> NDArray[np.float32]:
-    """P(AF) by Keras itself, shape (n,), of beats (n, 300)."""
+    """P(AF) by Keras itself, of beats (n, 300) or of the model's own input (n, ...)."""
+    rows = x[..., None] if x.ndim == 2 else x
     parts = [
-        np.asarray(model(x[at : at + batch, :, None], training=False))[:, 1]
+        np.asarray(model(rows[at : at + batch], training=False))[..., -1]
         for at in range(0, len(x), batch)
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -1,0 +1,335 @@
+"""Train a rhythm network: the beat tables of one or more data sets, waveforms or none."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows.ingest import Ingested, ingest
+from flows.progress import Progress
+from flows.train import Trained, work_folder
+from storage import tracking
+from storage.beats import BeatTable
+from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from storage.files import home, sha256_file, sha256_json, write_json
+from storage.labelled import read_rhythms
+from storage.model_files import RegisteredModel, write_model_files
+from storage.provenance import environment_sha256, git_state
+from storage.testset import TestSet, read_testset, write_testset
+from tasks.calibration import best_threshold
+from tasks.convert import check_parity, to_litert
+from tasks.litert import LiteRT, af_probability
+from tasks.metrics import beat_metrics
+from tasks.models import known_models
+from tasks.preprocessing import Policy
+from tasks.rhythm import RhythmRecord, balanced, rhythm_record, rr_features
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm, windows_of
+from tasks.splits import SIDES, Split, assert_no_leak, interpatient
+
+PARITY_WINDOWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Beat tables and rhythms, and the split of their beats with a known label by subject."""
+
+    tables: list[BeatTable]
+    records: list[RhythmRecord]
+    split: Split
+
+    def of(self, side: str) -> list[RhythmRecord]:
+        """The records of one side."""
+        people = set(getattr(self.split, f"{side}_subjects"))
+        return [record for record in self.records if record.subject in people]
+
+    def numbers(self) -> dict[str, Any]:
+        """Subjects, beats and AF beats of each side."""
+        return {
+            side: {
+                "subjects": list(getattr(self.split, f"{side}_subjects")),
+                "beats": sum(int((r.label >= 0).sum()) for r in self.of(side)),
+                "af_beats": sum(int((r.label == 1).sum()) for r in self.of(side)),
+            }
+            for side in SIDES
+        }
+
+
+@flow(name="train-rhythm", flow_run_name="train-{model}-seed{seed}", persist_result=False)
+def train_rhythm(
+    datasets: list[str],
+    data: list[Path],
+    model: str = "rhythm",
+    weights: list[float] | None = None,
+    balance: str = "beats",
+    epochs: int = 12,
+    patience: int = 0,
+    learning_rate: float = 6e-3,
+    seed: int = 0,
+    policy: Policy = "consensus",
+    signal: bool = True,
+) -> Trained:
+    """Train, score and register a rhythm network on the records of one or more data sets.
+
+    A training that was killed goes on from its last epoch when the same is asked for again, and
+    ends as it would have without the interruption.
+
+    Parameters
+    ----------
+    datasets, data : list of str, list of Path
+        Data sets, and the folder of each.
+    model : str
+        A network of the rhythm family.
+    weights : list of float, optional
+        How often records of each data set are drawn, against 1.
+    balance : {"beats", "patient", "class"}
+        As `tasks.rhythm.balanced`.
+    epochs, patience, learning_rate, seed
+        As `tasks.rhythm_training.RhythmConfig`.
+    policy : {"consensus", "reference", "detected"}
+        Which beats the tables hold where beats are annotated.
+    signal : bool
+        False reads annotations alone: the data sets' signals need not be there.
+    """
+    if len(data) != len(datasets) or (weights and len(weights) != len(datasets)):
+        raise ValueError("give one folder, and one weight or none, for each data set")
+    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
+    config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
+    sides = split_records(ingested, weights, balance, seed)
+    with recorded(ingested, sides, model, config, balance) as run_id:
+        network, state, threshold = fit_network(ingested, sides, model, config, balance, run_id)
+        folder = export_network(network, sides, state, threshold, run_id)
+        testset = hand_over_testset(sides, model, run_id)
+        metrics = score(folder, testset, threshold, run_id)
+        title = describe(ingested, threshold, seed)
+        version = register(
+            model, folder, testset, ingested, sides, metrics, title, run_id, threshold
+        )
+    few = f"One split with {len(sides.split.test_subjects)} test subjects; no confidence interval."
+    digest = version.tags["holter.testset_sha256"]
+    return Trained(ingested[0], run_id, version, metrics, digest, title, few)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def split_records(
+    ingested: Sequence[Ingested], weights: list[float] | None, balance: str, seed: int
+) -> Sides:
+    """Read the beat tables without waveforms and deal the subjects to sides; no leak passes."""
+    tables, records = [], []
+    for made, weight in zip(ingested, weights or [1.0] * len(ingested), strict=True):
+        mine = read_rhythms([made.path])
+        tables += mine
+        records += [rhythm_record(table, weight) for table in mine]
+    label = np.concatenate([r.label for r in records])
+    subject = np.repeat([r.subject for r in records], [len(r) for r in records])
+    split = interpatient(subject[label >= 0], label[label >= 0], seed)
+    assert_no_leak(split, subject[label >= 0])
+    return Sides(tables, balanced(records, balance), split)
+
+
+@contextmanager
+def recorded(
+    ingested: Sequence[Ingested], sides: Sides, model: str, config: RhythmConfig, balance: str
+) -> Iterator[str]:
+    """The MLflow run: what went in is recorded first, a failure with its reason."""
+    manifests = [made.manifest for made in ingested]
+    run_id = tracking.start_run(
+        experiment=f"train/{'+'.join(m.dataset for m in manifests)}",
+        run_name=f"{model}-interpatient-seed{config.seed}",
+        params={"model": model, "paradigm": "interpatient", "balance": balance, **asdict(config)},
+        tags={
+            **git_state(),
+            "holter.kind": "training",
+            "holter.simulated": str(any(m.simulated for m in manifests)).lower(),
+            "holter.split_sha256": sides.split.digest(),
+            "holter.environment_sha256": environment_sha256(),
+            "holter.python": platform.python_version(),
+            "prefect.flow_run_id": str(flow_run.get_id() or ""),
+            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+        },
+    )
+    try:
+        for made in ingested:
+            manifest = made.manifest
+            tracking.log_input(
+                run_id,
+                name=manifest.dataset,
+                digest=manifest.digest(),
+                source=manifest.origin,
+                context="training",
+                profile={"records": len(manifest.entries), **sides.numbers()},
+                tags={
+                    "title": manifest.title,
+                    "version": manifest.version,
+                    "licence": manifest.licence,
+                },
+            )
+            tracking.log_file(run_id, made.path, f"inputs/{manifest.dataset}")
+        split = work_folder(run_id) / "split.json"
+        write_json(split, {"sha256": sides.split.digest(), **sides.numbers()})
+        tracking.log_file(run_id, split, "inputs")
+        yield run_id
+    except BaseException as error:
+        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    tracking.finish_run(run_id, "FINISHED")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fit_network(
+    ingested: Sequence[Ingested],
+    sides: Sides,
+    model: str,
+    config: RhythmConfig,
+    balance: str,
+    run_id: str,
+) -> tuple[Any, Checkpoint, float]:
+    """Train, from the checkpoint of the same training if there is one; fix the threshold."""
+    digests = [made.manifest.digest() for made in ingested]
+    weights = [record.weight for record in sides.records]
+    about = [model, asdict(config), balance, weights, digests, sides.split.digest()]
+    path = home() / "checkpoints" / f"{sha256_json(about)}.npz"
+    with Progress(f"Training {model}", config.epochs) as progress:
+
+        def keep(state: Checkpoint) -> None:
+            write_checkpoint(path, state)
+            values = {key: column[-1] for key, column in state.history.items()}
+            tracking.log_metrics(run_id, values, step=state.epoch - 1)
+            progress.step(f"validation loss {values['val_loss']:.4f}")
+
+        start = read_checkpoint(path)
+        network, state = fit_rhythm(
+            model, sides.of("train"), config, sides.of("validation"), start, keep
+        )
+    known = sides.of("train") + sides.of("validation")
+    causal = known_models()[model].causal
+    probability = np.concatenate([predict_rhythm(network, r, causal=causal) for r in known])
+    label = np.concatenate([r.label for r in known])
+    threshold = best_threshold(label[label >= 0], probability[label >= 0])
+    path.unlink(missing_ok=True)
+    return network, state, threshold
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def export_network(
+    network: Any, sides: Sides, state: Checkpoint, threshold: float, run_id: str
+) -> Path:
+    """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
+    exported = to_litert(network)
+    causal = known_models()[network.name].causal
+    x = np.concatenate([windowed(r.rr_s, causal=causal) for r in sides.of("train")])
+    chosen = np.random.default_rng(sides.split.seed).permutation(len(x))[:PARITY_WINDOWS]
+    parity = check_parity(network, exported, x[chosen])
+    tracking.log_metrics(run_id, {"parity_max_abs_error": parity.max_abs_error})
+    folder = work_folder(run_id) / "model"
+    tracking.save_keras_flavor(network, folder)
+    about = {
+        "classes": ["not AF", "AF"],
+        "threshold": threshold,
+        "split_sha256": sides.split.digest(),
+        "epochs": state.epoch,
+        "run_id": run_id,
+    }
+    write_model_files(folder, network, exported, about)
+    return folder
+
+
+def windowed(rr_s: NDArray[np.float32], *, causal: bool) -> NDArray[np.float32]:
+    """The windows of a record's features, as a network takes them."""
+    return windows_of(causal=causal).cut(rr_features(rr_s, causal=causal))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
+    """Log the test side as one file that a device can run."""
+    causal = known_models()[model].causal
+    windows = windows_of(causal=causal)
+    people = set(sides.split.test_subjects)
+    tables = [t for t in sides.tables if f"{t.dataset}/{t.subject}" in people]
+    x = [windowed(t.rr_prev_s, causal=causal) for t in tables]
+    names = [(f"{t.dataset}/{t.record}", f"{t.dataset}/{t.subject}") for t in tables]
+    path = work_folder(run_id) / "testset.npz"
+    write_testset(
+        path,
+        TestSet(
+            inputs={"rhythm": np.concatenate(x)},
+            label=np.concatenate([windows.only_core(windows.cut(t.label, -1)) for t in tables]),
+            record=np.repeat([name for name, _ in names], [len(part) for part in x]),
+            subject=np.repeat([name for _, name in names], [len(part) for part in x]),
+            sample=np.concatenate([windows.cut(t.sample, -1) for t in tables]),
+        ),
+    )
+    tracking.log_file(run_id, path, "testset")
+    return path
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[str, float]:
+    """Score the exported file on the test side, as the device will."""
+    handed = read_testset(testset)
+    network = LiteRT((folder / "model.tflite").read_bytes())
+    probability = af_probability(network.predict(handed.inputs))
+    metrics = beat_metrics(*handed.counted(probability), threshold)
+    tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
+    return metrics
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def register(
+    model: str,
+    folder: Path,
+    testset: Path,
+    ingested: Sequence[Ingested],
+    sides: Sides,
+    metrics: dict[str, float],
+    title: str,
+    run_id: str,
+    threshold: float,
+) -> RegisteredModel:
+    """Register the folder as a version, alias `candidate`, and link it from the Prefect page."""
+    manifests = [made.manifest for made in ingested]
+    version = tracking.register_model(
+        run_id,
+        name=f"holter-{model}",
+        folder=folder,
+        tags={
+            "holter.dataset": "+".join(m.dataset for m in manifests),
+            "holter.dataset_sha256": sha256_json([m.digest() for m in manifests]),
+            "holter.preprocessing_sha256": manifests[0].preprocessing_sha256,
+            "holter.split_sha256": sides.split.digest(),
+            "holter.split_seed": str(sides.split.seed),
+            "holter.paradigm": "interpatient",
+            "holter.simulated": str(any(m.simulated for m in manifests)).lower(),
+            "holter.threshold": str(threshold),
+            "holter.testset_sha256": sha256_file(testset),
+            "holter.testset": "testset/testset.npz",
+        },
+        description=f"{title}. F1 {metrics['f1']:.4f} on the test side.",
+        alias="candidate",
+    )
+    create_link_artifact(
+        key="model-version",
+        link=tracking.model_page(version),
+        link_text=f"{version.name} version {version.version} in MLflow",
+    )
+    return version
+
+
+def describe(ingested: Sequence[Ingested], threshold: float, seed: int) -> str:
+    """Data sets, split, level, threshold and seed in one line."""
+    simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
+    names = " + ".join(made.manifest.dataset for made in ingested)
+    return (
+        f"{simulated}{names}, interpatient 80:20, beat level, threshold {threshold:g} fixed on "
+        f"training and validation patients, seed {seed}"
+    )
