@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_data, cli_edge, cli_reproduce
+from flows import cli_data, cli_edge, cli_reproduce, cli_train
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
+app.command()(cli_train.train)
 
 
 @app.callback()
@@ -134,35 +135,6 @@ def ingest(
         done = flow(dataset=dataset, data=data, policy=policy, signal=signal, only=record)
     _report(done)
     _exit_for(done)
-
-
-@app.command()
-def train(
-    dataset: Dataset,
-    data: Data,
-    model: Model = "resnet21",
-    paradigm: Paradigm = "interpatient",
-    epochs: Epochs = 100,
-    learning_rate: Rate = 1e-4,
-    seed: Seed = 0,
-    policy: Policy = "consensus",
-) -> None:
-    """Train and register a network; beat tables that are unchanged are used as they are."""
-    with serving():
-        from flows.train import train as flow
-
-        done = flow(
-            dataset=dataset,
-            data=data,
-            model=model,
-            paradigm=paradigm,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            seed=seed,
-            policy=policy,
-        )
-    console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")
-    _exit_for(done.ingested)
 
 
 @app.command()

@@ -55,7 +55,7 @@ class RhythmConfig:
     learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     augment: bool = True
-    simulated: int = 2
+    simulated: int = 8
     patience: int = 0
     seed: int = 0
 

@@ -1,0 +1,81 @@
+"""`holter train`: one data set for a network of single beats, any number for a rhythm network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import SOME_RECORDS_FAILED, Model, Paradigm, Policy, Seed, serving
+from flows.progress import console
+
+
+def train(
+    dataset: Annotated[list[str], typer.Argument(help="Data sets: names, or paths of TOMLs.")],
+    data: Annotated[list[Path], typer.Option(help="Folder of each data set, in the same order.")],
+    model: Model = "resnet21",
+    paradigm: Paradigm = "interpatient",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: 100 for single beats, 12 for rhythm.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default: 1e-4 for single beats, 6e-3 for rhythm.")
+    ] = None,
+    seed: Seed = 0,
+    policy: Policy = "consensus",
+    weight: Annotated[
+        list[float] | None, typer.Option(help="Rhythm: how often each data set is drawn.")
+    ] = None,
+    balance: Annotated[
+        str, typer.Option(help="Rhythm: draw windows evenly by beats, patient or class.")
+    ] = "beats",
+    patience: Annotated[
+        int, typer.Option(min=0, help="Rhythm: stop after so many epochs without gain; 0 never.")
+    ] = 0,
+    signal: Annotated[
+        bool, typer.Option(help="Rhythm: --no-signal learns from annotations alone.")
+    ] = True,
+) -> None:
+    """Train and register a network; beat tables that are unchanged are used as they are."""
+    from tasks.models import known_models
+    from tasks.registry import find
+
+    reads = find(known_models(), "model", model).inputs
+    given = {"learning_rate": learning_rate, "epochs": epochs}
+    shared: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if reads != ("rhythm",) and len(dataset) > 1:
+        raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
+    if reads == ("rhythm",) and paradigm != "interpatient":
+        raise ValueError(f"{model} reads whole records: its split can only be interpatient")
+    with serving():
+        if reads == ("rhythm",):
+            from flows.train_rhythm import train_rhythm
+
+            done = train_rhythm(
+                datasets=dataset,
+                data=data,
+                model=model,
+                weights=weight,
+                balance=balance,
+                patience=patience,
+                seed=seed,
+                policy=policy,
+                signal=signal,
+                **shared,
+            )
+        else:
+            from flows.train import train as flow
+
+            done = flow(
+                dataset=dataset[0],
+                data=data[0],
+                model=model,
+                paradigm=paradigm,
+                seed=seed,
+                policy=policy,
+                **shared,
+            )
+    console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")
+    if done.ingested.failed:
+        raise typer.Exit(SOME_RECORDS_FAILED)

@@ -1,0 +1,146 @@
+"""Training of the rhythm family: the same result after a kill, on the path to the device."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage.checkpoint import Arrays, Checkpoint, read_checkpoint, write_checkpoint
+from storage.errors import TableError
+from tasks.rhythm import RhythmRecord, balanced
+from tests.conftest import ROOT
+
+#: The training below in a process of its own, to be killed.
+TRAIN = """
+import sys
+from pathlib import Path
+from tests.test_rhythm_training import trained
+trained(Path(sys.argv[1]))
+"""
+
+
+def patients() -> list[RhythmRecord]:
+    """Three made-up patients with two episodes each."""
+    random = np.random.default_rng(5)
+    label = np.repeat([0, 1, 0, 1], 500).astype(np.int8)
+    spread = np.where(label == 1, 0.15, 0.01)
+    return [
+        RhythmRecord(f"a/{k}", f"a/{k}", random.normal(0.8, spread).astype(np.float32), label)
+        for k in range(3)
+    ]
+
+
+def trained(path: Path) -> np.ndarray:
+    """Weights of a short training that keeps its checkpoint at `path` and goes on from it."""
+    from tasks.rhythm_training import RhythmConfig, fit_rhythm
+
+    def keep(state: Checkpoint) -> None:
+        write_checkpoint(path, state)
+        print(state.epoch, flush=True)
+
+    config = RhythmConfig(epochs=4, steps=3, batch=4, simulated=1, patience=4)
+    learn, validate = patients()[:2], patients()[2:]
+    model, _ = fit_rhythm("rhythm_tiny", learn, config, validate, read_checkpoint(path), keep)
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_as_an_uninterrupted_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL after an epoch, then the same training again: bit for bit the same weights."""
+    whole = trained(tmp_path / "whole.npz")
+    path = tmp_path / "killed.npz"
+    command = [sys.executable, "-c", TRAIN, str(path)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "1"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    state = read_checkpoint(path)
+    assert state is not None
+    assert 1 <= state.epoch < 4
+    capsys.readouterr()
+    assert np.array_equal(trained(path), whole)
+    assert capsys.readouterr().out.split() == [str(k) for k in range(state.epoch + 1, 5)]
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Arrays, numbers and history come back; none gives None; a damaged one says so."""
+    path = tmp_path / "c.npz"
+    assert read_checkpoint(path) is None
+    arrays: Arrays = [np.arange(12, dtype=np.float32) + k for k in range(11)]
+    state = Checkpoint(3, arrays, arrays[:2], [], 1, 0.25, {"loss": [1.0, 0.5, 0.25]})
+    write_checkpoint(path, state)
+    found = read_checkpoint(path)
+    assert found is not None
+    assert (found.epoch, found.best_epoch, found.best_loss) == (3, 1, 0.25)
+    assert found.history == state.history
+    assert all(np.array_equal(a, b) for a, b in zip(found.weights, arrays, strict=True))
+    assert len(found.optimizer) == 2
+    assert found.best == []
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(TableError, match="damaged"):
+        read_checkpoint(path)
+
+
+def record(name: str, n: int, af: float, weight: float = 1.0) -> RhythmRecord:
+    label = (np.arange(n) < af * n).astype(np.int8)
+    return RhythmRecord(name, name, np.full(n, 0.8, np.float32), label, weight)
+
+
+def test_balance_weighs_records() -> None:
+    """By beats not at all, by patient inversely to length, by class towards the rarer one."""
+    records = [record("a", 1_000, 0.0), record("b", 4_000, 0.0), record("c", 1_000, 0.9, 2.0)]
+    assert [r.weight for r in balanced(records, "beats")] == [1, 1, 2]
+    by_patient = [r.weight * len(r) for r in balanced(records, "patient")]
+    assert by_patient == pytest.approx([by_patient[0], by_patient[0], 2 * by_patient[0]])
+    by_class = balanced([*records[:2], record("c", 1_000, 1.0)], "class")
+    af = sum(r.weight * (r.label == 1).sum() for r in by_class)
+    assert af / sum(r.weight * len(r) for r in by_class) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="not 'beat'"):
+        balanced(records, "beat")
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.usefixtures("holter_servers")
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
+def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Path) -> None:
+    """Two data sets without signals train a network; the device scores it as the server does."""
+    from flows.evaluate_device import evaluate_on_device
+    from flows.servers import local_agent
+    from flows.train_rhythm import train_rhythm
+
+    for name, few in (("afdb", slice(2, 8)), ("nsrdb", slice(2))):
+        chosen = sorted((real_data / name).glob("*.hea"))[few]
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in chosen:
+            for file in (real_data / name).glob(f"{path.stem}.*"):
+                (folder / file.name).symlink_to(file)
+        (folder / "RECORDS").write_text("\n".join(path.stem for path in chosen))
+    done = train_rhythm(
+        datasets=["afdb", "nsrdb"],
+        data=[tmp_path / "afdb", tmp_path / "nsrdb"],
+        model="rhythm_tiny",
+        weights=[1.0, 0.5],
+        balance="patient",
+        epochs=1,
+        signal=False,
+    )
+    assert done.version.name == "holter-rhythm_tiny"
+    assert done.metrics["n_beats"] > 30_000
+    with local_agent("rhythm-device", start=True):
+        report = evaluate_on_device(done.version.reference, "rhythm-device", 120)
+    for name, value in done.metrics.items():
+        assert report.metrics.get(name, float("nan")) == pytest.approx(value, nan_ok=True), name
