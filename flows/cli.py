@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_data, cli_edge, cli_reproduce, cli_train
+from flows import cli_data, cli_edge, cli_evaluate, cli_reproduce, cli_train
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -48,6 +48,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_train.train)
+app.command()(cli_evaluate.evaluate)
 
 
 @app.callback()

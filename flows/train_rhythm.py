@@ -278,7 +278,7 @@ def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[st
     """Score the exported file on the test side, as the device will."""
     handed = read_testset(testset)
     network = LiteRT((folder / "model.tflite").read_bytes())
-    probability = af_probability(network.predict(handed.inputs))
+    probability = af_probability(network.predict({name: x[:] for name, x in handed.inputs.items()}))
     metrics = beat_metrics(*handed.counted(probability), threshold)
     tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
     return metrics

@@ -129,7 +129,7 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
     drift -= np.interp(place, place[::200], drift[::200])
     # Vagal tone lengthens the interval and swings it: a fast heart is a regular one.
     tone = random.choice([0.3, 1.0, 1.0, 2.0]) * np.clip((base - 0.5) / 0.5, 0.1, 1.2)
-    swing = slow(0, 0.12) * np.sin(breath) + slow(0, 0.05) * np.sin(wave) + 0.004 * drift
+    swing = slow(0, 0.07) * np.sin(breath) + slow(0, 0.05) * np.sin(wave) + 0.004 * drift
     rr = base * (1 + tone * (swing + random.normal(0, random.uniform(0.002, 0.02), beats)))
     rr_s = np.clip(rr, 0.3, 2.5).astype(np.float32)
     label = np.zeros(beats, np.int8)

@@ -55,7 +55,7 @@ class RhythmConfig:
     learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     augment: bool = True
-    simulated: int = 8
+    simulated: int = 2
     patience: int = 0
     seed: int = 0
 
@@ -144,13 +144,14 @@ def stale(state: Checkpoint, patience: int) -> bool:
 
 def advanced(state: Checkpoint, model: Any, values: dict[str, float]) -> Checkpoint:
     """The checkpoint after one more epoch with these values."""
-    weights = model.get_weights()
+    # Copies: Keras's arrays are views of what the next step changes.
+    weights = [np.array(array) for array in model.get_weights()]
     loss = values.get("val_loss", float("inf"))
     better = loss < state.best_loss
     return Checkpoint(
         epoch=state.epoch + 1,
         weights=weights,
-        optimizer=[np.asarray(variable) for variable in model.optimizer.variables],
+        optimizer=[np.array(variable) for variable in model.optimizer.variables],
         best=weights if better else state.best,
         best_epoch=state.epoch if better else state.best_epoch,
         best_loss=loss if better else state.best_loss,

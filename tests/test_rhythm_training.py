@@ -117,6 +117,7 @@ def test_balance_weighs_records() -> None:
 @pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
 def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Path) -> None:
     """Two data sets without signals train a network; the device scores it as the server does."""
+    from flows.evaluate import evaluate
     from flows.evaluate_device import evaluate_on_device
     from flows.servers import local_agent
     from flows.train_rhythm import train_rhythm
@@ -144,3 +145,10 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
         report = evaluate_on_device(done.version.reference, "rhythm-device", 120)
     for name, value in done.metrics.items():
         assert report.metrics.get(name, float("nan")) == pytest.approx(value, nan_ok=True), name
+    folders = [tmp_path / "afdb", tmp_path / "nsrdb"]
+    seen = evaluate(done.version.reference, ["afdb", "nsrdb"], folders, signal=False)
+    assert set(seen.figures) == {"afdb", "afdb without AFL", "nsrdb", "nsrdb without AFL"}
+    assert seen.figures["afdb"]["patients"] == 6
+    assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
+    assert "longest mistakes" in seen.report.read_text()
+    assert len(list(seen.report.parent.glob("annotations/*/*.haf"))) == 8

@@ -1,0 +1,46 @@
+"""`holter evaluate`: a registered network on whole data sets, in figures and in one HTML report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.options import Policy, serving
+from flows.progress import console
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")],
+    on: Annotated[list[str], typer.Option(help="Data set, by name or TOML; repeatable.")],
+    data: Annotated[list[Path], typer.Option(help="Folder of each data set, in the same order.")],
+    policy: Policy = "consensus",
+    signal: Annotated[
+        bool, typer.Option(help="--no-signal reads annotations alone, for rhythm networks.")
+    ] = True,
+    least_beats: Annotated[
+        int, typer.Option(min=1, help="Shorter runs of decisions become what surrounds them.")
+    ] = 1,
+) -> None:
+    """Score a network by beat, segment, episode and burden; the report opens offline."""
+    from rich.table import Table
+
+    with serving():
+        from flows.evaluate import evaluate as flow
+        from flows.evaluate import wide
+
+        done = flow(
+            model=model,
+            datasets=on,
+            data=data,
+            policy=policy,
+            signal=signal,
+            least_beats=least_beats,
+        )
+    rows = wide(done.figures)
+    shown = Table(*rows[0], title=model)
+    for row in rows:
+        shown.add_row(*map(str, row.values()))
+    console.print(shown)
+    console.print(f"Report  {done.report}", soft_wrap=True)

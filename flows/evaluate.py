@@ -1,0 +1,282 @@
+"""Evaluate: a registered network on whole data sets, at every level, as one HTML report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.ingest import Ingested, ingest
+from flows.progress import Progress
+from flows.train import work_folder
+from storage import mlflow_rest, tracking
+from storage.beats import BeatTable, read_beats, read_source
+from storage.errors import ModelError, TableError
+from storage.files import sha256_file, write_bytes
+from storage.model_files import LITERT, RegisteredModel
+from storage.provenance import git_state
+from storage.wfdb_annotation import encode_annotations
+from tasks import report
+from tasks.calibration import calibration, threshold_table
+from tasks.episodes import episodes
+from tasks.evaluation import Scored, per_patient, per_rhythm, summary
+from tasks.litert import LiteRT, af_probability
+from tasks.metrics import roc_points
+from tasks.models import known_models
+from tasks.preprocessing import Policy
+from tasks.registry import find
+from tasks.rhythm import rr_features
+from tasks.rhythm_training import windows_of
+from tasks.smoothing import without_short
+
+#: Beats that are scored at once.
+BLOCK = 4_096
+#: What the report says of its rules.
+RULES = (
+    "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the rows "
+    "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
+    "(WFDB epicmp): a true episode of 30 s or more is found if a decided one of 30 s or more "
+    "overlaps it, a decided one is right if it overlaps any true one; durations count every "
+    "episode. A segment of 30 s is AF where half of it is. Intervals are 95 %, by drawing patients "
+    "2,000 times. Calibration uses 15 bins of equal width."
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation made: its run, its figures by data set, and the report."""
+
+    run_id: str
+    figures: dict[str, dict[str, float]]
+    report: Path
+
+
+@flow(name="evaluate", flow_run_name="evaluate-{model}", persist_result=False)
+def evaluate(
+    model: str,
+    datasets: list[str],
+    data: list[Path],
+    policy: Policy = "consensus",
+    signal: bool = True,
+    least_beats: int = 1,
+) -> Evaluated:
+    """Score a registered network on data sets; figures, tables and the report go to MLflow.
+
+    Parameters
+    ----------
+    model : str
+        NAME@alias, NAME/version or NAME.
+    datasets, data : list of str, list of Path
+        Data sets, and the folder of each.
+    policy : {"consensus", "reference", "detected"}
+        Which beats the tables hold where beats are annotated.
+    signal : bool
+        False reads annotations alone, for rhythm networks.
+    least_beats : int
+        Runs of fewer equal decisions become what surrounds them.
+    """
+    if len(data) != len(datasets):
+        raise ValueError("give one folder for each data set")
+    version = tracking.resolve_model(model)
+    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
+    run_id = tracking.start_run(
+        experiment=f"evaluate/{version.name}",
+        run_name=f"{version.reference} on {'+'.join(datasets)}",
+        params={"model": version.reference, "least_beats": least_beats},
+        tags={
+            **git_state(),
+            "holter.kind": "evaluation",
+            "holter.model_run_id": version.run_id,
+            "holter.threshold": version.tags["holter.threshold"],
+            **{
+                f"holter.dataset_sha256.{m.manifest.dataset}": m.manifest.digest() for m in ingested
+            },
+        },
+    )
+    try:
+        scored = [s for made in ingested for s in score_dataset(version, made, least_beats)]
+        done = write_up(version, scored, run_id)
+    except BaseException as error:
+        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    tracking.finish_run(run_id, "FINISHED")
+    return done
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) -> list[Scored]:
+    """Decide every beat of a data set by the registered LiteRT file."""
+    folder = work_folder(version.run_id)
+    digest = version.tags[f"holter.sha256.{LITERT}"]
+    file = mlflow_rest.fetch_model_file(
+        version.name, version.version, LITERT, digest, folder / "fetched"
+    )
+    network = LiteRT(file.read_bytes())
+    name = version.name.removeprefix("holter-")
+    threshold = float(version.tags["holter.threshold"])
+    out = []
+    with Progress(f"Scoring {made.manifest.dataset}", len(made.manifest.entries)) as progress:
+        for entry in made.manifest.entries:
+            path = made.path.parent / entry.file
+            if sha256_file(path) != entry.sha256:
+                raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
+            source = read_source(path)
+            table = read_beats(path, waveform="waveform" in network.inputs)
+            probability, known = probabilities(network, name, table)
+            out.append(
+                Scored(
+                    dataset=table.dataset,
+                    record=table.record,
+                    subject=table.subject,
+                    time_s=table.time_s,
+                    duration_s=source.n_samples / source.fs_hz,
+                    label=np.where(known, table.label, np.int8(-1)),
+                    rhythm=table.rhythm,
+                    probability=probability,
+                    decided=without_short(probability >= threshold, least_beats),
+                )
+            )
+            progress.step(table.record)
+    return out
+
+
+def probabilities(
+    network: LiteRT, name: str, table: BeatTable
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """P(AF) of every beat of a record, and where the network could say: else it is 0.
+
+    Raises
+    ------
+    ModelError
+        The network reads something other than one beat's waveform or a window of rhythm.
+    """
+    if set(network.inputs) == {"rhythm"}:
+        causal = find(known_models(), "model", name).causal
+        windows = windows_of(causal=causal)
+        x = windows.cut(rr_features(table.rr_prev_s, causal=causal))
+        answers = windows.join(af_probability(network.predict(x)), len(table))
+        return np.asarray(answers, np.float32), np.ones(len(table), bool)
+    if set(network.inputs) != {"waveform"}:
+        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform or rhythm")
+    if table.waveform is None:
+        raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
+    known = np.asarray(np.isfinite(table.waveform).all(axis=1))
+    probability = np.zeros(len(table), np.float32)
+    rows = np.flatnonzero(known)
+    for at in range(0, len(rows), BLOCK):
+        part = rows[at : at + BLOCK]
+        beats = np.ascontiguousarray(table.waveform[part][..., None])
+        probability[part] = af_probability(network.predict(beats))
+    return probability, known
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) -> Evaluated:
+    """Write tables, annotations and the report; log them and the figures."""
+    folder = work_folder(run_id) / "evaluation"
+    datasets = list(dict.fromkeys(s.dataset for s in scored))
+    figures: dict[str, dict[str, float]] = {}
+    parts = [
+        report.paragraph(
+            f"{version.reference}, threshold {version.tags['holter.threshold']}; {RULES}"
+        )
+    ]
+    for dataset in datasets:
+        mine = [s for s in scored if s.dataset == dataset]
+        figures[dataset] = summary(mine)
+        figures[f"{dataset} without AFL"] = summary([s.without(["AFL"]) for s in mine])
+    parts += [report.heading("Figures"), report.table(wide(figures))]
+    for dataset in datasets:
+        mine = [s for s in scored if s.dataset == dataset]
+        tables = {"per_patient": per_patient(mine), "per_rhythm": per_rhythm(mine)}
+        tables["thresholds"] = [dict(row) for row in threshold_table(*pooled(mine))]
+        for name, rows in tables.items():
+            write_bytes(folder / f"{dataset}_{name}.csv", as_csv(rows))
+            parts += [report.heading(f"{dataset}: {name.replace('_', ' ')}"), report.table(rows)]
+        parts += curves(mine)
+        worst = report.worst_mistakes(mine)
+        parts += [report.heading(f"{dataset}: the longest mistakes")]
+        parts += [report.tachogram(m) for m in worst] or [report.paragraph("None.")]
+        for record in mine:
+            write_bytes(
+                folder / "annotations" / dataset / f"{record.record}.haf", annotated(record)
+            )
+    path = folder / "report.html"
+    write_bytes(path, report.page(f"{version.reference}: evaluation", parts).encode())
+    for dataset in datasets:
+        clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
+        tracking.log_metrics(run_id, clean)
+    tracking.log_folder(run_id, folder, "evaluation")
+    return Evaluated(run_id, figures, path)
+
+
+def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Label and probability of all beats with a known rhythm."""
+    label = np.concatenate([s.label for s in scored])
+    probability = np.concatenate([s.probability for s in scored])
+    return label[label >= 0], probability[label >= 0]
+
+
+def curves(scored: Sequence[Scored]) -> list[str]:
+    """ROC, precision over recall, and calibration."""
+    label, probability = pooled(scored)
+    false, true, _ = roc_points(label, probability)
+    af, other = np.count_nonzero(label == 1), np.count_nonzero(label == 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = true * af / (true * af + false * other)
+    return [
+        report.curve(false, true, "ROC", ("1 - specificity", "sensitivity"), diagonal=True),
+        report.curve(true, precision, "Precision and recall", ("sensitivity", "PPV")),
+        report.calibration_curve(calibration(label, probability)),
+    ]
+
+
+def wide(figures: Mapping[str, Mapping[str, float]]) -> list[dict[str, object]]:
+    """A row a figure, a column a data set; bounds stand with their value."""
+    first = next(iter(figures.values()))
+    rows: list[dict[str, object]] = []
+    for name in first:
+        if name.endswith(("_low", "_high")):
+            continue
+        row: dict[str, object] = {"figure": name}
+        for dataset, values in figures.items():
+            text = report.said(values[name])
+            if f"{name}_low" in values and np.isfinite(values[f"{name}_low"]):
+                text += f" ({values[f'{name}_low']:.4f}-{values[f'{name}_high']:.4f})"
+            row[dataset] = text
+        rows.append(row)
+    return rows
+
+
+def as_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Rows that share their keys, as CSV."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def annotated(scored: Scored) -> bytes:
+    """Decisions as an MIT annotation file: a rhythm mark wherever AF starts or ends.
+
+    `epicmp` and its like compare it with the reference annotations. Times are in milliseconds,
+    which the file says.
+    """
+    runs = episodes(scored.decided, scored.time_s, scored.duration_s)
+    marks = [(0.0, "(N")] if not len(runs) or runs[0, 0] > 0 else []
+    for start, end in runs.tolist():
+        marks += [(start, "(AFIB"), (end, "(N")]
+    if runs.size and runs[-1, 1] >= scored.duration_s:
+        marks.pop()
+    sample = np.array([0, *(round(1000 * time) for time, _ in marks)], np.int64)
+    texts = {0: "## time resolution: 1000", **{k + 1: text for k, (_, text) in enumerate(marks)}}
+    return encode_annotations(sample, ['"', *"+" * len(marks)], texts)

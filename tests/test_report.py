@@ -1,0 +1,105 @@
+"""The evaluation's report and its annotation files."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from flows.evaluate import annotated, as_csv, wide
+from storage.wfdb_annotation import SYMBOL, parse_annotations
+from tasks import report
+from tasks.calibration import calibration
+from tasks.evaluation import Scored, per_patient, summary
+
+
+def scored() -> Scored:
+    """Ten minutes of a beat a second: AF in the second to fourth minute, decided a minute late."""
+    n = 600
+    second = np.arange(n)
+    label = ((second >= 60) & (second < 240)).astype(np.int8)
+    decided = (second >= 120) & (second < 300)
+    return Scored(
+        dataset="made",
+        record="a<b",
+        subject="a",
+        time_s=second.astype(np.float64),
+        duration_s=float(n),
+        label=label,
+        rhythm=np.where(label == 1, "AFIB", "N"),
+        probability=np.where(decided, 0.8, 0.1).astype(np.float32),
+        decided=decided,
+    )
+
+
+class Strict(HTMLParser):
+    """Notes what a page would load from elsewhere, and tags left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag and what it names."""
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the tag opened last."""
+        assert self.open.pop() == tag
+
+
+def test_the_longest_mistakes_come_first() -> None:
+    """A missed minute at the start and a false one at the end, each with its times."""
+    worst = report.worst_mistakes([scored()])
+    assert [(m.start_s, m.end_s, m.missed) for m in worst] == [(60, 120, True), (240, 300, False)]
+    picture = report.tachogram(worst[0])
+    assert "made/a&lt;b, 0:01:00 to 0:02:00: missed AF, 60 s" in picture
+    assert picture.count("<rect") == 2
+
+
+def test_a_report_needs_nothing_else() -> None:
+    """The page loads nothing, closes what it opens, and escapes names."""
+    record = scored()
+    found = calibration(record.label, record.probability)
+    parts = [
+        report.heading("Figures"),
+        report.table(wide({"made": summary([record], draws=50)})),
+        report.table(per_patient([record])),
+        report.table([]),
+        report.calibration_curve(found),
+        *map(report.tachogram, report.worst_mistakes([record])),
+    ]
+    page = report.page("made <up>", parts)
+    seen = Strict()
+    seen.feed(page)
+    assert seen.loads == []
+    assert seen.open == []
+    assert "<up>" not in page
+    assert "script" not in page
+
+
+def test_annotations_hold_the_decisions() -> None:
+    """Read back, the rhythm marks stand where AF was decided to start and end, in milliseconds."""
+    found = parse_annotations(annotated(scored()), "a", "a.haf")
+    assert found.fs_hz == 1000
+    marks = {int(found.sample[k]): text for k, text in found.aux.items() if text.startswith("(")}
+    assert marks == {0: "(N", 120_000: "(AFIB", 300_000: "(N"}
+    assert SYMBOL[found.code].tolist().count("+") == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(float("nan"), "-"), (0.12345, "0.1235"), (12_345, "12,345")]
+)
+def test_values_are_said_for_readers(value: float, text: str) -> None:
+    """Four places, thousands apart, a dash for what is undefined."""
+    assert report.said(value) in (text, text.replace("0.1235", "0.1234"))
+
+
+def test_tables_are_written_as_csv() -> None:
+    """A header and a line a row; no rows give an empty file."""
+    assert as_csv([{"a": 1, "b": 0.5}]) == b"a,b\r\n1,0.5\r\n"
+    assert as_csv([]) == b""
