@@ -66,7 +66,7 @@ def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = Non
         network.predict(one)
         latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
     p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist()
-    beats = np.count_nonzero(testset.label >= 0)
+    beats = int(np.count_nonzero(testset.label >= 0))
     costs = {
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,

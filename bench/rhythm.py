@@ -1,0 +1,171 @@
+"""The rhythm family on AFDB's annotations: `python -m bench.rhythm`, resumable, one core.
+
+Every fold's out-of-fold probabilities are kept in a folder as they come, so that a killed run goes
+on, and the table is made of what is there. Threshold, Viterbi smoothing and Platt scaling of each
+patient are fitted on the out-of-fold probabilities of the other patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import BeatTable
+from storage.dataset import load_spec, record_names
+from storage.files import whole
+from storage.records import open_record
+from tasks.beats import beat_tables
+from tasks.calibration import best_threshold, fit_scaling
+from tasks.evaluation import Scored, summary
+from tasks.models import known_models
+from tasks.preprocessing import Preprocessing
+from tasks.rhythm import rhythm_record
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm, prepared
+from tasks.smoothing import viterbi
+
+#: No signal at all: they train, and are not among the benchmark's 23 records.
+WITHOUT_SIGNAL = ("00735", "03665")
+#: Threshold and probability of a change that the smoothing may take.
+SMOOTHINGS = [(at, change) for at in (0.3, 0.4, 0.5, 0.6) for change in (1e-2, 1e-4, 1e-6)]
+
+Record = tuple[BeatTable, float]
+
+
+def records(data: Path, name: str) -> dict[str, Record]:
+    """Beat table and length in seconds of every record, from annotations alone."""
+    spec, out = load_spec(name), {}
+    folder = data / name
+    listed = (folder / "RECORDS").is_file()
+    names = record_names(spec, folder) if listed else sorted(p.stem for p in folder.glob("*.hea"))
+    for record_name in names:
+        record = open_record(spec, folder, record_name, signal=False)
+        tables, _ = beat_tables(record, None, Preprocessing())
+        parts = list(tables)
+        columns = {
+            key: np.concatenate([getattr(part, key) for part in parts])
+            for key, value in vars(parts[0]).items()
+            if isinstance(value, np.ndarray)
+        }
+        last_s = float(columns["time_s"][-1])
+        length_s = max(record.n_samples / record.fs_hz, last_s)
+        table: Any = replace(parts[0], **columns)  # type: ignore[arg-type]  # arrays for arrays
+        out[record_name] = (table, length_s)
+    return out
+
+
+def folds(names: list[str], k: int) -> Iterator[tuple[str, list[str]]]:
+    """A name and the tested records of each fold: every k-th of the benchmark's 23."""
+    tested = [name for name in names if name not in WITHOUT_SIGNAL]
+    for fold in range(min(k, len(tested))):
+        yield f"{k}-{fold}", tested[fold::k]
+
+
+def out_of_fold(
+    model: str, seed: int, k: int, afdb: dict[str, Record], cache: Path
+) -> dict[str, NDArray[np.float32]]:
+    """Probabilities of every tested record by a network that never saw its patient."""
+    config = RhythmConfig(seed=seed)
+    causal = known_models()[model].causal
+    compiled: Any = None
+    out: dict[str, NDArray[np.float32]] = {}
+    for fold, tested in folds(list(afdb), k):
+        path = cache / f"{model}-{seed}-{fold}.npz"
+        if not path.is_file():
+            compiled = compiled or prepared(model, config)
+            learnt = [rhythm_record(t) for name, (t, _) in afdb.items() if name not in tested]
+            network, _ = fit_rhythm(model, learnt, config, model=compiled)
+            found = {
+                name: predict_rhythm(network, rhythm_record(afdb[name][0]), causal=causal)
+                for name in tested
+            }
+            with whole(path) as partial, partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, **found)
+            print(path.name, flush=True)
+        with np.load(path) as kept:
+            out |= {name: kept[name] for name in tested}
+    return out
+
+
+def scored(afdb: dict[str, Record], found: dict[str, NDArray[np.float32]]) -> list[Scored]:
+    """Decisions by what serves the other patients best, probabilities scaled likewise."""
+    smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in found.items()} for s in SMOOTHINGS}
+    out = []
+    for name, probability in found.items():
+        table, length_s = afdb[name]
+        others = [other for other in found if other != name]
+        label = np.concatenate([afdb[other][0].label for other in others])
+        chosen = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in others]))
+        scaling = fit_scaling(label[::20], np.concatenate([found[o] for o in others])[::20])
+        out.append(
+            Scored(
+                dataset="afdb",
+                record=name,
+                subject=name,
+                time_s=table.time_s,
+                duration_s=length_s,
+                label=table.label,
+                rhythm=table.rhythm,
+                probability=scaling(probability),
+                decided=smooth[chosen][name],
+            )
+        )
+    return out
+
+
+def agreement(label: NDArray[np.int8], decided: list[NDArray[np.bool_]]) -> float:
+    """F1 of AF."""
+    found, truth = np.concatenate(decided), label == 1
+    return float(2 * (found & truth).sum() / max(found.sum() + truth.sum(), 1))
+
+
+def on_nsrdb(model: str, seed: int, afdb: dict[str, Record], data: Path) -> dict[str, float]:
+    """Specificity on NSRDB of a network trained on all of AFDB, its threshold fixed there."""
+    causal = known_models()[model].causal
+    learnt = [rhythm_record(table) for table, _ in afdb.values()]
+    network, _ = fit_rhythm(model, learnt, RhythmConfig(seed=seed))
+    known = np.concatenate([predict_rhythm(network, r, causal=causal) for r in learnt])
+    threshold = best_threshold(np.concatenate([r.label for r in learnt]), known)
+    right = {
+        name: float((predict_rhythm(network, rhythm_record(t), causal=causal) < threshold).mean())
+        for name, (t, _) in records(data, "nsrdb").items()
+    }
+    return {
+        "threshold": threshold,
+        "mean_of_records": float(np.mean(list(right.values()))),
+        **right,
+    }
+
+
+def main() -> None:
+    """Run what is asked for and print its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with afdb and nsrdb")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for what is done")
+    parser.add_argument("--model", default="rhythm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folds", type=int, default=23, help="23 leaves one patient out")
+    parser.add_argument("--nsrdb", action="store_true", help="train on all of AFDB, test there")
+    asked = parser.parse_args()
+    asked.cache.mkdir(parents=True, exist_ok=True)
+    afdb = records(asked.data, "afdb")
+    for seed in asked.seeds:
+        figures: dict[str, Any]
+        if asked.nsrdb:
+            figures = on_nsrdb(asked.model, seed, afdb, asked.data)
+        else:
+            found = out_of_fold(asked.model, seed, asked.folds, afdb, asked.cache)
+            mine = scored(afdb, found)
+            figures = summary(mine)
+            figures["beat_f1_without_afl"] = summary([s.without(["AFL"]) for s in mine])["beat_f1"]
+        print(json.dumps({"model": asked.model, "seed": seed, **figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
