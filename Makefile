@@ -8,6 +8,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -qq --constra
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
+# Modules are compiled once, at their first import: every later start is seconds quicker.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help run test lint bench edge-aarch64 clean
 

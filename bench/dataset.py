@@ -23,7 +23,7 @@ RUNNERS = {
 
 def plain(folder: str) -> dict[str, Any]:
     """The flow's work on the same number of threads, without Prefect."""
-    from flows.ingest import build_table
+    from flows.build import build_table
     from storage.dataset import load_spec, record_names
     from tasks.preprocessing import Preprocessing
 

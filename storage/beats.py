@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
 from functools import cache
@@ -134,17 +134,18 @@ class Source:
     simulated: bool
 
 
-_COLUMNS = (
-    "sample",
-    "time_s",
-    "rr_prev_s",
-    "rr_next_s",
-    "symbol",
-    "rhythm",
-    "label",
-    "quality",
-    "noise",
-)
+#: The columns that differ from beat to beat, with their numpy types; None is text.
+_COLUMNS: dict[str, str | None] = {
+    "sample": "int64",
+    "time_s": "float64",
+    "rr_prev_s": "float32",
+    "rr_next_s": "float32",
+    "symbol": None,
+    "rhythm": None,
+    "label": "int8",
+    "quality": "uint16",
+    "noise": "float32",
+}
 _CONSTANTS = ("dataset", "record", "subject")
 
 
@@ -158,20 +159,14 @@ def arrow_schema() -> pa.Schema:
     import pyarrow as pa
 
     text = pa.dictionary(pa.int16(), pa.string())
+    columns = {
+        name: text if dtype is None else pa.from_numpy_dtype(np.dtype(dtype))
+        for name, dtype in _COLUMNS.items()
+    }
     return pa.schema(
         [pa.field(name, text, nullable=False) for name in _CONSTANTS]
-        + [
-            pa.field("sample", pa.int64(), nullable=False),
-            pa.field("time_s", pa.float64(), nullable=False),
-            pa.field("rr_prev_s", pa.float32(), nullable=False),
-            pa.field("rr_next_s", pa.float32(), nullable=False),
-            pa.field("symbol", text, nullable=False),
-            pa.field("rhythm", text, nullable=False),
-            pa.field("label", pa.int8(), nullable=False),
-            pa.field("quality", pa.uint16(), nullable=False),
-            pa.field("noise", pa.float32(), nullable=False),
-            pa.field("waveform", pa.binary(4 * WAVEFORM_SAMPLES)),
-        ]
+        + [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
+        + [pa.field("waveform", pa.binary(4 * WAVEFORM_SAMPLES))]
     )
 
 
@@ -179,16 +174,29 @@ def _to_arrow(table: BeatTable) -> pa.Table:
     import pyarrow as pa
 
     n, schema = len(table), arrow_schema()
+
+    def plain(values: NDArray[Any], kind: Any) -> pa.Array:
+        # pa.array would import pandas, a second's work, to see whether this is a series.
+        return pa.Array.from_buffers(kind, n, [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+    def words(values: Sequence[str], codes: NDArray[Any]) -> pa.Array:
+        encoded = [value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+        text = pa.StringArray.from_buffers(
+            len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+        )
+        return pa.DictionaryArray.from_arrays(plain(codes.astype(np.int16), pa.int16()), text)
+
     columns: dict[str, Any] = {
-        name: pa.DictionaryArray.from_arrays(np.zeros(n, np.int16), [getattr(table, name)])
-        for name in _CONSTANTS
+        name: words([getattr(table, name)], np.zeros(n)) for name in _CONSTANTS
     }
-    for name in _COLUMNS:
+    for name, dtype in _COLUMNS.items():
         values = getattr(table, name)
-        if name in ("symbol", "rhythm"):
-            words, codes = np.unique(values, return_inverse=True)
-            values = pa.DictionaryArray.from_arrays(codes.astype(np.int16), words.astype(object))
-        columns[name] = pa.array(values) if isinstance(values, np.ndarray) else values
+        if dtype is None:
+            distinct, codes = np.unique(values, return_inverse=True)
+            columns[name] = words(distinct.tolist(), codes)
+        else:
+            columns[name] = plain(values.astype(dtype, copy=False), schema.field(name).type)
     if table.waveform is None:
         columns["waveform"] = pa.nulls(n, schema.field("waveform").type)
     else:

@@ -12,7 +12,7 @@ import edfio
 import numpy as np
 import pytest
 
-from flows.ingest import build_table
+from flows.build import build_table
 from storage.beats import Quality, read_beats, read_source
 from storage.check import check_record
 from storage.dataset import DatasetSpec, load_spec, record_names

@@ -1,0 +1,107 @@
+"""One record to one beat table, without Prefect: what a task of the ingest flow does."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from storage.beats import Source, write_beats
+from storage.beats_manifest import Entry, still_good
+from storage.check import uncovered_hours
+from storage.checksums import verify_checksums
+from storage.dataset import DatasetSpec
+from storage.files import sha256_file, sha256_json
+from storage.provenance import beat_code_sha256
+from storage.records import Record, open_record, read_lead
+from tasks.beats import beat_tables
+from tasks.preprocessing import Preprocessing
+
+
+def record_key(record: Record, config: Preprocessing) -> str:
+    """Digest of everything a record's beat table depends on: the same key, the same table."""
+    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms)
+    return sha256_json(
+        {
+            "record": [record.dataset, record.name, record.subject, record.lead],
+            "shape": [record.fs_hz, record.n_samples],
+            "files": dict(record.digests),
+            "af": sorted(record.af),
+            "annotations": [hashlib.sha256(a.tobytes()).hexdigest() for a in arrays],
+            "preprocessing": config.digest(),
+            "code": beat_code_sha256(),
+        }
+    )
+
+
+def build_table(
+    spec: DatasetSpec,
+    folder: Path,
+    name: str,
+    out: Path,
+    config: Preprocessing,
+    known: Entry | None,
+    *,
+    signal: bool,
+) -> tuple[Literal["built", "kept"], Entry]:
+    """Make one record's beat table, or keep the one that is there when nothing changed.
+
+    Raises
+    ------
+    RecordError
+        The record cannot be used; its old table, if any, is left as it was.
+    """
+    record = open_record(spec, folder, name, signal=signal)
+    verify_checksums(folder, name, record.digests)
+    key = record_key(record, config)
+    if known is not None and still_good(known, key, out):
+        return "kept", known
+    file = out / f"{name}.parquet"
+    reader = partial(read_lead, record) if record.lead is not None else None
+    tables, counts = beat_tables(record, reader, config)
+    source = Source(
+        dataset=record.dataset,
+        record=record.name,
+        subject=record.subject,
+        lead=record.lead,
+        fs_hz=record.fs_hz,
+        n_samples=record.n_samples,
+        files=dict(record.digests),
+        preprocessing=asdict(config),
+        preprocessing_sha256=config.digest(),
+        code_sha256=beat_code_sha256(),
+        key=key,
+        counts=asdict(counts),
+        simulated=spec.source.simulated,
+    )
+    tally = np.zeros(3, dtype=np.int64)
+
+    def counted() -> Any:
+        for table in tables:
+            tally[:] += [
+                np.count_nonzero(table.label == 1),
+                np.count_nonzero(table.label < 0),
+                np.count_nonzero(table.quality),
+            ]
+            yield table
+
+    rows = write_beats(file, counted(), source)
+    return "built", Entry(
+        record=name,
+        subject=record.subject,
+        file=str(file.relative_to(out)),
+        sha256=sha256_file(file),
+        key=key,
+        lead=record.lead,
+        hours=record.n_samples / record.fs_hz / 3600,
+        beats=rows,
+        af_beats=int(tally[0]),
+        unknown_beats=int(tally[1]),
+        flagged_beats=int(tally[2]),
+        counts=asdict(counts),
+        uncovered_hours=uncovered_hours(record),
+    )
