@@ -17,7 +17,15 @@ from tests.conftest import ROOT
 
 TEXTS = ("README.md", "CONTRIBUTING.md")
 #: Run elsewhere: whole paths by the end-to-end tests, the suite by itself, servers by their tests.
-SLOW = ("make run", "make test", "make lint", "holter retrain", ".venv/bin/holter up")
+SLOW = (
+    "make run",
+    "make test",
+    "make lint",
+    "make bench",
+    "holter data fetch",
+    "holter retrain",
+    ".venv/bin/holter up",
+)
 #: Placeholders of a reader's own: what they name is not here.
 THEIRS = ("ward7", "ward7-belt3", "edge/bin")
 
