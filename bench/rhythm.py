@@ -39,7 +39,7 @@ Record = tuple[BeatTable, float]
 
 
 def records(data: Path, name: str) -> dict[str, Record]:
-    """Beat table and length in seconds of every record, from annotations alone."""
+    """Beat table of every record, and the seconds that its beats cover, annotations alone."""
     spec, out = load_spec(name), {}
     folder = data / name
     listed = (folder / "RECORDS").is_file()
@@ -53,8 +53,7 @@ def records(data: Path, name: str) -> dict[str, Record]:
             for key, value in vars(parts[0]).items()
             if isinstance(value, np.ndarray)
         }
-        last_s = float(columns["time_s"][-1])
-        length_s = max(record.n_samples / record.fs_hz, last_s)
+        length_s = float(columns["time_s"][-1])
         table: Any = replace(parts[0], **columns)  # type: ignore[arg-type]  # arrays for arrays
         out[record_name] = (table, length_s)
     return out

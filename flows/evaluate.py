@@ -17,7 +17,7 @@ from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.train import work_folder
 from storage import mlflow_rest, tracking
-from storage.beats import BeatTable, read_beats, read_source
+from storage.beats import BeatTable, read_beats
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file, write_bytes
 from storage.model_files import LITERT, RegisteredModel
@@ -127,7 +127,6 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
             path = made.path.parent / entry.file
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
-            source = read_source(path)
             table = read_beats(path, waveform="waveform" in network.inputs)
             probability, known = probabilities(network, name, table)
             out.append(
@@ -136,7 +135,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
                     record=table.record,
                     subject=table.subject,
                     time_s=table.time_s,
-                    duration_s=source.n_samples / source.fs_hz,
+                    duration_s=float(table.time_s[-1]) if len(table) else 0.0,
                     label=np.where(known, table.label, np.int8(-1)),
                     rhythm=table.rhythm,
                     probability=probability,

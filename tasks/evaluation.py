@@ -35,7 +35,7 @@ class Scored:
     time_s : float64, shape (n,)
         R peaks, in seconds from the record's start.
     duration_s : float
-        Length of the record.
+        Seconds that the beats cover: nothing is known after the last one, however long the signal.
     label : int8, shape (n,)
         1 AF, 0 not AF, -1 unknown.
     rhythm : str, shape (n,)
