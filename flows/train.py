@@ -29,6 +29,7 @@ from tasks import figures
 from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
+from tasks.models import refuse_unless_of_one_beat
 from tasks.preprocessing import Policy
 from tasks.splits import Split, assert_no_leak, split_beats
 from tasks.training import TrainedModel, TrainingConfig, fit
@@ -78,6 +79,7 @@ def train(
     policy: Policy = "consensus",
 ) -> Trained:
     """Train, score and register a network on a data set; see `flows.retrain` for the parameters."""
+    refuse_unless_of_one_beat(model)
     ingested = ingest(dataset, data, policy)
     beats, split = split_sides(ingested.path, paradigm, seed)
     config = TrainingConfig(epochs=epochs, learning_rate=learning_rate, seed=seed)

@@ -72,6 +72,13 @@ def available_models() -> tuple[str, ...]:
     return tuple(sorted(known_models()))
 
 
+def refuse_unless_of_one_beat(name: str) -> None:
+    """Raise a ValueError where the network reads other things than one beat's waveform."""
+    reads = find(known_models(), "model", name).inputs
+    if reads != ("waveform",):
+        raise ValueError(f"{name} reads {' and '.join(reads)}; this trains networks of one beat")
+
+
 def build(name: str, seed: int | None = None) -> Model:
     """Build an untrained network.
 

@@ -165,14 +165,19 @@ def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
     label = np.concatenate([r.label for r in results])
     probability = np.concatenate([r.probability for r in results])
     of = beat_metrics(label, probability, THRESHOLD)
+    patients = len(np.unique(np.concatenate([r.subject for r in results])))
+    averages = [
+        str(found) if patients > 1 else f"{found.value:.4f} (one patient, no interval)"
+        for found in intervals(results)
+    ]
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED[paradigm, model])
     return [
         paradigm,
         model,
         published,
-        *map(str, intervals(results)),
+        *averages,
         *(f"{of[name]:.4f}" for name in ("f1", "sensitivity", "specificity", "auc")),
-        str(len(np.unique(np.concatenate([r.subject for r in results])))),
+        str(patients),
         f"{len(label):,}",
         ", ".join(str(r.best_epoch + 1) for r in results),
         f"{sum(r.cpu_s for r in results) / 60:.1f}",

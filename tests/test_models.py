@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.cost import multiply_adds
-from tasks.models import build, known_models
+from tasks.models import build, known_models, refuse_unless_of_one_beat
 
 PUBLISHED = {"resnet15": (15, 21_698), "resnet21": (21, 11_138), "resnet25": (25, 26_978)}
 ONE_BEAT = ("waveform",)
@@ -88,3 +88,12 @@ def test_names_need_no_keras() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_network_of_windows_is_not_trained_on_single_beats() -> None:
+    """A family that reads windows is refused by name and reason; one of a beat passes."""
+    with pytest.raises(ValueError, match="fused reads context and shape"):
+        refuse_unless_of_one_beat("fused")
+    with pytest.raises(ValueError, match="rhythm reads rhythm"):
+        refuse_unless_of_one_beat("rhythm")
+    refuse_unless_of_one_beat("squeeze")

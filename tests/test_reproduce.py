@@ -62,6 +62,12 @@ def test_a_row_stands_beside_the_published_one() -> None:
     assert len(PUBLISHED) == 6
 
 
+def test_one_patient_has_no_interval() -> None:
+    """Where one patient tests, the row says so instead of giving an interval of no width."""
+    alone = replace(_result(), subject=np.full(400, "d/0"))
+    assert row("interpatient", "resnet25", [alone])[5].endswith("(one patient, no interval)")
+
+
 def test_a_key_changes_with_everything() -> None:
     """Any setting, the data or the code gives another key, so an old result is never taken."""
     others = [
