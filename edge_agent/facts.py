@@ -43,6 +43,13 @@ def _version(package: str) -> str:
         return "missing"
 
 
+def _memory_mb() -> float | None:
+    try:
+        return float(psutil.virtual_memory().total) / 2**20
+    except OSError:
+        return None
+
+
 def facts(kind: dict[str, Any]) -> dict[str, Any]:
     """The device's facts, as they go into its report."""
     packages = {name: _version(name) for name in PACKAGES}
@@ -52,7 +59,7 @@ def facts(kind: dict[str, Any]) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": psutil.cpu_count(),
-        "memory_mb": psutil.virtual_memory().total / 2**20,
+        "memory_mb": _memory_mb() or "missing",
         "packages": packages,
         "sensors": sensors(kind),
     }

@@ -39,7 +39,7 @@ MOST_ANSWER = 1 << 26
 BLOCK = 1 << 16
 _SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 #: What a full or failing disk of our own says.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: The server's clock at its last answer, and this machine's monotonic clock then.
 _clock: list[float] = []
 
@@ -172,7 +172,7 @@ def _exchange(method: str, path: str, body: bytes | Path | None, out: IO[bytes] 
             raise _refusal(answer.status, answer.read(MOST_ANSWER), path)
         return _read(answer, out, path)
     except (OSError, http.client.HTTPException) as error:
-        if getattr(error, "errno", None) in DISK_ERRORS:
+        if getattr(error, "errno", None) in (*DISK_ERRORS, errno.ENOENT):
             raise  # our own disk, not the network
         cause = str(error) or type(error).__name__
         raise OutOfReach(f"MLflow at {address()}: out of reach: {cause}") from error

@@ -254,6 +254,20 @@ def test_a_request_that_kills_the_agent_is_given_up(
     assert "ended 5 times" in str(state.reason)
 
 
+def test_a_missing_file_of_the_system_is_no_full_disk(
+    registered: Registered, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the system while a request runs ends it FAILED, not waiting for ever."""
+
+    def broken(*_: Any) -> dict[str, float]:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
+
+    monkeypatch.setattr(edge, "evaluate", broken)
+    state = outcome(agent, registered.request(agent.device))
+    assert state.status == "FAILED"
+    assert "/proc/meminfo" in str(state.reason)
+
+
 def test_credentials_never_leave_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     """With credentials, a server elsewhere is spoken to over TLS alone."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
