@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
+from flows.release import seal
 from flows.train import Trained, work_folder
 from storage import tracking
 from storage.beats import BeatTable
@@ -241,6 +242,7 @@ def export_network(
         "run_id": run_id,
     }
     write_model_files(folder, network, exported, about)
+    seal(folder, {"rhythm": x[chosen[:2]]})
     return folder
 
 

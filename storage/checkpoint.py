@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
     except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:

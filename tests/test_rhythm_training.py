@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
         folder.mkdir()
         for path in chosen:
             for file in (real_data / name).glob(f"{path.stem}.*"):
-                (folder / file.name).symlink_to(file)
+                shutil.copy(file, folder)
         (folder / "RECORDS").write_text("\n".join(path.stem for path in chosen))
     done = train_rhythm(
         datasets=["afdb", "nsrdb"],
