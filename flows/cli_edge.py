@@ -54,7 +54,10 @@ def edge_devices(
 
 
 @app.command("group")
-def edge_group(device: str, group: str) -> None:
+def edge_group(
+    device: Annotated[str, typer.Argument(help="The device's name.")],
+    group: Annotated[str, typer.Argument(help="The group's name; a device is in one.")],
+) -> None:
     """Put a device into a device group."""
     with serving():
         from storage.fleet import set_group
@@ -115,10 +118,12 @@ def edge_release(
 
 @app.command("account")
 def edge_account(
-    device: str,
+    device: Annotated[str, typer.Argument(help="The device's name; also the account's.")],
     training: Annotated[str, typer.Option(help="Experiment whose models it may read.")],
     model: Annotated[list[str], typer.Option(help="Registered model it may read; repeatable.")],
-    password: Annotated[str, typer.Option(prompt=True, hide_input=True)],
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, help="Asked for where it is not given.")
+    ],
 ) -> None:
     """Make a device's account on an MLflow server with accounts; you are its administrator."""
     with serving():

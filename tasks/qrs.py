@@ -76,8 +76,9 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     begin = grid.margin - block.start  # where the record's first sample would be in this block
     inside = np.clip(centre, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
     sample = _extremum(block.band, inside, reach) - begin
-    # The record goes on as its mirror image: a peak on its first or last sample is half one.
-    real = (sample > 0) & (sample < grid.n_samples - 1)
+    # The record goes on as its mirror image: a complex that its end cuts is half one.
+    half = INTEGRATION_S / 2 * grid.fs_hz
+    real = (centre > begin + half) & (centre < begin + grid.n_samples - 1 - half)
     return Candidates(
         sample=sample[real],
         centre_s=(block.start - grid.margin + centre[real]) / grid.fs_hz,
