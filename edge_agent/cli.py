@@ -105,6 +105,8 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 
     model = Path(options.model) if options.model else slots.begin(home)[0]
     print(json.dumps(bench(model, device_kind(options.kind)), indent=1))
+    if not options.model:
+        slots.confirm(home)
     return 0
 
 

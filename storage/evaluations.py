@@ -21,7 +21,7 @@ from typing import Any
 
 from storage.errors import NotInRegistry, RegistryError
 from storage.files import read_json, sha256_file
-from storage.mlflow_rest import address, call, fetch_run_file, server_time_s, upload
+from storage.mlflow_rest import call, fetch_run_file, server_time_s, upload
 from storage.model_files import LITERT, RegisteredModel
 
 WAITING = ("SCHEDULED", "RUNNING")
@@ -293,9 +293,3 @@ def announce(experiment: str, said: Mapping[str, Any]) -> None:
         key=PRESENCE,
         value=json.dumps(said),
     )
-
-
-def request_page(state: RequestState) -> str:
-    """A request's page, for a browser."""
-    experiment = call("GET", "runs/get", run_id=state.request_id)["run"]["info"]["experiment_id"]
-    return f"{address()}/#/experiments/{experiment}/runs/{state.request_id}"

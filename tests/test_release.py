@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent import slots
+from edge_agent.cli import main as edge_main
 from flows.release import seal
 from storage.errors import DeviceError, SignatureError
 from storage.files import write_json
@@ -138,6 +139,21 @@ def test_a_release_that_dies_on_trial_is_rolled_back(home: Path, release: Path) 
     assert slots.begin(home)[0].name == "b"
     assert slots.begin(home)[0].name == "a"
     assert slots.begin(home)[0].name == "a"
+
+
+def test_a_release_that_was_benched_is_off_trial(
+    home: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark that ends well ends the trial: the next one finds the same release active."""
+    monkeypatch.setenv("HOLTER_EDGE_HOME", str(home))
+    monkeypatch.setattr("edge_agent.bench.bench", lambda *_: {})
+    slots.install(home, release, "m/1")
+    slots.install(home, release, "m/2")
+    for _ in range(3):
+        with pytest.raises(SystemExit) as ended:
+            edge_main(["bench"])
+        assert ended.value.code == 0
+        assert slots.installed(home) == {"a": "m/1", "b": "m/2 (active)"}
 
 
 def test_a_slot_that_rots_is_rolled_back(home: Path, release: Path) -> None:
