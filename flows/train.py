@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.release import seal
 from storage import tracking
-from storage.files import home, sha256_file, write_bytes, write_json
+from storage.beats_manifest import Manifest
+from storage.files import home, sha256_file, sha256_json, write_bytes, write_json
 from storage.labelled import LabelledBeats, read_labelled
 from storage.model_files import write_model_files
 from storage.provenance import environment_sha256, git_state
@@ -89,7 +90,9 @@ def train(
         folder = export_network(trained, beats, split, run_id)
         metrics = score(folder, beats, split, trained, title, run_id)
         testset_sha256 = hand_over_testset(beats, split, run_id)
-        version = register(folder, model, ingested, split, metrics, testset_sha256, run_id)
+        version = register(
+            folder, model, [ingested.manifest], split, metrics, testset_sha256, run_id, title
+        )
     return Trained(
         ingested, run_id, version, metrics, testset_sha256, title, caveat(ingested, split)
     )
@@ -288,31 +291,33 @@ def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
 def register(
     folder: Path,
     model: str,
-    ingested: Ingested,
+    manifests: Sequence[Manifest],
     split: Split,
     metrics: dict[str, float],
     testset_sha256: str,
     run_id: str,
+    title: str,
+    threshold: float = THRESHOLD,
 ) -> tracking.RegisteredModel:
     """Register the folder as a version, alias `candidate`, and link it from the Prefect page."""
-    manifest = ingested.manifest
+    digests = [manifest.digest() for manifest in manifests]
     version = tracking.register_model(
         run_id,
         name=f"holter-{model}",
         folder=folder,
         tags={
-            "holter.dataset": manifest.dataset,
-            "holter.dataset_sha256": manifest.digest(),
-            "holter.preprocessing_sha256": manifest.preprocessing_sha256,
+            "holter.dataset": "+".join(manifest.dataset for manifest in manifests),
+            "holter.dataset_sha256": digests[0] if len(digests) == 1 else sha256_json(digests),
+            "holter.preprocessing_sha256": manifests[0].preprocessing_sha256,
             "holter.split_sha256": split.digest(),
             "holter.split_seed": str(split.seed),
             "holter.paradigm": split.paradigm,
-            "holter.simulated": str(manifest.simulated).lower(),
-            "holter.threshold": str(THRESHOLD),
+            "holter.simulated": str(any(manifest.simulated for manifest in manifests)).lower(),
+            "holter.threshold": str(threshold),
             "holter.testset_sha256": testset_sha256,
             "holter.testset": "testset/testset.npz",
         },
-        description=f"{describe(ingested, split)}. F1 {metrics['f1']:.4f} on the test side.",
+        description=f"{title}. F1 {metrics['f1']:.4f} on the test side.",
         alias="candidate",
     )
     create_link_artifact(

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from prefect import flow, task
-from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.release import seal
-from flows.train import Trained, work_folder
+from flows.train import Trained, register, work_folder
 from storage import tracking
 from storage.beats import BeatTable
 from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.files import home, sha256_file, sha256_json, write_json
 from storage.labelled import read_rhythms
-from storage.model_files import RegisteredModel, write_model_files
+from storage.model_files import write_model_files
 from storage.provenance import environment_sha256, git_state
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.calibration import best_threshold
@@ -114,7 +113,15 @@ def train_rhythm(
         metrics = score(folder, testset, threshold, run_id)
         title = describe(ingested, threshold, seed)
         version = register(
-            model, folder, testset, ingested, sides, metrics, title, run_id, threshold
+            folder,
+            model,
+            [made.manifest for made in ingested],
+            sides.split,
+            metrics,
+            sha256_file(testset),
+            run_id,
+            title,
+            threshold,
         )
     few = f"One split with {len(sides.split.test_subjects)} test subjects; no confidence interval."
     digest = version.tags["holter.testset_sha256"]
@@ -284,47 +291,6 @@ def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[st
     metrics = beat_metrics(*handed.counted(probability), threshold)
     tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
     return metrics
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def register(
-    model: str,
-    folder: Path,
-    testset: Path,
-    ingested: Sequence[Ingested],
-    sides: Sides,
-    metrics: dict[str, float],
-    title: str,
-    run_id: str,
-    threshold: float,
-) -> RegisteredModel:
-    """Register the folder as a version, alias `candidate`, and link it from the Prefect page."""
-    manifests = [made.manifest for made in ingested]
-    version = tracking.register_model(
-        run_id,
-        name=f"holter-{model}",
-        folder=folder,
-        tags={
-            "holter.dataset": "+".join(m.dataset for m in manifests),
-            "holter.dataset_sha256": sha256_json([m.digest() for m in manifests]),
-            "holter.preprocessing_sha256": manifests[0].preprocessing_sha256,
-            "holter.split_sha256": sides.split.digest(),
-            "holter.split_seed": str(sides.split.seed),
-            "holter.paradigm": "interpatient",
-            "holter.simulated": str(any(m.simulated for m in manifests)).lower(),
-            "holter.threshold": str(threshold),
-            "holter.testset_sha256": sha256_file(testset),
-            "holter.testset": "testset/testset.npz",
-        },
-        description=f"{title}. F1 {metrics['f1']:.4f} on the test side.",
-        alias="candidate",
-    )
-    create_link_artifact(
-        key="model-version",
-        link=tracking.model_page(version),
-        link_text=f"{version.name} version {version.version} in MLflow",
-    )
-    return version
 
 
 def describe(ingested: Sequence[Ingested], threshold: float, seed: int) -> str:
