@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_data, cli_edge, cli_evaluate, cli_reproduce, cli_train
+from flows import cli_add, cli_data, cli_edge, cli_evaluate, cli_reproduce, cli_train
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -27,6 +27,7 @@ from flows.options import (
     Rate,
     Seed,
     Wait,
+    folder_of,
     serving,
 )
 from flows.progress import console
@@ -45,6 +46,7 @@ app = typer.Typer(
     epilog="State lies in .holter (HOLTER_HOME). Exit code 3: done, but some records failed.",
 )
 app.add_typer(cli_data.app, name="data")
+cli_data.app.command("add")(cli_add.data_add)
 app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_train.train)
@@ -87,7 +89,7 @@ def run(
 @app.command()
 def retrain(
     dataset: Dataset,
-    data: Data,
+    data: Data = None,
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
     epochs: Epochs = 100,
@@ -98,6 +100,7 @@ def retrain(
     wait_s: Wait = 600.0,
 ) -> None:
     """Ingest a data set, train and register a network, and have a device evaluate it."""
+    folder = folder_of(dataset, data)
     with serving():
         from flows.retrain import retrain as flow
         from flows.servers import local_agent
@@ -105,7 +108,7 @@ def retrain(
         with local_agent(device, start=device == LOCAL_DEVICE):
             done = flow(
                 dataset=dataset,
-                data=data,
+                data=folder,
                 model=model,
                 paradigm=paradigm,
                 epochs=epochs,
@@ -122,7 +125,7 @@ def retrain(
 @app.command()
 def ingest(
     dataset: Dataset,
-    data: Data,
+    data: Data = None,
     policy: Policy = "consensus",
     signal: Annotated[
         bool, typer.Option(help="--no-signal reads annotations alone: null waveforms.")
@@ -130,10 +133,11 @@ def ingest(
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
+    folder = folder_of(dataset, data)
     with serving():
         from flows.ingest import ingest as flow
 
-        done = flow(dataset=dataset, data=data, policy=policy, signal=signal, only=record)
+        done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, only=record)
     _report(done)
     _exit_for(done)
 

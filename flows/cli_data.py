@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,12 +12,16 @@ from rich.table import Table
 from flows.options import SOME_RECORDS_FAILED, Data, Dataset
 from flows.progress import Progress, console
 
+if TYPE_CHECKING:
+    from storage.check import RecordCheck
+    from storage.dataset import DatasetSpec
+
 app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, fetch, check, simulate.")
 
 
 @app.command("list")
 def data_list() -> None:
-    """Every data set that has a TOML: shipped ones, and those of HOLTER_DATASETS."""
+    """Every data set that has a TOML: shipped ones, and your own."""
     from storage.dataset import available_specs, load_spec
 
     table = Table("name", "title", "version", "licence", "TOML")
@@ -83,17 +87,24 @@ def data_fetch(
 @app.command("check")
 def data_check(
     dataset: Dataset,
-    data: Data,
+    data: Data = None,
     signal: Annotated[
         bool, typer.Option(help="--no-signal checks headers and annotations alone.")
     ] = True,
 ) -> None:
     """Look at every record: readable, whole, checksums, lead, annotations, rhythm hours."""
-    from storage.check import check_dataset
-    from storage.dataset import load_spec, record_names
+    from storage.dataset import data_folder, load_spec
 
     spec = load_spec(dataset)
-    folder = data.absolute()
+    if any(check.problem for check in checked(spec, data_folder(spec, data), signal=signal)):
+        raise typer.Exit(SOME_RECORDS_FAILED)
+
+
+def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
+    """Check every record, with progress, and print the table of what was found."""
+    from storage.check import check_dataset
+    from storage.dataset import record_names
+
     with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
         checks = check_dataset(
             spec, folder, lambda check: progress.step(check.record), signal=signal
@@ -128,8 +139,7 @@ def data_check(
     console.print(table)
     bad = sum(check.problem is not None for check in checks)
     console.print(f"{len(checks)} records, {bad} with a problem.")
-    if bad:
-        raise typer.Exit(SOME_RECORDS_FAILED)
+    return checks
 
 
 @app.command("simulate")

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, serving
+from flows.options import Policy, folders_of, serving
 from flows.progress import console
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")],
     on: Annotated[list[str], typer.Option(help="Data set, by name or TOML; repeatable.")],
-    data: Annotated[list[Path], typer.Option(help="Folder of each data set, in the same order.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
+    ] = None,
     policy: Policy = "consensus",
     signal: Annotated[
         bool, typer.Option(help="--no-signal reads annotations alone, for rhythm networks.")
@@ -26,6 +29,7 @@ def evaluate(
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from rich.table import Table
 
+    folders = folders_of(on, data)
     with serving():
         from flows.evaluate import evaluate as flow
         from flows.evaluate import wide
@@ -33,7 +37,7 @@ def evaluate(
         done = flow(
             model=model,
             datasets=on,
-            data=data,
+            data=folders,
             policy=policy,
             signal=signal,
             least_beats=least_beats,

@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import SOME_RECORDS_FAILED, Model, Paradigm, Policy, Seed, serving
+from flows.options import SOME_RECORDS_FAILED, Model, Paradigm, Policy, Seed, folders_of, serving
 from flows.progress import console
 
 
 def train(
     dataset: Annotated[list[str], typer.Argument(help="Data sets: names, or paths of TOMLs.")],
-    data: Annotated[list[Path], typer.Option(help="Folder of each data set, in the same order.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
+    ] = None,
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
     epochs: Annotated[
@@ -48,13 +51,14 @@ def train(
         raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
     if reads == ("rhythm",) and paradigm != "interpatient":
         raise ValueError(f"{model} reads whole records: its split can only be interpatient")
+    folders = folders_of(dataset, data)
     with serving():
         if reads == ("rhythm",):
             from flows.train_rhythm import train_rhythm
 
             done = train_rhythm(
                 datasets=dataset,
-                data=data,
+                data=folders,
                 model=model,
                 weights=weight,
                 balance=balance,
@@ -69,7 +73,7 @@ def train(
 
             done = flow(
                 dataset=dataset[0],
-                data=data[0],
+                data=folders[0],
                 model=model,
                 paradigm=paradigm,
                 seed=seed,

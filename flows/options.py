@@ -19,7 +19,10 @@ SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
-Data = Annotated[Path, typer.Option("--data", help="Folder that holds its records.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of its records; else the one that its TOML names."),
+]
 Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists them all.")]
 Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
@@ -32,6 +35,21 @@ Device = Annotated[
     str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
 ]
 Wait = Annotated[float, typer.Option(help="Seconds to wait for the device's report.")]
+
+
+def folder_of(dataset: str, given: Path | None) -> Path:
+    """The folder of a data set's records: the one given, else the one that its TOML names."""
+    from storage.dataset import data_folder, load_spec
+
+    return data_folder(load_spec(dataset), given)
+
+
+def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
+    """The folder of each data set; misuse where some are given, but not one for each."""
+    if given and len(given) != len(datasets):
+        raise ValueError(f"{len(datasets)} data sets need as many --data; found {len(given)}")
+    folders: list[Path | None] = [*given] if given else [None] * len(datasets)
+    return [folder_of(name, folder) for name, folder in zip(datasets, folders, strict=True)]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from storage.errors import SpecError, UnsafeName
-from storage.files import sha256_json
+from storage.files import home, sha256_json
 
 SHIPPED = Path(__file__).parent / "datasets"
 #: The file that says that a record is there, by format.
@@ -98,7 +98,7 @@ class Rhythms(_Strict):
         The mapped names that count as atrial fibrillation.
     map : mapping of str to str
         Name in the file, without its "(", to the name in the tables. A mark that is not here is an
-        error of its record.
+        error of its record; "" leaves its beats in the table without a label.
     unmarked : str
         The rhythm of a record without any mark, or "error".
     before_first : str
@@ -110,7 +110,7 @@ class Rhythms(_Strict):
     """
 
     af: Annotated[tuple[Text, ...], Field(min_length=1)]
-    map: Mapping[str, Text]
+    map: Mapping[str, str]
     unmarked: Text = ERROR
     before_first: str = ""
     outside: str = ""
@@ -126,7 +126,10 @@ class Rhythms(_Strict):
 
 
 class Subjects(_Strict):
-    """Record to subject: a table, else a regular expression's group `subject`, else itself."""
+    """Record to subject: a table, else a regular expression's group `subject`, else itself.
+
+    The expression must fit a record's name as a whole: the last part of it, or else all of it.
+    """
 
     map: Mapping[str, Text] = {}
     pattern: str | None = None
@@ -175,19 +178,40 @@ class DatasetSpec(_Strict):
         if record in self.subjects.map:
             return self.subjects.map[record]
         if self.subjects.pattern is not None:
-            found = re.fullmatch(self.subjects.pattern, record.rpartition("/")[2])
-            if found is not None and found["subject"]:
-                return found["subject"]
+            for name in (record.rpartition("/")[2], record):
+                found = re.fullmatch(self.subjects.pattern, name)
+                if found is not None and found["subject"]:
+                    return found["subject"]
         return record
 
 
+def user_folders() -> list[Path]:
+    """Where a user's own TOMLs lie: the folders of HOLTER_DATASETS, then the state folder's."""
+    listed = os.environ.get("HOLTER_DATASETS", "").split(os.pathsep)
+    return [*(Path(folder).absolute() for folder in listed if folder), home() / "datasets"]
+
+
+def data_folder(spec: DatasetSpec, given: Path | None) -> Path:
+    """The folder of a data set's records: the one given, else the one that its TOML names.
+
+    Raises
+    ------
+    SpecError
+        Neither is there.
+    """
+    if given is not None:
+        return given.absolute()
+    if spec.source.folder is None:
+        raise SpecError(f"data set {spec.name}: say where its records lie (--data FOLDER)")
+    return Path(spec.source.folder)
+
+
 def available_specs() -> dict[str, Path]:
-    """Every data set found by name: the shipped ones, then those in the folders of HOLTER_DATASETS.
+    """Every data set found by name: the shipped ones, then those in the user's own folders.
 
     A user's own TOML wins over a shipped one of the same file name.
     """
-    listed = os.environ.get("HOLTER_DATASETS", "").split(os.pathsep)
-    folders = [SHIPPED, *(Path(folder) for folder in reversed(listed) if folder)]
+    folders = [SHIPPED, *reversed(user_folders())]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 

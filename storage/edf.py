@@ -16,7 +16,7 @@ from pathlib import Path
 from storage.dataset import DatasetSpec, safe_path
 from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
 from storage.files import sha256_file
-from storage.leads import Joined, Opened, Source, check_extent, choose, units_per_mv
+from storage.leads import Described, Joined, Opened, Source, check_extent, choose, units_per_mv
 from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 
 #: Width of each field of a signal, in the order of the header (all signals' labels first).
@@ -34,6 +34,7 @@ class _Header:
     """An EDF header: its signals' fields as stored, and the numbers of all data records."""
 
     kind: bytes
+    patient: str
     fields: dict[str, list[bytes]]
     labels: list[str]
     per_record: list[int]
@@ -87,6 +88,18 @@ def open_edf(
     return Opened(fs_hz, n_samples, fs_hz, (), file, header.labels[channel], source)
 
 
+def describe_edf(folder: Path, name: str) -> Described:
+    """What an EDF file's header says of the recording; raises as `open_edf` does."""
+    file = f"{name}.edf"
+    header = _header(safe_path(folder, file, record=name), name, file)
+    hours = header.n_records * header.duration_s / 3600
+    units = [_text(raw) for raw in header.fields["units"]]
+    # EDF+: the first word is the hospital's code of the patient, "X" where it is withheld.
+    patient = header.patient.split(" ")[0] if header.kind.startswith(b"EDF+") else header.patient
+    leads = tuple(zip(header.labels, units, strict=True))
+    return Described(leads, hours, patient="" if set(patient.upper()) <= {"X", " "} else patient)
+
+
 def _header(path: Path, name: str, file: str) -> _Header:
     """Read the header, and compare the file's size with it."""
     with path.open("rb") as opened:
@@ -98,6 +111,7 @@ def _header(path: Path, name: str, file: str) -> _Header:
     fields = _fields(rest, count)
     header = _Header(
         kind=fixed[192:197],
+        patient=_text(fixed[8:88]),
         fields=fields,
         labels=[_text(raw) for raw in fields["label"]],
         per_record=[_whole(raw, "samples a data record", name, file) for raw in fields["samples"]],

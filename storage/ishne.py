@@ -13,7 +13,7 @@ from pathlib import Path
 from storage.dataset import DatasetSpec, safe_path
 from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
 from storage.files import sha256_file
-from storage.leads import MOST_TEXT_BYTES, Opened, check_extent, choose
+from storage.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose
 from storage.wfdb_signal import PackedLead
 
 MAGIC = b"ISHNE1.0"
@@ -24,6 +24,8 @@ LEADS = ["unknown", "bipolar", "X", "Y", "Z", "I", "II", "III", "aVR", "aVL", "a
 LEADS += ["V1", "V2", "V3", "V4", "V5", "V6", "ES", "AS", "AI"]
 #: Offsets in the file: lengths and offsets, leads, their codes, resolutions (nV), rate (Hz).
 SIZES_AT, LEADS_AT, CODES_AT, RESOLUTION_AT, RATE_AT = 10, 156, 158, 206, 272
+#: The patient's number, after the two names.
+PATIENT = slice(108, 128)
 
 
 def open_ishne(
@@ -34,6 +36,31 @@ def open_ishne(
     path = safe_path(folder, file, record=name)
     if not path.is_file():
         raise MissingFile(name, "no such file", "an ISHNE file", file)
+    head, names, fs_hz, n_samples, ecg_at = _header(path, name, file)
+    n_leads = len(names)
+    check_extent(fs_hz, n_samples, name, file)
+    channel = choose(names, spec.leads.prefer, name, file)
+    (resolution_nv,) = struct.unpack_from("<h", head, RESOLUTION_AT + 2 * channel)
+    if resolution_nv <= 0:
+        raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
+    digests[file] = sha256_file(path)
+    if not signal:
+        return Opened(float(fs_hz), n_samples, float(fs_hz), (), file)
+    source = PackedLead(path, 16, n_leads, channel, ecg_at, 1e6 / resolution_nv, 0)
+    return Opened(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
+
+
+def describe_ishne(folder: Path, name: str) -> Described:
+    """What an ISHNE file's header says of the recording; raises as `open_ishne` does."""
+    file = f"{name}.ecg"
+    head, names, fs_hz, n_samples, _ = _header(safe_path(folder, file, record=name), name, file)
+    check_extent(fs_hz, n_samples, name, file)
+    patient = head[PATIENT].split(b"\0")[0].decode("latin-1").strip()
+    return Described(tuple((lead, "nV") for lead in names), n_samples / fs_hz / 3600, (), patient)
+
+
+def _header(path: Path, name: str, file: str) -> tuple[bytes, list[str], float, int, int]:
+    """Check a header: itself, lead names, rate in Hz, samples of each lead, where they begin."""
     with path.open("rb") as opened:
         head = opened.read(FIXED_BYTES)
         if len(head) < FIXED_BYTES or head[:8] != MAGIC:
@@ -56,16 +83,7 @@ def open_ishne(
     codes = struct.unpack_from(f"<{n_leads}h", head, CODES_AT)
     names = [LEADS[code] if 0 <= code < len(LEADS) else f"lead {code}" for code in codes]
     n_samples = _length(path.stat().st_size - ecg_at, samples, n_leads, name, file)
-    check_extent(fs_hz, n_samples, name, file)
-    channel = choose(names, spec.leads.prefer, name, file)
-    (resolution_nv,) = struct.unpack_from("<h", head, RESOLUTION_AT + 2 * channel)
-    if resolution_nv <= 0:
-        raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
-    digests[file] = sha256_file(path)
-    if not signal:
-        return Opened(float(fs_hz), n_samples, float(fs_hz), (), file)
-    source = PackedLead(path, 16, n_leads, channel, ecg_at, 1e6 / resolution_nv, 0)
-    return Opened(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
+    return head, names, float(fs_hz), n_samples, ecg_at
 
 
 def _length(available: int, samples: int, n_leads: int, name: str, file: str) -> int:

@@ -70,6 +70,31 @@ class Opened:
     source: Source | None = None
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a recording's header says before anything is chosen of it.
+
+    Attributes
+    ----------
+    leads : tuple of (str, str)
+        Name and unit of every signal, in the header's order.
+    hours : float
+        Length; 0 where the header does not say.
+    comments : tuple of str
+        Comment lines (WFDB).
+    patient : str
+        The recorder's or the hospital's number of the patient (EDF, ISHNE); "" where there is none.
+    segments : tuple of str
+        Records that are parts of this one.
+    """
+
+    leads: tuple[tuple[str, str], ...]
+    hours: float
+    comments: tuple[str, ...] = ()
+    patient: str = ""
+    segments: tuple[str, ...] = ()
+
+
 def read_source(source: Source, start: int, stop: int) -> NDArray[np.float32]:
     """Read samples `start` to `stop` of a lead in mV; fewer where a file ends early."""
     if isinstance(source, PackedLead):

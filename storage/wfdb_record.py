@@ -16,6 +16,7 @@ from storage.files import sha256_file
 from storage.flac import FORMATS as FLAC
 from storage.flac import FlacLead, read_flac, stream_samples
 from storage.leads import (
+    Described,
     Joined,
     Opened,
     Source,
@@ -55,6 +56,15 @@ def open_wfdb(
         lead=lead,
         source=source,
     )
+
+
+def describe_wfdb(folder: Path, name: str) -> Described:
+    """What a record's header says of it; raises `RecordError` for one that cannot be read."""
+    header = _header(folder, name, name, {})
+    parts = tuple(dict.fromkeys(_beside(name, part) for part, _ in header.segments if part != GAP))
+    signals = _header(folder, parts[0], name, {}).signals if parts else header.signals
+    leads = tuple((one.lead, one.units) for one in signals)
+    return Described(leads, header.n_samples / header.fs_hz / 3600, header.comments, segments=parts)
 
 
 def _signal_file(name: str, header: Header, lead: str) -> str:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from storage.beats import R_INDEX
 from tasks.metrics import beat_metrics, confusion, roc_points
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 CLASSES = ("not AF", "AF")
+#: Colour of a beat by what it counts as.
+CLASS_COLOUR = {"AF": ORANGE, "not AF": BLUE, "no label": GREY}
+
+
+@dataclass(frozen=True, eq=False)
+class RhythmBeats:
+    """Some beats of one rhythm: its name, "AF", "not AF" or "no label", (n, 300) mV, and places."""
+
+    rhythm: str
+    means: str
+    waveform: NDArray[np.float32]
+    place: list[str]
 
 
 def _png(figure: Figure) -> bytes:
@@ -76,6 +90,33 @@ def training_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes
         axes.plot(epochs, history[f"val_{name}"], color=ORANGE, marker=".", label="validation")
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
+    return _png(figure)
+
+
+def beats_by_rhythm(rows: Sequence[RhythmBeats], title: str) -> bytes:
+    """One row of beats a rhythm, each in a field of its own under the place it comes from."""
+    most = max(len(row.waveform) for row in rows)
+    figure = _figure(title, 1.3 * most + 1.6, 1.25 * len(rows) + 0.6)
+    fields = figure.subplots(len(rows), most, squeeze=False)
+    for row, line in zip(rows, fields, strict=True):
+        low, high = float(row.waveform.min()), float(row.waveform.max())
+        margin = 0.05 * max(high - low, 0.1)
+        for number, axes in enumerate(line):
+            axes.set_xticks(())
+            axes.set_yticks(())
+            axes.spines[:].set_visible(False)
+            if number < len(row.waveform):
+                axes.axvline(R_INDEX, color="#dddddd", lw=1)
+                axes.plot(row.waveform[number], color=CLASS_COLOUR[row.means], lw=1.1)
+                axes.set(ylim=(low - margin, high + margin), xlim=(0, row.waveform.shape[1] - 1))
+                axes.set_title(row.place[number], fontsize=6, color=GREY, pad=2)
+        line[0].set_ylabel(
+            f"{row.rhythm or '(none)'}\n{row.means}",
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
     return _png(figure)
 
 

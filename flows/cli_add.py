@@ -1,0 +1,255 @@
+"""`holter data add`: from a folder of recordings to a data set that every command knows by name."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.add_answers import Said, asked, code_and_name, still_open, with_answers
+from flows.options import SOME_RECORDS_FAILED
+from flows.progress import Progress, console
+
+if TYPE_CHECKING:
+    from storage.dataset import DatasetSpec
+    from tasks.proposal import Proposal
+
+
+def data_add(
+    folder: Annotated[Path, typer.Argument(help="Folder of the recordings: WFDB, EDF or ISHNE.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set; the folder's where not given.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="What it is, in words.")] = None,
+    version: Annotated[str | None, typer.Option(help="Its version; today where not given.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Under which licence, or agreement, it may be used.")
+    ] = None,
+    citation: Annotated[str, typer.Option(help="How to cite it.")] = "none",
+    form: Annotated[
+        str | None, typer.Option("--format", help="wfdb, edf or ishne; the most where not given.")
+    ] = None,
+    lead: Annotated[
+        list[str] | None, typer.Option(help="Lead to read, by name; repeat in order of preference.")
+    ] = None,
+    beats: Annotated[
+        list[str] | None,
+        typer.Option(help="Annotator of beats, or detect; repeat in order of preference."),
+    ] = None,
+    rhythm_annotator: Annotated[
+        str | None, typer.Option(help="Annotator of rhythms: atr, csv, rhythm.csv, ...")
+    ] = None,
+    rhythm: Annotated[
+        list[str] | None, typer.Option(help="CODE=NAME: what a rhythm code means; repeatable.")
+    ] = None,
+    af: Annotated[
+        list[str] | None, typer.Option(help="Rhythm that counts as AF, by NAME; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Rhythm code whose beats get no label; repeatable.")
+    ] = None,
+    unmarked: Annotated[
+        str | None, typer.Option(help="Rhythm of a record without a mark, or error.")
+    ] = None,
+    before_first: Annotated[
+        str | None, typer.Option(help="Rhythm before a record's first mark.")
+    ] = None,
+    subject_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression of names, with (?P<subject>...).")
+    ] = None,
+    subjects_csv: Annotated[
+        Path | None, typer.Option(help="CSV with the columns record and subject.")
+    ] = None,
+    subjects_from_comments: Annotated[
+        str | None, typer.Option(help="Regular expression of header comments, with one group.")
+    ] = None,
+    one_record_one_subject: Annotated[
+        bool, typer.Option("--one-record-one-subject", help="Every record is another patient's.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the TOML; else your own (HOLTER_DATASETS).")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--replace", help="Replace a data set of the same name.")
+    ] = False,
+    ask: Annotated[
+        bool | None, typer.Option("--ask/--no-ask", help="Ask what is open; on a terminal it does.")
+    ] = None,
+) -> None:
+    """Look at a folder, propose how to read it, write its TOML, check it and draw ten beats each.
+
+    Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
+    record is, must be said.
+    """
+    from storage.dataset import user_folders
+    from storage.dataset_write import write_spec
+    from storage.survey import survey
+    from tasks.proposal import propose
+
+    asking = sys.stdin.isatty() if ask is None else ask
+    folder = folder.absolute()
+    with Progress(f"Looking at {folder.name}", 0) as progress:
+        found = survey(folder, form, lambda record, total: progress.step(record, total=total))
+    proposal = propose(found)
+    said = Said(
+        leads=lead,
+        beats=beats,
+        rhythm=rhythm_annotator,
+        rhythms=dict(code_and_name(text) for text in rhythm or ()),
+        af=af,
+        exclude=exclude or [],
+        unmarked=unmarked,
+        before_first=before_first,
+        subject_pattern=subject_pattern,
+        subjects_csv=subjects_csv,
+        subjects_from_comments=subjects_from_comments,
+        one_each=one_record_one_subject,
+    )
+    _show(proposal)
+    if asking:
+        said = asked(proposal, said)
+        name = name or typer.prompt("Name", default=_plain(folder.name), err=True)
+        title = title or typer.prompt("Title", default=name, err=True)
+        licence = licence or typer.prompt("Licence", default=found.licence or None, err=True)
+    if said.one_each and "pattern" in proposal.values["subjects"]:
+        console.print(
+            "[yellow]note[/yellow]    by their names, records belong together: "
+            f"{escape(proposal.found['subjects'])}; as you say, each is taken as another one's"
+        )
+    licence = licence or found.licence
+    open_points = still_open(proposal, said)
+    if not licence:
+        open_points["licence"] = "under which licence the records may be used: --licence TEXT"
+    if open_points:
+        listed = "\n".join(f"  - {text}" for text in open_points.values())
+        raise ValueError(f"the folder does not tell:\n{listed}")
+    name = name or _plain(folder.name)
+    about = {
+        "name": name,
+        "title": title or name,
+        "version": version or datetime.date.today().isoformat(),
+        "licence": licence,
+        "citation": citation,
+        "source": {"folder": str(folder)},
+    }
+    spec = _spec(about, with_answers(proposal, said, found))
+    path = (to.absolute() if to else user_folders()[0]) / f"{name}.toml"
+    _refuse_taken(name, path, overwrite=overwrite)
+    write_spec(path, spec)
+    console.print(f"Wrote   {path}", soft_wrap=True)
+    if to is not None and path.parent not in user_folders():
+        console.print(f"It is known by name where HOLTER_DATASETS holds {path.parent}")
+    _look(spec, folder, path)
+
+
+def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
+    """Check every record, draw the beats, and say what comes next."""
+    from flows.beats_picture import draw_beats
+    from flows.cli_data import checked
+
+    checks = checked(spec, folder, signal=_has_signals(spec, folder))
+    with Progress("Drawing beats", 0) as progress:
+        picture = draw_beats(
+            spec,
+            folder,
+            checks,
+            path.with_suffix(".png"),
+            lambda record, total: progress.step(record, total=total),
+        )
+    console.print(
+        f"Picture {picture}" if picture else "No picture: no record has a signal.", soft_wrap=True
+    )
+    quiet = "" if any(check.lead for check in checks) else " --no-signal"
+    if picture:
+        console.print("Look at it: are beats whole, R peaks at the line, and AF without P waves?")
+    console.print(f"Next    holter ingest {spec.name}{quiet}")
+    console.print(
+        f"        holter retrain {spec.name}"
+        if not quiet
+        else f"        holter train {spec.name} --model rhythm --no-signal",
+        soft_wrap=True,
+    )
+    if any(check.problem for check in checks):
+        console.print(f"A record that should stay out goes into [records] exclude of {path}")
+        raise typer.Exit(SOME_RECORDS_FAILED)
+
+
+def _has_signals(spec: DatasetSpec, folder: Path) -> bool:
+    """Whether the folder holds any signal; otherwise annotations alone are checked."""
+    from storage.dataset import record_names
+
+    return any(_signal_there(spec, folder, name) for name in record_names(spec, folder))
+
+
+def _signal_there(spec: DatasetSpec, folder: Path, name: str) -> bool:
+    from storage.errors import MissingFile, RecordError
+    from storage.records import open_record
+
+    try:
+        return open_record(spec, folder, name).lead is not None
+    except MissingFile:
+        return False
+    except RecordError:
+        return True  # there, and for the check to tell what is wrong with it
+
+
+def _show(proposal: Proposal) -> None:
+    """The proposal as a table: what is taken, and what told it."""
+    values = proposal.values
+    rhythms = values["rhythms"]
+    af = set(rhythms["af"])
+    meaning: dict[str, list[str]] = {"AF": [], "not AF": [], "no label": []}
+    for code, mapped in rhythms["map"].items():
+        words = code if code == mapped or not mapped else f"{code} as {mapped}"
+        meaning["AF" if mapped in af else "not AF" if mapped else "no label"].append(words)
+    subjects = values["subjects"]
+    mapped_records = len(subjects.get("map", {}))
+    taken = {
+        "records": ", ".join(f"{k} {v}" for k, v in values["records"].items() if k != "names"),
+        "leads": ", then ".join(values["leads"]["prefer"]),
+        "beats": ", then ".join(values["annotations"]["beats"]),
+        "rhythms": "; ".join(f"{k}: {', '.join(v)}" for k, v in meaning.items() if v),
+        "subjects": subjects.get("pattern") or f"{mapped_records} mapped by name"
+        if mapped_records or "pattern" in subjects
+        else "not told",
+    }
+    table = Table("", "proposed", "found")
+    for key, value in taken.items():
+        table.add_row(key, escape(value), escape(proposal.found[key]))
+    console.print(table)
+    for note in proposal.notes:
+        console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)
+    for doubt in proposal.doubts.values():
+        console.print(f"[yellow]open[/yellow]    {escape(doubt)}", soft_wrap=True)
+
+
+def _spec(about: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:
+    from pydantic import ValidationError
+
+    from storage.dataset import DatasetSpec
+
+    try:
+        return DatasetSpec.model_validate({**about, **values})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError("; ".join(problems)) from error
+
+
+def _refuse_taken(name: str, path: Path, *, overwrite: bool) -> None:
+    from storage.dataset import available_specs
+
+    taken = available_specs().get(name) or (path if path.exists() else None)
+    if taken and not overwrite:
+        raise ValueError(f"a data set {name} is there already ({taken}): --name, or --replace")
+
+
+def _plain(text: str) -> str:
+    """A folder's name as a data set may be called."""
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "dataset"

@@ -1,0 +1,195 @@
+"""Survey: what lies in a folder of recordings that nobody has described yet."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.dataset import SUFFIX
+from storage.edf import describe_edf
+from storage.errors import RecordError, SpecError
+from storage.ishne import describe_ishne
+from storage.leads import Described, read_small
+from storage.marks import COLUMNS
+from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
+from storage.wfdb_record import describe_wfdb
+
+DESCRIBE = {"wfdb": describe_wfdb, "edf": describe_edf, "ishne": describe_ishne}
+LISTING = "RECORDS"
+#: Extensions that are no annotators, though some could be parsed as such.
+NOT_ANNOTATORS = frozenset(
+    ("hea", "dat", "edf", "ecg", "txt", "toml", "json", "xml", "html", "pdf", "png", "zip", "gz")
+)
+_ANNOTATOR = re.compile(r"[A-Za-z0-9_]+(\.csv)?")
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """What one annotation file of a record holds.
+
+    Attributes
+    ----------
+    beats : int
+        Annotated beats.
+    rhythms : dict of str to int
+        Rhythm codes as they stand in the file, and how often each is marked.
+    first : tuple of (int, str) or None
+        Sample and code of the first rhythm mark; of a CSV, its second and code.
+    """
+
+    beats: int = 0
+    rhythms: dict[str, int] = field(default_factory=dict)
+    first: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """One record: its header, its annotation files by extension, or why it cannot be read."""
+
+    name: str
+    header: Described | None
+    annotators: dict[str, Annotator]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A folder of recordings.
+
+    Attributes
+    ----------
+    folder : Path
+        Where.
+    format : str
+        "wfdb", "edf" or "ishne".
+    records : tuple of Surveyed
+        Every record, by name, parts of multi-segment records left out.
+    listed : bool
+        A file RECORDS lists exactly these.
+    parts : int
+        Headers that are parts of another record.
+    others : dict of str to int
+        Files of other formats, by suffix.
+    licence : str
+        First line of a licence file; "" where there is none.
+    """
+
+    folder: Path
+    format: str
+    records: tuple[Surveyed, ...]
+    listed: bool
+    parts: int
+    others: dict[str, int]
+    licence: str
+
+
+def survey(
+    folder: Path, form: str | None = None, on_record: Callable[[str, int], None] = lambda *_: None
+) -> Survey:
+    """Look at every header and annotation file of a folder; no sample is read.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, with its folders below.
+    form : str, optional
+        Format to look for; by default the one with the most files.
+    on_record : callable
+        Told each record's name and how many there are.
+
+    Raises
+    ------
+    SpecError
+        The folder is not there, or holds no recording.
+    """
+    if not folder.is_dir():
+        raise SpecError(f"the folder {folder} is not there")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    counts = {kind: sum(p.suffix == end for p in files) for kind, end in SUFFIX.items()}
+    form = form or max(counts, key=lambda kind: counts[kind])
+    if not counts[form]:
+        seen = ", ".join(f"{n} {end}" for end, n in Counter(p.suffix for p in files).most_common(5))
+        raise SpecError(
+            f"{folder}: found {seen or 'no files'}; expected recordings: "
+            f"{', '.join(f'{end} ({kind})' for kind, end in SUFFIX.items())}, in lower case"
+        )
+    end = SUFFIX[form]
+    names = [p.relative_to(folder).as_posix()[: -len(end)] for p in files if p.suffix == end]
+    beside: dict[str, list[str]] = {}
+    for path in files:
+        stem, _, rest = path.name.partition(".")
+        parent = path.relative_to(folder).parent.as_posix()
+        name = stem if parent == "." else f"{parent}/{stem}"
+        beside.setdefault(name, []).append(rest)
+    records = []
+    for name in names:
+        records.append(_record(folder, form, name, beside.get(name, [])))
+        on_record(name, len(names))
+    parts = {part for one in records if one.header for part in one.header.segments}
+    kept = tuple(one for one in records if one.name not in parts)
+    return Survey(
+        folder=folder,
+        format=form,
+        records=kept,
+        listed=_listed(folder) == {one.name for one in kept},
+        parts=len(records) - len(kept),
+        others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
+        licence=_licence(folder),
+    )
+
+
+def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
+    try:
+        header = DESCRIBE[form](folder, name)
+    except (RecordError, OSError) as error:
+        return Surveyed(name, None, {}, str(error))
+    found = {}
+    for rest in sorted(beside):
+        if _ANNOTATOR.fullmatch(rest) and rest not in NOT_ANNOTATORS:
+            read = _intervals if rest.rpartition(".")[2] == "csv" else _annotator
+            try:
+                one = read(read_small(folder, f"{name}.{rest}", name, "annotations", {}), name)
+            except RecordError:
+                continue  # not an annotation file; one that is damaged is told by the check
+            if one.beats or one.rhythms:
+                found[rest] = one
+    return Surveyed(name, header, found)
+
+
+def _annotator(data: bytes, name: str) -> Annotator:
+    found = parse_annotations(data, name, name)
+    marks = [
+        (int(found.sample[number]), text[1:])
+        for number, text in found.aux.items()
+        if found.code[number] == RHYTHM_CHANGE and text.startswith("(")
+    ]
+    rhythms = Counter(code for _, code in marks)
+    return Annotator(int(BEAT[found.code].sum()), dict(rhythms), marks[0] if marks else None)
+
+
+def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is
+    rows = [line.split(",") for line in data.decode("utf-8-sig", errors="replace").splitlines()]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    if not rows or rows[0] != COLUMNS:
+        return Annotator()
+    codes = [row[2] for row in rows[1:] if len(row) == len(COLUMNS)]
+    return Annotator(0, dict(Counter(codes)), (0, codes[0]) if codes else None)
+
+
+def _listed(folder: Path) -> set[str]:
+    path = folder / LISTING
+    if not path.is_file():
+        return set()
+    return {line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()}
+
+
+def _licence(folder: Path) -> str:
+    for path in sorted(folder.glob("LICEN[CS]E*")):
+        with path.open(errors="replace") as file:
+            lines = [line.strip() for line in file.read(4096).splitlines() if line.strip()]
+        if lines:
+            return lines[0][:80]
+    return ""

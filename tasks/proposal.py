@@ -1,0 +1,321 @@
+"""Proposal: from what lies in a folder to how it is read as a data set, and what is in doubt."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.dataset import DETECT
+from storage.leads import PER_MV
+from storage.survey import LISTING, Survey, Surveyed
+
+#: Leads in the order in which AF is read best on them: P waves and QRS are tall in II and its kin.
+LEADS = ["II", "MLII", "CM5", "ECG1", "ECG", "MCL1", "V5", "I", "ECG2", "V1", "V2", "V4", "V6"]
+#: Names of signals that are no ECG, whatever their unit.
+NO_ECG = re.compile(r"resp|pleth|spo2|abp|art|pap|cvp|bp|acc|emg|eeg|eog|annotation|marker", re.I)
+_BEFORE_LEAD = re.compile(r"^(ECG|EKG|LEAD)[\s:_-]+", re.I)
+#: Annotators that people corrected come first, then those of programs.
+CORRECTED = ["qrsc", "atr", "ari", "man", "ann"]
+#: Rhythm codes of the field, and what the tables call them (WFDB annotation codes; PhysioNet).
+RHYTHMS: Mapping[str, str] = {
+    **{code: code for code in ("N", "AFIB", "AFL", "AB", "B", "BII", "IVR", "J", "P", "PREX")},
+    **{code: code for code in ("SBR", "SVTA", "T", "VFL", "VT")},
+    "NOD": "J",
+    **dict.fromkeys(("AF", "AFib", "Afib", "afib", "AFIBRILLATION"), "AFIB"),
+    **dict.fromkeys(("SR", "NSR", "SINUS", "Sinus", "sinus", "NORM", "Normal"), "N"),
+    **dict.fromkeys(("AFlutter", "FLUTTER", "Aflutter"), "AFL"),
+}
+AF = "AFIB"
+#: What a header's comment says of a record that has no rhythm mark: the first that fits.
+DIAGNOSES = [
+    (re.compile(r"(non|no|without)[ -]?(atrial fib|af\b)", re.I), "N"),
+    (re.compile(r"(normal )?sinus rhythm|^normal$", re.I), "N"),
+    (re.compile(r"^(persistent |permanent )?(atrial fibrillation|af)$", re.I), AF),
+]
+_COMMENT = re.compile(r"\b(?:subject|patient)(?:[ _-]?(?:id|no|number))?\s*[:=#]\s*(\S+)", re.I)
+#: A first rhythm mark within so many samples of the start holds from the start.
+SOON_SAMPLES = 2500
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """How a data set would be read.
+
+    Attributes
+    ----------
+    values : dict
+        The parts of a data set's TOML that a folder can tell; `storage.dataset.DatasetSpec`.
+    found : dict of str to str
+        What each part was told by, in words.
+    doubts : dict of str to str
+        What the folder cannot tell, by the thing that must be said: "subjects", "unmarked",
+        "rhythms", "leads".
+    notes : tuple of str
+        What a user should know, and need not answer.
+    """
+
+    values: dict[str, Any]
+    found: dict[str, str]
+    doubts: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def propose(survey: Survey) -> Proposal:
+    """Propose records, annotators, leads, rhythms and subjects of a surveyed folder."""
+    readable = [one for one in survey.records if one.header is not None]
+    doubts: dict[str, str] = {}
+    notes = [one.problem or "" for one in survey.records if one.header is None]
+    notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
+    beats, beats_found = propose_beats(readable)
+    rhythm = rhythm_annotator(readable)
+    rhythms, rhythms_found = propose_rhythms(readable, rhythm, doubts, notes)
+    leads, leads_found = propose_leads(readable, doubts)
+    subjects, subjects_found = propose_subjects(readable, doubts)
+    records: dict[str, Any] = {"format": survey.format, **_which(survey)}
+    annotations = {"beats": beats, **({"rhythm": rhythm} if rhythm else {})}
+    return Proposal(
+        values={
+            "records": records,
+            "annotations": annotations,
+            "leads": {"prefer": leads},
+            "rhythms": rhythms,
+            "subjects": subjects,
+        },
+        found={
+            "records": f"{len(survey.records)} {survey.format} records"
+            + (f", {survey.parts} parts of them not counted" if survey.parts else ""),
+            "beats": beats_found,
+            "rhythms": rhythms_found,
+            "leads": leads_found,
+            "subjects": subjects_found,
+        },
+        doubts=doubts,
+        notes=tuple(notes),
+    )
+
+
+def _which(survey: Survey) -> dict[str, Any]:
+    """The list file where it lists them all; names where parts lie between; else a pattern."""
+    names = [one.name for one in survey.records]
+    if survey.listed:
+        return {"file": LISTING}
+    if survey.parts:
+        return {"names": names}
+    last = [name.rpartition("/")[2] for name in names]
+    starts = {word[0] for word in (re.match(r"(?:[^_-]*[_-])?", name) for name in last) if word}
+    start = starts.pop() if len(starts) == 1 else ""
+    return {"pattern": f"{'**/' if any('/' in name for name in names) else ''}{start}*"}
+
+
+def _covering(
+    options: Sequence[str], holders: Mapping[str, set[str]], every: set[str]
+) -> list[str]:
+    """The options, in order, each of which serves a record that no earlier one does."""
+    chosen, left = [], set(every)
+    for option in options:
+        if left & holders[option]:
+            chosen.append(option)
+            left -= holders[option]
+    return chosen
+
+
+def _counts(holders: Mapping[str, set[str]], order: Iterable[str]) -> str:
+    return ", ".join(f"{name} ({len(holders[name])} records)" for name in order)
+
+
+def propose_beats(records: Sequence[Surveyed]) -> tuple[list[str], str]:
+    """Annotators of beats in order of preference; "detect" last where a record has none."""
+    holders: dict[str, set[str]] = {}
+    for one in records:
+        for name, annotator in one.annotators.items():
+            if annotator.beats >= 3:
+                holders.setdefault(name, set()).add(one.name)
+
+    def rank(name: str) -> tuple[int, int, str]:
+        place = CORRECTED.index(name) if name in CORRECTED else len(CORRECTED)
+        return place, -len(holders[name]), name
+
+    every = {one.name for one in records}
+    chosen = _covering(sorted(holders, key=rank), holders, every)
+    told = _counts(holders, sorted(holders, key=rank))
+    if every - set().union(*holders.values(), set()):
+        chosen.append(DETECT)
+        told = f"{told or 'none annotated'}; the others are detected"
+    return chosen, told
+
+
+def rhythm_annotator(records: Sequence[Surveyed]) -> str | None:
+    """The annotator that marks rhythms in the most records; None where nothing does."""
+    marked = Counter(name for one in records for name, a in one.annotators.items() if a.rhythms)
+    return max(marked, key=lambda name: (marked[name], name in CORRECTED)) if marked else None
+
+
+def propose_rhythms(
+    records: Sequence[Surveyed], annotator: str | None, doubts: dict[str, str], notes: list[str]
+) -> tuple[dict[str, Any], str]:
+    """What every rhythm code means, and the rhythm where none is marked."""
+    found = Counter[str]()
+    for one in records:
+        if annotator in one.annotators:
+            found.update(one.annotators[annotator].rhythms)
+    unknown = sorted(set(found) - set(RHYTHMS))
+    if unknown:
+        doubts["rhythms"] = (
+            f"what the rhythm codes {', '.join(unknown)} are: left out (--rhythm CODE=NAME)"
+        )
+    out: dict[str, Any] = {
+        "af": [AF],
+        "map": {code: RHYTHMS.get(code, "") for code in sorted(found)},
+    }
+    if AF not in out["map"].values():
+        out["map"][AF] = AF
+    if "AFL" in out["map"].values():
+        notes.append("atrial flutter (AFL) counts as not AF; --exclude AFL leaves it unlabelled")
+    firsts = [a.first for one in records if (a := one.annotators.get(annotator or "")) and a.first]
+    late = [code for at, code in firsts if at > SOON_SAMPLES]
+    if late and all(RHYTHMS.get(code) == AF for code in late) and "N" in out["map"].values():
+        out["before_first"] = "N"
+        notes.append(
+            f"{len(late)} records begin without a mark and their first one is AF: "
+            "before it the rhythm is taken as N (--before-first)"
+        )
+    bare = [one for one in records if not one.annotators.get(annotator or "", _NOTHING).rhythms]
+    said = {line: _diagnosis(line) for one in bare if one.header for line in one.header.comments}
+    out["from_comments"] = {line: name for line, name in said.items() if name}
+    silent = [
+        one.name
+        for one in bare
+        if one.header and not any(line in out["from_comments"] for line in one.header.comments)
+    ]
+    if silent:
+        doubts["unmarked"] = (
+            f"the rhythm of the {len(silent)} records without a mark ({', '.join(silent[:3])}"
+            f"{', ...' if len(silent) > 3 else ''}): --unmarked N, --unmarked {AF}, "
+            "or --unmarked error to leave them out"
+        )
+    told = ", ".join(f"{code} ({n})" for code, n in found.most_common())
+    return {key: value for key, value in out.items() if value}, told or "no rhythm marks"
+
+
+class _Nothing:
+    rhythms: Mapping[str, int] = {}
+
+
+_NOTHING = _Nothing()
+
+
+def _diagnosis(line: str) -> str:
+    return next((name for words, name in DIAGNOSES if words.search(line)), "")
+
+
+def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[list[str], str]:
+    """Leads in order of preference, no more than it takes for every record to have one."""
+    holders: dict[str, set[str]] = {}
+    for one in records:
+        for lead, unit in one.header.leads if one.header else ():
+            if unit.lower() in PER_MV and not NO_ECG.search(lead) and lead:
+                holders.setdefault(lead, set()).add(one.name)
+    every = {one.name for one in records if one.header and one.header.leads}
+
+    def rank(lead: str) -> tuple[int, int, str]:
+        plain = _BEFORE_LEAD.sub("", lead).strip().upper() or lead
+        return LEADS.index(plain) if plain in LEADS else len(LEADS), -len(holders[lead]), lead
+
+    order = sorted(holders, key=rank)
+    chosen = _covering(order, holders, every)
+    without = sorted(every - set().union(*holders.values(), set()))
+    if without:
+        doubts["leads"] = f"which lead of {', '.join(without[:3])} is an ECG in volts: --lead NAME"
+    if not every:
+        chosen = ["ECG1"]
+        return chosen, "no record has a signal: annotations alone"
+    return chosen, _counts(holders, order[:8])
+
+
+def propose_subjects(
+    records: Sequence[Surveyed], doubts: dict[str, str]
+) -> tuple[dict[str, Any], str]:
+    """Whose each record is: by the headers' word, by names, by folders, or in doubt."""
+    names = [one.name for one in records]
+    ids = [_patient(one) for one in records]
+    if all(ids) and len(set(ids)) > 1:  # one number in all headers is the recorder's
+        return {"map": pseudonyms(dict(zip(names, ids, strict=True)))}, (
+            f"{len(set(ids))} patients by the headers (numbered anew: no number of theirs is kept)"
+        )
+    pattern = name_pattern([name.rpartition("/")[2] for name in names])
+    if pattern is None and all("/" in name for name in names):
+        folders = {name.split("/")[0] for name in names}
+        if len(folders) > 1:
+            return {"pattern": "(?P<subject>[^/]+)/.*"}, f"{len(folders)} folders, one a patient"
+    if pattern is not None:
+        found = [re.fullmatch(pattern, name.rpartition("/")[2]) for name in names]
+        subjects = {one["subject"] for one in found if one}
+        if len(subjects) == len(names):
+            doubts["subjects"] = (
+                f"whether {pattern} tells the patient: every record has another one "
+                "(--subject-pattern, or --one-record-one-subject)"
+            )
+        return {"pattern": pattern}, f"{len(subjects)} patients by the records' names"
+    twins = same_comments(records)
+    doubts["subjects"] = (
+        "whose each record is: names and headers do not tell. --subject-pattern REGEX, "
+        "--subjects-from-comments REGEX, --subjects-csv FILE, or --one-record-one-subject"
+    )
+    if twins:
+        told = ", ".join(f"{record} as {first}" for record, first in twins.items())
+        return {"map": twins}, f"headers that begin with the very same words: {told}"
+    return {}, "nothing tells"
+
+
+def _patient(one: Surveyed) -> str:
+    if one.header is None:
+        return ""
+    said = [found[1] for line in one.header.comments if (found := _COMMENT.search(line))]
+    return one.header.patient or (said[0] if said else "")
+
+
+def pseudonyms(patients: Mapping[str, str]) -> dict[str, str]:
+    """Record to subject, the patients' own numbers replaced by p0001, p0002, ... in order."""
+    order = {patient: f"p{n:04d}" for n, patient in enumerate(dict.fromkeys(patients.values()), 1)}
+    return {record: order[patient] for record, patient in patients.items()}
+
+
+def name_pattern(names: Sequence[str]) -> str | None:
+    """A pattern of names that are put together alike from words: the first that varies is whose.
+
+    "data_0_1", "data_0_2", "data_7_1" give ``data_(?P<subject>\\d+)_\\d+``; None where no second
+    word varies, as a name is then the record's alone.
+    """
+    split = [re.split(r"([_-])", name) for name in names]
+    if len({len(words) for words in split}) != 1 or len(split) < 2:
+        return None
+    columns = list(zip(*split, strict=True))
+    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+    if len(varying) < 2 or any(i % 2 for i in varying):
+        return None
+    parts = []
+    for i, column in enumerate(columns):
+        kind = r"\d+" if all(word.isdecimal() for word in column) else "[^_-]+"
+        if i == varying[0]:
+            parts.append(f"(?P<subject>{kind})")
+        else:
+            parts.append(kind if i in varying else re.escape(column[0]))
+    return "".join(parts)
+
+
+def same_comments(records: Sequence[Surveyed]) -> dict[str, str]:
+    """Records whose first comment equals an earlier one's, where that is rare: one patient's.
+
+    It holds age, sex and numbers in many data sets (mitdb: 201 and 202 are one patient).
+    """
+    said = {
+        one.name: one.header.comments[0] for one in records if one.header and one.header.comments
+    }
+    first: dict[str, str] = {}
+    twins = {
+        name: first[words] for name, words in said.items() if first.setdefault(words, name) != name
+    }
+    return twins if len(twins) <= len(said) // 10 else {}

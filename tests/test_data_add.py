@@ -1,0 +1,243 @@
+"""`holter data add`: proposals from a folder, what must be said, and the walk-through."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import edfio
+import numpy as np
+import pytest
+import tomllib
+
+from flows.servers import Servers
+from storage.beats_manifest import read_manifest
+from storage.dataset import DatasetSpec, load_spec
+from storage.dataset_write import dataset_toml, write_spec
+from storage.errors import SpecError
+from storage.survey import survey
+from storage.wfdb_annotation import encode_annotations
+from tasks.proposal import name_pattern, propose
+from tasks.simulate import simulate_subject
+from tests.conftest import ROOT
+
+FS_HZ = 250
+PAGE = "docs/adding-a-data-set.md"
+
+
+def ward(folder: Path, patients: tuple[str, ...] = ("anna", "bela", "cora", "dora")) -> Path:
+    """A hospital's export: a folder a patient, two nights in EDF each, rhythms in a CSV."""
+    for number, patient in enumerate(patients):
+        for night in (1, 2):
+            made = simulate_subject(10 * number + night, 5 / 60, float(FS_HZ), "paroxysmal")
+            (folder / patient).mkdir(parents=True, exist_ok=True)
+            breath = np.sin(np.arange(300 * 10) / 10)
+            lead = made.signal_mv[:, 0].astype(np.float64)
+            edfio.Edf(
+                [
+                    edfio.EdfSignal(breath, 10, label="Resp", physical_dimension="mV"),
+                    edfio.EdfSignal(0.6 * lead, FS_HZ, label="V5", physical_dimension="mV"),
+                    edfio.EdfSignal(lead, FS_HZ, label="II", physical_dimension="mV"),
+                ]
+            ).write(folder / patient / f"night{night}.edf")
+            code = {"N": "SR", "AFIB": "AF"}
+            starts = [*(made.rhythm_start / FS_HZ).tolist(), 300.0]
+            lines = [
+                f"{start},{stop},{code[rhythm]}"
+                for start, stop, rhythm in zip(
+                    starts, starts[1:], made.rhythms.tolist(), strict=False
+                )
+            ]
+            text = "\n".join(["start_s,end_s,rhythm", *lines, ""])
+            (folder / patient / f"night{night}.csv").write_text(text)
+    return folder
+
+
+def wfdb(folder: Path, names: tuple[str, ...], *, comment: str = "") -> Path:
+    """Records without samples: a header, beats, and one rhythm mark at the start."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        header = f"{Path(name).name} 0 250 2500\n{comment.format(name=name)}"
+        (folder / f"{name}.hea").write_text(header)
+        beats = np.arange(0, 2500, 200)
+        marks = {0: "(N"}
+        symbols = ["+", *["N"] * len(beats)]
+        data = encode_annotations(np.concatenate([[0], beats]), symbols, marks)
+        (folder / f"{name}.atr").write_bytes(data)
+    return folder
+
+
+def add(*words: str, cwd: Path, answers: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "HOLTER_HOME": str(cwd / "home"), "PYTHONPATH": str(ROOT)}
+    env.pop("HOLTER_DATASETS", None)
+    command = [sys.executable, "-m", "flows", "data", "add", *words]
+    return subprocess.run(command, cwd=cwd, env=env, input=answers, capture_output=True, text=True)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["cpsc2021", "mitdb", "afdb"])
+def test_real_sets_are_proposed_as_they_are_shipped(name: str, real_data: Path) -> None:
+    """Taken as unknown, a real data set is proposed as its shipped TOML says, written by hand."""
+    shipped = load_spec(name)
+    proposal = propose(survey(real_data / name))
+    about = {"name": name, "title": "x", "version": "1", "licence": "x", "citation": "x"}
+    spec = DatasetSpec.model_validate({**about, **proposal.values})
+    assert spec.annotations == shipped.annotations
+    assert spec.leads.prefer == shipped.leads.prefer[: len(spec.leads.prefer)]
+    assert spec.rhythms.af == shipped.rhythms.af
+    assert spec.rhythms.map.items() <= shipped.rhythms.map.items()
+    assert spec.rhythms.before_first == shipped.rhythms.before_first
+    assert spec.rhythms.from_comments == shipped.rhythms.from_comments
+    assert spec.subjects == shipped.subjects
+    assert ("subjects" in proposal.doubts) == (name != "cpsc2021")
+
+
+def test_a_folder_of_nobody_knows_what_is_proposed(tmp_path: Path) -> None:
+    """Format, lead by name, beats, rhythm codes and the patients' folders are found."""
+    proposal = propose(survey(ward(tmp_path)))
+    assert proposal.values == {
+        "records": {"format": "edf", "pattern": "**/*"},
+        "annotations": {"beats": ["detect"], "rhythm": "csv"},
+        "leads": {"prefer": ["II"]},
+        "rhythms": {"af": ["AFIB"], "map": {"AF": "AFIB", "SR": "N"}},
+        "subjects": {"pattern": "(?P<subject>[^/]+)/.*"},
+    }
+    assert proposal.doubts == {}
+
+
+def test_a_patients_number_is_not_kept(tmp_path: Path) -> None:
+    """Numbers in the headers tell the patient, and are replaced by numbers of our own."""
+    folder = wfdb(tmp_path / "set", ("x", "y"), comment="# Patient ID: 4711-{name}\n")
+    wfdb(folder, ("z",), comment="# Patient ID: 4711-x\n")
+    proposal = propose(survey(folder))
+    assert proposal.values["subjects"]["map"] == {"x": "p0001", "y": "p0002", "z": "p0001"}
+    assert "4711" not in repr(proposal)
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["data_0_1", "data_0_2", "data_7_1"], r"data_(?P<subject>\d+)_\d+"),
+        (["a1-x", "a1-y", "b2-x"], r"(?P<subject>[^_-]+)\-[^_-]+".replace(r"\-", "-")),
+        (["100", "101"], None),
+        (["rec_1", "rec_2"], None),
+        (["a_1", "b_1_2"], None),
+    ],
+)
+def test_names_tell_the_patient_or_not(names: list[str], pattern: str | None) -> None:
+    """Of names put together alike, the first part that varies is whose; one part tells nothing."""
+    found = name_pattern(names)
+    assert (found and found.replace(r"\-", "-")) == pattern
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), ["whose each record is", "under which licence"]),
+        (("--licence", "x"), ["whose each record is"]),
+        (("--licence", "x", "--subject-pattern", "p(.*)"), ["needs a group named subject"]),
+        (("--licence", "x", "--subjects-csv", "none.csv"), ["none.csv", "columns record and"]),
+        (("--licence", "x", "--subjects-csv", "half.csv"), ["no subject of 1 records (r2)"]),
+        (("--licence", "x", "--subjects-from-comments", "ID (.)"), ["no subject of 2 records"]),
+        (("--licence", "x", "--one-record-one-subject", "--name", "mitdb"), ["is there already"]),
+        (("--licence", "x", "--one-record-one-subject", "--exclude", "AFL"), ["there are N, AFIB"]),
+        (("--licence", "x", "--one-record-one-subject", "--rhythm", "N"), ["CODE=NAME"]),
+    ],
+)
+def test_what_is_open_must_be_said(words: tuple[str, ...], told: list[str], tmp_path: Path) -> None:
+    """What a folder cannot tell is asked for by name of the option; nothing is written."""
+    wfdb(tmp_path / "set", ("r1", "r2"))
+    (tmp_path / "half.csv").write_text("record,subject\nr1,a\n")
+    done = add("set", "--no-ask", *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    for text in told:
+        assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.toml"))
+
+
+def test_subjects_from_a_csv(tmp_path: Path) -> None:
+    """A CSV says whose each record is; rhythms can be renamed, counted as AF and left out."""
+    wfdb(tmp_path / "set", ("r1", "r2"))
+    (tmp_path / "who.csv").write_text("subject,record\na,r1\na,r2\n")
+    words = ["set", "--no-ask", "--licence", "x", "--subjects-csv", "who.csv"]
+    words += ["--rhythm", "SR=N", "--exclude", "N", "--beats", "atr", "--lead", "V5"]
+    done = add(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No picture" in done.stderr
+    spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
+    assert {spec.subject_of(name) for name in ("r1", "r2")} == {"a"}
+    assert spec.rhythms.map == {"N": "", "AFIB": "AFIB", "SR": "N"}
+    assert spec.leads.prefer == ("V5",)
+    assert spec.source.folder == str(tmp_path / "set")
+
+
+def test_it_asks_on_a_terminal(tmp_path: Path) -> None:
+    """Asked, the open points are answered one by one, and Enter takes what is proposed."""
+    wfdb(tmp_path / "Set 1", ("r1", "r2"))
+    answers = "\n\ny\nset-one\n\ninternal\n"
+    done = add("Set 1", "--ask", cwd=tmp_path, answers=answers)
+    assert done.returncode == 0, done.stderr
+    spec = load_spec(tmp_path / "home" / "datasets" / "set-one.toml")
+    assert (spec.title, spec.licence, spec.rhythms.af) == ("set-one", "internal", ("AFIB",))
+
+
+def test_a_folder_without_recordings(tmp_path: Path) -> None:
+    """A folder without a known format is an error that says what is there instead."""
+    (tmp_path / "a.EDF").write_bytes(b"")
+    with pytest.raises(SpecError, match=r"found 1 \.EDF; expected recordings: \.hea"):
+        survey(tmp_path)
+
+
+def test_parts_of_a_record_are_no_records(tmp_path: Path) -> None:
+    """Segments of a multi-segment record are not taken for records of their own."""
+    wfdb(tmp_path, ("whole_1", "whole_2"))
+    (tmp_path / "whole.hea").write_text("whole/2 0 250 5000\nwhole_1 2500\nwhole_2 2500\n")
+    found = survey(tmp_path)
+    assert [one.name for one in found.records] == ["whole"]
+    assert propose(found).values["records"] == {"format": "wfdb", "names": ["whole"]}
+
+
+@pytest.mark.parametrize("name", ["mitdb", "cpsc2021", "afdb", "ltafdb", "nsrdb"])
+def test_a_toml_reads_back(name: str, tmp_path: Path) -> None:
+    """What is written reads back the same, whatever characters a text holds."""
+    spec = load_spec(name).model_copy(update={"title": 'Ward "7"\\ \x7f\tµ\n🫀'})
+    assert load_spec(write_spec(tmp_path / "x.toml", spec)) == spec
+    assert tomllib.loads(dataset_toml(spec))["name"] == name
+    assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]
+
+
+@pytest.mark.slow
+def test_the_walk_through(tmp_path: Path, holter_servers: Servers) -> None:
+    """The commands of docs/adding-a-data-set.md run as they stand there, in order, on a new set."""
+    ward(tmp_path / "ward7")
+    text = (ROOT / PAGE).read_text()
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    commands = [line[2:] for line in "".join(blocks).splitlines() if line.startswith("$ ")]
+    assert len(commands) == 5
+    env = {**os.environ, "HOLTER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    env.pop("HOLTER_DATASETS", None)
+    env["PREFECT_API_URL"] = holter_servers.prefect_api
+    env["MLFLOW_TRACKING_URI"] = holter_servers.mlflow
+    for command in commands:
+        words = [sys.executable, "-m", "flows", *shlex.split(command)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    picture = (tmp_path / "home" / "datasets" / "ward7.png").read_bytes()
+    assert picture[:4] == b"\x89PNG"
+    manifest = read_manifest(tmp_path / "home" / "beats" / "dataset=ward7" / "manifest.json")
+    assert {entry.subject for entry in manifest.entries} == {"anna", "bela", "cora", "dora"}
+    assert len(manifest.entries) == 8
+    assert all(0 < entry.af_beats < entry.beats for entry in manifest.entries)
+
+
+def test_the_page_s_toml_is_valid() -> None:
+    """The TOML that the page shows is one that the project reads, folders telling the patient."""
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
+    values: dict[str, Any] = tomllib.loads(example)
+    assert DatasetSpec.model_validate(values).subject_of("anna/night1") == "anna"
