@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.evaluate_device import await_report, request
-from storage import evaluations, fleet, tracking
+from storage import evaluations, fleet, ledger, tracking
 from storage.errors import DeviceError
 from tasks.gate import MOST_P99_MS, gate
 
@@ -70,6 +70,12 @@ def release_in_stages(
     if wrong:
         raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
     alias = f"stable-{group}"
-    fleet.set_alias(version, alias)
+    ledger.move_alias(
+        version.name,
+        version.version,
+        alias,
+        f"canary {first}: its report passed the gate",
+        request=report.request_id,
+    )
     installed = evaluate_on_devices(version.reference, names, wait_s, install=True)
     return Staged(alias, report, tuple(installed))

@@ -86,14 +86,3 @@ def server_metrics(model: RegisteredModel) -> dict[str, float]:
         for one in data.get("metrics", ())
         if one["key"].startswith("test_")
     }
-
-
-def set_alias(model: RegisteredModel, alias: str) -> None:
-    """Move an alias to a model version."""
-    call(
-        "POST",
-        "registered-models/alias",
-        name=model.name,
-        alias=alias,
-        version=str(model.version),
-    )

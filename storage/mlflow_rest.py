@@ -61,7 +61,7 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
 
     Parameters
     ----------
-    method : {"GET", "POST", "PATCH"}
+    method : {"GET", "POST", "PATCH", "DELETE"}
         GET sends the fields as a query, the others as JSON.
     endpoint : str
         Such as "runs/get".

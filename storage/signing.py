@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,6 +53,39 @@ def public_key() -> str:
     return str(_private_key().public_key().public_bytes_raw().hex())
 
 
+def trusted_keys() -> set[str]:
+    """The public keys that this machine believes: its own, and those of `keys/*.pub` beside it."""
+    own = {public_key()} if release_key_path().exists() else set()
+    files = sorted((home() / "keys").glob("*.pub"))
+    return own | {path.read_text().strip() for path in files}
+
+
+def sign(data: bytes) -> dict[str, str]:
+    """The release key's signature over some bytes, and the public key that it fits."""
+    key = _private_key()
+    public = key.public_key().public_bytes_raw().hex()
+    return {"key": public, "signature": key.sign(data).hex()}
+
+
+def signed_by(data: bytes, said: Mapping[str, str]) -> bool:
+    """Whether the key that a signature names made it over these bytes; whose it is, is not asked.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        The signature cannot be read.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    public, signature = bytes.fromhex(said["key"]), bytes.fromhex(said["signature"])
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
 def sign_release(folder: Path) -> None:
     """Bring a folder's manifest up to its files and sign it."""
     manifest = read_json(folder / MANIFEST)
@@ -62,10 +95,7 @@ def sign_release(folder: Path) -> None:
         if path.is_file() and path.name not in (MANIFEST, SIGNATURE)
     }
     write_json(folder / MANIFEST, manifest)
-    key = _private_key()
-    signature = key.sign((folder / MANIFEST).read_bytes()).hex()
-    public = key.public_key().public_bytes_raw().hex()
-    write_json(folder / SIGNATURE, {"key": public, "signature": signature})
+    write_json(folder / SIGNATURE, sign((folder / MANIFEST).read_bytes()))
 
 
 def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str]) -> dict[str, Any]:
@@ -83,22 +113,17 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
     SignatureError
         No trusted key signed it, it was changed since, or it names a file outside its folder.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     keys = set(trusted)
     try:
         said = json.loads(signature)
-        public, signed = str(said["key"]), bytes.fromhex(said["signature"])
+        public, whole = str(said["key"]), signed_by(manifest, said)
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError("release: found a signature file that cannot be read") from error
     if public not in keys:
         known = ", ".join(sorted(key[:16] for key in keys)) or "none"
         raise SignatureError(f"release: signed by key {public[:16]}; this device trusts {known}")
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signed, manifest)
-    except InvalidSignature as error:
-        raise SignatureError("release: the manifest is not what was signed") from error
+    if not whole:
+        raise SignatureError("release: the manifest is not what was signed")
     found: dict[str, Any] = json.loads(manifest)
     for name in found["files"]:
         path = PurePosixPath(name)

@@ -37,6 +37,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from storage import ledger
 from storage.errors import RegistryError
 from storage.files import sha256_file
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
@@ -171,9 +172,10 @@ def register_model(
     description: str,
     alias: str = "candidate",
 ) -> RegisteredModel:
-    """Register a model's folder as a new version of `name` and move the alias to it."""
+    """Register a folder as a new version of `name`, move the alias to it, and tell the ledger."""
     digests = {f"holter.sha256.{f}": sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
     marks = {**tags, **digests}
+    registration = {"run_id": run_id, "manifest_sha256": digests[f"holter.sha256.{MANIFEST}"]}
     with _told(f"register {name}") as client:
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=marks)
@@ -190,8 +192,10 @@ def register_model(
             description=description,
             model_id=logged.model_id,
         )
-        client.set_registered_model_alias(name, alias, version.version)
-    return RegisteredModel(name, int(version.version), run_id, marks)
+    number = int(version.version)
+    ledger.append(name, number, ledger.REGISTERED, description or "trained", **registration)
+    ledger.move_alias(name, number, alias, "the newest version")
+    return RegisteredModel(name, number, run_id, marks)
 
 
 def resolve_model(reference: str) -> RegisteredModel:

@@ -11,7 +11,7 @@ from edge_agent import slots
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from flows import release_stages
-from storage import evaluations, fleet, tracking
+from storage import evaluations, fleet, ledger, tracking
 from storage.errors import DeviceError
 from storage.evaluations import RequestState
 from tasks.fleet_figure import fleet_figure
@@ -51,6 +51,7 @@ def ward(
 ) -> dict[str, Agent]:
     """Two devices of a group of the test's own, whose agents work when a report is awaited."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOLTER_EDGE_KEYS", str(registered.keys))
     agents = {
         name: Agent(f"{name}-{tmp_path.name}", device_kind("x86-64"), tmp_path / name)
@@ -90,6 +91,9 @@ def test_a_release_reaches_the_group_after_its_canary(
     assert [report.device for report in staged.installed] == [a.device for a in ward.values()]
     stable = tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert stable.version == registered.model.version
+    last = ledger.entries(stable.name)[-1]
+    assert last.details["request"] == staged.canary.request_id
+    assert last.reason == f"canary {staged.canary.device}: its report passed the gate"
     for agent in ward.values():
         assert slots.installed(agent.home) == {"a": f"{stable.reference} (active)"}
     assert [one.health for one in fleet.devices(tmp_path.name)] == ["stopped", "stopped"]

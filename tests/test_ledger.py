@@ -1,0 +1,169 @@
+"""The ledger: what was decided is kept in order, signed, and an edit of the database is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from flows.servers import mlflow_server
+from storage import ledger
+from storage.errors import NotInRegistry
+from storage.mlflow_rest import call
+from storage.signing import public_key, trusted_keys
+
+Edit = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """An MLflow server whose database the tests edit, and that database."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server(folder) as address:
+        yield address, folder / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture
+def model(server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registered model of the test's own with three versions and no ledger yet."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server[0])
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    name = f"holter-{tmp_path.name}"
+    call("POST", "registered-models/create", name=name)
+    for _ in range(3):
+        call("POST", "model-versions/create", name=name, source="s3://nowhere/model")
+    return name
+
+
+@pytest.fixture
+def edit(server: tuple[str, Path]) -> Edit:
+    """Change the server's database behind its back."""
+
+    def edit(statement: str) -> None:
+        with sqlite3.connect(server[1]) as database:
+            assert database.execute(statement).rowcount > 0, statement
+
+    return edit
+
+
+def filled(model: str) -> None:
+    for version in (1, 2):
+        ledger.append(model, version, "registered", f"training {version}", run_id=f"r{version}")
+        ledger.move_alias(model, version, "candidate", "the newest")
+    ledger.append(model, 2, "approved", "F1 0.95 of patients unseen", who="Dr. Who")
+
+
+def alias_of(model: str) -> dict[str, int]:
+    found = call("GET", "registered-models/get", name=model)["registered_model"]
+    return {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
+
+
+def test_what_was_decided_is_kept(model: str) -> None:
+    """Entries come back in order, each with who, what, why, and the digest of the one before."""
+    filled(model)
+    known = ledger.entries(model)
+    assert [e.sequence for e in known] == [1, 2, 3, 4, 5]
+    assert [e.action for e in known] == ["registered", "alias"] * 2 + ["approved"]
+    assert (known[4].who, known[4].version) == ("Dr. Who", 2)
+    assert known[3].details == {"alias": "candidate", "from": "1"}
+    assert known[0].previous == "0" * 64
+    assert [e.previous for e in known[1:]] == [e.sha256 for e in known[:-1]]
+    assert ledger.check(model, {public_key()}) == []
+    assert alias_of(model) == {"candidate": 2}
+
+
+def test_an_alias_moves_and_goes(model: str) -> None:
+    """An alias stands where its last entry says, and None takes it away."""
+    ledger.move_alias(model, 1, "champion", "first")
+    ledger.move_alias(model, 3, "champion", "better")
+    assert alias_of(model) == ledger.aliases(ledger.entries(model)) == {"champion": 3}
+    ledger.move_alias(model, None, "champion", "withdrawn")
+    assert alias_of(model) == {}
+    assert ledger.check(model, trusted_keys()) == []
+
+
+def test_no_entry_without_reason_or_version(model: str) -> None:
+    """A decision without a reason, too long, or about a version that is not there, is refused."""
+    with pytest.raises(ValueError, match="needs a reason"):
+        ledger.append(model, 1, "approved", " ")
+    with pytest.raises(ValueError, match="at most 6000"):
+        ledger.append(model, 1, "approved", "x" * 6000)
+    with pytest.raises(NotInRegistry):
+        ledger.move_alias(model, 9, "champion", "best")
+    assert ledger.entries(model) == []
+
+
+def test_many_append_at_once(model: str) -> None:
+    """Whoever appends at the same time, the chain has every entry once, and stays whole."""
+    public_key()
+    with ThreadPoolExecutor(6) as pool:
+        for n in range(12):
+            pool.submit(ledger.move_alias, model, 1 + n % 3, "champion", f"move {n}")
+    known = ledger.entries(model)
+    assert {e.reason for e in known} == {f"move {n}" for n in range(12)}
+    assert ledger.check(model, trusted_keys()) == []
+
+
+ENTRY_3 = "key = 'entry.000003' AND run_uuid = '{run}'"
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (f"UPDATE params SET value = replace(value, 'training 2', 'training 9') WHERE {ENTRY_3}",
+         "entry 3 is not what was signed"),
+        (f"DELETE FROM params WHERE {ENTRY_3}", "entry 4 stands at number 4; expected 3"),
+        ("DELETE FROM params WHERE key = 'entry.000005' AND run_uuid = '{run}'", "entry 5:"),
+        (f"UPDATE params SET value = '{{{{}}}}' WHERE {ENTRY_3}", "entry.000003 cannot be read"),
+        ("UPDATE registered_model_tags SET value = '1:a' WHERE key = 'holter.ledger' "
+         "AND name = '{model}'", "the model's tag holter.ledger is '1:a'"),
+        ("UPDATE registered_model_aliases SET version = 3 WHERE name = '{model}'",
+         "alias candidate is on 3; the ledger has 2"),
+        ("INSERT INTO registered_model_aliases (name, alias, version) "
+         "VALUES ('{model}', 'champion', 3)", "alias champion is on 3; the ledger has no version"),
+        ("DELETE FROM registered_model_aliases WHERE name = '{model}'",
+         "alias candidate is on no version; the ledger has 2"),
+        ("DELETE FROM params WHERE run_uuid = '{run}'", "was seen on this machine"),
+    ],
+)  # fmt: skip
+def test_an_edit_of_the_database_is_found(
+    model: str, edit: Edit, statement: str, words: str
+) -> None:
+    """An entry, the head or an alias that is changed, added or deleted by hand is named."""
+    filled(model)
+    experiment = call("GET", "experiments/get-by-name", experiment_name=f"ledger/{model}")
+    found = call("POST", "runs/search", experiment_ids=[experiment["experiment"]["experiment_id"]])
+    (run,) = [one["info"]["run_id"] for one in found["runs"]]
+    edit(statement.format(run=run, model=model))
+    assert words in "\n".join(ledger.check(model, trusted_keys()))
+
+
+def test_an_entry_of_an_unknown_key_is_found(model: str, tmp_path: Path) -> None:
+    """Whoever has no trusted key cannot write an entry that passes."""
+    filled(model)
+    mine = trusted_keys()
+    (tmp_path / "keys" / "release.key").unlink()
+    ledger.append(model, 1, "approved", "because I say so")
+    assert ledger.check(model, mine) == [
+        f"entry 6 is signed by key {public_key()[:16]}, which is not trusted"
+    ]
+
+
+def test_an_alias_set_by_hand_before_a_ledger_is_found(model: str) -> None:
+    """A model whose alias moved without any ledger is told."""
+    call("POST", "registered-models/alias", name=model, alias="champion", version="1")
+    assert ledger.check(model, []) == ["alias champion is on 1; the ledger has no version"]
+
+
+def test_a_cut_ledger_whose_head_was_edited_too_is_found(model: str, edit: Edit) -> None:
+    """Deleting the last entry and setting the head back does not pass where it was seen before."""
+    filled(model)
+    known = ledger.entries(model)
+    edit(f"DELETE FROM params WHERE key = 'entry.000005' AND value LIKE '%{model}%'")
+    value = f"4:{known[3].sha256}"
+    edit(f"UPDATE registered_model_tags SET value = '{value}' WHERE name = '{model}'")
+    (wrong,) = ledger.check(model, trusted_keys())
+    assert wrong.startswith(f"entry 5:{known[4].sha256} was seen on this machine")
