@@ -17,27 +17,21 @@ from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.train import work_folder
 from storage import mlflow_rest, tracking
-from storage.beats import BeatTable, read_beats
-from storage.errors import ModelError, TableError
+from storage.beats import read_beats
+from storage.errors import TableError
 from storage.files import sha256_file, write_bytes
 from storage.model_files import LITERT, RegisteredModel
 from storage.provenance import git_state
-from storage.wfdb_annotation import encode_annotations
 from tasks import report
 from tasks.calibration import calibration, threshold_table
-from tasks.episodes import episodes
+from tasks.episodes import episodes, rhythm_annotations
 from tasks.evaluation import Scored, per_patient, per_rhythm, summary
-from tasks.litert import LiteRT, af_probability
+from tasks.inference import probabilities
+from tasks.litert import LiteRT
 from tasks.metrics import roc_points
-from tasks.models import known_models
 from tasks.preprocessing import Policy
-from tasks.registry import find
-from tasks.rhythm import rr_features
-from tasks.rhythm_training import windows_of
 from tasks.smoothing import without_short
 
-#: Beats that are scored at once.
-BLOCK = 4_096
 #: What the report says of its rules.
 RULES = (
     "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the rows "
@@ -146,36 +140,6 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
     return out
 
 
-def probabilities(
-    network: LiteRT, name: str, table: BeatTable
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """P(AF) of every beat of a record, and where the network could say: else it is 0.
-
-    Raises
-    ------
-    ModelError
-        The network reads something other than one beat's waveform or a window of rhythm.
-    """
-    if set(network.inputs) == {"rhythm"}:
-        causal = find(known_models(), "model", name).causal
-        windows = windows_of(causal=causal)
-        x = windows.cut(rr_features(table.rr_prev_s, causal=causal))
-        answers = windows.join(af_probability(network.predict(x)), len(table))
-        return np.asarray(answers, np.float32), np.ones(len(table), bool)
-    if set(network.inputs) != {"waveform"}:
-        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform or rhythm")
-    if table.waveform is None:
-        raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
-    known = np.asarray(np.isfinite(table.waveform).all(axis=1))
-    probability = np.zeros(len(table), np.float32)
-    rows = np.flatnonzero(known)
-    for at in range(0, len(rows), BLOCK):
-        part = rows[at : at + BLOCK]
-        beats = np.ascontiguousarray(table.waveform[part][..., None])
-        probability[part] = af_probability(network.predict(beats))
-    return probability, known
-
-
 @task(cache_policy=NO_CACHE, persist_result=False)
 def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) -> Evaluated:
     """Write tables, annotations and the report; log them and the figures."""
@@ -204,9 +168,9 @@ def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) ->
         parts += [report.heading(f"{dataset}: the longest mistakes")]
         parts += [report.tachogram(m) for m in worst] or [report.paragraph("None.")]
         for record in mine:
-            write_bytes(
-                folder / "annotations" / dataset / f"{record.record}.haf", annotated(record)
-            )
+            runs = episodes(record.decided, record.time_s, record.duration_s)
+            path = folder / "annotations" / dataset / f"{record.record}.haf"
+            write_bytes(path, rhythm_annotations(runs, record.duration_s))
     path = folder / "report.html"
     write_bytes(path, report.page(f"{version.reference}: evaluation", parts).encode())
     for dataset in datasets:
@@ -262,20 +226,3 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def annotated(scored: Scored) -> bytes:
-    """Decisions as an MIT annotation file: a rhythm mark wherever AF starts or ends.
-
-    `epicmp` and its like compare it with the reference annotations. Times are in milliseconds,
-    which the file says.
-    """
-    runs = episodes(scored.decided, scored.time_s, scored.duration_s)
-    marks = [(0.0, "(N")] if not len(runs) or runs[0, 0] > 0 else []
-    for start, end in runs.tolist():
-        marks += [(start, "(AFIB"), (end, "(N")]
-    if runs.size and runs[-1, 1] >= scored.duration_s:
-        marks.pop()
-    sample = np.array([0, *(round(1000 * time) for time, _ in marks)], np.int64)
-    texts = {0: "## time resolution: 1000", **{k + 1: text for k, (_, text) in enumerate(marks)}}
-    return encode_annotations(sample, ['"', *"+" * len(marks)], texts)

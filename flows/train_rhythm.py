@@ -33,8 +33,8 @@ from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.models import known_models
 from tasks.preprocessing import Policy
-from tasks.rhythm import RhythmRecord, balanced, rhythm_record, rr_features
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm, windows_of
+from tasks.rhythm import RhythmRecord, balanced, rhythm_record, rr_features, windows_of
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
 
 PARITY_WINDOWS = 200

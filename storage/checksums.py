@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.dataset import safe_path
 from storage.errors import ChecksumMismatch
-from storage.files import sha256_file
+from storage.files import safe_path, sha256_file
 
 SUMS = "SHA256SUMS.txt"
 

@@ -19,14 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from storage.errors import SpecError, UnsafeName
-from storage.files import home, sha256_json
+from storage.errors import SpecError
+from storage.files import home, safe_path, sha256_json
+from storage.leads import SUFFIX
+from storage.marks import DETECT, ERROR
 
 SHIPPED = Path(__file__).parent / "datasets"
-#: The file that says that a record is there, by format.
-SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}
-DETECT = "detect"
-ERROR = "error"
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 #: A file extension: annotator names become part of a path, so they may not hold a separator.
@@ -283,31 +281,6 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
     if not kept:
         raise SpecError(f"data set {spec.name}: no records in {folder}")
     return kept
-
-
-def safe_path(folder: Path, name: str, *, record: str) -> Path:
-    """Join `folder` and `name`, which must stay inside the folder, symbolic links resolved.
-
-    Raises
-    ------
-    UnsafeName
-        An empty or absolute name, one with "..", a NUL or a backslash, or a link that leads out.
-    """
-    inside = "a name inside the data set's folder"
-    parts = name.split("/")
-    if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise UnsafeName(record, f"the name {name!r}", inside)
-    if any(character == "\\" or not character.isprintable() for character in name):
-        raise UnsafeName(record, f"the name {name!r}", inside)
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
-    return path
-
-
-def is_csv(annotator: str) -> bool:
-    """Whether a rhythm annotator is a CSV of intervals."""
-    return annotator.rpartition(".")[2] == "csv"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -22,9 +22,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from storage.checksums import SUMS, read_sums
-from storage.dataset import DatasetSpec, did_you_mean, safe_path
+from storage.dataset import DatasetSpec, did_you_mean
 from storage.errors import DownloadError, HeaderMismatch
-from storage.files import sha256_file
+from storage.files import safe_path, sha256_file
 from storage.wfdb_header import parse_header
 
 PHYSIONET = "https://physionet.org/files"

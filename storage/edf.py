@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.dataset import DatasetSpec, safe_path
 from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import sha256_file
+from storage.files import safe_path, sha256_file
 from storage.leads import Described, Joined, Opened, Source, check_extent, choose, units_per_mv
 from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 
@@ -51,7 +51,7 @@ class _Header:
 
 
 def open_edf(
-    spec: DatasetSpec, folder: Path, name: str, digests: dict[str, str], *, signal: bool
+    folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read an EDF file's header and check its length; see `storage.records.open_record`."""
     file = f"{name}.edf"
@@ -59,7 +59,7 @@ def open_edf(
     if not path.is_file():
         raise MissingFile(name, "no such file", "an EDF file", file)
     header = _header(path, name, file)
-    channel = choose(header.labels, spec.leads.prefer, name, file)
+    channel = choose(header.labels, prefer, name, file)
     per_frame = header.per_record[channel]
     if header.duration_s <= 0 or not per_frame:
         found = f"data records of {header.duration_s:g} s with {per_frame} samples"

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from storage.errors import UnsafeName
+
 
 def home() -> Path:
     """The state folder: `HOLTER_HOME`, or `.holter` in the working folder."""
@@ -77,3 +79,23 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: Any) -> str:
     """The SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def safe_path(folder: Path, name: str, *, record: str) -> Path:
+    """Join `folder` and `name`, which must stay inside the folder, symbolic links resolved.
+
+    Raises
+    ------
+    UnsafeName
+        An empty or absolute name, one with "..", a NUL or a backslash, or a link that leads out.
+    """
+    inside = "a name inside the data set's folder"
+    parts = name.split("/")
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise UnsafeName(record, f"the name {name!r}", inside)
+    if any(character == "\\" or not character.isprintable() for character in name):
+        raise UnsafeName(record, f"the name {name!r}", inside)
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
+    return path

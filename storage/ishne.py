@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from binascii import crc_hqx
+from collections.abc import Sequence
 from pathlib import Path
 
-from storage.dataset import DatasetSpec, safe_path
 from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import sha256_file
+from storage.files import safe_path, sha256_file
 from storage.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose
 from storage.wfdb_signal import PackedLead
 
@@ -29,7 +29,7 @@ PATIENT = slice(108, 128)
 
 
 def open_ishne(
-    spec: DatasetSpec, folder: Path, name: str, digests: dict[str, str], *, signal: bool
+    folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read an ISHNE file's header, check it and the length; see `storage.records.open_record`."""
     file = f"{name}.ecg"
@@ -39,7 +39,7 @@ def open_ishne(
     head, names, fs_hz, n_samples, ecg_at = _header(path, name, file)
     n_leads = len(names)
     check_extent(fs_hz, n_samples, name, file)
-    channel = choose(names, spec.leads.prefer, name, file)
+    channel = choose(names, prefer, name, file)
     (resolution_nv,) = struct.unpack_from("<h", head, RESOLUTION_AT + 2 * channel)
     if resolution_nv <= 0:
         raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)

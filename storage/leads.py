@@ -11,13 +11,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.dataset import safe_path
 from storage.errors import HeaderMismatch, MissingFile, NoLead
-from storage.files import sha256_bytes
+from storage.files import safe_path, sha256_bytes
 from storage.flac import FlacLead, read_flac
 from storage.wfdb_formats import FramedLead, framed_values, read_framed
 from storage.wfdb_signal import PackedLead, raw_blocks, read_packed
 
+#: The file that says that a record is there, by format.
+SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}
 #: Units of a lead to a millivolt.
 PER_MV = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
 #: Rates that a lead may have: below, no QRS complex is left; above, a header is damaged.

@@ -11,12 +11,13 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.dataset import DETECT, ERROR, DatasetSpec, is_csv, safe_path
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
+from storage.files import safe_path
 from storage.leads import Opened, read_small
 from storage.wfdb_annotation import (
     BEAT,
@@ -26,9 +27,21 @@ from storage.wfdb_annotation import (
     parse_annotations,
 )
 
+if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
+    from storage.dataset import DatasetSpec
+
+#: Beats are to be found, not read.
+DETECT = "detect"
+#: A record without any rhythm mark is refused.
+ERROR = "error"
 LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
 COLUMNS = ["start_s", "end_s", "rhythm"]
 Mark = tuple[int, str]
+
+
+def is_csv(annotator: str) -> bool:
+    """Whether a rhythm annotator is a CSV of intervals."""
+    return annotator.rpartition(".")[2] == "csv"
 
 
 def annotated_beats(

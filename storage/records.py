@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.dataset import DatasetSpec, safe_path
 from storage.edf import open_edf
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
+from storage.files import safe_path
 from storage.ishne import open_ishne
-from storage.leads import Source, read_source
+from storage.leads import SUFFIX, Source, read_source
 from storage.marks import annotated_beats, annotated_rhythm
 from storage.wfdb_record import open_wfdb
 
+if TYPE_CHECKING:  # a device opens recordings without any data set, and without pydantic
+    from storage.dataset import DatasetSpec
+
 #: How a recording of each format of `DatasetSpec.records.format` is opened.
 OPENERS = {"wfdb": open_wfdb, "edf": open_edf, "ishne": open_ishne}
+#: The leads of a recording that belongs to no data set, in order of preference.
+USUAL_LEADS = ("II", "MLII", "ECG1", "ECG", "I", "ECG2", "V5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +104,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     """
     safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
-    opened = OPENERS[spec.records.format](spec, folder, name, digests, signal=signal)
+    opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
     beats, symbols = annotated_beats(spec, folder, name, opened, digests)
     starts, rhythms = annotated_rhythm(spec, folder, name, opened, digests)
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
@@ -115,6 +121,48 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         rhythm_start=starts,
         rhythms=rhythms,
         af=frozenset(spec.rhythms.af),
+        digests=digests,
+        comments=opened.comments,
+        source=opened.source,
+        file=opened.file,
+    )
+
+
+def open_alone(path: Path, leads: Sequence[str] = USUAL_LEADS) -> Record:
+    """Open a recording that belongs to no data set: nothing of it is annotated.
+
+    Parameters
+    ----------
+    path : Path
+        Its .hea, .edf or .ecg file, or a WFDB record's name without the suffix.
+    leads : sequence of str
+        The leads to look for, in order of preference.
+
+    Raises
+    ------
+    RecordError
+        As `open_record`.
+    """
+    format_ = {suffix: name for name, suffix in SUFFIX.items()}.get(path.suffix, "wfdb")
+    name = path.name.removesuffix(SUFFIX[format_])
+    digests: dict[str, str] = {}
+    safe_path(path.parent, name, record=name)
+    opened = OPENERS[format_](path.parent, name, leads, digests, signal=True)
+    if opened.lead is None:
+        raise NoLead(name, "no signal", "a record with a signal", opened.file)
+    return Record(
+        dataset="",
+        name=name,
+        subject=name,
+        folder=path.parent,
+        fs_hz=opened.fs_hz,
+        n_samples=opened.n_samples,
+        lead=opened.lead,
+        beats=np.empty(0, np.int64),
+        symbols=np.empty(0, "U1"),
+        rhythm_start=np.zeros(1, np.int64),
+        rhythms=np.array([""]),
+        af=frozenset(),
         digests=digests,
         comments=opened.comments,
         source=opened.source,

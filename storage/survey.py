@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.dataset import SUFFIX
 from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
 from storage.ishne import describe_ishne
-from storage.leads import Described, read_small
+from storage.leads import SUFFIX, Described, read_small
 from storage.marks import COLUMNS
 from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
 from storage.wfdb_record import describe_wfdb

@@ -7,12 +7,12 @@ its own sampling rate: nothing is averaged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from storage.dataset import DatasetSpec, safe_path
 from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import sha256_file
+from storage.files import safe_path, sha256_file
 from storage.flac import FORMATS as FLAC
 from storage.flac import FlacLead, read_flac, stream_samples
 from storage.leads import (
@@ -34,7 +34,7 @@ GAP = "~"
 
 
 def open_wfdb(
-    spec: DatasetSpec, folder: Path, name: str, digests: dict[str, str], *, signal: bool
+    folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read a record's header and check its signal files; see `storage.records.open_record`."""
     file = f"{name}.hea"
@@ -42,9 +42,9 @@ def open_wfdb(
     if not signal or not header.n_signals:
         return Opened(header.fs_hz, header.n_samples, header.fs_hz, header.comments, file)
     if header.segments:
-        lead, per_frame, n_frames, source = _segments(spec, folder, name, header, digests)
+        lead, per_frame, n_frames, source = _segments(folder, name, prefer, header, digests)
     else:
-        lead, per_frame, n_frames, source = _single(spec, folder, name, header, digests)
+        lead, per_frame, n_frames, source = _single(folder, name, prefer, header, digests)
     fs_hz = header.fs_hz * per_frame
     check_extent(fs_hz, n_frames * per_frame, name, file)
     return Opened(
@@ -84,18 +84,18 @@ def _beside(name: str, file: str) -> str:
 
 
 def _single(
-    spec: DatasetSpec, folder: Path, name: str, header: Header, digests: dict[str, str]
+    folder: Path, name: str, prefer: Sequence[str], header: Header, digests: dict[str, str]
 ) -> tuple[str, int, int, Source]:
     """The wanted lead of a record in one piece: name, samples a frame, frames, source."""
     n_frames = check_files(folder, name, name, header, digests)
     leads = [signal.lead for signal in header.signals]
-    channel = choose(leads, spec.leads.prefer, name, f"{name}.hea")
+    channel = choose(leads, prefer, name, f"{name}.hea")
     source = _source(folder, name, name, header.signals, channel, n_frames)
     return leads[channel], header.signals[channel].per_frame, n_frames, source
 
 
 def _segments(
-    spec: DatasetSpec, folder: Path, name: str, header: Header, digests: dict[str, str]
+    folder: Path, name: str, prefer: Sequence[str], header: Header, digests: dict[str, str]
 ) -> tuple[str, int, int, Source]:
     """The wanted lead of a multi-segment record, which a segment may lack: a gap there.
 
@@ -118,7 +118,7 @@ def _segments(
         raise HeaderMismatch(name, "gaps alone", "a segment with signals", file)
     first = next(iter(parts.values()))
     variable = header.segments[0][1] == 0
-    channel = choose([one.lead for one in first.signals], spec.leads.prefer, name, file)
+    channel = choose([one.lead for one in first.signals], prefer, name, file)
     lead, per_frame = first.signals[channel].lead, first.signals[channel].per_frame
     starts: list[int] = []
     sources: list[Source | None] = []

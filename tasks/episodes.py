@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.wfdb_annotation import encode_annotations
+
 Intervals = NDArray[np.float64]
 NOTHING: Intervals = np.empty((0, 2))
 
@@ -163,3 +165,19 @@ def segment_shares(intervals: Intervals, record_s: float, length_s: float = 30.0
     last_end = np.concatenate([[0.0], ends])[which]
     covered = before[which] - np.maximum(last_end - edges, 0)
     return np.asarray(np.diff(covered) / length_s)
+
+
+def rhythm_annotations(runs: Intervals, duration_s: float) -> bytes:
+    """Episodes as an MIT annotation file: a rhythm mark wherever AF starts or ends.
+
+    `epicmp` and its like compare it with the reference annotations. Times are in milliseconds,
+    which the file says.
+    """
+    marks = [(0.0, "(N")] if not len(runs) or runs[0, 0] > 0 else []
+    for start, end in runs.tolist():
+        marks += [(start, "(AFIB"), (end, "(N")]
+    if runs.size and runs[-1, 1] >= duration_s:
+        marks.pop()
+    sample = np.array([0, *(round(1000 * time) for time, _ in marks)], np.int64)
+    texts = {0: "## time resolution: 1000", **{k + 1: text for k, (_, text) in enumerate(marks)}}
+    return encode_annotations(sample, ['"', *"+" * len(marks)], texts)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage.dataset import DETECT
 from storage.leads import PER_MV
+from storage.marks import DETECT
 from storage.survey import LISTING, Survey, Surveyed
 
 #: Leads in the order in which AF is read best on them: P waves and QRS are tall in II and its kin.

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from storage.checkpoint import Checkpoint
 from tasks.models import build, known_models
 from tasks.rhythm import (
-    BACKWARD,
-    TWO_SIDED,
     WINDOW_BEATS,
     RhythmRecord,
-    Windows,
     random_windows,
     rr_features,
+    windows_of,
 )
 from tasks.rhythm_augment import augmented, simulated_sinus
 
@@ -200,11 +198,6 @@ def draw(
         config.steps * config.batch,
         random,
     )
-
-
-def windows_of(*, causal: bool) -> Windows:
-    """How a record is cut for the two-sided or the causal networks."""
-    return BACKWARD if causal else TWO_SIDED
 
 
 def predict_rhythm(model: Any, record: RhythmRecord, *, causal: bool) -> NDArray[np.float32]:

@@ -168,7 +168,7 @@ def test_holter_files(folder: Path, form: str) -> None:
 
     def use(data: bytes) -> None:
         path.write_bytes(data + whole[head:])
-        opened = use_opener(spec, folder, "rec", {}, signal=True)
+        opened = use_opener(folder, "rec", spec.leads.prefer, {}, signal=True)
         assert opened.source is not None
         read_source(opened.source, 0, min(opened.n_samples, 1000))
 

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from flows.evaluate import annotated, as_csv, wide
+from flows.evaluate import as_csv, wide
 from storage.wfdb_annotation import SYMBOL, parse_annotations
 from tasks import report
 from tasks.calibration import calibration
+from tasks.episodes import episodes, rhythm_annotations
 from tasks.evaluation import Scored, per_patient, summary
 
 
@@ -84,7 +85,9 @@ def test_a_report_needs_nothing_else() -> None:
 
 def test_annotations_hold_the_decisions() -> None:
     """Read back, the rhythm marks stand where AF was decided to start and end, in milliseconds."""
-    found = parse_annotations(annotated(scored()), "a", "a.haf")
+    made = scored()
+    runs = episodes(made.decided, made.time_s, made.duration_s)
+    found = parse_annotations(rhythm_annotations(runs, made.duration_s), "a", "a.haf")
     assert found.fs_hz == 1000
     marks = {int(found.sample[k]): text for k, text in found.aux.items() if text.startswith("(")}
     assert marks == {0: "(N", 120_000: "(AFIB", 300_000: "(N"}

@@ -15,6 +15,7 @@ from tasks.rhythm import (
     RhythmRecord,
     random_windows,
     rr_features,
+    running_median,
 )
 from tasks.rhythm_augment import augmented, detector_errors, ectopy, quantised, simulated_sinus
 from tasks.rhythm_training import predict_rhythm
@@ -161,3 +162,14 @@ def test_a_causal_network_sees_no_beat_to_come() -> None:
     other.rr_s[1_000:] *= 1.4
     before, after = (predict_rhythm(model, r, causal=True)[:1_000] for r in (made, other))
     np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("n", [1, 30, 62, 3_000])
+def test_the_running_median_is_scipys(n: int, causal: bool) -> None:
+    """Bit for bit, ties and short records included."""
+    from scipy.ndimage import median_filter
+
+    values = np.round(np.random.default_rng(n).normal(size=n), 1).astype(np.float32)
+    expected = median_filter(values, 61, mode="nearest", origin=30 if causal else 0)
+    np.testing.assert_array_equal(running_median(values, 61, causal=causal), expected)

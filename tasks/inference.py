@@ -1,0 +1,46 @@
+"""From a record's beats to a network's answers: the same on a server and on a device."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import BeatTable
+from storage.errors import ModelError, TableError
+from tasks.litert import LiteRT, af_probability
+from tasks.models import known_models
+from tasks.registry import find
+from tasks.rhythm import rr_features, windows_of
+
+#: Beats that are answered at once.
+BLOCK = 4_096
+
+
+def probabilities(
+    network: LiteRT, name: str, table: BeatTable
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """P(AF) of every beat of a record, and where the network could say: else it is 0.
+
+    Raises
+    ------
+    ModelError
+        The network reads something other than one beat's waveform or a window of rhythm.
+    """
+    if set(network.inputs) == {"rhythm"}:
+        causal = find(known_models(), "model", name).causal
+        windows = windows_of(causal=causal)
+        x = windows.cut(rr_features(table.rr_prev_s, causal=causal))
+        answers = windows.join(af_probability(network.predict(x)), len(table))
+        return np.asarray(answers, np.float32), np.ones(len(table), bool)
+    if set(network.inputs) != {"waveform"}:
+        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform or rhythm")
+    if table.waveform is None:
+        raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
+    known = np.asarray(np.isfinite(table.waveform).all(axis=1))
+    probability = np.zeros(len(table), np.float32)
+    rows = np.flatnonzero(known)
+    for at in range(0, len(rows), BLOCK):
+        part = rows[at : at + BLOCK]
+        beats = np.ascontiguousarray(table.waveform[part][..., None])
+        probability[part] = af_probability(network.predict(beats))
+    return probability, known
