@@ -111,6 +111,8 @@ def scored(afdb: dict[str, Record], found: dict[str, NDArray[np.float32]]) -> li
                 duration_s=length_s,
                 label=table.label,
                 rhythm=table.rhythm,
+                symbol=table.symbol,
+                quality=table.quality,
                 probability=scaling(probability),
                 decided=smooth[chosen][name],
             )

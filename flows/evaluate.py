@@ -24,14 +24,17 @@ from storage.model_files import LITERT, RegisteredModel
 from storage.provenance import git_state
 from tasks import report
 from tasks.calibration import calibration, threshold_table
+from tasks.cpsc2021_score import score_decisions
 from tasks.episodes import episodes, rhythm_annotations
-from tasks.evaluation import Scored, per_patient, per_rhythm, summary
+from tasks.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.metrics import roc_points
 from tasks.preprocessing import Policy
-from tasks.smoothing import without_short
+from tasks.smoothing import UNSMOOTHED, viterbi, without_short
 
+#: Challenges' own scores, by data set: the mean over its records.
+CHALLENGE_SCORES = {"cpsc2021": score_decisions}
 #: What the report says of its rules.
 RULES = (
     "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the rows "
@@ -96,7 +99,12 @@ def evaluate(
     )
     try:
         scored = [s for made in ingested for s in score_dataset(version, made, least_beats)]
-        done = write_up(version, scored, run_id)
+        tables = {
+            (made.manifest.dataset, entry.record): made.path.parent / entry.file
+            for made in ingested
+            for entry in made.manifest.entries
+        }
+        done = write_up(version, scored, tables, run_id)
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
@@ -115,6 +123,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
     network = LiteRT(file.read_bytes())
     name = version.name.removeprefix("holter-")
     threshold = float(version.tags["holter.threshold"])
+    change = float(version.tags.get("holter.smoothing_change", UNSMOOTHED))
     out = []
     with Progress(f"Scoring {made.manifest.dataset}", len(made.manifest.entries)) as progress:
         for entry in made.manifest.entries:
@@ -132,8 +141,10 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
                     duration_s=float(table.time_s[-1]) if len(table) else 0.0,
                     label=np.where(known, table.label, np.int8(-1)),
                     rhythm=table.rhythm,
+                    symbol=table.symbol,
+                    quality=table.quality,
                     probability=probability,
-                    decided=without_short(probability >= threshold, least_beats),
+                    decided=without_short(viterbi(probability, change, threshold), least_beats),
                 )
             )
             progress.step(table.record)
@@ -141,24 +152,33 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) -> Evaluated:
+def write_up(
+    version: RegisteredModel,
+    scored: Sequence[Scored],
+    files: Mapping[tuple[str, str], Path],
+    run_id: str,
+) -> Evaluated:
     """Write tables, annotations and the report; log them and the figures."""
     folder = work_folder(run_id) / "evaluation"
     datasets = list(dict.fromkeys(s.dataset for s in scored))
     figures: dict[str, dict[str, float]] = {}
-    parts = [
-        report.paragraph(
-            f"{version.reference}, threshold {version.tags['holter.threshold']}; {RULES}"
-        )
-    ]
+    decision = f"threshold {version.tags['holter.threshold']}, {smoothed(version)}"
+    parts = [report.paragraph(f"{version.reference}, {decision}. {RULES}")]
     for dataset in datasets:
         mine = [s for s in scored if s.dataset == dataset]
         figures[dataset] = summary(mine)
+        if score := CHALLENGE_SCORES.get(dataset):
+            points = [score(s.time_s, s.rhythm, s.decided) for s in mine if len(s.time_s)]
+            figures[dataset]["challenge_score"] = float(np.mean(points))
         figures[f"{dataset} without AFL"] = summary([s.without(["AFL"]) for s in mine])
     parts += [report.heading("Figures"), report.table(wide(figures))]
     for dataset in datasets:
         mine = [s for s in scored if s.dataset == dataset]
-        tables = {"per_patient": per_patient(mine), "per_rhythm": per_rhythm(mine)}
+        tables = {
+            "per_patient": per_patient(mine),
+            "per_rhythm": per_rhythm(mine),
+            "per_stratum": per_stratum(mine),
+        }
         tables["thresholds"] = [dict(row) for row in threshold_table(*pooled(mine))]
         for name, rows in tables.items():
             write_bytes(folder / f"{dataset}_{name}.csv", as_csv(rows))
@@ -166,7 +186,10 @@ def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) ->
         parts += curves(mine)
         worst = report.worst_mistakes(mine)
         parts += [report.heading(f"{dataset}: the longest mistakes")]
-        parts += [report.tachogram(m) for m in worst] or [report.paragraph("None.")]
+        for mistake in worst:
+            beats = read_beats(files[dataset, mistake.scored.record])
+            parts += [report.tachogram(mistake), report.ecg_strip(mistake, beats)]
+        parts += [] if worst else [report.paragraph("None.")]
         for record in mine:
             runs = episodes(record.decided, record.time_s, record.duration_s)
             path = folder / "annotations" / dataset / f"{record.record}.haf"
@@ -178,6 +201,14 @@ def write_up(version: RegisteredModel, scored: Sequence[Scored], run_id: str) ->
         tracking.log_metrics(run_id, clean)
     tracking.log_folder(run_id, folder, "evaluation")
     return Evaluated(run_id, figures, path)
+
+
+def smoothed(version: RegisteredModel) -> str:
+    """How decisions are made of probabilities, in words."""
+    change = float(version.tags.get("holter.smoothing_change", UNSMOOTHED))
+    if change == UNSMOOTHED:
+        return "not smoothed"
+    return f"smoothed by a two-state Viterbi path, probability of a change {change:g}"
 
 
 def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -203,14 +234,13 @@ def curves(scored: Sequence[Scored]) -> list[str]:
 
 def wide(figures: Mapping[str, Mapping[str, float]]) -> list[dict[str, object]]:
     """A row a figure, a column a data set; bounds stand with their value."""
-    first = next(iter(figures.values()))
     rows: list[dict[str, object]] = []
-    for name in first:
+    for name in dict.fromkeys(name for values in figures.values() for name in values):
         if name.endswith(("_low", "_high")):
             continue
         row: dict[str, object] = {"figure": name}
         for dataset, values in figures.items():
-            text = report.said(values[name])
+            text = report.said(values.get(name, float("nan")))
             if f"{name}_low" in values and np.isfinite(values[f"{name}_low"]):
                 text += f" ({values[f'{name}_low']:.4f}-{values[f'{name}_high']:.4f})"
             row[dataset] = text

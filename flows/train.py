@@ -32,6 +32,7 @@ from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
 from tasks.preprocessing import Policy
+from tasks.smoothing import UNSMOOTHED
 from tasks.splits import Split, assert_no_leak, split_beats
 from tasks.training import TrainedModel, TrainingConfig, fit
 
@@ -298,6 +299,7 @@ def register(
     run_id: str,
     title: str,
     threshold: float = THRESHOLD,
+    smoothing_change: float = UNSMOOTHED,
 ) -> tracking.RegisteredModel:
     """Register the folder as a version, alias `candidate`, and link it from the Prefect page."""
     digests = [manifest.digest() for manifest in manifests]
@@ -314,6 +316,7 @@ def register(
             "holter.paradigm": split.paradigm,
             "holter.simulated": str(any(manifest.simulated for manifest in manifests)).lower(),
             "holter.threshold": str(threshold),
+            "holter.smoothing_change": str(smoothing_change),
             "holter.testset_sha256": testset_sha256,
             "holter.testset": "testset/testset.npz",
         },

@@ -35,6 +35,7 @@ from tasks.models import known_models
 from tasks.preprocessing import Policy
 from tasks.rhythm import RhythmRecord, balanced, rhythm_record, rr_features, windows_of
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm
+from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
 
 PARITY_WINDOWS = 200
@@ -107,7 +108,8 @@ def train_rhythm(
     config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
     sides = split_records(ingested, weights, balance, seed)
     with recorded(ingested, sides, model, config, balance) as run_id:
-        network, state, threshold = fit_network(ingested, sides, model, config, balance, run_id)
+        network, state = fit_network(ingested, sides, model, config, balance, run_id)
+        threshold, change = fit_decision(network, sides)
         folder = export_network(network, sides, state, threshold, run_id)
         testset = hand_over_testset(sides, model, run_id)
         metrics = score(folder, testset, threshold, run_id)
@@ -122,6 +124,7 @@ def train_rhythm(
             run_id,
             title,
             threshold,
+            change,
         )
     few = f"One split with {len(sides.split.test_subjects)} test subjects; no confidence interval."
     digest = version.tags["holter.testset_sha256"]
@@ -201,8 +204,8 @@ def fit_network(
     config: RhythmConfig,
     balance: str,
     run_id: str,
-) -> tuple[Any, Checkpoint, float]:
-    """Train, from the checkpoint of the same training if there is one; fix the threshold."""
+) -> tuple[Any, Checkpoint]:
+    """Train, from the checkpoint of the same training if there is one."""
     digests = [made.manifest.digest() for made in ingested]
     weights = [record.weight for record in sides.records]
     about = [model, asdict(config), balance, weights, digests, sides.split.digest()]
@@ -219,13 +222,20 @@ def fit_network(
         network, state = fit_rhythm(
             model, sides.of("train"), config, sides.of("validation"), start, keep
         )
-    known = sides.of("train") + sides.of("validation")
-    causal = known_models()[model].causal
-    probability = np.concatenate([predict_rhythm(network, r, causal=causal) for r in known])
-    label = np.concatenate([r.label for r in known])
-    threshold = best_threshold(label[label >= 0], probability[label >= 0])
     path.unlink(missing_ok=True)
-    return network, state, threshold
+    return network, state
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fit_decision(network: Any, sides: Sides) -> tuple[float, float]:
+    """The threshold and the smoothing that serve training and validation patients best."""
+    known = sides.of("train") + sides.of("validation")
+    causal = known_models()[network.name].causal
+    probability = [predict_rhythm(network, record, causal=causal) for record in known]
+    label = [record.label for record in known]
+    sure = np.concatenate(label) >= 0
+    threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
+    return threshold, fit_smoothing(label, probability, threshold)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -37,6 +37,39 @@ def kind_of(episodes: Beats, n_samples: int) -> Kind:
     return Kind.PERSISTENT if whole else Kind.PAROXYSMAL
 
 
+#: Samples a second of `score_decisions`; the rules count in beats, so any fine grid serves.
+GRID_HZ = 200
+
+
+def score_decisions(
+    time_s: NDArray[np.float64], rhythm: NDArray[np.str_], decided: NDArray[np.bool_]
+) -> float:
+    """Score one record by its beats: where they are, their true rhythm, and what was decided.
+
+    Parameters
+    ----------
+    time_s : float64, shape (n,)
+        R peaks in seconds; the record is taken to end at the last.
+    rhythm : str, shape (n,)
+        True rhythm at each beat; AFIB and AFL count.
+    decided : bool, shape (n,)
+        Whether each beat was decided AF.
+    """
+    beats = np.round(time_s * GRID_HZ).astype(np.int64)
+    af = np.isin(rhythm, ["AFIB", "AFL"])
+    truth = Kind.PERSISTENT if af.all() else Kind.PAROXYSMAL if af.any() else Kind.NO_AF
+    n_samples = int(beats[-1]) + 1
+    whole = np.array([[0, n_samples - 1]])
+    detected = whole if decided.all() else beats[_runs(decided)]
+    return score_record(truth, beats, _runs(af), detected, n_samples)
+
+
+def _runs(chosen: NDArray[np.bool_]) -> Beats:
+    """First and last place of every run of True, shape (k, 2)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
+    return np.asarray(edges.reshape(-1, 2) - np.array([0, 1]), np.int64)
+
+
 def score_record(
     truth: Kind, beats: Beats, true_beats: Beats, detected: Beats, n_samples: int
 ) -> float:

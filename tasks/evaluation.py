@@ -6,7 +6,7 @@ Beats whose rhythm is unknown (label -1) count nowhere. Atrial flutter counts as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -14,6 +14,7 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.beats import Quality
 from tasks.bootstrap import RATES, Interval, Statistic, bootstrap_patients
 from tasks.calibration import calibration
 from tasks.episodes import EpisodeCounts, compare_episodes, episodes, segment_shares
@@ -22,6 +23,12 @@ from tasks.metrics import area_under_roc
 SEGMENT_S = 30.0
 #: A segment is AF where at least this share of it is.
 SEGMENT_SHARE = 0.5
+#: Supraventricular and ventricular ectopic beats and fusions (classes S, V and F of EC57).
+ECTOPIC = tuple("AaJSVEFejn!")
+#: A premature beat bends the intervals of so many beats around it.
+ECTOPIC_REACH = 2
+POOR_SIGNAL = np.uint16(Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY)
+UNSURE_BEAT = np.uint16(Quality.MISSED | Quality.EXTRA | Quality.RR_RANGE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +45,10 @@ class Scored:
         Seconds that the beats cover: nothing is known after the last one, however long the signal.
     label : int8, shape (n,)
         1 AF, 0 not AF, -1 unknown.
-    rhythm : str, shape (n,)
-        Rhythm at each beat.
+    rhythm, symbol : str, shape (n,)
+        Rhythm at each beat, and its annotation (WFDB mnemonic; "" where there is none).
+    quality : uint16, shape (n,)
+        Quality flags of each beat.
     probability : float32, shape (n,)
         P(AF).
     decided : bool, shape (n,)
@@ -53,6 +62,8 @@ class Scored:
     duration_s: float
     label: NDArray[np.int8]
     rhythm: NDArray[np.str_]
+    symbol: NDArray[np.str_]
+    quality: NDArray[np.uint16]
     probability: NDArray[np.float32]
     decided: NDArray[np.bool_]
 
@@ -135,6 +146,39 @@ def per_rhythm(scored: Sequence[Scored]) -> list[dict[str, object]]:
                     "right": float((decided[here] == (label[here] == 1)).mean()),
                 }
             )
+    return rows
+
+
+def near_ectopy(scored: Scored) -> NDArray[np.bool_]:
+    """Whether each beat is ectopic or within `ECTOPIC_REACH` beats of one that is."""
+    beats = np.isin(scored.symbol, ECTOPIC).astype(np.int8)
+    return np.convolve(beats, np.ones(2 * ECTOPIC_REACH + 1, np.int8), "same") > 0
+
+
+#: Kinds of beats that figures are given for apart: what is told of them, and which they are.
+STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
+    "ectopic beats and two on either side": near_ectopy,
+    "away from ectopic beats": lambda s: ~near_ectopy(s),
+    "poor signal (gap, flat, saturated, noisy)": lambda s: (s.quality & POOR_SIGNAL) != 0,
+    "signal without a flag": lambda s: (s.quality & POOR_SIGNAL) == 0,
+    "beat missed, extra or at an odd interval": lambda s: (s.quality & UNSURE_BEAT) != 0,
+}
+
+
+def per_stratum(scored: Sequence[Scored]) -> list[dict[str, object]]:
+    """A row a kind of beats with rhythm known: counts and rates; strata overlap."""
+    rows: list[dict[str, object]] = []
+    for name, chosen in STRATA.items():
+        parts = [counted(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]]
+        counts = np.sum(parts, axis=0)
+        rows.append(
+            {
+                "stratum": name,
+                "beats": int(counts.sum()),
+                "af_beats": int(counts[0] + counts[2]),
+                **{rate: _rate(function, counts) for rate, function in RATES.items()},
+            }
+        )
     return rows
 
 

@@ -13,6 +13,7 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
 from tasks.calibration import Calibration
 from tasks.episodes import Intervals, durations_s
 from tasks.evaluation import Scored
@@ -177,6 +178,48 @@ def tachogram(mistake: Mistake, before_s: float = 60.0, longest_s: float = 600.0
         '<line x1="50" x2="850" y1="80" y2="80" stroke="#ddd"/>'
         '<line x1="50" x2="850" y1="30" y2="30" stroke="#ddd"/>'
         f"{dots}{bars}</svg><figcaption>{escape(title)}</figcaption></figure>"
+    )
+
+
+def ecg_strip(mistake: Mistake, beats: BeatTable, length_s: float = 12.0) -> str:
+    """The ECG in the middle of a mistake, put together from its beats, the decision under it.
+
+    A beat reaches from a third of the interval before R to two thirds of the one after, so the
+    beats of a record lie end to end and are its cleaned signal.
+    """
+    middle = (mistake.start_s + mistake.end_s) / 2
+    low = max(min(middle, mistake.end_s) - length_s / 2, 0.0)
+    high = low + length_s
+    near = np.flatnonzero((beats.time_s > low) & (beats.time_s < high))
+    if beats.waveform is None or not len(near):
+        return paragraph("No signal was read for this record.")
+    shape = beats.waveform[near]
+    before, after = beats.rr_prev_s[near, None] / 3, beats.rr_next_s[near, None] * (2 / 3)
+    steps = np.arange(WAVEFORM_SAMPLES) - R_INDEX
+    away = np.where(
+        steps < 0, before * steps / R_INDEX, after * steps / (WAVEFORM_SAMPLES - R_INDEX)
+    )
+    x = 50 + 800 * (beats.time_s[near, None] + away - low) / length_s
+    span = max(float(np.nanmax(np.abs(shape), initial=0.5)), 0.5)
+    y = 80 - 60 * shape / span
+    decided = mistake.scored.decided[np.searchsorted(mistake.scored.time_s, beats.time_s[near])]
+    traces = "".join(
+        f'<polyline points="{" ".join(map("{:.1f},{:.1f}".format, xs[::2], ys[::2]))}" '
+        f'fill="none" stroke="#222"/>'
+        for xs, ys in zip(x.tolist(), y.tolist(), strict=True)
+        if not isnan(ys[0] + ys[-1])
+    )
+    marks = "".join(
+        f'<text x="{at:.1f}" y="160" font-size="11" text-anchor="middle" '
+        f'fill="{"#c60" if af else "#555"}">{escape(symbol or "?")}{" AF" if af else ""}</text>'
+        for at, symbol, af in zip(
+            x[:, R_INDEX].tolist(), beats.symbol[near].tolist(), decided.tolist(), strict=True
+        )
+    )
+    title = f"{clock(low)} to {clock(high)}, {2 * span:.1f} mV high: annotated beats, AF as decided"
+    return (
+        f'<figure><svg viewBox="0 0 860 170" width="860" role="img" aria-label="{escape(title)}">'
+        f"{traces}{marks}</svg><figcaption>{escape(title)}</figcaption></figure>"
     )
 
 

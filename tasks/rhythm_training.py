@@ -47,13 +47,13 @@ class RhythmConfig:
         Seed of initial weights, augmentation and windows.
     """
 
-    epochs: int = 6
-    steps: int = 100
-    batch: int = 8
+    epochs: int = 10
+    steps: int = 150
+    batch: int = 16
     learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     augment: bool = True
-    simulated: int = 2
+    simulated: int = 4
     patience: int = 0
     seed: int = 0
 
@@ -66,6 +66,7 @@ def fit_rhythm(
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     model: Any = None,
+    teacher: Any = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a rhythm network on whole records.
 
@@ -86,6 +87,10 @@ def fit_rhythm(
         Given the checkpoint after every epoch.
     model : keras.Model, optional
         From `prepared` with the same network and config: saves tracing it once more.
+    teacher : keras.Model, optional
+        A trained network of the same direction, whose answers count as much as the labels do
+        (distillation; Hinton, Vinyals & Dean 2015, arXiv:1503.02531). Beats whose rhythm is
+        unknown count nowhere.
 
     Returns
     -------
@@ -116,9 +121,12 @@ def fit_rhythm(
             variable.assign(value)
     while state.epoch < config.epochs and not stale(state, config.patience):
         x, y = draw(records, config, state.epoch, causal)
+        target = np.maximum(y, 0).astype(np.float32)[..., None]
+        if teacher is not None:
+            target = 0.5 * target + 0.5 * answers(teacher, x)
         loss = model.fit(
             x,
-            np.maximum(y, 0).astype(np.float32)[..., None],
+            target,
             sample_weight=(y >= 0).astype(np.float32),
             batch_size=config.batch,
             epochs=1,
@@ -204,10 +212,13 @@ def predict_rhythm(model: Any, record: RhythmRecord, *, causal: bool) -> NDArray
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
     windows = windows_of(causal=causal)
     x = windows.cut(rr_features(record.rr_s, causal=causal))
-    answers = [np.asarray(model(x[k : k + 32], training=False)) for k in range(0, len(x), 32)]
-    if not answers:
-        return np.empty(0, np.float32)
-    return np.asarray(windows.join(np.concatenate(answers)[..., 0], len(record)))
+    return np.asarray(windows.join(answers(model, x)[..., 0], len(record)))
+
+
+def answers(model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """P(AF) of every beat of windows (k, 640, 3), shape (k, 640, 1)."""
+    parts = [np.asarray(model(x[k : k + 32], training=False)) for k in range(0, len(x), 32)]
+    return np.concatenate([np.empty((0, x.shape[1], 1), np.float32), *parts])
 
 
 def log_loss(model: Any, records: Sequence[RhythmRecord], *, causal: bool) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.cpsc2021_score import Kind, score_record
+from tasks.cpsc2021_score import Kind, score_decisions, score_record
 
 #: A beat every 100 samples, the first at 50: 20 beats in 2,000 samples.
 BEATS = np.arange(20, dtype=np.int64) * 100 + 50
@@ -71,3 +71,13 @@ def test_an_episode_outside_the_record_is_refused() -> None:
     """A sample beyond the end is an error."""
     with pytest.raises(ValueError, match="within 0 to 1999"):
         score(Kind.PAROXYSMAL, (650, N))
+
+
+def test_decisions_are_scored_as_episodes() -> None:
+    """Right decisions earn the kind and two points; a whole record's, as one persistent episode."""
+    time_s = BEATS / 200
+    rhythm = np.where((np.arange(20) >= 6) & (np.arange(20) <= 12), "AFIB", "N")
+    assert score_decisions(time_s, rhythm, rhythm == "AFIB") == 3
+    assert score_decisions(time_s, rhythm, np.zeros(20, bool)) == -1
+    assert score_decisions(time_s, np.full(20, "AFL"), np.ones(20, bool)) == 3
+    assert score_decisions(time_s, np.full(20, "N"), np.zeros(20, bool)) == 1

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.beats import Quality
 from tasks.bootstrap import RATES, bootstrap_patients, f1
 from tasks.calibration import best_threshold, calibration, fit_scaling, threshold_table
-from tasks.evaluation import Scored, per_patient, per_rhythm, summary
+from tasks.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
 from tasks.metrics import beat_metrics
-from tasks.smoothing import viterbi, without_short
+from tasks.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
 def test_probabilities_that_come_true_have_no_calibration_error() -> None:
@@ -107,6 +109,8 @@ def scored(label: list[int], decided: list[int], rhythm: list[str], name: str = 
         duration_s=n * 10.0,
         label=np.array(label, np.int8),
         rhythm=np.array(rhythm, np.str_),
+        symbol=np.full(n, "N"),
+        quality=np.zeros(n, np.uint16),
         probability=np.array(decided, np.float32),
         decided=np.array(decided, bool),
     )
@@ -132,3 +136,27 @@ def test_the_summary_by_hand() -> None:
     assert {row["rhythm"]: row["decided_af"] for row in rows} == {"AFIB": 1, "AFL": 1, "N": 1 / 12}
     assert [row["patient"] for row in per_patient([one, two])] == ["made/a", "made/b"]
     assert set(RATES) <= set(per_patient([one])[0])
+
+
+def test_strata_by_hand() -> None:
+    """Beats near an ectopic one, and with a flagged signal, are counted apart."""
+    one = scored([0] * 12, [0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0], ["N"] * 12)
+    symbol = np.array(["N", "N", "N", "V", *["N"] * 8])
+    quality = np.zeros(12, np.uint16)
+    quality[9] = Quality.NOISY
+    rows = per_stratum([replace(one, symbol=symbol, quality=quality)])
+    found = {str(row["stratum"]): (row["beats"], row["specificity"]) for row in rows}
+    assert found["ectopic beats and two on either side"] == (5, pytest.approx(3 / 5))
+    assert found["away from ectopic beats"] == (7, pytest.approx(6 / 7))
+    assert found["poor signal (gap, flat, saturated, noisy)"] == (1, 0)
+    assert found["signal without a flag"] == (11, pytest.approx(9 / 11))
+
+
+def test_smoothing_is_fitted_where_it_helps() -> None:
+    """A lone wrong beat in each record calls for smoothing; beats that alternate rightly do not."""
+    label = np.repeat([0, 1, 0], 50).astype(np.int8)
+    probability = np.where(label == 1, 0.9, 0.1)
+    probability[[20, 75]] = [0.8, 0.2]
+    assert fit_smoothing([label], [probability], 0.5) < UNSMOOTHED
+    turns = np.tile([0, 1], 50).astype(np.int8)
+    assert fit_smoothing([turns], [np.where(turns == 1, 0.6, 0.4)], 0.5) == UNSMOOTHED

@@ -29,6 +29,8 @@ def scored() -> Scored:
         duration_s=float(n),
         label=label,
         rhythm=np.where(label == 1, "AFIB", "N"),
+        symbol=np.full(n, "N"),
+        quality=np.zeros(n, np.uint16),
         probability=np.where(decided, 0.8, 0.1).astype(np.float32),
         decided=decided,
     )
