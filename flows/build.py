@@ -16,6 +16,7 @@ from storage.check import uncovered_hours
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec
 from storage.files import sha256_file, sha256_json
+from storage.places import Place
 from storage.provenance import beat_code_sha256
 from storage.records import Record, open_record, read_lead
 from tasks.beats import beat_tables
@@ -42,7 +43,7 @@ def build_table(
     spec: DatasetSpec,
     folder: Path,
     name: str,
-    out: Path,
+    out: Place,
     config: Preprocessing,
     known: Entry | None,
     *,
@@ -93,7 +94,7 @@ def build_table(
     return "built", Entry(
         record=name,
         subject=record.subject,
-        file=str(file.relative_to(out)),
+        file=f"{name}.parquet",
         sha256=sha256_file(file),
         key=key,
         lead=record.lead,

@@ -21,6 +21,7 @@ from storage.beats import read_beats
 from storage.errors import TableError
 from storage.files import sha256_file, write_bytes
 from storage.model_files import LITERT, RegisteredModel
+from storage.places import Place
 from storage.provenance import git_state
 from tasks import report
 from tasks.calibration import calibration, threshold_table
@@ -155,7 +156,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
 def write_up(
     version: RegisteredModel,
     scored: Sequence[Scored],
-    files: Mapping[tuple[str, str], Path],
+    files: Mapping[tuple[str, str], Place],
     run_id: str,
 ) -> Evaluated:
     """Write tables, annotations and the report; log them and the figures."""

@@ -1,4 +1,4 @@
-"""Ingest: the records of a data set become beat tables, one Prefect task a record."""
+"""Ingest: the records of a data set become beat tables; small records share a Prefect task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import build_table
 from flows.progress import Progress
+from flows.runners import CHOSEN, batches
 from storage.beats_manifest import (
     Entry,
     Manifest,
@@ -23,13 +24,9 @@ from storage.beats_manifest import (
 )
 from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
-from storage.files import home
+from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Policy, Preprocessing
-
-#: Threads, not processes: the kernels release the GIL, and a mapped task costs 4 ms, not 90.
-#: (Any: the flow decorator's type is invariant in the runner's future.)
-THREADS: Any = ThreadPoolTaskRunner(max_workers=2)
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,22 @@ class Outcome:
     error: str | None = None
 
 
+class RecordsFailedError(HolterError):
+    """What ends a task of whose records some failed: the outcomes of all of them."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+        super().__init__("; ".join(one.error for one in outcomes if one.error))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcomes,)
+
+
 @dataclass(frozen=True)
 class Ingested:
     """What an ingest made: the manifest's place and value, and each record's outcome."""
 
-    path: Path
+    path: Place
     manifest: Manifest
     outcomes: tuple[Outcome, ...]
 
@@ -57,37 +65,66 @@ class Ingested:
         return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
 
 
-@task(task_run_name="beats-{name}", persist_result=False)
-def ingest_record(
+@task(task_run_name="beats-{names[0]}", persist_result=False, cache_policy=NO_CACHE)
+def ingest_records(
+    spec: DatasetSpec,
+    folder: Path,
+    names: list[str],
+    out: Place,
+    config: Preprocessing,
+    known: dict[str, Entry],
+    *,
+    signal: bool,
+) -> list[Outcome]:
+    """Each record to one Parquet file; one fails alone, and then the task is a failed one."""
+    outcomes = [
+        _build(spec, folder, name, out, config, known.get(name), signal=signal) for name in names
+    ]
+    if any(outcome.error for outcome in outcomes):
+        raise RecordsFailedError(outcomes)
+    return outcomes
+
+
+def _build(
     spec: DatasetSpec,
     folder: Path,
     name: str,
-    out: Path,
+    out: Place,
     config: Preprocessing,
     known: Entry | None,
     *,
     signal: bool,
 ) -> Outcome:
-    """One record to one Parquet file; fails alone, with the reason."""
+    """One record; whatever breaks in it stays with it."""
     began = time.monotonic()
-    state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
+    try:
+        state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
+    except Exception as error:
+        return _failed(name, error)
     return Outcome(name, state, time.monotonic() - began, entry)
 
 
-def _outcome(name: str, result: Any) -> Outcome:
-    """An outcome from a task's result, or from the error that ended it."""
-    if isinstance(result, Outcome):
-        return result
-    if isinstance(result, HolterError):
-        return Outcome(name, "failed", 0.0, error=str(result))
-    error = RecordError(name, f"{type(result).__name__}: {result}", "a readable record")
+def _failed(name: str, error: BaseException) -> Outcome:
+    if not isinstance(error, HolterError):
+        found = f"{type(error).__name__}: {error}"
+        error = RecordError(name, found, "a record that can be read and a table that can be kept")
     return Outcome(name, "failed", 0.0, error=str(error))
+
+
+def _outcomes(names: list[str], result: Any) -> list[Outcome]:
+    """A task's outcomes; of one that was killed, every record has failed."""
+    if isinstance(result, RecordsFailedError):
+        return result.outcomes
+    if isinstance(result, BaseException):
+        return [_failed(name, result) for name in names]
+    found: list[Outcome] = result
+    return found
 
 
 @flow(
     name="ingest",
     flow_run_name="ingest-{dataset}",
-    task_runner=THREADS,
+    task_runner=CHOSEN,
     persist_result=False,
 )
 def ingest(
@@ -115,7 +152,7 @@ def ingest(
     spec = load_spec(dataset)
     folder = Path(data).absolute()
     config = Preprocessing(policy=policy)
-    path = manifest_path(home() / "beats", spec.name)
+    path = manifest_path(beats_place(), spec.name)
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
@@ -124,15 +161,22 @@ def ingest(
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
         futures = {
-            ingest_record.submit(
-                spec, folder, name, path.parent, config, known.get(name), signal=signal
-            ): name
-            for name in names
+            ingest_records.submit(
+                spec,
+                folder,
+                batch,
+                path.parent,
+                config,
+                {name: known[name] for name in batch if name in known},
+                signal=signal,
+            ): batch
+            for batch in batches(folder, names)
         }
         for future in as_completed(list(futures)):
-            name = futures[future]
-            outcomes[name] = _outcome(name, future.result(raise_on_failure=False))
-            progress.step(f"{name} {outcomes[name].state}")
+            batch = futures[future]
+            for done in _outcomes(batch, future.result(raise_on_failure=False)):
+                outcomes[done.record] = done
+                progress.step(f"{done.record} {done.state}")
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
     if only is not None:

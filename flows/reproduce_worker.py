@@ -20,12 +20,13 @@ from flows.progress import Progress
 from storage.errors import TrainingStopped
 from storage.files import home
 from storage.labelled import read_labelled
+from storage.places import Place
 from storage.results import read_arrays, write_arrays
 from tasks.reproduction import Result, Training, split_of
 from tasks.splits import assert_no_leak
 from tasks.training import TrainingConfig, fit, predict
 
-Work = Callable[[Training, Path, Path], Path]
+Work = Callable[[Training, Place, Path], Path]
 
 
 def one_thread() -> None:
@@ -35,7 +36,7 @@ def one_thread() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
-def train_one(training: Training, manifest: Path, out: Path) -> Path:
+def train_one(training: Training, manifest: Place, out: Path) -> Path:
     """Train and answer the test side; the result is kept at `out` once it is whole."""
     beats = read_labelled([manifest])
     split = split_of(training, beats.subject, beats.label)
@@ -80,7 +81,7 @@ def kept(path: Path) -> Result | None:
 
 
 def run_missing(
-    trainings: Sequence[Training], manifest: Path, workers: int, work: Work = train_one
+    trainings: Sequence[Training], manifest: Place, workers: int, work: Work = train_one
 ) -> dict[Training, Result]:
     """Run the trainings that have no result yet, each in a process of one thread.
 

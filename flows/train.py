@@ -24,6 +24,7 @@ from storage.beats_manifest import Manifest
 from storage.files import home, sha256_file, sha256_json, write_bytes, write_json
 from storage.labelled import LabelledBeats, read_labelled
 from storage.model_files import write_model_files
+from storage.places import Place, here
 from storage.provenance import environment_sha256, git_state
 from storage.testset import TestSet, write_testset
 from tasks import figures
@@ -100,7 +101,7 @@ def train(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def split_sides(manifest: Path, paradigm: str, seed: int) -> tuple[LabelledBeats, Split]:
+def split_sides(manifest: Place, paradigm: str, seed: int) -> tuple[LabelledBeats, Split]:
     """Read the labelled beats and deal them to train, validation and test; no leak passes."""
     beats = read_labelled([manifest])
     split = split_beats(paradigm, beats.subject, beats.label, seed)
@@ -178,7 +179,8 @@ def recorded(
             },
         )
         tracking.log_file(run_id, folder / "split.json", "inputs")
-        tracking.log_file(run_id, ingested.path, "inputs")
+        with here(ingested.path) as file:
+            tracking.log_file(run_id, file, "inputs")
         yield run_id
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")

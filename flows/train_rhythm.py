@@ -25,6 +25,7 @@ from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.files import home, sha256_file, sha256_json, write_json
 from storage.labelled import read_rhythms
 from storage.model_files import write_model_files
+from storage.places import here
 from storage.provenance import environment_sha256, git_state
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.calibration import best_threshold
@@ -185,7 +186,8 @@ def recorded(
                     "licence": manifest.licence,
                 },
             )
-            tracking.log_file(run_id, made.path, f"inputs/{manifest.dataset}")
+            with here(made.path) as file:
+                tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
         split = work_folder(run_id) / "split.json"
         write_json(split, {"sha256": sides.split.digest(), **sides.numbers()})
         tracking.log_file(run_id, split, "inputs")

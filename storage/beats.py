@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from storage.errors import TableError
 from storage.files import whole
+from storage.places import Place, Remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -209,7 +209,7 @@ def _to_arrow(table: BeatTable) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def write_beats(path: Path, tables: Iterable[BeatTable], source: Source) -> int:
+def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int:
     """Write the beat tables of one record as one Parquet file, whole or not at all.
 
     Parameters
@@ -246,12 +246,12 @@ def write_beats(path: Path, tables: Iterable[BeatTable], source: Source) -> int:
     return rows
 
 
-def _open(path: Path) -> Any:
+def _open(path: Place) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path.open() if isinstance(path, Remote) else path)
     except FileNotFoundError as error:
         raise TableError(f"beat table {path}: found no file; expected the one to read") from error
     except (pa.ArrowException, OSError) as error:
@@ -265,13 +265,13 @@ def _open(path: Path) -> Any:
     return file
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Place) -> Source:
     """What a beat table was made from, read from its file's metadata."""
     with _open(path) as file:
         return Source(**json.loads(file.schema_arrow.metadata[b"holter.source"]))
 
 
-def read_beats(path: Path, *, waveform: bool = True) -> BeatTable:
+def read_beats(path: Place, *, waveform: bool = True) -> BeatTable:
     """Read one record's beat table; `waveform=False` leaves the waveforms on disk.
 
     Raises

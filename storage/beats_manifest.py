@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from storage.errors import TableError
-from storage.files import sha256_file, sha256_json, write_json
+from storage.files import AnyPlace, sha256_file, sha256_json, write_json
+from storage.places import Place
 
 MANIFEST_VERSION = 1
 
@@ -93,17 +93,17 @@ class Manifest:
         return sha256_json([[e.record, e.subject, e.sha256] for e in self.entries])
 
 
-def manifest_path(beats: Path, dataset: str) -> Path:
+def manifest_path(beats: Place, dataset: str) -> Place:
     """Where the manifest of a data set lies under the beats folder."""
     return beats / f"dataset={dataset}" / "manifest.json"
 
 
-def write_manifest(path: Path, manifest: Manifest) -> Path:
+def write_manifest(path: AnyPlace, manifest: Manifest) -> AnyPlace:
     """Write a manifest, whole or not at all."""
     return write_json(path, {"manifest_version": MANIFEST_VERSION, **asdict(manifest)})
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """Read a manifest.
 
     Raises
@@ -125,7 +125,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def known_entries(path: Path) -> dict[str, Entry]:
+def known_entries(path: Place) -> dict[str, Entry]:
     """The entries of an earlier manifest by record, or none where there is no usable one."""
     try:
         return {entry.record: entry for entry in read_manifest(path).entries}
@@ -133,7 +133,7 @@ def known_entries(path: Path) -> dict[str, Entry]:
         return {}
 
 
-def still_good(entry: Entry | None, key: str, folder: Path) -> bool:
+def still_good(entry: Entry | None, key: str, folder: Place) -> bool:
     """Whether an earlier table was made from the same things and its bytes are unaltered."""
     if entry is None or entry.key != key:
         return False

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from storage.errors import UnsafeName
+from storage.places import Place, Remote
+
+AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
 
 
 def home() -> Path:
@@ -20,11 +24,17 @@ def home() -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Place) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it there on success, remove it on failure.
 
-    A reader sees the old file or the new one, never half of one.
+    A reader sees the old file or the new one, never half of one. What lies outside this machine is
+    written here first, and uploaded.
     """
+    if isinstance(path, Remote):
+        with tempfile.TemporaryDirectory(prefix="holter-") as folder:
+            yield Path(folder) / path.name
+            path.upload(Path(folder) / path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -45,14 +55,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
+def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:
     """Write `data` at `path`, whole or not at all."""
     with whole(path) as partial:
         partial.write_bytes(data)
     return path
 
 
-def write_json(path: Path, value: Any) -> Path:
+def write_json(path: AnyPlace, value: Any) -> AnyPlace:
     """Write `value` as sorted, indented JSON, whole or not at all."""
     return write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
 
@@ -67,7 +77,7 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Place) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

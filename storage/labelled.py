@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from storage.beats import WAVEFORM_SAMPLES, BeatTable, Quality, read_beats
 from storage.beats_manifest import Manifest, read_manifest
 from storage.errors import TableError
 from storage.files import sha256_file
+from storage.places import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class LabelledBeats:
         return len(self.label)
 
 
-def read_labelled(paths: Sequence[Path]) -> LabelledBeats:
+def read_labelled(paths: Sequence[Place]) -> LabelledBeats:
     """Read every usable beat that the manifests name, each table checked against its digest.
 
     Left out, and counted: beats without a waveform (the two ends of a record, records without a
@@ -108,7 +108,7 @@ def _repeated(tables: list[BeatTable], name: str) -> NDArray[np.str_]:
     return np.repeat(np.array(values, dtype=np.str_), [len(table) for table in tables])
 
 
-def read_rhythms(paths: Sequence[Path]) -> list[BeatTable]:
+def read_rhythms(paths: Sequence[Place]) -> list[BeatTable]:
     """Read every record that the manifests name, without waveforms, each checked as above.
 
     Raises
@@ -122,7 +122,7 @@ def read_rhythms(paths: Sequence[Path]) -> list[BeatTable]:
     return tables
 
 
-def _tables(path: Path, manifest: Manifest, *, waveform: bool = True) -> list[BeatTable]:
+def _tables(path: Place, manifest: Manifest, *, waveform: bool = True) -> list[BeatTable]:
     tables = []
     for entry in manifest.entries:
         file = path.parent / entry.file

@@ -121,6 +121,6 @@ def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
             patch.delenv(name, raising=False)
         patch.setenv("HOLTER_HOME", str(home))
         patch.setenv("PREFECT_HOME", str(home / "prefect"))
-        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         with servers() as here:
             yield here

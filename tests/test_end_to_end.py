@@ -110,6 +110,7 @@ def test_second_ingest_redoes_only_what_changed(simulated: Path) -> None:
         return {outcome.record: outcome.state for outcome in done.outcomes}
 
     first = ingest(str(simulated), simulated.parent)
+    assert isinstance(first.path, Path)
     folder = first.path.parent
     kept = dict.fromkeys((f"sim00{i}" for i in range(7)), "kept") | {"sim004": "failed"}
     assert states() == kept

@@ -15,6 +15,7 @@ from storage.beats import BeatTable, Source, write_beats
 from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.errors import TrainingStopped
 from storage.files import sha256_file
+from storage.places import Place
 from storage.results import read_arrays, write_arrays
 from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
 from tasks.reproduction import (
@@ -220,7 +221,7 @@ def test_a_killed_experiment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(both[second].label) == 4
 
 
-def _quick(training: Training, _: Path, out: Path) -> Path:
+def _quick(training: Training, _: Place, out: Path) -> Path:
     answer = np.random.default_rng(len(training.paradigm)).random(4)
     counts = {"best_epoch": np.array(0), "cpu_s": np.array(1.0)}
     names = np.array(["a", "a", "b", "b"])

@@ -1,0 +1,238 @@
+"""Scale out: other runners, buckets, PostgreSQL, accounts; the same tables from each of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.ingest import ingest
+from flows.runners import BATCH_RECORDS, batches, chosen_runner
+from flows.servers import Servers, mlflow_server, prefect_command
+from flows.simulate import write_simulated
+from storage import places
+from storage.beats import read_beats
+from storage.beats_manifest import Manifest, read_manifest
+from storage.errors import TableError
+from storage.files import sha256_file, write_bytes
+from storage.labelled import read_labelled
+from storage.places import Remote, place
+from tests.conftest import ROOT
+from tests.services import dask_cluster, free_port, postgres, running, s3_server
+
+SUBJECTS = 5
+ADMIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "correct horse battery"}
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five simulated records, the last one cut off."""
+    toml = write_simulated(tmp_path_factory.mktemp("simulated"), SUBJECTS, 0.1, 5)
+    signal = toml.parent / f"sim{SUBJECTS - 1:03d}.dat"
+    signal.write_bytes(signal.read_bytes()[:1000])
+    return toml
+
+
+@pytest.fixture(scope="module")
+def by_threads(simulated: Path, holter_servers: Servers) -> Manifest:
+    """The same records through threads and a folder: what every other way must equal."""
+    assert holter_servers.prefect_api
+    return ingest(str(simulated), simulated.parent).manifest
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with (
+        s3_server(tmp_path_factory.mktemp("s3"), "holter") as env,
+        pytest.MonkeyPatch.context() as p,
+    ):
+        for name, value in env.items():
+            p.setenv(name, value)
+        places._system.cache_clear()
+        yield env
+    places._system.cache_clear()
+
+
+def holter(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_a_wrong_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is not there, and Dask without its scheduler, say what to set."""
+    monkeypatch.setenv("HOLTER_RUNNER", "ray")
+    with pytest.raises(ValueError, match="'ray': expected one of threads, processes, dask"):
+        chosen_runner()
+    monkeypatch.setenv("HOLTER_RUNNER", "dask")
+    monkeypatch.delenv("HOLTER_DASK", raising=False)
+    with pytest.raises(ValueError, match="HOLTER_DASK"):
+        chosen_runner()
+
+
+def test_small_records_share_a_task_and_large_ones_do_not(tmp_path: Path) -> None:
+    """Batches hold every record once, in order, up to so many bytes or records."""
+    names = [f"a/r{n:03d}" for n in range(150)] + ["big1", "big2"]
+    (tmp_path / "a").mkdir()
+    for name in names:
+        (tmp_path / f"{name}.hea").write_bytes(b"x")
+    for name in ("big1", "big2"):
+        with (tmp_path / f"{name}.dat").open("wb") as file:
+            file.truncate(30 << 20)
+    found = batches(tmp_path, names)
+    assert [name for batch in found for name in batch] == names
+    assert [len(batch) for batch in found] == [BATCH_RECORDS, BATCH_RECORDS, 22, 1, 1]
+    assert batches(tmp_path, []) == []
+
+
+@pytest.mark.slow
+def test_a_bucket_holds_what_a_folder_holds(bucket: dict[str, str], tmp_path: Path) -> None:
+    """What is written to a bucket reads back, digests the same, and its absence is an error."""
+    assert bucket["AWS_ENDPOINT_URL"]
+    here, there = tmp_path / "beats" / "x.bin", place("s3://holter/beats") / "x.bin"
+    for one in (here, there):
+        write_bytes(one, b"0123456789" * 1000)
+    assert sha256_file(here) == sha256_file(there)
+    assert there.read_bytes() == here.read_bytes()
+    assert there.is_file()
+    assert there.name == "x.bin"
+    assert there.parent == place("s3://holter/beats")
+    missing = there.parent / "y.parquet"
+    assert not missing.is_file()
+    with pytest.raises(TableError, match=r"s3://holter/beats/y\.parquet: found no file"):
+        read_beats(missing)
+    with pytest.raises(TableError, match="manifest s3://holter/beats/none: found no file"):
+        read_manifest(there.parent / "none")
+
+
+@pytest.mark.slow
+def test_a_write_that_fails_leaves_nothing_in_a_bucket(bucket: dict[str, str]) -> None:
+    """A table whose making fails half way is not there, and an old one stays as it was."""
+    from storage.files import whole
+
+    assert bucket
+    file = place("s3://holter/half") / "x"
+    write_bytes(file, b"old")
+
+    def fail() -> None:
+        with whole(file) as partial:
+            partial.write_bytes(b"ne")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert file.read_bytes() == b"old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["processes", "dask"])
+def test_every_runner_makes_the_same_tables(
+    runner: str,
+    simulated: Path,
+    by_threads: Manifest,
+    holter_servers: Servers,
+    bucket: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """Processes into a folder, and Dask workers into a bucket, make the bytes that threads make.
+
+    The spoilt record fails alone with its reason, and a second run keeps every table.
+    """
+    env = {"HOLTER_RUNNER": runner, "HOLTER_HOME": str(tmp_path), **bucket}
+    env |= {"PREFECT_API_URL": holter_servers.prefect_api, "PYTHONPATH": str(ROOT)}
+    env |= {"MLFLOW_TRACKING_URI": holter_servers.mlflow}
+    words = ["ingest", str(simulated), "--data", str(simulated.parent)]
+    if runner == "processes":
+        first, second = (holter(*words, **env) for _ in range(2))
+    else:
+        env["HOLTER_BEATS"] = "s3://holter/by-dask"
+        with dask_cluster(tmp_path, env) as address:
+            first, second = (holter(*words, HOLTER_DASK=address, **env) for _ in range(2))
+    assert first.returncode == second.returncode == 3, first.stderr + second.stderr
+    assert "sim004, file sim004.dat: found 1000 bytes" in first.stderr
+    said = [" ".join(one.stderr.split()) for one in (first, second)]
+    assert "(0 kept from before, 1 failed)" in said[0]
+    assert "(4 kept from before, 1 failed)" in said[1]
+    where = place(env.get("HOLTER_BEATS") or str(tmp_path / "beats"))
+    made = read_manifest(where / "dataset=simulated" / "manifest.json")
+    assert made.digest() == by_threads.digest()
+    assert made.failures == by_threads.failures
+    assert len(read_labelled([where / "dataset=simulated" / "manifest.json"])) > 1000
+
+
+@pytest.mark.slow
+def test_an_altered_table_in_a_bucket_is_not_used(
+    simulated: Path, by_threads: Manifest, bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training refuses a table whose bytes changed in the bucket; a new ingest makes it again."""
+    assert bucket
+    monkeypatch.setenv("HOLTER_BEATS", "s3://holter/altered")
+    done = ingest(str(simulated), simulated.parent)
+    assert isinstance(done.path, Remote)
+    assert done.manifest.digest() == by_threads.digest()
+    file = done.path.parent / "sim001.parquet"
+    good = file.read_bytes()
+    write_bytes(file, good[:200] + bytes([good[200] ^ 1]) + good[201:])
+    with pytest.raises(TableError, match=r"sim001\.parquet: found altered bytes"):
+        read_labelled([done.path])
+    states = {o.record: o.state for o in ingest(str(simulated), simulated.parent).outcomes}
+    assert states == {f"sim00{n}": "kept" for n in range(4)} | {
+        "sim001": "built",
+        "sim004": "failed",
+    }
+    assert file.read_bytes() == good
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_whole_job_on_a_team_s_servers(
+    simulated: Path, by_threads: Manifest, bucket: dict[str, str], tmp_path: Path
+) -> None:
+    """Prefect and MLflow on PostgreSQL, accounts, artifacts and tables in a bucket, Dask workers:
+    the retraining runs to the device's report, on the tables that threads make."""
+    with postgres(tmp_path, "prefect", "mlflow", "auth") as database:
+        config = tmp_path / "auth.ini"
+        config.write_text(
+            "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+            f"database_uri = postgresql+psycopg2://{database}/auth\nadmin_username = admin\n"
+            f"admin_password = {ADMIN['MLFLOW_TRACKING_PASSWORD']}\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        )
+        words = ["--app-name", "basic-auth", "--artifacts-destination", "s3://holter/mlflow"]
+        words += ["--backend-store-uri", f"postgresql+psycopg2://{database}/mlflow"]
+        secret = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "test"}
+        port = free_port()
+        prefect = {"PREFECT_HOME": str(tmp_path / "prefect")}
+        prefect["PREFECT_API_DATABASE_CONNECTION_URL"] = f"postgresql+asyncpg://{database}/prefect"
+        with (
+            mlflow_server(tmp_path, *words, env={**secret, **bucket}) as mlflow,
+            running(prefect_command(port), tmp_path / "prefect.log", port, prefect),
+        ):
+            env = {
+                "HOLTER_RUNNER": "dask",
+                "HOLTER_HOME": str(tmp_path / "home"),
+                **bucket,
+                **ADMIN,
+            }
+            env |= {"HOLTER_BEATS": "s3://holter/team", "PYTHONPATH": str(ROOT)}
+            env |= {
+                "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+                "MLFLOW_TRACKING_URI": mlflow,
+            }
+            words = ["retrain", str(simulated), "--data", str(simulated.parent), "--epochs", "1"]
+            with dask_cluster(tmp_path, env) as address:
+                done = holter(*words, HOLTER_DASK=address, **env)
+        assert done.returncode == 3, done.stderr[-3000:]
+        assert "holter-resnet21 version 1 (@candidate)" in done.stderr
+        made = read_manifest(place("s3://holter/team/dataset=simulated/manifest.json"))
+        assert made.digest() == by_threads.digest()
