@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
         ("status", "list this device's requests and the models on it"),
         ("enroll", "trust a release key, and keep this device's name"),
         ("bench", "measure a model on this device: latency, throughput, memory, energy"),
+        ("analyse", "find AF in a record: episodes, burden, WFDB annotations, one-page picture"),
         ("rollback", "go back to the model that was active before"),
     ):
         command = commands.add_parser(name, help=help_, description=help_)
@@ -37,11 +38,24 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--key", required=True, help="64 digits, from `holter edge key`")
         if name == "bench":
             command.add_argument("model", nargs="?", help="file or release (default: the active)")
-        if name not in ("rollback", "bench"):
+        if name == "analyse":
+            _analyse_options(command)
+        if name not in ("rollback", "bench", "analyse"):
             command.add_argument("--device", help="this device's name (default: as enrolled)")
         if name in ("run", "once", "bench"):
             command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
     return top
+
+
+def _analyse_options(command: argparse.ArgumentParser) -> None:
+    text = "a .hea, .edf or .ecg file, or a WFDB record without suffix"
+    command.add_argument("record", type=Path, help=text)
+    command.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: .)")
+    command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
+    text = "lead to read; may be given several times, the first that is there is read"
+    command.add_argument("--lead", action="append", help=text)
+    text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
+    command.add_argument("--least-beats", type=int, default=1, help=text)
 
 
 def say(text: str) -> None:
@@ -83,8 +97,8 @@ def work(options: argparse.Namespace) -> int:
             write_json(home / "device.json", {"device": options.device})
         say(f"key {slots.enrol(home, options.key)} is trusted from now on")
         return 0
-    if options.command == "bench":
-        return _bench(home, options)
+    if options.command in ("bench", "analyse"):
+        return {"bench": _bench, "analyse": _analyse}[options.command](home, options)
     device = options.device or _enrolled(home)
     if options.command == "status":
         return _status(home, device)
@@ -107,6 +121,29 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     print(json.dumps(bench(model, device_kind(options.kind)), indent=1))
     if not options.model:
         slots.confirm(home)
+    return 0
+
+
+def _analyse(home: Path, options: argparse.Namespace) -> int:
+    from edge_agent import slots
+    from edge_agent.analyse import analyse, files_of, summary, write_files
+    from storage.records import USUAL_LEADS
+
+    release, manifest = slots.chosen(home, options.model)
+    leads = options.lead or USUAL_LEADS
+    found = analyse(options.record, release, manifest, leads, options.least_beats)
+    files = files_of(found)
+    write_files(options.out, files)
+    if not options.model:
+        slots.confirm(home)
+    figures = summary(found)
+    say(
+        f"{figures['record']}: {figures['hours']:.2f} h, {figures['beats']} beats on lead "
+        f"{figures['lead']}; AF burden {100 * figures['af_burden']:.1f} %, "
+        f"{figures['episodes_of_30_s']} episodes of 30 s or more"
+    )
+    for name in files:
+        print(options.out / name)
     return 0
 
 

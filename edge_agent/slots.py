@@ -156,6 +156,15 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
     return now, manifest
 
 
+def chosen(home: Path, folder: Path | None) -> tuple[Path, dict[str, Any]]:
+    """The release in a folder, checked and self-tested, or else the active one, as `begin`."""
+    if folder is None:
+        return begin(home)
+    manifest = check_release(folder, trusted_keys(home))
+    self_test(folder)
+    return folder, manifest
+
+
 def confirm(home: Path) -> None:
     """The active release did its work: its trial is over."""
     (home / "slots" / "trial").unlink(missing_ok=True)

@@ -75,8 +75,8 @@ def test_the_agent_loads_little() -> None:
     """A device's import chain loads none of the server's libraries."""
     heavy = "tensorflow keras prefect mlflow pandas wfdb scipy pyarrow pydantic matplotlib requests"
     code = (
-        "import sys, edge_agent.agent, edge_agent.cli, storage.records, tasks.beats; "
-        "import tasks.inference, tasks.models; tasks.models.known_models(); "
+        "import sys, edge_agent.agent, edge_agent.analyse, edge_agent.cli; "
+        "import tasks.models; tasks.models.known_models(); "
         f"print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
     )
     found = subprocess.run(

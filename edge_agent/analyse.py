@@ -1,0 +1,240 @@
+"""`holter-edge analyse`: a raw record becomes AF episodes, burden, annotations and a picture.
+
+The code from record to beats is the server's (`tasks.beats`), so the beats are the server's, bit
+for bit, and so are the network's answers on one kind of machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import BeatTable, Quality
+from storage.errors import ModelError
+from storage.files import sha256_file, whole
+from storage.model_files import LITERT
+from storage.provenance import beat_code_sha256
+from storage.records import USUAL_LEADS, Record, open_alone, read_lead
+from tasks.beats import beat_tables
+from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
+from tasks.inference import probabilities
+from tasks.litert import LiteRT
+from tasks.page import Page, Strip, draw
+from tasks.preprocessing import Preprocessing
+from tasks.smoothing import without_short
+
+#: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
+#: doi:10.1093/eurheartj/ehaa612).
+CLINICAL_S = 30.0
+STRIP_S = 10.0
+BAD = Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY | Quality.RR_RANGE
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a network says of a record.
+
+    Attributes
+    ----------
+    record : Record
+        The record, opened.
+    beats : BeatTable
+        Its beats, without waveforms.
+    probability : float32, shape (n,)
+        P(AF) of each.
+    decided : bool, shape (n,)
+        AF or not.
+    runs : float64, shape (k, 2)
+        Start and end of every AF episode, seconds.
+    model : mapping
+        Name, digest and threshold of what decided.
+    """
+
+    record: Record
+    beats: BeatTable
+    probability: NDArray[np.float32]
+    decided: NDArray[np.bool_]
+    runs: Intervals
+    model: Mapping[str, Any]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the record."""
+        return self.record.n_samples / self.record.fs_hz
+
+    @property
+    def burden(self) -> float:
+        """Share of the record's time in AF."""
+        return float(durations_s(self.runs).sum()) / self.duration_s
+
+
+def analyse(
+    path: Path,
+    release: Path,
+    manifest: Mapping[str, Any],
+    leads: Sequence[str] = USUAL_LEADS,
+    least_beats: int = 1,
+) -> Analysis:
+    """Find a record's beats and decide each.
+
+    Parameters
+    ----------
+    path : Path
+        As `storage.records.open_alone`.
+    release : Path
+        A model's folder, checked.
+    manifest : mapping
+        Its manifest: name and threshold.
+    leads : sequence of str
+        Leads to look for, in order of preference.
+    least_beats : int
+        Runs of fewer equal decisions become what surrounds them.
+
+    Raises
+    ------
+    RecordError, ModelError
+        The record cannot be used; the network reads what a record's beats do not give.
+    """
+    network = LiteRT((release / LITERT).read_bytes())
+    try:
+        name, threshold = str(manifest["name"]), float(manifest["threshold"])
+    except (KeyError, ValueError) as error:
+        raise ModelError("release: its manifest names no network and threshold") from error
+    record = open_alone(path, leads)
+    tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
+    beats, answers = [], []
+    for table in tables:
+        if "waveform" in network.inputs:  # beat by beat: no table needs another
+            answers.append(probabilities(network, name, table)[0])
+        beats.append(replace(table, waveform=None))
+    whole_table = joined(beats)
+    probability = (
+        np.concatenate(answers) if answers else probabilities(network, name, whole_table)[0]
+    )
+    decided = without_short(probability >= threshold, least_beats)
+    runs = episodes(decided, whole_table.time_s, record.n_samples / record.fs_hz)
+    model = {"name": name, "threshold": threshold, "sha256": sha256_file(release / LITERT)}
+    return Analysis(record, whole_table, probability, decided, runs, model)
+
+
+def joined(tables: Sequence[BeatTable]) -> BeatTable:
+    """Successive stretches of a record as one table."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name, value in vars(tables[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(tables[0], **columns)
+
+
+def summary(found: Analysis) -> dict[str, Any]:
+    """The figures of an analysis, as they go into its JSON file."""
+    rr_s = found.beats.rr_prev_s[np.isfinite(found.beats.rr_prev_s)]
+    long = lasting(found.runs, CLINICAL_S)
+    flagged = (found.beats.quality & BAD) != 0
+    return {
+        "record": found.record.name,
+        "files_sha256": dict(found.record.digests),
+        "lead": found.record.lead,
+        "fs_hz": found.record.fs_hz,
+        "hours": found.duration_s / 3600,
+        "beats": len(found.beats),
+        "flagged_beats": int(flagged.sum()),
+        "mean_heart_rate_bpm": 60 / float(rr_s.mean()),
+        "model": dict(found.model),
+        "preprocessing_sha256": Preprocessing().digest(),
+        "beat_code_sha256": beat_code_sha256(),
+        "af_burden": found.burden,
+        "af_s": float(durations_s(found.runs).sum()),
+        "longest_af_s": float(durations_s(found.runs).max(initial=0)),
+        "episodes_of_30_s": len(long),
+        "episodes": [{"start_s": a, "end_s": b} for a, b in found.runs.tolist()],
+    }
+
+
+def episode_rows(found: Analysis) -> str:
+    """The episodes as CSV: times, beats, mean P(AF) and heart rate, share of flagged beats."""
+    lines = ["start_s,end_s,duration_s,beats,mean_p_af,mean_heart_rate_bpm,flagged_share"]
+    flagged = (found.beats.quality & BAD) != 0
+    for start, end in found.runs.tolist():
+        low, high = np.searchsorted(found.beats.time_s, (start, end))
+        inside = slice(low, max(high, low + 1))
+        rate = 60 / float(np.nanmean(found.beats.rr_next_s[inside]))
+        share, p_af = float(flagged[inside].mean()), float(found.probability[inside].mean())
+        times = f"{start:.3f},{end:.3f},{end - start:.3f},{high - low}"
+        lines.append(f"{times},{p_af:.3f},{rate:.1f},{share:.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def strips(found: Analysis) -> list[Strip]:
+    """The signal at the first and longest episode, or where P(AF) is highest; and a calm one."""
+    wanted: dict[float, str] = {}
+    long = lasting(found.runs, CLINICAL_S)
+    if len(long):
+        first, longest = long[0], long[int(durations_s(long).argmax())]
+        wanted[longest[0] - STRIP_S / 2] = "onset of the longest episode"
+        if first[0] != longest[0]:
+            wanted[first[0] - STRIP_S / 2] = "onset of the first episode of 30 s or more"
+        wanted[longest.mean() - STRIP_S / 2] = "middle of the longest episode"
+    else:
+        at = found.beats.time_s[int(found.probability.argmax())]
+        wanted[float(at) - STRIP_S / 2] = "no episode of 30 s; here P(AF) is highest"
+    quiet = _steadiest(found)
+    if quiet is not None:
+        wanted[quiet] = "not AF, for comparison"
+    record, out = found.record, []
+    for start_s, what in wanted.items():
+        start = int(max(min(start_s, found.duration_s - STRIP_S), 0) * record.fs_hz)
+        stop = min(start + round(STRIP_S * record.fs_hz), record.n_samples)
+        out.append(Strip(what, start / record.fs_hz, record.fs_hz, read_lead(record, start, stop)))
+    return out
+
+
+def _steadiest(found: Analysis) -> float | None:
+    """Where ten seconds begin that hold no AF and no flagged beat, with the lowest P(AF)."""
+    span = 16
+    if len(found.beats) < span:
+        return None
+    bad = found.decided | ((found.beats.quality & BAD) != 0)
+    cost = np.convolve(found.probability + bad, np.ones(span), "valid")
+    at = int(cost.argmin())
+    return None if cost[at] >= 1 else float(found.beats.time_s[at])
+
+
+def files_of(found: Analysis) -> dict[str, bytes]:
+    """Every file that an analysis leaves, by name."""
+    name, figures = found.record.name, summary(found)
+    page = Page(
+        record=name,
+        lead=str(found.record.lead),
+        duration_s=found.duration_s,
+        time_s=found.beats.time_s,
+        rr_s=found.beats.rr_prev_s,
+        flagged=(found.beats.quality & BAD) != 0,
+        decided=found.decided,
+        probability=found.probability,
+        runs=found.runs,
+        figures=figures,
+        strips=strips(found),
+    )
+    return {
+        f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
+        f"{name}.csv": episode_rows(found).encode(),
+        f"{name}.haf": rhythm_annotations(found.runs, found.duration_s),
+        f"{name}.svg": draw(page).encode(),
+    }
+
+
+def write_files(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write all of the files, or none."""
+    with ExitStack() as stack:
+        for name, data in files.items():
+            stack.enter_context(whole(out / name)).write_bytes(data)

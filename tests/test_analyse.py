@@ -1,0 +1,209 @@
+"""`holter-edge analyse`: from a raw record to episodes, burden, annotations and a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent import slots
+from edge_agent.analyse import analyse
+from edge_agent.cli import main
+from flows.build import build_table
+from flows.release import seal
+from flows.simulate import write_simulated
+from storage.beats import read_beats
+from storage.dataset import load_spec
+from storage.files import write_json
+from storage.model_files import LITERT, MANIFEST
+from storage.signing import public_key
+from storage.wfdb_annotation import parse_annotations
+from tasks.inference import probabilities
+from tasks.litert import LiteRT
+from tasks.preprocessing import Preprocessing
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated records of half an hour; the second has AF."""
+    folder = tmp_path_factory.mktemp("records")
+    write_simulated(folder, 2, 0.5, seed=5)
+    toml = (folder / "dataset.toml").read_text()
+    (folder / "found.toml").write_text(toml.replace('beats = ["qrs"]', 'beats = ["detect"]'))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device's home that trusts this test's release key."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "server"))
+    monkeypatch.setenv("HOLTER_EDGE_HOME", str(tmp_path / "edge"))
+    monkeypatch.delenv("HOLTER_EDGE_KEYS", raising=False)
+    slots.enrol(tmp_path / "edge", public_key())
+    return tmp_path / "edge"
+
+
+def released(folder: Path, network: str, threshold: float) -> Path:
+    """A sealed release of an untrained network."""
+    folder.mkdir()
+    shutil.copy(ROOT / "tests" / "golden" / f"{network}-untrained.tflite", folder / LITERT)
+    name = network.replace("-", "_")
+    write_json(folder / MANIFEST, {"name": name, "threshold": threshold})
+    shapes = LiteRT((folder / LITERT).read_bytes()).inputs.items()
+    rng = np.random.default_rng(1)
+    seal(folder, {key: rng.normal(size=(2, *s)).astype(np.float32) for key, s in shapes})
+    return folder
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """The untrained rhythm network; its threshold calls about half of the beats AF."""
+    return released(tmp_path / "release", "rhythm", 0.5)
+
+
+def run(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["analyse", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("network", ["rhythm", "resnet21"])
+def test_beats_and_answers_are_the_servers(records: Path, tmp_path: Path, network: str) -> None:
+    """Every column of the server's Parquet table and every probability, byte for byte."""
+    model = released(tmp_path / "release", network, 0.5)
+    spec = load_spec(records / "found.toml")
+    build_table(spec, records, "sim001", tmp_path / "out", Preprocessing(), None, signal=True)
+    expected = read_beats(tmp_path / "out" / "sim001.parquet")
+    found = analyse(records / "sim001", model, {"name": network, "threshold": 0.5})
+    for field in fields(expected):
+        server = getattr(expected, field.name)
+        if isinstance(server, np.ndarray) and field.name not in ("waveform", "rhythm", "label"):
+            device = getattr(found.beats, field.name)
+            if field.name == "quality":  # a record alone has no rhythm to know
+                server, device = server & ~np.uint16(128), device & ~np.uint16(128)
+            assert device.tobytes() == server.astype(device.dtype).tobytes(), field.name
+    answer, _ = probabilities(LiteRT((model / LITERT).read_bytes()), network, expected)
+    assert found.probability.tobytes() == answer.tobytes()
+    assert len(found.beats) > 1_500
+
+
+def test_files_tell_one_story(records: Path, release: Path, tmp_path: Path) -> None:
+    """Episodes, burden and annotations agree; the picture stands alone and has its strips."""
+    found = analyse(records / "sim001", release, {"name": "rhythm", "threshold": 0.5})
+    middle = float(np.median(found.probability))
+    write_json(release / MANIFEST, {"name": "rhythm", "threshold": middle})
+    from storage.signing import sign_release
+
+    sign_release(release)
+    assert run(records / "sim001.hea", "--model", release, "--out", tmp_path / "out") == 0
+    out = tmp_path / "out"
+    assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".haf", ".svg"}
+    figures = json.loads((out / "sim001.json").read_text())
+    rows = list(csv.DictReader((out / "sim001.csv").read_text().splitlines()))
+    assert len(rows) == len(figures["episodes"]) > 0
+    lasted = sum(float(row["duration_s"]) for row in rows)
+    assert lasted == pytest.approx(figures["af_s"], abs=0.001 * len(rows))
+    assert figures["af_burden"] == pytest.approx(lasted / 1800, abs=1e-3)
+    assert sum(int(row["beats"]) for row in rows) == pytest.approx(figures["beats"] / 2, abs=2)
+    marks = parse_annotations((out / "sim001.haf").read_bytes(), "sim001", "sim001.haf")
+    starts = [marks.sample[k] / 1000 for k, text in marks.aux.items() if text == "(AFIB"]
+    np.testing.assert_allclose(starts, [float(row["start_s"]) for row in rows], atol=1e-3)
+    text = (out / "sim001.svg").read_text()
+    ET.fromstring(text)  # noqa: S314 - our own file
+    assert "not a diagnosis" in text
+    assert "onset of the longest episode" in text
+    assert not re.search(r"<(script|image|use|link)|href|url\(", text)
+
+
+def test_the_active_release_decides(records: Path, release: Path, home: Path) -> None:
+    """Without --model the active slot's release is used, and a success ends its trial."""
+    slots.install(home, release, "holter-rhythm/3")
+    assert run(records / "sim000", "--out", home / "out") == 0
+    assert not (home / "slots" / "trial").exists()
+    assert (home / "out" / "sim000.json").is_file()
+
+
+def cut(folder: Path) -> None:
+    data = (folder / "sim001.dat").read_bytes()
+    (folder / "sim001.dat").write_bytes(data[: len(data) // 2])
+
+
+def flat(folder: Path) -> None:
+    data = (folder / "sim001.dat").read_bytes()
+    (folder / "sim001.dat").write_bytes(bytes(len(data)))
+
+
+def gone(folder: Path) -> None:
+    (folder / "sim001.hea").unlink()
+
+
+def renamed(folder: Path) -> None:
+    header = (folder / "sim001.hea").read_text()
+    (folder / "sim001.hea").write_text(header.replace("ECG1", "resp").replace("ECG2", "pleth"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (cut, "bytes of samples; expected"),
+        (flat, "expected a signal that varies"),
+        (gone, "file sim001.hea: found no such file"),
+        (renamed, "found leads resp, pleth; expected one of II"),
+    ],
+)
+def test_a_bad_record_is_refused(
+    records: Path,
+    release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    harm: object,
+    words: str,
+) -> None:
+    """Exit code 1, one sentence that names the record, and nothing written."""
+    folder = tmp_path / "bad"
+    shutil.copytree(records, folder)
+    assert callable(harm)
+    harm(folder)
+    assert run(folder / "sim001", "--model", release, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "record sim001" in said
+    assert words in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_files_or_none(records: Path, release: Path, tmp_path: Path) -> None:
+    """Where one file cannot be put in place, none stays, nor any part of one."""
+    out = tmp_path / "out"
+    (out / "sim001.svg").mkdir(parents=True)
+    assert run(records / "sim001", "--model", release, "--out", out) == 1
+    assert [path.name for path in out.iterdir()] == ["sim001.svg"]
+
+
+def test_an_unsigned_model_decides_nothing(
+    records: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model folder that no enrolled key signed, or that was changed, is refused."""
+    (release / LITERT).write_bytes(b"another")
+    assert run(records / "sim001", "--model", release, "--out", tmp_path / "out") == 1
+    assert "not what was signed" in capsys.readouterr().err
+
+
+def test_a_short_record_is_drawn(records: Path, release: Path, tmp_path: Path) -> None:
+    """Twenty seconds of signal give a page too."""
+    header = (records / "sim000.hea").read_text().replace("250 450000", "250 5000")
+    folder = tmp_path / "short"
+    folder.mkdir()
+    data = (records / "sim000.dat").read_bytes()
+    (folder / "sim000.dat").write_bytes(data[: 5000 * 3])
+    (folder / "sim000.hea").write_text(header)
+    assert run(folder / "sim000", "--model", release, "--out", tmp_path / "out") == 0
+    ET.parse(tmp_path / "out" / "sim000.svg")  # noqa: S314 - our own file
