@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,7 @@ def build_table(
     verify_checksums(folder, name, record.digests)
     key = record_key(record, config)
     if known is not None and still_good(known, key, out):
-        return "kept", known
+        return "kept", replace(known, files=dict(record.digests))  # the key holds them too
     file = out / f"{name}.parquet"
     reader = partial(read_lead, record) if record.lead is not None else None
     tables, counts = beat_tables(record, reader, config)
@@ -105,4 +105,5 @@ def build_table(
         flagged_beats=int(tally[2]),
         counts=asdict(counts),
         uncovered_hours=uncovered_hours(record),
+        files=dict(record.digests),
     )

@@ -15,11 +15,11 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
-from flows.train import work_folder
-from storage import mlflow_rest, tracking
+from flows.recorded import log_dataset, work_folder
+from storage import ledger, mlflow_rest, tracking
 from storage.beats import read_beats
 from storage.errors import TableError
-from storage.files import sha256_file, write_bytes
+from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.model_files import LITERT, RegisteredModel
 from storage.places import Place
 from storage.provenance import git_state
@@ -91,6 +91,12 @@ def evaluate(
         tags={
             **git_state(),
             "holter.kind": "evaluation",
+            "holter.model": version.name,
+            "holter.version": str(version.version),
+            "mlflow.note.content": (
+                f"[{version.reference}]({tracking.model_page(version)}). "
+                f"[Its training]({tracking.run_page(version.run_id)})."
+            ),
             "holter.model_run_id": version.run_id,
             "holter.threshold": version.tags["holter.threshold"],
             **{
@@ -99,6 +105,8 @@ def evaluate(
         },
     )
     try:
+        for made in ingested:
+            log_dataset(run_id, made.path, made.manifest, "evaluation", {})
         scored = [s for made in ingested for s in score_dataset(version, made, least_beats)]
         tables = {
             (made.manifest.dataset, entry.record): made.path.parent / entry.file
@@ -106,6 +114,15 @@ def evaluate(
             for entry in made.manifest.entries
         }
         done = write_up(version, scored, tables, run_id)
+        ledger.append(
+            version.name,
+            version.version,
+            ledger.EVALUATED,
+            f"on {', '.join(made.manifest.dataset for made in ingested)}",
+            run_id=run_id,
+            datasets=" ".join(made.manifest.digest() for made in ingested),
+            report=sha256_folder(done.report.parent),
+        )
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise

@@ -9,7 +9,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.progress import Progress
-from storage import evaluations, tracking
+from storage import evaluations, ledger, tracking
 from storage.errors import DeviceError
 
 POLL_S = 1.0
@@ -56,6 +56,10 @@ def request(model: str, device: str, install: bool = False) -> str:
         tags={
             "holter.simulated": version.tags.get("holter.simulated", "false"),
             "holter.install": str(install).lower(),
+            "mlflow.note.content": (
+                f"[{version.reference}]({tracking.model_page(version)}) on {device}, with its test "
+                f"set. [The training]({tracking.run_page(version.run_id)})."
+            ),
         },
     )
     create_link_artifact(
@@ -77,6 +81,7 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
             if stage > progress.done:
                 progress.step(state.status.lower(), by=stage - progress.done)
             if state.status == "FINISHED":
+                _enter(state)
                 return state
             if state.status not in STAGES:
                 raise DeviceError(f"device {device}, request {request_id}: {state.reason}")
@@ -90,3 +95,15 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
         return await_report.fn(request_id, device, GRACE_S)
     hint = f"; start one there with `holter-edge run --device {device}`" if scheduled else ""
     raise DeviceError(f"device {device}: {reason}{hint}")
+
+
+def _enter(state: evaluations.RequestState) -> None:
+    """Enter a device's report into the model's ledger, by the digest of what it said."""
+    ledger.append(
+        state.model,
+        state.version,
+        ledger.EVALUATED,
+        f"report of device {state.device}",
+        run_id=state.request_id,
+        report=state.params[evaluations.REPORT].partition(":")[2],
+    )

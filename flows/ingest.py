@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
+from prefect.runtime import flow_run, task_run
 
 from flows.build import build_table
 from flows.progress import Progress
@@ -101,6 +102,8 @@ def _build(
         state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
     except Exception as error:
         return _failed(name, error)
+    if state == "built":
+        entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
     return Outcome(name, state, time.monotonic() - began, entry)
 
 
@@ -195,6 +198,9 @@ def ingest(
         entries=tuple(entries[name] for name in sorted(entries)),
         failures={o.record: o.error for o in ordered if o.error is not None},
         excluded=dict(spec.records.exclude),
+        spec=spec.model_dump(mode="json"),
+        preprocessing=asdict(config),
+        flow_run_id=str(flow_run.get_id() or ""),
     )
     write_manifest(path, manifest)
     create_table_artifact(

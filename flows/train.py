@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from prefect import flow, task
-from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
+from flows.recorded import recorded, register, step, work_folder
 from flows.release import seal
 from storage import tracking
-from storage.beats_manifest import Manifest
-from storage.files import home, sha256_file, sha256_json, write_bytes, write_json
+from storage.files import sha256_file, write_bytes
 from storage.labelled import LabelledBeats, read_labelled
 from storage.model_files import write_model_files
-from storage.places import Place, here
-from storage.provenance import environment_sha256, git_state
+from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
 from tasks.convert import check_parity, to_litert
@@ -34,7 +28,7 @@ from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
 from tasks.preprocessing import Policy
 from tasks.smoothing import UNSMOOTHED
-from tasks.splits import Split, assert_no_leak, split_beats
+from tasks.splits import SIDES, Split, assert_no_leak, split_beats
 from tasks.training import TrainedModel, TrainingConfig, fit
 
 THRESHOLD = 0.5
@@ -87,13 +81,27 @@ def train(
     beats, split = split_sides(ingested.path, paradigm, seed)
     config = TrainingConfig(epochs=epochs, learning_rate=learning_rate, seed=seed)
     title = describe(ingested, split)
-    with recorded(ingested, beats, split, model, config) as run_id:
+    sides = sides_of(beats, split)
+    inputs = {ingested.path: ingested.manifest}
+    params = {"model": model, **asdict(config)}
+    said = f"{title}. {caveat(ingested, split)}"
+    with recorded(inputs, split, sides, params, "flows/train.py", said) as run_id:
         trained = fit_network(beats, split, model, config, run_id)
         folder = export_network(trained, beats, split, run_id)
         metrics = score(folder, beats, split, trained, title, run_id)
         testset_sha256 = hand_over_testset(beats, split, run_id)
         version = register(
-            folder, model, [ingested.manifest], split, metrics, testset_sha256, run_id, title
+            folder,
+            [ingested.manifest],
+            split,
+            sides,
+            metrics,
+            testset_sha256,
+            run_id,
+            title,
+            model,
+            THRESHOLD,
+            UNSMOOTHED,
         )
     return Trained(
         ingested, run_id, version, metrics, testset_sha256, title, caveat(ingested, split)
@@ -109,86 +117,22 @@ def split_sides(manifest: Place, paradigm: str, seed: int) -> tuple[LabelledBeat
     return beats, split
 
 
-@contextmanager
-def recorded(
-    ingested: Ingested, beats: LabelledBeats, split: Split, model: str, config: TrainingConfig
-) -> Iterator[str]:
-    """The MLflow run of a training: what went in is recorded first, a failure with its reason."""
-    manifest = ingested.manifest
-    run_id = tracking.start_run(
-        experiment=f"train/{manifest.dataset}",
-        run_name=f"{model}-{split.paradigm}-seed{split.seed}",
-        params={
-            "model": model,
-            "paradigm": split.paradigm,
-            "dataset": manifest.dataset,
-            **asdict(config),
-        },
-        tags={
-            **git_state(),
-            "mlflow.user": getpass.getuser(),
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.name": "flows/train.py",
-            "mlflow.source.git.commit": git_state()["git.commit"],
-            "mlflow.note.content": note(ingested, split),
-            "holter.kind": "training",
-            "holter.simulated": str(manifest.simulated).lower(),
-            "holter.dataset_sha256": manifest.digest(),
-            "holter.spec_sha256": manifest.spec_sha256,
-            "holter.preprocessing_sha256": manifest.preprocessing_sha256,
-            "holter.beat_code_sha256": manifest.code_sha256,
-            "holter.split_sha256": split.digest(),
-            "holter.split_seed": str(split.seed),
-            "holter.environment_sha256": environment_sha256(),
-            "holter.python": platform.python_version(),
-            "prefect.flow_run_id": str(flow_run.get_id() or ""),
-            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
-        },
-    )
-    try:
-        sides = {
+def sides_of(beats: LabelledBeats, split: Split) -> dict[str, Any]:
+    """Subjects, beats and AF beats of each side, and the beats that are on none."""
+    return {
+        "left_out": beats.left_out,
+        **{
             name: {
                 "subjects": list(getattr(split, f"{name}_subjects")),
                 "beats": len(getattr(split, name)),
                 "af_beats": int(beats.label[getattr(split, name)].sum()),
             }
-            for name in ("train", "validation", "test")
-        }
-        tracking.log_input(
-            run_id,
-            name=manifest.dataset,
-            digest=manifest.digest(),
-            source=manifest.origin,
-            context="training",
-            profile={"records": len(manifest.entries), "beats": len(beats), **sides},
-            tags={
-                "title": manifest.title,
-                "version": manifest.version,
-                "licence": manifest.licence,
-            },
-        )
-        folder = work_folder(run_id)
-        write_json(
-            folder / "split.json",
-            {
-                "paradigm": split.paradigm,
-                "seed": split.seed,
-                "sha256": split.digest(),
-                "left_out": beats.left_out,
-                **sides,
-            },
-        )
-        tracking.log_file(run_id, folder / "split.json", "inputs")
-        with here(ingested.path) as file:
-            tracking.log_file(run_id, file, "inputs")
-        yield run_id
-    except BaseException as error:
-        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
-        raise
-    tracking.finish_run(run_id, "FINISHED")
+            for name in SIDES
+        },
+    }
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def fit_network(
     beats: LabelledBeats, split: Split, model: str, config: TrainingConfig, run_id: str
 ) -> TrainedModel:
@@ -210,7 +154,7 @@ def fit_network(
         )
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def export_network(trained: TrainedModel, beats: LabelledBeats, split: Split, run_id: str) -> Path:
     """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
     exported = to_litert(trained.model)
@@ -231,7 +175,7 @@ def export_network(trained: TrainedModel, beats: LabelledBeats, split: Split, ru
     return folder
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def score(
     folder: Path,
     beats: LabelledBeats,
@@ -272,7 +216,7 @@ def draw(
     }
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
     """Log the test side as one file that a device can run; gives its digest."""
     path = work_folder(run_id) / "testset.npz"
@@ -288,61 +232,6 @@ def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
     )
     tracking.log_file(run_id, path, "testset")
     return sha256_file(path)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def register(
-    folder: Path,
-    model: str,
-    manifests: Sequence[Manifest],
-    split: Split,
-    metrics: dict[str, float],
-    testset_sha256: str,
-    run_id: str,
-    title: str,
-    threshold: float = THRESHOLD,
-    smoothing_change: float = UNSMOOTHED,
-) -> tracking.RegisteredModel:
-    """Register the folder as a version, alias `candidate`, and link it from the Prefect page."""
-    digests = [manifest.digest() for manifest in manifests]
-    version = tracking.register_model(
-        run_id,
-        name=f"holter-{model}",
-        folder=folder,
-        tags={
-            "holter.dataset": "+".join(manifest.dataset for manifest in manifests),
-            "holter.dataset_sha256": digests[0] if len(digests) == 1 else sha256_json(digests),
-            "holter.preprocessing_sha256": manifests[0].preprocessing_sha256,
-            "holter.split_sha256": split.digest(),
-            "holter.split_seed": str(split.seed),
-            "holter.paradigm": split.paradigm,
-            "holter.simulated": str(any(manifest.simulated for manifest in manifests)).lower(),
-            "holter.threshold": str(threshold),
-            "holter.smoothing_change": str(smoothing_change),
-            "holter.testset_sha256": testset_sha256,
-            "holter.testset": "testset/testset.npz",
-        },
-        description=f"{title}. F1 {metrics['f1']:.4f} on the test side.",
-        alias="candidate",
-    )
-    create_link_artifact(
-        key="model-version",
-        link=tracking.model_page(version),
-        link_text=f"{version.name} version {version.version} in MLflow",
-    )
-    return version
-
-
-def note(ingested: Ingested, split: Split) -> str:
-    """The run's description on its page: of what, what it cannot say, and the flow that made it."""
-    page = flow_run.get_flow_run_ui_url()
-    link = f" [The flow run in Prefect]({page})." if page else ""
-    return f"{describe(ingested, split)}. {caveat(ingested, split)}{link}"
-
-
-def work_folder(run_id: str) -> Path:
-    """Where a run's files are made before they go to MLflow."""
-    return home() / "runs" / run_id
 
 
 def describe(ingested: Ingested, split: Split) -> str:

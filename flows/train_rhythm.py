@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
+from flows.recorded import recorded, register, step, work_folder
 from flows.release import seal
-from flows.train import Trained, register, work_folder
+from flows.train import Trained
 from storage import tracking
 from storage.beats import BeatTable
 from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from storage.files import home, sha256_file, sha256_json, write_json
+from storage.files import home, sha256_file, sha256_json
 from storage.labelled import read_rhythms
 from storage.model_files import write_model_files
-from storage.places import here
-from storage.provenance import environment_sha256, git_state
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.calibration import best_threshold
 from tasks.convert import check_parity, to_litert
@@ -108,26 +104,34 @@ def train_rhythm(
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
     config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
     sides = split_records(ingested, weights, balance, seed)
-    with recorded(ingested, sides, model, config, balance) as run_id:
+    inputs = {made.path: made.manifest for made in ingested}
+    weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}
+    params = {"model": model, "balance": balance, **weighted, **asdict(config)}
+    numbers, few = sides.numbers(), caveat(sides.split)
+    said = f"{describe(ingested, seed)}. {few}"
+    with recorded(inputs, sides.split, numbers, params, "flows/train_rhythm.py", said) as run_id:
         network, state = fit_network(ingested, sides, model, config, balance, run_id)
-        threshold, change = fit_decision(network, sides)
+        threshold, change = fit_decision(network, sides, run_id)
         folder = export_network(network, sides, state, threshold, run_id)
         testset = hand_over_testset(sides, model, run_id)
         metrics = score(folder, testset, threshold, run_id)
-        title = describe(ingested, threshold, seed)
+        title = (
+            f"{describe(ingested, seed)}, threshold {threshold:g} fixed on training and "
+            "validation patients"
+        )
         version = register(
             folder,
-            model,
-            [made.manifest for made in ingested],
+            list(inputs.values()),
             sides.split,
+            numbers,
             metrics,
             sha256_file(testset),
             run_id,
             title,
+            model,
             threshold,
             change,
         )
-    few = f"One split with {len(sides.split.test_subjects)} test subjects; no confidence interval."
     digest = version.tags["holter.testset_sha256"]
     return Trained(ingested[0], run_id, version, metrics, digest, title, few)
 
@@ -149,56 +153,7 @@ def split_records(
     return Sides(tables, balanced(records, balance), split)
 
 
-@contextmanager
-def recorded(
-    ingested: Sequence[Ingested], sides: Sides, model: str, config: RhythmConfig, balance: str
-) -> Iterator[str]:
-    """The MLflow run: what went in is recorded first, a failure with its reason."""
-    manifests = [made.manifest for made in ingested]
-    run_id = tracking.start_run(
-        experiment=f"train/{'+'.join(m.dataset for m in manifests)}",
-        run_name=f"{model}-interpatient-seed{config.seed}",
-        params={"model": model, "paradigm": "interpatient", "balance": balance, **asdict(config)},
-        tags={
-            **git_state(),
-            "holter.kind": "training",
-            "holter.simulated": str(any(m.simulated for m in manifests)).lower(),
-            "holter.split_sha256": sides.split.digest(),
-            "holter.environment_sha256": environment_sha256(),
-            "holter.python": platform.python_version(),
-            "prefect.flow_run_id": str(flow_run.get_id() or ""),
-            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
-        },
-    )
-    try:
-        for made in ingested:
-            manifest = made.manifest
-            tracking.log_input(
-                run_id,
-                name=manifest.dataset,
-                digest=manifest.digest(),
-                source=manifest.origin,
-                context="training",
-                profile={"records": len(manifest.entries), **sides.numbers()},
-                tags={
-                    "title": manifest.title,
-                    "version": manifest.version,
-                    "licence": manifest.licence,
-                },
-            )
-            with here(made.path) as file:
-                tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
-        split = work_folder(run_id) / "split.json"
-        write_json(split, {"sha256": sides.split.digest(), **sides.numbers()})
-        tracking.log_file(run_id, split, "inputs")
-        yield run_id
-    except BaseException as error:
-        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
-        raise
-    tracking.finish_run(run_id, "FINISHED")
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def fit_network(
     ingested: Sequence[Ingested],
     sides: Sides,
@@ -228,8 +183,8 @@ def fit_network(
     return network, state
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def fit_decision(network: Any, sides: Sides) -> tuple[float, float]:
+@step
+def fit_decision(network: Any, sides: Sides, run_id: str) -> tuple[float, float]:
     """The threshold and the smoothing that serve training and validation patients best."""
     known = sides.of("train") + sides.of("validation")
     causal = known_models()[network.name].causal
@@ -237,10 +192,12 @@ def fit_decision(network: Any, sides: Sides) -> tuple[float, float]:
     label = [record.label for record in known]
     sure = np.concatenate(label) >= 0
     threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
-    return threshold, fit_smoothing(label, probability, threshold)
+    change = fit_smoothing(label, probability, threshold)
+    tracking.log_metrics(run_id, {"threshold": threshold, "smoothing_change": change})
+    return threshold, change
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def export_network(
     network: Any, sides: Sides, state: Checkpoint, threshold: float, run_id: str
 ) -> Path:
@@ -270,7 +227,7 @@ def windowed(rr_s: NDArray[np.float32], *, causal: bool) -> NDArray[np.float32]:
     return windows_of(causal=causal).cut(rr_features(rr_s, causal=causal))
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
     """Log the test side as one file that a device can run."""
     causal = known_models()[model].causal
@@ -294,7 +251,7 @@ def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
     return path
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[str, float]:
     """Score the exported file on the test side, as the device will."""
     handed = read_testset(testset)
@@ -305,11 +262,13 @@ def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[st
     return metrics
 
 
-def describe(ingested: Sequence[Ingested], threshold: float, seed: int) -> str:
-    """Data sets, split, level, threshold and seed in one line."""
+def describe(ingested: Sequence[Ingested], seed: int) -> str:
+    """Data sets, split, level and seed in one line."""
     simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
     names = " + ".join(made.manifest.dataset for made in ingested)
-    return (
-        f"{simulated}{names}, interpatient 80:20, beat level, threshold {threshold:g} fixed on "
-        f"training and validation patients, seed {seed}"
-    )
+    return f"{simulated}{names}, interpatient 80:20, beat level, seed {seed}"
+
+
+def caveat(split: Split) -> str:
+    """What the metrics cannot say."""
+    return f"One split with {len(split.test_subjects)} test subjects; no confidence interval."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from storage.errors import TableError
@@ -37,6 +37,10 @@ class Entry:
         Beats annotated, detected, matched, missed and extra.
     uncovered_hours : float
         Hours in which no beat is annotated, though beats are; see `storage.check`.
+    files : dict of str to str
+        SHA-256 of every source file, by name relative to the data set's folder.
+    task_run_id : str
+        The Prefect task run that built the table.
     """
 
     record: str
@@ -52,6 +56,8 @@ class Entry:
     flagged_beats: int
     counts: dict[str, int]
     uncovered_hours: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)
+    task_run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class Manifest:
         Records that could not be used, and why.
     excluded : dict of str to str
         Records the TOML leaves out, and why.
+    spec, preprocessing : dict
+        The TOML (annotators, leads, rhythms, subjects ...) and the preprocessing, whole.
+    flow_run_id : str
+        The Prefect flow run of the ingest.
     """
 
     dataset: str
@@ -87,6 +97,9 @@ class Manifest:
     entries: tuple[Entry, ...]
     failures: dict[str, str]
     excluded: dict[str, str]
+    spec: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    flow_run_id: str = ""
 
     def digest(self) -> str:
         """SHA-256 over the records, subjects and table digests: the content, not the place."""

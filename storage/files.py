@@ -86,6 +86,12 @@ def sha256_file(path: Place) -> str:
     return digest.hexdigest()
 
 
+def sha256_folder(folder: Path) -> str:
+    """The SHA-256 of the names and digests of all files under a folder."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+
+
 def sha256_json(value: Any) -> str:
     """The SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

@@ -8,7 +8,7 @@ the newest one it saw in `ledger/` of its state folder: an entry that is edited,
 into the database by hand is found, and so is a ledger that was cut off at its end.
 
 - `append(model, version, action, reason, who=..., **details)` writes an entry: "registered",
-  "approved", or what else was decided. Details are strings; of anything long, give the digest.
+  "evaluated", "approved", or what else. Details are strings; of anything long, give the digest.
 - `move_alias(model, version, alias, reason, who=..., **details)` is how every alias moves: the
   entry first, then the alias. Version None takes the alias away.
 - `entries(model)` reads them, `aliases(entries)` says where each alias stands, `check(...)` says
@@ -36,7 +36,7 @@ from storage.mlflow_rest import address, call, server_time_s
 from storage.signing import sign, signed_by
 
 ENTRY, HEAD = "entry.", "holter.ledger"
-REGISTERED, ALIAS = "registered", "alias"
+REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
 #: What the first entry names as the one before it.
 NOTHING = "0" * 64
 #: MLflow keeps no parameter longer than this.

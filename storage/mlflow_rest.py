@@ -106,8 +106,8 @@ def fetch_model_file(name: str, version: int, file: str, sha256: str | None, to:
     return _fetched(f"/model-versions/get-artifact?{query}", file, sha256, to)
 
 
-def fetch_run_file(run_id: str, file: str, sha256: str, to: Path) -> Path:
-    """Fetch one artifact of a run; its digest must be the one named."""
+def fetch_run_file(run_id: str, file: str, sha256: str | None, to: Path) -> Path:
+    """Fetch one artifact of a run; its digest must be the one named, as above."""
     query = urlencode({"run_uuid": run_id, "path": _safe(file)})
     return _fetched(f"/get-artifact?{query}", file, sha256, to)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 
 from storage.files import sha256_bytes, sha256_file, sha256_json
@@ -61,6 +62,21 @@ def git_state() -> dict[str, str]:
         }
     except (OSError, subprocess.SubprocessError):
         return {"git.commit": "unknown", "git.dirty": "unknown", "git.changes_sha256": ""}
+
+
+@cache
+def git_changes() -> bytes:
+    """What differs from the commit in tracked files, as a patch; empty where nothing does."""
+    words = ["git", "-C", str(ROOT), "diff", "HEAD", "--binary"]
+    try:
+        return subprocess.run(words, capture_output=True, check=True, timeout=20).stdout  # noqa: S603 - fixed words, no shell
+    except (OSError, subprocess.SubprocessError):
+        return b""
+
+
+def installed() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    return {str(one.metadata["Name"]): one.version for one in distributions()}
 
 
 def environment_sha256() -> str:

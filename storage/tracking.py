@@ -37,9 +37,9 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from storage import ledger
+from storage.chain import ARTIFACT_TAG, FOLDER_TAG
 from storage.errors import RegistryError
-from storage.files import sha256_file
+from storage.files import sha256_file, sha256_folder
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.model_files import RegisteredModel as RegisteredModel
 
@@ -100,13 +100,15 @@ def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def log_file(run_id: str, path: Path, folder: str) -> None:
-    """Log a file as an artifact under a folder."""
+    """Log a file as an artifact under a folder; its digest becomes a tag."""
+    log_tags(run_id, {f"{ARTIFACT_TAG}{folder}/{path.name}": sha256_file(path)})
     with _told(f"log {path.name}") as client:
         client.log_artifact(run_id, str(path), folder)
 
 
 def log_folder(run_id: str, path: Path, folder: str) -> None:
-    """Log a folder's files as artifacts under a folder."""
+    """Log a folder's files as artifacts under a folder; one digest of them all becomes a tag."""
+    log_tags(run_id, {f"{FOLDER_TAG}{folder}": sha256_folder(path)})
     with _told(f"log {path.name}") as client:
         client.log_artifacts(run_id, str(path), folder)
 
@@ -170,12 +172,10 @@ def register_model(
     folder: Path,
     tags: Mapping[str, str],
     description: str,
-    alias: str = "candidate",
 ) -> RegisteredModel:
-    """Register a folder as a new version of `name`, move the alias to it, and tell the ledger."""
+    """Register a folder as a new version of `name`; `flows.recorded.seal` makes it known."""
     digests = {f"holter.sha256.{f}": sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
     marks = {**tags, **digests}
-    registration = {"run_id": run_id, "manifest_sha256": digests[f"holter.sha256.{MANIFEST}"]}
     with _told(f"register {name}") as client:
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=marks)
@@ -192,10 +192,14 @@ def register_model(
             description=description,
             model_id=logged.model_id,
         )
-    number = int(version.version)
-    ledger.append(name, number, ledger.REGISTERED, description or "trained", **registration)
-    ledger.move_alias(name, number, alias, "the newest version")
-    return RegisteredModel(name, number, run_id, marks)
+    return RegisteredModel(name, int(version.version), run_id, marks)
+
+
+def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:
+    """Set tags of a model version."""
+    with _told(f"tag {model.reference}") as client:
+        for key, value in tags.items():
+            client.set_model_version_tag(model.name, str(model.version), key, value)
 
 
 def resolve_model(reference: str) -> RegisteredModel:

@@ -16,10 +16,13 @@ from flows.ingest import ingest
 from flows.retrain import Retrained, retrain
 from flows.servers import Servers, local_agent
 from flows.simulate import write_simulated
+from storage import ledger
 from storage.beats import read_beats, read_source
+from storage.chain import read_chain, side_of
 from storage.errors import DeviceError
 from storage.evaluations import device_requests
 from storage.files import sha256_file
+from storage.signing import trusted_keys
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -76,6 +79,35 @@ def check_report(done: Retrained, dataset: str) -> None:
     assert edge.info.status == "FINISHED"
     assert edge.data.tags["holter.training_run_id"] == run.info.run_id
     assert edge.data.tags["holter.model_sha256"] == version.tags["holter.sha256.model.tflite"]
+    check_chain(done, version.tags["holter.chain_sha256"])
+
+
+def check_chain(done: Retrained, sha256: str) -> None:
+    """What must hold of a version's sealed chain: whole, complete, and linked both ways."""
+    version = done.trained.version
+    known = ledger.entries(version.name)
+    mine = [entry for entry in known if entry.version == version.version]
+    assert [entry.action for entry in mine] == ["registered", "alias", "evaluated"]
+    assert ledger.check(version.name, trusted_keys()) == []
+    sealed = read_chain(mine[0], version.reference, trusted_keys())
+    assert (sealed.sha256, sealed.fault) == (sha256, "")
+    run = sealed.document["run"]
+    assert run["metrics"]["test_f1"]["value"] == done.trained.metrics["f1"]
+    steps = ("fit_network", "export_network", "score", "hand_over_testset", "register")
+    assert all(run["tags"][f"prefect.task_run.{step}"] for step in steps)
+    assert run["tags"]["prefect.flow_run_url"] in run["tags"]["mlflow.note.content"]
+    for file in ("split.json", "environment.json", "constraints.txt"):
+        assert run["tags"][f"holter.sha256.inputs/{file}"]
+    (data,) = sealed.document["datasets"]
+    assert data["flow_run_id"]
+    assert data["spec"]["annotations"]["rhythm"]
+    assert data["preprocessing"]["wavelet"] == "db4"
+    for entry in data["entries"]:
+        assert entry["task_run_id"]
+        assert any(name.endswith(".hea") for name in entry["files"])
+        for name, digest in entry["files"].items():
+            assert sha256_file(Path(data["origin"]) / name) == digest
+        assert side_of(sealed.document, data["dataset"], entry)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,269 @@
+"""What every training records as it goes: its inputs, its Prefect tasks, and its sealed chain."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import inspect
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run, task_run
+
+from storage import chain, ledger, tracking
+from storage.beats_manifest import Manifest
+from storage.files import home, sha256_json, write_bytes, write_json
+from storage.places import Place, here
+from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
+from tasks.splits import SIDES, Split
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """A Prefect task of a training: its task run's id becomes a tag of the MLflow run `run_id`."""
+    parameters = inspect.signature(function)
+
+    @functools.wraps(function)
+    def noted(*args: P.args, **kwargs: P.kwargs) -> R:
+        run_id = parameters.bind(*args, **kwargs).arguments["run_id"]
+        if mine := task_run.get_id():
+            tracking.log_tags(run_id, {f"prefect.task_run.{function.__name__}": mine})
+        return function(*args, **kwargs)
+
+    wrapped: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(noted)
+    return wrapped
+
+
+@contextmanager
+def recorded(
+    manifests: Mapping[Place, Manifest],
+    split: Split,
+    sides: Mapping[str, Any],
+    params: Mapping[str, object],
+    source: str,
+    said: str,
+) -> Iterator[str]:
+    """The MLflow run of a training: what went in is recorded first, a failure with its reason.
+
+    Parameters
+    ----------
+    manifests : mapping of Place to Manifest
+        The data sets' manifests, by their files.
+    split : Split
+        How the beats are dealt.
+    sides : mapping
+        Subjects, beats and AF beats of each side, and what else is to be told of the split.
+    params : mapping
+        The run's parameters; "model" is among them.
+    source : str
+        The module of the training.
+    said : str
+        The run's description on its page.
+    """
+    data = list(manifests.values())
+    git = git_state()
+    run_id = tracking.start_run(
+        experiment=f"train/{'+'.join(one.dataset for one in data)}",
+        run_name=f"{params['model']}-{split.paradigm}-seed{split.seed}",
+        params={
+            "paradigm": split.paradigm,
+            "dataset": "+".join(one.dataset for one in data),
+            **params,
+        },
+        tags={
+            **git,
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": source,
+            "mlflow.source.git.commit": git["git.commit"],
+            "mlflow.note.content": said + flow_link(),
+            "holter.kind": "training",
+            "holter.simulated": str(any(one.simulated for one in data)).lower(),
+            **digests(data),
+            "holter.split_sha256": split.digest(),
+            "holter.split_seed": str(split.seed),
+            "holter.environment_sha256": environment_sha256(),
+            "holter.python": platform.python_version(),
+            "prefect.flow_run_id": str(flow_run.get_id() or ""),
+            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+            "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in data),
+        },
+    )
+    create_link_artifact(
+        key="training-run", link=tracking.run_page(run_id), link_text="The training's run in MLflow"
+    )
+    try:
+        for path, manifest in manifests.items():
+            log_dataset(run_id, path, manifest, "training", sides)
+        for file in inputs(work_folder(run_id), split, sides):
+            tracking.log_file(run_id, file, "inputs")
+        yield run_id
+    except BaseException as error:
+        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    tracking.finish_run(run_id, "FINISHED")
+
+
+def digests(manifests: Sequence[Manifest]) -> dict[str, str]:
+    """Digests of data sets: content, TOML, preprocessing, code; where they differ, of them all."""
+    each = {
+        "holter.dataset_sha256": [one.digest() for one in manifests],
+        "holter.spec_sha256": [one.spec_sha256 for one in manifests],
+        "holter.preprocessing_sha256": [one.preprocessing_sha256 for one in manifests],
+        "holter.beat_code_sha256": [one.code_sha256 for one in manifests],
+    }
+    return {k: v[0] if len(set(v)) == 1 else sha256_json(v) for k, v in each.items()}
+
+
+def log_dataset(
+    run_id: str, path: Place, manifest: Manifest, context: str, profile: Mapping[str, Any]
+) -> None:
+    """A data set as an input of a run, and its manifest among the run's artifacts."""
+    annotations = manifest.spec.get("annotations", {})
+    tracking.log_input(
+        run_id,
+        name=manifest.dataset,
+        digest=manifest.digest(),
+        source=manifest.origin,
+        context=context,
+        profile={
+            "records": len(manifest.entries),
+            "beats": sum(entry.beats for entry in manifest.entries),
+            **{side: profile[side] for side in SIDES if side in profile},
+        },
+        tags={
+            "title": manifest.title,
+            "version": manifest.version,
+            "licence": manifest.licence,
+            "annotations": f"{'|'.join(annotations.get('beats', ()))}; {annotations.get('rhythm')}",
+            **digests([manifest]),
+        },
+    )
+    with here(path) as file:
+        tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
+
+
+def inputs(folder: Path, split: Split, sides: Mapping[str, Any]) -> list[Path]:
+    """The split, the environment and its lock, and what differs from the commit, as files."""
+    about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest()}
+    files = [
+        write_json(folder / "split.json", {**about, **sides}),
+        write_json(folder / "environment.json", installed()),
+        write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
+    ]
+    if changes := git_changes():
+        files.append(write_bytes(folder / "changes.diff", changes))
+    return files
+
+
+@step
+def register(
+    folder: Path,
+    manifests: Sequence[Manifest],
+    split: Split,
+    sides: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    testset_sha256: str,
+    run_id: str,
+    title: str,
+    model: str,
+    threshold: float,
+    smoothing_change: float,
+) -> tracking.RegisteredModel:
+    """Register the folder as a version, seal its chain, and move `candidate` to it."""
+    version = tracking.register_model(
+        run_id,
+        name=f"holter-{model}",
+        folder=folder,
+        tags={
+            "holter.dataset": "+".join(manifest.dataset for manifest in manifests),
+            **digests(manifests),
+            "holter.split_sha256": split.digest(),
+            "holter.split_seed": str(split.seed),
+            "holter.paradigm": split.paradigm,
+            "holter.simulated": str(any(manifest.simulated for manifest in manifests)).lower(),
+            "holter.threshold": str(threshold),
+            "holter.smoothing_change": str(smoothing_change),
+            "holter.testset_sha256": testset_sha256,
+            "holter.testset": "testset/testset.npz",
+            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+        },
+        description=description(f"{title}. F1 {metrics['f1']:.4f}", manifests, sides),
+    )
+    about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest(), **sides}
+    seal(version, manifests, about, folder, title)
+    create_link_artifact(
+        key="model-version",
+        link=tracking.model_page(version),
+        link_text=f"{version.name} version {version.version} in MLflow",
+    )
+    return version
+
+
+def seal(
+    version: tracking.RegisteredModel,
+    manifests: Sequence[Manifest],
+    split: Mapping[str, Any],
+    folder: Path,
+    reason: str,
+) -> None:
+    """Seal a version's chain, enter it into the ledger, and move `candidate` to the version.
+
+    The version is known to the ledger only with its chain: one that broke off before is not sealed.
+    """
+    sealed = chain.document(version.name, version.version, manifests, split, folder)
+    sha256, files = chain.write_sealed(work_folder(version.run_id), sealed)
+    for file in files:
+        tracking.log_file(version.run_id, file, chain.FOLDER)
+    tracking.tag_version(version, {chain.SHA256_TAG: sha256})
+    ledger.append(
+        version.name,
+        version.version,
+        ledger.REGISTERED,
+        reason,
+        run_id=version.run_id,
+        chain_sha256=sha256,
+        split_sha256=str(split["sha256"]),
+        datasets=" ".join(manifest.digest() for manifest in manifests),
+    )
+    ledger.move_alias(version.name, version.version, "candidate", "the newest version")
+
+
+def description(first: str, manifests: Sequence[Manifest], sides: Mapping[str, Any]) -> str:
+    """A version's description on its page: figures, data sets, subjects, and how to audit it."""
+    rows = [
+        f"| {m.title} | {m.version} | {m.licence} | {len(m.entries)} | `{m.digest()[:12]}` |"
+        for m in manifests
+    ]
+    people = ", ".join(f"{len(sides[side]['subjects'])} {side}" for side in SIDES)
+    return "\n".join(
+        [
+            f"{first} on the test side.{flow_link()}",
+            "",
+            "| data set | version | licence | records | digest |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Subjects: {people}. Whose records, by which code, approved by whom: "
+            "`holter lineage`; whether it is still what was sealed: `holter verify`.",
+        ]
+    )
+
+
+def flow_link() -> str:
+    """A link to the flow run's page in Prefect, in Markdown; empty outside a flow."""
+    page = flow_run.get_flow_run_ui_url()
+    return f" [The flow run in Prefect]({page})." if page else ""
+
+
+def work_folder(run_id: str) -> Path:
+    """Where a run's files are made before they go to MLflow."""
+    return home() / "runs" / run_id

@@ -1,0 +1,222 @@
+"""The chain: all that a model version was made from and by, sealed when it is registered.
+
+One JSON document a version, an artifact of its training run (`chain/NAME-vN.json`), with an
+Ed25519 signature of the release key beside it and its digest in the ledger's entry and in the
+version's tag. It holds, as they stood then: the version's tags, description and files; the run's
+parameters, tags and metrics; of each data set the manifest whole (version, licence, annotators,
+preprocessing, code, and of every record the source files, the beat table and the Prefect task);
+and the subjects on each side of the split. `storage.verify` compares it with what is there now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from storage.beats_manifest import Manifest
+from storage.errors import NotInRegistry, SignatureError
+from storage.files import home, read_json, sha256_bytes, sha256_file, sha256_json, write_bytes
+from storage.ledger import REGISTERED, Entry
+from storage.mlflow_rest import call, fetch_run_file, server_time_s
+from storage.model_files import MANIFEST
+from storage.signing import SIGNATURE, sign, signed_by
+
+CHAIN_VERSION = 1
+FOLDER = "chain"
+SHA256_TAG = "holter.chain_sha256"
+#: Tags of a run that hold the digest of one of its artifacts.
+ARTIFACT_TAG = "holter.sha256."
+#: Tags of a run that hold one digest of all artifacts under a folder.
+FOLDER_TAG = "holter.sha256_folder."
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A version's sealed chain: the document, its digest, and what is wrong with its seal ("")."""
+
+    document: dict[str, Any]
+    sha256: str
+    fault: str
+
+    @property
+    def reference(self) -> str:
+        """NAME/version."""
+        return f"{self.document['model']['name']}/{self.document['model']['version']}"
+
+
+def resolve(reference: str) -> dict[str, Any]:
+    """The version that NAME@alias, NAME/version or NAME (its newest) means, as MLflow tells it.
+
+    Tags are a mapping; `version` is a number.
+
+    Raises
+    ------
+    NotInRegistry
+        There is no such version.
+    """
+    name, at, alias = reference.partition("@")
+    if at:
+        found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
+        return _flat(found)
+    name, _, number = reference.partition("/")
+    if number:
+        found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
+        return _flat(found)
+    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
+    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
+    for found in answer.get("model_versions", ()):
+        return _flat(found)
+    raise NotInRegistry(f"model {name}: found no version; expected at least one")
+
+
+def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
+    tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
+    number = int(version["version"])
+    return {"description": "", "run_id": "", **version, "tags": tags, "version": number}
+
+
+def run_state(run_id: str) -> dict[str, Any]:
+    """A run's name, experiment, parameters, tags, and newest metrics, by name."""
+    run = call("GET", "runs/get", run_id=run_id)["run"]
+    pairs = {
+        kind: {one["key"]: one["value"] for one in run["data"].get(kind, ())}
+        for kind in ("params", "tags", "metrics")
+    }
+    info = run["info"]
+    return {
+        "run_id": run_id,
+        "name": info.get("run_name", ""),
+        "experiment_id": info["experiment_id"],
+        "start_time": int(info["start_time"]),
+        **pairs,
+    }
+
+
+def with_histories(run_id: str, metrics: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Each metric's newest value, and the digest of all that were logged under its name."""
+    found = {}
+    for key in sorted(metrics):
+        answer = call("GET", "metrics/get-history", run_id=run_id, metric_key=key)
+        points = [[p["timestamp"], p.get("step", 0), p["value"]] for p in answer["metrics"]]
+        found[key] = {"value": metrics[key], "history_sha256": sha256_json(sorted(points))}
+    return found
+
+
+def document(
+    name: str,
+    version: int,
+    manifests: Sequence[Manifest],
+    split: Mapping[str, Any],
+    folder: Path,
+) -> dict[str, Any]:
+    """All that a version was made from and by, as it stands now.
+
+    Parameters
+    ----------
+    name, version : str, int
+        The registered version.
+    manifests : sequence of Manifest
+        Its data sets.
+    split : mapping
+        Paradigm, seed, digest, and subjects and beats of each side.
+    folder : Path
+        The model's folder, signed.
+    """
+    found = resolve(f"{name}/{version}")
+    run = run_state(found["run_id"])
+    files = {
+        MANIFEST: sha256_file(folder / MANIFEST),
+        SIGNATURE: sha256_file(folder / SIGNATURE),
+        **{k: v["sha256"] for k, v in read_json(folder / MANIFEST).get("files", {}).items()},
+    }
+    when = datetime.fromtimestamp(server_time_s(), tz=timezone.utc)
+    return {
+        "chain_version": CHAIN_VERSION,
+        "time_utc": when.isoformat(timespec="seconds"),
+        "model": {
+            "name": name,
+            "version": version,
+            "run_id": found["run_id"],
+            "description": found["description"],
+            "tags": found["tags"],
+            "files": files,
+        },
+        "run": {**run, "metrics": with_histories(run["run_id"], run["metrics"])},
+        "datasets": [{**asdict(one), "sha256": one.digest()} for one in manifests],
+        "split": dict(split),
+    }
+
+
+def write_sealed(folder: Path, chain: Mapping[str, Any]) -> tuple[str, list[Path]]:
+    """Write a chain and its signature into a folder; its digest, and the two files."""
+    data = json.dumps(chain, sort_keys=True, indent=1).encode() + b"\n"
+    path = folder / chain_file(chain["model"]["name"], chain["model"]["version"])
+    write_bytes(path, data)
+    signature = write_bytes(path.with_suffix(".sig"), json.dumps(sign(data)).encode())
+    return sha256_bytes(data), [path, signature]
+
+
+def chain_file(name: str, version: int) -> str:
+    """The name of a version's chain among its run's artifacts."""
+    return f"{name}-v{version}.json"
+
+
+def registered(known: Iterable[Entry], version: int) -> Entry | None:
+    """The ledger's entry of a version's registration; the first, for no other counts."""
+    mine = (e for e in known if e.action == REGISTERED and e.version == version)
+    return next(mine, None)
+
+
+def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> Chain:
+    """The sealed chain that a ledger's entry names; kept on disk, its digest checked each time.
+
+    Raises
+    ------
+    NotInRegistry
+        The ledger has no sealed registration of the version, or the document is gone.
+    DigestMismatch
+        The document is not the one that was sealed.
+    """
+    sha256 = entry.details.get("chain_sha256", "") if entry else ""
+    if entry is None or entry.version is None or not sha256:
+        raise NotInRegistry(f"{reference}: the ledger has no sealed chain of it")
+    kept = home() / "chains" / f"{sha256}.json"
+    if not (kept.is_file() and sha256_file(kept) == sha256 and kept.with_suffix(".sig").is_file()):
+        file = f"{FOLDER}/{chain_file(entry.model, entry.version)}"
+        with TemporaryDirectory() as folder:
+            run_id = entry.details["run_id"]
+            there = fetch_run_file(run_id, file, sha256, Path(folder))
+            beside = file.removesuffix(".json") + ".sig"
+            signature = fetch_run_file(run_id, beside, None, Path(folder))
+            write_bytes(kept.with_suffix(".sig"), signature.read_bytes())
+            write_bytes(kept, there.read_bytes())
+    data = kept.read_bytes()
+    fault = _fault(data, kept.with_suffix(".sig").read_bytes(), set(trusted))
+    return Chain(json.loads(data), sha256, fault)
+
+
+def _fault(data: bytes, signature: bytes, trusted: set[str]) -> str:
+    try:
+        said = json.loads(signature)
+        whole, key = signed_by(data, said), str(said["key"])
+    except (ValueError, KeyError, TypeError, SignatureError):
+        return "its signature cannot be read"
+    if not whole:
+        return "it is not what was signed"
+    return "" if key in trusted else f"signed by key {key[:16]}, which this machine does not trust"
+
+
+def side_of(chain: Mapping[str, Any], dataset: str, record: Mapping[str, Any]) -> str:
+    """Where a record's subject is: "train", or "train+test" where beats were dealt singly.
+
+    Empty where no beat of the subject has a known label.
+    """
+    person = f"{dataset}/{record['subject']}"
+    sides = [side for side in SIDES if person in chain["split"][side]["subjects"]]
+    return "+".join(sides)
