@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,11 +83,14 @@ def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = Non
     return Measured(probability, costs)
 
 
-def peak_memory_mb() -> float:
-    """This process's resident peak so far, in MiB."""
-    try:
-        import resource
+def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:
+    """This process's resident peak so far, in MiB.
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    except ImportError:  # not a POSIX system: what is resident now
-        return float(psutil.Process().memory_info().rss) / 2**20
+    Linux tells it as VmHWM. `ru_maxrss` would not do there: a process inherits that of the one
+    that started it, across exec.
+    """
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) / 1024
+    return float(psutil.Process().memory_info().rss) / 2**20  # elsewhere: what is resident now

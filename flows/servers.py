@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -11,10 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from storage.errors import ServerError
 from storage.files import home, write_bytes, write_json
@@ -23,6 +26,7 @@ from storage.signing import public_key
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT_S = 120.0
+KEEPER = Path(__file__).with_name("keeper.py")
 
 #: Nothing we start phones home, and MLflow's server stays at two processes and half a gigabyte.
 QUIET: Mapping[str, str] = {
@@ -48,17 +52,39 @@ class Servers:
         return self.prefect_api.removesuffix("/api")
 
 
-def _free_port(preferred: int) -> int:
-    """The preferred port if nothing has it, else any free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServerError(f"no free port on {LOOPBACK}")
+@dataclass(frozen=True)
+class Kind:
+    """A server that can be started here: its command and environment in a folder, on a port."""
+
+    name: str
+    port: int
+    command: Callable[[Path, int], list[str]]
+    environment: Callable[[Path, int], dict[str, str]]
+    health: str
+
+    def log(self, folder: Path) -> Path:
+        """Where its output goes."""
+        return folder / "logs" / f"{self.name.lower()}.log"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that was started: perhaps it does not answer yet."""
+
+    kind: Kind
+    process: subprocess.Popen[bytes]
+    port: int
+
+
+def _free(port: int) -> int:
+    """The port if nothing listens there (0: one that the system gives), else 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
 
 
 def answers(url: str, timeout_s: float = 2.0) -> bool:
@@ -70,28 +96,63 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path, name: str) -> None:
+def _listens(pid: int, port: int) -> bool:
+    """Whether a process, or one that it started, is the one that listens on a port."""
+    try:
+        leader = psutil.Process(pid)
+        return any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            for process in (leader, *leader.children(recursive=True))
+            for one in process.net_connections("inet")
+        )
+    except psutil.Error:
+        return False
+
+
+def _start(stack: ExitStack, kind: Kind, folder: Path, port: int) -> Started:
+    """Start a server on a port, or on a free one where that is taken."""
+    port = _free(port) or _free(0)
+    words, env = kind.command(folder, port), kind.environment(folder, port)
+    return Started(kind, stack.enter_context(_process(words, env, kind.log(folder))), port)
+
+
+def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
+    """The server once it answers; on another port if another process took its own meanwhile.
+
+    That something answers on the port is not enough: it must be this server that listens there.
+    """
+    url = f"http://{LOOPBACK}:{{}}{server.kind.health}"
     deadline = time.monotonic() + START_LIMIT_S
-    while not answers(url):
-        if process.poll() is not None or time.monotonic() > deadline:
+    while not (answers(url.format(server.port)) and _listens(server.process.pid, server.port)):
+        ended = server.process.poll()
+        late = time.monotonic() > deadline
+        if ended is not None and not late and not _free(server.port):
+            server = _start(stack, server.kind, folder, 0)
+        elif ended is not None or late:
+            log = server.kind.log(folder)
             tail = log.read_text(errors="replace")[-1500:]
-            how = f"ended with {process.returncode}" if process.returncode else "did not answer"
-            raise ServerError(f"the {name} server {how}; its log {log} ends:\n{tail}")
+            how = "did not answer" if ended is None else f"ended with {ended}"
+            raise ServerError(f"the {server.kind.name} server {how}; its log {log} ends:\n{tail}")
         time.sleep(0.2)
+    return server
 
 
 @contextmanager
 def _process(
     words: list[str], env: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process group of its own, ended with everything it started."""
+    """A server in a process group of its own, ended with everything it started.
+
+    Should this process be killed, the keeper in that group ends it: see `flows.keeper`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-            words,
+            [sys.executable, "-I", "-S", str(KEEPER), *words],
             env={**os.environ, **QUIET, **env},
             stdout=file,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             start_new_session=True,
         )
     try:
@@ -106,6 +167,8 @@ def _process(
                 break
             except subprocess.TimeoutExpired:
                 continue
+        if process.stdin:
+            process.stdin.close()
 
 
 def _state_file() -> Path:
@@ -133,40 +196,41 @@ def servers() -> Iterator[Servers]:
     prefect_api = os.environ.get("PREFECT_API_URL") or (up.prefect_api if up else "")
     mlflow = os.environ.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
     folder = home()
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        pids = [0, 0]
-        waits = []
-        if not prefect_api:
-            port = _free_port(4200)
-            prefect_api = f"http://{LOOPBACK}:{port}/api"
-            log = folder / "logs" / "prefect.log"
-            process = stack.enter_context(
-                _process(prefect_command(port), prefect_environment(folder, prefect_api), log)
-            )
-            pids[0] = process.pid
-            waits.append((process, f"{prefect_api}/health", log, "Prefect"))
-        if not mlflow:
-            port = _free_port(5000)
-            mlflow = f"http://{LOOPBACK}:{port}"
-            log = folder / "logs" / "mlflow.log"
-            process = stack.enter_context(_process(mlflow_command(folder, port), {}, log))
-            pids[1] = process.pid
-            waits.append((process, f"{mlflow}/health", log, "MLflow"))
-        for wait in waits:
-            _wait(*wait)
+        pids = {PREFECT: 0, MLFLOW: 0}
+        with _one_at_a_time(folder):
+            missing = [k for k, named in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not named]
+            starting = [_start(stack, kind, folder, kind.port) for kind in missing]
+            for server in [_answering(stack, one, folder) for one in starting]:
+                pids[server.kind] = server.process.pid
+                if server.kind is PREFECT:
+                    prefect_api = f"http://{LOOPBACK}:{server.port}/api"
+                else:
+                    mlflow = f"http://{LOOPBACK}:{server.port}"
         stack.enter_context(_environment(PREFECT_API_URL=prefect_api, MLFLOW_TRACKING_URI=mlflow))
-        yield Servers(prefect_api, mlflow, *pids)
+        yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW])
 
 
 @contextmanager
 def mlflow_server(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """An MLflow server alone, its state in `folder`, with more words and environment if given."""
-    port = _free_port(0)
-    log = folder / "mlflow.log"
-    with _process([*mlflow_command(folder, port), *words], env or {}, log) as process:
-        _wait(process, f"http://{LOOPBACK}:{port}/health", log, "MLflow")
-        yield f"http://{LOOPBACK}:{port}"
+    kind = replace(
+        MLFLOW,
+        command=lambda folder, port: [*mlflow_command(folder, port), *words],
+        environment=lambda *_: dict(env or {}),
+    )
+    with ExitStack() as stack:
+        server = _answering(stack, _start(stack, kind, folder, 0), folder)
+        yield f"http://{LOOPBACK}:{server.port}"
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Start servers of one state folder one after the other: each may upgrade its database."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "servers.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -221,8 +285,9 @@ def local_agent(device: str, *, start: bool) -> Iterator[None]:
         yield
 
 
-def prefect_environment(folder: Path, api: str) -> dict[str, str]:
+def prefect_environment(folder: Path, port: int) -> dict[str, str]:
     """What the Prefect server is told: where its SQLite lies, and the address of its own page."""
+    api = f"http://{LOOPBACK}:{port}/api"
     return {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect/prefect.db",
@@ -256,3 +321,13 @@ def mlflow_command(folder: Path, port: int) -> list[str]:
         "--artifacts-destination",
         str(folder / "mlflow" / "artifacts"),
     ]
+
+
+PREFECT = Kind(
+    "Prefect",
+    4200,
+    lambda _, port: prefect_command(port),
+    prefect_environment,
+    "/api/health",
+)
+MLFLOW = Kind("MLflow", 5000, mlflow_command, lambda *_: {}, "/health")

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from flows.servers import answers, running
+from flows.servers import LOOPBACK, Kind, _answering, _listens, _start, answers, running
+from storage.errors import ServerError
 from tests.conftest import ROOT
 
 
@@ -56,22 +59,44 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (home / "servers.json").exists()
 
 
+def page_server(folder: Path, port: int) -> list[str]:
+    """The command of a server that takes no time to start."""
+    return [sys.executable, "-m", "http.server", "--bind", LOOPBACK, "-d", str(folder), str(port)]
+
+
+PAGES = Kind("Pages", 0, page_server, lambda *_: {}, "/")
+
+
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     """A server that ends at once is an error with the end of its log, not a wait."""
-    from flows.servers import _process, _wait
-    from storage.errors import ServerError
-
-    log = tmp_path / "server.log"
     words = [sys.executable, "-c", "import sys; sys.exit('no such database')"]
-    with _process(words, {}, log) as process, pytest.raises(ServerError, match="no such database"):
-        _wait(process, "http://127.0.0.1:9/health", log, "MLflow")
+    kind = replace(PAGES, command=lambda *_: words)
+    with ExitStack() as stack, pytest.raises(ServerError, match=r"(?s)ended with 1.*no such data"):
+        _answering(stack, _start(stack, kind, tmp_path, 0), tmp_path)
+
+
+def test_a_server_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process takes the port meanwhile, ours answers on another one."""
+    with ExitStack() as stack:
+        other = _answering(stack, _start(stack, PAGES, tmp_path, 0), tmp_path)
+        monkeypatch.setattr("flows.servers._free", lambda port: port or other.port)
+        late = _start(stack, PAGES, tmp_path, other.port)
+        monkeypatch.undo()
+        assert late.port == other.port
+        ours = _answering(stack, late, tmp_path)
+        assert ours.port != other.port
+        assert _listens(ours.process.pid, ours.port)
+        assert not _listens(ours.process.pid, other.port)
+    assert not answers(f"http://{LOOPBACK}:{ours.port}/")
+    assert not answers(f"http://{LOOPBACK}:{other.port}/")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_is_ended_leaves_no_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sign: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command ended by SIGTERM while its servers run stops them before it goes."""
+    """A command ended while its servers run takes them along, killed by SIGKILL too."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -83,6 +108,6 @@ def test_a_command_that_is_ended_leaves_no_server(
             time.sleep(0.1)
         started = psutil.Process(process.pid).children(recursive=True)
         assert started
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        process.send_signal(sign)
+        assert process.wait(60) == {signal.SIGTERM: 128 + sign, signal.SIGKILL: -sign}[sign]
     assert not psutil.wait_procs(started, timeout=15)[1]
