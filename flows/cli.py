@@ -13,7 +13,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_add, cli_data, cli_edge, cli_evaluate, cli_reproduce, cli_train
+from flows import (
+    cli_add,
+    cli_data,
+    cli_edge,
+    cli_evaluate,
+    cli_promote,
+    cli_reproduce,
+    cli_train,
+)
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -51,6 +59,7 @@ app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_promote.compare)
 
 
 @app.callback()

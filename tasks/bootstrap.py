@@ -61,6 +61,42 @@ def bootstrap_patients(
     return Interval(value, low, high)
 
 
+def bootstrap_difference(
+    before: Counts,
+    after: Counts,
+    statistic: Statistic,
+    draws: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of what a statistic gains from `before` to `after`, paired by patient.
+
+    Every draw takes the same patients on both sides (Efron & Tibshirani 1993, chapter 8), so what
+    makes a patient hard is no part of the difference.
+
+    Parameters
+    ----------
+    before, after : float64, shape (patients, k)
+        What each patient adds, in the same order of patients.
+    statistic, draws, seed
+        As `bootstrap_patients`.
+
+    Returns
+    -------
+    Interval
+        Positive where `after` has more; one patient gives no bounds (NaN).
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"patients before {before.shape} and after {after.shape} do not pair")
+    k = before.shape[1]
+    found = bootstrap_patients(
+        np.hstack([before, after]),
+        lambda sums: statistic(sums[:, k:]) - statistic(sums[:, :k]),
+        draws,
+        seed,
+    )
+    return found if len(before) > 1 else Interval(found.value, np.nan, np.nan)
+
+
 def f1(counts: Counts) -> NDArray[np.floating]:
     """F1 of AF from (draws, 4) of tp, fp, fn, tn; the same order serves those below."""
     tp, fp, fn, _ = counts.T

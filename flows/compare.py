@@ -1,0 +1,238 @@
+"""Compare two model versions: data, parameters, code, figures on shared patients, devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from storage.beats_manifest import Entry, Manifest
+from storage.chain import SIDES
+from storage.errors import SplitError
+from storage.model_files import RegisteredModel
+from storage.versions import Recorded, model_bytes, testset_of
+from tasks.compare import Decisions, Paired, figures, pair
+from tasks.document import Block, Heading, Table, Words
+from tasks.litert import LiteRT, af_probability
+
+#: Tags of a training that say by which code and in which environment it ran.
+CODE = {
+    "git.commit": "commit",
+    "git.dirty": "differs from it",
+    "git.changes_sha256": "digest of what differs",
+    "holter.beat_code_sha256": "code of the beat tables",
+    "holter.preprocessing_sha256": "preprocessing",
+    "holter.environment_sha256": "environment lock",
+    "holter.python": "Python",
+}
+#: Figures of a device's report.
+DEVICE = {
+    "f1": "F1",
+    "latency_p99_ms": "p99 ms",
+    "energy_j_per_24_h": "J/24 h",
+    "peak_memory_mb": "MB",
+}
+
+
+def decisions_of(model: RegisteredModel) -> Decisions:
+    """What the registered LiteRT file decides of its test set, at its own threshold.
+
+    Decisions are not smoothed: a device's report and the training's figures are not either.
+    """
+    handed = testset_of(model)
+    network = LiteRT(model_bytes(model))
+    probability = np.empty(handed.label.shape, np.float32)
+    for start in range(0, len(handed), 4_096):
+        rows = slice(start, start + 4_096)
+        part = {name: array[rows] for name, array in handed.inputs.items()}
+        probability[rows] = af_probability(network.predict(part))
+    known = handed.label >= 0
+    beats = 1 if known.ndim == 1 else known.shape[1]
+    flat = known.ravel()
+    return Decisions(
+        record=np.repeat(handed.record, beats)[flat],
+        subject=np.repeat(handed.subject, beats)[flat],
+        sample=handed.sample.ravel()[flat],
+        label=handed.label.ravel()[flat],
+        decided=probability.ravel()[flat] >= float(model.tags.get("holter.threshold", "0.5")),
+    )
+
+
+def paired_decisions(before: Decisions, after: Decisions, names: tuple[str, str]) -> Paired:
+    """The beats of both test sets.
+
+    Raises
+    ------
+    SplitError
+        The test sets share no patient, so nothing can be said of one model against the other.
+    """
+    found = pair(before, after)
+    if not found.patients:
+        people = " and ".join(
+            f"{name} was tested on {', '.join(np.unique(one.subject)[:4])} ..."
+            for name, one in zip(names, (before, after), strict=True)
+        )
+        raise SplitError(
+            f"the test sets of {names[0]} and {names[1]} share no patient: {people}; expected the "
+            "same split (the same data set and seed)"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two versions side by side: title, the report's blocks, and the paired figures."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    paired: Paired
+
+
+def compare(one: Recorded, two: Recorded) -> Compared:
+    """Compare two versions, the older first.
+
+    Raises
+    ------
+    SplitError
+        Their test sets share no patient.
+    RegistryError
+        A model's file or test set is not there or was changed.
+    """
+    first, second = decisions_of(one.model), decisions_of(two.model)
+    names = (one.model.reference, two.model.reference)
+    found = paired_decisions(first, second, names)
+    blocks = [
+        *_data(one, two),
+        Heading("Parameters"),
+        _changes(one.params, two.params, names),
+        Heading("Code and environment"),
+        _changes(_code(one), _code(two), names),
+        *_figures(first, second, found, names),
+        Heading("Exported files"),
+        _changes(one.files, two.files, names),
+        Heading("Devices"),
+        _devices((one, two)),
+    ]
+    return Compared(f"{names[0]} and {names[1]}", tuple(blocks), found)
+
+
+def _code(version: Recorded) -> dict[str, str]:
+    return {said: version.tags.get(tag, "") for tag, said in CODE.items()}
+
+
+def _changes(one: Mapping[str, str], two: Mapping[str, str], names: tuple[str, str]) -> Block:
+    """What differs; all that does not is counted in a sentence."""
+    keys = dict.fromkeys([*one, *two])
+    rows = [
+        (key, *(_short(side.get(key, "-")) for side in (one, two)))
+        for key in keys
+        if one.get(key) != two.get(key)
+    ]
+    if not rows:
+        return Words(f"The same: {', '.join(keys)}.")
+    return Table(("", *names), rows)
+
+
+def _short(value: str) -> str:
+    """A digest's first twelve digits; anything else as it is."""
+    digest = len(value) in (40, 64) and not value.strip("0123456789abcdef")
+    return value[:12] if digest else value or "-"
+
+
+def _data(one: Recorded, two: Recorded) -> list[Block]:
+    first, second = ({m.dataset: m for m in version.manifests} for version in (one, two))
+    rows: list[tuple[str, ...]] = []
+    for name in dict.fromkeys([*first, *second]):
+        rows += _records(name, first.get(name), second.get(name), one, two)
+    blocks: list[Block] = [Heading("Data")]
+    digests = [" ".join(m.digest()[:12] for m in v.manifests) for v in (one, two)]
+    blocks.append(Words(f"Data sets' digests: {digests[0]} before, {digests[1]} after."))
+    columns = ("record", "subject", "change", "side before", "side after")
+    blocks.append(Table(columns, rows) if rows else Words("Every record is as it was."))
+    return blocks
+
+
+def _records(
+    name: str, before: Manifest | None, after: Manifest | None, one: Recorded, two: Recorded
+) -> Iterable[tuple[str, ...]]:
+    """A row a record that came, went, changed its table, or moved to another side."""
+    old, new = (_entries(manifest) for manifest in (before, after))
+    for record in sorted({*old, *new}):
+        was, now = old.get(record), new.get(record)
+        entry = now or was
+        if entry is None:
+            continue
+        person = f"{name}/{entry.subject}"
+        sides = [_side(v, person) if e else "-" for v, e in ((one, was), (two, now))]
+        change = _change(was, now)
+        if change or sides[0] != sides[1]:
+            yield f"{name}/{record}", entry.subject, change or "the same table", *sides
+
+
+def _change(was: Entry | None, now: Entry | None) -> str:
+    if was is None or now is None:
+        return "added" if now else "removed"
+    return "" if was.sha256 == now.sha256 else f"table {was.sha256[:12]} -> {now.sha256[:12]}"
+
+
+def _entries(manifest: Manifest | None) -> dict[str, Entry]:
+    return {entry.record: entry for entry in manifest.entries} if manifest else {}
+
+
+def _side(version: Recorded, person: str) -> str:
+    return "+".join(s for s in SIDES if person in version.split[s]["subjects"]) or "none"
+
+
+def _figures(
+    first: Decisions, second: Decisions, found: Paired, names: tuple[str, str]
+) -> list[Block]:
+    whole = [figures(one.by_patient()) for one in (first, second)]
+    rates = [
+        (
+            name,
+            *(f"{side[name]:.4f}" for side in whole),
+            f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})",
+        )
+        for name, change in found.differences().items()
+    ]
+    accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (found.before, found.after)]
+    patients = [
+        (p, f"{n:,.0f}", f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}")
+        for p, n, a, b in zip(found.patients, found.before.sum(1), *accuracy, strict=True)
+    ]
+    counts = " and ".join(f"{side['patients']:.0f}" for side in whole)
+    return [
+        Heading("Figures at beat level"),
+        Words(
+            f"Each version on its own test set ({counts} patients); the difference on the "
+            f"{found.before.sum():,.0f} beats of {len(found.patients)} patients that both were "
+            "tested on, with its 95 % interval over patients drawn in pairs 2,000 times. "
+            f"{found.relabelled:,} beats are left out for their label changed."
+        ),
+        Table((*("rate", *names), "difference on shared patients"), rates),
+        Heading("Patients that both were tested on"),
+        Table(
+            ("patient", "beats", *(f"accuracy {name}" for name in names), "difference"),
+            sorted(patients, key=lambda row: float(row[4])),
+        ),
+    ]
+
+
+def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+    rows = [
+        (
+            report.device,
+            version.model.reference,
+            *(_measured(report.metrics.get(name)) for name in DEVICE),
+        )
+        for version in versions
+        for report in version.reports
+    ]
+    if not rows:
+        return Words("No device has reported on either.")
+    return Table(("device", "model", *DEVICE.values()), sorted(rows))
+
+
+def _measured(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.4g}"

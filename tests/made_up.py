@@ -1,0 +1,110 @@
+"""Model versions with all that a training records, made up: what compare, promote and card read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows import recorded
+from flows.release import seal
+from storage import tracking, versions
+from storage.beats_manifest import Entry, Manifest
+from storage.files import sha256_file, write_bytes
+from storage.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.testset import TestSet, write_testset
+from storage.versions import Recorded
+from tasks.litert import LiteRT, af_probability
+from tasks.metrics import beat_metrics
+from tests.conftest import ROOT
+
+PATIENTS = ("a", "b", "c", "d", "e", "f")
+NETWORK = ROOT / "tests" / "golden" / "resnet21-untrained.tflite"
+BEATS = 40
+#: Labels are the untrained network's own decisions here, one in ten turned: nearly right.
+THRESHOLD = 0.5187
+
+
+def manifest(records: str = "abcdefghij", licence: str = "ODC-By 1.0") -> Manifest:
+    """A data set of a record a letter, each of a subject of the same name."""
+    entries = tuple(
+        Entry(r, r, f"{r}.parquet", r.encode().hex() * 32, "k", "II", 1.0, 90, 30, 0, 0, {})
+        for r in records
+    )
+    digest = "0" * 64
+    about = ("made-up", "Made up", "1", licence, "none", "nowhere", digest, digest, digest)
+    return Manifest(*about, simulated=True, entries=entries, failures={}, excluded={})
+
+
+def beats_of(patients: tuple[str, ...] = PATIENTS) -> TestSet:
+    """Beats of each patient; a patient's are the same whoever else is there."""
+    waveform = [
+        np.random.default_rng(ord(patient)).normal(size=(BEATS, 300, 1)).astype(np.float32)
+        for patient in patients
+    ]
+    probability = af_probability(LiteRT(NETWORK.read_bytes()).predict(np.concatenate(waveform)))
+    turned = np.arange(len(probability)) % 10 == 9
+    label = ((probability >= THRESHOLD) ^ turned).astype(np.int8)
+    names = np.repeat([f"made-up/{patient}" for patient in patients], BEATS)
+    sample = np.tile(np.arange(BEATS, dtype=np.int64) * 250, len(patients))
+    return TestSet({"waveform": np.concatenate(waveform)}, label, names, names, sample)
+
+
+def register(
+    folder: Path,
+    *,
+    name: str,
+    threshold: float = THRESHOLD,
+    patients: tuple[str, ...] = PATIENTS,
+    data: Manifest | None = None,
+    paradigm: str = "interpatient",
+    train: tuple[str, ...] = ("g", "h"),
+    flip: str = "",
+) -> Recorded:
+    """Register a version as a training does; labels of the patients in `flip` are turned round."""
+    data = data or manifest()
+    testset = beats_of(patients)
+    turned = np.isin(testset.subject, [f"made-up/{p}" for p in flip])
+    testset = replace(testset, label=np.where(turned, 1 - testset.label, testset.label))
+    path = write_testset(folder / "testset.npz", testset)
+    model = folder / "model"
+    for file in (LITERT, WEIGHTS, MANIFEST):
+        write_bytes(model / file, NETWORK.read_bytes() if file == LITERT else b"{}")
+    seal(model, {"waveform": testset.inputs["waveform"][:]})
+    probability = af_probability(
+        LiteRT(NETWORK.read_bytes()).predict(testset.inputs["waveform"][:])
+    )
+    metrics = beat_metrics(testset.label, probability, threshold)
+    run_id = tracking.start_run(
+        "train/made-up",
+        name,
+        {"model": name, "epochs": 3, "seed": 1, "threshold": threshold, "paradigm": paradigm},
+        {"git.commit": "c" * 40, "git.dirty": "false", "holter.environment_sha256": "e" * 64},
+    )
+    sides = {"train": train, "validation": ("i",), "test": patients}
+    split: dict[str, Any] = {
+        side: {"subjects": [f"made-up/{p}" for p in people], "beats": 90, "af_beats": 30}
+        for side, people in sides.items()
+    }
+    tracking.log_file(run_id, path, "testset")
+    tracking.log_metrics(run_id, {f"test_{k}": v for k, v in metrics.items()})
+    tracking.log_metrics(run_id, {"parity_max_abs_error": 1e-7})
+    tracking.finish_run(run_id, "FINISHED")
+    version = tracking.register_model(
+        run_id,
+        name=name,
+        folder=model,
+        tags={
+            "holter.threshold": str(threshold),
+            "holter.testset": "testset/testset.npz",
+            "holter.testset_sha256": sha256_file(path),
+            "holter.paradigm": paradigm,
+            "holter.simulated": "true",
+        },
+        description="made up",
+    )
+    about = {"paradigm": paradigm, "seed": 1, "sha256": "5" * 64, **split}
+    recorded.seal(version, [data], about, model, "made up")
+    return versions.recorded(version.reference)

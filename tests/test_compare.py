@@ -1,0 +1,147 @@
+"""Comparing versions: the same patients on both sides, paired, and all that changed is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.compare import Compared, compare, decisions_of
+from flows.shown import deliver
+from storage.errors import DigestMismatch, NotInRegistry, SplitError
+from storage.mlflow_rest import call
+from storage.versions import recorded
+from tasks.bootstrap import RATES, bootstrap_difference, f1
+from tasks.compare import Decisions, pair
+from tasks.document import Table
+from tests import made_up
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
+
+
+@pytest.fixture
+def server(mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model's name of the test's own, on the session's server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    return f"holter-{tmp_path.name}".replace("_", "-")
+
+
+def table(done: Compared, column: str) -> Table:
+    """The one table that has a column."""
+    (found,) = (b for b in done.blocks if isinstance(b, Table) and column in b.columns)
+    return found
+
+
+def test_what_changed_is_told(server: str, tmp_path: Path) -> None:
+    """Records that came and went, parameters, files, and each shared patient are in the report."""
+    before = made_up.register(tmp_path / "1", name=server)
+    after = made_up.register(
+        tmp_path / "2",
+        name=server,
+        threshold=0.52,
+        patients=("b", "c", "d"),
+        data=made_up.manifest("bcdefghijk"),
+    )
+    done = compare(before, after)
+    assert done.paired.patients == ("made-up/b", "made-up/c", "made-up/d")
+    moved = {row[0]: row[2:] for row in table(done, "side before").rows}
+    assert moved["made-up/a"] == ("removed", "test", "-")
+    assert moved["made-up/k"] == ("added", "-", "none")
+    assert moved["made-up/e"] == ("the same table", "test", "none")
+    assert "made-up/b" not in moved
+    changed = [row for b in done.blocks if isinstance(b, Table) for row in b.rows]
+    assert ("threshold", "0.5187", "0.52") in changed
+    counts = decisions_of(after.model).by_patient()
+    assert np.array_equal(done.paired.after, np.stack([counts[p] for p in done.paired.patients]))
+    assert done.paired.differences()["f1"].high < 0
+    deliver(done.title, done.blocks, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "made-up/k" in page
+    assert "http" not in page.split("<body>")[1]
+    with pytest.raises(ValueError, match=r"\.md or \.html"):
+        deliver(done.title, done.blocks, tmp_path / "report.pdf")
+
+
+def test_no_shared_patient_is_refused(server: str, tmp_path: Path) -> None:
+    """Test sets without a patient in common are no grounds to compare, and the message says so."""
+    before = made_up.register(tmp_path / "1", name=server, patients=("a", "b"))
+    after = made_up.register(tmp_path / "2", name=server, patients=("c", "d"))
+    with pytest.raises(SplitError, match=r"share no patient.*made-up/a.*made-up/c"):
+        compare(before, after)
+
+
+def test_a_changed_chain_is_refused(server: str, tmp_path: Path) -> None:
+    """A version whose sealed chain was replaced is not compared; one without a chain neither."""
+    from storage import tracking
+    from storage.chain import chain_file
+    from storage.files import write_json
+
+    version = made_up.register(tmp_path / "1", name=server).model
+    for kept in (tmp_path / "home" / "chains").iterdir():
+        kept.unlink()
+    other = write_json(tmp_path / chain_file(server, 1), {"model": "another"})
+    tracking.log_file(version.run_id, other, "chain")
+    with pytest.raises(DigestMismatch):
+        recorded(version.reference)
+    call("POST", "model-versions/create", name=server, source="s3://nowhere/model")
+    with pytest.raises(NotInRegistry, match="no sealed chain"):
+        recorded(f"{server}/2")
+
+
+counts = st.lists(
+    st.tuples(*[st.integers(0, 50)] * 4).filter(lambda row: row[0] + row[3] > 0),
+    min_size=2,
+    max_size=8,
+)
+
+
+@given(counts)
+def test_a_model_gains_nothing_on_itself(rows: list[tuple[int, ...]]) -> None:
+    """The same counts on both sides differ by zero, bounds and all."""
+    same = np.array(rows, np.float64)
+    for rate in RATES.values():
+        found = bootstrap_difference(same, same, rate, draws=50)
+        defined = [x for x in (found.value, found.low, found.high) if np.isfinite(x)]
+        assert defined == [0.0] * len(defined)
+
+
+@given(counts)
+def test_a_difference_turns_round_with_its_sides(rows: list[tuple[int, ...]]) -> None:
+    """What one side gains the other loses, bounds mirrored."""
+    one = np.array(rows, np.float64) + 1
+    two = one[:, [0, 2, 1, 3]] + np.arange(4)
+    there, back = bootstrap_difference(one, two, f1), bootstrap_difference(two, one, f1)
+    assert np.allclose((there.value, there.low, there.high), (-back.value, -back.high, -back.low))
+
+
+def test_one_patient_gives_no_bounds() -> None:
+    """A difference on one patient has a value and no interval; unequal patients are misuse."""
+    one, two = np.array([[3.0, 1, 1, 3]]), np.array([[4.0, 0, 0, 4]])
+    found = bootstrap_difference(one, two, f1)
+    assert found.value == pytest.approx(0.25)
+    assert np.isnan(found.low)
+    with pytest.raises(ValueError, match="do not pair"):
+        bootstrap_difference(one, np.vstack([two, two]), f1)
+
+
+def test_beats_pair_by_place_not_by_order() -> None:
+    """Shuffled beats pair as before; one whose label changed, or that one side lacks, is out."""
+    rng = np.random.default_rng(1)
+    n = 60
+    one = Decisions(
+        record=np.repeat(["r", "s", "t"], 20),
+        subject=np.repeat(["p", "p", "q"], 20),
+        sample=np.tile(np.arange(20), 3),
+        label=rng.integers(0, 2, n).astype(np.int8),
+        decided=rng.integers(0, 2, n).astype(bool),
+    )
+    other = one.take(rng.permutation(n)[:50])
+    other.label[7] = 1 - other.label[7]
+    found = pair(one, other)
+    assert found.relabelled == 1
+    assert found.before.sum() == 49
+    assert np.array_equal(found.before, found.after)
