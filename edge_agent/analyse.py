@@ -29,7 +29,7 @@ from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.page import Page, Strip, draw
 from tasks.preprocessing import Preprocessing
-from tasks.smoothing import without_short
+from tasks.smoothing import UNSMOOTHED, decide
 
 #: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
 #: doi:10.1093/eurheartj/ehaa612).
@@ -106,6 +106,7 @@ def analyse(
     network = LiteRT((release / LITERT).read_bytes())
     try:
         name, threshold = str(manifest["name"]), float(manifest["threshold"])
+        change = float(manifest.get("smoothing_change", UNSMOOTHED))
     except (KeyError, ValueError) as error:
         raise ModelError("release: its manifest names no network and threshold") from error
     record = open_alone(path, leads)
@@ -119,9 +120,10 @@ def analyse(
     probability = (
         np.concatenate(answers) if answers else probabilities(network, name, whole_table)[0]
     )
-    decided = without_short(probability >= threshold, least_beats)
+    decided = decide(probability, threshold, change, least_beats)
     runs = episodes(decided, whole_table.time_s, record.n_samples / record.fs_hz)
-    model = {"name": name, "threshold": threshold, "sha256": sha256_file(release / LITERT)}
+    model = {"name": name, "threshold": threshold, "smoothing_change": change}
+    model |= {"sha256": sha256_file(release / LITERT)}
     return Analysis(record, whole_table, probability, decided, runs, model)
 
 

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
         ("enroll", "trust a release key, and keep this device's name"),
         ("bench", "measure a model on this device: latency, throughput, memory, energy"),
         ("analyse", "find AF in a record: episodes, burden, WFDB annotations, one-page picture"),
+        ("live", "decide the beats of samples that come in now: JSON lines, one a beat"),
         ("rollback", "go back to the model that was active before"),
     ):
         command = commands.add_parser(name, help=help_, description=help_)
@@ -40,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("model", nargs="?", help="file or release (default: the active)")
         if name == "analyse":
             _analyse_options(command)
-        if name not in ("rollback", "bench", "analyse"):
+        if name == "live":
+            _live_options(command)
+        if name not in ("rollback", "bench", "analyse", "live"):
             command.add_argument("--device", help="this device's name (default: as enrolled)")
         if name in ("run", "once", "bench"):
             command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
@@ -56,6 +59,21 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
     command.add_argument("--least-beats", type=int, default=1, help=text)
+
+
+def _live_options(command: argparse.ArgumentParser) -> None:
+    text = "-: standard input; a serial port; tcp://127.0.0.1:PORT (default: %(default)s)"
+    command.add_argument("source", nargs="?", default="-", help=text)
+    command.add_argument("--fs", type=float, required=True, help="samples a second")
+    text = "how samples come (default: %(default)s)"
+    command.add_argument(
+        "--format", choices=("text", "int16", "float32"), default="text", help=text
+    )
+    text = "what stands for a millivolt (default: %(default)s)"
+    command.add_argument("--units-per-mv", type=float, default=1.0, help=text)
+    text = "rate of a serial port (default: %(default)s)"
+    command.add_argument("--baud", type=int, default=115_200, help=text)
+    command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
 
 
 def say(text: str) -> None:
@@ -97,8 +115,9 @@ def work(options: argparse.Namespace) -> int:
             write_json(home / "device.json", {"device": options.device})
         say(f"key {slots.enrol(home, options.key)} is trusted from now on")
         return 0
-    if options.command in ("bench", "analyse"):
-        return {"bench": _bench, "analyse": _analyse}[options.command](home, options)
+    alone = {"bench": _bench, "analyse": _analyse, "live": _live}
+    if options.command in alone:
+        return alone[options.command](home, options)
     device = options.device or _enrolled(home)
     if options.command == "status":
         return _status(home, device)
@@ -145,6 +164,19 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
     for name in files:
         print(options.out / name)
     return 0
+
+
+def _live(home: Path, options: argparse.Namespace) -> int:
+    from edge_agent import slots
+    from edge_agent.live import decisions, millivolts, opened, run
+
+    release, manifest = slots.chosen(home, options.model)
+    with opened(options.source, options.baud) as read:
+        chunks = millivolts(read, options.format, options.units_per_mv)
+        done = run(decisions(chunks, options.fs, release, manifest), say)
+    if not options.model:
+        slots.confirm(home)
+    return done
 
 
 def _enrolled(home: Path) -> str:

@@ -32,7 +32,7 @@ from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.metrics import roc_points
 from tasks.preprocessing import Policy
-from tasks.smoothing import UNSMOOTHED, viterbi, without_short
+from tasks.smoothing import UNSMOOTHED, decide
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -162,7 +162,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
                     symbol=table.symbol,
                     quality=table.quality,
                     probability=probability,
-                    decided=without_short(viterbi(probability, change, threshold), least_beats),
+                    decided=decide(probability, threshold, change, least_beats),
                 )
             )
             progress.step(table.record)

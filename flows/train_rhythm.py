@@ -112,7 +112,7 @@ def train_rhythm(
     with recorded(inputs, sides.split, numbers, params, "flows/train_rhythm.py", said) as run_id:
         network, state = fit_network(ingested, sides, model, config, balance, run_id)
         threshold, change = fit_decision(network, sides, run_id)
-        folder = export_network(network, sides, state, threshold, run_id)
+        folder = export_network(network, sides, state, (threshold, change), run_id)
         testset = hand_over_testset(sides, model, run_id)
         metrics = score(folder, testset, threshold, run_id)
         title = (
@@ -199,7 +199,7 @@ def fit_decision(network: Any, sides: Sides, run_id: str) -> tuple[float, float]
 
 @step
 def export_network(
-    network: Any, sides: Sides, state: Checkpoint, threshold: float, run_id: str
+    network: Any, sides: Sides, state: Checkpoint, decision: tuple[float, float], run_id: str
 ) -> Path:
     """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
     exported = to_litert(network)
@@ -212,7 +212,8 @@ def export_network(
     tracking.save_keras_flavor(network, folder)
     about = {
         "classes": ["not AF", "AF"],
-        "threshold": threshold,
+        "threshold": decision[0],
+        "smoothing_change": decision[1],
         "split_sha256": sides.split.digest(),
         "epochs": state.epoch,
         "run_id": run_id,

@@ -137,24 +137,33 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
     The record's ends are extended by their mirror image turned about the end sample, as filtfilt
     does. Invalid samples are bridged by straight lines; `tasks.quality` flags them.
     """
+    for start in grid.starts():
+        yield filtered_block(read, grid, start, config)
+
+
+def filtered_block(
+    read: Reader, grid: Grid, start: int, config: Preprocessing, *, clean: bool = True
+) -> Block:
+    """Read and filter one block; without `clean`, its wavelet-shrunk signal is left empty."""
     gain, qrs_gain = _gains(grid.length, grid.decimation, grid.fs_hz, config)
     short = grid.length // grid.decimation
-    for start in grid.starts():
-        raw = _padded(read, start - grid.margin, grid.length, grid.n_samples)
-        spectrum = np.fft.rfft(_bridged(raw))
-        band = np.fft.irfft(spectrum * gain, grid.length).astype(np.float32, copy=False)
-        slope = np.fft.irfft(spectrum[: short // 2 + 1] * qrs_gain, short).astype(
-            np.float32, copy=False
-        )
-        stop = min(start + grid.hop, grid.n_samples)
-        inside = slice(grid.margin, grid.margin + stop - start)
+    raw = _padded(read, start - grid.margin, grid.length, grid.n_samples)
+    spectrum = np.fft.rfft(_bridged(raw))
+    band = np.fft.irfft(spectrum * gain, grid.length).astype(np.float32, copy=False)
+    slope = np.fft.irfft(spectrum[: short // 2 + 1] * qrs_gain, short).astype(
+        np.float32, copy=False
+    )
+    stop = min(start + grid.hop, grid.n_samples)
+    inside = slice(grid.margin, grid.margin + stop - start)
+    shrunk = np.empty(0, np.float32)
+    if clean:
         around = min(WAVELET_MARGIN, grid.margin)
-        clean = shrink(
+        shrunk = shrink(
             band[grid.margin - around : grid.length - grid.margin + around],
             config.wavelet,
             config.levels,
-        )
-        yield Block(start, raw[inside], band, clean[around : around + stop - start], slope)
+        )[around : around + stop - start]
+    return Block(start, raw[inside], band, shrunk, slope)
 
 
 def shrink(x: Floats, wavelet: str, levels: int) -> Floats:

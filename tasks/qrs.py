@@ -14,7 +14,7 @@ refractory period and T-wave discrimination. Where this differs from the paper:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,44 +101,107 @@ def decide(found: Candidates) -> NDArray[np.int64]:
     int64, shape (m,)
         R peaks as sample indices, ascending.
     """
-    times, heights, slopes = (a.tolist() for a in (found.centre_s, found.height, found.slope))
-    if not times:
-        return np.empty(0, dtype=np.int64)
-    start = [h for t, h in zip(times, heights, strict=True) if t < times[0] + LEARNING_S]
-    signal = float(np.percentile(start, 75))
-    noise = 0.25 * signal
-    kept: list[int] = []
-    rr: list[float] = []
-    mean_rr = 0.0
-    slope_before, time_before = 0.0, -np.inf
-    i, n, searched = 0, len(times), -1
-    while i < n:
-        time, height = times[i], heights[i]
-        threshold = noise + 0.25 * (signal - noise)
-        back = -1
-        if mean_rr and time - time_before > SEARCH_BACK * mean_rr and searched != len(kept):
-            back = _search_back(kept[-1] + 1, i, times, heights, time_before, 0.5 * threshold)
-            searched = len(kept)
-        if back >= 0:
-            signal = 0.25 * heights[back] + 0.75 * signal
-            chosen = back
-        elif height > threshold and not (
-            time - time_before < T_WAVE_S and slopes[i] < T_WAVE_SLOPE * slope_before
+    return np.unique(Rules().take(found, last=True))
+
+
+@dataclass
+class Rules:
+    """Pan and Tompkins's rules at work, and what they remember from one candidate to the next.
+
+    Candidates may come all at once or a few at a time: the same are chosen. What is remembered is
+    bounded: candidates that search-back may still want, and the last eight intervals.
+
+    Attributes
+    ----------
+    times, heights, slopes, samples : list
+        Candidates that are not done with; `at` is the number of the next one to judge, and `low`
+        of the first one after the last beat.
+    signal, noise, mean_rr, recent : float, list
+        Running estimates; `signal` is None until the first ten seconds are there.
+    slope_before, time_before : float
+        Of the last beat.
+    searched : bool
+        Whether search-back was tried since.
+    """
+
+    times: list[float] = field(default_factory=list)
+    heights: list[float] = field(default_factory=list)
+    slopes: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    at: int = 0
+    low: int = 0
+    signal: float | None = None
+    noise: float = 0.0
+    mean_rr: float = 0.0
+    recent: list[float] = field(default_factory=list)
+    slope_before: float = 0.0
+    time_before: float = -np.inf
+    searched: bool = False
+
+    def take(self, found: Candidates, *, last: bool = False) -> NDArray[np.int64]:
+        """Judge more candidates; gives the R peaks among all so far that were not given before."""
+        self.times += found.centre_s.tolist()
+        self.heights += found.height.tolist()
+        self.slopes += found.slope.tolist()
+        self.samples += found.sample.tolist()
+        if self.signal is None and not self._learn(last):
+            return np.empty(0, np.int64)
+        chosen = []
+        while self.at < len(self.times):
+            beat = self._judge()
+            if beat is None:
+                self.at += 1
+                continue
+            chosen.append(self.samples[beat])
+            time = self.times[beat]
+            if np.isfinite(self.time_before):
+                self.recent = [*self.recent[-7:], time - self.time_before]
+                self.mean_rr = sum(self.recent) / len(self.recent)
+            self.time_before, self.slope_before = time, self.slopes[beat]
+            self.low = self.at = beat + 1
+            self.searched = False
+        self._forget()
+        return np.array(chosen, np.int64)
+
+    def _learn(self, last: bool) -> bool:
+        """Thresholds from the candidates of the first ten seconds, once they are there."""
+        times = self.times
+        if not times or not (last or times[-1] >= times[0] + LEARNING_S):
+            return False
+        start = [h for t, h in zip(times, self.heights, strict=True) if t < times[0] + LEARNING_S]
+        self.signal = float(np.percentile(start, 75))
+        self.noise = 0.25 * self.signal
+        return True
+
+    def _judge(self) -> int | None:
+        """Number of the beat that the next candidate makes known, itself or one before it."""
+        assert self.signal is not None  # noqa: S101 - `take` has learnt it
+        i, time, height = self.at, self.times[self.at], self.heights[self.at]
+        threshold = self.noise + 0.25 * (self.signal - self.noise)
+        since = time - self.time_before
+        if self.mean_rr and since > SEARCH_BACK * self.mean_rr and not self.searched:
+            back = _search_back(
+                self.low, i, self.times, self.heights, self.time_before, 0.5 * threshold
+            )
+            self.searched = True
+            if back >= 0:
+                self.signal = 0.25 * self.heights[back] + 0.75 * self.signal
+                return back
+        if height > threshold and not (
+            since < T_WAVE_S and self.slopes[i] < T_WAVE_SLOPE * self.slope_before
         ):
-            signal = 0.125 * height + 0.875 * signal
-            chosen = i
-        else:
-            noise = 0.125 * height + 0.875 * noise
-            i += 1
-            continue
-        if kept:
-            rr.append(times[chosen] - time_before)
-            recent = rr[-8:]
-            mean_rr = sum(recent) / len(recent)
-        kept.append(chosen)
-        time_before, slope_before = times[chosen], slopes[chosen]
-        i = chosen + 1
-    return np.unique(found.sample[kept])
+            self.signal = 0.125 * height + 0.875 * self.signal
+            return i
+        self.noise = 0.125 * height + 0.875 * self.noise
+        return None
+
+    def _forget(self) -> None:
+        """Drop the candidates that nothing can ask for again."""
+        done = self.low if self.mean_rr and not self.searched else self.at
+        for column in (self.times, self.heights, self.slopes, self.samples):
+            del column[:done]
+        self.at -= done
+        self.low = max(self.low - done, 0)
 
 
 def _search_back(

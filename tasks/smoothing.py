@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,34 @@ def fit_smoothing(
         return twice_right / max(twice_right + wrong, 1)
 
     return max(CHANGES, key=f1)
+
+
+def decide(
+    probability: NDArray[np.floating], threshold: float, change: float, least_beats: int
+) -> Decisions:
+    """What is called AF: smoothed by `viterbi`, without runs of fewer than `least_beats`."""
+    return without_short(viterbi(probability, change, threshold), least_beats)
+
+
+@dataclass
+class Forward:
+    """The chain of `viterbi` for beats that come one at a time: the likelier rhythm as of now.
+
+    Decisions are not taken back, so a change of rhythm is seen some beats later than by `viterbi`;
+    at a change of 0.5 both are the threshold.
+    """
+
+    threshold: float
+    change: float = UNSMOOTHED
+    lead: float = 0.0
+
+    def decide(self, probability: float) -> bool:
+        """AF or not, after one more beat."""
+        p = min(max(probability, 1e-6), 1 - 1e-6)
+        cost = float(np.log((1 - self.change) / self.change))
+        evidence = np.log(p / (1 - p)) - np.log(self.threshold / (1 - self.threshold))
+        self.lead = min(max(self.lead, -cost), cost) + float(evidence)
+        return self.lead >= 0
 
 
 def without_short(decided: Decisions, least_beats: int) -> Decisions:

@@ -1,0 +1,237 @@
+"""`holter-edge live`: samples that come in now become decisions, beat by beat, as JSON lines.
+
+A beat is known at most `BeatStream.delay_s` (12 s) after it, as the zero-phase filters want what
+follows; the network is causal and adds nothing. Memory does not grow with the stream.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import DeviceError, ModelError
+from storage.leads import RATES_HZ
+from storage.model_files import LITERT
+from tasks.litert import LiteRT, af_probability
+from tasks.models import known_models
+from tasks.registry import find
+from tasks.rhythm import windows_of
+from tasks.smoothing import UNSMOOTHED, Forward
+from tasks.stream import BeatStream, RhythmStream
+
+CHUNK_BYTES = 1 << 16
+#: Text samples longer than this are none.
+MOST_TEXT = 40
+
+Floats = NDArray[np.float32]
+Read = Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One beat, decided.
+
+    Attributes
+    ----------
+    sample, time_s : int, float
+        R peak, counted from the stream's start.
+    p_af : float
+        P(AF).
+    af : bool
+        The decision.
+    delay_s : float
+        Stream time from the beat to the decision.
+    """
+
+    sample: int
+    time_s: float
+    p_af: float
+    af: bool
+    delay_s: float
+
+
+def decisions(
+    chunks: Iterator[Floats], fs_hz: float, release: Path, manifest: Mapping[str, Any]
+) -> Iterator[Decision]:
+    """Decide every beat of a stream of millivolts (NaN where invalid).
+
+    Raises
+    ------
+    DeviceError
+        The sampling rate is none that an ECG has.
+    ModelError
+        The release's network is not causal.
+    """
+    low, high = RATES_HZ
+    if not low <= fs_hz <= high:
+        raise DeviceError(f"found {fs_hz:g} samples a second; expected {low:g} to {high:g}")
+    name = str(manifest.get("name"))
+    if not find(known_models(), "model", name).causal:
+        raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
+    network = LiteRT((release / LITERT).read_bytes())
+    beats, rhythm = BeatStream(fs_hz), RhythmStream(fs_hz)
+    change = float(manifest.get("smoothing_change", UNSMOOTHED))
+    forward = Forward(float(manifest["threshold"]), change)
+
+    def decided(found: NDArray[np.int64]) -> Iterator[Decision]:
+        most = windows_of(causal=True).core
+        for at in range(0, len(found), most):
+            part = found[at : at + most]
+            window, place = rhythm.window(part)
+            p_af = af_probability(network.predict(window))[0, place]
+            now_s = beats.received / fs_hz
+            for sample, p in zip(part.tolist(), p_af.tolist(), strict=True):
+                time_s = sample / fs_hz
+                yield Decision(sample, time_s, p, forward.decide(p), now_s - time_s)
+
+    second = int(fs_hz)
+    for chunk in chunks:
+        for at in range(0, len(chunk), second):
+            yield from decided(beats.feed(chunk[at : at + second]))
+    yield from decided(beats.finish())
+
+
+def run(found: Iterator[Decision], say: Callable[[str], None]) -> int:
+    """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end."""
+    state, beats, af_beats = False, 0, 0
+    for one in found:
+        beats, af_beats = beats + 1, af_beats + one.af
+        if one.af != state:
+            state = one.af
+            say(f"{one.time_s:.1f} s: AF {'begins' if state else 'ends'}")
+        line = {"sample": one.sample, "time_s": round(one.time_s, 3), "af": one.af}
+        line |= {"p_af": round(one.p_af, 4), "delay_s": round(one.delay_s, 2)}
+        print(json.dumps(line), flush=True)
+    say(f"{beats} beats, {af_beats} of them AF")
+    return 0
+
+
+@contextmanager
+def opened(source: str, baud: int) -> Iterator[Read]:
+    """Bytes of a source as they come: "-", a serial port's or pipe's path, or tcp://HOST:PORT.
+
+    A socket is connected to, on loopback alone: this listens on nothing.
+
+    Raises
+    ------
+    DeviceError
+        The source is none of these, or cannot be opened.
+    """
+    if source == "-":
+        yield lambda: os.read(sys.stdin.fileno(), CHUNK_BYTES)
+    elif source.startswith("tcp://"):
+        with socket.create_connection(_loopback(source), timeout=10) as connection:
+            connection.settimeout(None)
+            yield lambda: connection.recv(CHUNK_BYTES)
+    else:
+        handle = os.open(source, os.O_RDONLY | os.O_NOCTTY)
+        try:
+            if stat.S_ISCHR(os.fstat(handle).st_mode) and os.isatty(handle):
+                _raw(handle, baud)
+            yield lambda: _read_port(handle)
+        finally:
+            os.close(handle)
+
+
+def _read_port(handle: int) -> bytes:
+    try:
+        return os.read(handle, CHUNK_BYTES)
+    except OSError as error:
+        if error.errno == 5:  # EIO: the other end of a terminal has hung up
+            return b""
+        raise
+
+
+def _loopback(source: str) -> tuple[str, int]:
+    host, _, port = source.removeprefix("tcp://").rpartition(":")
+    try:
+        inside = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        number = int(port)
+    except ValueError:
+        inside, number = False, 0
+    if not inside:
+        raise DeviceError(f"source {source!r}: expected tcp://127.0.0.1:PORT, on loopback")
+    return host.strip("[]"), number
+
+
+def _raw(handle: int, baud: int) -> None:
+    """A serial port that gives bytes as they come: 8 bits, no parity, no echo."""
+    import termios
+    import tty
+
+    speed = getattr(termios, f"B{baud}", None)
+    if speed is None:
+        raise DeviceError(f"found {baud} baud; expected a rate that serial ports have")
+    tty.setraw(handle)
+    mode = termios.tcgetattr(handle)
+    mode[4] = mode[5] = speed
+    termios.tcsetattr(handle, termios.TCSANOW, mode)
+
+
+#: Binary formats: how one sample is stored.
+BINARY: dict[str, np.dtype[Any]] = {"int16": np.dtype("<i2"), "float32": np.dtype("<f4")}
+
+
+def millivolts(read: Read, form: str, units_per_mv: float) -> Iterator[Floats]:
+    """Samples of a stream of bytes, as they come.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the next bytes, none at the end.
+    form : {"text", "int16", "float32"}
+        Numbers parted by white space or commas; or little-endian binary.
+    units_per_mv : float
+        What stands for a millivolt. NaN, and -32768 in int16, are invalid samples.
+
+    Raises
+    ------
+    DeviceError
+        A word that is no number, or a stream that ends within a sample.
+    """
+    if not units_per_mv > 0:
+        raise DeviceError(f"found {units_per_mv:g} units a millivolt; expected more than 0")
+    left = b""
+    while data := read():
+        left += data
+        values, left = _text(left) if form == "text" else _binary(left, BINARY[form])
+        if len(values):
+            yield values / np.float32(units_per_mv)
+    if form == "text":
+        values, _ = _text(left + b"\n")
+        if len(values):
+            yield values / np.float32(units_per_mv)
+    elif left:
+        raise DeviceError(f"the stream ended {len(left)} bytes into a sample of {form}")
+
+
+def _binary(data: bytes, dtype: np.dtype[Any]) -> tuple[Floats, bytes]:
+    whole = len(data) // dtype.itemsize * dtype.itemsize
+    raw = np.frombuffer(data[:whole], dtype)
+    values = raw.astype(np.float32)
+    if dtype.kind == "i":
+        values[raw == np.iinfo(dtype).min] = np.nan
+    return values, data[whole:]
+
+
+def _text(data: bytes) -> tuple[Floats, bytes]:
+    end = max(data.rfind(mark) for mark in (b"\n", b" ", b",", b"\r", b"\t")) + 1
+    if len(data) - end > MOST_TEXT:
+        raise DeviceError(f"found {data[end : end + MOST_TEXT]!r}; expected numbers, a sample each")
+    words = data[:end].replace(b",", b" ").split()
+    try:
+        return np.array([float(word) for word in words], np.float32), data[end:]
+    except ValueError as error:
+        raise DeviceError(f"found {str(error)[-60:]}; expected a number") from error

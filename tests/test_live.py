@@ -1,0 +1,253 @@
+"""`holter-edge live`: a stream's beats and decisions are the whole record's, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from edge_agent import slots
+from edge_agent.analyse import analyse
+from edge_agent.live import Decision, decisions, millivolts, opened
+from flows.release import seal
+from flows.simulate import write_simulated
+from storage.errors import DeviceError, ModelError
+from storage.files import write_json
+from storage.model_files import LITERT, MANIFEST
+from storage.records import open_alone, read_lead
+from storage.signing import public_key
+from tasks.beats import clean_lead
+from tasks.preprocessing import Preprocessing
+from tasks.qrs import LEARNING_S, decide
+from tasks.smoothing import Forward
+from tasks.stream import BeatStream
+from tests.conftest import ROOT
+
+FS_HZ = 250.0
+ABOUT = {"name": "rhythm_causal", "threshold": 0.5}
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated half hour with AF."""
+    folder = tmp_path_factory.mktemp("record")
+    write_simulated(folder, 2, 0.5, seed=6)
+    return folder / "sim001"
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The untrained causal rhythm network; the file alone, or with a signature in `home`."""
+    folder = tmp_path_factory.mktemp("release")
+    shutil.copy(ROOT / "tests" / "golden" / "rhythm-causal-untrained.tflite", folder / LITERT)
+    return folder
+
+
+def pieces(signal: Floats, seed: int) -> Iterator[Floats]:
+    """The signal in pieces of random lengths, empty ones among them."""
+    rng, at = np.random.default_rng(seed), 0
+    while at < len(signal):
+        size = int(rng.choice([0, 1, 7, 250, 4_000, 90_000]))
+        yield signal[at : at + size]
+        at += size
+
+
+def whole_beats(path: Path) -> NDArray[np.int64]:
+    record = open_alone(path)
+    return decide(clean_lead(record, partial(read_lead, record), Preprocessing()).found)
+
+
+def streamed(signal: Floats, fs_hz: float, seed: int) -> NDArray[np.int64]:
+    stream = BeatStream(fs_hz)
+    found = [stream.feed(piece) for piece in pieces(signal, seed)]
+    return np.concatenate([*found, stream.finish()])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_beats_are_those_of_the_whole_record(record: Path, seed: int) -> None:
+    """However the samples come, every R peak is the whole record's, its ends included."""
+    signal = read_lead(open_alone(record))
+    np.testing.assert_array_equal(streamed(signal, FS_HZ, seed), whole_beats(record))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["mitdb/201", "mitdb/207", "cpsc2021/data_21_8"])
+def test_beats_of_real_records_too(real_data: Path, name: str) -> None:
+    """At 360 and 200 Hz, with ectopy, flutter and noise."""
+    opened_record = open_alone(real_data / name)
+    found = streamed(read_lead(opened_record), opened_record.fs_hz, 3)
+    np.testing.assert_array_equal(found, whole_beats(real_data / name))
+
+
+def test_decisions_are_those_of_analyse_and_in_time(record: Path, release: Path) -> None:
+    """P(AF) within 1e-5 of `analyse`, and every beat within the stated delay and two RR."""
+    expected = analyse(record, release, ABOUT)
+    signal = read_lead(open_alone(record))
+    found = list(decisions(pieces(signal, 4), FS_HZ, release, ABOUT))
+    assert [one.sample for one in found] == expected.beats.sample.tolist()
+    p_af = np.array([one.p_af for one in found])
+    np.testing.assert_allclose(p_af, expected.probability, atol=1e-5)
+    sure = np.abs(p_af - 0.5) > 1e-5
+    assert (np.array([one.af for one in found]) == expected.decided)[sure].all()
+    rr_s = float(np.nanmax(expected.beats.rr_prev_s))
+    longest = BeatStream(FS_HZ).delay_s + 1 + 2 * rr_s
+    assert max(one.delay_s for one in found) <= longest + LEARNING_S
+    assert max(one.delay_s for one in found if one.time_s > LEARNING_S + 1) <= longest
+
+
+@pytest.mark.slow
+def test_three_days_take_no_more_memory_than_an_hour(record: Path, release: Path) -> None:
+    """72 h of stream, faster than they come: a decision a beat, and memory that stays level."""
+    hour = np.tile(read_lead(open_alone(record))[::2], 2)
+    process, resident, count, last = psutil.Process(), [], 0, Decision(-1, 0, 0, False, 0)
+
+    def stream() -> Iterator[Floats]:
+        for _ in range(72):
+            for at in range(0, len(hour), 1_250):
+                yield hour[at : at + 1_250]
+            resident.append(process.memory_info().rss)
+
+    longest = 0.0
+    for one in decisions(stream(), FS_HZ / 2, release, ABOUT):
+        assert one.sample > last.sample
+        last, count, longest = one, count + 1, max(longest, one.delay_s)
+    assert last.time_s > 72 * 3600 - 30
+    assert count > 72 * 3_000
+    assert longest < 24
+    assert max(resident[1:]) - resident[0] < 8 << 20
+
+
+def test_a_gap_is_no_beat(record: Path) -> None:
+    """Invalid samples give no beat, and those around them are found again."""
+    signal = read_lead(open_alone(record))[:60_000].copy()
+    signal[20_000:30_000] = np.nan
+    found = streamed(signal, FS_HZ, 2)
+    assert not ((found > 20_100) & (found < 29_900)).any()
+    assert (found > 30_000).sum() > 100
+
+
+def test_forward_is_the_threshold_where_nothing_is_smoothed() -> None:
+    """At a change of 0.5; at a smaller one a single beat turns nothing."""
+    p = np.random.default_rng(0).random(200)
+    plain = Forward(0.4)
+    assert [plain.decide(value) for value in p] == (p >= 0.4).tolist()
+    slow = Forward(0.5, 1e-4)
+    assert [slow.decide(value) for value in (0.1, 0.1, 0.1, 0.9, 0.1)] == [False] * 5
+    assert [slow.decide(0.99) for _ in range(9)][-1]
+
+
+def encoded(signal: Floats, form: str) -> bytes:
+    """200 units a millivolt."""
+    units = np.rint(signal * 200)
+    if form == "text":
+        return "\n".join(f"{value:g}" for value in units).encode()
+    return units.astype({"int16": "<i2", "float32": "<f4"}[form]).tobytes()
+
+
+@pytest.mark.parametrize("form", ["text", "int16", "float32"])
+def test_every_form_gives_the_samples(form: str) -> None:
+    """Split anywhere, whole samples come out, once each, in millivolts."""
+    signal = np.random.default_rng(1).normal(size=500).astype(np.float32)
+    data = io.BytesIO(encoded(signal, form))
+    found = np.concatenate(list(millivolts(lambda: data.read(7), form, 200)))
+    np.testing.assert_allclose(found, np.rint(signal * 200) / 200, atol=1e-6)
+
+
+def test_invalid_samples_are_nan() -> None:
+    """The lowest int16, and the word nan."""
+    (found,) = millivolts(iter([np.array([-32768, 5], "<i2").tobytes(), b""]).__next__, "int16", 1)
+    assert np.isnan(found).tolist() == [True, False]
+    (text,) = millivolts(iter([b"nan,2\n", b""]).__next__, "text", 1)
+    assert np.isnan(text).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "words"),
+    [
+        (b"1\n2\nx3\n", "text", "'x3'; expected a number"),
+        (b"9" * 100, "text", "expected numbers, a sample each"),
+        (b"123", "int16", "1 bytes into a sample of int16"),
+    ],
+)
+def test_what_is_no_sample_is_refused(data: bytes, form: str, words: str) -> None:
+    """The error says what was found."""
+    with pytest.raises(DeviceError, match=words):
+        list(millivolts(iter([data, b""]).__next__, form, 1))
+
+
+def test_only_loopback_is_connected_to() -> None:
+    """An address elsewhere, or none, is refused before anything is sent."""
+    for source in ("tcp://192.0.2.1:9", "tcp://127.0.0.1", "tcp://:7"):
+        with pytest.raises(DeviceError, match="on loopback"), opened(source, 9600):
+            pass
+
+
+def test_a_socket_and_a_serial_port_are_read() -> None:
+    """What is sent comes in, up to the end of the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as peer:
+                peer.sendall(b"1 2 3\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with opened(f"tcp://127.0.0.1:{server.getsockname()[1]}", 0) as read:
+            assert np.concatenate(list(millivolts(read, "text", 1))).tolist() == [1, 2, 3]
+        thread.join()
+    master, port = os.openpty()
+    name = os.ttyname(port)
+    with opened(name, 115_200) as read:
+        os.write(master, b"4\r\n5\r\n")
+        assert read() == b"4\r\n5\r\n"
+    os.close(master)
+    os.close(port)
+
+
+def test_a_network_that_waits_for_beats_to_come_is_refused(release: Path) -> None:
+    """Live decisions need a causal network; the rate must be one that an ECG has."""
+    with pytest.raises(ModelError, match="live needs a causal network"):
+        list(decisions(iter([]), FS_HZ, release, {"name": "rhythm", "threshold": 0.5}))
+    with pytest.raises(DeviceError, match="expected 50 to"):
+        list(decisions(iter([]), 5, release, ABOUT))
+
+
+def test_the_command_prints_a_line_a_beat(
+    record: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON lines on standard output; what begins and ends, and the sum, on standard error."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "server"))
+    folder = tmp_path / "release"
+    shutil.copytree(release, folder)
+    write_json(folder / MANIFEST, ABOUT)
+    seal(folder, {"rhythm": np.random.default_rng(1).normal(size=(2, 640, 3)).astype(np.float32)})
+    slots.enrol(tmp_path / "edge", public_key())
+    signal = read_lead(open_alone(record))
+    words = ["live", "--fs", "250", "--format", "int16", "--units-per-mv", "200"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_agent", *words, "--model", str(folder)],
+        input=encoded(signal, "int16"),
+        capture_output=True,
+        env={**os.environ, "HOLTER_EDGE_HOME": str(tmp_path / "edge"), "PYTHONPATH": str(ROOT)},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert f"{len(lines)} beats" in done.stderr.decode()
+    assert len(lines) > 1_500
+    assert set(lines[0]) == {"sample", "time_s", "af", "p_af", "delay_s"}
