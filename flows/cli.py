@@ -59,7 +59,8 @@ app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
-app.command()(cli_promote.compare)
+for command in (cli_promote.compare, cli_promote.promote, cli_promote.rollback):
+    app.command()(command)
 
 
 @app.callback()

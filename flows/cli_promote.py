@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from flows.options import serving
+from flows.progress import console
+from storage.errors import PromotionError
 
 Version = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME (its newest).")]
 Out = Annotated[
@@ -28,3 +32,59 @@ def compare(
 
         done = work(recorded(before), recorded(after))
         deliver(done.title, done.blocks, out)
+
+
+#: How a verdict looks.
+COLOURS = {"passed": "green", "failed": "bold red", "missing": "yellow", "not asked": "dim"}
+
+
+def promote(
+    model: Version,
+    to: Annotated[str, typer.Option(help="The alias to move.")] = "champion",
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy, a TOML; else the one that comes with this.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who approves; else who is at work.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; needed to override.")] = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Move it although a check failed or is missing.")
+    ] = False,
+) -> None:
+    """Move an alias to a version that a policy passes; the result and the approver are recorded."""
+    from storage.policy import DEFAULT, read_policy
+
+    asked = read_policy(policy or DEFAULT)
+    if override and not reason.strip():
+        raise ValueError("--override needs a --reason")
+    with serving():
+        from flows.promote import REFUSED
+        from flows.promote import promote as work
+
+        done = work(model, asked, to, who=by, reason=reason, override=override)
+    table = Table("check", "asked", "found", "", "from", title=f"{done.reference}, {asked.title}")
+    for one in done.verdicts:
+        state = f"[{COLOURS[one.state]}]{one.state}[/{COLOURS[one.state]}]"
+        table.add_row(escape(one.title), one.asked, one.found, state, escape(one.note))
+    console.print(table)
+    name = done.reference.partition("/")[0]
+    if done.decision == REFUSED:
+        count = sum(one.state in ("failed", "missing") for one in done.verdicts)
+        raise PromotionError(
+            f"{done.reference} is not {to}: {count} of {len(done.verdicts)} checks do not pass; "
+            "heal them, or give --override with a --reason"
+        )
+    console.print(f"{done.reference} is {to} ({done.decision}). Back: holter rollback {name}")
+
+
+def rollback(
+    model: Annotated[str, typer.Argument(help="The registered model's name.")],
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "champion",
+    by: Annotated[str | None, typer.Option(help="Who decides; else who is at work.")] = None,
+    reason: Annotated[str, typer.Option(help="Why.")] = "rolled back",
+) -> None:
+    """Move an alias back to the version that it was on before."""
+    with serving():
+        from flows.promote import rollback as work
+
+        before, now = work(model, alias, who=by, reason=reason)
+    console.print(f"{model}: {alias} was version {before} and is version {now}")

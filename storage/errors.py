@@ -25,6 +25,8 @@ HolterError
 │   ├── OutOfReach          no answer, or that it cannot now: to be tried again
 │   └── DigestMismatch      bytes from the registry that are not what the manifest says
 ├── SignatureError          a release that no trusted key signed, or that was changed since
+├── PolicyError             a promotion policy that cannot be used
+├── PromotionError          a version that its alias's policy refuses, or an alias with no way back
 ├── DeviceError             a device that did not answer, or answered with a failure
 └── ServerError             a local Prefect or MLflow server that did not start
 """
@@ -149,6 +151,14 @@ class DigestMismatch(RegistryError):
 
 class SignatureError(HolterError):
     """A release that no trusted key signed, or that was changed since."""
+
+
+class PolicyError(HolterError):
+    """A promotion policy that cannot be used."""
+
+
+class PromotionError(HolterError):
+    """A version that its alias's policy refuses, or an alias with no way back."""
 
 
 class DeviceError(HolterError):

@@ -25,6 +25,15 @@ def gate(
     most_p99_ms : float
         Largest 99th percentile of one beat's latency.
     """
+    wrong = differences(device, server)
+    latency = device.get("latency_p99_ms", float("nan"))
+    if not latency <= most_p99_ms:
+        wrong.append(f"p99 {latency:.1f} ms; at most {most_p99_ms:g} ms")
+    return wrong
+
+
+def differences(device: Mapping[str, float], server: Mapping[str, float]) -> list[str]:
+    """Where a report differs from what the server scored on the same test set."""
     wrong = []
     if device.get("n_beats") != server.get("n_beats"):
         wrong.append(f"{device.get('n_beats')} beats; the server had {server.get('n_beats')}")
@@ -34,7 +43,4 @@ def gate(
         found = device.get(name, float("nan"))
         if not abs(found - server[name]) <= MOST_DIFFERENCE:
             wrong.append(f"{name} {found:.4f}; the server has {server[name]:.4f}")
-    latency = device.get("latency_p99_ms", float("nan"))
-    if not latency <= most_p99_ms:
-        wrong.append(f"p99 {latency:.1f} ms; at most {most_p99_ms:g} ms")
     return wrong

@@ -34,6 +34,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def fresh_model(mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model's name of the test's own, on the session's server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    return f"holter-{tmp_path.name}".replace("_", "-")
+
+
 @dataclass(frozen=True)
 class Registered:
     """A model version on the session's server, its test set, and what the server scores with it."""

@@ -10,9 +10,11 @@ import numpy as np
 
 from flows import recorded
 from flows.release import seal
-from storage import tracking, versions
+from storage import ledger, tracking, versions
 from storage.beats_manifest import Entry, Manifest
+from storage.evaluations import request_evaluation
 from storage.files import sha256_file, write_bytes
+from storage.fleet import server_metrics
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.testset import TestSet, write_testset
 from storage.versions import Recorded
@@ -27,7 +29,9 @@ BEATS = 40
 THRESHOLD = 0.5187
 
 
-def manifest(records: str = "abcdefghij", licence: str = "ODC-By 1.0") -> Manifest:
+def manifest(
+    records: str = "abcdefghij", licence: str = "ODC-By 1.0", *, simulated: bool = False
+) -> Manifest:
     """A data set of a record a letter, each of a subject of the same name."""
     entries = tuple(
         Entry(r, r, f"{r}.parquet", r.encode().hex() * 32, "k", "II", 1.0, 90, 30, 0, 0, {})
@@ -35,7 +39,7 @@ def manifest(records: str = "abcdefghij", licence: str = "ODC-By 1.0") -> Manife
     )
     digest = "0" * 64
     about = ("made-up", "Made up", "1", licence, "none", "nowhere", digest, digest, digest)
-    return Manifest(*about, simulated=True, entries=entries, failures={}, excluded={})
+    return Manifest(*about, simulated=simulated, entries=entries, failures={}, excluded={})
 
 
 def beats_of(patients: tuple[str, ...] = PATIENTS) -> TestSet:
@@ -108,3 +112,30 @@ def register(
     about = {"paradigm": paradigm, "seed": 1, "sha256": "5" * 64, **split}
     recorded.seal(version, [data], about, model, "made up")
     return versions.recorded(version.reference)
+
+
+def on_device(version: Recorded, device: str, **metrics: float) -> None:
+    """A device's report on a version that agrees with the server's but for `metrics`."""
+    request = request_evaluation(
+        device=device,
+        model=version.model,
+        testset_run_id=version.model.run_id,
+        testset_path="testset/testset.npz",
+        testset_sha256=version.model.tags["holter.testset_sha256"],
+        tags={},
+    )
+    told = {**server_metrics(version.model), "latency_p99_ms": 3.0, **metrics}
+    _ended(version, request, told)
+
+
+def on_data_set(version: Recorded, **metrics: float) -> None:
+    """An evaluation of a version on whole data sets."""
+    name = version.model.name
+    _ended(version, tracking.start_run(f"evaluate/{name}", name, {}, {}), metrics)
+
+
+def _ended(version: Recorded, run_id: str, metrics: dict[str, float]) -> None:
+    tracking.log_metrics(run_id, metrics)
+    tracking.finish_run(run_id, "FINISHED")
+    name, number = version.model.name, version.model.version
+    ledger.append(name, number, ledger.EVALUATED, "made up", run_id=run_id)

@@ -22,26 +22,18 @@ from tests import made_up
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
 
-@pytest.fixture
-def server(mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model's name of the test's own, on the session's server."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
-    return f"holter-{tmp_path.name}".replace("_", "-")
-
-
 def table(done: Compared, column: str) -> Table:
     """The one table that has a column."""
     (found,) = (b for b in done.blocks if isinstance(b, Table) and column in b.columns)
     return found
 
 
-def test_what_changed_is_told(server: str, tmp_path: Path) -> None:
+def test_what_changed_is_told(fresh_model: str, tmp_path: Path) -> None:
     """Records that came and went, parameters, files, and each shared patient are in the report."""
-    before = made_up.register(tmp_path / "1", name=server)
+    before = made_up.register(tmp_path / "1", name=fresh_model)
     after = made_up.register(
         tmp_path / "2",
-        name=server,
+        name=fresh_model,
         threshold=0.52,
         patients=("b", "c", "d"),
         data=made_up.manifest("bcdefghijk"),
@@ -66,30 +58,30 @@ def test_what_changed_is_told(server: str, tmp_path: Path) -> None:
         deliver(done.title, done.blocks, tmp_path / "report.pdf")
 
 
-def test_no_shared_patient_is_refused(server: str, tmp_path: Path) -> None:
+def test_no_shared_patient_is_refused(fresh_model: str, tmp_path: Path) -> None:
     """Test sets without a patient in common are no grounds to compare, and the message says so."""
-    before = made_up.register(tmp_path / "1", name=server, patients=("a", "b"))
-    after = made_up.register(tmp_path / "2", name=server, patients=("c", "d"))
+    before = made_up.register(tmp_path / "1", name=fresh_model, patients=("a", "b"))
+    after = made_up.register(tmp_path / "2", name=fresh_model, patients=("c", "d"))
     with pytest.raises(SplitError, match=r"share no patient.*made-up/a.*made-up/c"):
         compare(before, after)
 
 
-def test_a_changed_chain_is_refused(server: str, tmp_path: Path) -> None:
+def test_a_changed_chain_is_refused(fresh_model: str, tmp_path: Path) -> None:
     """A version whose sealed chain was replaced is not compared; one without a chain neither."""
     from storage import tracking
     from storage.chain import chain_file
     from storage.files import write_json
 
-    version = made_up.register(tmp_path / "1", name=server).model
+    version = made_up.register(tmp_path / "1", name=fresh_model).model
     for kept in (tmp_path / "home" / "chains").iterdir():
         kept.unlink()
-    other = write_json(tmp_path / chain_file(server, 1), {"model": "another"})
+    other = write_json(tmp_path / chain_file(fresh_model, 1), {"model": "another"})
     tracking.log_file(version.run_id, other, "chain")
     with pytest.raises(DigestMismatch):
         recorded(version.reference)
-    call("POST", "model-versions/create", name=server, source="s3://nowhere/model")
+    call("POST", "model-versions/create", name=fresh_model, source="s3://nowhere/model")
     with pytest.raises(NotInRegistry, match="no sealed chain"):
-        recorded(f"{server}/2")
+        recorded(f"{fresh_model}/2")
 
 
 counts = st.lists(

@@ -1,0 +1,293 @@
+"""Promote: an alias moves to a version that its policy passes; roll back: it goes where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+from flows.compare import decisions_of
+from flows.recorded import work_folder
+from storage import ledger, tracking
+from storage.chain import SIDES
+from storage.errors import PromotionError
+from storage.files import sha256_file, write_json
+from storage.policy import Policy
+from storage.signing import trusted_keys
+from storage.versions import Recorded, recorded
+from tasks.bootstrap import RATES
+from tasks.compare import Decisions, figures, pair
+from tasks.gate import differences
+from tasks.promotion import Figure, Verdict, against, judge
+
+CHAMPION = "champion"
+APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
+#: The tag of an alias's entry that says it went back.
+ROLLED_BACK = "rolled_back"
+ENERGY = "energy_j_per_24_h"
+#: A value and the bounds of its interval.
+ENDS = ("", "_low", "_high")
+#: How a figure is had that is not there, by what its name begins with.
+HOW = {
+    "device_": "no device has reported: holter edge request {model} --device NAME",
+    "test_": "not among the figures of a test set",
+    "champion_": "not among the figures of a comparison",
+}
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A judged promotion: whether the alias moved, each verdict, and the digest of the result."""
+
+    reference: str
+    alias: str
+    decision: str
+    verdicts: tuple[Verdict, ...]
+    result_sha256: str
+
+
+def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str, Figure]:
+    """What can be said without scores: seals, sides, licences, parity."""
+    broken = ledger.check(version.model.name, trusted_keys())
+    people = {side: set(version.split[side]["subjects"]) for side in SIDES}
+    people["test"] |= set(decisions.subject.tolist())
+    shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
+    barred = [
+        f"{one.dataset} ({one.licence})"
+        for one in version.manifests
+        if policy.use not in policy.licences.get(one.licence, ())
+    ]
+    simulated = [one.dataset for one in version.manifests if one.simulated]
+    named = {
+        "broken_seals": broken,
+        "subjects_on_two_sides": sorted(shared),
+        "data_sets_not_for_use": barred,
+        "simulated_data_sets": simulated,
+    }
+    found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
+    parity = version.metrics.get("parity_max_abs_error")
+    found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
+    return found
+
+
+def tested(version: Recorded, decisions: Decisions) -> dict[str, Figure]:
+    """Figures of the version's own test set; none where its patients were trained on too."""
+    found = figures(decisions.by_patient())
+    names = dict.fromkeys([*found, "f1_low", "f1_high"])
+    unseen = version.split["paradigm"] != "intrapatient"
+    if not unseen:
+        note = "its test patients are in training too: nothing is known of unseen ones"
+        return {f"test_{name}": Figure(None, note) for name in names}
+    note = f"{found['patients']:.0f} patients, {found['beats']:,.0f} beats"
+    lacking = "one patient gives no interval"
+    return {
+        f"test_{name}": Figure(found.get(name), note if name in found else lacking)
+        for name in names
+    }
+
+
+def evaluated(version: Recorded) -> dict[str, Figure]:
+    """The newest figure of each name from evaluations on data sets that it was not trained on."""
+    own = tuple(f"{one.dataset}_" for one in version.manifests)
+    found: dict[str, Figure] = {}
+    for state in version.evaluations:
+        for name, value in state.metrics.items():
+            note = f"evaluation {state.request_id[:8]}"
+            figure = Figure(value, note)
+            if name.startswith(own):
+                figure = Figure(None, "it was trained on this data set: these are no new patients")
+            found.setdefault(name, figure)
+    return found
+
+
+def on_devices(version: Recorded) -> dict[str, Figure]:
+    """Of each figure the largest over the devices (`device_`), and the least (`device_least_`).
+
+    Missing where one of the devices has not measured it.
+    """
+    if not version.reports:
+        return {}
+    server = {k.removeprefix("test_"): v for k, v in version.metrics.items()}
+    wrong = [
+        f"{report.device}: {text}"
+        for report in version.reports
+        for text in differences(report.metrics, server)
+    ]
+    found = {"device_differences": Figure(len(wrong), "; ".join(wrong[:5]))}
+    for name in dict.fromkeys([*(n for r in version.reports for n in r.metrics), ENERGY]):
+        lacking = [r.device for r in version.reports if name not in r.metrics]
+        for start, worst in (("device_", max), ("device_least_", min)):
+            if lacking:
+                note = f"{', '.join(lacking)} did not measure it"
+                found[f"{start}{name}"] = Figure(None, note)
+            else:
+                value, device = worst((r.metrics[name], r.device) for r in version.reports)
+                found[f"{start}{name}"] = Figure(value, f"on {device}")
+    return found
+
+
+def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[str, Figure]:
+    """What the challenger gains on patients of both test sets, paired by patient."""
+    names = ["champion_patients"]
+    names += [f"champion_{rate}_gain{end}" for rate in RATES for end in ENDS]
+    if champion is None:
+        return dict.fromkeys(names, Figure(None, "there is no champion yet", applies=False))
+    reference = champion.model.reference
+    found = pair(decisions_of(champion.model), decisions)
+    out = {"champion_patients": Figure(len(found.patients), f"{reference} is champion")}
+    if not found.patients:
+        note = f"its test set and that of {reference} share no patient"
+        return {**dict.fromkeys(names, Figure(None, note)), **out}
+    for rate, gain in found.differences().items():
+        note = f"against {reference}, {len(found.patients)} patients"
+        for end, value in zip(ENDS, (gain.value, gain.low, gain.high), strict=True):
+            out[f"champion_{rate}_gain{end}"] = Figure(value, note)
+    return out
+
+
+def champion_of(version: Recorded, alias: str) -> Recorded | None:
+    """The version that the ledger has the alias on, or None."""
+    at = ledger.aliases(ledger.entries(version.model.name)).get(alias)
+    return None if at is None else recorded(f"{version.model.name}/{at}")
+
+
+def measured(version: Recorded, champion: Recorded | None, policy: Policy) -> dict[str, Figure]:
+    """Every figure that there is for a policy to ask for; those it asks for and that are not."""
+    decisions = decisions_of(version.model)
+    found = {
+        **evaluated(version),
+        **formal(version, policy, decisions),
+        **tested(version, decisions),
+        **on_devices(version),
+        **against_champion(decisions, champion),
+    }
+    for check in policy.checks:
+        found.setdefault(check.figure, Figure(None, _how(check.figure, version.model.reference)))
+    return found
+
+
+def _how(figure: str, model: str) -> str:
+    """How a figure that is not there is had."""
+    for start, how in HOW.items():
+        if figure.startswith(start):
+            return how.format(model=model)
+    dataset, level, _ = figure.partition("_beat_")
+    if level:
+        return f"not evaluated: holter evaluate {model} --on {dataset}"
+    return f"nothing measures a figure {figure!r}"
+
+
+def promote(
+    reference: str,
+    policy: Policy,
+    alias: str = CHAMPION,
+    *,
+    who: str | None = None,
+    reason: str = "",
+    override: bool = False,
+) -> Promoted:
+    """Move an alias to a version that the policy passes, or that is overridden with a reason.
+
+    The policy, every verdict and the approver are an artifact of the version's training run, its
+    digest is in the ledger and among the version's tags. A refusal is entered too.
+
+    Parameters
+    ----------
+    reference : str
+        NAME@alias, NAME/version or NAME.
+    policy : Policy
+        What is asked.
+    alias : str
+        Which alias is to move.
+    who : str, optional
+        Who approves; else MLflow's user, or the account's.
+    reason : str
+        Why; needed to override.
+    override : bool
+        Move it although a check failed or is missing.
+
+    Returns
+    -------
+    Promoted
+        `decision` is "approved", "overridden" or "refused": then nothing moved.
+
+    Raises
+    ------
+    ValueError
+        To override without a reason.
+    PromotionError
+        The alias is on the version already.
+    """
+    if override and not reason.strip():
+        raise ValueError("to override a policy needs a reason: --reason")
+    version = recorded(reference)
+    champion = champion_of(version, alias)
+    name = version.model.reference
+    if champion and champion.model.reference == name:
+        raise PromotionError(f"{name} is {alias} already")
+    verdicts = judge(policy.checks, measured(version, champion, policy))
+    wrong = against(verdicts)
+    decision = (OVERRIDDEN if override else REFUSED) if wrong else APPROVED
+    result = write_json(
+        work_folder(version.model.run_id)
+        / f"{alias}-v{version.model.version}-{decision}-{len(version.entries)}.json",
+        {
+            "model": name,
+            "chain_sha256": version.chain_sha256,
+            "alias": alias,
+            "before": champion.model.reference if champion else None,
+            "decision": decision,
+            "who": who or ledger.user(),
+            "reason": reason,
+            "policy": policy.text,
+            "policy_sha256": policy.sha256,
+            "verdicts": [asdict(verdict) for verdict in verdicts],
+        },
+    )
+    tracking.log_file(version.model.run_id, result, "promotions")
+    marks = {
+        "policy_sha256": policy.sha256,
+        "result": f"promotions/{result.name}",
+        "result_sha256": sha256_file(result),
+        "use": policy.use,
+    }
+    why = reason.strip() or (wrong[0][:500] if wrong else f"passes {policy.title!r}")
+    number = version.model.version
+    ledger.append(version.model.name, number, decision, why, who=who, alias=alias, **marks)
+    if decision != REFUSED:
+        ledger.move_alias(version.model.name, number, alias, why, who=who, **marks)
+        said = {"decision": decision, "by": who or ledger.user(), **marks}
+        tags = {f"holter.{alias}.{key}": value for key, value in said.items()}
+        tracking.tag_version(version.model, tags)
+    return Promoted(name, alias, decision, verdicts, marks["result_sha256"])
+
+
+def rollback(
+    model: str, alias: str = CHAMPION, *, who: str | None = None, reason: str = "rolled back"
+) -> tuple[int, int]:
+    """Move an alias back to the version before; gives that it was on and that it is on now.
+
+    Raises
+    ------
+    PromotionError
+        There is none before.
+    """
+    stood = history(ledger.entries(model), alias)
+    if len(stood) < 2:
+        there = f"is on version {stood[0]} and was on none before" if stood else "is on no version"
+        raise PromotionError(f"{model}: alias {alias} {there}; there is nothing to go back to")
+    ledger.move_alias(model, stood[-2], alias, reason, who=who, **{ROLLED_BACK: str(stood[-1])})
+    return stood[-1], stood[-2]
+
+
+def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
+    """The versions that an alias was on, oldest first, those that it went back from left out."""
+    stood: list[int] = []
+    for entry in entries:
+        if entry.action != ledger.ALIAS or entry.details["alias"] != alias:
+            continue
+        if ROLLED_BACK in entry.details:
+            stood.pop()
+        elif entry.version is not None and stood[-1:] != [entry.version]:
+            stood.append(entry.version)
+    return stood

@@ -1,0 +1,228 @@
+"""Promotion: what was not measured does not pass, and who moved what, and why, is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import promote as work
+from flows.promote import promote, rollback
+from storage import ledger
+from storage.errors import PolicyError, PromotionError
+from storage.mlflow_rest import call, fetch_run_file
+from storage.policy import DEFAULT, Check, Policy, read_policy
+from storage.signing import trusted_keys
+from storage.versions import Recorded, recorded
+from tasks.promotion import Figure, judge
+from tests import made_up
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
+
+
+@pytest.fixture
+def ready(fresh_model: str, tmp_path: Path) -> Recorded:
+    """A version that has all that the default policy asks for."""
+    version = made_up.register(tmp_path / "ready", name=fresh_model)
+    made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
+    made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
+    return recorded(version.model.reference)
+
+
+def states(done: work.Promoted) -> dict[str, str]:
+    return {one.figure: one.state for one in done.verdicts}
+
+
+def aliases(model: str) -> dict[str, int]:
+    """The aliases as MLflow has them."""
+    found = call("GET", "registered-models/get", name=model)["registered_model"]
+    return {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
+
+
+def test_a_passing_version_becomes_champion(ready: Recorded) -> None:
+    """The alias moves; policy, verdicts and approver are in the ledger, the run and the tags."""
+    name, policy = ready.model.name, read_policy(DEFAULT)
+    done = promote(ready.model.reference, policy, who="Dr. Who")
+    assert done.decision == "approved", done.verdicts
+    assert {v.state for v in done.verdicts} == {"passed", "not asked"}
+    assert aliases(name)["champion"] == 1
+    approved, moved = ledger.entries(name)[-2:]
+    assert (approved.action, approved.who) == ("approved", "Dr. Who")
+    assert moved.details["policy_sha256"] == policy.sha256
+    found = call("GET", "model-versions/get", name=name, version="1")["model_version"]
+    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+    assert tags["holter.champion.by"] == "Dr. Who"
+    assert tags["holter.champion.result_sha256"] == done.result_sha256
+    assert ledger.check(name, trusted_keys()) == []
+    with pytest.raises(PromotionError, match="is champion already"):
+        promote(ready.model.reference, policy)
+
+
+def test_the_result_is_kept_whole(ready: Recorded, tmp_path: Path) -> None:
+    """The artifact that the ledger names by digest holds the policy's text and each verdict."""
+    done = promote(ready.model.reference, read_policy(DEFAULT))
+    details = ledger.entries(ready.model.name)[-1].details
+    file = fetch_run_file(
+        ready.model.run_id, details["result"], details["result_sha256"], tmp_path / "kept"
+    )
+    kept = json.loads(file.read_text())
+    assert kept["policy"] == DEFAULT.read_text()
+    assert len(kept["verdicts"]) == len(done.verdicts)
+
+
+def test_what_was_not_measured_is_refused(fresh_model: str, tmp_path: Path) -> None:
+    """Without device and healthy hearts nothing moves; the reason names the command."""
+    version = made_up.register(tmp_path / "1", name=fresh_model)
+    done = promote(version.model.reference, read_policy(DEFAULT))
+    assert done.decision == "refused"
+    missing = {v.figure: v.note for v in done.verdicts if v.state == "missing"}
+    assert f"holter evaluate {fresh_model}/1 --on nsrdb" in missing["nsrdb_beat_specificity"]
+    assert "holter edge request" in missing["device_latency_p99_ms"]
+    assert "champion" not in aliases(fresh_model)
+    assert ledger.entries(fresh_model)[-1].action == "refused"
+
+
+def test_a_device_without_a_meter_is_refused(ready: Recorded) -> None:
+    """One device of two that did not measure energy is enough to refuse, by its name."""
+    made_up.on_device(ready, "old-belt")
+    done = promote(ready.model.reference, read_policy(DEFAULT))
+    (missing,) = (v for v in done.verdicts if v.state == "missing")
+    assert missing.figure == "device_energy_j_per_24_h"
+    assert "old-belt did not measure it" in missing.note
+
+
+@pytest.mark.parametrize(
+    ("metrics", "figure"),
+    [
+        ({"latency_p99_ms": 250.0}, "device_latency_p99_ms"),
+        ({"f1": 0.1}, "device_differences"),
+        ({"energy_j_per_24_h": 1e6}, "device_energy_j_per_24_h"),
+    ],
+)
+def test_the_worst_device_counts(ready: Recorded, metrics: dict[str, float], figure: str) -> None:
+    """A second device that is slow, hungry or answers otherwise fails its check and no other."""
+    made_up.on_device(ready, "worse", **{"energy_j_per_24_h": 1.0, **metrics})
+    done = promote(ready.model.reference, read_policy(DEFAULT))
+    assert [f for f, state in states(done).items() if state == "failed"] == [figure]
+
+
+def test_unfit_data_is_refused(fresh_model: str, tmp_path: Path) -> None:
+    """Simulated data, a licence that is not for the use, patients on two sides: each fails."""
+    version = made_up.register(
+        tmp_path / "1",
+        name=fresh_model,
+        data=made_up.manifest(licence="CC BY-NC 4.0", simulated=True),
+        train=("a", "g"),
+    )
+    done = promote(version.model.reference, read_policy(DEFAULT))
+    failed = {v.figure: v.note for v in done.verdicts if v.state == "failed"}
+    assert failed["data_sets_not_for_use"] == "made-up (CC BY-NC 4.0)"
+    assert failed["simulated_data_sets"] == "made-up"
+    assert failed["subjects_on_two_sides"] == "made-up/a"
+
+
+def test_beats_dealt_singly_say_nothing_of_new_patients(fresh_model: str, tmp_path: Path) -> None:
+    """Figures of an intra-patient split, and of a data set trained on, count as not measured."""
+    version = made_up.register(tmp_path / "1", name=fresh_model, paradigm="intrapatient")
+    made_up.on_data_set(version, **{"made-up_beat_f1": 0.99})
+    mine = recorded(version.model.reference)
+    found = work.measured(mine, None, read_policy(DEFAULT))
+    assert found["test_f1_low"].value is None
+    assert "in training too" in found["test_f1_low"].note
+    assert found["made-up_beat_f1"].value is None
+
+
+def test_a_worse_challenger_is_refused_until_overridden(ready: Recorded, tmp_path: Path) -> None:
+    """Worse than champion by the paired interval is refused; an override needs and keeps a reason.
+
+    Rolling back is one step, and a second one has nowhere to go.
+    """
+    name, policy = ready.model.name, read_policy(DEFAULT)
+    promote(ready.model.reference, policy)
+    worse = made_up.register(tmp_path / "2", name=name, threshold=0.51)
+    made_up.on_device(worse, "belt", energy_j_per_24_h=900.0)
+    made_up.on_data_set(worse, nsrdb_beat_specificity=0.97)
+    done = promote(worse.model.reference, policy)
+    assert states(done)["champion_f1_gain_low"] == "failed"
+    assert aliases(name)["champion"] == 1
+    with pytest.raises(ValueError, match="needs a reason"):
+        promote(worse.model.reference, policy, override=True)
+    done = promote(worse.model.reference, policy, override=True, reason="trial in ward 7")
+    assert done.decision == "overridden"
+    assert aliases(name)["champion"] == 2
+    assert ledger.entries(name)[-2].reason == "trial in ward 7"
+    assert rollback(name) == (2, 1)
+    assert aliases(name)["champion"] == 1
+    with pytest.raises(PromotionError, match="was on none before"):
+        rollback(name)
+    assert ledger.check(name, trusted_keys()) == []
+
+
+def test_a_challenger_without_shared_patients_is_refused(ready: Recorded, tmp_path: Path) -> None:
+    """Where champion and challenger share no test patient, nothing says which is better."""
+    promote(ready.model.reference, read_policy(DEFAULT))
+    other = made_up.register(
+        tmp_path / "2", name=ready.model.name, patients=("j", "k"), data=made_up.manifest("jkghi")
+    )
+    done = promote(other.model.reference, read_policy(DEFAULT))
+    (gain,) = (v for v in done.verdicts if v.figure == "champion_f1_gain_low")
+    assert gain.state == "missing"
+    assert "share no patient" in gain.note
+
+
+def test_an_edited_ledger_passes_nothing(ready: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger whose check finds a fault fails the check of seals."""
+    monkeypatch.setattr(ledger, "check", lambda *_: ["entry 2 is not what was signed"])
+    done = promote(ready.model.reference, read_policy(DEFAULT))
+    assert [f for f, state in states(done).items() if state == "failed"] == ["broken_seals"]
+
+
+def test_history_takes_back_what_was_rolled_back() -> None:
+    """After a roll-back the alias's past is what it was before the promotion."""
+
+    def moved(version: int | None, **details: str) -> ledger.Entry:
+        marks = {"alias": "champion", **details}
+        return ledger.Entry(1, "", "", ledger.ALIAS, "m", version, "r", marks, "")
+
+    back = moved(1, **{work.ROLLED_BACK: "2"})
+    past = [moved(1), moved(2), back, moved(3), moved(3, alias="x"), moved(None)]
+    assert work.history(past, "champion") == [1, 3]
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_no_number_never_passes(value: float | None) -> None:
+    """A figure that is missing, NaN or infinite is not within any bounds."""
+    check = Check("t", "f", float("-inf"), float("inf"))
+    assert judge([check], {"f": Figure(value)})[0].state == "missing"
+    assert judge([check], {})[0].state == "missing"
+    assert judge([check], {"f": Figure(1.0)})[0].state == "passed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('use = "research"\n', "", "missing \\['use'\\]"),
+        ("least = 0.85", "lesat = 0.85", "no bound"),
+        ("least = 0.85", 'least = "0.85"', "least is '0.85'"),
+        ('figure = "test_f1_low"', 'figure = "test_f1_low"\nwhy = "x"', "unknown \\['why'\\]"),
+        ("[licences]", "[licences", "cannot be read"),
+        ('"internal" = ["research"]', '"internal" = "research"', "expected a list of uses"),
+    ],
+)
+def test_a_bad_policy_is_refused(old: str, new: str, told: str, tmp_path: Path) -> None:
+    """An unknown, missing or mistyped key is named, with the file."""
+    text = DEFAULT.read_text()
+    assert old in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(PolicyError, match=f"mine.toml.*{told}"):
+        read_policy(path)
+    with pytest.raises(PolicyError, match=r"nowhere\.toml: cannot be read"):
+        read_policy(tmp_path / "nowhere.toml")
+
+
+def test_bounds_are_told_in_words() -> None:
+    """A check says what it asks for."""
+    assert Check("t", "f", 0.5, 1.0).asked == "at least 0.5, at most 1"
+    assert isinstance(read_policy(DEFAULT), Policy)
