@@ -46,17 +46,19 @@ def records(data: Path, name: str) -> dict[str, Record]:
     names = record_names(spec, folder) if listed else sorted(p.stem for p in folder.glob("*.hea"))
     for record_name in names:
         record = open_record(spec, folder, record_name, signal=False)
-        tables, _ = beat_tables(record, None, Preprocessing())
-        parts = list(tables)
-        columns = {
-            key: np.concatenate([getattr(part, key) for part in parts])
-            for key, value in vars(parts[0]).items()
-            if isinstance(value, np.ndarray)
-        }
-        length_s = float(columns["time_s"][-1])
-        table: Any = replace(parts[0], **columns)  # type: ignore[arg-type]  # arrays for arrays
-        out[record_name] = (table, length_s)
+        table = columns_of(list(beat_tables(record, None, Preprocessing())[0]))
+        out[record_name] = (table, float(table.time_s[-1]))
     return out
+
+
+def columns_of(parts: list[BeatTable]) -> BeatTable:
+    """The stretches of a record as one table."""
+    columns: dict[str, Any] = {
+        key: np.concatenate([getattr(part, key) for part in parts])
+        for key, value in vars(parts[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(parts[0], **columns)
 
 
 def folds(names: list[str], k: int) -> Iterator[tuple[str, list[str]]]:

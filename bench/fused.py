@@ -1,0 +1,193 @@
+"""The fused family on mitdb by patient folds: `python -m bench.fused`, resumable, one core.
+
+The network first learns from what is not mitdb (cpsc2021's signals, AFDB's and NSRDB's RR
+intervals), once a seed, then from the other folds' patients too. Every fold's probabilities are
+kept in a folder as they come, and the table is made of what is there. The threshold of a fold is
+the one that gives sensitivity 0.97 on the other folds' out-of-fold probabilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.rhythm import columns_of
+from storage.beats import BeatTable
+from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.files import whole
+from storage.records import open_record, read_lead
+from tasks.beats import beat_tables
+from tasks.bootstrap import RATES, bootstrap_patients
+from tasks.evaluation import counted
+from tasks.fused import FusedRecord, fused_record
+from tasks.fused_training import FusedConfig, balanced, fit_fused, predict_fused
+from tasks.metrics import area_under_roc
+from tasks.preprocessing import Preprocessing
+
+FOLDS = 5
+SENSITIVITY = 0.97
+#: Steps of the first training, and of the second; chosen before either was tried.
+FIRST = FusedConfig(epochs=24)
+SECOND = FusedConfig(epochs=12, learning_rate=2e-3)
+#: Share of windows that each data set gives in the first and in the second training.
+SHARES: tuple[dict[str, float], dict[str, float]] = (
+    {"cpsc2021": 0.5, "afdb": 0.35, "nsrdb": 0.15},
+    {"mitdb": 0.7, "cpsc2021": 0.15, "afdb": 0.1, "nsrdb": 0.05},
+)
+
+#: Leads of mitdb and cpsc2021, from which a record's second one is taken.
+LEADS = ("MLII", "II", "I", "V1", "V2", "V4", "V5")
+
+Case = tuple[FusedRecord, BeatTable]
+
+
+def cases(data: Path, name: str, *, signal: bool) -> list[Case]:
+    """Every record of a data set, once for every lead where signals are read."""
+    spec = load_spec(name)
+    folder = data / name
+    listed = (folder / "RECORDS").is_file()
+    names = record_names(spec, folder) if listed else sorted(p.stem for p in folder.glob("*.hea"))
+    leads: list[int] = [0, 1] if signal else [0]
+    return [case(spec, folder, name, lead, signal=signal) for name in names for lead in leads]
+
+
+def case(spec: DatasetSpec, folder: Path, name: str, lead: int, *, signal: bool) -> Case:
+    """One record by its preferred lead (0), or by the other one."""
+    record = open_record(spec, folder, name, signal=signal)
+    if lead:
+        other = [lead for lead in LEADS if lead != record.lead]
+        leads = spec.leads.model_copy(update={"prefer": other})
+        record = open_record(spec.model_copy(update={"leads": leads}), folder, name)
+    read = partial(read_lead, record) if signal else None
+    table = columns_of(list(beat_tables(record, read, Preprocessing())[0]))
+    made = fused_record(
+        f"{spec.name}/{name}",
+        f"{spec.name}/{table.subject}",
+        table.rr_prev_s,
+        table.rr_next_s,
+        table.label,
+        table.waveform,
+    )
+    return made, table
+
+
+def drawn(
+    sets: dict[str, list[Case]], shares: dict[str, float], out: set[str]
+) -> list[FusedRecord]:
+    """Records to learn from: those of each data set by its share, none of the subjects in `out`."""
+    return [
+        record
+        for name, share in shares.items()
+        for record in balanced([r for r, _ in sets[name] if r.subject not in out], share)
+    ]
+
+
+def subject_folds(test: list[Case], seed: int) -> list[set[str]]:
+    """Five sets of subjects; those with AF and those without are dealt evenly."""
+    af = {r.subject for r, _ in test if (r.label == 1).any()}
+    random = np.random.default_rng(seed)
+    people = sorted({r.subject for r, _ in test})
+    order = [people[k] for k in random.permutation(len(people))]
+    dealt = [p for p in order if p in af] + [p for p in order if p not in af]
+    return [set(dealt[k::FOLDS]) for k in range(FOLDS)]
+
+
+def out_of_fold(
+    model: str, seed: int, sets: dict[str, list[Case]], cache: Path
+) -> dict[str, NDArray[np.float32]]:
+    """P(AF) of every mitdb record's first lead by a network that never saw its patient."""
+    first = cache / f"{model}-{seed}.weights.h5"
+    test = sets["mitdb"][::2]
+    if not first.is_file():
+        network = fit_fused(model, drawn(sets, SHARES[0], set()), replace(FIRST, seed=seed))
+        unfinished = cache / "unfinished.weights.h5"
+        network.save_weights(unfinished)
+        unfinished.rename(first)
+        print(first.name, flush=True)
+    out: dict[str, NDArray[np.float32]] = {}
+    for fold, people in enumerate(subject_folds(test, seed)):
+        path = cache / f"{model}-{seed}-{fold}.npz"
+        if not path.is_file():
+            config = replace(SECOND, seed=seed)
+            network = fit_fused(model, drawn(sets, SHARES[1], people), config, first)
+            tested = [r for r, _ in test if r.subject in people]
+            found: dict[str, Any] = {r.name: predict_fused(network, r) for r in tested}
+            with whole(path) as partial_file, partial_file.open("wb") as file:
+                np.savez(file, allow_pickle=False, **found)
+            print(path.name, flush=True)
+        with np.load(path) as kept:
+            out |= {name: kept[name] for name in kept.files}
+    return out
+
+
+def threshold_for(label: NDArray[np.int8], probability: NDArray[np.float32]) -> float:
+    """The highest threshold of sensitivity 0.97 or more."""
+    return float(np.quantile(probability[label == 1], 1 - SENSITIVITY, method="lower"))
+
+
+def figures(
+    test: list[Case], found: dict[str, NDArray[np.float32]], folds: list[set[str]]
+) -> dict[str, Any]:
+    """Rates at 0.5 and at the other folds' threshold, with intervals over patients; the curve."""
+    label = {r.name: r.label for r, _ in test}
+    every = np.concatenate([label[name] for name in found])
+    pooled = np.concatenate(list(found.values()))
+    known = every >= 0
+    at = threshold_for(every[known], pooled[known])
+    out: dict[str, Any] = {
+        "auc": area_under_roc(every[known], pooled[known]),
+        "ppv_at_sensitivity_0.97_of_the_pooled_curve": float(
+            np.mean(every[known][pooled[known] >= at] == 1)
+        ),
+    }
+    decided: dict[str, dict[str, NDArray[np.bool_]]] = {"0.5": {}, "other_folds": {}}
+    for people in folds:
+        mine = [r.name for r, _ in test if r.subject in people]
+        others = [r.name for r, _ in test if r.subject not in people]
+        truth = np.concatenate([label[name] for name in others])
+        said = np.concatenate([found[name] for name in others])
+        limit = threshold_for(truth[truth >= 0], said[truth >= 0])
+        for name in mine:
+            decided["0.5"][name] = found[name] >= 0.5
+            decided["other_folds"][name] = found[name] >= limit
+    subjects = sorted({r.subject for r, _ in test})
+    for threshold, answers in decided.items():
+        counts = np.stack(
+            [
+                np.sum([counted(r.label, answers[r.name]) for r, _ in test if r.subject == s], 0)
+                for s in subjects
+            ]
+        )
+        for rate in ("f1", "sensitivity", "ppv", "specificity"):
+            interval = bootstrap_patients(counts, RATES[rate], 2_000, 0)
+            out[f"{rate}_at_{threshold}"] = [interval.value, interval.low, interval.high]
+    return out
+
+
+def main() -> None:
+    """Run what is asked for and print its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the four data sets")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for what is done")
+    parser.add_argument("--model", default="fused")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    asked = parser.parse_args()
+    asked.cache.mkdir(parents=True, exist_ok=True)
+    signals = {"mitdb": True, "cpsc2021": True, "afdb": False, "nsrdb": False}
+    sets = {name: cases(asked.data, name, signal=signal) for name, signal in signals.items()}
+    test = sets["mitdb"][::2]
+    for seed in asked.seeds:
+        found = out_of_fold(asked.model, seed, sets, asked.cache)
+        done = figures(test, found, subject_folds(test, seed))
+        print(json.dumps({"model": asked.model, "seed": seed, **done}, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
