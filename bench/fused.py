@@ -26,16 +26,19 @@ from storage.records import open_record, read_lead
 from tasks.beats import beat_tables
 from tasks.bootstrap import RATES, bootstrap_patients
 from tasks.evaluation import counted
-from tasks.fused import FusedRecord, fused_record
-from tasks.fused_training import FusedConfig, balanced, fit_fused, predict_fused
+from tasks.fused import fused_record
+from tasks.fused_training import shared
 from tasks.metrics import area_under_roc
+from tasks.models import build
 from tasks.preprocessing import Preprocessing
+from tasks.rhythm import RhythmRecord
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 
 FOLDS = 5
 SENSITIVITY = 0.97
 #: Steps of the first training, and of the second; chosen before either was tried.
-FIRST = FusedConfig(epochs=24)
-SECOND = FusedConfig(epochs=12, learning_rate=2e-3)
+FIRST = RhythmConfig(24, 40, 8, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
+SECOND = replace(FIRST, epochs=12, learning_rate=2e-3)
 #: Share of windows that each data set gives in the first and in the second training.
 SHARES: tuple[dict[str, float], dict[str, float]] = (
     {"cpsc2021": 0.5, "afdb": 0.35, "nsrdb": 0.15},
@@ -45,7 +48,7 @@ SHARES: tuple[dict[str, float], dict[str, float]] = (
 #: Leads of mitdb and cpsc2021, from which a record's second one is taken.
 LEADS = ("MLII", "II", "I", "V1", "V2", "V4", "V5")
 
-Case = tuple[FusedRecord, BeatTable]
+Case = tuple[RhythmRecord, BeatTable]
 
 
 def cases(data: Path, name: str, *, signal: bool) -> list[Case]:
@@ -67,25 +70,17 @@ def case(spec: DatasetSpec, folder: Path, name: str, lead: int, *, signal: bool)
         record = open_record(spec.model_copy(update={"leads": leads}), folder, name)
     read = partial(read_lead, record) if signal else None
     table = columns_of(list(beat_tables(record, read, Preprocessing())[0]))
-    made = fused_record(
-        f"{spec.name}/{name}",
-        f"{spec.name}/{table.subject}",
-        table.rr_prev_s,
-        table.rr_next_s,
-        table.label,
-        table.waveform,
-    )
-    return made, table
+    return fused_record(table), table
 
 
 def drawn(
     sets: dict[str, list[Case]], shares: dict[str, float], out: set[str]
-) -> list[FusedRecord]:
+) -> list[RhythmRecord]:
     """Records to learn from: those of each data set by its share, none of the subjects in `out`."""
     return [
         record
         for name, share in shares.items()
-        for record in balanced([r for r, _ in sets[name] if r.subject not in out], share)
+        for record in shared([r for r, _ in sets[name] if r.subject not in out], share)
     ]
 
 
@@ -106,7 +101,8 @@ def out_of_fold(
     first = cache / f"{model}-{seed}.weights.h5"
     test = sets["mitdb"][::2]
     if not first.is_file():
-        network = fit_fused(model, drawn(sets, SHARES[0], set()), replace(FIRST, seed=seed))
+        config = replace(FIRST, seed=seed)
+        network, _ = fit_rhythm(model, drawn(sets, SHARES[0], set()), config)
         unfinished = cache / "unfinished.weights.h5"
         network.save_weights(unfinished)
         unfinished.rename(first)
@@ -116,9 +112,12 @@ def out_of_fold(
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
             config = replace(SECOND, seed=seed)
-            network = fit_fused(model, drawn(sets, SHARES[1], people), config, first)
+            network = build(model)
+            network.load_weights(first)
+            learnt = drawn(sets, SHARES[1], people)
+            network, _ = fit_rhythm(model, learnt, config, initial=network.get_weights())
             tested = [r for r, _ in test if r.subject in people]
-            found: dict[str, Any] = {r.name: predict_fused(network, r) for r in tested}
+            found: dict[str, Any] = {r.name: predict_beats(network, r) for r in tested}
             with whole(path) as partial_file, partial_file.open("wb") as file:
                 np.savez(file, allow_pickle=False, **found)
             print(path.name, flush=True)

@@ -24,10 +24,9 @@ from storage.records import open_record
 from tasks.beats import beat_tables
 from tasks.calibration import best_threshold, fit_scaling
 from tasks.evaluation import Scored, summary
-from tasks.models import known_models
 from tasks.preprocessing import Preprocessing
 from tasks.rhythm import rhythm_record
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm, prepared
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepared
 from tasks.smoothing import viterbi
 
 #: No signal at all: they train, and are not among the benchmark's 23 records.
@@ -73,7 +72,6 @@ def out_of_fold(
 ) -> dict[str, NDArray[np.float32]]:
     """Probabilities of every tested record by a network that never saw its patient."""
     config = RhythmConfig(seed=seed)
-    causal = known_models()[model].causal
     compiled: Any = None
     out: dict[str, NDArray[np.float32]] = {}
     for fold, tested in folds(list(afdb), k):
@@ -82,10 +80,7 @@ def out_of_fold(
             compiled = compiled or prepared(model, config)
             learnt = [rhythm_record(t) for name, (t, _) in afdb.items() if name not in tested]
             network, _ = fit_rhythm(model, learnt, config, model=compiled)
-            found = {
-                name: predict_rhythm(network, rhythm_record(afdb[name][0]), causal=causal)
-                for name in tested
-            }
+            found = {name: predict_beats(network, rhythm_record(afdb[name][0])) for name in tested}
             with whole(path) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **found)
             print(path.name, flush=True)
@@ -130,13 +125,12 @@ def agreement(label: NDArray[np.int8], decided: list[NDArray[np.bool_]]) -> floa
 
 def on_nsrdb(model: str, seed: int, afdb: dict[str, Record], data: Path) -> dict[str, float]:
     """Specificity on NSRDB of a network trained on all of AFDB, its threshold fixed there."""
-    causal = known_models()[model].causal
     learnt = [rhythm_record(table) for table, _ in afdb.values()]
     network, _ = fit_rhythm(model, learnt, RhythmConfig(seed=seed))
-    known = np.concatenate([predict_rhythm(network, r, causal=causal) for r in learnt])
+    known = np.concatenate([predict_beats(network, r) for r in learnt])
     threshold = best_threshold(np.concatenate([r.label for r in learnt]), known)
     right = {
-        name: float((predict_rhythm(network, rhythm_record(t), causal=causal) < threshold).mean())
+        name: float((predict_beats(network, rhythm_record(t)) < threshold).mean())
         for name, (t, _) in records(data, "nsrdb").items()
     }
     return {

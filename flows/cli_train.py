@@ -20,40 +20,40 @@ def train(
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: 100 for single beats, 12 for rhythm.")
+        int | None, typer.Option(min=1, help="Default: 100 for single beats, 10 for whole records.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Default: 1e-4 for single beats, 6e-3 for rhythm.")
+        float | None, typer.Option(help="Default: 1e-4 for single beats, 6e-3 for whole records.")
     ] = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
     weight: Annotated[
-        list[float] | None, typer.Option(help="Rhythm: how often each data set is drawn.")
+        list[float] | None, typer.Option(help="Whole records: how often each data set is drawn.")
     ] = None,
     balance: Annotated[
-        str, typer.Option(help="Rhythm: draw windows evenly by beats, patient or class.")
+        str, typer.Option(help="Whole records: draw windows evenly by beats, patient or class.")
     ] = "beats",
     patience: Annotated[
-        int, typer.Option(min=0, help="Rhythm: stop after so many epochs without gain; 0 never.")
+        int,
+        typer.Option(min=0, help="Whole records: stop after so many epochs without gain."),
     ] = 0,
     signal: Annotated[
-        bool, typer.Option(help="Rhythm: --no-signal learns from annotations alone.")
+        bool, typer.Option(help="Whole records: --no-signal learns from annotations alone.")
     ] = True,
 ) -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""
-    from tasks.models import known_models
-    from tasks.registry import find
+    from tasks.sequence import reads_records
 
-    reads = find(known_models(), "model", model).inputs
+    whole_records = reads_records(model)
     given = {"learning_rate": learning_rate, "epochs": epochs}
     shared: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if reads != ("rhythm",) and len(dataset) > 1:
+    if not whole_records and len(dataset) > 1:
         raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
-    if reads == ("rhythm",) and paradigm != "interpatient":
+    if whole_records and paradigm != "interpatient":
         raise ValueError(f"{model} reads whole records: its split can only be interpatient")
     folders = folders_of(dataset, data)
     with serving():
-        if reads == ("rhythm",):
+        if whole_records:
             from flows.train_rhythm import train_rhythm
 
             done = train_rhythm(

@@ -1,4 +1,4 @@
-"""Train a rhythm network: the beat tables of one or more data sets, waveforms or none."""
+"""Train a network over whole records: the beat tables of one or more data sets."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tasks.calibration import best_threshold
 from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
-from tasks.models import known_models
 from tasks.preprocessing import Policy
-from tasks.rhythm import RhythmRecord, balanced, rhythm_record, rr_features, windows_of
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_rhythm
+from tasks.rhythm import RhythmRecord, balanced
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from tasks.sequence import reads_shapes, sequence_record, windowed, windows
 from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
 
-PARITY_WINDOWS = 200
+PARITY_WINDOWS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def train_rhythm(
     model: str = "rhythm",
     weights: list[float] | None = None,
     balance: str = "beats",
-    epochs: int = 12,
+    epochs: int = 10,
     patience: int = 0,
     learning_rate: float = 6e-3,
     seed: int = 0,
@@ -87,7 +87,7 @@ def train_rhythm(
     datasets, data : list of str, list of Path
         Data sets, and the folder of each.
     model : str
-        A network of the rhythm family.
+        A network of the rhythm or the fused family.
     weights : list of float, optional
         How often records of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
@@ -103,7 +103,7 @@ def train_rhythm(
         raise ValueError("give one folder, and one weight or none, for each data set")
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
     config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
-    sides = split_records(ingested, weights, balance, seed)
+    sides = split_records(ingested, model, weights, balance, seed)
     inputs = {made.path: made.manifest for made in ingested}
     weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}
     params = {"model": model, "balance": balance, **weighted, **asdict(config)}
@@ -138,14 +138,18 @@ def train_rhythm(
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def split_records(
-    ingested: Sequence[Ingested], weights: list[float] | None, balance: str, seed: int
+    ingested: Sequence[Ingested],
+    model: str,
+    weights: list[float] | None,
+    balance: str,
+    seed: int,
 ) -> Sides:
-    """Read the beat tables without waveforms and deal the subjects to sides; no leak passes."""
+    """Read what the model needs of the beat tables, deal the subjects to sides; no leak passes."""
     tables, records = [], []
     for made, weight in zip(ingested, weights or [1.0] * len(ingested), strict=True):
-        mine = read_rhythms([made.path])
+        mine = read_rhythms([made.path], waveform=reads_shapes(model))
         tables += mine
-        records += [rhythm_record(table, weight) for table in mine]
+        records += [sequence_record(model, table, weight) for table in mine]
     label = np.concatenate([r.label for r in records])
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])
     split = interpatient(subject[label >= 0], label[label >= 0], seed)
@@ -187,8 +191,7 @@ def fit_network(
 def fit_decision(network: Any, sides: Sides, run_id: str) -> tuple[float, float]:
     """The threshold and the smoothing that serve training and validation patients best."""
     known = sides.of("train") + sides.of("validation")
-    causal = known_models()[network.name].causal
-    probability = [predict_rhythm(network, record, causal=causal) for record in known]
+    probability = [predict_beats(network, record) for record in known]
     label = [record.label for record in known]
     sure = np.concatenate(label) >= 0
     threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
@@ -203,10 +206,10 @@ def export_network(
 ) -> Path:
     """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
     exported = to_litert(network)
-    causal = known_models()[network.name].causal
-    x = np.concatenate([windowed(r.rr_s, causal=causal) for r in sides.of("train")])
-    chosen = np.random.default_rng(sides.split.seed).permutation(len(x))[:PARITY_WINDOWS]
-    parity = check_parity(network, exported, x[chosen])
+    random = np.random.default_rng(sides.split.seed)
+    chosen = [few_windows(network.name, record, random) for record in sides.of("train")]
+    x = {name: np.concatenate([part[name] for part in chosen]) for name in chosen[0]}
+    parity = check_parity(network, exported, x)
     tracking.log_metrics(run_id, {"parity_max_abs_error": parity.max_abs_error})
     folder = work_folder(run_id) / "model"
     tracking.save_keras_flavor(network, folder)
@@ -219,33 +222,38 @@ def export_network(
         "run_id": run_id,
     }
     write_model_files(folder, network, exported, about)
-    seal(folder, {"rhythm": x[chosen[:2]]})
+    seal(folder, {name: values[:2] for name, values in x.items()})
     return folder
 
 
-def windowed(rr_s: NDArray[np.float32], *, causal: bool) -> NDArray[np.float32]:
-    """The windows of a record's features, as a network takes them."""
-    return windows_of(causal=causal).cut(rr_features(rr_s, causal=causal))
+def few_windows(
+    model: str, record: RhythmRecord, random: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    """Windows of a record to compare runtimes on, in no order, at most `PARITY_WINDOWS`."""
+    cut = windowed(model, record)
+    count = len(next(iter(cut.values())))
+    chosen = random.permutation(count)[:PARITY_WINDOWS]
+    return {name: values[chosen] for name, values in cut.items()}
 
 
 @step
 def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
     """Log the test side as one file that a device can run."""
-    causal = known_models()[model].causal
-    windows = windows_of(causal=causal)
+    cut = windows(model)
     people = set(sides.split.test_subjects)
     tables = [t for t in sides.tables if f"{t.dataset}/{t.subject}" in people]
-    x = [windowed(t.rr_prev_s, causal=causal) for t in tables]
+    x = [windowed(model, sequence_record(model, t)) for t in tables]
+    lengths = [len(next(iter(part.values()))) for part in x]
     names = [(f"{t.dataset}/{t.record}", f"{t.dataset}/{t.subject}") for t in tables]
     path = work_folder(run_id) / "testset.npz"
     write_testset(
         path,
         TestSet(
-            inputs={"rhythm": np.concatenate(x)},
-            label=np.concatenate([windows.only_core(windows.cut(t.label, -1)) for t in tables]),
-            record=np.repeat([name for name, _ in names], [len(part) for part in x]),
-            subject=np.repeat([name for _, name in names], [len(part) for part in x]),
-            sample=np.concatenate([windows.cut(t.sample, -1) for t in tables]),
+            inputs={name: np.concatenate([part[name] for part in x]) for name in x[0]},
+            label=np.concatenate([cut.only_core(cut.cut(t.label, -1)) for t in tables]),
+            record=np.repeat([name for name, _ in names], lengths),
+            subject=np.repeat([name for _, name in names], lengths),
+            sample=np.concatenate([cut.cut(t.sample, -1) for t in tables]),
         ),
     )
     tracking.log_file(run_id, path, "testset")

@@ -108,15 +108,15 @@ def _repeated(tables: list[BeatTable], name: str) -> NDArray[np.str_]:
     return np.repeat(np.array(values, dtype=np.str_), [len(table) for table in tables])
 
 
-def read_rhythms(paths: Sequence[Place]) -> list[BeatTable]:
-    """Read every record that the manifests name, without waveforms, each checked as above.
+def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> list[BeatTable]:
+    """Read every record that the manifests name, all its beats, each checked as above.
 
     Raises
     ------
     TableError
         A table is missing or altered, or no beat of any has a known rhythm.
     """
-    tables = [t for path in paths for t in _tables(path, read_manifest(path), waveform=False)]
+    tables = [t for path in paths for t in _tables(path, read_manifest(path), waveform=waveform)]
     if not any((table.label >= 0).any() for table in tables):
         raise TableError(f"no beat with a known rhythm in {', '.join(map(str, paths))}")
     return tables

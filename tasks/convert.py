@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,9 @@ def to_litert(model: Any) -> bytes:
         return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
-def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
+def check_parity(
+    model: Any, litert: bytes, x: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+) -> Parity:
     """Hold an exported model to its source on real beats.
 
     Parameters
@@ -49,7 +52,7 @@ def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
         The source.
     litert : bytes
         The export.
-    x : float32, shape (n, 300), or the model's input shape (n, ...)
+    x : float32, shape (n, 300), or the model's inputs (n, ...) by name
         Beats, or windows of beats.
 
     Raises
@@ -57,18 +60,20 @@ def check_parity(model: Any, litert: bytes, x: NDArray[np.float32]) -> Parity:
     ParityError
         A probability differs by more than 1e-3, is NaN, or a decision flips beyond that.
     """
-    if not len(x):
+    bare = x if isinstance(x, Mapping) else {"": x[..., None] if x.ndim == 2 else x}
+    rows = {name: np.ascontiguousarray(values) for name, values in bare.items()}
+    n = len(next(iter(rows.values())))
+    if not n:
         raise ValueError("parity needs at least one beat")
-    rows = np.ascontiguousarray(x[..., None] if x.ndim == 2 else x)
     expected = predict(model, rows)
-    found = LiteRT(litert).predict(rows)
+    found = LiteRT(litert).predict(rows.get("", rows))
     if not np.isfinite(found).all():
         raise ParityError(f"{model.name}: the exported model answers NaN")
     probability = af_probability(found)
     error = np.abs(probability - expected)
     clear = np.abs(expected - 0.5) > MOST_ERROR
     flips = int(np.count_nonzero(clear & ((probability >= 0.5) != (expected >= 0.5))))
-    parity = Parity(len(x), float(error.max()), flips)
+    parity = Parity(n, float(error.max()), flips)
     if parity.max_abs_error > MOST_ERROR or flips:
         raise ParityError(
             f"{model.name}: found {parity}; expected an error of at most {MOST_ERROR} and no flip"

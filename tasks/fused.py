@@ -8,14 +8,14 @@ with its shapes zero and a column that says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, WAVEFORM_SAMPLES
+from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
 from tasks import rhythm
-from tasks.rhythm import RhythmRecord, rr_features
+from tasks.rhythm import RhythmRecord, rhythm_record, rr_features
 
 #: A shape: real time around R, whatever the heart rate.
 SHAPE_HZ = 100
@@ -35,39 +35,6 @@ LEAST_MV = 0.02
 FAR_S = 1e3
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class FusedRecord:
-    """One record's rhythm and shapes, beat by beat, ends and unknown beats included.
-
-    Attributes
-    ----------
-    name, subject : str
-        With the data set's name before it ("mitdb/201"), so that they are unique.
-    rr_s : float32, shape (n,)
-        Interval from the beat before, in seconds; NaN where there is none.
-    label : int8, shape (n,)
-        1 AF, 0 not AF, -1 unknown.
-    shape : float32, shape (n, 80), or None
-        Normalised shapes, rows of NaN where a beat has none; None without a signal.
-    weight : float
-        How often the record is drawn in training, against 1 for the others.
-    """
-
-    name: str
-    subject: str
-    rr_s: Floats
-    label: NDArray[np.int8]
-    shape: Floats | None
-    weight: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.rr_s)
-
-    def rhythm(self) -> RhythmRecord:
-        """The record without its shapes."""
-        return RhythmRecord(self.name, self.subject, self.rr_s, self.label, self.weight)
 
 
 def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
@@ -219,14 +186,10 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 
 
-def fused_record(
-    name: str,
-    subject: str,
-    rr_prev_s: Floats,
-    rr_next_s: Floats,
-    label: NDArray[np.int8],
-    waveform: Floats | None,
-) -> FusedRecord:
-    """Make a record of a whole beat table's columns; successive beats, none left out."""
-    shape = None if waveform is None else normalised(real_time(waveform, rr_prev_s, rr_next_s))
-    return FusedRecord(name, subject, rr_prev_s, label, shape)
+def fused_record(table: BeatTable, weight: float = 1.0) -> RhythmRecord:
+    """Rhythm and shapes of a whole record's beat table; without waveforms, rhythm alone."""
+    record = rhythm_record(table, weight)
+    if table.waveform is None:
+        return record
+    shape = normalised(real_time(table.waveform, table.rr_prev_s, table.rr_next_s))
+    return replace(record, shape=shape)

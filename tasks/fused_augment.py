@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S, FusedRecord
+from tasks.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S
+from tasks.rhythm import RhythmRecord
 from tasks.rhythm_augment import augmented as augmented_rhythm
 from tasks.rhythm_augment import ectopic_beats
 
@@ -20,12 +21,12 @@ Floats = NDArray[np.float32]
 DRESSED = 0.6
 
 
-def augmented(record: FusedRecord, random: np.random.Generator) -> FusedRecord:
+def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """One record as another patient might have given it; with a shape, rhythm and shape agree."""
     if record.shape is None and random.random() < DRESSED:
         record = dressed(record, random)
     if record.shape is None:
-        made = augmented_rhythm(record.rhythm(), random)
+        made = augmented_rhythm(record, random)
         return replace(record, rr_s=made.rr_s, label=made.label)
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     rr_s = rr_s * np.float32(np.exp(random.uniform(-0.2, 0.2)))
@@ -88,7 +89,7 @@ def with_noise(shape: Floats, random: np.random.Generator) -> Floats:
     return np.asarray(out, np.float32)
 
 
-def dressed(record: FusedRecord, random: np.random.Generator) -> FusedRecord:
+def dressed(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """Give a record without a signal the shapes of a simulated heart that fit its rhythm.
 
     One subject's QRS and T wave are drawn; before each beat stands a P wave outside AF, and in AF

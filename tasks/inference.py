@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
 from tasks.litert import LiteRT, af_probability
-from tasks.models import known_models
-from tasks.registry import find
-from tasks.rhythm import rr_features, windows_of
+from tasks.sequence import reads_records, sequence_record, windowed, windows
 
 #: Beats that are answered at once.
 BLOCK = 4_096
@@ -24,16 +22,17 @@ def probabilities(
     Raises
     ------
     ModelError
-        The network reads something other than one beat's waveform or a window of rhythm.
+        The file's inputs are not those of the network of that name.
+    TableError
+        The network reads waveforms, and the table has none.
     """
-    if set(network.inputs) == {"rhythm"}:
-        causal = find(known_models(), "model", name).causal
-        windows = windows_of(causal=causal)
-        x = windows.cut(rr_features(table.rr_prev_s, causal=causal))
-        answers = windows.join(af_probability(network.predict(x)), len(table))
-        return np.asarray(answers, np.float32), np.ones(len(table), bool)
+    if reads_records(name):
+        record = sequence_record(name, table)
+        answers = af_probability(network.predict(windowed(name, record)))
+        joined = windows(name).join(answers, len(table))
+        return np.asarray(joined, np.float32), np.ones(len(table), bool)
     if set(network.inputs) != {"waveform"}:
-        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform or rhythm")
+        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform")
     if table.waveform is None:
         raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
     known = np.asarray(np.isfinite(table.waveform).all(axis=1))

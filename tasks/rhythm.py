@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class RhythmRecord:
-    """The rhythm of one record: its RR intervals and labels, beat by beat.
+    """What a network reads of one record, beat by beat, ends and unknown beats included.
 
     Attributes
     ----------
@@ -41,6 +41,9 @@ class RhythmRecord:
         1 AF, 0 not AF, -1 unknown.
     weight : float
         How often the record is drawn in training, against 1 for the others.
+    shape : float32, shape (n, 80), or None
+        Normalised shapes (`tasks.fused`), rows of NaN where a beat has none; None where there is no
+        signal, or no use for it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class RhythmRecord:
     rr_s: Floats
     label: NDArray[np.int8]
     weight: float = 1.0
+    shape: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.rr_s)

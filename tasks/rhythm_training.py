@@ -1,4 +1,4 @@
-"""Training of the rhythm networks: windows of augmented records, AdamW, one cycle."""
+"""Training of networks over whole records: windows of augmented records, AdamW, one cycle."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.checkpoint import Checkpoint
-from tasks.models import build, known_models
-from tasks.rhythm import (
-    WINDOW_BEATS,
-    RhythmRecord,
-    random_windows,
-    rr_features,
-    windows_of,
-)
+from tasks.fused_training import draw_fused
+from tasks.models import build
+from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.rhythm_augment import augmented, simulated_sinus
+from tasks.sequence import features, reads_shapes, windowed, windows
+from tasks.training import predict
 
 SIMULATED_BEATS = 40_000
 
@@ -40,6 +37,8 @@ class RhythmConfig:
         Whether records are augmented.
     simulated : int
         Simulated sinus records drawn each epoch beside the real ones.
+    hidden : float
+        Share of windows whose shapes are hidden from a network that reads shapes.
     patience : int
         Stop after this many epochs without a better validation loss; 0 never stops early and keeps
         the last weights, which is where the one cycle ends.
@@ -54,6 +53,7 @@ class RhythmConfig:
     weight_decay: float = 1e-3
     augment: bool = True
     simulated: int = 4
+    hidden: float = 0.25
     patience: int = 0
     seed: int = 0
 
@@ -67,8 +67,9 @@ def fit_rhythm(
     keep: Callable[[Checkpoint], None] | None = None,
     model: Any = None,
     teacher: Any = None,
+    initial: Sequence[NDArray[np.float32]] | None = None,
 ) -> tuple[Any, Checkpoint]:
-    """Train a rhythm network on whole records.
+    """Train a network on whole records.
 
     Every epoch's windows depend on the seed and the epoch's number alone, so a training that goes
     on from a checkpoint ends as one that was never interrupted.
@@ -76,7 +77,7 @@ def fit_rhythm(
     Parameters
     ----------
     name : str
-        A network of the rhythm family.
+        A network of the rhythm or the fused family.
     records, validation : sequence of RhythmRecord
         To learn from; to measure the loss on after every epoch (needed where `patience` is set).
     config : RhythmConfig
@@ -91,6 +92,8 @@ def fit_rhythm(
         A trained network of the same direction, whose answers count as much as the labels do
         (distillation; Hinton, Vinyals & Dean 2015, arXiv:1503.02531). Beats whose rhythm is
         unknown count nowhere.
+    initial : sequence of arrays, optional
+        Weights to begin with, in place of the seed's.
 
     Returns
     -------
@@ -111,21 +114,22 @@ def fit_rhythm(
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
     tf.config.experimental.enable_op_determinism()
-    causal = known_models()[name].causal
     model = prepared(name, config) if model is None else model
     restart(model, name, config.seed)
+    if initial is not None:
+        model.set_weights(list(initial))
     state = start or Checkpoint(0, [], [], [], 0, float("inf"))
     if start:
         model.set_weights(start.weights)
         for variable, value in zip(model.optimizer.variables, start.optimizer, strict=True):
             variable.assign(value)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        x, y = draw(records, config, state.epoch, causal)
+        x, y = draw(name, records, config, state.epoch)
         target = np.maximum(y, 0).astype(np.float32)[..., None]
         if teacher is not None:
-            target = 0.5 * target + 0.5 * answers(teacher, x)
+            target = 0.5 * target + 0.5 * predict(teacher, x, 32)[..., None]
         loss = model.fit(
-            x,
+            x if len(x) > 1 else x.popitem()[1],
             target,
             sample_weight=(y >= 0).astype(np.float32),
             batch_size=config.batch,
@@ -135,7 +139,7 @@ def fit_rhythm(
         ).history["loss"][0]
         values = {"loss": float(loss)}
         if validation:
-            values["val_loss"] = log_loss(model, validation, causal=causal)
+            values["val_loss"] = log_loss(model, validation)
         state = advanced(state, model, values)
         if keep:
             keep(state)
@@ -192,38 +196,41 @@ def restart(model: Any, name: str, seed: int) -> None:
 
 
 def draw(
-    records: Sequence[RhythmRecord], config: RhythmConfig, epoch: int, causal: bool
-) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """The windows of one epoch: features (k, 640, 3) and labels (k, 640)."""
+    name: str, records: Sequence[RhythmRecord], config: RhythmConfig, epoch: int
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
+    """The windows of one epoch: a network's inputs (k, 640, ...) by name, and labels (k, 640)."""
     random = np.random.default_rng([config.seed, epoch])
+    count = config.steps * config.batch
+    if reads_shapes(name):
+        seen = [*records, *simulated(config.simulated, random)]
+        return draw_fused(seen, count, random, augment=config.augment, hidden=config.hidden)
     seen = [augmented(r, random) if config.augment else r for r in records]
-    seen += [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(config.simulated)]
-    return random_windows(
-        [rr_features(r.rr_s, causal=causal) for r in seen],
+    seen += simulated(config.simulated, random)
+    x, y = random_windows(
+        [features(name, r)["rhythm"] for r in seen],
         [r.label for r in seen],
         [r.weight for r in seen],
         WINDOW_BEATS,
-        config.steps * config.batch,
+        count,
         random,
     )
+    return {"rhythm": x}, y
 
 
-def predict_rhythm(model: Any, record: RhythmRecord, *, causal: bool) -> NDArray[np.float32]:
+def simulated(count: int, random: np.random.Generator) -> list[RhythmRecord]:
+    """Simulated sinus records."""
+    return [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(count)]
+
+
+def predict_beats(model: Any, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
-    windows = windows_of(causal=causal)
-    x = windows.cut(rr_features(record.rr_s, causal=causal))
-    return np.asarray(windows.join(answers(model, x)[..., 0], len(record)))
+    answer = predict(model, windowed(model.name, record), batch=32)
+    return np.asarray(windows(model.name).join(answer, len(record)))
 
 
-def answers(model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """P(AF) of every beat of windows (k, 640, 3), shape (k, 640, 1)."""
-    parts = [np.asarray(model(x[k : k + 32], training=False)) for k in range(0, len(x), 32)]
-    return np.concatenate([np.empty((0, x.shape[1], 1), np.float32), *parts])
-
-
-def log_loss(model: Any, records: Sequence[RhythmRecord], *, causal: bool) -> float:
+def log_loss(model: Any, records: Sequence[RhythmRecord]) -> float:
     """Mean binary cross-entropy of the beats with a known rhythm."""
     label = np.concatenate([r.label for r in records])
-    probability = np.concatenate([predict_rhythm(model, r, causal=causal) for r in records])
+    probability = np.concatenate([predict_beats(model, r) for r in records])
     right = np.where(label == 1, probability, 1 - probability)[label >= 0]
     return float(-np.log(np.clip(right, 1e-7, 1)).mean())

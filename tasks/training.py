@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +111,15 @@ def fit(
     return TrainedModel(model, curves, best["epoch"])
 
 
-def predict(model: Any, x: NDArray[np.float32], batch: int = 1024) -> NDArray[np.float32]:
-    """P(AF) by Keras itself, of beats (n, 300) or of the model's own input (n, ...)."""
-    rows = x[..., None] if x.ndim == 2 else x
-    parts = [
-        np.asarray(model(rows[at : at + batch], training=False))[..., -1]
-        for at in range(0, len(x), batch)
-    ]
+def predict(
+    model: Any, x: NDArray[np.float32] | Mapping[str, NDArray[np.float32]], batch: int = 1024
+) -> NDArray[np.float32]:
+    """P(AF) by Keras itself, of beats (n, 300), or of the model's own inputs (n, ...) by name."""
+    arrays = dict(x) if isinstance(x, Mapping) else {"": x[..., None] if x.ndim == 2 else x}
+    n = len(next(iter(arrays.values())))
+    parts = []
+    for at in range(0, n, batch):
+        part = {name: values[at : at + batch] for name, values in arrays.items()}
+        given = part if len(part) > 1 else part.popitem()[1]
+        parts.append(np.asarray(model(given, training=False))[..., -1])
     return np.concatenate(parts) if parts else np.empty(0, np.float32)

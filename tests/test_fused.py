@@ -16,39 +16,38 @@ from tasks.fused import (
     QRS,
     SHAPE_SAMPLES,
     TIMES_S,
-    FusedRecord,
     cues,
-    fused_record,
     inputs,
     normalised,
     real_time,
 )
 from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
-from tasks.fused_training import FusedConfig, balanced, draw, fit_fused, predict_fused
+from tasks.fused_training import draw_fused, shared
 from tasks.litert import LiteRT
 from tasks.models import build
 from tasks.rhythm import FEATURES as RR_FEATURES
-from tasks.rhythm import WINDOW_BEATS
+from tasks.rhythm import WINDOW_BEATS, RhythmRecord
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.segment import segment
 
 FS_HZ = 250.0
 
 
-def bare(n: int = 800, seed: int = 0) -> FusedRecord:
+def bare(n: int = 800, seed: int = 0) -> RhythmRecord:
     """A record without shapes, AF in its second half."""
     random = np.random.default_rng(seed)
     label = (np.arange(n) >= n // 2).astype(np.int8)
     rr_s = np.where(label, random.uniform(0.4, 1.2, n), random.normal(0.8, 0.02, n))
-    return FusedRecord(f"made/{seed}", f"made/{seed}", rr_s.astype(np.float32), label, None)
+    return RhythmRecord(f"made/{seed}", f"made/{seed}", rr_s.astype(np.float32), label)
 
 
-def shaped(n: int = 800, seed: int = 0) -> FusedRecord:
+def shaped(n: int = 800, seed: int = 0) -> RhythmRecord:
     made = dressed(bare(n, seed), np.random.default_rng(seed))
     assert made.shape is not None
     return replace(made, shape=normalised(made.shape))
 
 
-def shapes(record: FusedRecord) -> NDArray[np.float32]:
+def shapes(record: RhythmRecord) -> NDArray[np.float32]:
     assert record.shape is not None
     return record.shape
 
@@ -120,8 +119,7 @@ def test_one_missing_beat_leaves_the_others() -> None:
     rr = np.full(n, 0.8, np.float32)
     waveform = np.random.default_rng(0).normal(0, 1, (n, 300)).astype(np.float32)
     waveform[20] = np.nan
-    record = fused_record("a", "a", rr, rr, np.zeros(n, np.int8), waveform)
-    context, shape = inputs(record.rr_s, record.shape)
+    context, shape = inputs(rr, normalised(real_time(waveform, rr, rr)))
     assert np.isfinite(context).all()
     assert np.isfinite(shape).all()
     assert np.flatnonzero(context[:, -1] == 0).tolist() == [20]
@@ -156,12 +154,12 @@ def test_inserted_ectopy_is_early_and_wide() -> None:
 
 def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     """The same seed gives the same windows, and hidden windows hold RR features alone."""
-    records = balanced([bare(seed=1), shaped(seed=2)], 1.0)
-    config = FusedConfig(steps=3, batch=2, hidden=1.0)
-    context, shape, label = draw(records, config, np.random.default_rng(3))
-    same = draw(records, config, np.random.default_rng(3))
-    assert np.array_equal(context, same[0])
-    assert np.array_equal(label, same[2])
+    records = shared([bare(seed=1), shaped(seed=2)], 1.0)
+    made, label = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
+    same, labels = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
+    context, shape = made["context"], made["shape"]
+    assert np.array_equal(context, same["context"])
+    assert np.array_equal(label, labels)
     assert context.shape == (6, WINDOW_BEATS, FEATURES)
     assert not shape.any()
     assert not context[..., RR_FEATURES:].any()
@@ -171,7 +169,8 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
 def test_weights_balance_patients() -> None:
     """A data set's weights sum to its share, and a record with AF counts twice one without."""
     plain = replace(bare(), label=np.zeros(800, np.int8))
-    weights = [r.weight for r in balanced([bare(), plain, plain], 0.6)]
+    longer = replace(plain, rr_s=np.tile(plain.rr_s, 2), label=np.tile(plain.label, 2))
+    weights = [r.weight * len(r) for r in shared([bare(), plain, longer], 0.6)]
     np.testing.assert_allclose(weights, [0.3, 0.15, 0.15])
 
 
@@ -185,14 +184,14 @@ def test_the_network_is_small() -> None:
 @pytest.mark.slow
 def test_it_learns_and_answers_on_a_device() -> None:
     """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
-    records = balanced([shaped(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
-    losses: list[float] = []
-    config = FusedConfig(epochs=3, steps=5, batch=4)
-    model = fit_fused("fused", records, config, on_epoch=lambda _, v: losses.append(v["loss"]))
+    records = shared([shaped(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
+    config = RhythmConfig(3, 5, 4, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
+    model, state = fit_rhythm("fused", records, config)
+    losses = state.history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     network = LiteRT(to_litert(model))
     for record in (records[0], records[-1]):
-        answer = predict_fused(model, record)
+        answer = predict_beats(model, record)
         assert answer.shape == (2_000,)
         context, shape = (x[None, :WINDOW_BEATS] for x in inputs(record.rr_s, record.shape))
         expected = np.asarray(model({"context": context, "shape": shape}, training=False))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.models import build, known_models
+from tasks.models import build
 from tasks.rhythm import (
     BACKWARD,
     TWO_SIDED,
@@ -18,7 +18,7 @@ from tasks.rhythm import (
     running_median,
 )
 from tasks.rhythm_augment import augmented, detector_errors, ectopy, quantised, simulated_sinus
-from tasks.rhythm_training import predict_rhythm
+from tasks.rhythm_training import predict_beats
 
 FAMILY = {"rhythm": 5_217, "rhythm_causal": 5_217, "rhythm_tiny": 877}
 
@@ -136,7 +136,7 @@ def test_rhythm_networks_are_small_and_answer_every_beat(name: str) -> None:
     model = build(name, seed=0)
     assert model.count_params() == FAMILY[name]
     made = record(1_000)
-    probability = predict_rhythm(model, made, causal=known_models()[name].causal)
+    probability = predict_beats(model, made)
     assert probability.shape == (1_000,)
     assert (probability >= 0).all()
     assert (probability <= 1).all()
@@ -146,11 +146,10 @@ def test_rhythm_networks_are_small_and_answer_every_beat(name: str) -> None:
 def test_answers_do_not_depend_on_where_windows_fall(name: str) -> None:
     """A beat far from the record's ends has the same answer when the record starts elsewhere."""
     model = build(name, seed=1)
-    causal = known_models()[name].causal
     made = record(2_000)
-    whole = predict_rhythm(model, made, causal=causal)
+    whole = predict_beats(model, made)
     later = RhythmRecord(made.name, made.subject, made.rr_s[101:], made.label[101:])
-    part = predict_rhythm(model, later, causal=causal)
+    part = predict_beats(model, later)
     np.testing.assert_allclose(part[400:-400], whole[501:-400], atol=1e-5)
 
 
@@ -160,7 +159,7 @@ def test_a_causal_network_sees_no_beat_to_come() -> None:
     made = record(1_500)
     other = RhythmRecord(made.name, made.subject, made.rr_s.copy(), made.label)
     other.rr_s[1_000:] *= 1.4
-    before, after = (predict_rhythm(model, r, causal=True)[:1_000] for r in (made, other))
+    before, after = (predict_beats(model, r)[:1_000] for r in (made, other))
     np.testing.assert_allclose(before, after, atol=1e-6)
 
 

@@ -1,0 +1,70 @@
+"""Networks that read whole records: their inputs at every beat, cut into windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats import BeatTable
+from tasks.fused import fused_record, inputs
+from tasks.models import ModelSpec, known_models
+from tasks.registry import find
+from tasks.rhythm import RhythmRecord, Windows, rhythm_record, rr_features, windows_of
+
+Floats = NDArray[np.float32]
+
+
+def _rhythm(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
+    return (rr_features(record.rr_s, causal=causal),)
+
+
+def _fused(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
+    if causal:
+        raise ValueError("no causal network reads shapes yet")
+    return inputs(record.rr_s, record.shape)
+
+
+#: What each kind of network reads, by the names of its inputs.
+FEATURES_OF: Mapping[tuple[str, ...], Callable[..., tuple[Floats, ...]]] = {
+    ("rhythm",): _rhythm,
+    ("context", "shape"): _fused,
+}
+
+
+def reads_records(name: str) -> bool:
+    """Whether a network reads whole records, not one beat at a time."""
+    return spec_of(name).inputs in FEATURES_OF
+
+
+def reads_shapes(name: str) -> bool:
+    """Whether a network over whole records reads waveforms where there are some."""
+    return "shape" in spec_of(name).inputs
+
+
+def spec_of(name: str) -> ModelSpec:
+    """A network's entry in the registry of models."""
+    return find(known_models(), "model", name)
+
+
+def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmRecord:
+    """What a network needs of a beat table: shapes only where it reads them."""
+    return (fused_record if reads_shapes(name) else rhythm_record)(table, weight)
+
+
+def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
+    """A network's inputs at every beat of a record, (n, ...) each, by name."""
+    spec = spec_of(name)
+    return dict(zip(spec.inputs, FEATURES_OF[spec.inputs](record, causal=spec.causal), strict=True))
+
+
+def windows(name: str) -> Windows:
+    """How a record is cut for a network."""
+    return windows_of(causal=spec_of(name).causal)
+
+
+def windowed(name: str, record: RhythmRecord) -> dict[str, Floats]:
+    """A network's inputs as windows (k, 640, ...), by name."""
+    cut = windows(name).cut
+    return {key: cut(values) for key, values in features(name, record).items()}
