@@ -11,13 +11,15 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # Modules are compiled once, at their first import: every later start is seconds quicker.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run test lint bench edge-aarch64 clean
+.PHONY: help docs audit run test lint bench edge-aarch64 clean
 
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
 	@echo "make lint   formatting, lint, types, layers"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
+	@echo "make docs   the pages of docs/ as a site in .site"
+	@echo "make audit  known vulnerabilities of the pinned packages (asks pypi.org)"
 	@echo "make bench  the benchmarks of docs/benchmarks.md, beside their peers"
 
 $(VENV)/.server: pyproject.toml constraints.txt
@@ -54,6 +56,13 @@ AARCH64_ROOT ?= /var/tmp/holter-aarch64
 edge-aarch64: $(VENV)/.dev
 	@.ci/aarch64-root $(AARCH64_ROOT) $(BIN)/python || test $$? = 75
 	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/test_aarch64.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo ".site/index.html"
+
+audit: $(VENV)/.dev
+	$(BIN)/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 # All sections, or `make bench ONLY="signal layout"`: the others stay in the page as they are.
 bench: $(VENV)/.bench

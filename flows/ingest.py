@@ -15,7 +15,7 @@ from prefect.runtime import flow_run, task_run
 
 from flows.build import build_table
 from flows.progress import Progress
-from flows.runners import CHOSEN, batches
+from flows.runners import CHOSEN, batches, in_flight
 from storage.beats_manifest import (
     Entry,
     Manifest,
@@ -163,23 +163,21 @@ def ingest(
     code = beat_code_sha256()  # before the threads: Python 3.11's parser is not safe in several
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
-        futures = {
-            ingest_records.submit(
-                spec,
-                folder,
-                batch,
-                path.parent,
-                config,
-                {name: known[name] for name in batch if name in known},
-                signal=signal,
-            ): batch
-            for batch in batches(folder, names)
-        }
-        for future in as_completed(list(futures)):
-            batch = futures[future]
-            for done in _outcomes(batch, future.result(raise_on_failure=False)):
-                outcomes[done.record] = done
-                progress.step(f"{done.record} {done.state}")
+        waiting: dict[Any, list[str]] = {}
+        for batch in [*batches(folder, names), None]:
+            # No more futures than keep the workers busy: a hundred thousand are gigabytes.
+            while waiting and (batch is None or len(waiting) >= in_flight()):
+                future = next(as_completed(list(waiting)))
+                for done in _outcomes(waiting.pop(future), future.result(raise_on_failure=False)):
+                    outcomes[done.record] = done
+                    progress.step(f"{done.record} {done.state}")
+            if batch is not None:
+                before = {name: known[name] for name in batch if name in known}
+                waiting[
+                    ingest_records.submit(
+                        spec, folder, batch, path.parent, config, before, signal=signal
+                    )
+                ] = batch
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
     if only is not None:

@@ -20,6 +20,11 @@ def _workers() -> int:
     return int(os.environ.get("HOLTER_WORKERS") or WORKERS)
 
 
+def in_flight() -> int:
+    """How many tasks are handed to the workers at a time, so that none of them waits."""
+    return max(32, 4 * _workers())
+
+
 def _dask() -> Any:
     try:
         from distributed import get_worker
@@ -49,8 +54,9 @@ RUNNERS: dict[str, Callable[[], Any]] = {
 def chosen_runner() -> Any:
     """The task runner that `HOLTER_RUNNER` names: threads, processes or dask.
 
-    `HOLTER_WORKERS` says how many threads or processes. Dask's workers need this project and its
-    dependencies, the records' folder at the same path, and beat tables in a place that they share.
+    `HOLTER_WORKERS` says how many threads or processes there are to be, or workers in the cluster.
+    Dask's workers need this project and its dependencies, the records' folder at the same path, and
+    a place for beat tables that they share.
 
     Raises
     ------

@@ -292,6 +292,7 @@ def prefect_environment(folder: Path, port: int) -> dict[str, str]:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect/prefect.db",
         "PREFECT_UI_API_URL": api,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
         "PREFECT_API_URL": api,
     }
 

@@ -133,9 +133,20 @@ def read_manifest(path: Place) -> Manifest:
         raise TableError(f"manifest {path}: found no file; expected one made by ingest") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"manifest {path}: found a damaged file ({error})") from error
+    outside = [entry.file for entry in entries if not _inside(entry.file)]
+    if outside:
+        raise TableError(
+            f"manifest {path}: found the file {outside[0]!r}; expected one in the manifest's folder"
+        )
     if version != MANIFEST_VERSION:
         raise TableError(f"manifest {path}: found version {version}; expected {MANIFEST_VERSION}")
     return manifest
+
+
+def _inside(file: str) -> bool:
+    """Whether a table's name stays in its manifest's folder."""
+    parts = file.split("/")
+    return not any(part in ("", ".", "..") for part in parts) and "\\" not in file
 
 
 def known_entries(path: Place) -> dict[str, Entry]:

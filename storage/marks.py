@@ -35,6 +35,8 @@ DETECT = "detect"
 #: A record without any rhythm mark is refused.
 ERROR = "error"
 LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
+#: Rows become Python objects, thirty times as large; a year of episodes is smaller.
+MOST_CSV_BYTES = 1 << 24
 COLUMNS = ["start_s", "end_s", "rhythm"]
 Mark = tuple[int, str]
 
@@ -123,6 +125,8 @@ def _from_intervals(
 ) -> list[Mark]:
     """The marks of a CSV of intervals; between them the rhythm is `outside`."""
     expected = "start_s,end_s,rhythm, ascending, within the record"
+    if len(data) > MOST_CSV_BYTES:
+        raise BadAnnotation(name, f"{len(data)} bytes", f"at most {MOST_CSV_BYTES}", file)
     try:
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:

@@ -12,7 +12,7 @@ from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
 from storage.ishne import describe_ishne
 from storage.leads import SUFFIX, Described, read_small
-from storage.marks import COLUMNS
+from storage.marks import COLUMNS, MOST_CSV_BYTES
 from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
 from storage.wfdb_record import describe_wfdb
 
@@ -170,6 +170,8 @@ def _annotator(data: bytes, name: str) -> Annotator:
 
 
 def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is
+    if len(data) > MOST_CSV_BYTES:
+        return Annotator()
     rows = [line.split(",") for line in data.decode("utf-8-sig", errors="replace").splitlines()]
     rows = [[cell.strip() for cell in row] for row in rows]
     if not rows or rows[0] != COLUMNS:

@@ -31,6 +31,8 @@ from storage.wfdb_signal import BITS, FAST_FORMATS, PackedLead, packed_bytes
 
 KNOWN_FORMATS = frozenset({*BITS, 310, 311, *FLAC})
 GAP = "~"
+#: Noise keeps an ECG from getting smaller than a tenth; a file that unpacks to more is a bomb.
+MOST_FLAC_RATIO = 100
 
 
 def open_wfdb(
@@ -256,6 +258,11 @@ def _frames(
             raise HeaderMismatch(record, "no FLAC stream", "the file its header names", file)
         if len({signal.per_frame for signal in together}) > 1:
             raise HeaderMismatch(record, "leads of several rates", "one rate in FLAC", file)
+        unpacked = 2 * samples * len(together)
+        if unpacked > MOST_FLAC_RATIO * path.stat().st_size:
+            found = f"{unpacked} bytes of samples in {path.stat().st_size}"
+            expected = f"at most {MOST_FLAC_RATIO} times its size"
+            raise HeaderMismatch(record, found, expected, file)
         frames = max(0, samples - one.offset_bytes) // one.per_frame
         if frames < wanted:
             raise TruncatedSignal(record, f"{frames} frames", f"{wanted}", file)

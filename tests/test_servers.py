@@ -11,12 +11,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from flows.servers import LOOPBACK, Kind, _answering, _listens, _start, answers, running
 from storage.errors import ServerError
 from tests.conftest import ROOT
+
+
+def allowed_origin(api: str, origin: str) -> str:
+    """What Prefect's server lets a web page of `origin` read."""
+    reply = httpx.get(f"{api}/health", headers={"Origin": origin}, timeout=10)
+    return str(reply.headers.get("Access-Control-Allow-Origin", ""))
 
 
 @pytest.mark.slow
@@ -38,6 +45,8 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 time.sleep(0.5)
             assert answers(f"{found.prefect_page}/")
             assert answers(f"{found.mlflow}/")
+            assert allowed_origin(found.prefect_api, "https://evil.example") == ""
+            assert allowed_origin(found.prefect_api, found.prefect_page) == found.prefect_page
             ports = {int(url.rpartition(":")[2]) for url in (found.prefect_page, found.mlflow)}
             listening = {
                 c.laddr.ip

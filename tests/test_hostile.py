@@ -1,0 +1,264 @@
+"""Hostile files: every reader refuses them, in little time and memory, and leaves the rest."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import tracemalloc
+import zipfile
+from binascii import crc_hqx
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
+from storage.check import check_record
+from storage.dataset import DatasetSpec, record_names
+from storage.errors import (
+    HolterError,
+    RecordError,
+    RegistryError,
+    SpecError,
+    TableError,
+    UnsafeName,
+)
+from storage.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.records import open_record
+from storage.survey import survey
+from storage.testset import read_testset
+from tests.test_data_add import wfdb
+
+MOST_MB, MOST_S = 64, 5.0
+OUTSIDE = "secret.dat"
+
+
+def spec(form: str, rhythm: str | None = None, **records: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate(
+        {
+            "name": "hostile",
+            "title": "x",
+            "version": "1",
+            "licence": "x",
+            "citation": "x",
+            "records": {"format": form, **(records or {"pattern": "**/*"})},
+            "annotations": {"beats": ["detect"], **({"rhythm": rhythm} if rhythm else {})},
+            "leads": {"prefer": ["II"]},
+            "rhythms": {"af": ["AFIB"], "map": {"N": "N", "AFIB": "AFIB"}, "unmarked": "N"},
+        }
+    )
+
+
+def edf(signals: int, records: int, samples: int, extra: int = 0) -> bytes:
+    """An EDF header of so many signals and data records, and `extra` bytes of samples."""
+
+    def field(value: object, width: int) -> bytes:
+        return str(value).encode().ljust(width)[:width]
+
+    head = b"0".ljust(8) + b" " * 160 + b"01.01.0100.00.00"
+    head += field(256 * (signals + 1), 8) + b" " * 44
+    head += field(records, 8) + field(1, 8) + field(signals, 4)
+    one = [field("II", 16), b" " * 80, field("mV", 8), field(-1, 8), field(1, 8)]
+    one += [field(-2048, 8), field(2047, 8), b" " * 80, field(samples, 8), b" " * 32]
+    return head + b"".join(part * signals for part in one) + b"\0" * extra
+
+
+def ishne(samples: int, leads: int = 1, text: int = 0, ecg_at: int | None = None) -> bytes:
+    """An ISHNE header that announces so much, with a CRC that fits."""
+    head = bytearray(522)
+    head[:8] = b"ISHNE1.0"
+    struct.pack_into("<4ih", head, 10, text, samples, 522, ecg_at or 522 + max(text, 0), 1)
+    struct.pack_into("<h12h12h12h", head, 156, leads, *[6] * 12, *[0] * 12, *[2500] * 12)
+    struct.pack_into("<h", head, 272, 250)
+    struct.pack_into("<H", head, 8, crc_hqx(bytes(head[10:]), 0xFFFF))
+    return bytes(head) + b"\0" * 100
+
+
+def flac_bomb() -> bytes:
+    """Eleven hours of silence at 250 Hz in a few kilobytes."""
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros(10_000_000, np.int16), 8000, format="FLAC", subtype="PCM_16")
+    return out.getvalue()
+
+
+FLAC = flac_bomb()
+HEA = "rec 1 250 {n}\nrec.dat 16 200 16 0 0 0 0 II\n"
+#: Format, files, and what is said of them.
+BOMBS: dict[str, tuple[str, dict[str, bytes], str]] = {
+    "FLAC of silence": (
+        "wfdb",
+        {"rec.hea": b"rec 1 250 10000000\nrec.dat 516 200 16 0 0 0 0 II\n", "rec.dat": FLAC},
+        "at most 100 times its size",
+    ),
+    "samples beyond the file": (
+        "wfdb",
+        {"rec.hea": HEA.format(n=10**11).encode(), "rec.dat": b"\0" * 100},
+        "bytes of samples",
+    ),
+    "more digits than a length has": (
+        "wfdb",
+        {"rec.hea": HEA.format(n="9" * 4000).encode(), "rec.dat": b"\0" * 100},
+        "at most",
+    ),
+    "a million signals": ("wfdb", {"rec.hea": b"rec 1000000 250 1000\n"}, "at most 4096"),
+    "segments of a billion hours": (
+        "wfdb",
+        {"rec.hea": b"rec/2 1 250 0\npart 250\n~ 900000000000\n", "part.hea": b"part 1 250 250\n"},
+        "at most",
+    ),
+    "a record that is its own segment": (
+        "wfdb",
+        {"rec.hea": b"rec/1 1 250 250\nrec 250\n"},
+        "found",
+    ),
+    "a frame of a billion samples": (
+        "wfdb",
+        {
+            "rec.hea": b"rec 1 250 1000\n" + b"rec.dat 16x65536 200 16 0 0 0 0 II\n",
+            "rec.dat": b"\0" * 100,
+        },
+        "found",
+    ),
+    "EDF data records beyond the file": ("edf", {"rec.edf": edf(1, 99999999, 250)}, "0 bytes of"),
+    "EDF of 9999 signals": ("edf", {"rec.edf": edf(9999, 1, 1)}, "9999 signals"),
+    "EDF with huge data records": ("edf", {"rec.edf": edf(1, 1, 99999999)}, "of 99999999 samples"),
+    "EDF without an end": ("edf", {"rec.edf": edf(1, -1, 250, 500)}, "a finished recording"),
+    "ISHNE samples beyond the file": ("ishne", {"rec.ecg": ishne(2**31 - 1)}, "bytes of samples"),
+    "ISHNE of 32767 leads": ("ishne", {"rec.ecg": ishne(50, leads=32767)}, "32767 leads"),
+    "ISHNE of -3 leads": ("ishne", {"rec.ecg": ishne(50, leads=-3)}, "-3 leads"),
+    "ISHNE text of 2 GB": ("ishne", {"rec.ecg": ishne(50, text=2**31 - 600)}, "a text of"),
+    "ISHNE text of -1": ("ishne", {"rec.ecg": ishne(50, text=-1, ecg_at=521)}, "a text of -1"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_little_memory(name: str, tmp_path: Path) -> None:
+    """Counts that a file does not hold up cost neither memory nor time; the record alone fails."""
+    form, files, told = BOMBS[name]
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+    tracemalloc.start()
+    began = time.perf_counter()
+    check = check_record(spec(form), tmp_path, "rec", signal=True)
+    spent, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert told in (check.problem or ""), check
+    assert spent < MOST_S
+    assert peak < MOST_MB << 20
+    survey(tmp_path)  # must not be brought down by it either
+
+
+def test_a_csv_bomb(tmp_path: Path) -> None:
+    """A CSV of intervals larger than any year's is refused before its rows become objects."""
+    wfdb(tmp_path, ("rec",))
+    (tmp_path / "rec.csv").write_bytes(b"start_s,end_s,rhythm\n" + b"0,1,N\n" * 3_000_000)
+    check = check_record(spec("wfdb", rhythm="csv"), tmp_path, "rec", signal=False)
+    assert "at most 16777216" in (check.problem or "")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Path:
+    """A data set's folder with something beside it that must not be read."""
+    (tmp_path / OUTSIDE).write_bytes(b"\0" * 5000)
+    for suffix in ("hea", "edf", "ecg", "atr"):
+        (tmp_path / f"secret.{suffix}").write_bytes(b"secret 1 250 250\n")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("form", ["wfdb", "edf", "ishne"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "a\\b", "a\0b", ""])
+def test_a_record_s_name_stays_inside(form: str, name: str, guarded: Path) -> None:
+    """A record that a list names outside the folder is refused, whatever the format."""
+    with pytest.raises(UnsafeName):
+        open_record(spec(form), guarded, name)
+
+
+@pytest.mark.parametrize("form", ["wfdb", "edf", "ishne"])
+def test_a_link_out_of_the_folder_is_refused(form: str, guarded: Path) -> None:
+    """A symbolic link that leads out of the folder is not followed."""
+    suffix = {"wfdb": "hea", "edf": "edf", "ishne": "ecg"}[form]
+    (guarded / f"rec.{suffix}").symlink_to(guarded.parent / f"secret.{suffix}")
+    with pytest.raises(UnsafeName, match="leads out of the folder"):
+        open_record(spec(form), guarded, "rec")
+    problems = [one.problem or "" for one in survey(guarded, form).records]
+    assert len(problems) == 1
+    assert "leads out of the folder" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"rec 1 250 250\n../{OUTSIDE} 16 200 16 0 0 0 0 II\n",
+        "rec/1 1 250 250\n../secret 250\n",
+    ],
+)
+def test_a_header_s_files_stay_inside(header: str, guarded: Path) -> None:
+    """A signal file or segment that a header names outside the folder is not opened."""
+    (guarded / "rec.hea").write_text(header)
+    with pytest.raises(UnsafeName):
+        open_record(spec("wfdb"), guarded, "rec")
+
+
+@pytest.mark.parametrize("listing", ["../secret.hea", "/etc/passwd"])
+def test_a_list_stays_inside(listing: str, guarded: Path) -> None:
+    """A TOML's list file outside the folder is not read."""
+    with pytest.raises((UnsafeName, SpecError)):
+        record_names(spec("wfdb", file=listing), guarded)
+
+
+@pytest.mark.parametrize("fetch", [fetch_model_file, fetch_run_file])
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x"])
+def test_an_artifact_s_name_stays_inside(
+    fetch: Callable[..., Path], name: str, tmp_path: Path
+) -> None:
+    """An artifact whose name leads out of its folder is refused before any server is asked."""
+    arguments = ("model", 1) if fetch is fetch_model_file else ("run",)
+    with pytest.raises(RegistryError, match="leaves its folder"):
+        fetch(*arguments, name, None, tmp_path / "to")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["../../x.parquet", "/etc/passwd", "a/../../x"])
+def test_a_manifest_s_tables_stay_inside(file: str, tmp_path: Path) -> None:
+    """A manifest that names a table outside its folder is refused."""
+    path = tmp_path / "manifest.json"
+    entry = Entry("r", "s", file, "0", "0", None, 1.0, 1, 0, 0, 0, {})
+    names: tuple[str, ...] = ("dataset", "title", "version", "licence", "citation", "origin")
+    names += ("spec_sha256", "preprocessing_sha256", "code_sha256")
+    texts: dict[str, Any] = dict.fromkeys(names, "x")
+    write_manifest(
+        path,
+        Manifest(**texts, simulated=False, entries=(entry,), failures={}, excluded={}),
+    )
+    with pytest.raises(TableError, match="one in the manifest's folder"):
+        read_manifest(path)
+
+
+def test_a_compressed_test_set_is_refused(tmp_path: Path) -> None:
+    """A test set whose inputs are deflated, as a bomb's are, is refused without being unpacked."""
+    rows = io.BytesIO()
+    np.save(rows, np.zeros((20_000, 300, 1), np.float32))
+    path = tmp_path / "testset.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("input.waveform.npy", rows.getvalue())
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(TableError, match="compressed"):
+        read_testset(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    with pytest.raises(TableError, match="at most 1000"):
+        read_testset(path, most_bytes=1000)
+
+
+def test_errors_are_ours() -> None:
+    """What a hostile file raises is one of the project's errors, that a command prints plainly."""
+    assert issubclass(UnsafeName, RecordError)
+    assert issubclass(RecordError, HolterError)
