@@ -18,6 +18,7 @@ from flows import (
     cli_data,
     cli_edge,
     cli_evaluate,
+    cli_lineage,
     cli_promote,
     cli_reproduce,
     cli_train,
@@ -57,6 +58,7 @@ app.add_typer(cli_data.app, name="data")
 cli_data.app.command("add")(cli_add.data_add)
 app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
+app.command()(cli_lineage.verify)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
 for command in (cli_promote.compare, cli_promote.promote, cli_promote.rollback):

@@ -81,7 +81,7 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
             if stage > progress.done:
                 progress.step(state.status.lower(), by=stage - progress.done)
             if state.status == "FINISHED":
-                _enter(state)
+                enter(state)
                 return state
             if state.status not in STAGES:
                 raise DeviceError(f"device {device}, request {request_id}: {state.reason}")
@@ -97,7 +97,7 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
     raise DeviceError(f"device {device}: {reason}{hint}")
 
 
-def _enter(state: evaluations.RequestState) -> None:
+def enter(state: evaluations.RequestState) -> None:
     """Enter a device's report into the model's ledger, by the digest of what it said."""
     ledger.append(
         state.model,

@@ -71,3 +71,13 @@ def serving() -> Iterator[None]:
             from prefect.logging.handlers import APILogHandler
 
             APILogHandler().flush()
+
+
+@contextmanager
+def registry() -> Iterator[None]:
+    """The MLflow server to read from, without Prefect: started and stopped where none is there."""
+    from flows.servers import registry_server
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with registry_server():
+        yield

@@ -212,7 +212,9 @@ def servers() -> Iterator[Servers]:
 
 
 @contextmanager
-def mlflow_server(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+def mlflow_server(
+    folder: Path, *words: str, env: Mapping[str, str] | None = None, port: int = 0
+) -> Iterator[str]:
     """An MLflow server alone, its state in `folder`, with more words and environment if given."""
     kind = replace(
         MLFLOW,
@@ -220,7 +222,7 @@ def mlflow_server(folder: Path, *words: str, env: Mapping[str, str] | None = Non
         environment=lambda *_: dict(env or {}),
     )
     with ExitStack() as stack:
-        server = _answering(stack, _start(stack, kind, folder, 0), folder)
+        server = _answering(stack, _start(stack, kind, folder, port), folder)
         yield f"http://{LOOPBACK}:{server.port}"
 
 
@@ -230,6 +232,24 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "servers.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def registry_server() -> Iterator[None]:
+    """MLflow alone: the one named, that of `holter up`, or one of this state folder meanwhile."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        yield
+        return
+    with ExitStack() as stack:
+        up = running()
+        if up is None and not (home() / "mlflow" / "mlflow.db").is_file():
+            raise ServerError(
+                f"no MLflow server: {home()} has no database of one; name yours in "
+                "MLFLOW_TRACKING_URI, or the state folder in HOLTER_HOME"
+            )
+        address = up.mlflow if up else stack.enter_context(mlflow_server(home(), port=5000))
+        stack.enter_context(_environment(MLFLOW_TRACKING_URI=address))
         yield
 
 

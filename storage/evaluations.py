@@ -225,7 +225,7 @@ def deliver(request_id: str, folder: Path) -> str:
     mine = f"{outcome['claim']}:{sha256_file(folder / OUTCOME)}"
     if REPORT not in state.params:
         for file in sorted(folder.iterdir()):
-            upload(state.artifact_uri, _report_folder(outcome["claim"]), file)
+            upload(state.artifact_uri, report_folder(outcome["claim"]), file)
         _set_once(request_id, REPORT, mine)
         state = request_state(request_id)
     decided = state.params[REPORT]
@@ -241,7 +241,7 @@ def _settle(state: RequestState, decided: str) -> None:
         _end(state.request_id, "FAILED")
         return
     number, _, sha256 = decided.partition(":")
-    file = f"{_report_folder(int(number))}/{OUTCOME}"
+    file = f"{report_folder(int(number))}/{OUTCOME}"
     with TemporaryDirectory() as folder:
         outcome = read_json(fetch_run_file(state.request_id, file, sha256, Path(folder)))
     metrics = [
@@ -254,7 +254,8 @@ def _settle(state: RequestState, decided: str) -> None:
     _end(state.request_id, outcome["status"])
 
 
-def _report_folder(number: int) -> str:
+def report_folder(number: int) -> str:
+    """Where a claim's report lies among its request's artifacts."""
     return "report" if number == 1 else f"report-{number}"
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import tarfile
 from functools import cache
 from importlib.metadata import distributions
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from storage.files import sha256_bytes, sha256_file, sha256_json
 
@@ -16,13 +19,13 @@ ROOT = Path(__file__).parent.parent
 BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats")
 
 
-def code_of(*roots: str) -> dict[str, Path]:
+def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:
     """Every module of `tasks` and `storage` that the roots import, themselves included."""
     found: dict[str, Path] = {}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        path = ROOT / (name.replace(".", "/") + ".py")
+        path = top / (name.replace(".", "/") + ".py")
         if name in found or not path.is_file():
             continue
         found[name] = path
@@ -38,6 +41,26 @@ def code_of(*roots: str) -> dict[str, Path]:
 def beat_code_sha256() -> str:
     """Digest of the source code that shapes beat tables: a change in it rebuilds every table."""
     return sha256_json({name: sha256_file(path) for name, path in code_of(*BEAT_CODE).items()})
+
+
+def beat_code_at(commit: str) -> str:
+    """The same of a commit of this checkout."""
+    with TemporaryDirectory(prefix="holter-") as folder:
+        words = ["git", "-C", str(ROOT), "archive", commit, "tasks", "storage"]
+        packed = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout  # noqa: S603 - fixed words, no shell
+        with tarfile.open(fileobj=BytesIO(packed)) as files:
+            files.extractall(folder, filter="data")
+        found = code_of(*BEAT_CODE, top=Path(folder))
+        return sha256_json({name: sha256_file(path) for name, path in found.items()})
+
+
+def has_commit(commit: str) -> bool:
+    """Whether this checkout has a commit."""
+    words = ["git", "-C", str(ROOT), "cat-file", "-e", f"{commit}^{{commit}}"]
+    try:
+        return subprocess.run(words, capture_output=True, timeout=20).returncode == 0  # noqa: S603 - no shell
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 @cache

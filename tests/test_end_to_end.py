@@ -23,6 +23,7 @@ from storage.errors import DeviceError
 from storage.evaluations import device_requests
 from storage.files import sha256_file
 from storage.signing import trusted_keys
+from storage.verify import LINKS, MATCH, MISMATCH, verify
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -108,6 +109,9 @@ def check_chain(done: Retrained, sha256: str) -> None:
         for name, digest in entry["files"].items():
             assert sha256_file(Path(data["origin"]) / name) == digest
         assert side_of(sealed.document, data["dataset"], entry)
+    found = list(verify(version.reference, trusted_keys()))
+    assert [one for one in found if one.state == MISMATCH] == []
+    assert {one.link for one in found if one.state == MATCH} == set(LINKS)
 
 
 @pytest.fixture(scope="module")
