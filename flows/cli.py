@@ -61,7 +61,7 @@ app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_lineage.verify)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
-for command in (cli_promote.compare, cli_promote.promote, cli_promote.rollback):
+for command in cli_promote.COMMANDS:
     app.command()(command)
 
 

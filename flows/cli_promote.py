@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,42 @@ def compare(
 
         done = work(recorded(before), recorded(after))
         deliver(done.title, done.blocks, out)
+
+
+def card(
+    model: Version,
+    out: Out = None,
+    log: Annotated[bool, typer.Option(help="Log it to the version's run too.")] = True,
+) -> None:
+    """The model card of a version, from what is recorded now: data, figures, limits, checklists."""
+    with serving():
+        from flows.card import card as work
+        from flows.card import log_card, title
+        from flows.shown import deliver
+        from storage.versions import recorded
+
+        version = recorded(model)
+        blocks = work(version)
+        deliver(title(version), blocks, out)
+        if log:
+            log_card(version, blocks)
+            console.print("Logged to the version's run, under card/.")
+
+
+def sbom(
+    environment: Annotated[str, typer.Option("--of", help="training or edge.")] = "training",
+    out: Annotated[Path | None, typer.Option(help="Write it here; else it is printed.")] = None,
+) -> None:
+    """The software bill of materials of an environment, from what is installed: CycloneDX JSON."""
+    from storage import sbom as work
+    from storage.files import write_json
+
+    found = work.sbom(environment)
+    if out is None:
+        print(json.dumps(found, indent=1, sort_keys=True))
+        return
+    write_json(out, found)
+    console.print(f"Written  {out}: {len(found['components'])} components", soft_wrap=True)
 
 
 #: How a verdict looks.
@@ -88,3 +125,6 @@ def rollback(
 
         before, now = work(model, alias, who=by, reason=reason)
     console.print(f"{model}: {alias} was version {before} and is version {now}")
+
+
+COMMANDS = (card, compare, promote, rollback, sbom)

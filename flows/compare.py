@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.beats_manifest import Entry, Manifest
 from storage.chain import SIDES
 from storage.errors import SplitError
 from storage.model_files import RegisteredModel
+from storage.testset import TestSet
 from storage.versions import Recorded, model_bytes, testset_of
 from tasks.compare import Decisions, Paired, figures, pair
 from tasks.document import Block, Heading, Table, Words
@@ -26,6 +28,8 @@ CODE = {
     "holter.environment_sha256": "environment lock",
     "holter.python": "Python",
 }
+#: Rows that are in memory at once.
+BLOCK = 4_096
 #: Figures of a device's report.
 DEVICE = {
     "f1": "F1",
@@ -35,18 +39,33 @@ DEVICE = {
 }
 
 
+def answers_of(model: RegisteredModel) -> tuple[TestSet, NDArray[np.float32]]:
+    """The version's test set, and P(AF) of its registered LiteRT file, of the labels' shape."""
+    handed = testset_of(model)
+    network = LiteRT(model_bytes(model))
+    probability = np.empty(handed.label.shape, np.float32)
+    for start in range(0, len(handed), BLOCK):
+        rows = slice(start, start + BLOCK)
+        part = {name: array[rows] for name, array in handed.inputs.items()}
+        probability[rows] = af_probability(network.predict(part))
+    return handed, probability
+
+
 def decisions_of(model: RegisteredModel) -> Decisions:
     """What the registered LiteRT file decides of its test set, at its own threshold.
 
     Decisions are not smoothed: a device's report and the training's figures are not either.
     """
-    handed = testset_of(model)
-    network = LiteRT(model_bytes(model))
-    probability = np.empty(handed.label.shape, np.float32)
-    for start in range(0, len(handed), 4_096):
-        rows = slice(start, start + 4_096)
-        part = {name: array[rows] for name, array in handed.inputs.items()}
-        probability[rows] = af_probability(network.predict(part))
+    return decided(*answers_of(model), threshold_of(model))
+
+
+def threshold_of(model: RegisteredModel) -> float:
+    """From which probability on a beat is decided AF."""
+    return float(model.tags.get("holter.threshold", "0.5"))
+
+
+def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> Decisions:
+    """Decisions of the beats that count."""
     known = handed.label >= 0
     beats = 1 if known.ndim == 1 else known.shape[1]
     flat = known.ravel()
@@ -55,7 +74,7 @@ def decisions_of(model: RegisteredModel) -> Decisions:
         subject=np.repeat(handed.subject, beats)[flat],
         sample=handed.sample.ravel()[flat],
         label=handed.label.ravel()[flat],
-        decided=probability.ravel()[flat] >= float(model.tags.get("holter.threshold", "0.5")),
+        decided=probability.ravel()[flat] >= threshold,
     )
 
 

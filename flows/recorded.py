@@ -16,11 +16,14 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
+from flows.card import card, log_card
 from storage import chain, ledger, tracking
 from storage.beats_manifest import Manifest
 from storage.files import home, sha256_json, write_bytes, write_json
 from storage.places import Place, here
 from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
+from storage.sbom import ENVIRONMENTS, sbom
+from storage.versions import recorded as recorded_version
 from tasks.splits import SIDES, Split
 
 P = ParamSpec("P")
@@ -152,13 +155,14 @@ def log_dataset(
 
 
 def inputs(folder: Path, split: Split, sides: Mapping[str, Any]) -> list[Path]:
-    """The split, the environment and its lock, and what differs from the commit, as files."""
+    """The split, the environment with its lock and bills, and what differs from the commit."""
     about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest()}
     files = [
         write_json(folder / "split.json", {**about, **sides}),
         write_json(folder / "environment.json", installed()),
         write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
     ]
+    files += [write_json(folder / f"sbom-{e}.cdx.json", sbom(e)) for e in ENVIRONMENTS]
     if changes := git_changes():
         files.append(write_bytes(folder / "changes.diff", changes))
     return files
@@ -200,6 +204,8 @@ def register(
     )
     about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest(), **sides}
     seal(version, manifests, about, folder, title)
+    known = recorded_version(version.reference)
+    log_card(known, card(known))
     create_link_artifact(
         key="model-version",
         link=tracking.model_page(version),

@@ -28,13 +28,24 @@ def deliver(title: str, blocks: Sequence[Block], to: Path | None) -> None:
         for block in blocks:
             _show(block)
         return
+    write(title, blocks, to)
+    console.print(f"Written  {to}", soft_wrap=True)
+
+
+def write(title: str, blocks: Sequence[Block], to: Path) -> None:
+    """Write the blocks as the file's ending says; pictures of Markdown lie beside it.
+
+    Raises
+    ------
+    ValueError
+        The file ends otherwise than in .md or .html.
+    """
     if to.suffix not in FORMS:
         raise ValueError(f"{to}: found ending {to.suffix!r}; expected {' or '.join(FORMS)}")
     write_bytes(to, FORMS[to.suffix](title, blocks).encode())
     for block in blocks:
         if isinstance(block, Picture) and to.suffix == ".md":
             write_bytes(to.parent / "figures" / block.name, block.png)
-    console.print(f"Written  {to}", soft_wrap=True)
 
 
 def _show(block: Block) -> None:

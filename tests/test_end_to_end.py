@@ -72,6 +72,8 @@ def check_report(done: Retrained, dataset: str) -> None:
     assert {tag.key: tag.value for tag in logged.tags}["sha256"] == manifest.digest()
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
     assert {f"figures/{n}.png" for n in ("confusion_matrix", "roc", "training")} <= pictures
+    cards = {file.path for file in client.list_artifacts(run.info.run_id, "card")}
+    assert {"card/card.html", "card/card.md"} <= cards
     version = client.get_model_version_by_alias(done.trained.version.name, "candidate")
     assert int(version.version) == done.trained.version.version
     assert version.run_id == run.info.run_id

@@ -1,0 +1,110 @@
+"""The model card: what is recorded is on it, what is not is said to be missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.card import SECTIONS, card, log_card, title
+from flows.promote import promote
+from flows.shown import write
+from storage.mlflow_rest import call
+from storage.policy import DEFAULT, read_policy
+from storage.versions import Recorded, recorded
+from tasks.checklists import CHECKLISTS
+from tasks.document import Block, Heading, Picture, Table, Words
+from tests import made_up
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
+
+
+def sections(blocks: list[Block]) -> dict[str, list[Block]]:
+    """Blocks by the heading before them."""
+    found: dict[str, list[Block]] = {}
+    name = ""
+    for block in blocks:
+        if isinstance(block, Heading):
+            name = block.text
+        found.setdefault(name, []).append(block)
+    return {name: mine[1:] for name, mine in found.items()}
+
+
+def filled(blocks: list[Block], checklist: str) -> dict[str, str]:
+    (table,) = (b for b in sections(blocks)[checklist] if isinstance(b, Table))
+    return {row[0]: row[2] for row in table.rows}
+
+
+def limits(blocks: list[Block]) -> str:
+    return str(sections(blocks)["Limits"])
+
+
+@pytest.fixture
+def version(fresh_model: str, tmp_path: Path) -> Recorded:
+    return made_up.register(tmp_path / "1", name=fresh_model)
+
+
+def test_what_is_not_recorded_is_said(version: Recorded) -> None:
+    """No use, device, other data or age is recorded: each is said, and fills no item."""
+    found = sections(card(version))
+    assert list(found)[: len(SECTIONS)] == list(SECTIONS)
+    for name in ("Declared use", "Demographics", "Other data sets", "Devices"):
+        assert found[name] == [Words("Not recorded.")], name
+    tripod = filled(card(version), "TRIPOD+AI")
+    assert tripod["20b"] == tripod["16"] == tripod["17"] == "not filled"
+    assert tripod["12d"] == "Figures"
+    assert filled(card(version), "GMLP")["6"] == "not filled"
+    for said in ("Fewer than 20", "Age, sex", "No device", "Nobody has approved"):
+        assert said in limits(card(version))
+    assert "simulated" not in limits(card(version))
+
+
+def test_what_comes_later_is_on_it(version: Recorded) -> None:
+    """Evaluation, device and approval fill their sections, and the limits that named them go."""
+    made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
+    metrics = {"accuracy": 0.97, "accuracy_low": 0.96, "accuracy_high": 0.98, "specificity": 0.97}
+    made_up.on_data_set(version, **{f"nsrdb_beat_{k}": v for k, v in metrics.items()})
+    promote(version.model.reference, read_policy(DEFAULT), who="Dr. Who")
+    blocks = card(recorded(version.model.reference))
+    found = sections(blocks)
+    assert "Dr. Who" in str(found["Declared use"])
+    assert "0.9700 (0.9600 to 0.9800)" in str(found["Other data sets"])
+    assert "belt" in str(found["Devices"])
+    assert filled(blocks, "TRIPOD+AI")["16"] == "Other data sets"
+    for gone in ("No device", "Nobody has approved", "no data set but its own"):
+        assert gone not in limits(blocks)
+
+
+def test_limits_follow_from_the_record(fresh_model: str, tmp_path: Path) -> None:
+    """Simulated data and beats dealt singly are told as limits."""
+    version = made_up.register(
+        tmp_path / "1",
+        name=fresh_model,
+        paradigm="intrapatient",
+        data=made_up.manifest(simulated=True),
+    )
+    told = limits(card(version))
+    assert "simulated" in told
+    assert "in training too" in told
+
+
+def test_pages_need_nothing_else(version: Recorded, tmp_path: Path) -> None:
+    """The page holds its pictures and loads nothing, Markdown has them beside; both are logged."""
+    blocks = card(version)
+    assert any(isinstance(block, Picture) for block in blocks)
+    for form in (".html", ".md"):
+        write(title(version), blocks, tmp_path / f"card{form}")
+    page = (tmp_path / "card.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert (tmp_path / "figures" / "mistakes.png").read_bytes().startswith(b"\x89PNG")
+    log_card(version, blocks)
+    files = call("GET", "artifacts/list", run_id=version.model.run_id, path="card")["files"]
+    assert {one["path"] for one in files} >= {"card/card.html", "card/card.md"}
+
+
+def test_every_item_names_a_section_there_is() -> None:
+    """No item of a checklist counts as filled by a section that no card has."""
+    for items in CHECKLISTS.values():
+        assert len({item.number for item in items}) == len(items)
+        assert {item.section for item in items} <= {"", *SECTIONS}
