@@ -19,6 +19,7 @@ from flows import (
     cli_edge,
     cli_evaluate,
     cli_lineage,
+    cli_ops,
     cli_promote,
     cli_reproduce,
     cli_train,
@@ -63,6 +64,7 @@ app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
 for command in cli_promote.COMMANDS:
     app.command()(command)
+cli_ops.enter(app)
 
 
 @app.callback()
@@ -152,27 +154,6 @@ def ingest(
         done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, only=record)
     _report(done)
     _exit_for(done)
-
-
-@app.command()
-def up() -> None:
-    """Start the Prefect and MLflow servers on loopback and keep them until Ctrl-C."""
-    import threading
-
-    from flows.servers import announced, running, servers
-
-    if there := running():
-        console.print(f"Already up.\n  Prefect  {there.prefect_page}\n  MLflow   {there.mlflow}")
-        return
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    console.print("Starting ...")
-    with servers() as here, announced(here):
-        console.print(f"  Prefect  {here.prefect_page}\n  MLflow   {here.mlflow}")
-        console.print("Ctrl-C stops both.")
-        stop.wait()
-        console.print("Stopping ...")
 
 
 def _report(done: Ingested) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
@@ -56,7 +57,7 @@ class Evaluated:
     report: Path
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{model}", persist_result=False)
+@flow(name="evaluate", flow_run_name="evaluate-{model}", **WATCHED)
 def evaluate(
     model: str,
     datasets: list[str],

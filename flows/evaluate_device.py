@@ -8,6 +8,8 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.alive import WATCHED
+from flows.parameters import Device, Version, Wait
 from flows.progress import Progress
 from storage import evaluations, ledger, tracking
 from storage.errors import DeviceError
@@ -19,8 +21,10 @@ STAGES = {"SCHEDULED": 0, "RUNNING": 1}
 GRACE_S = 60.0
 
 
-@flow(name="evaluate-on-device", flow_run_name="{model}-on-{device}", persist_result=False)
-def evaluate_on_device(model: str, device: str, wait_s: float = 600.0) -> evaluations.RequestState:
+@flow(name="evaluate-on-device", flow_run_name="{model}-on-{device}", **WATCHED)
+def evaluate_on_device(
+    model: Version, device: Device = "this-machine", wait_s: Wait = 600.0
+) -> evaluations.RequestState:
     """Have a device run a registered model on its test set, and give back the report.
 
     Parameters

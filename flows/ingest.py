@@ -13,7 +13,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.runtime import flow_run, task_run
 
+from flows.alive import WATCHED
 from flows.build import build_table
+from flows.parameters import Data, Dataset, Only, Policy, Signal
 from flows.progress import Progress
 from flows.runners import CHOSEN, batches, in_flight
 from storage.beats_manifest import (
@@ -23,11 +25,11 @@ from storage.beats_manifest import (
     manifest_path,
     write_manifest,
 )
-from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
-from tasks.preprocessing import Policy, Preprocessing
+from tasks.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,14 @@ def _outcomes(names: list[str], result: Any) -> list[Outcome]:
     name="ingest",
     flow_run_name="ingest-{dataset}",
     task_runner=CHOSEN,
-    persist_result=False,
+    **WATCHED,
 )
 def ingest(
-    dataset: str,
-    data: Path,
+    dataset: Dataset,
+    data: Data = None,
     policy: Policy = "consensus",
-    signal: bool = True,
-    only: list[str] | None = None,
+    signal: Signal = True,
+    only: Only = None,
 ) -> Ingested:
     """Make the beat tables of a data set, record by record.
 
@@ -143,8 +145,8 @@ def ingest(
     ----------
     dataset : str
         Name of a data set, or path of its TOML.
-    data : Path
-        Folder that holds its records.
+    data : Path, optional
+        Folder that holds its records; the one that its TOML names where not given.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool
@@ -153,7 +155,7 @@ def ingest(
         Just these records.
     """
     spec = load_spec(dataset)
-    folder = Path(data).absolute()
+    folder = data_folder(spec, data)
     config = Preprocessing(policy=policy)
     path = manifest_path(beats_place(), spec.name)
     names = record_names(spec, folder)

@@ -52,17 +52,24 @@ def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
     return [folder_of(name, folder) for name, folder in zip(datasets, folders, strict=True)]
 
 
-@contextmanager
-def serving() -> Iterator[None]:
-    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
-    from flows.servers import QUIET, running, servers
+def quiet() -> None:
+    """No telemetry, and Prefect and TensorFlow quiet on the terminal."""
+    from flows.servers import QUIET
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if running() is None:
+
+
+@contextmanager
+def serving() -> Iterator[None]:
+    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
+    from flows.servers import named_servers, running, servers
+
+    quiet()
+    if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers():
         try:

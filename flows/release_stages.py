@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prefect import flow
 
+from flows.alive import WATCHED
 from flows.evaluate_device import await_report, request
 from storage import evaluations, fleet, ledger, tracking
 from storage.errors import DeviceError
@@ -21,7 +22,7 @@ class Staged:
     installed: tuple[evaluations.RequestState, ...]
 
 
-@flow(name="evaluate-on-devices", flow_run_name="{model}", persist_result=False)
+@flow(name="evaluate-on-devices", flow_run_name="{model}", **WATCHED)
 def evaluate_on_devices(
     model: str, devices: list[str], wait_s: float = 600.0, install: bool = False
 ) -> list[evaluations.RequestState]:
@@ -30,7 +31,7 @@ def evaluate_on_devices(
     return [await_report(request_id, device, wait_s) for request_id, device in asked]
 
 
-@flow(name="release-in-stages", flow_run_name="{model}-to-{group}", persist_result=False)
+@flow(name="release-in-stages", flow_run_name="{model}-to-{group}", **WATCHED)
 def release_in_stages(
     model: str,
     group: str,

@@ -10,6 +10,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
 from flows.reproduce_worker import run_missing
 from storage import tracking
@@ -67,7 +68,7 @@ class Reproduced:
     run_id: str
 
 
-@flow(name="reproduce", persist_result=False)
+@flow(name="reproduce", **WATCHED)
 def reproduce(
     datasets: list[str], data: Path, settings: Settings, command: str = ""
 ) -> list[Reproduced]:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.alive import WATCHED
 from flows.evaluate_device import evaluate_on_device
+from flows.parameters import (
+    Data,
+    Dataset,
+    Device,
+    Epochs,
+    Model,
+    Paradigm,
+    Policy,
+    Rate,
+    Seed,
+    Wait,
+)
 from flows.train import Trained, train
 from storage import evaluations, tracking
-from tasks.preprocessing import Policy
 
 
 @dataclass(frozen=True)
@@ -24,18 +35,22 @@ class Retrained:
     links: dict[str, str]
 
 
-@flow(name="retrain", flow_run_name="retrain-{model}-{paradigm}-seed{seed}", persist_result=False)
+@flow(
+    name="retrain",
+    flow_run_name="retrain-{model}-{paradigm}-seed{seed}",
+    **WATCHED,
+)
 def retrain(
-    dataset: str,
-    data: Path,
-    model: str = "resnet21",
-    paradigm: str = "interpatient",
-    epochs: int = 100,
-    learning_rate: float = 1e-4,
-    seed: int = 0,
+    dataset: Dataset,
+    data: Data = None,
+    model: Model = "resnet21",
+    paradigm: Paradigm = "interpatient",
+    epochs: Epochs = 100,
+    learning_rate: Rate = 1e-4,
+    seed: Seed = 0,
     policy: Policy = "consensus",
-    device: str = "this-machine",
-    wait_s: float = 600.0,
+    device: Device = "this-machine",
+    wait_s: Wait = 600.0,
 ) -> Retrained:
     """Ingest, train, register, and evaluate on a device.
 
@@ -43,8 +58,8 @@ def retrain(
     ----------
     dataset : str
         Name of a data set, or path of its TOML.
-    data : Path
-        Folder that holds its records.
+    data : Path, optional
+        Folder that holds its records; the one that its TOML names where not given.
     model : str
         Network to train.
     paradigm : {"interpatient", "intrapatient"}

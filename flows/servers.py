@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -39,12 +40,17 @@ QUIET: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers answer, and the processes that are ours to stop (0: not ours)."""
+    """Where the servers answer, and the processes that are ours to stop (0: not ours).
+
+    `up_pid` is the process of `holter up`, which ends the others when it ends.
+    """
 
     prefect_api: str
     mlflow: str
     prefect_pid: int = 0
     mlflow_pid: int = 0
+    up_pid: int = 0
+    worker_pid: int = 0
 
     @property
     def prefect_page(self) -> str:
@@ -233,6 +239,22 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     with (folder / "servers.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def named_servers() -> dict[str, str]:
+    """The servers that the environment names: those of a team, which nobody starts here."""
+    names = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+@contextmanager
+def worker(pool: str) -> Iterator[int]:
+    """A Prefect worker that runs the deployments of a pool as processes here; gives its pid."""
+    words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
+    words += ["--type", "process", "--name", f"{platform.node()}-{os.getpid()}"]
+    env = {"HOLTER_HOME": str(home()), "PREFECT_HOME": str(home() / "prefect")}
+    with _process(words, env, home() / "logs" / "worker.log") as process:
+        yield process.pid
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
+from flows.parameters import Data, Dataset, Epochs, Model, Paradigm, Policy, Rate, Seed
 from flows.progress import Progress
 from flows.recorded import recorded, register, step, work_folder
 from flows.release import seal
@@ -26,7 +28,6 @@ from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
-from tasks.preprocessing import Policy
 from tasks.smoothing import UNSMOOTHED
 from tasks.splits import SIDES, Split, assert_no_leak, split_beats
 from tasks.training import TrainedModel, TrainingConfig, fit
@@ -64,15 +65,19 @@ class Trained:
     caveat: str
 
 
-@flow(name="train", flow_run_name="train-{model}-{paradigm}-seed{seed}", persist_result=False)
+@flow(
+    name="train",
+    flow_run_name="train-{model}-{paradigm}-seed{seed}",
+    **WATCHED,
+)
 def train(
-    dataset: str,
-    data: Path,
-    model: str = "resnet21",
-    paradigm: str = "interpatient",
-    epochs: int = 100,
-    learning_rate: float = 1e-4,
-    seed: int = 0,
+    dataset: Dataset,
+    data: Data = None,
+    model: Model = "resnet21",
+    paradigm: Paradigm = "interpatient",
+    epochs: Epochs = 100,
+    learning_rate: Rate = 1e-4,
+    seed: Seed = 0,
     policy: Policy = "consensus",
 ) -> Trained:
     """Train, score and register a network on a data set; see `flows.retrain` for the parameters."""

@@ -12,7 +12,21 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
+from flows.parameters import (
+    Balance,
+    Datasets,
+    Epochs,
+    Folders,
+    Patience,
+    Policy,
+    Rate,
+    RhythmModel,
+    Seed,
+    Signal,
+    Weights,
+)
 from flows.progress import Progress
 from flows.recorded import recorded, register, step, work_folder
 from flows.release import seal
@@ -28,7 +42,6 @@ from tasks.calibration import best_threshold
 from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
-from tasks.preprocessing import Policy
 from tasks.rhythm import RhythmRecord, balanced
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.sequence import reads_shapes, sequence_record, windowed, windows
@@ -63,19 +76,19 @@ class Sides:
         }
 
 
-@flow(name="train-rhythm", flow_run_name="train-{model}-seed{seed}", persist_result=False)
+@flow(name="train-rhythm", flow_run_name="train-{model}-seed{seed}", **WATCHED)
 def train_rhythm(
-    datasets: list[str],
-    data: list[Path],
-    model: str = "rhythm",
-    weights: list[float] | None = None,
-    balance: str = "beats",
-    epochs: int = 10,
-    patience: int = 0,
-    learning_rate: float = 6e-3,
-    seed: int = 0,
+    datasets: Datasets,
+    data: Folders = None,
+    model: RhythmModel = "rhythm",
+    weights: Weights = None,
+    balance: Balance = "beats",
+    epochs: Epochs = 10,
+    patience: Patience = 0,
+    learning_rate: Rate = 6e-3,
+    seed: Seed = 0,
     policy: Policy = "consensus",
-    signal: bool = True,
+    signal: Signal = True,
 ) -> Trained:
     """Train, score and register a rhythm network on the records of one or more data sets.
 
@@ -84,8 +97,10 @@ def train_rhythm(
 
     Parameters
     ----------
-    datasets, data : list of str, list of Path
-        Data sets, and the folder of each.
+    datasets : list of str
+        Data sets.
+    data : list of Path, optional
+        The folder of each; those that the TOMLs name where not given.
     model : str
         A network of the rhythm or the fused family.
     weights : list of float, optional
@@ -99,9 +114,10 @@ def train_rhythm(
     signal : bool
         False reads annotations alone: the data sets' signals need not be there.
     """
-    if len(data) != len(datasets) or (weights and len(weights) != len(datasets)):
+    folders: list[Path | None] = [*data] if data else [None] * len(datasets)
+    if len(folders) != len(datasets) or (weights and len(weights) != len(datasets)):
         raise ValueError("give one folder, and one weight or none, for each data set")
-    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
+    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
     config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
     sides = split_records(ingested, model, weights, balance, seed)
     inputs = {made.path: made.manifest for made in ingested}

@@ -148,6 +148,17 @@ def finish_run(run_id: str, status: str, reason: str | None = None) -> None:
         client.set_terminated(run_id, status)
 
 
+def close_runs_of(flow_run_id: str, reason: str) -> list[str]:
+    """End as FAILED the runs of a Prefect flow run that are still RUNNING; gives their ids."""
+    with _told("find the runs of a flow run") as client:
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        which = f"tags.`prefect.flow_run_id` = '{flow_run_id}' and attributes.status = 'RUNNING'"
+        found = [run.info.run_id for run in client.search_runs(experiments, which)]
+    for run_id in found:
+        finish_run(run_id, "FAILED", reason)
+    return found
+
+
 def save_keras_flavor(model: Any, folder: Path) -> None:
     """Save a Keras model as `mlflow.tensorflow.load_model` reads it. Server only."""
     import mlflow.tensorflow

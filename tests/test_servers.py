@@ -35,7 +35,7 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False)
     assert running() is None
     with subprocess.Popen(
-        [sys.executable, "-m", "flows", "up"], cwd=ROOT, env=dict(os.environ)
+        [sys.executable, "-m", "flows", "up", "--foreground"], cwd=ROOT, env=dict(os.environ)
     ) as process:
         try:
             deadline = time.monotonic() + 150

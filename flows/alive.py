@@ -1,0 +1,112 @@
+"""Runs whose process is gone: found and closed, so that none stays RUNNING for ever.
+
+A flow that begins writes down which process runs it, and takes the note away when it ends. A note
+whose process is no more is of a run that was killed: it is closed as Crashed in Prefect and as
+FAILED in MLflow, by the next flow of this state folder, or by `holter status` and `holter doctor`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from storage import tracking
+from storage.files import home, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Which process runs a flow, and since when that process has been there."""
+
+    flow_run_id: str
+    flow: str
+    host: str
+    pid: int
+    since: float
+
+    def is_dead(self) -> bool:
+        """Whether its process, on this machine, is no more; another may have its number now."""
+        if self.host != platform.node():
+            return False
+        try:
+            since: float = psutil.Process(self.pid).create_time()
+            return abs(since - self.since) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _notes() -> Path:
+    return home() / "running"
+
+
+def _begin(flow: Any, flow_run: Any, _state: Any) -> None:
+    """Note who runs this, and close what died before."""
+    me = psutil.Process()
+    note = Alive(str(flow_run.id), flow.name, platform.node(), os.getpid(), me.create_time())
+    write_json(_notes() / f"{flow_run.id}.json", asdict(note))
+    close_dead()
+
+
+def _end(_flow: Any, flow_run: Any, _state: Any) -> None:
+    (_notes() / f"{flow_run.id}.json").unlink(missing_ok=True)
+
+
+#: For a flow's decorator: `@flow(..., **WATCHED)`. What flows give back is not kept by Prefect.
+WATCHED: Mapping[str, Any] = {
+    "persist_result": False,
+    "on_running": [_begin],
+    "on_completion": [_end],
+    "on_failure": [_end],
+    "on_crashed": [_end],
+    "on_cancellation": [_end],
+}
+
+
+def dead_runs() -> list[Alive]:
+    """The runs of this state folder whose process is gone."""
+    return [note for path in sorted(_notes().glob("*.json")) if (note := _read(path)).is_dead()]
+
+
+def _read(path: Path) -> Alive:
+    try:
+        return Alive(**read_json(path))
+    except (OSError, ValueError, TypeError):  # ended meanwhile, or unreadable: nobody's
+        return Alive(path.stem, "", "", 0, 0.0)
+
+
+def close_dead() -> list[Alive]:
+    """Close the runs whose process is gone, in Prefect and in MLflow; gives what was closed."""
+    dead = dead_runs()
+    for run in dead:
+        reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
+        tracking.close_runs_of(run.flow_run_id, reason)
+        _crash(run, reason)
+        (_notes() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
+    return dead
+
+
+def _crash(run: Alive, reason: str) -> None:
+    """Set a flow run, and the task runs in it, to Crashed, unless they have ended."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_flow_run(UUID(run.flow_run_id))
+        except ObjectNotFound:  # the server has another database now
+            return
+        within = FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))
+        for task in client.read_task_runs(flow_run_filter=within):
+            if task.state and not task.state.is_final():
+                client.set_task_run_state(task.id, Crashed(message=reason), force=True)
+        if found.state and not found.state.is_final():
+            client.set_flow_run_state(found.id, Crashed(message=reason), force=True)

@@ -1,0 +1,153 @@
+"""`holter up`, `down` and `env`: the local servers, kept running for schedules and pages."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.options import quiet
+from flows.progress import console
+from storage.errors import ServerError
+from storage.files import home
+
+if TYPE_CHECKING:
+    from flows.servers import Servers
+
+#: The work pool of prefect.yaml.
+POOL = "holter"
+START_S, STOP_S = 150.0, 60.0
+
+Worker = Annotated[
+    bool, typer.Option("--worker", help=f"Also a worker that runs the schedules of pool {POOL}.")
+]
+
+
+def up(
+    worker: Worker = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay here until Ctrl-C, as a service does.")
+    ] = False,
+) -> None:
+    """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
+    from flows.servers import named_servers, running
+
+    named = named_servers()
+    if len(named) == 2 and not worker:
+        console.print("The environment names both servers; nothing is started here.")
+        for name, url in named.items():
+            console.print(f"  {name}  {url}")
+        return
+    if there := running():
+        console.print("Already up.")
+        _show(there)
+        if worker and not there.worker_pid:
+            console.print("Without a worker: `holter down`, then `holter up --worker`.")
+        return
+    if foreground:
+        _stay(worker=worker)
+    else:
+        _show(_start_beside(worker=worker))
+        console.print("They go on in the background: `holter status`, `holter down`.")
+
+
+def _show(servers: Servers) -> None:
+    console.print(f"  Prefect  {servers.prefect_page}\n  MLflow   {servers.mlflow}")
+    if servers.worker_pid:
+        console.print(f"  Worker   of pool {POOL}, process {servers.worker_pid}")
+
+
+def _start_beside(*, worker: bool) -> Servers:
+    """Start `holter up --foreground` as a process of its own, and wait until all answer."""
+    from flows.servers import running
+
+    console.print("Starting ...")
+    log = home() / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "flows", "up", "--foreground", *(["--worker"] * worker)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    deadline = time.monotonic() + START_S
+    while (found := running()) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip()[-1500:]
+            raise ServerError(f"the servers did not start; {log} says:\n{said}")
+        time.sleep(0.3)
+    process.returncode = 0  # it is to outlive this command: no warning that it does
+    return found
+
+
+def _stay(*, worker: bool) -> None:
+    from flows.pool import make_pool
+    from flows.servers import announced, servers
+    from flows.servers import worker as start_worker
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    quiet()
+    console.print("Starting ...")
+    with ExitStack() as stack:
+        here = replace(stack.enter_context(servers()), up_pid=os.getpid())
+        if worker:
+            make_pool(POOL)
+            here = replace(here, worker_pid=stack.enter_context(start_worker(POOL)))
+        stack.enter_context(announced(here))
+        _show(here)
+        console.print("Ctrl-C stops all of it.")
+        stop.wait()
+        console.print("Stopping ...")
+
+
+def down() -> None:
+    """Stop what `holter up` started."""
+    import psutil
+
+    from flows.servers import running
+
+    there = running()
+    if there is None or not there.up_pid:
+        console.print("Nothing is up.")
+        return
+    process = psutil.Process(there.up_pid)
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except psutil.TimeoutExpired as error:
+        raise ServerError(
+            f"process {there.up_pid} still runs after {STOP_S:g} s; its log is in {home()}/logs"
+        ) from error
+    console.print("Stopped.")
+
+
+def env() -> None:
+    """Print what `prefect` and `mlflow` need to reach the servers: eval "$(holter env)"."""
+    from flows.servers import named_servers, running
+
+    there = running()
+    found = (
+        {"PREFECT_API_URL": there.prefect_api, "MLFLOW_TRACKING_URI": there.mlflow} if there else {}
+    )
+    found |= named_servers()
+    if len(found) < 2:
+        raise ServerError("no servers are up: `holter up` starts them")
+    for name, value in {**found, "HOLTER_HOME": str(home())}.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter these commands into the `holter` command."""
+    for command in (down, env):
+        app.command()(command)
+    app.command()(up)

@@ -1,0 +1,67 @@
+"""What the flows share: parameters with a description, bounds and choices for Prefect's form.
+
+Prefect reads a description only from a Google docstring, and puts it over the one of a `Field`;
+what `json_schema_extra` holds it leaves alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tasks import preprocessing
+from tasks.models import known_models
+from tasks.splits import PARADIGMS
+
+
+def told(description: str, **more: Any) -> Any:
+    """The field of a parameter: what it says in the form, what may be chosen, its bounds.
+
+    The flows check values themselves, with an error of ours that names what there is.
+    """
+    return Field(json_schema_extra={"description": description, **more})
+
+
+def _networks(*, of_one_beat: bool) -> list[str]:
+    found = known_models().items()
+    return sorted(name for name, one in found if (one.inputs == ("waveform",)) == of_one_beat)
+
+
+Dataset = Annotated[str, told("Name of a data set, or path of its TOML on the worker's machine.")]
+Datasets = Annotated[list[str], told("Data sets: names, or paths of their TOMLs.", minItems=1)]
+Data = Annotated[
+    Path | None, told("Folder of its records; left empty, the one that its TOML names.")
+]
+Folders = Annotated[
+    list[Path] | None, told("Folder of each data set; left empty, those that the TOMLs name.")
+]
+Model = Annotated[str, told("Network of single beats to train.", enum=_networks(of_one_beat=True))]
+RhythmModel = Annotated[
+    str, told("Network of the rhythm to train.", enum=_networks(of_one_beat=False))
+]
+Version = Annotated[str, told("Registered model: NAME@alias, NAME/version, or NAME (its newest).")]
+Paradigm = Annotated[
+    str, told("Whether a patient is on one side only, or on both.", enum=sorted(PARADIGMS))
+]
+Policy = Annotated[
+    preprocessing.Policy,
+    told("Beats to keep where beats are annotated: agreed on, annotated, or detected."),
+]
+Signal = Annotated[bool, told("Off reads annotations alone and leaves the waveforms empty.")]
+Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
+Epochs = Annotated[int, told("Passes over the training beats.", minimum=1)]
+Patience = Annotated[int, told("Stop after so many epochs without gain; 0 never.", minimum=0)]
+Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
+Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
+Balance = Annotated[
+    str, told("What windows are drawn evenly by.", enum=["beats", "patient", "class"])
+]
+Weights = Annotated[
+    list[float] | None, told("How often records of each data set are drawn; left empty, alike.")
+]
+Device = Annotated[str, told("The device that evaluates; its agent must be running.")]
+Wait = Annotated[
+    float, told("How long to wait for the device's report, in seconds.", exclusiveMinimum=0)
+]

@@ -1,0 +1,148 @@
+"""prefect.yaml for real: deployed, scheduled, run by a worker, its new version registered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from flows.servers import Servers, running, servers
+from flows.simulate import write_simulated
+from tests.conftest import ROOT
+
+FLOWS = {
+    "ingest/hourly",
+    "train/nightly",
+    "train-rhythm/nightly",
+    "retrain/weekly",
+    "evaluate-on-device/weekly",
+}
+
+
+def shipped() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return found
+
+
+def holter(*words: str) -> str:
+    """Run a command of ours; gives what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """What `holter up --worker` starts, until `holter down`, which leaves nothing of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HOLTER_HOME", str(tmp_path_factory.mktemp("home")))
+        said = holter("up", "--worker")
+        found = running()
+        assert found is not None
+        assert found.mlflow in said
+        everything = psutil.Process(found.up_pid).children(recursive=True)
+        yield found
+        assert "Stopped" in holter("down")
+        assert running() is None
+        assert not psutil.wait_procs(everything, timeout=15)[1]
+        assert "Nothing is up" in holter("down")
+
+
+@pytest.fixture(scope="module")
+def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The shipped file as a team edits it, deployed by `prefect deploy --all`; by name."""
+    folder = tmp_path_factory.mktemp("simulated")
+    toml = write_simulated(folder, 6, 0.1, 3)
+    plan = shipped()
+    for one in plan["deployments"]:
+        assert not any(schedule["active"] for schedule in one["schedules"])
+        if one["entrypoint"] == "flows.train:train":
+            few = {"model": "resnet15", "epochs": 1}
+            one["parameters"] = {"dataset": str(toml), "data": str(folder), **few}
+            one["schedules"] = [{"interval": 5, "active": True}]
+    file = folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump(plan))
+    words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    env = {**os.environ, "PREFECT_API_URL": up.prefect_api}
+    subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=env, check=True, timeout=120)
+    found = asked(up, "deployments/filter", {})
+    flows = {flow["id"]: flow["name"] for flow in asked(up, "flows/filter", {})}
+    return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
+
+
+def asked(up: Servers, path: str, what: dict[str, Any]) -> Any:
+    """The answer of Prefect's API."""
+    reply = httpx.post(f"{up.prefect_api}/{path}", json=what, timeout=30)
+    reply.raise_for_status()
+    return reply.json()
+
+
+@pytest.mark.slow
+def test_every_deployment_has_a_form(deployed: dict[str, Any]) -> None:
+    """Each parameter of each deployment is told; the choices are those that there are."""
+    assert set(deployed) == FLOWS
+    for name, one in deployed.items():
+        for parameter, about in one["parameter_openapi_schema"]["properties"].items():
+            assert about.get("description"), f"{name}: {parameter}"
+    form = deployed["train/nightly"]["parameter_openapi_schema"]["properties"]
+    assert form["paradigm"]["enum"] == ["interpatient", "intrapatient"]
+    assert "resnet21" in form["model"]["enum"]
+    assert "rhythm" not in form["model"]["enum"]
+    assert form["epochs"]["minimum"] == 1
+
+
+@pytest.mark.slow
+def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[str, Any]) -> None:
+    """A run with a network that is not among the choices is not even scheduled."""
+    url = f"{up.prefect_api}/deployments/{deployed['train/nightly']['id']}/create_flow_run"
+    reply = httpx.post(url, json={"parameters": {"model": "resnet22"}}, timeout=30)
+    assert reply.status_code in (409, 422), reply.text
+    assert "resnet22" in reply.text
+
+
+@pytest.mark.slow
+def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict[str, Any]) -> None:
+    """The interval passes, the worker runs the training, and MLflow has the new version."""
+    which: dict[str, Any] = {
+        "deployments": {"id": {"any_": [deployed["train/nightly"]["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
+    }
+    deadline = time.monotonic() + 200
+    while not (done := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert done, (Path(os.environ["HOLTER_HOME"]) / "logs" / "worker.log").read_text()[-3000:]
+    assert done[0]["state"]["type"] == "COMPLETED", done[0]["state"]
+    assert done[0]["auto_scheduled"]
+    url = f"{up.mlflow}/api/2.0/mlflow/registered-models/alias"
+    version = httpx.get(url, params={"name": "holter-resnet15", "alias": "candidate"}, timeout=30)
+    assert version.status_code == 200, version.text
+    assert int(version.json()["model_version"]["version"]) >= 1
+
+
+def test_a_team_s_servers_are_used_and_none_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where both are named by the environment nothing embedded starts, `holter up` says so."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = psutil.Process().children(recursive=True)
+    with servers() as here:
+        assert here == Servers("http://127.0.0.1:9/api", "http://127.0.0.1:9")
+        assert psutil.Process().children(recursive=True) == before
+    assert "nothing is started" in holter("up")
+    assert "export MLFLOW_TRACKING_URI=http://127.0.0.1:9" in holter("env")
+    assert not (tmp_path / "home" / "logs").exists()
