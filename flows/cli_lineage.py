@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from typing import Annotated
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
+from rich.tree import Tree
 
 from flows.options import registry
 from flows.progress import console
+from storage.files import write_bytes
+
+if TYPE_CHECKING:
+    from storage.lineage import Lineage
 
 VersionOf = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[
@@ -67,3 +75,128 @@ def verify(
         f"{model} is what was sealed: {len(found) - out} of {len(found)} match"
         + (f", {out} are out of reach here." if out else ".")
     )
+
+
+def lineage(
+    model: Annotated[
+        str | None, typer.Argument(help="NAME@alias, NAME/version or NAME; none with --record.")
+    ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(help="Record or subject, or DATASET/NAME: who ever saw it, on which side."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="tree, json, mermaid, html or prov (W3C PROV-JSON).")
+    ] = "tree",
+    out: Annotated[
+        Path | None, typer.Option(help="Write it to this file instead of standard output.")
+    ] = None,
+    key: Keys = None,
+) -> None:
+    """What made a version: data, code, split, training, files, evaluations, decisions."""
+    from storage.lineage import read_lineage
+    from storage.signing import trusted_keys
+
+    if (model is None) == (record is None):
+        raise ValueError("give a model, or a record with --record")
+    if form not in FORMS:
+        raise ValueError(f"format {form!r}: expected one of {', '.join(FORMS)}")
+    keys = set(key or trusted_keys())
+    if record is not None:
+        _sights(record, keys, form)
+        return
+    with registry():
+        found = read_lineage(model or "", keys)
+    if form == "tree" and out is None:
+        console.print(_rich(found))
+        console.print(f"Whether it is still so: holter verify {found.chain.reference}")
+        return
+    text = FORMS[form](found)
+    if out is None:
+        print(text)
+        return
+    write_bytes(out, text.encode())
+    console.print(f"Written  {out}", soft_wrap=True)
+
+
+def _rich(found: Lineage) -> Tree:
+    from tasks.lineage_page import Branch, outline
+
+    def grow(branch: Branch, on: Tree) -> Tree:
+        for one in branch.below:
+            grow(one, on.add(escape(one.text)))
+        return on
+
+    top = outline(found)
+    return grow(top, Tree(f"[bold]{escape(top.text)}[/bold]"))
+
+
+def _text(found: Lineage) -> str:
+    from tasks.lineage_page import Branch, outline
+
+    def lines(branch: Branch, depth: int) -> list[str]:
+        below = [line for one in branch.below for line in lines(one, depth + 1)]
+        return ["  " * depth + branch.text, *below]
+
+    return "\n".join(lines(outline(found), 0)) + "\n"
+
+
+def _json(found: Lineage) -> str:
+    whole = {
+        "aliases": found.aliases,
+        "chain": found.chain.document,
+        "chain_sha256": found.chain.sha256,
+        "seal_fault": found.chain.fault,
+        "ledger": [asdict(entry) for entry in found.entries],
+        "evaluations": found.evaluations,
+    }
+    return json.dumps(whole, indent=1, sort_keys=True)
+
+
+def _mermaid(found: Lineage) -> str:
+    from tasks.provenance_graph import graph, mermaid
+
+    return mermaid(graph(found, every=False))
+
+
+def _html(found: Lineage) -> str:
+    from tasks.lineage_page import html
+
+    return html(found)
+
+
+def _prov(found: Lineage) -> str:
+    from tasks.provenance_graph import graph, prov_json
+
+    return json.dumps(prov_json(graph(found, every=True)), indent=1)
+
+
+FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov": _prov}
+
+
+def _sights(record: str, keys: set[str], form: str) -> None:
+    """Who ever saw a record's subject; exit code 0 whether anyone did or not."""
+    from storage.lineage import saw
+
+    if form not in ("tree", "json"):
+        raise ValueError(f"--record answers as tree or json, not as {form}")
+    with registry():
+        found = sorted(saw(record, keys), key=lambda one: (one.model, one.version, one.side))
+    if form == "json":
+        print(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    if not found:
+        console.print(f"No model version ever saw {record}.")
+        return
+    table = Table("model", "aliases", "subject", "records", "side", title=record)
+    for one in found:
+        table.add_row(
+            f"{one.model}/{one.version}",
+            " ".join(f"@{alias}" for alias in one.aliases),
+            f"{one.dataset}/{one.subject}",
+            " ".join(one.records),
+            one.side or "no beat with a label",
+        )
+    console.print(table)
+    versions = {(one.model, one.version) for one in found}
+    console.print(f"Versions that saw {escape(record)} or its subject: {len(versions)}.")

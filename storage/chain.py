@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.beats_manifest import Manifest
-from storage.errors import NotInRegistry, SignatureError
+from storage.errors import NotInRegistry, OutOfReach, RegistryError, SignatureError
 from storage.files import home, read_json, sha256_bytes, sha256_file, sha256_json, write_bytes
 from storage.ledger import REGISTERED, Entry
 from storage.mlflow_rest import call, fetch_run_file, server_time_s
@@ -62,7 +62,12 @@ def resolve(reference: str) -> dict[str, Any]:
     """
     name, at, alias = reference.partition("@")
     if at:
-        found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
+        try:
+            found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
+        except OutOfReach:
+            raise
+        except RegistryError as error:  # MLflow answers 400, not 404
+            raise NotInRegistry(f"model {name}: found no alias {alias}") from error
         return _flat(found)
     name, _, number = reference.partition("/")
     if number:
@@ -212,11 +217,11 @@ def _fault(data: bytes, signature: bytes, trusted: set[str]) -> str:
     return "" if key in trusted else f"signed by key {key[:16]}, which this machine does not trust"
 
 
-def side_of(chain: Mapping[str, Any], dataset: str, record: Mapping[str, Any]) -> str:
-    """Where a record's subject is: "train", or "train+test" where beats were dealt singly.
+def side_of(chain: Mapping[str, Any], dataset: str, subject: str) -> str:
+    """Where a subject is: "train", or "train+test" where beats were dealt singly.
 
-    Empty where no beat of the subject has a known label.
+    Empty where no beat of theirs has a known label.
     """
-    person = f"{dataset}/{record['subject']}"
+    person = f"{dataset}/{subject}"
     sides = [side for side in SIDES if person in chain["split"][side]["subjects"]]
     return "+".join(sides)

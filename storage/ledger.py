@@ -36,6 +36,8 @@ from storage.mlflow_rest import address, call, server_time_s
 from storage.signing import sign, signed_by
 
 ENTRY, HEAD = "entry.", "holter.ledger"
+#: Experiments that hold a ledger, before the model's name.
+LEDGER = "ledger/"
 REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
 #: What the first entry names as the one before it.
 NOTHING = "0" * 64
@@ -285,7 +287,7 @@ def _read(model: str, key: str, value: str) -> Entry:
 
 def _run(model: str, *, make: bool) -> dict[str, Any]:
     """The run that holds a model's ledger, made if need be; {} where there is none."""
-    name = f"ledger/{model}"
+    name = f"{LEDGER}{model}"
     first = False
     try:
         found = call("GET", "experiments/get-by-name", experiment_name=name)["experiment"]

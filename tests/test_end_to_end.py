@@ -110,7 +110,7 @@ def check_chain(done: Retrained, sha256: str) -> None:
         assert any(name.endswith(".hea") for name in entry["files"])
         for name, digest in entry["files"].items():
             assert sha256_file(Path(data["origin"]) / name) == digest
-        assert side_of(sealed.document, data["dataset"], entry)
+        assert side_of(sealed.document, data["dataset"], entry["subject"])
     found = list(verify(version.reference, trusted_keys()))
     assert [one for one in found if one.state == MISMATCH] == []
     assert {one.link for one in found if one.state == MATCH} == set(LINKS)

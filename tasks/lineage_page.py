@@ -1,0 +1,248 @@
+"""A lineage as an outline, and as one HTML page with its graph that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from storage.chain import SIDES, side_of
+from storage.lineage import Lineage
+from tasks.provenance_graph import Graph, Node, graph
+from tasks.report import heading, page, paragraph, table
+
+COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
+FILLS = {"entity": "#eaf1fb", "activity": "#fdf0dc", "agent": "#e9f5e9"}
+STAGES = ("data", "beats", "code, split, people", "training", "version", "what followed", "by whom")
+#: Subjects of a side that an outline names before it only counts.
+MOST_NAMES = 12
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A line of an outline, and what hangs below it."""
+
+    text: str
+    below: tuple[Branch, ...] = ()
+
+
+def outline(lineage: Lineage) -> Branch:
+    """A version's lineage as an outline, the data first and the decisions last."""
+    document = lineage.chain.document
+    model, run = document["model"], document["run"]
+    aliases = "".join(f" @{alias}" for alias in lineage.aliases)
+    fault = lineage.chain.fault
+    seal = (
+        f"seal: {fault}"
+        if fault
+        else f"sealed {document['time_utc']}, {_short(lineage.chain.sha256)}"
+    )
+    return Branch(
+        f"{model['name']}/{model['version']}{aliases}  {seal}",
+        (
+            *(_data(data) for data in document["datasets"]),
+            _split(document["split"]),
+            _training(run),
+            Branch("files", tuple(Branch(f"{k}  {_short(v)}") for k, v in model["files"].items())),
+            _followed(lineage),
+        ),
+    )
+
+
+def _short(digest: str) -> str:
+    return f"SHA-256 {digest[:16]}"
+
+
+def _data(data: Mapping[str, Any]) -> Branch:
+    annotators = data["spec"].get("annotations", {})
+    beats = "|".join(annotators.get("beats", ()))
+    files = sum(len(entry["files"]) for entry in data["entries"])
+    simulated = "SIMULATED " if data["simulated"] else ""
+    built = sum(bool(entry["task_run_id"]) for entry in data["entries"])
+    return Branch(
+        f"{simulated}{data['title']} ({data['dataset']} {data['version']}), {data['licence']}",
+        (
+            Branch(f"read from {data['origin']}: {len(data['entries'])} records, {files} files"),
+            Branch(f"annotators: beats {beats}, rhythm {annotators.get('rhythm')}"),
+            Branch(
+                f"preprocessing: policy {data['preprocessing'].get('policy')}, "
+                f"{_short(data['preprocessing_sha256'])}; code {_short(data['code_sha256'])}"
+            ),
+            Branch(f"beat tables: {_short(data['sha256'])}"),
+            Branch(f"Prefect flow run {data['flow_run_id']}, {built} records with their task runs"),
+        ),
+    )
+
+
+def _split(split: Mapping[str, Any]) -> Branch:
+    return Branch(
+        f"split {split.get('paradigm')}, seed {split.get('seed')}, {_short(split['sha256'])}",
+        tuple(
+            Branch(
+                f"{side}: {len(split[side]['subjects'])} subjects, {split[side]['beats']:,} beats, "
+                f"{split[side]['af_beats']:,} of AF: {_names(split[side]['subjects'])}"
+            )
+            for side in SIDES
+        ),
+    )
+
+
+def _names(subjects: Sequence[str]) -> str:
+    more = len(subjects) - MOST_NAMES
+    return ", ".join(subjects[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _training(run: Mapping[str, Any]) -> Branch:
+    tags = run["tags"]
+    dirty = ", with changes that are not committed" if tags.get("git.dirty") == "true" else ""
+    steps = [key.removeprefix("prefect.task_run.") for key in tags if "prefect.task_run." in key]
+    params = ", ".join(f"{key} {value}" for key, value in run["params"].items())
+    scores = [
+        f"{key.removeprefix('test_')} {value['value']:.4g}"
+        for key, value in run["metrics"].items()
+        if key.startswith("test_")
+    ]
+    return Branch(
+        f"training: MLflow run {run['run_id']}",
+        (
+            Branch(f"commit {tags.get('git.commit')}{dirty}"),
+            Branch(
+                f"environment lock {_short(tags.get('holter.environment_sha256', ''))}, "
+                f"Python {tags.get('holter.python', 'unknown')}"
+            ),
+            Branch(f"Prefect flow run {tags.get('prefect.flow_run_id')}: {', '.join(steps)}"),
+            Branch(f"parameters: {params}"),
+            Branch(f"test side: {', '.join(scores)}"),
+        ),
+    )
+
+
+def _followed(lineage: Lineage) -> Branch:
+    return Branch("what followed (the ledger)", tuple(Branch(line) for line in _entries(lineage)))
+
+
+def _entries(lineage: Lineage) -> list[str]:
+    runs = {run["run_id"]: run["metrics"] for run in lineage.evaluations}
+    lines = []
+    for entry in lineage.entries:
+        alias = f" @{entry.details['alias']}" if "alias" in entry.details else ""
+        figures = (
+            runs.get(entry.details.get("run_id", ""), {}) if entry.action == "evaluated" else {}
+        )
+        told = [f"{k} {figures[k]:.4g}" for k in ("f1", "latency_p99_ms") if k in figures]
+        lines.append(
+            f"{entry.sequence}  {entry.time_utc}  {entry.action}{alias}  by {entry.who}: "
+            f"{entry.reason}" + (f" ({', '.join(told)})" if told else "")
+        )
+    return lines
+
+
+def html(lineage: Lineage) -> str:
+    """One page: the graph, the outline, every record with its digests and side, every file."""
+    document = lineage.chain.document
+    model = document["model"]
+    parts = [
+        paragraph(
+            "Every value is from the sealed chain; what followed is from the signed ledger. "
+            f"Whether both still hold: holter verify {model['name']}/{model['version']}"
+        ),
+        svg(graph(lineage, every=False)),
+        _list(outline(lineage)),
+    ]
+    for data in document["datasets"]:
+        parts += [heading(f"Records of {data['dataset']}"), table(_records(document, data))]
+    files = [{"file": name, "SHA-256": digest} for name, digest in model["files"].items()]
+    parts += [heading("Files of the version"), table(files)]
+    for kind, name in (("params", "Parameters"), ("tags", "Tags")):
+        rows = [{"name": k, "value": v[:160]} for k, v in sorted(document["run"][kind].items())]
+        parts += [heading(f"{name} of the run"), table(rows)]
+    metrics = document["run"]["metrics"]
+    rows = [{"name": k, "value": float(v["value"])} for k, v in metrics.items()]
+    parts += [heading("Metrics of the run"), table(rows)]
+    return page(f"Lineage of {model['name']}/{model['version']}", parts)
+
+
+def _list(branch: Branch) -> str:
+    below = "".join(_list(one) for one in branch.below)
+    return f"<ul><li>{escape(branch.text)}{below}</li></ul>"
+
+
+def _records(document: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, object]]:
+    return [
+        {
+            "record": entry["record"],
+            "subject": entry["subject"],
+            "side": side_of(document, data["dataset"], entry["subject"]),
+            "hours": float(entry["hours"]),
+            "beats": entry["beats"],
+            "AF beats": entry["af_beats"],
+            "beat table": entry["sha256"][:16],
+            "source files": ", ".join(f"{k} {v[:12]}" for k, v in entry["files"].items()),
+        }
+        for entry in data["entries"]
+    ]
+
+
+def svg(drawn: Graph) -> str:
+    """A graph in columns from left to right, each node a box, each relation a curve."""
+    places: dict[str, tuple[float, float, float]] = {}
+    order = sorted(drawn.nodes, key=lambda node: node.column)
+    for column, nodes in groupby(order, key=lambda node: node.column):
+        y = 40.0
+        for node in nodes:
+            height = LINE * len(node.lines) + 12
+            places[node.id] = (MARGIN + COLUMN * column, y, height)
+            y += height + ROW
+    wide = MARGIN + COLUMN * len(STAGES)
+    high = max(y + height for _, y, height in places.values()) + MARGIN
+    parts = [
+        f'<text x="{MARGIN + COLUMN * k}" y="22" fill="#666" font-size="12">{escape(stage)}</text>'
+        for k, stage in enumerate(STAGES)
+    ]
+    parts += [_curve(places[edge.flow[0]], places[edge.flow[1]]) for edge in drawn.edges]
+    parts += [_box(node, *places[node.id]) for node in drawn.nodes]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" '
+        f'width="{wide:g}" font-family="system-ui, sans-serif" role="img" '
+        'aria-label="The lineage from data to decisions">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#8a8f98"/></marker></defs>'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def _box(node: Node, x: float, y: float, height: float) -> str:
+    corner = 3 if node.kind == "entity" else 12
+    texts = "".join(
+        f'<text x="{x + 9:g}" y="{y + 18 + LINE * k:g}" font-size="{13 if k == 0 else 11.5}" '
+        f'fill="{"#111" if k == 0 else "#444"}">{escape(_cut(line))}</text>'
+        for k, line in enumerate(node.lines)
+    )
+    box = (
+        f'<rect x="{x:g}" y="{y:g}" width="{WIDTH:g}" height="{height:g}" rx="{corner}" '
+        f'fill="{FILLS[node.kind]}" stroke="#8a8f98"/>{texts}'
+    )
+    return f'<a href="{escape(node.link, quote=True)}">{box}</a>' if node.link else f"<g>{box}</g>"
+
+
+def _cut(text: str, most: int = 25) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _curve(begin: tuple[float, float, float], end: tuple[float, float, float]) -> str:
+    x1, y1 = begin[0] + WIDTH, begin[1] + begin[2] / 2
+    x2, y2 = end[0], end[1] + end[2] / 2
+    if begin[0] == end[0]:  # within a column: down, or up, on the left of the boxes
+        x1 = x2 = begin[0] + WIDTH / 2
+        down = end[1] > begin[1]
+        y1, y2 = (begin[1] + begin[2], end[1]) if down else (begin[1], end[1] + end[2])
+        bend = f"L{x2:g} {y2:g}"
+    elif begin[0] > end[0]:  # backwards
+        x1, x2 = begin[0], end[0] + WIDTH
+        bend = f"C{x1 - 30:g} {y1:g} {x2 + 30:g} {y2:g} {x2:g} {y2:g}"
+    else:
+        bend = f"C{x1 + 30:g} {y1:g} {x2 - 30:g} {y2:g} {x2:g} {y2:g}"
+    return f'<path d="M{x1:g} {y1:g}{bend}" fill="none" stroke="#8a8f98" marker-end="url(#tip)"/>'
