@@ -39,7 +39,7 @@ from tasks.smoothing import UNSMOOTHED, decide
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
 #: What the report says of its rules.
 RULES = (
-    "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the rows "
+    "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the columns "
     "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
     "(WFDB epicmp): a true episode of 30 s or more is found if a decided one of 30 s or more "
     "overlaps it, a decided one is right if it overlaps any true one; durations count every "
@@ -189,7 +189,8 @@ def write_up(
         if score := CHALLENGE_SCORES.get(dataset):
             points = [score(s.time_s, s.rhythm, s.decided) for s in mine if len(s.time_s)]
             figures[dataset]["challenge_score"] = float(np.mean(points))
-        figures[f"{dataset} without AFL"] = summary([s.without(["AFL"]) for s in mine])
+        if any((s.rhythm == "AFL").any() for s in mine):
+            figures[f"{dataset} without AFL"] = summary([s.without(["AFL"]) for s in mine])
     parts += [report.heading("Figures"), report.table(wide(figures))]
     for dataset in datasets:
         mine = [s for s in scored if s.dataset == dataset]

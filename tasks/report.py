@@ -210,13 +210,15 @@ def ecg_strip(mistake: Mistake, beats: BeatTable, length_s: float = 12.0) -> str
         if not isnan(ys[0] + ys[-1])
     )
     marks = "".join(
-        f'<text x="{at:.1f}" y="160" font-size="11" text-anchor="middle" '
-        f'fill="{"#c60" if af else "#555"}">{escape(symbol or "?")}{" AF" if af else ""}</text>'
+        f'<text x="{at:.1f}" y="152" font-size="11" text-anchor="middle">'
+        f"{escape(symbol or '?')}</text>"
+        + (f'<rect x="{at - 8:.1f}" y="157" width="16" height="8" fill="#c60"/>' if af else "")
         for at, symbol, af in zip(
             x[:, R_INDEX].tolist(), beats.symbol[near].tolist(), decided.tolist(), strict=True
         )
     )
-    title = f"{clock(low)} to {clock(high)}, {2 * span:.1f} mV high: annotated beats, AF as decided"
+    when = f"{clock(low)} to {clock(high)}, {2 * span:.1f} mV high"
+    title = f"{when}: beats as annotated, a bar where decided AF"
     return (
         f'<figure><svg viewBox="0 0 860 170" width="860" role="img" aria-label="{escape(title)}">'
         f"{traces}{marks}</svg><figcaption>{escape(title)}</figcaption></figure>"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from flows.evaluate import as_csv, wide
+from storage.beats import BeatTable
 from storage.wfdb_annotation import SYMBOL, parse_annotations
 from tasks import report
 from tasks.calibration import calibration
@@ -108,3 +110,31 @@ def test_tables_are_written_as_csv() -> None:
     """A header and a line a row; no rows give an empty file."""
     assert as_csv([{"a": 1, "b": 0.5}]) == b"a,b\r\n1,0.5\r\n"
     assert as_csv([]) == b""
+
+
+def test_a_strip_shows_the_signal_and_every_beat() -> None:
+    """Beats laid end to end make one trace from beat to beat; a bar under each that is decided."""
+    record = scored()
+    n = len(record.time_s)
+    one = np.ones(n, np.float32)
+    beats = BeatTable(
+        dataset="made",
+        record="a<b",
+        subject="a",
+        sample=np.arange(n, dtype=np.int64) * 250,
+        time_s=record.time_s,
+        rr_prev_s=one,
+        rr_next_s=one,
+        symbol=record.symbol,
+        rhythm=record.rhythm,
+        label=record.label,
+        quality=record.quality,
+        noise=0 * one,
+        waveform=np.tile(np.sin(np.arange(300) / 20).astype(np.float32), (n, 1)),
+    )
+    missed, false = report.worst_mistakes([record])
+    picture = report.ecg_strip(missed, beats)
+    assert picture.count("<polyline") == picture.count(">N</text>") == 11
+    assert picture.count("<rect") == 0
+    assert report.ecg_strip(false, beats).count("<rect") == 11
+    assert "No signal" in report.ecg_strip(missed, replace(beats, waveform=None))

@@ -148,7 +148,8 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
         assert report.metrics.get(name, float("nan")) == pytest.approx(value, nan_ok=True), name
     folders = [tmp_path / "afdb", tmp_path / "nsrdb"]
     seen = evaluate(done.version.reference, ["afdb", "nsrdb"], folders, signal=False)
-    assert set(seen.figures) == {"afdb", "afdb without AFL", "nsrdb", "nsrdb without AFL"}
+    assert {"afdb", "nsrdb"} <= set(seen.figures)
+    assert "nsrdb without AFL" not in seen.figures
     assert seen.figures["afdb"]["patients"] == 6
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
