@@ -13,7 +13,7 @@ from typing import Any
 from bench.harness import Case, measure, rounds, simulated, table, workplace
 
 TITLE = "Many records: tasks, database, memory"
-RECORDS = (100, 300)
+RECORDS = (100, 1000)
 SECONDS = 60
 DAY_HOURS = 24.0
 #: What one core of a cloud machine costs an hour, and a GB in object storage a month.

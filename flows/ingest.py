@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from queue import Queue
 from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import as_completed
 from prefect.runtime import flow_run, task_run
 
 from flows.alive import WATCHED
@@ -30,6 +31,9 @@ from storage.errors import HolterError, RecordError, TableError
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Preprocessing
+
+#: Records in Prefect's table of them: it is one request, and a page.
+MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -165,21 +169,22 @@ def ingest(
     code = beat_code_sha256()  # before the threads: Python 3.11's parser is not safe in several
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
+        finished: Queue[Any] = Queue()
         waiting: dict[Any, list[str]] = {}
         for batch in [*batches(folder, names), None]:
             # No more futures than keep the workers busy: a hundred thousand are gigabytes.
             while waiting and (batch is None or len(waiting) >= in_flight()):
-                future = next(as_completed(list(waiting)))
+                future = finished.get()
                 for done in _outcomes(waiting.pop(future), future.result(raise_on_failure=False)):
                     outcomes[done.record] = done
                     progress.step(f"{done.record} {done.state}")
             if batch is not None:
                 before = {name: known[name] for name in batch if name in known}
-                waiting[
-                    ingest_records.submit(
-                        spec, folder, batch, path.parent, config, before, signal=signal
-                    )
-                ] = batch
+                future = ingest_records.submit(
+                    spec, folder, batch, path.parent, config, before, signal=signal
+                )
+                waiting[future] = batch
+                future.add_done_callback(finished.put)
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
     if only is not None:
@@ -205,8 +210,13 @@ def ingest(
     write_manifest(path, manifest)
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
-        table=[report_row(outcome) for outcome in ordered],
-        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`",
+        table=report(ordered),
+        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`"
+        + (
+            f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
+            if len(ordered) > MOST_ROWS
+            else ""
+        ),
     )
     if not entries:
         reasons = "; ".join(manifest.failures.values()) or "no records at all"
@@ -219,6 +229,13 @@ def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
     if unknown := sorted(set(only) - set(names)):
         raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")
     return [name for name in names if name in set(only)]
+
+
+def report(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The rows of the report; of many records those that failed, and the first of the others."""
+    if len(outcomes) > MOST_ROWS:
+        outcomes = sorted(outcomes, key=lambda outcome: outcome.state != "failed")[:MOST_ROWS]
+    return [report_row(outcome) for outcome in outcomes]
 
 
 def report_row(outcome: Outcome) -> dict[str, Any]:

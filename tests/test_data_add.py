@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import struct
 import subprocess
 import sys
+from binascii import crc_hqx
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,17 @@ def ward(folder: Path, patients: tuple[str, ...] = ("anna", "bela", "cora", "dor
             text = "\n".join(["start_s,end_s,rhythm", *lines, ""])
             (folder / patient / f"night{night}.csv").write_text(text)
     return folder
+
+
+def ishne(samples: int, leads: int = 1, text: int = 0, ecg_at: int | None = None) -> bytes:
+    """An ISHNE file's header that announces so much, with a CRC that fits, and 100 bytes more."""
+    head = bytearray(522)
+    head[:8] = b"ISHNE1.0"
+    struct.pack_into("<4ih", head, 10, text, samples, 522, ecg_at or 522 + max(text, 0), 1)
+    struct.pack_into("<h12h12h12h", head, 156, leads, *[6] * 12, *[0] * 12, *[2500] * 12)
+    struct.pack_into("<h", head, 272, 250)
+    struct.pack_into("<H", head, 8, crc_hqx(bytes(head[10:]), 0xFFFF))
+    return bytes(head) + b"\0" * 100
 
 
 def wfdb(folder: Path, names: tuple[str, ...], *, comment: str = "") -> Path:
@@ -117,6 +130,30 @@ def test_a_patients_number_is_not_kept(tmp_path: Path) -> None:
     proposal = propose(survey(folder))
     assert proposal.values["subjects"]["map"] == {"x": "p0001", "y": "p0002", "z": "p0001"}
     assert "4711" not in repr(proposal)
+
+
+def test_numbers_of_edf_and_ishne_headers_tell_the_patient(tmp_path: Path) -> None:
+    """EDF+'s patient code and ISHNE's number tell whose a record is; withheld ones do not."""
+    flat = edfio.EdfSignal(np.arange(250.0), FS_HZ, label="II", physical_dimension="mV")
+    for form in ("coded", "withheld", "ishne"):
+        (tmp_path / form).mkdir()
+    for name, code in {"a": "4711", "b": "4711", "c": "0815"}.items():
+        annotations = [edfio.EdfAnnotation(0.0, None, "a note")]
+        patient = edfio.Patient(code=code)
+        edfio.Edf([flat], patient=patient, annotations=annotations).write(
+            tmp_path / "coded" / f"{name}.edf"
+        )
+        edfio.Edf([flat]).write(tmp_path / "withheld" / f"{name}.edf")
+        head = bytearray(ishne(50))
+        head[108:128] = code.encode().ljust(20, b"\0")
+        struct.pack_into("<H", head, 8, crc_hqx(bytes(head[10:522]), 0xFFFF))
+        (tmp_path / "ishne" / f"{name}.ecg").write_bytes(head)
+    for form in ("coded", "ishne"):
+        proposal = propose(survey(tmp_path / form))
+        assert proposal.values["subjects"]["map"] == {"a": "p0001", "b": "p0001", "c": "p0002"}
+        assert proposal.values["leads"]["prefer"] == ["II"]
+        assert "4711" not in repr(proposal)
+    assert "subjects" in propose(survey(tmp_path / "withheld")).doubts
 
 
 @pytest.mark.parametrize(

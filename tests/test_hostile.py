@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import struct
 import time
 import tracemalloc
 import zipfile
-from binascii import crc_hqx
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from storage.mlflow_rest import fetch_model_file, fetch_run_file
 from storage.records import open_record
 from storage.survey import survey
 from storage.testset import read_testset
-from tests.test_data_add import wfdb
+from tests.test_data_add import ishne, wfdb
 
 MOST_MB, MOST_S = 64, 5.0
 OUTSIDE = "secret.dat"
@@ -65,17 +63,6 @@ def edf(signals: int, records: int, samples: int, extra: int = 0) -> bytes:
     one = [field("II", 16), b" " * 80, field("mV", 8), field(-1, 8), field(1, 8)]
     one += [field(-2048, 8), field(2047, 8), b" " * 80, field(samples, 8), b" " * 32]
     return head + b"".join(part * signals for part in one) + b"\0" * extra
-
-
-def ishne(samples: int, leads: int = 1, text: int = 0, ecg_at: int | None = None) -> bytes:
-    """An ISHNE header that announces so much, with a CRC that fits."""
-    head = bytearray(522)
-    head[:8] = b"ISHNE1.0"
-    struct.pack_into("<4ih", head, 10, text, samples, 522, ecg_at or 522 + max(text, 0), 1)
-    struct.pack_into("<h12h12h12h", head, 156, leads, *[6] * 12, *[0] * 12, *[2500] * 12)
-    struct.pack_into("<h", head, 272, 250)
-    struct.pack_into("<H", head, 8, crc_hqx(bytes(head[10:]), 0xFFFF))
-    return bytes(head) + b"\0" * 100
 
 
 def flac_bomb() -> bytes:

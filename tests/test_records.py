@@ -17,7 +17,8 @@ from storage import errors
 from storage.check import check_dataset, check_record
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, load_spec
-from storage.errors import RecordError
+from storage.errors import ChecksumMismatch, RecordError
+from storage.files import sha256_bytes
 from storage.records import open_record, read_lead
 from storage.wfdb_annotation import encode_annotations
 from storage.wfdb_write import write_dataset, write_recording
@@ -305,3 +306,31 @@ def test_errors_cross_processes() -> None:
     error = errors.TruncatedSignal("a", "1 byte", "2", "a.dat")
     found = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (str(found), found.file) == (str(error), "a.dat")
+
+
+def test_a_list_of_checksums_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For many records the list is read once, and again when it has changed."""
+    from storage import checksums
+
+    names = [f"r{n}" for n in range(50)]
+    for name in names:
+        (tmp_path / f"{name}.dat").write_bytes(name.encode())
+    good = "".join(f"{sha256_bytes(name.encode())}  {name}.dat\n" for name in names)
+    (tmp_path / checksums.SUMS).write_text(good)
+    reads: list[Path] = []
+    read_sums = checksums.read_sums
+
+    def counted(folder: Path) -> dict[str, str]:
+        reads.append(folder)
+        return read_sums(folder)
+
+    monkeypatch.setattr(checksums, "read_sums", counted)
+    assert all(checksums.verify_checksums(tmp_path, name) for name in names)
+    assert len(reads) == 1
+    (tmp_path / checksums.SUMS).write_text(f"{good}\n")
+    assert checksums.verify_checksums(tmp_path, "r7")
+    assert len(reads) == 2
+    assert checksums.verify_checksums(tmp_path, "r") is None
+    (tmp_path / "r1.dat").write_bytes(b"altered")
+    with pytest.raises(ChecksumMismatch):
+        checksums.verify_checksums(tmp_path, "r1")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ingest import ingest
+from flows.ingest import MOST_ROWS, Outcome, ingest, report
 from flows.runners import BATCH_RECORDS, batches, chosen_runner
 from flows.servers import Servers, mlflow_server, prefect_command
 from flows.simulate import write_simulated
@@ -93,6 +93,17 @@ def test_small_records_share_a_task_and_large_ones_do_not(tmp_path: Path) -> Non
     assert [name for batch in found for name in batch] == names
     assert [len(batch) for batch in found] == [BATCH_RECORDS, BATCH_RECORDS, 22, 1, 1]
     assert batches(tmp_path, []) == []
+
+
+def test_the_report_of_many_records_is_short_and_shows_what_failed() -> None:
+    """Prefect's table of a hundred thousand records has a thousand rows, the failed ones first."""
+    outcomes = [Outcome(f"r{n}", "built", 0.1) for n in range(3000)]
+    assert len(report(outcomes[:MOST_ROWS])) == MOST_ROWS
+    outcomes[2500] = Outcome("r2500", "failed", 0.0, error="no such file")
+    rows = report(outcomes)
+    assert len(rows) == MOST_ROWS
+    assert rows[0]["record"] == "r2500"
+    assert [row["record"] for row in rows[1:4]] == ["r0", "r1", "r2"]
 
 
 @pytest.mark.slow
