@@ -29,6 +29,7 @@ from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.page import Page, Strip, draw
 from tasks.preprocessing import Preprocessing
+from tasks.sequence import reads_shapes
 from tasks.smoothing import UNSMOOTHED, decide
 
 #: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
@@ -111,15 +112,16 @@ def analyse(
         raise ModelError("release: its manifest names no network and threshold") from error
     record = open_alone(path, leads)
     tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    beats, answers = [], []
+    beats, answers, shapes = [], [], reads_shapes(name)
     for table in tables:
         if "waveform" in network.inputs:  # beat by beat: no table needs another
             answers.append(probabilities(network, name, table)[0])
-        beats.append(replace(table, waveform=None))
+        beats.append(table if shapes else replace(table, waveform=None))
     whole_table = joined(beats)
     probability = (
         np.concatenate(answers) if answers else probabilities(network, name, whole_table)[0]
     )
+    whole_table = replace(whole_table, waveform=None)
     decided = decide(probability, threshold, change, least_beats)
     runs = episodes(decided, whole_table.time_s, record.n_samples / record.fs_hz)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.facts import facts
-from edge_agent.measure import measure
+from edge_agent.measure import BATCH, measure
+from storage.errors import ModelError
+from storage.files import read_json
 from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import LITERT
+from storage.model_files import LITERT, MANIFEST
 from storage.testset import TestSet
 from tasks.litert import LiteRT
+from tasks.runtimes import files_of, open_runtime
 
 BATCHES = (1, 8, 32, 128, 512)
 BEATS = 4_096
+#: Compared by default; Keras is the published way, which no device needs.
+USUAL_RUNTIMES = ("litert-float32", "litert-int8")
+#: Rows of a runtime's throughput, and calls of its latency.
+RUNTIME_ROWS, SINGLES = 512, 200
 
 
-def bench(model: Path, kind: Mapping[str, Any], beats: int = BEATS) -> dict[str, Any]:
+def bench(
+    model: Path,
+    kind: Mapping[str, Any],
+    beats: int = BEATS,
+    runtimes: Sequence[str] = USUAL_RUNTIMES,
+) -> dict[str, Any]:
     """Latency, throughput, memory, cold start and energy of a .tflite file.
 
     Parameters
@@ -33,12 +45,15 @@ def bench(model: Path, kind: Mapping[str, Any], beats: int = BEATS) -> dict[str,
     kind : mapping
         The device kind, for its sensors.
     beats : int
-        Beats a measurement runs.
+        Rows (beats, or windows of them) a measurement runs.
+    runtimes : sequence of str
+        Which of a release's runtimes to compare.
 
     Returns
     -------
     dict
-        `costs` by metric name; `throughput_beats_per_cpu_s` by threads and batch; `facts`.
+        `costs` by metric name; `throughput_beats_per_cpu_s` by threads and batch; `runtimes` of a
+        release compared; `facts`.
     """
     file = model / LITERT if model.is_dir() else model
     data = file.read_bytes()
@@ -63,8 +78,45 @@ def bench(model: Path, kind: Mapping[str, Any], beats: int = BEATS) -> dict[str,
             str(count): {str(batch): _rate(data, inputs, count, batch) for batch in BATCHES}
             for count in threads
         },
+        "runtimes": compared(model, inputs, runtimes) if model.is_dir() else {},
         "facts": facts(dict(kind)),
     }
+
+
+def compared(
+    release: Path, inputs: Mapping[str, NDArray[np.float32]], names: Sequence[str]
+) -> dict[str, Any]:
+    """Latency and throughput of a release's runtimes, on one thread; what is missing is said."""
+    manifest = read_json(release / MANIFEST)
+    files = files_of(manifest)
+    out: dict[str, Any] = {}
+    for name in names:
+        if name not in files:
+            out[name] = "not in this release"
+            continue
+        try:
+            network = open_runtime(release, manifest, name)
+        except ModelError as error:
+            out[name] = str(error)
+            continue
+        part = {key: array[:RUNTIME_ROWS] for key, array in inputs.items()}
+        one = {key: array[:1] for key, array in inputs.items()}
+        network.predict(part, BATCH)
+        began = time.process_time()
+        network.predict(part, BATCH)
+        spent = time.process_time() - began
+        latency_ms = np.empty(SINGLES)
+        for i in range(SINGLES):
+            start = time.perf_counter_ns()
+            network.predict(one)
+            latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
+        out[name] = {
+            "latency_p50_ms": float(np.median(latency_ms)),
+            "latency_p99_ms": float(np.percentile(latency_ms, 99)),
+            "throughput_rows_per_cpu_s": len(next(iter(part.values()))) / max(spent, 1e-9),
+            "bytes": (release / files[name]).stat().st_size,
+        }
+    return out
 
 
 def _rate(

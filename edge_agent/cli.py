@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--key", required=True, help="64 digits, from `holter edge key`")
         if name == "bench":
             command.add_argument("model", nargs="?", help="file or release (default: the active)")
+            text = "compare this runtime of the release; may be given several times"
+            command.add_argument("--runtime", action="append", help=text)
         if name == "analyse":
             _analyse_options(command)
         if name == "live":
@@ -133,11 +135,12 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     import json
 
     from edge_agent import slots
-    from edge_agent.bench import bench
+    from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
     from edge_agent.facts import device_kind
 
     model = Path(options.model) if options.model else slots.begin(home)[0]
-    print(json.dumps(bench(model, device_kind(options.kind)), indent=1))
+    runtimes = options.runtime or USUAL_RUNTIMES
+    print(json.dumps(bench(model, device_kind(options.kind), BEATS, runtimes), indent=1))
     if not options.model:
         slots.confirm(home)
     return 0

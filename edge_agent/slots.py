@@ -18,13 +18,15 @@ from edge_agent import outbox
 from storage.errors import DeviceError, HolterError
 from storage.files import read_json, sync_folder, write_json
 from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import LITERT
+from storage.model_files import LITERT, MANIFEST
 from storage.signing import check_release
 from tasks.litert import LiteRT, af_probability
 
 NAMES = ("a", "b")
-#: Largest difference from the answers of the release's own machine.
-MOST_ERROR = 1e-3
+#: Largest difference from the answers of the release's own machine, and where it may be larger:
+#: int8 answers in steps of 1/256, and another processor may round five of them otherwise.
+LEAST_ERROR = 1e-3
+MOST_ERROR = {"litert-int8": 0.02}
 RELEASE = ".release"
 
 
@@ -51,15 +53,16 @@ def self_test(folder: Path) -> None:
     Raises
     ------
     DeviceError
-        An answer differs by more than 1e-3 from the release's.
+        An answer differs from the release's by more than rounding explains.
     """
     inputs, expected = read_golden(folder / GOLDEN)
     found = af_probability(LiteRT((folder / LITERT).read_bytes()).predict(inputs))
     error = float(np.abs(found - expected).max(initial=0))
-    if not len(expected) or not error <= MOST_ERROR:
+    most = MOST_ERROR.get(read_json(folder / MANIFEST).get("runtime"), LEAST_ERROR)
+    if not len(expected) or not error <= most:
         raise DeviceError(
             f"self-test: found an error of {error:g} on {len(expected)} golden beats; "
-            f"expected at most {MOST_ERROR:g} on at least one"
+            f"expected at most {most:g} on at least one"
         )
 
 

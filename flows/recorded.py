@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import inspect
+import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from prefect.runtime import flow_run, task_run
 from flows.card import card, log_card
 from storage import chain, ledger, tracking
 from storage.beats_manifest import Manifest
-from storage.files import home, sha256_json, write_bytes, write_json
+from storage.files import home, read_json, sha256_json, write_bytes, write_json
+from storage.model_files import MANIFEST
 from storage.places import Place, here
 from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
 from storage.sbom import ENVIRONMENTS, sbom
@@ -199,6 +201,7 @@ def register(
             "holter.testset_sha256": testset_sha256,
             "holter.testset": "testset/testset.npz",
             "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+            **runtime_tags(read_json(folder / MANIFEST)),
         },
         description=description(f"{title}. F1 {metrics['f1']:.4f}", manifests, sides),
     )
@@ -212,6 +215,19 @@ def register(
         link_text=f"{version.name} version {version.version} in MLflow",
     )
     return version
+
+
+def runtime_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """A version's tags of its runtimes: the one that devices run, and what each was found to be."""
+    return {
+        "holter.runtime": str(manifest["runtime"]),
+        "holter.parameters": str(manifest["parameters"]),
+        "holter.multiply_adds": str(manifest["multiply_adds"]),
+        **{
+            f"holter.runtime.{name}": json.dumps(about, sort_keys=True)
+            for name, about in manifest["runtimes"].items()
+        },
+    }
 
 
 def seal(

@@ -1,19 +1,115 @@
-"""The release step: golden beats beside the model, and a signature over the whole folder."""
+"""The release step: a network's file for each runtime, held to Keras's answers; a signature."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.recorded import step, work_folder
+from storage import tracking
+from storage.errors import ParityError
 from storage.golden_beats import GOLDEN, write_golden
-from storage.model_files import LITERT
+from storage.model_files import LITERT, WEIGHTS, write_model_files
 from storage.signing import sign_release
+from tasks.convert import EXPORTS, check, compare
+from tasks.cost import multiply_adds
 from tasks.litert import LiteRT, af_probability
+from tasks.training import predict
 
-GOLDEN_BEATS = 16
+GOLDEN_BEATS, GOLDEN_WINDOWS = 16, 2
+REFERENCE = "litert-float32"
+#: Rows of one call while runtimes are timed, and passes of which the quickest counts.
+BATCH, PASSES = 32, 3
+
+
+@step
+def export_network(
+    network: Any,
+    rows: Mapping[str, NDArray[np.float32]],
+    label: NDArray[np.int8],
+    about: Mapping[str, Any],
+    run_id: str,
+) -> Path:
+    """Make a release: Keras model, HDF5 weights, and the files of the runtimes that hold parity.
+
+    The quickest of the LiteRT files that hold it becomes `model.tflite`, which is scored, tested on
+    devices and run there; the others lie beside it. What was found is in the manifest.
+
+    Parameters
+    ----------
+    network : keras.Model
+        The trained network.
+    rows : mapping of str to float32
+        Inputs of training patients: they fix int8's ranges, parity is measured on them, and the
+        first are the golden beats.
+    label : int8, shape (n,) or (n, beats)
+        Of those; -1 is not counted.
+    about : mapping
+        What the manifest is to say; "threshold" is among it.
+    run_id : str
+        The training's run.
+
+    Raises
+    ------
+    ParityError
+        The float32 export does not answer as Keras does.
+    """
+    expected = predict(network, rows)
+    files: dict[str, bytes] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, export in EXPORTS.items():
+        data = export.make(network, rows)
+        runner = LiteRT(data)
+        parity = compare(
+            expected, af_probability(runner.predict(rows)), label, float(about["threshold"])
+        )
+        found[name] = {**asdict(parity), "limits": asdict(export.limits), "bytes": len(data)}
+        try:
+            check(name, parity)
+        except ParityError as error:
+            if name == REFERENCE:
+                raise
+            found[name]["refused"] = str(error)
+            continue
+        files[name] = data
+        found[name]["cpu_us_per_row"] = _cpu_us(runner, rows)
+    default = min(files, key=lambda name: float(found[name]["cpu_us_per_row"]))
+    folder = work_folder(run_id) / "model"
+    tracking.save_keras_flavor(network, folder)
+    paths = {name: LITERT if name == default else f"model.{name}.tflite" for name in files}
+    for name, path in paths.items():
+        found[name]["file"] = path
+    found["keras-hdf5"] = {"file": WEIGHTS}
+    costs = {"parameters": network.count_params(), "multiply_adds": multiply_adds(network)}
+    manifest = {**about, **costs, "runtime": default, "runtimes": found, "run_id": run_id}
+    write_model_files(folder, network, {paths[k]: data for k, data in files.items()}, manifest)
+    tracking.log_metrics(
+        run_id,
+        {
+            **costs,
+            "parity_max_abs_error": found[REFERENCE]["max_abs_error"],
+            **{f"bytes_{name}": len(data) for name, data in files.items()},
+        },
+    )
+    few = GOLDEN_BEATS if label.ndim == 1 else GOLDEN_WINDOWS
+    seal(folder, {name: array[:few] for name, array in rows.items()})
+    return folder
+
+
+def _cpu_us(runner: LiteRT, rows: Mapping[str, NDArray[np.float32]]) -> float:
+    """CPU time of a row in batches of 32, microseconds: the quickest of three passes."""
+    passes = []
+    for _ in range(PASSES):
+        began = time.process_time()
+        runner.predict(rows, BATCH)
+        passes.append(time.process_time() - began)
+    return 1e6 * min(passes) / len(next(iter(rows.values())))
 
 
 def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:

@@ -16,15 +16,13 @@ from flows.ingest import Ingested, ingest
 from flows.parameters import Data, Dataset, Epochs, Model, Paradigm, Policy, Rate, Seed
 from flows.progress import Progress
 from flows.recorded import recorded, register, step, work_folder
-from flows.release import seal
+from flows.release import export_network
 from storage import tracking
 from storage.files import sha256_file, write_bytes
 from storage.labelled import LabelledBeats, read_labelled
-from storage.model_files import write_model_files
 from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
-from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
@@ -92,7 +90,19 @@ def train(
     said = f"{title}. {caveat(ingested, split)}"
     with recorded(inputs, split, sides, params, "flows/train.py", said) as run_id:
         trained = fit_network(beats, split, model, config, run_id)
-        folder = export_network(trained, beats, split, run_id)
+        chosen = np.random.default_rng(seed).permutation(split.train)[:PARITY_BEATS]
+        folder = export_network(
+            trained.model,
+            {"waveform": beats.waveform[chosen][..., None]},
+            beats.label[chosen],
+            {
+                "classes": ["not AF", "AF"],
+                "threshold": THRESHOLD,
+                "split_sha256": split.digest(),
+                "best_epoch": trained.best_epoch,
+            },
+            run_id,
+        )
         metrics = score(folder, beats, split, trained, title, run_id)
         testset_sha256 = hand_over_testset(beats, split, run_id)
         version = register(
@@ -157,27 +167,6 @@ def fit_network(
             config,
             on_epoch,
         )
-
-
-@step
-def export_network(trained: TrainedModel, beats: LabelledBeats, split: Split, run_id: str) -> Path:
-    """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
-    exported = to_litert(trained.model)
-    chosen = np.random.default_rng(split.seed).permutation(split.train)[:PARITY_BEATS]
-    parity = check_parity(trained.model, exported, beats.waveform[chosen])
-    tracking.log_metrics(run_id, {"parity_max_abs_error": parity.max_abs_error})
-    folder = work_folder(run_id) / "model"
-    tracking.save_keras_flavor(trained.model, folder)
-    about = {
-        "classes": ["not AF", "AF"],
-        "threshold": THRESHOLD,
-        "split_sha256": split.digest(),
-        "best_epoch": trained.best_epoch,
-        "run_id": run_id,
-    }
-    write_model_files(folder, trained.model, exported, about)
-    seal(folder, {trained.model.inputs[0].name: beats.waveform[chosen][..., None]})
-    return folder
 
 
 @step

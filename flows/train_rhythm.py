@@ -29,17 +29,15 @@ from flows.parameters import (
 )
 from flows.progress import Progress
 from flows.recorded import recorded, register, step, work_folder
-from flows.release import seal
+from flows.release import export_network
 from flows.train import Trained
 from storage import tracking
 from storage.beats import BeatTable
 from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.files import home, sha256_file, sha256_json
 from storage.labelled import read_rhythms
-from storage.model_files import write_model_files
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.calibration import best_threshold
-from tasks.convert import check_parity, to_litert
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.rhythm import RhythmRecord, balanced
@@ -128,7 +126,20 @@ def train_rhythm(
     with recorded(inputs, sides.split, numbers, params, "flows/train_rhythm.py", said) as run_id:
         network, state = fit_network(ingested, sides, model, config, balance, run_id)
         threshold, change = fit_decision(network, sides, run_id)
-        folder = export_network(network, sides, state, (threshold, change), run_id)
+        rows, label = parity_rows(model, sides)
+        folder = export_network(
+            network,
+            rows,
+            label,
+            {
+                "classes": ["not AF", "AF"],
+                "threshold": threshold,
+                "smoothing_change": change,
+                "split_sha256": sides.split.digest(),
+                "epochs": state.epoch,
+            },
+            run_id,
+        )
         testset = hand_over_testset(sides, model, run_id)
         metrics = score(folder, testset, threshold, run_id)
         title = (
@@ -216,40 +227,21 @@ def fit_decision(network: Any, sides: Sides, run_id: str) -> tuple[float, float]
     return threshold, change
 
 
-@step
-def export_network(
-    network: Any, sides: Sides, state: Checkpoint, decision: tuple[float, float], run_id: str
-) -> Path:
-    """Write the Keras model, its HDF5 weights and the LiteRT file, which must answer the same."""
-    exported = to_litert(network)
-    random = np.random.default_rng(sides.split.seed)
-    chosen = [few_windows(network.name, record, random) for record in sides.of("train")]
-    x = {name: np.concatenate([part[name] for part in chosen]) for name in chosen[0]}
-    parity = check_parity(network, exported, x)
-    tracking.log_metrics(run_id, {"parity_max_abs_error": parity.max_abs_error})
-    folder = work_folder(run_id) / "model"
-    tracking.save_keras_flavor(network, folder)
-    about = {
-        "classes": ["not AF", "AF"],
-        "threshold": decision[0],
-        "smoothing_change": decision[1],
-        "split_sha256": sides.split.digest(),
-        "epochs": state.epoch,
-        "run_id": run_id,
-    }
-    write_model_files(folder, network, exported, about)
-    seal(folder, {name: values[:2] for name, values in x.items()})
-    return folder
-
-
-def few_windows(
-    model: str, record: RhythmRecord, random: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
-    """Windows of a record to compare runtimes on, in no order, at most `PARITY_WINDOWS`."""
-    cut = windowed(model, record)
-    count = len(next(iter(cut.values())))
-    chosen = random.permutation(count)[:PARITY_WINDOWS]
-    return {name: values[chosen] for name, values in cut.items()}
+def parity_rows(
+    model: str, sides: Sides
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
+    """Windows of training patients, at most ten of each record, and their labels, shuffled."""
+    random, cut = np.random.default_rng(sides.split.seed), windows(model)
+    rows: list[dict[str, NDArray[np.float32]]] = []
+    labels: list[NDArray[np.int8]] = []
+    for record in sides.of("train"):
+        label = cut.only_core(cut.cut(record.label, -1))
+        chosen = random.permutation(len(label))[:PARITY_WINDOWS]
+        rows.append({name: part[chosen] for name, part in windowed(model, record).items()})
+        labels.append(label[chosen])
+    order = random.permutation(sum(map(len, labels)))
+    inputs = {name: np.concatenate([part[name] for part in rows])[order] for name in rows[0]}
+    return inputs, np.concatenate(labels)[order]
 
 
 @step

@@ -29,8 +29,10 @@ class RegisteredModel:
         return f"{self.name}/{self.version}"
 
 
-def write_model_files(folder: Path, model: Any, litert: bytes, about: dict[str, Any]) -> None:
-    """Add weights, LiteRT file and manifest to a folder that holds the Keras model.
+def write_model_files(
+    folder: Path, model: Any, exports: Mapping[str, bytes], about: Mapping[str, Any]
+) -> None:
+    """Add weights, exports and manifest to a folder that holds the Keras model.
 
     Parameters
     ----------
@@ -38,13 +40,14 @@ def write_model_files(folder: Path, model: Any, litert: bytes, about: dict[str, 
         The model's folder.
     model : keras.Model
         The model whose weights go into HDF5.
-    litert : bytes
-        The exported model.
-    about : dict
+    exports : mapping of str to bytes
+        The exported model, by file name.
+    about : mapping
         What else the manifest says: classes, threshold, what it was made from.
     """
     model.save_weights(folder / WEIGHTS)
-    write_bytes(folder / LITERT, litert)
+    for name, data in exports.items():
+        write_bytes(folder / name, data)
     files = {
         str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))

@@ -75,7 +75,7 @@ def run(*words: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.mark.parametrize("network", ["rhythm", "resnet21"])
+@pytest.mark.parametrize("network", ["rhythm", "fused", "resnet21"])
 def test_beats_and_answers_are_the_servers(records: Path, tmp_path: Path, network: str) -> None:
     """Every column of the server's Parquet table and every probability, byte for byte."""
     model = released(tmp_path / "release", network, 0.5)

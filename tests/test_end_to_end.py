@@ -82,6 +82,11 @@ def check_report(done: Retrained, dataset: str) -> None:
     assert edge.info.status == "FINISHED"
     assert edge.data.tags["holter.training_run_id"] == run.info.run_id
     assert edge.data.tags["holter.model_sha256"] == version.tags["holter.sha256.model.tflite"]
+    assert version.tags["holter.runtime"] in ("litert-int8", "litert-float32")
+    reference = json.loads(version.tags["holter.runtime.litert-float32"])
+    assert reference["max_abs_error"] <= reference["limits"]["max_abs_error"]
+    assert "mean_abs_error" in json.loads(version.tags["holter.runtime.litert-int8"])
+    assert run.data.metrics["multiply_adds"] > 1e6
     check_chain(done, version.tags["holter.chain_sha256"])
 
 
