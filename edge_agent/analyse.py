@@ -24,6 +24,7 @@ from storage.model_files import LITERT
 from storage.provenance import beat_code_sha256
 from storage.records import USUAL_LEADS, Record, open_alone, read_lead
 from tasks.beats import beat_tables
+from tasks.drift import profile
 from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
@@ -153,6 +154,7 @@ def summary(found: Analysis) -> dict[str, Any]:
         "beats": len(found.beats),
         "flagged_beats": int(flagged.sum()),
         "mean_heart_rate_bpm": 60 / float(rr_s.mean()),
+        "profile": profile(found.beats, found.probability, found.decided).as_json(),
         "model": dict(found.model),
         "preprocessing_sha256": Preprocessing().digest(),
         "beat_code_sha256": beat_code_sha256(),

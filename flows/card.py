@@ -25,6 +25,11 @@ from tasks.figures import RhythmBeats, beats_by_rhythm
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_SHOWN, MOST_PATIENTS = 8, 8
 Section = list[Block]
+#: Records that are not in the tables: the column's heading, and what is said where there is none.
+LOST = {
+    "failures": ("record that could not be used", "Every record could be used."),
+    "excluded": ("record left out by the data set's TOML", "No record is left out by the TOML."),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +110,13 @@ def data(facts: Facts) -> Section:
         for m in facts.version.manifests
     ]
     out: Section = [Table(columns, rows)]
-    for kind in ("failures", "excluded"):
+    for kind, (head, none) in LOST.items():
         lost = [
             (f"{m.dataset}/{record}", why)
             for m in facts.version.manifests
             for record, why in getattr(m, kind).items()
         ]
-        word = "could not be used" if kind == "failures" else "left out by the data set's TOML"
-        out.append(Table((f"record, {word}", "why"), lost) if lost else Words(f"None {word}."))
+        out.append(Table((head, "why"), lost) if lost else Words(none))
     return out
 
 

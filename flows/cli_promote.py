@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import serving
+from flows.options import folders_of, registry, serving
 from flows.progress import console
 from storage.errors import PromotionError
 
@@ -26,7 +26,7 @@ def compare(
     out: Out = None,
 ) -> None:
     """Two versions side by side: data, parameters, code, figures on shared patients, devices."""
-    with serving():
+    with registry():
         from flows.compare import compare as work
         from flows.shown import deliver
         from storage.versions import recorded
@@ -41,7 +41,7 @@ def card(
     log: Annotated[bool, typer.Option(help="Log it to the version's run too.")] = True,
 ) -> None:
     """The model card of a version, from what is recorded now: data, figures, limits, checklists."""
-    with serving():
+    with registry():
         from flows.card import card as work
         from flows.card import log_card, title
         from flows.shown import deliver
@@ -93,7 +93,7 @@ def promote(
     asked = read_policy(policy or DEFAULT)
     if override and not reason.strip():
         raise ValueError("--override needs a --reason")
-    with serving():
+    with registry():
         from flows.promote import REFUSED
         from flows.promote import promote as work
 
@@ -120,11 +120,53 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why.")] = "rolled back",
 ) -> None:
     """Move an alias back to the version that it was on before."""
-    with serving():
+    with registry():
         from flows.promote import rollback as work
 
         before, now = work(model, alias, who=by, reason=reason)
     console.print(f"{model}: {alias} was version {before} and is version {now}")
 
 
-COMMANDS = (card, compare, promote, rollback, sbom)
+#: Exit code of a drift beyond a bound.
+DRIFTED = 4
+
+
+def drift(
+    model: Version,
+    on: Annotated[
+        list[str] | None, typer.Option(help="Data set, by name or TOML; repeatable.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
+    ] = None,
+    analysis: Annotated[
+        list[Path] | None, typer.Option(help="JSON of `holter-edge analyse`; repeatable.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(help="Bounds, a TOML; else those that come with this.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Recordings that came back against those of the training; exit code 4: beyond a bound."""
+    from storage.policy import DRIFT
+
+    names = on or []
+    folders = folders_of(names, data)
+    with serving():
+        from flows.drift import drift as flow
+        from flows.shown import deliver
+
+        done = flow(
+            model=model,
+            thresholds=thresholds or DRIFT,
+            datasets=names,
+            data=folders,
+            analyses=analysis or [],
+        )
+        deliver(done.title, done.blocks, out)
+    if done.drifted:
+        raise typer.Exit(DRIFTED)
+
+
+COMMANDS = (card, compare, drift, promote, rollback, sbom)

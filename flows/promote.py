@@ -14,6 +14,7 @@ from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
 from storage.policy import Policy
 from storage.signing import trusted_keys
+from storage.verify import MISMATCH, verify
 from storage.versions import Recorded, recorded
 from tasks.bootstrap import RATES
 from tasks.compare import Decisions, figures, pair
@@ -24,6 +25,9 @@ CHAMPION = "champion"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
 #: The tag of an alias's entry that says it went back.
 ROLLED_BACK = "rolled_back"
+#: Links of the chain that must hold: what the registry keeps. Beat tables and sources on this
+#: machine may have moved on with the code since.
+SEALED = ("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations")
 ENERGY = "energy_j_per_24_h"
 #: A value and the bounds of its interval.
 ENDS = ("", "_low", "_high")
@@ -48,7 +52,12 @@ class Promoted:
 
 def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str, Figure]:
     """What can be said without scores: seals, sides, licences, parity."""
-    broken = ledger.check(version.model.name, trusted_keys())
+    compared = verify(version.model.reference, trusted_keys())
+    broken = [
+        f"{one.link}: {one.name} {one.told}"
+        for one in compared
+        if one.state == MISMATCH and one.link in SEALED
+    ]
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions.subject.tolist())
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))

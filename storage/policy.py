@@ -1,4 +1,4 @@
-"""A promotion policy: what a model version must show before an alias moves to it, as one TOML."""
+"""Figures and their bounds, as one TOML: a promotion policy, or the thresholds of drift."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from storage.files import sha256_bytes
 
 #: The policy that is used where none is given.
 DEFAULT = Path(__file__).parent / "policies" / "champion.toml"
+#: The thresholds of drift that are used where none are given.
+DRIFT = DEFAULT.with_name("drift.toml")
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,29 @@ def read_policy(path: Path) -> Policy:
     PolicyError
         There is no such file, it is no TOML, a key is unknown or missing, or a check has no bound.
     """
+    text, said, checks = _read(path, {"title": str, "use": str, "licences": dict, "check": list})
+    for licence, uses in said["licences"].items():
+        if not (isinstance(uses, list) and all(isinstance(use, str) for use in uses)):
+            raise PolicyError(f"policy {path}: licence {licence!r}: expected a list of uses")
+    return Policy(said["title"], said["use"], said["licences"], checks, text)
+
+
+def read_checks(path: Path) -> tuple[Check, ...]:
+    """Read a table of checks alone: thresholds of drift; errors as above."""
+    return _read(path, {"title": str, "check": list})[2]
+
+
+def _read(path: Path, kinds: dict[str, Any]) -> tuple[str, dict[str, Any], tuple[Check, ...]]:
     try:
         text = path.read_text()
         said = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise PolicyError(f"policy {path}: cannot be read: {error}") from error
-    _keys(path, "the policy", said, {"title": str, "use": str, "licences": dict, "check": list})
-    for licence, uses in said["licences"].items():
-        if not (isinstance(uses, list) and all(isinstance(use, str) for use in uses)):
-            raise PolicyError(f"policy {path}: licence {licence!r}: expected a list of uses")
+    _keys(path, "the policy", said, kinds)
     checks = tuple(_check(path, one) for one in said["check"])
     if not checks:
         raise PolicyError(f"policy {path}: found no check; expected at least one")
-    return Policy(said["title"], said["use"], said["licences"], checks, text)
+    return text, said, checks
 
 
 def _check(path: Path, said: Any) -> Check:

@@ -144,3 +144,22 @@ def per_patient(
     axes.set_xlim(0, 1)
     figure.legend(loc="outside lower center", ncols=2)
     return _png(figure)
+
+
+def shares(
+    edges: Mapping[str, NDArray[np.float64]],
+    reference: Mapping[str, NDArray[np.float64]],
+    new: Mapping[str, NDArray[np.float64]],
+    title: str,
+) -> bytes:
+    """Shares of beats over bins, reference and new, a field a quantity; the outer bins are open."""
+    figure = _figure(title, 3.6 * len(edges), 3.2)
+    fields = figure.subplots(1, len(edges), squeeze=False)[0]
+    for axes, (name, inner) in zip(fields, edges.items(), strict=True):
+        width = float(inner[1] - inner[0])
+        outer = np.concatenate([[inner[0] - width], inner, [inner[-1] + width]])
+        for side, colour, label in ((reference, BLUE, "training"), (new, ORANGE, "new")):
+            axes.stairs(side[name], outer, color=colour, lw=1.6, label=label)
+        axes.set(xlabel=name, ylabel="share of beats", ylim=(0, None))
+    fields[0].legend(fontsize=8)
+    return _png(figure)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from flows import recorded
+from flows.evaluate_device import enter
 from flows.release import seal
-from storage import ledger, tracking, versions
+from storage import evaluations, ledger, tracking, versions
 from storage.beats_manifest import Entry, Manifest
-from storage.evaluations import request_evaluation
-from storage.files import sha256_file, write_bytes
+from storage.files import sha256_file, sha256_folder, write_bytes, write_json
 from storage.fleet import server_metrics
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.testset import TestSet, write_testset
@@ -116,7 +117,7 @@ def register(
 
 def on_device(version: Recorded, device: str, **metrics: float) -> None:
     """A device's report on a version that agrees with the server's but for `metrics`."""
-    request = request_evaluation(
+    request = evaluations.request_evaluation(
         device=device,
         model=version.model,
         testset_run_id=version.model.run_id,
@@ -124,18 +125,29 @@ def on_device(version: Recorded, device: str, **metrics: float) -> None:
         testset_sha256=version.model.tags["holter.testset_sha256"],
         tags={},
     )
-    told = {**server_metrics(version.model), "latency_p99_ms": 3.0, **metrics}
-    _ended(version, request, told)
+    claim = evaluations.claim(evaluations.request_state(request), "an-agent")
+    outcome = {
+        "claim": claim,
+        "status": "FINISHED",
+        "metrics": {**server_metrics(version.model), "latency_p99_ms": 3.0, **metrics},
+        "tags": {},
+        "time_ms": 1,
+    }
+    with TemporaryDirectory() as folder:
+        write_json(Path(folder) / evaluations.OUTCOME, outcome)
+        assert evaluations.deliver(request, Path(folder)) == "reported"
+    enter(evaluations.request_state(request))
 
 
 def on_data_set(version: Recorded, **metrics: float) -> None:
     """An evaluation of a version on whole data sets."""
-    name = version.model.name
-    _ended(version, tracking.start_run(f"evaluate/{name}", name, {}, {}), metrics)
-
-
-def _ended(version: Recorded, run_id: str, metrics: dict[str, float]) -> None:
-    tracking.log_metrics(run_id, metrics)
-    tracking.finish_run(run_id, "FINISHED")
     name, number = version.model.name, version.model.version
-    ledger.append(name, number, ledger.EVALUATED, "made up", run_id=run_id)
+    run_id = tracking.start_run(f"evaluate/{name}", name, {}, {})
+    tracking.log_metrics(run_id, metrics)
+    with TemporaryDirectory() as folder:
+        write_bytes(Path(folder) / "report.html", b"made up")
+        tracking.log_folder(run_id, Path(folder), "evaluation")
+        report = sha256_folder(Path(folder))
+    tracking.finish_run(run_id, "FINISHED")
+    marks = {"run_id": run_id, "report": report, "datasets": "made up"}
+    ledger.append(name, number, ledger.EVALUATED, "made up", **marks)

@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from flows.drift import drift, reference_of
 from flows.evaluate_device import evaluate_on_device
 from flows.ingest import ingest
 from flows.retrain import Retrained, retrain
@@ -19,11 +20,13 @@ from flows.simulate import write_simulated
 from storage import ledger
 from storage.beats import read_beats, read_source
 from storage.chain import read_chain, side_of
-from storage.errors import DeviceError
+from storage.errors import DeviceError, TableError
 from storage.evaluations import device_requests
-from storage.files import sha256_file
+from storage.files import sha256_file, write_json
+from storage.policy import DRIFT
 from storage.signing import trusted_keys
 from storage.verify import LINKS, MATCH, MISMATCH, verify
+from storage.versions import recorded
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -205,6 +208,28 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
     assert source.files["201.dat"] == sha256_file(real_data / "mitdb" / "201.dat")
     assert source.lead == "MLII"
     assert not source.simulated
+
+
+def test_drift_of_what_came_back(retrained: Retrained, simulated: Path, tmp_path: Path) -> None:
+    """The training's own recordings are held against it; another model's analysis is refused."""
+    version = recorded(retrained.trained.version.reference)
+    done = drift(version.model.reference, DRIFT, [str(simulated)], [simulated.parent])
+    found = {one.figure: one for one in done.verdicts}
+    assert found["heart_rate_psi"].state == "passed"
+    assert len(found) == len(done.verdicts) == 6
+    logged = mlflow.MlflowClient().list_artifacts(done.run_id, "drift")
+    assert {"drift/report.html", "drift/report.md"} <= {file.path for file in logged}
+    told = {"model": {"sha256": version.files["model.tflite"]}}
+    told["profile"] = reference_of(version).as_json()
+    analysis = write_json(tmp_path / "rec.json", told)
+    same = drift(version.model.reference, DRIFT, analyses=[analysis])
+    assert not same.drifted
+    assert {one.found for one in same.verdicts if "psi" in one.figure} == {"0"}
+    write_json(analysis, {**told, "model": {"sha256": "0" * 64}})
+    with pytest.raises(TableError, match=r"rec\.json: found one by model 0000"):
+        drift(version.model.reference, DRIFT, analyses=[analysis])
+    with pytest.raises(ValueError, match="give a data set, or analyses"):
+        drift(version.model.reference, DRIFT)
 
 
 def test_no_device_fails_clearly(retrained: Retrained) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flows import promote as work
 from flows.promote import promote, rollback
-from storage import ledger
+from storage import ledger, tracking
 from storage.errors import PolicyError, PromotionError
 from storage.mlflow_rest import call, fetch_run_file
 from storage.policy import DEFAULT, Check, Policy, read_policy
@@ -171,9 +171,9 @@ def test_a_challenger_without_shared_patients_is_refused(ready: Recorded, tmp_pa
     assert "share no patient" in gain.note
 
 
-def test_an_edited_ledger_passes_nothing(ready: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger whose check finds a fault fails the check of seals."""
-    monkeypatch.setattr(ledger, "check", lambda *_: ["entry 2 is not what was signed"])
+def test_an_edited_version_is_refused(ready: Recorded) -> None:
+    """A metric that was changed after the sealing fails the check of seals, and it alone."""
+    tracking.log_metrics(ready.model.run_id, {"test_f1": 1.0})
     done = promote(ready.model.reference, read_policy(DEFAULT))
     assert [f for f, state in states(done).items() if state == "failed"] == ["broken_seals"]
 

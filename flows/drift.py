@@ -1,0 +1,218 @@
+"""Drift: recordings that came back are held against those that a version learnt from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+from prefect.events import emit_event
+
+from flows.compare import threshold_of
+from flows.ingest import ingest
+from flows.progress import Progress
+from flows.recorded import work_folder
+from flows.shown import FORMS, write
+from storage import tracking
+from storage.beats import read_beats
+from storage.beats_manifest import Manifest, manifest_path, read_manifest
+from storage.errors import TableError
+from storage.files import home, sha256_file, write_json
+from storage.places import Place, beats_place
+from storage.policy import read_checks
+from storage.provenance import git_state
+from storage.versions import Recorded, model_bytes, recorded
+from tasks.document import Block, Heading, Picture, Table, Words
+from tasks.drift import BINS, Profile, profile, read_profile, together
+from tasks.drift import drift as figures_of
+from tasks.figures import shares
+from tasks.inference import probabilities
+from tasks.litert import LiteRT
+from tasks.promotion import FAILED, MISSING, PASSED, Verdict, judge
+from tasks.smoothing import UNSMOOTHED, decide
+
+EVENT = "holter.drift"
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """What came of it: the verdicts, whether any bound is passed, the report, and its run."""
+
+    title: str
+    verdicts: tuple[Verdict, ...]
+    drifted: bool
+    blocks: tuple[Block, ...]
+    run_id: str
+
+
+@flow(name="drift", flow_run_name="drift-{model}", persist_result=False)
+def drift(
+    model: str,
+    thresholds: Path,
+    datasets: Sequence[str] = (),
+    data: Sequence[Path] = (),
+    analyses: Sequence[Path] = (),
+) -> Drifted:
+    """Hold data sets, or devices' analyses, against the training of a version.
+
+    The reference is what the version decides of its own training side, made once. The report and
+    its figures go to MLflow; an event `holter.drift.passed` or `holter.drift.found` to Prefect, on
+    which an automation may act.
+
+    Parameters
+    ----------
+    model : str
+        NAME@alias, NAME/version or NAME.
+    thresholds : Path
+        The bounds, a TOML.
+    datasets, data : sequence of str, sequence of Path
+        Data sets, and the folder of each; their rhythms need not be known.
+    analyses : sequence of Path
+        JSON files of `holter-edge analyse`.
+
+    Raises
+    ------
+    ValueError
+        Neither a data set nor an analysis is given.
+    TableError
+        The beat tables of the training are not here any more, or an analysis has no profile.
+    """
+    checks = read_checks(thresholds)
+    if not datasets and not analyses:
+        raise ValueError("give a data set, or analyses of devices")
+    version = recorded(model)
+    made = [ingest(d, f) for d, f in zip(datasets, data, strict=True)]
+    sources = [analysis_of(path, version) for path in analyses]
+    sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
+    new, reference = together(sources), reference_of(version)
+    verdicts = judge(checks, figures_of(reference, new))
+    drifted = any(one.state in (FAILED, MISSING) for one in verdicts)
+    title = f"Drift of {version.model.reference}: {', '.join([*datasets, *map(str, analyses)])}"
+    blocks = tuple(report(reference, new, verdicts))
+    run_id = log(version, title, blocks, verdicts)
+    emit_event(
+        event=f"{EVENT}.{'found' if drifted else PASSED}",
+        resource={
+            "prefect.resource.id": f"holter.model.{version.model.name}",
+            "prefect.resource.name": version.model.reference,
+        },
+        payload={"run_id": run_id, **{one.figure: one.found for one in verdicts}},
+    )
+    return Drifted(title, verdicts, drifted, blocks, run_id)
+
+
+def reference_of(version: Recorded) -> Profile:
+    """The profile of the version's training side; kept by the version's sealed chain.
+
+    Raises
+    ------
+    TableError
+        The beat tables that it was trained on are not those that are here.
+    """
+    kept = home() / "profiles" / f"{version.chain_sha256}.json"
+    if kept.is_file():
+        return read_profile(json.loads(kept.read_bytes()), str(kept))
+    found: list[Profile] = []
+    for manifest in version.manifests:
+        place = manifest_path(beats_place(), manifest.dataset)
+        if read_manifest(place).digest() != manifest.digest():
+            raise TableError(
+                f"manifest {place}: found other beat tables; expected those that "
+                f"{version.model.reference} was trained on, of digest {manifest.digest()[:12]}"
+            )
+        found += profiles_of(version, manifest, place, version.split["train"]["subjects"])
+    made = together(found)
+    write_json(kept, made.as_json())
+    return made
+
+
+def profiles_of(
+    version: Recorded, manifest: Manifest, place: Place, people: Iterable[str] | None = None
+) -> Iterator[Profile]:
+    """The profile of each record; of some people's, where they are given."""
+    wanted = None if people is None else set(people)
+    network = LiteRT(model_bytes(version.model))
+    name = version.model.name.removeprefix("holter-")
+    change = float(version.model.tags.get("holter.smoothing_change", UNSMOOTHED))
+    entries = [
+        entry
+        for entry in manifest.entries
+        if wanted is None or f"{manifest.dataset}/{entry.subject}" in wanted
+    ]
+    with Progress(f"Scoring {manifest.dataset}", len(entries)) as progress:
+        for entry in entries:
+            path = place.parent / entry.file
+            if sha256_file(path) != entry.sha256:
+                raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
+            table = read_beats(path, waveform="waveform" in network.inputs)
+            p, known = probabilities(network, name, table)
+            sure = table.take(known)
+            yield profile(sure, p[known], decide(p, threshold_of(version.model), change, 1)[known])
+            progress.step(entry.record)
+
+
+def analysis_of(path: Path, version: Recorded) -> Profile:
+    """The profile in a device's analysis, which this version's file must have made.
+
+    Raises
+    ------
+    TableError
+        It cannot be read, has no profile, or is of another model.
+    """
+    try:
+        said = json.loads(path.read_bytes())
+        by = said["model"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(f"analysis {path}: cannot be read: {error}") from error
+    mine = version.files["model.tflite"]
+    if by != mine:
+        raise TableError(
+            f"analysis {path}: found one by model {by[:12]}; expected {version.model.reference}, "
+            f"{mine[:12]}"
+        )
+    return read_profile(said.get("profile"), f"analysis {path}")
+
+
+def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Iterator[Block]:
+    """The report's blocks."""
+    far = [one.title for one in verdicts if one.state != PASSED]
+    yield Words(f"Beyond its bound: {'; '.join(far)}." if far else "Everything is within bounds.")
+    yield Table(
+        ("figure", "bound", "found", "", "training and new"),
+        [(one.title, one.asked, one.found, one.state, one.note) for one in verdicts],
+    )
+    yield Heading("Distributions")
+    shows = "Share of the beats, training (blue) and new (orange)"
+    sides = [{name: one.shares(name) for name in BINS} for one in (reference, new)]
+    yield Picture("drift.png", shares(BINS, sides[0], sides[1], shows), shows)
+    rows = [
+        (name, f"{one.records:,}", f"{one.beats:,}", f"{one.af_beats:,}", f"{one.bad_beats:,}")
+        for name, one in (("training", reference), ("new", new))
+    ]
+    yield Table(("", "records", "beats", "decided AF", "poor signal"), rows)
+
+
+def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]) -> str:
+    """A run in `drift/MODEL` with the figures and the report."""
+    name = version.model.name
+    run_id = tracking.start_run(
+        f"drift/{name}",
+        title[:200],
+        {"model": version.model.reference},
+        {
+            **git_state(),
+            "holter.kind": "drift",
+            "holter.model": name,
+            "holter.version": str(version.model.version),
+        },
+    )
+    figures = {one.figure: float(one.found) for one in verdicts if one.found != "-"}
+    tracking.log_metrics(run_id, figures)
+    folder = work_folder(run_id) / "drift"
+    for form in FORMS:
+        write(title, blocks, folder / f"report{form}")
+    tracking.log_folder(run_id, folder, "drift")
+    tracking.finish_run(run_id, "FINISHED")
+    return run_id
