@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from storage import tracking
+from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
 
 
@@ -61,14 +62,23 @@ def _end(_flow: Any, flow_run: Any, _state: Any) -> None:
     (_notes() / f"{flow_run.id}.json").unlink(missing_ok=True)
 
 
+def _fail(flow: Any, flow_run: Any, state: Any) -> None:
+    """End what it left open in MLflow; where MLflow is away the note stays, for the next run."""
+    try:
+        tracking.close_runs_of(str(flow_run.id), str(state.message or state.name))
+    except RegistryError:
+        return
+    _end(flow, flow_run, state)
+
+
 #: For a flow's decorator: `@flow(..., **WATCHED)`. What flows give back is not kept by Prefect.
 WATCHED: Mapping[str, Any] = {
     "persist_result": False,
     "on_running": [_begin],
     "on_completion": [_end],
-    "on_failure": [_end],
-    "on_crashed": [_end],
-    "on_cancellation": [_end],
+    "on_failure": [_fail],
+    "on_crashed": [_fail],
+    "on_cancellation": [_fail],
 }
 
 

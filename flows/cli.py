@@ -23,6 +23,7 @@ from flows import (
     cli_promote,
     cli_reproduce,
     cli_train,
+    cli_watch,
 )
 from flows.options import (
     LOCAL_DEVICE,
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("add")(cli_add.data_add)
+cli_data.app.command("watch")(cli_watch.data_watch)
 app.add_typer(cli_edge.app, name="edge")
 app.command("reproduce")(cli_reproduce.reproduce)
 app.command()(cli_lineage.lineage)

@@ -1,4 +1,4 @@
-"""`holter up`, `down` and `env`: the local servers, kept running for schedules and pages."""
+"""`holter up`, `down`, `status`, `doctor`, `env`: the servers kept running, and how all is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from flows.options import quiet
+from flows.options import quiet, serving
 from flows.progress import console
 from storage.errors import ServerError
 from storage.files import home
@@ -133,21 +134,63 @@ def down() -> None:
 
 def env() -> None:
     """Print what `prefect` and `mlflow` need to reach the servers: eval "$(holter env)"."""
-    from flows.servers import named_servers, running
-
-    there = running()
-    found = (
-        {"PREFECT_API_URL": there.prefect_api, "MLFLOW_TRACKING_URI": there.mlflow} if there else {}
-    )
-    found |= named_servers()
+    found = _addresses()
     if len(found) < 2:
         raise ServerError("no servers are up: `holter up` starts them")
     for name, value in {**found, "HOLTER_HOME": str(home())}.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
+def _addresses() -> dict[str, str]:
+    """Where the servers are, by the variables that name them."""
+    from flows.servers import named_servers, running
+
+    up = running()
+    ours = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
+    return {**ours, **named_servers()}
+
+
+def status() -> None:
+    """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
+    from flows.servers import named_servers, running
+
+    there = running()
+    if there is None and len(named_servers()) < 2:
+        console.print(
+            "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
+        )
+        return
+    with serving():
+        from flows.alive import close_dead
+        from flows.status import models_table, pool_line, runs_table
+
+        for name, value in _addresses().items():
+            console.print(f"{name:<20} {value}")
+        console.print(f"{'worker':<20} {pool_line(POOL)}")
+        for run in close_dead():
+            console.print(f"[yellow]closed[/yellow]  {run.flow}: its process {run.pid} is gone")
+        console.print(runs_table())
+        console.print(models_table())
+
+
+def doctor() -> None:
+    """Check versions, folders, space, keys, servers, clocks, killed runs; says what to do."""
+    from flows.doctor import examine
+
+    problems = 0
+    for check in examine():
+        word = "[red]problem[/red]" if check.advice else "[green]ok[/green]     "
+        console.print(f"{word}  {check.name}: {escape(check.found)}", soft_wrap=True)
+        if check.advice:
+            problems += 1
+            console.print(f"         {escape(check.advice)}", soft_wrap=True)
+    if problems:
+        console.print(f"{problems} to see to.")
+        raise typer.Exit(1)
+
+
 def enter(app: typer.Typer) -> None:
     """Enter these commands into the `holter` command."""
-    for command in (down, env):
+    for command in (down, status, env, doctor):
         app.command()(command)
     app.command()(up)

@@ -22,12 +22,16 @@ from flows.runners import CHOSEN, batches, in_flight
 from storage.beats_manifest import (
     Entry,
     Manifest,
+    earlier_failures,
     known_entries,
     manifest_path,
+    note_entry,
+    noted_entry,
     write_manifest,
 )
 from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
+from storage.files import alone, sweep
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Preprocessing
@@ -105,11 +109,13 @@ def _build(
     """One record; whatever breaks in it stays with it."""
     began = time.monotonic()
     try:
+        known = noted_entry(out, name) or known
         state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
+        if state == "built":
+            entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
+            note_entry(out, entry)
     except Exception as error:
         return _failed(name, error)
-    if state == "built":
-        entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
     return Outcome(name, state, time.monotonic() - began, entry)
 
 
@@ -159,13 +165,25 @@ def ingest(
         Just these records.
     """
     spec = load_spec(dataset)
-    folder = data_folder(spec, data)
-    config = Preprocessing(policy=policy)
+    with alone(f"ingest-{slug(spec.name)}"):
+        return _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, only)
+
+
+def _ingest(
+    spec: DatasetSpec,
+    folder: Path,
+    config: Preprocessing,
+    signal: bool,
+    only: list[str] | None,
+) -> Ingested:
+    """What the flow does, alone with the data set's tables on this machine."""
     path = manifest_path(beats_place(), spec.name)
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
     known = known_entries(path)
+    if isinstance(path, Path):
+        sweep(path.parent)
     code = beat_code_sha256()  # before the threads: Python 3.11's parser is not safe in several
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
@@ -187,8 +205,13 @@ def ingest(
                 future.add_done_callback(finished.put)
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
-    if only is not None:
-        entries = {**known, **entries}
+    failures = {o.record: o.error for o in ordered if o.error is not None}
+    if only is not None:  # the others stay as they were
+        entries = {**{k: v for k, v in known.items() if k not in failures}, **entries}
+        failures = {
+            **{k: v for k, v in earlier_failures(path).items() if k not in outcomes},
+            **failures,
+        }
     manifest = Manifest(
         dataset=spec.name,
         title=spec.title,
@@ -201,7 +224,7 @@ def ingest(
         code_sha256=code,
         simulated=spec.source.simulated,
         entries=tuple(entries[name] for name in sorted(entries)),
-        failures={o.record: o.error for o in ordered if o.error is not None},
+        failures=failures,
         excluded=dict(spec.records.exclude),
         spec=spec.model_dump(mode="json"),
         preprocessing=asdict(config),

@@ -65,3 +65,9 @@ Device = Annotated[str, told("The device that evaluates; its agent must be runni
 Wait = Annotated[
     float, told("How long to wait for the device's report, in seconds.", exclusiveMinimum=0)
 ]
+Quiet = Annotated[
+    float, told("Take a record when its files have not changed for so many seconds.", minimum=0)
+]
+Due = Annotated[
+    int, told("Train once so many records have come since the last training; 0 never.", minimum=0)
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -21,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from storage.errors import ServerError
-from storage.files import home, write_bytes, write_json
+from storage.files import alone, home, write_bytes, write_json
 from storage.provenance import ROOT
 from storage.signing import public_key
 
@@ -204,7 +203,7 @@ def servers() -> Iterator[Servers]:
     folder = home()
     with ExitStack() as stack:
         pids = {PREFECT: 0, MLFLOW: 0}
-        with _one_at_a_time(folder):
+        with alone("servers"):  # each may upgrade its database
             missing = [k for k, named in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not named]
             starting = [_start(stack, kind, folder, kind.port) for kind in missing]
             for server in [_answering(stack, one, folder) for one in starting]:
@@ -230,15 +229,6 @@ def mlflow_server(
     with ExitStack() as stack:
         server = _answering(stack, _start(stack, kind, folder, port), folder)
         yield f"http://{LOOPBACK}:{server.port}"
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Start servers of one state folder one after the other: each may upgrade its database."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "servers.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def named_servers() -> dict[str, str]:

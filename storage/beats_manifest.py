@@ -157,6 +157,28 @@ def known_entries(path: Place) -> dict[str, Entry]:
         return {}
 
 
+def earlier_failures(path: Place) -> dict[str, str]:
+    """The failures of an earlier manifest by record, or none where there is no usable one."""
+    try:
+        return dict(read_manifest(path).failures)
+    except TableError:
+        return {}
+
+
+def note_entry(folder: Place, entry: Entry) -> None:
+    """Keep a table's entry beside it: a run that is killed before its manifest redoes nothing."""
+    write_json(folder / "entries" / f"{entry.record}.json", asdict(entry))
+
+
+def noted_entry(folder: Place, record: str) -> Entry | None:
+    """The entry kept beside a table, or None where there is no usable one."""
+    try:
+        entry = Entry(**json.loads((folder / "entries" / f"{record}.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return entry if entry.record == record and _inside(entry.file) else None
+
+
 def still_good(entry: Entry | None, key: str, folder: Place) -> bool:
     """Whether an earlier table was made from the same things and its bytes are unaltered."""
     if entry is None or entry.key != key:

@@ -24,6 +24,29 @@ def home() -> Path:
 
 
 @contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Hold a lock of this state folder; whoever else asks for it waits, and it ends with us.
+
+    The system lets go of it when the process ends, however that ends: no lock is ever stale.
+    """
+    import fcntl  # POSIX only, as is every machine that shares a state folder
+
+    path = home() / "locks" / f"{what}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed writers left in a folder that nobody else writes to; gives the names."""
+    left = sorted(folder.rglob(".*.partial"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+@contextmanager
 def whole(path: Place) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it there on success, remove it on failure.
 

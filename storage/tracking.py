@@ -228,6 +228,17 @@ def resolve_model(reference: str) -> RegisteredModel:
     return RegisteredModel(found.name, int(found.version), str(found.run_id), dict(found.tags))
 
 
+def newest_versions() -> list[tuple[str, int, dict[str, str]]]:
+    """Every registered model: its name, the number of its newest version, its aliases."""
+    with _told("list the models") as client:
+        found = []
+        for model in client.search_registered_models():
+            versions = client.search_model_versions(f"name = '{model.name}'", max_results=1)
+            newest = int(versions[0].version) if versions else 0
+            found.append((model.name, newest, dict(model.aliases)))
+    return found
+
+
 def run_page(run_id: str) -> str:
     """A run's page, for a browser."""
     with _told(f"read run {run_id}") as client:

@@ -25,6 +25,7 @@ FLOWS = {
     "train-rhythm/nightly",
     "retrain/weekly",
     "evaluate-on-device/weekly",
+    "watch/every-10-minutes",
 }
 
 

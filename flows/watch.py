@@ -1,0 +1,75 @@
+"""Watch: new and changed records of a folder become beat tables, and where due a new model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.events import emit_event
+
+from flows.alive import WATCHED
+from flows.ingest import Outcome, ingest
+from flows.parameters import Data, Dataset, Due, Epochs, Model, Policy, Quiet, Signal
+from flows.train import Trained, train
+from storage.arrivals import look, read_seen, write_seen
+from storage.dataset import data_folder, load_spec
+from storage.files import home, read_json, write_json
+
+#: The events that automations may act on.
+ARRIVED, DUE = "holter.records.arrived", "holter.retraining.due"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one look did: records taken, those still arriving, and the training if one was due."""
+
+    outcomes: tuple[Outcome, ...]
+    waiting: dict[str, str]
+    trained: Trained | None
+
+
+@flow(name="watch", flow_run_name="watch-{dataset}", **WATCHED)
+def watch(
+    dataset: Dataset,
+    data: Data = None,
+    policy: Policy = "consensus",
+    signal: Signal = True,
+    quiet_s: Quiet = 60.0,
+    retrain_after: Due = 0,
+    model: Model = "resnet21",
+    epochs: Epochs = 100,
+) -> Watched:
+    """Look once at a folder: ingest what is new or changed there, and retrain where that is due.
+
+    Parameters
+    ----------
+    dataset, data, policy, signal
+        As `flows.ingest.ingest`.
+    quiet_s : float
+        How long a record's files must not have changed, in seconds.
+    retrain_after : int
+        Train once so many records were taken since the last training; 0 never.
+    model, epochs
+        As `flows.train.train`.
+    """
+    spec = load_spec(dataset)
+    folder = data_folder(spec, data)
+    found = look(spec, folder, read_seen(spec.name), quiet_s, signal=signal)
+    outcomes: tuple[Outcome, ...] = ()
+    if found.ready:
+        resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
+        resource["prefect.resource.name"] = spec.title
+        emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
+        outcomes = ingest(dataset, folder, policy, signal, list(found.ready)).outcomes
+    write_seen(spec.name, found.seen)  # after the ingest: one that was killed is done again
+    counter = home() / "watch" / f"{spec.name}.count.json"
+    taken = sum(outcome.state == "built" for outcome in outcomes)
+    taken += int(read_json(counter)) if counter.is_file() else 0
+    write_json(counter, taken)
+    if not retrain_after or taken < retrain_after:
+        return Watched(outcomes, found.waiting, None)
+    resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
+    emit_event(DUE, resource=resource, payload={"records": taken, "model": model})
+    trained = train(dataset, folder, model, epochs=epochs, policy=policy)
+    write_json(counter, 0)
+    return Watched(outcomes, found.waiting, trained)

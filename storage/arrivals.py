@@ -1,0 +1,120 @@
+"""New and changed records of a folder that is still being filled: taken when they are whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from storage.dataset import DatasetSpec, record_names
+from storage.errors import HolterError
+from storage.files import home, read_json, sha256_json, write_json
+from storage.records import open_record
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A record as it was last seen.
+
+    Attributes
+    ----------
+    stamp : str
+        Digest of its files' names, sizes and times of change.
+    taken : bool
+        Whether it was handed on in this state.
+    reason : str
+        Why not, where it was looked into and is not whole.
+    """
+
+    stamp: str
+    taken: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a folder found.
+
+    Attributes
+    ----------
+    ready : tuple of str
+        Records that are new or changed, whole, and quiet.
+    waiting : dict of str to str
+        Records that are still arriving, and why.
+    seen : dict of str to Seen
+        Every record, to be kept for the next look.
+    """
+
+    ready: tuple[str, ...]
+    waiting: dict[str, str]
+    seen: dict[str, Seen]
+
+
+def look(
+    spec: DatasetSpec, folder: Path, before: Mapping[str, Seen], quiet_s: float, *, signal: bool
+) -> Look:
+    """Find the records that have arrived or changed since `before`.
+
+    A record is taken once its files have the sizes that its header tells, and none of them has
+    changed for `quiet_s` seconds. One that is not whole is looked into again when it changes.
+    """
+    ready: list[str] = []
+    waiting: dict[str, str] = {}
+    seen: dict[str, Seen] = {}
+    for name in record_names(spec, folder):
+        stamp, age_s = _stamp(folder, name)
+        last = before.get(name)
+        if last is not None and last.stamp == stamp and (last.taken or last.reason):
+            seen[name] = last
+        elif age_s < quiet_s:
+            seen[name] = Seen(stamp)
+            waiting[name] = f"changed {max(age_s, 0):.0f} s ago; quiet for {quiet_s:g} s is enough"
+        else:
+            reason = _not_whole(spec, folder, name, signal=signal)
+            seen[name] = Seen(stamp, taken=not reason, reason=reason)
+            if not reason:
+                ready.append(name)
+        if seen[name].reason:
+            waiting[name] = seen[name].reason
+    return Look(tuple(ready), waiting, seen)
+
+
+def _stamp(folder: Path, name: str) -> tuple[str, float]:
+    """A digest of a record's files as they are listed, and the seconds since the last change."""
+    path = folder / name
+    files = [] if ".." in path.parts else sorted(path.parent.glob(f"{path.name}[._]*"))
+    listed = []
+    for file in files:
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # renamed while we looked
+            continue
+        listed.append((file.name, status.st_size, status.st_mtime_ns))
+    newest = max((mtime for _, _, mtime in listed), default=0)
+    return sha256_json(listed), time.time() - newest / 1e9
+
+
+def _not_whole(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> str:
+    try:
+        open_record(spec, folder, name, signal=signal)
+    except HolterError as error:
+        return str(error)
+    return ""
+
+
+def _state(dataset: str) -> Path:
+    return home() / "watch" / f"{dataset}.json"
+
+
+def read_seen(dataset: str) -> dict[str, Seen]:
+    """What was kept of the last look, or nothing at the first one."""
+    try:
+        return {name: Seen(**value) for name, value in read_json(_state(dataset)).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def write_seen(dataset: str, seen: Mapping[str, Seen]) -> None:
+    """Keep a look for the next one."""
+    write_json(_state(dataset), {name: asdict(value) for name, value in seen.items()})

@@ -1,0 +1,110 @@
+"""A watched folder: records are taken when they are whole, once, and again when they change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.simulate import write_simulated
+from storage.arrivals import Look, look, read_seen, write_seen
+from storage.dataset import load_spec
+
+QUIET_S = 30.0
+
+
+def aged(folder: Path) -> None:
+    """Make what has just changed in a folder something that changed an hour ago."""
+    for file in folder.iterdir():
+        status = file.stat()
+        if time.time() - status.st_mtime > 600:
+            continue
+        os.utime(file, (status.st_atime, status.st_mtime - 3600))
+
+
+@pytest.fixture
+def arriving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A folder that fills, with its TOML and no record yet, and the folder they come from."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    source, folder = tmp_path / "source", tmp_path / "ward"
+    write_simulated(source, 4, 0.05, 1)
+    folder.mkdir()
+    toml = (source / "dataset.toml").read_text().replace('file = "RECORDS"', 'pattern = "sim*"')
+    (folder / "dataset.toml").write_text(toml)
+    return source, folder
+
+
+def bring(source: Path, folder: Path, name: str) -> None:
+    for file in source.glob(f"{name}.*"):
+        shutil.copyfile(file, folder / file.name)
+
+
+def seen_at(folder: Path) -> Look:
+    found = look(load_spec(folder), folder, read_seen("ward"), QUIET_S, signal=True)
+    write_seen("ward", found.seen)
+    return found
+
+
+def test_a_record_is_taken_when_it_is_whole(arriving: tuple[Path, Path]) -> None:
+    """One that still changes waits, so does half of one; a whole and quiet one is taken once."""
+    source, folder = arriving
+    bring(source, folder, "sim000")
+    bring(source, folder, "sim001")
+    half = folder / "sim001.dat"
+    whole = half.read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    first = seen_at(folder)
+    assert first.ready == ()
+    assert set(first.waiting) == {"sim000", "sim001"}
+    aged(folder)
+    second = seen_at(folder)
+    assert second.ready == ("sim000",)
+    assert "sim001.dat" in second.waiting["sim001"]
+    assert seen_at(folder).ready == ()
+    half.write_bytes(whole)
+    assert "quiet" in seen_at(folder).waiting["sim001"]
+    aged(folder)
+    assert seen_at(folder).ready == ("sim001",)
+    annotation = folder / "sim000.atr"
+    annotation.write_bytes(annotation.read_bytes())
+    assert "sim000" in seen_at(folder).waiting
+    aged(folder)
+    assert seen_at(folder).ready == ("sim000",)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("holter_servers")
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
+def test_arrivals_are_ingested_and_then_a_model_is_trained(
+    arriving: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just the new records are ingested, and the training comes when enough of them have come."""
+    from flows import watch as module
+    from storage.beats_manifest import manifest_path, read_manifest
+    from storage.places import beats_place
+
+    events: list[str] = []
+    monkeypatch.setattr(module, "emit_event", lambda event, **_: events.append(event))
+    source, folder = arriving
+    for name in ("sim000", "sim001"):
+        bring(source, folder, name)
+    aged(folder)
+    done = module.watch(str(folder / "dataset.toml"), folder, retrain_after=4)
+    assert {o.record: o.state for o in done.outcomes} == {"sim000": "built", "sim001": "built"}
+    assert done.trained is None
+    for name in ("sim002", "sim003"):
+        bring(source, folder, name)
+    aged(folder)
+    toml = str(folder / "dataset.toml")
+    done = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
+    assert {o.record: o.state for o in done.outcomes} == {"sim002": "built", "sim003": "built"}
+    assert done.trained is not None
+    assert {o.state for o in done.trained.ingested.outcomes} == {"kept"}
+    assert events == ["holter.records.arrived", "holter.records.arrived", "holter.retraining.due"]
+    manifest = read_manifest(manifest_path(beats_place(), load_spec(folder).name))
+    assert len(manifest.entries) == 4
+    again = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
+    assert (again.outcomes, again.trained) == ((), None)
