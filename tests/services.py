@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,18 +73,25 @@ def postgres(folder: Path, *databases: str) -> Iterator[str]:
     if not found:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
     as_user: list[str] = []
-    data = folder / "pg"
-    data.mkdir()
     if os.geteuid() == 0:  # PostgreSQL refuses root
         if shutil.which("runuser") is None:
             pytest.skip("PostgreSQL does not run as root, and runuser is not there")
         as_user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(data, "postgres")
-        for parent in [data, *data.parents]:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    bin_folder, port, log = found[-1].parent, free_port(), folder / "postgres.log"
-    init = [str(found[-1]), "-D", str(data / "db"), "-U", "holter", "--auth=trust", "-E", "UTF8"]
+    # Not below pytest's own folder: another pytest that starts closes it to other users.
+    data = Path(tempfile.mkdtemp(prefix="holter-pg-"))
+    try:
+        if as_user:
+            shutil.chown(data, "postgres")
+        yield from _postgres(found[-1], data, folder, as_user, databases)
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _postgres(
+    initdb: Path, data: Path, folder: Path, as_user: list[str], databases: tuple[str, ...]
+) -> Iterator[str]:
+    bin_folder, port, log = initdb.parent, free_port(), folder / "postgres.log"
+    init = [str(initdb), "-D", str(data / "db"), "-U", "holter", "--auth=trust", "-E", "UTF8"]
     subprocess.run([*as_user, *init], check=True, capture_output=True, cwd="/")
     words = [str(bin_folder / "postgres"), "-D", str(data / "db"), "-p", str(port), "-h"]
     words += ["127.0.0.1", "-k", str(data)]
