@@ -196,6 +196,7 @@ def _summary(done: Retrained) -> None:
     console.print(f"Model   {trained.version.name} version {trained.version.version} (@candidate)")
     for name, link in done.links.items():
         console.print(f"{name:<8}{link}", soft_wrap=True)
+    console.print(f"Audit   holter lineage {trained.version.reference}, and holter verify")
     console.print("To look at them: `holter up` starts both pages again, on the same addresses.")
 
 

@@ -18,7 +18,7 @@ from flows.progress import console
 from storage.files import write_bytes
 
 if TYPE_CHECKING:
-    from storage.lineage import Lineage
+    from storage.lineage import Lineage, Sight
 
 VersionOf = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[
@@ -175,19 +175,28 @@ FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov
 
 
 def _sights(record: str, keys: set[str], form: str) -> None:
-    """Who ever saw a record's subject; exit code 0 whether anyone did or not."""
-    from storage.lineage import saw
+    """Who ever saw a record's subject; exit code 1 where a ledger that is asked is not whole."""
+    from storage.lineage import faults, saw
 
     if form not in ("tree", "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")
     with registry():
+        wrong = faults(keys)
         found = sorted(saw(record, keys), key=lambda one: (one.model, one.version, one.side))
     if form == "json":
         print(json.dumps([asdict(one) for one in found], indent=1))
-        return
-    if not found:
-        console.print(f"No model version ever saw {record}.")
-        return
+    elif found:
+        _show_sights(record, found)
+    else:
+        console.print(f"No model version ever saw {escape(record)}.")
+    for text in wrong:
+        console.print(f"[bold red]ledger[/bold red]  {escape(text)}", soft_wrap=True)
+    if wrong:
+        console.print("A ledger is not whole: versions may lack in this answer.")
+        raise typer.Exit(1)
+
+
+def _show_sights(record: str, found: list[Sight]) -> None:
     table = Table("model", "aliases", "subject", "records", "side", title=record)
     for one in found:
         table.add_row(

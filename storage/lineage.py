@@ -128,6 +128,12 @@ def saw(record: str, trusted: Iterable[str]) -> list[Sight]:
         ]
 
 
+def faults(trusted: Iterable[str]) -> list[str]:
+    """All that is wrong with any model's ledger: where something is, `saw` may lack versions."""
+    keys = set(trusted)
+    return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
+
+
 def _models() -> list[str]:
     """Every model that has a ledger."""
     fields: dict[str, Any] = {"filter": f"name LIKE '{ledger.LEDGER}%'", "view_type": "ALL"}

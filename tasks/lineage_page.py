@@ -15,7 +15,7 @@ from tasks.report import heading, page, paragraph, table
 
 COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
 FILLS = {"entity": "#eaf1fb", "activity": "#fdf0dc", "agent": "#e9f5e9"}
-STAGES = ("data", "beats", "code, split, people", "training", "version", "what followed", "by whom")
+STAGES = ("data", "beats", "code, split", "training", "version", "what followed", "by whom")
 #: Subjects of a side that an outline names before it only counts.
 MOST_NAMES = 12
 
@@ -81,12 +81,16 @@ def _split(split: Mapping[str, Any]) -> Branch:
         f"split {split.get('paradigm')}, seed {split.get('seed')}, {_short(split['sha256'])}",
         tuple(
             Branch(
-                f"{side}: {len(split[side]['subjects'])} subjects, {split[side]['beats']:,} beats, "
+                f"{side}: {_people(split[side]['subjects'])}, {split[side]['beats']:,} beats, "
                 f"{split[side]['af_beats']:,} of AF: {_names(split[side]['subjects'])}"
             )
             for side in SIDES
         ),
     )
+
+
+def _people(subjects: Sequence[str]) -> str:
+    return f"{len(subjects)} subject{'s' * (len(subjects) != 1)}"
 
 
 def _names(subjects: Sequence[str]) -> str:
@@ -228,7 +232,7 @@ def _box(node: Node, x: float, y: float, height: float) -> str:
     return f'<a href="{escape(node.link, quote=True)}">{box}</a>' if node.link else f"<g>{box}</g>"
 
 
-def _cut(text: str, most: int = 25) -> str:
+def _cut(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -88,14 +88,12 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
         (f"{split.get('paradigm', '')} split", f"seed {split.get('seed')}", *sides),
         {"sha256": split["sha256"], "seed": str(split.get("seed"))},
     )
-    user = tags.get("mlflow.user", "unknown")
-    yield Node(f"person/{user}", "agent", 2, (user,))
-    training = f"run/{run['run_id']}"
+    user, training = tags.get("mlflow.user", "unknown"), f"run/{run['run_id']}"
     yield Node(
         training,
         "activity",
         3,
-        ("training", run["name"], f"run {run['run_id'][:10]}"),
+        ("training", run["name"], f"by {user}", f"run {run['run_id'][:10]}"),
         {
             **{f"param.{k}": v for k, v in run["params"].items()},
             **{f"metric.{k}": str(v["value"]) for k, v in run["metrics"].items()},
@@ -106,7 +104,9 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
     )
     for used in ("split", "code", "environment"):
         yield Edge("used", training, used)
-    yield Edge("wasAssociatedWith", training, f"person/{user}")
+    if every:  # a picture says it in the box
+        yield Node(f"person/{user}", "agent", 6, (user,))
+        yield Edge("wasAssociatedWith", training, f"person/{user}")
     for data in document["datasets"]:
         yield from _data(data, training, every=every)
     yield from _version(lineage, training, every=every)

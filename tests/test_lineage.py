@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prov.model import ProvDocument
+from typer import Exit
 
 from flows.cli_lineage import lineage as command
 from flows.servers import mlflow_server
@@ -76,7 +77,7 @@ def test_the_outline_names_all_that_made_it(found: Lineage) -> None:
         data["origin"],
         data["sha256"][:16],
         "seed 3",
-        "validation: 1 subjects",
+        "validation: 1 subject,",
         run["tags"]["git.commit"],
         "f1 0.875",
         "model.tflite",
@@ -203,6 +204,17 @@ def test_the_command_prints(models: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {one["side"] for one in json.loads(capsys.readouterr().out)} == {"train", "test"}
     command(record="nobody")
     assert "No model version ever saw nobody" in capsys.readouterr().err
+
+
+def test_a_broken_ledger_is_told_with_the_answer(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer from a ledger that no trusted key signed ends with 1 and says why."""
+    assert models.is_dir()
+    with pytest.raises(Exit) as ended:
+        command(record="sim000", key=["0" * 64])
+    assert ended.value.exit_code == 1
+    assert "which is not trusted" in capsys.readouterr().err
 
 
 def test_misuse_is_told() -> None:
