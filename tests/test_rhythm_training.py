@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,34 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
     assert len(list(seen.report.parent.glob("annotations/*/*.haf"))) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.usefixtures("holter_servers")
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
+def test_shape_and_rhythm_from_records_to_a_device_report(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fused network goes the same way, its two inputs by name; a few steps are enough here."""
+    from flows import train_rhythm as flow
+    from flows.evaluate import evaluate
+    from flows.evaluate_device import evaluate_on_device
+    from flows.servers import local_agent
+    from tasks.rhythm_training import RhythmConfig
+
+    names = ("100", "103", "201", "203", "210", "219", "222")
+    for name in names:
+        for file in (real_data / "mitdb").glob(f"{name}.*"):
+            shutil.copy(file, tmp_path)
+    (tmp_path / "RECORDS").write_text("\n".join(names))
+    monkeypatch.setattr(flow, "RhythmConfig", partial(RhythmConfig, steps=4, batch=2))
+    done = flow.train_rhythm(datasets=["mitdb"], data=[tmp_path], model="fused", epochs=1)
+    assert done.version.name == "holter-fused"
+    with local_agent("fused-device", start=True):
+        report = evaluate_on_device(done.version.reference, "fused-device", 120)
+    for name, value in done.metrics.items():
+        assert report.metrics.get(name, float("nan")) == pytest.approx(value, nan_ok=True), name
+    seen = evaluate(done.version.reference, ["mitdb"], [tmp_path])
+    assert seen.figures["mitdb"]["patients"] == len(names)
+    assert "<polyline" in seen.report.read_text()
