@@ -169,4 +169,33 @@ def drift(
         raise typer.Exit(DRIFTED)
 
 
-COMMANDS = (card, compare, drift, promote, rollback, sbom)
+def rebuild(
+    model: Version,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of each data set, in order; else where they were read."),
+    ] = None,
+) -> None:
+    """Do a version's training again, apart from all else: the same to the byte, or why not."""
+    with serving():
+        from flows.rebuild import DIFFERS
+        from flows.rebuild import rebuild as work
+        from storage.versions import recorded
+
+        done = work(recorded(model), data or [])
+    changes = Table("not as it was", "recorded", "here", title=f"{done.reference}: {done.outcome}")
+    for row in done.changes:
+        changes.add_row(*map(escape, row))
+    for name, (then, now) in done.figures.items():
+        changes.add_row(name, f"{then:.6f}", f"{now:.6f}")
+    console.print(changes)
+    for name, same in done.files.items():
+        console.print(f"{name}: {'equal to the byte' if same else 'other bytes'}")
+    if done.outcome == DIFFERS:
+        raise PromotionError(
+            f"{done.reference} differs when it is built again; "
+            + ("what is not as it was is above" if done.changes else "nothing recorded explains it")
+        )
+
+
+COMMANDS = (card, compare, drift, promote, rebuild, rollback, sbom)

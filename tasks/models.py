@@ -87,7 +87,8 @@ def build(name: str, seed: int | None = None) -> Model:
     name : str
         One of `available_models()`.
     seed : int, optional
-        Seed of the initial weights (and of Keras's, numpy's and Python's global generators).
+        Seed of the initial weights (and of Keras's, numpy's and Python's global generators). Layers
+        are then numbered from the first: a file's bytes do not depend on what was built before.
 
     Returns
     -------
@@ -104,6 +105,7 @@ def build(name: str, seed: int | None = None) -> Model:
     import keras
 
     if seed is not None:
+        keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
     return builder()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -14,6 +15,7 @@ import pytest
 from flows.drift import drift, reference_of
 from flows.evaluate_device import evaluate_on_device
 from flows.ingest import ingest
+from flows.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
 from flows.retrain import Retrained, retrain
 from flows.servers import Servers, local_agent
 from flows.simulate import write_simulated
@@ -230,6 +232,28 @@ def test_drift_of_what_came_back(retrained: Retrained, simulated: Path, tmp_path
         drift(version.model.reference, DRIFT, analyses=[analysis])
     with pytest.raises(ValueError, match="give a data set, or analyses"):
         drift(version.model.reference, DRIFT)
+
+
+def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
+    """The training done again gives the same file to the byte, and touches no registry or table.
+
+    A source that changed since is named, and folders that are gone are refused.
+    """
+    version = recorded(retrained.trained.version.reference)
+    known = ledger.entries(version.model.name)
+    done = rebuild(version)
+    assert (done.outcome, done.changes, done.figures) == (BIT_EQUAL, (), {})
+    assert all(done.files.values())
+    assert ledger.entries(version.model.name) == known
+    other = replace(version, metrics={**version.metrics, "test_f1": 2.0})
+    other = replace(other, files={**version.files, "model.tflite": "0" * 64})
+    told = compared(version, other)
+    assert told.outcome == DIFFERS
+    assert told.figures == {"test_f1": (version.metrics["test_f1"], 2.0)}
+    with pytest.raises(TableError, match="expected the records; give --data"):
+        rebuild(replace(version, manifests=(replace(version.manifests[0], origin="/gone"),)))
+    with pytest.raises(ValueError, match="one folder for each data set"):
+        rebuild(version, [simulated.parent] * 2)
 
 
 def test_no_device_fails_clearly(retrained: Retrained) -> None:

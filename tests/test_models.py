@@ -73,6 +73,12 @@ def test_a_seed_gives_the_weights() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_layers_are_numbered_from_the_first() -> None:
+    """With a seed a network's layers have the same names, whatever was built before it."""
+    names = [[layer.name for layer in build("resnet15", seed=1).layers] for _ in range(2)]
+    assert names[0] == names[1]
+
+
 def test_an_unknown_name_gets_a_hint() -> None:
     """An unknown model is refused with the nearest name and the whole list."""
     offered = r"did you mean 'resnet21'\? there are .*resnet15, resnet21"
