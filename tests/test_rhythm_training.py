@@ -123,6 +123,9 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     from flows.evaluate_device import evaluate_on_device
     from flows.servers import local_agent
     from flows.train_rhythm import train_rhythm
+    from storage.lineage import saw
+    from storage.signing import trusted_keys
+    from storage.verify import MISMATCH, verify
 
     for name, few in (("afdb", slice(2, 8)), ("nsrdb", slice(2))):
         chosen = sorted((real_data / name).glob("*.hea"))[few]
@@ -155,6 +158,12 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
     assert len(list(seen.report.parent.glob("annotations/*/*.haf"))) == 8
+    found = list(verify(done.version.reference, trusted_keys()))
+    assert [one for one in found if one.state == MISMATCH] == []
+    assert sum(one.link == "evaluations" and "afdb, nsrdb" in one.name for one in found) == 1
+    sides = [sight.side for sight in saw("afdb/04048", trusted_keys())]
+    assert len(sides) == 2
+    assert "evaluated" in sides
 
 
 @pytest.mark.slow
