@@ -56,18 +56,10 @@ app = typer.Typer(
     help="Atrial-fibrillation models on long-term ECG: records in, a measured device report out.",
     epilog="State lies in .holter (HOLTER_HOME). Exit code 3: done, but some records failed.",
 )
-app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices")
 cli_data.app.command("add")(cli_add.data_add)
 cli_data.app.command("watch")(cli_watch.data_watch)
-app.add_typer(cli_edge.app, name="edge")
-app.command("reproduce")(cli_reproduce.reproduce)
-app.command()(cli_lineage.lineage)
-app.command()(cli_lineage.verify)
-app.command()(cli_train.train)
-app.command()(cli_evaluate.evaluate)
-for command in cli_promote.COMMANDS:
-    app.command()(command)
-cli_ops.enter(app)
+app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
 
 
 @app.callback()
@@ -81,7 +73,6 @@ def options(
         os.environ["HOLTER_DEBUG"] = "1"
 
 
-@app.command()
 def run(
     epochs: Epochs = 4,
     seed: Seed = 0,
@@ -103,7 +94,6 @@ def run(
     )
 
 
-@app.command()
 def retrain(
     dataset: Dataset,
     data: Data = None,
@@ -139,7 +129,6 @@ def retrain(
     _exit_for(done.trained.ingested)
 
 
-@app.command()
 def ingest(
     dataset: Dataset,
     data: Data = None,
@@ -205,15 +194,43 @@ def _exit_for(done: Ingested) -> None:
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 
+#: The commands as `holter --help` shows them.
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Train and evaluate": (
+        run,
+        ingest,
+        cli_train.train,
+        retrain,
+        cli_evaluate.evaluate,
+        cli_reproduce.reproduce,
+    ),
+    "Audit and approve": (
+        cli_lineage.lineage,
+        cli_lineage.verify,
+        cli_promote.card,
+        cli_promote.compare,
+        cli_promote.promote,
+        cli_promote.rollback,
+        cli_promote.rebuild,
+        cli_promote.drift,
+        cli_promote.sbom,
+    ),
+    "Servers": (cli_ops.up, cli_ops.down, cli_ops.status, cli_ops.env, cli_ops.doctor),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+
+
 def plainly(work: Callable[[], object]) -> int:
     """Run `work` and give its exit code; a failure of ours is one sentence, not a traceback."""
     try:
         work()
-    except (HolterError, ValueError) as error:
+    except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise
         console.print(f"[bold red]error[/bold red]  {escape(str(error))}", soft_wrap=True)
-        return 1 if isinstance(error, HolterError) else 2
+        return 1 if isinstance(error, HolterError | OSError) else 2
     return 0
 
 

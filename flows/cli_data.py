@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from storage.check import RecordCheck
     from storage.dataset import DatasetSpec
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: list, show, fetch, check, simulate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Data sets: add, list, show, fetch, check, watch, simulate."
+)
 
 
 @app.command("list")

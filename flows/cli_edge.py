@@ -11,7 +11,7 @@ from rich.table import Table
 from flows.options import LOCAL_DEVICE, Wait, serving
 from flows.progress import console
 
-app = typer.Typer(no_args_is_help=True, help="Devices: ask for an evaluation, see its state.")
+app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
 
 
 Devices = Annotated[

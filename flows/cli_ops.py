@@ -187,10 +187,3 @@ def doctor() -> None:
     if problems:
         console.print(f"{problems} to see to.")
         raise typer.Exit(1)
-
-
-def enter(app: typer.Typer) -> None:
-    """Enter these commands into the `holter` command."""
-    for command in (down, status, env, doctor):
-        app.command()(command)
-    app.command()(up)

@@ -196,6 +196,3 @@ def rebuild(
             f"{done.reference} differs when it is built again; "
             + ("what is not as it was is above" if done.changes else "nothing recorded explains it")
         )
-
-
-COMMANDS = (card, compare, drift, promote, rebuild, rollback, sbom)
