@@ -10,8 +10,10 @@ from pathlib import Path
 from prefect import flow
 from prefect.events import emit_event
 
+from flows.alive import WATCHED
 from flows.compare import threshold_of
 from flows.ingest import ingest
+from flows.parameters import Analyses, Bounds, Folders, Seen, Version
 from flows.progress import Progress
 from flows.recorded import work_folder
 from flows.shown import FORMS, write
@@ -21,7 +23,7 @@ from storage.beats_manifest import Manifest, manifest_path, read_manifest
 from storage.errors import TableError
 from storage.files import home, sha256_file, write_json
 from storage.places import Place, beats_place
-from storage.policy import read_checks
+from storage.policy import DRIFT, read_checks
 from storage.provenance import git_state
 from storage.versions import Recorded, model_bytes, recorded
 from tasks.document import Block, Heading, Picture, Table, Words
@@ -47,13 +49,13 @@ class Drifted:
     run_id: str
 
 
-@flow(name="drift", flow_run_name="drift-{model}", persist_result=False)
+@flow(name="drift", flow_run_name="drift-{model}", **WATCHED)
 def drift(
-    model: str,
-    thresholds: Path,
-    datasets: Sequence[str] = (),
-    data: Sequence[Path] = (),
-    analyses: Sequence[Path] = (),
+    model: Version,
+    thresholds: Bounds = DRIFT,
+    datasets: Seen = [],  # noqa: B006 - never changed; Prefect's form wants a list
+    data: Folders = None,
+    analyses: Analyses = [],  # noqa: B006 - likewise
 ) -> Drifted:
     """Hold data sets, or devices' analyses, against the training of a version.
 
@@ -67,9 +69,9 @@ def drift(
         NAME@alias, NAME/version or NAME.
     thresholds : Path
         The bounds, a TOML.
-    datasets, data : sequence of str, sequence of Path
-        Data sets, and the folder of each; their rhythms need not be known.
-    analyses : sequence of Path
+    datasets, data : list of str, list of Path, optional
+        Data sets, and the folder of each, else those of the TOMLs; their rhythms need not be known.
+    analyses : list of Path
         JSON files of `holter-edge analyse`.
 
     Raises
@@ -83,7 +85,8 @@ def drift(
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
     version = recorded(model)
-    made = [ingest(d, f) for d, f in zip(datasets, data, strict=True)]
+    folders: list[Path | None] = [*data] if data else [None] * len(datasets)
+    made = [ingest(d, f) for d, f in zip(datasets, folders, strict=True)]
     sources = [analysis_of(path, version) for path in analyses]
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
     new, reference = together(sources), reference_of(version)

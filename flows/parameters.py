@@ -39,7 +39,7 @@ Folders = Annotated[
 ]
 Model = Annotated[str, told("Network of single beats to train.", enum=_networks(of_one_beat=True))]
 RhythmModel = Annotated[
-    str, told("Network of the rhythm to train.", enum=_networks(of_one_beat=False))
+    str, told("Network of whole records to train.", enum=_networks(of_one_beat=False))
 ]
 Version = Annotated[str, told("Registered model: NAME@alias, NAME/version, or NAME (its newest).")]
 Paradigm = Annotated[
@@ -71,3 +71,6 @@ Quiet = Annotated[
 Due = Annotated[
     int, told("Train once so many records have come since the last training; 0 never.", minimum=0)
 ]
+Analyses = Annotated[list[Path], told("JSON files that `holter-edge analyse` wrote.")]
+Bounds = Annotated[Path, told("The bounds, a TOML; those that come with the project are a start.")]
+Seen = Annotated[list[str], told("Data sets to hold against the training: names, or TOMLs.")]

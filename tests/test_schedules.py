@@ -26,6 +26,7 @@ FLOWS = {
     "retrain/weekly",
     "evaluate-on-device/weekly",
     "watch/every-10-minutes",
+    "drift/weekly",
 }
 
 
