@@ -15,6 +15,7 @@ refractory period and T-wave discrimination. Where this differs from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ class Rules:
                 continue
             chosen.append(self.samples[beat])
             time = self.times[beat]
-            if np.isfinite(self.time_before):
+            if isfinite(self.time_before):
                 self.recent = [*self.recent[-7:], time - self.time_before]
                 self.mean_rr = sum(self.recent) / len(self.recent)
             self.time_before, self.slope_before = time, self.slopes[beat]
