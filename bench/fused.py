@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.rhythm import columns_of
+from bench.rhythm import columns_of, names_in
 from storage.beats import BeatTable
-from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.dataset import DatasetSpec, load_spec
 from storage.files import whole
 from storage.records import open_record, read_lead
 from tasks.beats import beat_tables
@@ -55,8 +55,7 @@ def cases(data: Path, name: str, *, signal: bool) -> list[Case]:
     """Every record of a data set, once for every lead where signals are read."""
     spec = load_spec(name)
     folder = data / name
-    listed = (folder / "RECORDS").is_file()
-    names = record_names(spec, folder) if listed else sorted(p.stem for p in folder.glob("*.hea"))
+    names = names_in(spec, folder)
     leads: list[int] = [0, 1] if signal else [0]
     return [case(spec, folder, name, lead, signal=signal) for name in names for lead in leads]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import BeatTable
-from storage.dataset import load_spec, record_names
+from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.files import whole
 from storage.records import open_record
 from tasks.beats import beat_tables
@@ -41,13 +41,18 @@ def records(data: Path, name: str) -> dict[str, Record]:
     """Beat table of every record, and the seconds that its beats cover, annotations alone."""
     spec, out = load_spec(name), {}
     folder = data / name
-    listed = (folder / "RECORDS").is_file()
-    names = record_names(spec, folder) if listed else sorted(p.stem for p in folder.glob("*.hea"))
-    for record_name in names:
+    for record_name in names_in(spec, folder):
         record = open_record(spec, folder, record_name, signal=False)
         table = columns_of(list(beat_tables(record, None, Preprocessing())[0]))
         out[record_name] = (table, float(table.time_s[-1]))
     return out
+
+
+def names_in(spec: DatasetSpec, folder: Path) -> list[str]:
+    """The records of a folder: those that it lists, else those that have a header."""
+    if (folder / "RECORDS").is_file():
+        return record_names(spec, folder)
+    return sorted(path.stem for path in folder.glob("*.hea"))
 
 
 def columns_of(parts: list[BeatTable]) -> BeatTable:

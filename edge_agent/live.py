@@ -25,8 +25,7 @@ from storage.errors import DeviceError, ModelError
 from storage.leads import RATES_HZ
 from storage.model_files import LITERT
 from tasks.litert import LiteRT, af_probability
-from tasks.models import known_models
-from tasks.registry import find
+from tasks.models import spec_of
 from tasks.rhythm import windows_of
 from tasks.smoothing import UNSMOOTHED, Forward
 from tasks.stream import BeatStream, RhythmStream
@@ -78,7 +77,7 @@ def decisions(
     if not low <= fs_hz <= high:
         raise DeviceError(f"found {fs_hz:g} samples a second; expected {low:g} to {high:g}")
     name = str(manifest.get("name"))
-    if not find(known_models(), "model", name).causal:
+    if not spec_of(name).causal:
         raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
     network = LiteRT((release / LITERT).read_bytes())
     beats, rhythm = BeatStream(fs_hz), RhythmStream(fs_hz)

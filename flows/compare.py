@@ -17,6 +17,7 @@ from storage.versions import Recorded, model_bytes, testset_of
 from tasks.compare import Decisions, Paired, figures, pair
 from tasks.document import Block, Heading, Table, Words
 from tasks.litert import LiteRT, af_probability
+from tasks.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
 CODE = {
@@ -62,6 +63,11 @@ def decisions_of(model: RegisteredModel) -> Decisions:
 def threshold_of(model: RegisteredModel) -> float:
     """From which probability on a beat is decided AF."""
     return float(model.tags.get("holter.threshold", "0.5"))
+
+
+def change_of(model: RegisteredModel) -> float:
+    """Probability of a change that its decisions are smoothed with."""
+    return float(model.tags.get("holter.smoothing_change", UNSMOOTHED))
 
 
 def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> Decisions:

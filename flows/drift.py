@@ -11,8 +11,9 @@ from prefect import flow
 from prefect.events import emit_event
 
 from flows.alive import WATCHED
-from flows.compare import threshold_of
+from flows.compare import change_of, threshold_of
 from flows.ingest import ingest
+from flows.options import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Version
 from flows.progress import Progress
 from flows.recorded import work_folder
@@ -33,7 +34,7 @@ from tasks.figures import shares
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.promotion import FAILED, MISSING, PASSED, Verdict, judge
-from tasks.smoothing import UNSMOOTHED, decide
+from tasks.smoothing import decide
 
 EVENT = "holter.drift"
 
@@ -85,7 +86,7 @@ def drift(
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
     version = recorded(model)
-    folders: list[Path | None] = [*data] if data else [None] * len(datasets)
+    folders = folders_of(datasets, data)
     made = [ingest(d, f) for d, f in zip(datasets, folders, strict=True)]
     sources = [analysis_of(path, version) for path in analyses]
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
@@ -138,7 +139,7 @@ def profiles_of(
     wanted = None if people is None else set(people)
     network = LiteRT(model_bytes(version.model))
     name = version.model.name.removeprefix("holter-")
-    change = float(version.model.tags.get("holter.smoothing_change", UNSMOOTHED))
+    change = change_of(version.model)
     entries = [
         entry
         for entry in manifest.entries

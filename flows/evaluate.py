@@ -14,6 +14,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.compare import change_of
 from flows.ingest import Ingested, ingest
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
@@ -142,7 +143,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
     network = LiteRT(file.read_bytes())
     name = version.name.removeprefix("holter-")
     threshold = float(version.tags["holter.threshold"])
-    change = float(version.tags.get("holter.smoothing_change", UNSMOOTHED))
+    change = change_of(version)
     out = []
     with Progress(f"Scoring {made.manifest.dataset}", len(made.manifest.entries)) as progress:
         for entry in made.manifest.entries:
@@ -225,7 +226,7 @@ def write_up(
 
 def smoothed(version: RegisteredModel) -> str:
     """How decisions are made of probabilities, in words."""
-    change = float(version.tags.get("holter.smoothing_change", UNSMOOTHED))
+    change = change_of(version)
     if change == UNSMOOTHED:
         return "not smoothed"
     return f"smoothed by a two-state Viterbi path, probability of a change {change:g}"

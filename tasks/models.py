@@ -67,6 +67,11 @@ def known_models() -> dict[str, ModelSpec]:
     return MODELS
 
 
+def spec_of(name: str) -> ModelSpec:
+    """A network's entry in the table; an unknown name gets an error that offers the nearest."""
+    return find(known_models(), "model", name)
+
+
 def available_models() -> tuple[str, ...]:
     """Names that `build` knows, sorted."""
     return tuple(sorted(known_models()))
@@ -74,7 +79,7 @@ def available_models() -> tuple[str, ...]:
 
 def refuse_unless_of_one_beat(name: str) -> None:
     """Raise a ValueError where the network reads other things than one beat's waveform."""
-    reads = find(known_models(), "model", name).inputs
+    reads = spec_of(name).inputs
     if reads != ("waveform",):
         raise ValueError(f"{name} reads {' and '.join(reads)}; this trains networks of one beat")
 
@@ -101,7 +106,7 @@ def build(name: str, seed: int | None = None) -> Model:
     ValueError
         The name is unknown; the message offers the nearest one.
     """
-    builder = find(known_models(), "model", name).build
+    builder = spec_of(name).build
     import keras
 
     if seed is not None:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from storage.beats import BeatTable
 from tasks.fused import fused_record, inputs
-from tasks.models import ModelSpec, known_models
-from tasks.registry import find
+from tasks.models import spec_of
 from tasks.rhythm import RhythmRecord, Windows, rhythm_record, rr_features, windows_of
 
 Floats = NDArray[np.float32]
@@ -41,11 +40,6 @@ def reads_records(name: str) -> bool:
 def reads_shapes(name: str) -> bool:
     """Whether a network over whole records reads waveforms where there are some."""
     return "shape" in spec_of(name).inputs
-
-
-def spec_of(name: str) -> ModelSpec:
-    """A network's entry in the registry of models."""
-    return find(known_models(), "model", name)
 
 
 def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmRecord:
