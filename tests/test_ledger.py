@@ -75,6 +75,22 @@ def test_what_was_decided_is_kept(model: str) -> None:
     assert alias_of(model) == {"candidate": 2}
 
 
+def test_a_ledger_does_not_seem_to_run(model: str) -> None:
+    """Its run in MLflow is FINISHED from the first entry on; one left RUNNING is ended by the next.
+
+    Earlier versions left it RUNNING, and so does a process killed between the two requests.
+    """
+    ledger.append(model, 1, "registered", "training 1")
+    run = ledger._run(model, make=False)["info"]
+    assert run["status"] == "FINISHED"
+    assert run["end_time"] >= run["start_time"]
+    call("POST", "runs/update", run_id=run["run_id"], status="RUNNING")
+    filled(model)
+    assert ledger._run(model, make=False)["info"]["status"] == "FINISHED"
+    assert len(ledger.entries(model)) == 6
+    assert ledger.check(model, {public_key()}) == []
+
+
 def test_an_alias_moves_and_goes(model: str) -> None:
     """An alias stands where its last entry says, and None takes it away."""
     ledger.move_alias(model, 1, "champion", "first")
