@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from storage.errors import SignatureError
-from storage.files import home, read_json, sha256_bytes, sha256_file, write_json
+from storage.files import alone, home, read_json, sha256_bytes, sha256_file, whole, write_json
 from storage.model_files import MANIFEST
 
 SIGNATURE = "manifest.sig"
@@ -35,10 +35,11 @@ def _private_key() -> Any:
     path = release_key_path()
     if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = Ed25519PrivateKey.generate().private_bytes_raw().hex()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(made + "\n")
+        with alone("release-key"):
+            if not path.exists():  # nobody made one while we waited
+                with whole(path) as partial:
+                    partial.touch(0o600, exist_ok=False)
+                    partial.write_text(Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):

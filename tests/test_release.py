@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_the_release_key_is_private(home: Path) -> None:
     release_key_path().chmod(0o644)
     with pytest.raises(SignatureError, match="found mode 644"):
         public_key()
+    assert home.is_dir()
+
+
+def test_the_release_key_is_made_whole_and_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key whose making breaks off is not there, and of many makers one makes it."""
+    key = release_key_path()
+    key.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            public_key()
+    assert list(key.parent.iterdir()) == []
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: public_key(), range(16)))) == 1
     assert home.is_dir()
 
 

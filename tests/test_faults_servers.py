@@ -1,0 +1,172 @@
+"""Trainings and servers killed at random moments: the next run heals it, and ends the same.
+
+HOLTER_FAULT_RUNS says how many of each are killed: one or two by default, in CI's time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefect.logging.handlers import APILogHandler
+
+from flows.servers import MLFLOW, PREFECT, QUIET, Kind, Servers, answers, servers
+from flows.simulate import write_simulated
+from storage import ledger
+from storage.mlflow_rest import address, call
+from storage.signing import trusted_keys
+from tests.services import free_port
+from tests.test_faults import start, unended
+
+RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600 + 120 * RUNS),
+    pytest.mark.filterwarnings("default"),  # Prefect's and TensorFlow's own, at import
+]
+MODEL = "holter-resnet15"
+
+
+@dataclass
+class Killable:
+    """A server on a port of its own that is killed, and started again on what it left."""
+
+    kind: Kind
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it where it was, and wait until it answers."""
+        env = {**os.environ, **QUIET, **self.kind.environment(self.folder, self.port)}
+        log = self.kind.log(self.folder)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                self.kind.command(self.folder, self.port),
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while not answers(f"http://127.0.0.1:{self.port}{self.kind.health}"):
+            assert self.process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """SIGKILL of the server and of every process that it started."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+@dataclass(frozen=True)
+class Here:
+    """The two servers, and the addresses that commands are given."""
+
+    prefect: Killable
+    mlflow: Killable
+    at: Servers
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """A Prefect and an MLflow server that can be killed, named in the environment."""
+    folder = tmp_path_factory.mktemp("servers")
+    both = [Killable(kind, folder, free_port()) for kind in (PREFECT, MLFLOW)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLTER_HOME", str(folder))
+        patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{both[0].port}/api")
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{both[1].port}")
+        try:
+            for server in both:
+                server.start()
+            with servers() as at:
+                yield Here(both[0], both[1], at)
+                APILogHandler().flush()
+        finally:
+            for server in both:
+                server.kill()
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six simulated records of six minutes."""
+    return write_simulated(tmp_path_factory.mktemp("simulated"), 6, 0.1, 5)
+
+
+def weights() -> str:
+    """Digest of the weights of the candidate; its ledger is whole, and its chain sealed."""
+    assert ledger.check(MODEL, trusted_keys()) == []
+    version = call("GET", "registered-models/alias", name=MODEL, alias="candidate")
+    tags = {tag["key"]: tag["value"] for tag in version["model_version"]["tags"]}
+    assert "holter.chain_sha256" in tags
+    return str(tags["holter.sha256.model.weights.h5"])
+
+
+@dataclass(frozen=True)
+class Calm:
+    """An undisturbed training: the command, its state folder, its weights, and its seconds."""
+
+    words: tuple[str, ...]
+    home: Path
+    weights: str
+    seconds: float
+
+    def again(self) -> None:
+        """The same training here, to its end."""
+        from flows.train import train
+
+        simulated = Path(self.words[1])
+        train(str(simulated), simulated.parent, "resnet15", epochs=2)
+
+
+@pytest.fixture(scope="module")
+def calm(here: Here, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
+    home = tmp_path_factory.mktemp("home")
+    data = ("--data", str(simulated.parent))
+    words = ("train", str(simulated), *data, "--model", "resnet15", "--epochs", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLTER_HOME", str(home))
+        began = time.monotonic()
+        Calm(words, home, "", 0.0).again()
+        assert here.at.mlflow == address()
+        yield Calm(words, home, weights(), time.monotonic() - began)
+
+
+def begun(process: subprocess.Popen[str], home: Path) -> None:
+    """Wait until a flow of this command runs."""
+    deadline = time.monotonic() + 120
+    mine = f'"pid": {process.pid},'
+    while not any(mine in note.read_text() for note in (home / "running").glob("*.json")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_training_killed_at_random_moments(here: Here, calm: Calm) -> None:
+    """After any number of SIGKILLs the same command ends with the same weights; the dead runs are
+    closed, and the model's ledger is whole."""
+    rng = np.random.default_rng(1)
+    for _ in range(RUNS):
+        process = start(here.at, calm.home, *calm.words)
+        begun(process, calm.home)
+        time.sleep(rng.uniform(0, calm.seconds))
+        process.kill()
+        process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL)
+    calm.again()
+    assert weights() == calm.weights
+    assert unended(here.at) == []
+    assert not list((calm.home / "running").glob("*.json"))
