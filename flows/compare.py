@@ -16,7 +16,8 @@ from storage.testset import TestSet
 from storage.versions import Recorded, model_bytes, testset_of
 from tasks.compare import Decisions, Paired, figures, pair
 from tasks.document import Block, Heading, Table, Words
-from tasks.litert import LiteRT, af_probability
+from tasks.inference import answers
+from tasks.litert import LiteRT
 from tasks.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
@@ -29,8 +30,6 @@ CODE = {
     "holter.environment_sha256": "environment lock",
     "holter.python": "Python",
 }
-#: Rows that are in memory at once.
-BLOCK = 4_096
 #: Figures of a device's report.
 DEVICE = {
     "f1": "F1",
@@ -44,12 +43,7 @@ def answers_of(model: RegisteredModel) -> tuple[TestSet, NDArray[np.float32]]:
     """The version's test set, and P(AF) of its registered LiteRT file, of the labels' shape."""
     handed = testset_of(model)
     network = LiteRT(model_bytes(model))
-    probability = np.empty(handed.label.shape, np.float32)
-    for start in range(0, len(handed), BLOCK):
-        rows = slice(start, start + BLOCK)
-        part = {name: array[rows] for name, array in handed.inputs.items()}
-        probability[rows] = af_probability(network.predict(part))
-    return handed, probability
+    return handed, answers(network, handed.inputs)
 
 
 def decisions_of(model: RegisteredModel) -> Decisions:

@@ -18,8 +18,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
 from flows.card import card, log_card
+from flows.progress import Progress
 from storage import chain, ledger, tracking
 from storage.beats_manifest import Manifest
+from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
 from storage.model_files import MANIFEST
 from storage.places import Place, here
@@ -115,6 +117,30 @@ def recorded(
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
+
+
+@contextmanager
+def kept_training(
+    about: Sequence[Any], model: str, epochs: int, run_id: str
+) -> Iterator[tuple[Checkpoint | None, Callable[[Checkpoint], None]]]:
+    """Where a training goes on from, and what keeps it; its values go to MLflow as they come.
+
+    Parameters
+    ----------
+    about : sequence
+        All that its result depends on: the same again goes on from its last epoch.
+    """
+    path = home() / "checkpoints" / f"{sha256_json(list(about))}.npz"
+    with Progress(f"Training {model}", epochs) as progress:
+
+        def keep(state: Checkpoint) -> None:
+            write_checkpoint(path, state)
+            values = {key: column[-1] for key, column in state.history.items()}
+            tracking.log_metrics(run_id, values, step=state.epoch - 1)
+            progress.step(f"validation loss {values['val_loss']:.4f}")
+
+        yield read_checkpoint(path), keep
+    path.unlink(missing_ok=True)
 
 
 def digests(manifests: Sequence[Manifest]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from flows.progress import Progress
+from storage.checkpoint import read_checkpoint, write_checkpoint
 from storage.errors import TrainingStopped
 from storage.files import home
 from storage.labelled import read_labelled
 from storage.places import Place
 from storage.results import read_arrays, write_arrays
+from tasks.epochs import in_order
 from tasks.reproduction import Result, Training, split_of
 from tasks.splits import assert_no_leak
 from tasks.training import TrainingConfig, fit, predict
@@ -37,7 +40,10 @@ def one_thread() -> None:
 
 
 def train_one(training: Training, manifest: Place, out: Path) -> Path:
-    """Train and answer the test side; the result is kept at `out` once it is whole."""
+    """Train and answer the test side; the result is kept at `out` once it is whole.
+
+    A training that was killed goes on from its last epoch.
+    """
     beats = read_labelled([manifest])
     split = split_of(training, beats.subject, beats.label)
     assert_no_leak(split, beats.subject)
@@ -46,24 +52,29 @@ def train_one(training: Training, manifest: Place, out: Path) -> Path:
         random = np.random.default_rng(training.seed)
         chosen = np.sort(random.choice(chosen, training.most_beats, replace=False))
     began = time.process_time()
-    trained = fit(
+    checkpoint = out.with_suffix(".checkpoint.npz")
+    network, state = fit(
         training.model,
-        beats.waveform[chosen],
-        beats.label[chosen],
-        beats.waveform[split.validation],
-        beats.label[split.validation],
-        TrainingConfig(training.epochs, training.batch, training.learning_rate, training.seed),
+        beats,
+        chosen,
+        split.validation,
+        TrainingConfig(training.epochs, training.batch, training.learning_rate, seed=training.seed),
+        read_checkpoint(checkpoint),
+        partial(write_checkpoint, checkpoint),
     )
-    return write_arrays(
+    answered = [predict(network, x) for x, _ in in_order(beats, split.test)]
+    write_arrays(
         out,
         {
             "label": beats.label[split.test],
-            "probability": predict(trained.model, beats.waveform[split.test]),
+            "probability": np.concatenate(answered),
             "subject": beats.subject[split.test],
-            "best_epoch": np.array(trained.best_epoch),
+            "best_epoch": np.array(state.best_epoch),
             "cpu_s": np.array(time.process_time() - began),
         },
     )
+    checkpoint.unlink(missing_ok=True)
+    return out
 
 
 def kept(path: Path) -> Result | None:

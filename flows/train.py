@@ -14,21 +14,22 @@ from prefect.cache_policies import NO_CACHE
 from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
 from flows.parameters import Data, Dataset, Epochs, Model, Paradigm, Policy, Rate, Seed
-from flows.progress import Progress
-from flows.recorded import recorded, register, step, work_folder
+from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
 from storage import tracking
+from storage.checkpoint import Checkpoint
 from storage.files import sha256_file, write_bytes
 from storage.labelled import LabelledBeats, read_labelled
 from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
-from tasks.litert import LiteRT, af_probability
+from tasks.inference import answers
+from tasks.litert import LiteRT
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
 from tasks.smoothing import UNSMOOTHED
 from tasks.splits import SIDES, Split, assert_no_leak, split_beats
-from tasks.training import TrainedModel, TrainingConfig, fit
+from tasks.training import TrainingConfig, fit
 
 THRESHOLD = 0.5
 PARITY_BEATS = 2_000
@@ -89,21 +90,21 @@ def train(
     params = {"model": model, **asdict(config)}
     said = f"{title}. {caveat(ingested, split)}"
     with recorded(inputs, split, sides, params, "flows/train.py", said) as run_id:
-        trained = fit_network(beats, split, model, config, run_id)
+        network, state = fit_network(ingested, beats, split, model, config, run_id)
         chosen = np.random.default_rng(seed).permutation(split.train)[:PARITY_BEATS]
         folder = export_network(
-            trained.model,
-            {"waveform": beats.waveform[chosen][..., None]},
+            network,
+            {"waveform": beats.chosen(chosen)[:]},
             beats.label[chosen],
             {
                 "classes": ["not AF", "AF"],
                 "threshold": THRESHOLD,
                 "split_sha256": split.digest(),
-                "best_epoch": trained.best_epoch,
+                "best_epoch": state.best_epoch,
             },
             run_id,
         )
-        metrics = score(folder, beats, split, trained, title, run_id)
+        metrics = score(folder, beats, split, state, title, run_id)
         testset_sha256 = hand_over_testset(beats, split, run_id)
         version = register(
             folder,
@@ -149,24 +150,17 @@ def sides_of(beats: LabelledBeats, split: Split) -> dict[str, Any]:
 
 @step
 def fit_network(
-    beats: LabelledBeats, split: Split, model: str, config: TrainingConfig, run_id: str
-) -> TrainedModel:
-    """Train; every epoch's loss and accuracy go to MLflow as they come."""
-    with Progress(f"Training {model}", config.epochs) as progress:
-
-        def on_epoch(epoch: int, values: dict[str, float]) -> None:
-            tracking.log_metrics(run_id, values, step=epoch)
-            progress.step(f"validation loss {values.get('val_loss', float('nan')):.4f}")
-
-        return fit(
-            model,
-            beats.waveform[split.train],
-            beats.label[split.train],
-            beats.waveform[split.validation],
-            beats.label[split.validation],
-            config,
-            on_epoch,
-        )
+    ingested: Ingested,
+    beats: LabelledBeats,
+    split: Split,
+    model: str,
+    config: TrainingConfig,
+    run_id: str,
+) -> tuple[Any, Checkpoint]:
+    """Train, from the checkpoint of the same training if there is one."""
+    about = [model, asdict(config), ingested.manifest.digest(), split.digest()]
+    with kept_training(about, model, config.epochs, run_id) as (start, keep):
+        return fit(model, beats, split.train, split.validation, config, start, keep)
 
 
 @step
@@ -174,19 +168,17 @@ def score(
     folder: Path,
     beats: LabelledBeats,
     split: Split,
-    trained: TrainedModel,
+    state: Checkpoint,
     title: str,
     run_id: str,
 ) -> dict[str, float]:
     """Score the exported file on the test side, as the device will; figures go to MLflow."""
     network = LiteRT((folder / "model.tflite").read_bytes())
-    probability = af_probability(
-        network.predict(np.ascontiguousarray(beats.waveform[split.test][..., None]))
-    )
+    probability = answers(network, {"waveform": beats.chosen(split.test)})
     label = beats.label[split.test]
     metrics = beat_metrics(label, probability, THRESHOLD)
     tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
-    pictures = draw(label, probability, beats.subject[split.test], trained, title)
+    pictures = draw(label, probability, beats.subject[split.test], state, title)
     out = work_folder(run_id) / "figures"
     for name, picture in pictures.items():
         write_bytes(out / f"{name}.png", picture)
@@ -198,14 +190,14 @@ def draw(
     label: NDArray[np.int8],
     probability: NDArray[np.float32],
     subject: NDArray[np.str_],
-    trained: TrainedModel,
+    state: Checkpoint,
     title: str,
 ) -> dict[str, bytes]:
     """The figures of a training, as PNG by name."""
     return {
         "confusion_matrix": figures.confusion_matrix(label, probability, THRESHOLD, title),
         "roc": figures.roc(label, probability, title),
-        "training": figures.training_curves(trained.history, title),
+        "training": figures.training_curves(state.history, title),
         "per_patient": figures.per_patient(label, probability, subject, THRESHOLD, title),
     }
 
@@ -217,7 +209,7 @@ def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
     write_testset(
         path,
         TestSet(
-            inputs={"waveform": beats.waveform[split.test][..., None]},
+            inputs={"waveform": beats.chosen(split.test)},
             label=beats.label[split.test],
             record=beats.record[split.test],
             subject=beats.subject[split.test],

@@ -27,14 +27,13 @@ from flows.parameters import (
     Signal,
     Weights,
 )
-from flows.progress import Progress
-from flows.recorded import recorded, register, step, work_folder
+from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
 from flows.train import Trained
 from storage import tracking
 from storage.beats import BeatTable
-from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from storage.files import home, sha256_file, sha256_json
+from storage.checkpoint import Checkpoint
+from storage.files import sha256_file
 from storage.labelled import read_rhythms
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.calibration import best_threshold
@@ -197,21 +196,8 @@ def fit_network(
     digests = [made.manifest.digest() for made in ingested]
     weights = [record.weight for record in sides.records]
     about = [model, asdict(config), balance, weights, digests, sides.split.digest()]
-    path = home() / "checkpoints" / f"{sha256_json(about)}.npz"
-    with Progress(f"Training {model}", config.epochs) as progress:
-
-        def keep(state: Checkpoint) -> None:
-            write_checkpoint(path, state)
-            values = {key: column[-1] for key, column in state.history.items()}
-            tracking.log_metrics(run_id, values, step=state.epoch - 1)
-            progress.step(f"validation loss {values['val_loss']:.4f}")
-
-        start = read_checkpoint(path)
-        network, state = fit_rhythm(
-            model, sides.of("train"), config, sides.of("validation"), start, keep
-        )
-    path.unlink(missing_ok=True)
-    return network, state
+    with kept_training(about, model, config.epochs, run_id) as (start, keep):
+        return fit_rhythm(model, sides.of("train"), config, sides.of("validation"), start, keep)
 
 
 @step

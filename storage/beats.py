@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -279,15 +279,37 @@ def read_beats(path: Place, *, waveform: bool = True) -> BeatTable:
     TableError
         The file is missing, damaged, or of another schema version.
     """
+    with _open(path) as file:
+        return _table(path, file, file.read, waveform=waveform)
+
+
+def read_groups(path: Place) -> Iterator[BeatTable]:
+    """Read one record's beat table a row group at a time; errors as `read_beats`."""
+    with _open(path) as file:
+        for number in range(file.num_row_groups):
+            yield _table(path, file, partial(file.read_row_group, number), waveform=True)
+
+
+def read_waveforms(path: Place, group: int) -> NDArray[np.float32]:
+    """Read a row group's waveforms, shape (n, 300), NaN where there is none; errors as above."""
+    with _open(path) as file:
+        table = _arrow(path, partial(file.read_row_group, group), ["waveform"])
+    rows = _waveforms(table["waveform"])
+    return np.full((len(table), WAVEFORM_SAMPLES), np.nan, np.float32) if rows is None else rows
+
+
+def _arrow(path: Place, read: Callable[..., pa.Table], names: list[str]) -> pa.Table:
     import pyarrow as pa
 
-    with _open(path) as file:
-        source = json.loads(file.schema_arrow.metadata[b"holter.source"])
-        names = [*_COLUMNS, "waveform"] if waveform else list(_COLUMNS)
-        try:
-            table = file.read(columns=names, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise TableError(f"beat table {path}: found a damaged file ({error})") from error
+    try:
+        return read(columns=names, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"beat table {path}: found a damaged file ({error})") from error
+
+
+def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: bool) -> BeatTable:
+    source = json.loads(file.schema_arrow.metadata[b"holter.source"])
+    table = _arrow(path, read, [*_COLUMNS, "waveform"] if waveform else list(_COLUMNS))
     columns: dict[str, Any] = {}
     for name in _COLUMNS:
         column = table[name]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from storage.errors import TableError
 from storage.files import whole
+from storage.waveforms import ChosenBeats
 
 #: More than this unpacked is refused before it is read: a device has 8 GB.
 MOST_BYTES = 2 << 30
@@ -46,7 +47,9 @@ class DiskArray:
         return array.reshape(count, *self.shape[1:])
 
 
-Beats: TypeAlias = NDArray[np.float32] | DiskArray
+Beats: TypeAlias = NDArray[np.float32] | DiskArray | ChosenBeats
+#: Rows that are in memory at once.
+BLOCK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,8 @@ class TestSet:
 
     Attributes
     ----------
-    inputs : mapping of str to float32 array or DiskArray, first axis n
-        A model's inputs by name; on disk where the test set was read from there.
+    inputs : mapping of str to float32 array, DiskArray or ChosenBeats, first axis n
+        A model's inputs by name; those on disk are read by slices.
     label : int8, shape (n,) or (n, beats)
         1 AF, 0 not AF, -1 not to be counted (context around a window's core, rhythm unknown).
     record, subject : str, shape (n,)
@@ -95,11 +98,18 @@ class TestSet:
 
 
 def write_testset(path: Path, testset: TestSet) -> Path:
-    """Write a test set, whole or not at all."""
-    arrays = {f"input.{name}": array[:] for name, array in testset.inputs.items()}
-    arrays |= {name: getattr(testset, name) for name in _COLUMNS}
-    with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    """Write a test set, whole or not at all, its inputs block by block."""
+    with whole(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, array in testset.inputs.items():
+            with archive.open(f"input.{name}.npy", "w", force_zip64=True) as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": array.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for at in range(0, len(array), BLOCK):
+                    block = np.ascontiguousarray(array[at : at + BLOCK], "<f4")
+                    file.write(block.tobytes())
+        for name in _COLUMNS:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, getattr(testset, name), allow_pickle=False)
     return path
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
-from tasks.splits import Split, deal, from_sides, tally
+from tasks.splits import Column, Split, deal, from_sides, tally
 
 
 def patient_folds(
-    subject: NDArray[np.str_],
+    subject: Column,
     label: NDArray[np.int8],
     seed: int,
     k: int = 5,

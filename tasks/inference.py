@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
+from storage.testset import Beats
 from tasks.litert import LiteRT, af_probability
 from tasks.sequence import reads_records, sequence_record, windowed, windows
 
 #: Beats that are answered at once.
 BLOCK = 4_096
+
+
+def answers(network: LiteRT, inputs: Mapping[str, Beats]) -> NDArray[np.float32]:
+    """P(AF) of beats (n,) or windows (n, beats), their inputs read block by block."""
+    n = len(next(iter(inputs.values())))
+    parts = [
+        af_probability(network.predict({k: array[at : at + BLOCK] for k, array in inputs.items()}))
+        for at in range(0, n, BLOCK)
+    ]
+    return np.concatenate(parts)
 
 
 def probabilities(

@@ -19,7 +19,7 @@ from tasks.bootstrap import Counts, Interval, bootstrap_patients
 from tasks.document import Block, Heading, Picture, Table, Words
 from tasks.folds import patient_folds
 from tasks.metrics import beat_metrics
-from tasks.splits import Split, split_beats
+from tasks.splits import Column, Split, split_beats
 
 NETWORKS = ("resnet15", "resnet21", "resnet25")
 #: Weighted precision, recall and F1 on AFDB, as published.
@@ -99,7 +99,7 @@ class Result:
     cpu_s: float
 
 
-def split_of(training: Training, subject: NDArray[np.str_], label: NDArray[np.int8]) -> Split:
+def split_of(training: Training, subject: Column, label: NDArray[np.int8]) -> Split:
     """The split that a training works on, checked for leaks where it is made."""
     if not training.folds:
         return split_beats(training.paradigm, subject, label, training.seed)

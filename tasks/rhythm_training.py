@@ -15,7 +15,7 @@ from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.rhythm_augment import augmented, simulated_sinus
 from tasks.sequence import features, reads_shapes, windowed, windows
-from tasks.training import predict
+from tasks.training import NOTHING_DONE, advanced, predict, resume, stale
 
 SIMULATED_BEATS = 40_000
 
@@ -118,11 +118,9 @@ def fit_rhythm(
     restart(model, name, config.seed)
     if initial is not None:
         model.set_weights(list(initial))
-    state = start or Checkpoint(0, [], [], [], 0, float("inf"))
+    state = start or NOTHING_DONE
     if start:
-        model.set_weights(start.weights)
-        for variable, value in zip(model.optimizer.variables, start.optimizer, strict=True):
-            variable.assign(value)
+        resume(model, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         x, y = draw(name, records, config, state.epoch)
         target = np.maximum(y, 0).astype(np.float32)[..., None]
@@ -145,28 +143,6 @@ def fit_rhythm(
             keep(state)
     model.set_weights(state.best if config.patience else state.weights)
     return model, state
-
-
-def stale(state: Checkpoint, patience: int) -> bool:
-    """Whether the last `patience` epochs brought no better validation loss."""
-    return bool(patience) and state.epoch > state.best_epoch + patience
-
-
-def advanced(state: Checkpoint, model: Any, values: dict[str, float]) -> Checkpoint:
-    """The checkpoint after one more epoch with these values."""
-    # Copies: Keras's arrays are views of what the next step changes.
-    weights = [np.array(array) for array in model.get_weights()]
-    loss = values.get("val_loss", float("inf"))
-    better = loss < state.best_loss
-    return Checkpoint(
-        epoch=state.epoch + 1,
-        weights=weights,
-        optimizer=[np.array(variable) for variable in model.optimizer.variables],
-        best=weights if better else state.best,
-        best_epoch=state.epoch if better else state.best_epoch,
-        best_loss=loss if better else state.best_loss,
-        history={key: [*state.history.get(key, []), value] for key, value in values.items()},
-    )
 
 
 def prepared(name: str, config: RhythmConfig) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.checkpoint import Checkpoint
+from storage.labelled import LabelledBeats
+from tasks.epochs import Batch, Index, in_order, shuffled
 from tasks.models import build
 
 
@@ -22,6 +25,8 @@ class TrainingConfig:
         Passes over the training beats; beats of one step.
     learning_rate : float
         Adam's.
+    patience : int
+        Stop after this many epochs without a better validation loss; 0 never.
     seed : int
         Seed of initial weights and of the shuffling.
     """
@@ -29,86 +34,121 @@ class TrainingConfig:
     epochs: int = 100
     batch: int = 128
     learning_rate: float = 1e-4
+    patience: int = 0
     seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
-    """A trained network, its history by name, and the epoch (from 0) whose weights it has."""
-
-    model: Any
-    history: dict[str, list[float]]
-    best_epoch: int
 
 
 def fit(
     name: str,
-    x_train: NDArray[np.float32],
-    y_train: NDArray[np.int8],
-    x_validation: NDArray[np.float32],
-    y_validation: NDArray[np.int8],
+    beats: LabelledBeats,
+    train: Index,
+    validation: Index,
     config: TrainingConfig,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-) -> TrainedModel:
+    start: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
+) -> tuple[Any, Checkpoint]:
     """Train a network on beats; the weights kept are those of the least validation loss.
+
+    Beats come from disk as they are needed, each once an epoch. Their order depends on the seed
+    and the epoch's number alone, so a training that goes on from a checkpoint ends as one that was
+    never interrupted.
 
     Parameters
     ----------
     name : str
         A network of `tasks.models`.
-    x_train, x_validation : float32, shape (n, 300)
-        Beats, without NaN.
-    y_train, y_validation : int8, shape (n,)
-        1 AF, 0 not AF.
+    beats : LabelledBeats
+        All beats.
+    train, validation : int64, shape (k,)
+        Ascending positions of those to learn from, and to measure the loss on after every epoch.
     config : TrainingConfig
         How.
-    on_epoch : callable, optional
-        Told each epoch's number and values.
+    start : Checkpoint, optional
+        Where to go on from.
+    keep : callable, optional
+        Given the checkpoint after every epoch.
+
+    Returns
+    -------
+    model : keras.Model
+        With the weights to use.
+    state : Checkpoint
+        The last one, with the history.
 
     Raises
     ------
     ValueError
-        NaN in a beat, a label that is not 0 or 1, or no beats.
+        No beats to learn from, or none to validate on.
     """
     import keras
     import tensorflow as tf
 
-    for x, y in ((x_train, y_train), (x_validation, y_validation)):
-        if not len(x) or len(x) != len(y):
-            raise ValueError(f"{len(x)} beats with {len(y)} labels cannot be learnt from")
-        if not np.isfinite(x).all():
-            raise ValueError("NaN in a beat: beats without a waveform must be left out")
-        if not np.isin(y, (0, 1)).all():
-            raise ValueError(f"labels must be 0 or 1, found {sorted(set(y.tolist()))}")
+    if not len(train) or not len(validation):
+        raise ValueError(f"cannot learn from {len(train)} beats with {len(validation)} to validate")
     tf.config.experimental.enable_op_determinism()
     model = build(name, seed=config.seed)
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    optimizer.build(model.trainable_variables)
     model.compile(
-        optimizer=keras.optimizers.Adam(config.learning_rate),
+        optimizer=optimizer,
         loss="binary_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
     )
-    best: dict[str, Any] = {"loss": np.inf, "epoch": 0, "weights": model.get_weights()}
+    state = start or NOTHING_DONE
+    if start:
+        resume(model, start)
+    while state.epoch < config.epochs and not stale(state, config.patience):
+        random = np.random.default_rng([config.seed, state.epoch])
+        batches = shuffled(beats, train, config.batch, random)
+        learnt = _over(model, model.train_on_batch, batches)
+        measured = _over(model, model.test_on_batch, in_order(beats, validation))
+        values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
+        state = advanced(state, model, values)
+        if keep:
+            keep(state)
+    model.set_weights(state.best or state.weights)
+    return model, state
 
-    def told(epoch: int, logs: dict[str, float]) -> None:
-        values = {key: float(value) for key, value in logs.items()}
-        if values["val_loss"] < best["loss"]:
-            best.update(loss=values["val_loss"], epoch=epoch, weights=model.get_weights())
-        if on_epoch:
-            on_epoch(epoch, values)
 
-    history = model.fit(
-        x_train[..., None],
-        np.eye(2, dtype=np.float32)[y_train],
-        validation_data=(x_validation[..., None], np.eye(2, dtype=np.float32)[y_validation]),
-        batch_size=config.batch,
-        epochs=config.epochs,
-        verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=told)],
+def _over(model: Any, each: Callable[..., Any], batches: Iterable[Batch]) -> dict[str, float]:
+    """Loss and accuracy over all batches, each learnt from or tested on."""
+    model.reset_metrics()
+    for x, y in batches:
+        each(x, y)
+    return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
+NOTHING_DONE = Checkpoint(0, [], [], [], 0, float("inf"))
+
+
+def resume(model: Any, state: Checkpoint) -> None:
+    """Set a compiled model, its optimiser built, to where a training stands."""
+    model.set_weights(state.weights)
+    for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):
+        variable.assign(value)
+
+
+def stale(state: Checkpoint, patience: int) -> bool:
+    """Whether the last `patience` epochs brought no better validation loss."""
+    return bool(patience) and state.epoch > state.best_epoch + patience
+
+
+def advanced(state: Checkpoint, model: Any, values: dict[str, float]) -> Checkpoint:
+    """The checkpoint after one more epoch with these values."""
+    # Copies: Keras's arrays are views of what the next step changes.
+    weights = [np.array(array) for array in model.get_weights()]
+    loss = values.get("val_loss", float("inf"))
+    better = loss < state.best_loss
+    return Checkpoint(
+        epoch=state.epoch + 1,
+        weights=weights,
+        optimizer=[np.array(variable) for variable in model.optimizer.variables],
+        best=weights if better else state.best,
+        best_epoch=state.epoch if better else state.best_epoch,
+        best_loss=loss if better else state.best_loss,
+        history={key: [*state.history.get(key, []), value] for key, value in values.items()},
     )
-    model.set_weights(best["weights"])
-    curves = {key: [float(v) for v in values] for key, values in history.history.items()}
-    return TrainedModel(model, curves, best["epoch"])
 
 
 def predict(

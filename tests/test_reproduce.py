@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 
 from flows.reproduce_worker import kept, run_missing, train_one
-from storage.beats import BeatTable, Source, write_beats
-from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.errors import TrainingStopped
-from storage.files import sha256_file
 from storage.places import Place
 from storage.results import read_arrays, write_arrays
 from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
@@ -28,6 +25,7 @@ from tasks.reproduction import (
     split_of,
     weighted,
 )
+from tests.tiny import tiny_dataset
 
 TRAINING = Training("data", "code", "resnet21", "interpatient", epochs=1, learning_rate=1e-3)
 
@@ -134,68 +132,9 @@ def test_the_report_tells_folds_and_limits() -> None:
     assert sum(isinstance(block, Picture) for block in blocks) == 12
 
 
-def _beats(folder: Path) -> Path:
-    """A tiny data set of five subjects, as tables with a manifest."""
-    entries = []
-    for number in range(5):
-        random, n = np.random.default_rng(number), 60
-        label = (np.arange(n) % 2).astype(np.int8)
-        waveform = random.normal(0, 0.1, (n, 300)).astype(np.float32) + label[:, None]
-        table = BeatTable(
-            dataset="tiny",
-            record=f"{number}",
-            subject=f"{number}",
-            sample=np.arange(n) * 200,
-            time_s=np.arange(n, dtype=np.float64) * 0.8,
-            rr_prev_s=np.full(n, 0.8, np.float32),
-            rr_next_s=np.full(n, 0.8, np.float32),
-            symbol=np.full(n, "N"),
-            rhythm=np.where(label == 1, "AFIB", "N"),
-            label=label,
-            quality=np.zeros(n, np.uint16),
-            noise=np.zeros(n, np.float32),
-            waveform=waveform,
-        )
-        source = Source(
-            dataset="tiny",
-            record=f"{number}",
-            subject=f"{number}",
-            lead="II",
-            fs_hz=250.0,
-            n_samples=12_000,
-            files={},
-            preprocessing={},
-            preprocessing_sha256="",
-            code_sha256="",
-            key="",
-            counts={},
-            simulated=True,
-        )
-        file = folder / f"{number}.parquet"
-        write_beats(file, [table], source)
-        entries.append(
-            Entry(
-                f"{number}",
-                f"{number}",
-                file.name,
-                sha256_file(file),
-                "",
-                "II",
-                0.01,
-                n,
-                30,
-                0,
-                0,
-                {},
-            )
-        )
-    manifest = Manifest("tiny", "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
-    return write_manifest(folder / "manifest.json", manifest)
-
-
 def test_a_training_answers_its_whole_test_side(tmp_path: Path) -> None:
     """A training leaves the label, subject and probability of every test beat, learnt."""
-    manifest = _beats(tmp_path)
+    manifest = tiny_dataset(tmp_path)
     training = replace(TRAINING, model="squeeze", epochs=2, batch=16)
     result = kept(train_one(training, manifest, tmp_path / "r.npz"))
     assert result is not None

@@ -1,0 +1,53 @@
+"""A tiny data set: tables of a few beats that are easily told apart, with a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from storage.beats import BeatTable, Source, write_beats
+from storage.beats_manifest import Entry, Manifest, write_manifest
+from storage.files import sha256_file
+
+SOURCE = Source("tiny", "", "", "II", 250.0, 12_000, {}, {}, "", "", "", {}, simulated=True)
+
+
+def tiny_table(number: int, n: int) -> BeatTable:
+    """Beats of one record, every other one AF and higher; the first sample is the beat's own."""
+    random = np.random.default_rng(number)
+    label = (np.arange(n) % 2).astype(np.int8)
+    waveform = random.normal(0, 0.1, (n, 300)).astype(np.float32) + label[:, None]
+    waveform[:, 0] = number + np.arange(n) / n
+    return BeatTable(
+        dataset="tiny",
+        record=f"{number}",
+        subject=f"{number}",
+        sample=np.arange(n) * 200,
+        time_s=np.arange(n, dtype=np.float64) * 0.8,
+        rr_prev_s=np.full(n, 0.8, np.float32),
+        rr_next_s=np.full(n, 0.8, np.float32),
+        symbol=np.full(n, "N"),
+        rhythm=np.where(label == 1, "AFIB", "N"),
+        label=label,
+        quality=np.zeros(n, np.uint16),
+        noise=np.zeros(n, np.float32),
+        waveform=waveform,
+    )
+
+
+def tiny_dataset(folder: Path, records: int = 5, n: int = 60, groups: int = 1) -> Path:
+    """A data set of so many records of `n` beats in `groups` row groups; its manifest's path."""
+    entries = []
+    for number in range(records):
+        table = tiny_table(number, n)
+        parts = [table.take(rows) for rows in np.array_split(np.arange(n), groups)]
+        name = f"{number}"
+        file = folder / f"{name}.parquet"
+        write_beats(file, parts, replace(SOURCE, record=name, subject=name))
+        entries.append(
+            Entry(name, name, file.name, sha256_file(file), "", "II", 0.01, n, n // 2, 0, 0, {})
+        )
+    manifest = Manifest("tiny", "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
+    return write_manifest(folder / "manifest.json", manifest)
