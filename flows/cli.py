@@ -215,7 +215,14 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_promote.drift,
         cli_promote.sbom,
     ),
-    "Servers": (cli_ops.up, cli_ops.down, cli_ops.status, cli_ops.env, cli_ops.doctor),
+    "Servers": (
+        cli_ops.up,
+        cli_ops.down,
+        cli_ops.status,
+        cli_ops.env,
+        cli_ops.notify,
+        cli_ops.doctor,
+    ),
 }
 for panel, commands in PANELS.items():
     for command in commands:

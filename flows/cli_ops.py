@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from flows.options import quiet, serving
 from flows.progress import console
@@ -171,6 +172,42 @@ def status() -> None:
             console.print(f"[yellow]closed[/yellow]  {run.flow}: its process {run.pid} is gone")
         console.print(runs_table())
         console.print(models_table())
+
+
+def notify(
+    on: Annotated[
+        list[str] | None,
+        typer.Option(help="Just this kind of notice; repeatable. A wrong one lists them all."),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Send a test, as the server will.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Tell nobody any more.")] = False,
+) -> None:
+    """Have Prefect tell HOLTER_NOTIFY_URL (Slack, e-mail, a web hook) what fails or is refused."""
+    from flows.servers import prefect_server
+
+    quiet()
+    with prefect_server() as api:
+        if api is None:
+            raise ServerError("no Prefect server is up, which sends the notices: holter up")
+        from flows.events import answering
+        from flows.notices import KINDS, send_test, set_up, take_away
+
+        with answering(api):
+            if off:
+                take_away()
+                console.print("Nobody is told any more; the address is gone from Prefect.")
+                return
+            made = set_up({*(on or KINDS), "test"})
+        table = Table("notice", "when", title=f"Told by {api.removesuffix('/api')}")
+        for name in (name for name in KINDS if name in made):
+            table.add_row(name, KINDS[name].about)
+        console.print(table)
+        if not test:
+            console.print("Try it: holter notify --test. Pause one on Prefect's Automations page.")
+            return
+        with answering(api):
+            send_test(made["test"])
+        console.print("The server has sent the test: look whether it has come.")
 
 
 def doctor() -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from flows.options import folders_of, registry, serving
 from flows.progress import console
 from storage.errors import PromotionError
+from tasks.promotion import unmet
 
 Version = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME (its newest).")]
 Out = Annotated[
@@ -105,10 +106,9 @@ def promote(
     console.print(table)
     name = done.reference.partition("/")[0]
     if done.decision == REFUSED:
-        count = sum(one.state in ("failed", "missing") for one in done.verdicts)
         raise PromotionError(
-            f"{done.reference} is not {to}: {count} of {len(done.verdicts)} checks do not pass; "
-            "heal them, or give --override with a --reason"
+            f"{done.reference} is not {to}: {len(unmet(done.verdicts))} of {len(done.verdicts)} "
+            "checks do not pass; heal them, or give --override with a --reason"
         )
     console.print(f"{done.reference} is {to} ({done.decision}). Back: holter rollback {name}")
 

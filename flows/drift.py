@@ -33,7 +33,7 @@ from tasks.drift import drift as figures_of
 from tasks.figures import shares
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
-from tasks.promotion import FAILED, MISSING, PASSED, Verdict, judge
+from tasks.promotion import PASSED, Verdict, judge, unmet
 from tasks.smoothing import decide
 
 EVENT = "holter.drift"
@@ -92,19 +92,24 @@ def drift(
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
     new, reference = together(sources), reference_of(version)
     verdicts = judge(checks, figures_of(reference, new))
-    drifted = any(one.state in (FAILED, MISSING) for one in verdicts)
+    beyond = unmet(verdicts)
     title = f"Drift of {version.model.reference}: {', '.join([*datasets, *map(str, analyses)])}"
     blocks = tuple(report(reference, new, verdicts))
     run_id = log(version, title, blocks, verdicts)
     emit_event(
-        event=f"{EVENT}.{'found' if drifted else PASSED}",
+        event=f"{EVENT}.{'found' if beyond else PASSED}",
         resource={
             "prefect.resource.id": f"holter.model.{version.model.name}",
             "prefect.resource.name": version.model.reference,
         },
-        payload={"run_id": run_id, **{one.figure: one.found for one in verdicts}},
+        payload={
+            "run_id": run_id,
+            "page": tracking.run_page(run_id),
+            "beyond": beyond,
+            **{one.figure: one.found for one in verdicts},
+        },
     )
-    return Drifted(title, verdicts, drifted, blocks, run_id)
+    return Drifted(title, verdicts, bool(beyond), blocks, run_id)
 
 
 def reference_of(version: Recorded) -> Profile:
@@ -181,7 +186,7 @@ def analysis_of(path: Path, version: Recorded) -> Profile:
 
 def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Iterator[Block]:
     """The report's blocks."""
-    far = [one.title for one in verdicts if one.state != PASSED]
+    far = unmet(verdicts)
     yield Words(f"Beyond its bound: {'; '.join(far)}." if far else "Everything is within bounds.")
     yield Table(
         ("figure", "bound", "found", "", "training and new"),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 
 from flows.compare import decisions_of
+from flows.events import PROMOTION, refusal, tell
 from flows.recorded import work_folder
 from storage import ledger, tracking
 from storage.chain import SIDES
@@ -19,7 +20,7 @@ from storage.versions import Recorded, recorded
 from tasks.bootstrap import RATES
 from tasks.compare import Decisions, figures, pair
 from tasks.gate import differences
-from tasks.promotion import Figure, Verdict, against, judge
+from tasks.promotion import Figure, Verdict, against, judge, unmet
 
 CHAMPION = "champion"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
@@ -268,6 +269,18 @@ def promote(
         said = {"decision": decision, "by": who or ledger.user(), **marks}
         tags = {f"holter.{alias}.{key}": value for key, value in said.items()}
         tracking.tag_version(version.model, tags)
+    tell(
+        f"{PROMOTION}.{decision}",
+        f"holter.model.{version.model.name}",
+        name,
+        refusal(
+            alias,
+            who or ledger.user(),
+            unmet(verdicts),
+            tracking.model_page(version.model),
+            decision,
+        ),
+    )
     return Promoted(name, alias, decision, verdicts, marks["result_sha256"])
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prefect import flow
+from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.evaluate_device import await_report, request
+from flows.events import CANARY_REFUSED, refusal
 from storage import evaluations, fleet, ledger, tracking
 from storage.errors import DeviceError
 from tasks.gate import MOST_P99_MS, gate
@@ -68,9 +70,17 @@ def release_in_stages(
     version = tracking.resolve_model(model)
     (report,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
     wrong = gate(report.metrics, fleet.server_metrics(version), most_p99_ms)
-    if wrong:
-        raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
     alias = f"stable-{group}"
+    if wrong:
+        emit_event(
+            CANARY_REFUSED,
+            resource={
+                "prefect.resource.id": f"holter.model.{version.name}",
+                "prefect.resource.name": version.reference,
+            },
+            payload=refusal(alias, f"canary {first}", wrong, tracking.model_page(version)),
+        )
+        raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
     ledger.move_alias(
         version.name,
         version.version,

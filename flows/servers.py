@@ -266,6 +266,15 @@ def registry_server() -> Iterator[None]:
 
 
 @contextmanager
+def prefect_server() -> Iterator[str | None]:
+    """Prefect alone, the one named or that of `holter up`: its API; None where there is none."""
+    up = running()
+    api = os.environ.get("PREFECT_API_URL") or (up.prefect_api if up else None)
+    with _environment(**({"PREFECT_API_URL": api} if api else {})):
+        yield api
+
+
+@contextmanager
 def announced(servers: Servers) -> Iterator[None]:
     """Tell other commands of this state folder about the servers while they run."""
     write_json(_state_file(), asdict(servers))

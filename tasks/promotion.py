@@ -60,6 +60,11 @@ def _verdict(check: Check, figure: Figure) -> Verdict:
     return Verdict(check.title, check.figure, check.asked, found, state, note)
 
 
+def unmet(verdicts: Iterable[Verdict]) -> list[str]:
+    """The titles of the checks that failed or are missing."""
+    return [one.title for one in verdicts if one.state in (FAILED, MISSING)]
+
+
 def against(verdicts: Iterable[Verdict]) -> list[str]:
     """What keeps a version from passing, a sentence each."""
     return [

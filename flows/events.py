@@ -1,0 +1,79 @@
+"""Events outside a flow: posted to the Prefect server that is there; automations act on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from rich.markup import escape
+
+from flows.progress import console
+from flows.servers import prefect_server
+from storage.errors import ServerError
+
+TEST = "holter.notify.test"
+#: A promotion's events begin so, and end as its decision.
+PROMOTION = "holter.promotion"
+REFUSED, OVERRIDDEN = f"{PROMOTION}.refused", f"{PROMOTION}.overridden"
+
+#: A canary's report did not pass: what it was to be released to keeps its version.
+CANARY_REFUSED = "holter.release.refused"
+
+
+def refusal(
+    alias: str, who: str, against: Sequence[str], page: str, decision: str = "refused"
+) -> dict[str, Any]:
+    """What an event of a gate tells: which alias, who asked, what did not pass, where to look."""
+    return {
+        "alias": alias,
+        "decision": decision,
+        "who": who,
+        "against": list(against),
+        "page": page,
+    }
+
+
+def tell(event: str, resource: str, name: str, payload: Mapping[str, Any]) -> None:
+    """Post an event where a Prefect server is there; without one nobody acts on events.
+
+    What is told about has happened already: a server that does not answer is a warning.
+    """
+    with prefect_server() as api:
+        if api is None:
+            return
+        try:
+            with answering(api):
+                post(event, resource, name, payload)
+        except ServerError as error:
+            console.print(f"[yellow]not told[/yellow]  {escape(str(error))}", soft_wrap=True)
+
+
+@contextmanager
+def answering(api: str) -> Iterator[None]:
+    """A Prefect server that does not answer, or refuses, is a ServerError.
+
+    It does not quote the answer, in which the server repeats what it was sent, secrets too.
+    """
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        what = f"{error.request.method} {error.request.url.path}"
+        raise ServerError(f"Prefect at {api}: {error.response.status_code} to {what}") from error
+    except (httpx.HTTPError, RuntimeError) as error:  # of Prefect's client: "Failed to reach API"
+        raise ServerError(f"Prefect at {api}: {error}") from error
+
+
+def post(event: str, resource: str, name: str, payload: Mapping[str, Any]) -> UUID:
+    """Post an event about a resource to the Prefect server; gives the event's id."""
+    from prefect.client.orchestration import get_client
+    from prefect.events.schemas.events import Event, Resource
+
+    about = Resource({"prefect.resource.id": resource, "prefect.resource.name": name})
+    one = Event(event=event, resource=about, payload=dict(payload))
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[one.model_dump(mode="json")])
+    return one.id
