@@ -24,10 +24,13 @@ from storage import tracking
 from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
 
+#: The system tells when a process began in hundredths of a second.
+SAME_S = 0.05
+
 
 @dataclass(frozen=True)
 class Alive:
-    """Which process runs a flow, and since when that process has been there."""
+    """Which process runs a flow, and when it began, in seconds since its machine did."""
 
     flow_run_id: str
     flow: str
@@ -40,10 +43,14 @@ class Alive:
         if self.host != platform.node():
             return False
         try:
-            since: float = psutil.Process(self.pid).create_time()
-            return abs(since - self.since) > 1.0
+            return abs(_since(self.pid) - self.since) > SAME_S
         except psutil.NoSuchProcess:
             return True
+
+
+def _since(pid: int) -> float:
+    """When a process began, in seconds since the machine did: no clock that is set changes it."""
+    return float(psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def _notes() -> Path:
@@ -52,8 +59,8 @@ def _notes() -> Path:
 
 def _begin(flow: Any, flow_run: Any, _state: Any) -> None:
     """Note who runs this, and close what died before."""
-    me = psutil.Process()
-    note = Alive(str(flow_run.id), flow.name, platform.node(), os.getpid(), me.create_time())
+    pid = os.getpid()
+    note = Alive(str(flow_run.id), flow.name, platform.node(), pid, _since(pid))
     write_json(_notes() / f"{flow_run.id}.json", asdict(note))
     close_dead()
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.progress import console
+from storage.errors import HolterError, ServerError
 from storage.files import home
 from tasks import preprocessing
 
@@ -71,13 +72,35 @@ def serving() -> Iterator[None]:
     quiet()
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
-    with servers():
+    with servers() as here, _told(here.prefect_page):
         try:
             yield
         finally:  # the last log lines reach Prefect before its server stops
             from prefect.logging.handlers import APILogHandler
 
             APILogHandler().flush()
+
+
+@contextmanager
+def _told(prefect: str) -> Iterator[None]:
+    """A Prefect server that does not answer, or fails, becomes one sentence with its address."""
+    try:
+        yield
+    except HolterError:
+        raise
+    except Exception as error:
+        import httpx  # Prefect's client; MLflow's is another
+
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, httpx.HTTPError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        where = httpx.URL(prefect).copy_with(userinfo=b"")
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
+        raise ServerError(
+            f"Prefect at {where}: {said}; the same command again, when it answers, does the rest"
+        ) from error
 
 
 @contextmanager

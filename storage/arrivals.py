@@ -57,7 +57,9 @@ def look(
     """Find the records that have arrived or changed since `before`.
 
     A record is taken once its files have the sizes that its header tells, and none of them has
-    changed for `quiet_s` seconds. One that is not whole is looked into again when it changes.
+    changed for `quiet_s` seconds. One that is not whole is looked into again when it changes. A
+    time of change that far in the future is of another clock, or of ours before it was set back:
+    it says nothing, and the record does not wait for it.
     """
     ready: list[str] = []
     waiting: dict[str, str] = {}
@@ -67,7 +69,7 @@ def look(
         last = before.get(name)
         if last is not None and last.stamp == stamp and (last.taken or last.reason):
             seen[name] = last
-        elif age_s < quiet_s:
+        elif abs(age_s) < quiet_s:
             seen[name] = Seen(stamp)
             waiting[name] = f"changed {max(age_s, 0):.0f} s ago; quiet for {quiet_s:g} s is enough"
         else:

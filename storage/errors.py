@@ -28,7 +28,7 @@ HolterError
 ├── PolicyError             a promotion policy that cannot be used
 ├── PromotionError          a version that its alias's policy refuses, or an alias with no way back
 ├── DeviceError             a device that did not answer, or answered with a failure
-└── ServerError             a local Prefect or MLflow server that did not start
+└── ServerError             a Prefect or MLflow server that did not start, or does not answer
 """
 
 from __future__ import annotations
@@ -166,4 +166,4 @@ class DeviceError(HolterError):
 
 
 class ServerError(HolterError):
-    """A local Prefect or MLflow server that did not start."""
+    """A Prefect or MLflow server that did not start, or does not answer."""

@@ -31,7 +31,7 @@ class DeviceState:
             return "never seen"
         if self.said.get("released"):
             return "stopped"
-        return "working" if self.seen_ago_s < 60 else "silent"
+        return "working" if abs(self.seen_ago_s) < 60 else "silent"
 
 
 def devices(group: str | None = None) -> list[DeviceState]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from storage import ledger
 from storage.mlflow_rest import address, call
 from storage.signing import trusted_keys
 from tests.services import free_port
-from tests.test_faults import start, unended
+from tests.test_faults import ended, ingest, result, start, unended
 
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 pytestmark = [
@@ -44,7 +44,7 @@ class Killable:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it where it was, and wait until it answers."""
+        """Start it where it was; it may not answer yet."""
         env = {**os.environ, **QUIET, **self.kind.environment(self.folder, self.port)}
         log = self.kind.log(self.folder)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,11 @@ class Killable:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def answering(self) -> None:
+        """Wait until it answers."""
+        assert self.process is not None
+        log = self.kind.log(self.folder)
         deadline = time.monotonic() + 120
         while not answers(f"http://127.0.0.1:{self.port}{self.kind.health}"):
             assert self.process.poll() is None, log.read_text()[-2000:]
@@ -67,6 +72,13 @@ class Killable:
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
+
+    def bounce(self, down_s: float) -> None:
+        """Kill it, and start it again some seconds later."""
+        self.kill()
+        time.sleep(down_s)
+        self.start()
+        self.answering()
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         try:
             for server in both:
                 server.start()
+            for server in both:
+                server.answering()
             with servers() as at:
                 yield Here(both[0], both[1], at)
                 APILogHandler().flush()
@@ -104,6 +118,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six simulated records of six minutes."""
     return write_simulated(tmp_path_factory.mktemp("simulated"), 6, 0.1, 5)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated records of a minute, 150 of them: three tasks of Prefect's."""
+    return write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 3)
 
 
 def weights() -> str:
@@ -170,3 +190,56 @@ def test_a_training_killed_at_random_moments(here: Here, calm: Calm) -> None:
     assert weights() == calm.weights
     assert unended(here.at) == []
     assert not list((calm.home / "running").glob("*.json"))
+
+
+def spoken(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How a command ended whose server was killed: well, or with one sentence that says why."""
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode in (0, 1), said
+    told = [line for line in said.splitlines() if line.startswith("error  ")]
+    assert len(told) == process.returncode, said
+    assert "Traceback" not in said, said
+    return process.returncode, said
+
+
+def test_mlflow_killed_under_a_training(here: Here, calm: Calm) -> None:
+    """A training whose MLflow is killed goes on, or ends with MLflow's address; the same command
+    again ends with the same weights, and no run is left open."""
+    rng = np.random.default_rng(2)
+    for _ in range(RUNS):
+        process = start(here.at, calm.home, *calm.words)
+        begun(process, calm.home)
+        time.sleep(rng.uniform(0, calm.seconds))
+        here.mlflow.bounce(rng.uniform(0, 5))
+        code, said = spoken(process)
+        assert code == 0 or here.at.mlflow in said
+    calm.again()
+    assert weights() == calm.weights
+    assert unended(here.at) == []
+
+
+def test_prefect_killed_under_an_ingest(here: Here, many: Path, tmp_path: Path) -> None:
+    """An ingest whose Prefect is killed goes on, or ends with Prefect's address; the same command
+    again does the rest, makes the undisturbed tables, and no run is left open."""
+    words = ingest(many)
+    ended(start(here.at, tmp_path / "calm", *words))
+    rng, home = np.random.default_rng(3), tmp_path / "home"
+    for _ in range(RUNS):
+        process = start(here.at, home, *words)
+        begun(process, home)
+        time.sleep(rng.uniform(0, 3))
+        here.prefect.bounce(rng.uniform(0, 5))
+        code, said = spoken(process)
+        assert code == 0 or here.at.prefect_page in said
+    ended(start(here.at, home, *words))
+    assert result(home).digest() == result(tmp_path / "calm").digest()
+    assert unended(here.at) == []
+
+
+def test_a_prefect_that_is_not_there(here: Here, many: Path, tmp_path: Path) -> None:
+    """Its address, and nothing of the secrets in it, is what the user is told."""
+    away = replace(here.at, prefect_api="http://me:secret@127.0.0.1:9/api")
+    said = ended(start(away, tmp_path, *ingest(many)), code=1)
+    assert "Prefect at http://127.0.0.1:9" in said
+    assert "secret" not in said
+    assert "Traceback" not in said
