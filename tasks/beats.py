@@ -12,7 +12,7 @@ from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.marks import LEAST_BEATS
 from storage.records import Record
-from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid
+from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid, shrink_windows
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing
 from tasks.qrs import Candidates, candidates, decide, joined
@@ -116,17 +116,18 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     low, high = np.inf, -np.inf
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
-        size = len(block.raw)
-        clean[block.start : block.start + size] = block.clean
+        raw = block.raw[block.inside]
+        clean[block.start : block.start + len(raw)] = block.band[block.inside]
         parts.append(candidates(block, grid))
-        low = np.fmin.reduce(block.raw, initial=low)
-        high = np.fmax.reduce(block.raw, initial=high)
-        carry = _into_cells(np.concatenate([carry, block.raw]), grid, raw_cells)
+        low = np.fmin.reduce(raw, initial=low)
+        high = np.fmax.reduce(raw, initial=high)
+        carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
     raw_cells.append(cells_of(carry, grid.fs_hz))
     if not low < high:
         found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         found = f"{found} in lead {record.lead} throughout"
         raise UnusableSignal(record.name, found, "a signal that varies", record.file)
+    shrink_windows(clean, grid.fs_hz, config)
     return Cleaned(clean, cell_flags(joined_cells(raw_cells)), joined(parts))
 
 

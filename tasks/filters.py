@@ -1,9 +1,9 @@
-"""The method's filters: zero-phase band-pass and wavelet shrinkage, block by block.
+"""The method's filters: zero-phase band-pass in blocks, and wavelet shrinkage.
 
-The signal is cut on a fixed grid of blocks that starts at sample 0, each read with a margin on
-both sides, so memory is bounded and no result depends on how a caller asks. Both filters, and the
-QRS feature of `tasks.qrs`, come from one forward FFT a block. numpy and PyWavelets only: the same
-code runs on a device.
+The signal is cut into blocks, each read with a margin on both sides, so memory is bounded. The
+band-pass and the QRS feature of `tasks.qrs` come from one forward FFT a block. Shrinkage judges the
+noise in windows of a fixed length that begin at sample 0. So how long a block is changes no result
+but by rounding (`tests/test_laws.py`). numpy and PyWavelets only: the same code runs on a device.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import log, pi, sqrt
 from typing import Any, TypeAlias
 
@@ -28,8 +29,10 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 MARGIN_S = 8.0
 #: Length of a block against its margin: longer ones waste less, shorter ones fit the cache.
 BLOCK_MARGINS = 32
-#: Samples beyond a block that its wavelet transform takes in: 2 ** levels filters reach less.
+#: Samples beyond a window that its wavelet transform takes in: 2 ** levels filters reach less.
 WAVELET_MARGIN = 512
+#: Windows and what is transformed are multiples of it, a power of two.
+WAVELET_STEP = 64
 #: Rate at or above which the QRS feature is kept; its band ends at about 40 Hz.
 FEATURE_HZ = 100.0
 
@@ -45,7 +48,7 @@ class Grid:
     fs_hz : float
         Its sampling rate.
     margin, hop : int
-        In samples; both multiples of 64, so that wavelet and decimation grids stay aligned.
+        In samples; both multiples of 64, so that the decimation grid stays aligned.
     decimation : int
         A power of two; the QRS feature has fs_hz / decimation.
     """
@@ -108,26 +111,26 @@ def _gains(
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One block, filtered. `band` and `slope` hold its margins too.
+    """One block, filtered; its arrays hold its margins too.
 
     Attributes
     ----------
     start : int
         Sample of the record at which the block begins, without its margin.
-    raw : float32, shape (hop,)
-        As read, without margins; NaN where invalid.
+    inside : slice
+        Its own samples of the record, without margins, in `raw` and `band`.
+    raw : float32, shape (length,)
+        As read, millivolts, NaN where invalid.
     band : float32, shape (length,)
-        Band-passed, millivolts: linear, so no sample depends on where a block begins.
-    clean : float32, shape (hop,)
-        `band` without its margins, wavelet-shrunk.
+        Band-passed, millivolts.
     slope : float32, shape (length / decimation,)
         Derivative of the 5-15 Hz band, millivolts per second.
     """
 
     start: int
+    inside: slice
     raw: Floats
     band: Floats
-    clean: Floats
     slope: Floats
 
 
@@ -135,61 +138,84 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
     """Read and filter a lead, block by block.
 
     The record's ends are extended by their mirror image turned about the end sample, as filtfilt
-    does. Invalid samples are bridged by straight lines; `tasks.quality` flags them.
+    does. Invalid samples are bridged by straight lines; in gaps longer than twice the margin each
+    end's value is held and fades to zero within a margin. `tasks.quality` flags them.
     """
     for start in grid.starts():
         yield filtered_block(read, grid, start, config)
 
 
-def filtered_block(
-    read: Reader, grid: Grid, start: int, config: Preprocessing, *, clean: bool = True
-) -> Block:
-    """Read and filter one block; without `clean`, its wavelet-shrunk signal is left empty."""
+def filtered_block(read: Reader, grid: Grid, start: int, config: Preprocessing) -> Block:
+    """Read and filter one block."""
     gain, qrs_gain = _gains(grid.length, grid.decimation, grid.fs_hz, config)
     short = grid.length // grid.decimation
     raw = _padded(read, start - grid.margin, grid.length, grid.n_samples)
-    spectrum = np.fft.rfft(_bridged(raw))
+    whole = raw
+    if not np.isfinite(raw).all():
+        whole = _bridged(read, grid, start - grid.margin, raw)
+    spectrum = np.fft.rfft(whole - whole.mean())  # an electrode's offset costs digits
     band = np.fft.irfft(spectrum * gain, grid.length).astype(np.float32, copy=False)
     slope = np.fft.irfft(spectrum[: short // 2 + 1] * qrs_gain, short).astype(
         np.float32, copy=False
     )
     stop = min(start + grid.hop, grid.n_samples)
     inside = slice(grid.margin, grid.margin + stop - start)
-    shrunk = np.empty(0, np.float32)
-    if clean:
-        around = min(WAVELET_MARGIN, grid.margin)
-        shrunk = shrink(
-            band[grid.margin - around : grid.length - grid.margin + around],
-            config.wavelet,
-            config.levels,
-        )[around : around + stop - start]
-    return Block(start, raw[inside], band, shrunk, slope)
+    return Block(start, inside, raw, band, slope)
 
 
-def shrink(x: Floats, wavelet: str, levels: int) -> Floats:
-    """Soft-threshold the detail coefficients of a wavelet transform and reconstruct.
+def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
+    """Wavelet-shrink a whole band-passed lead in place, each window by its own noise.
 
-    The threshold is Donoho's universal one, sigma sqrt(2 ln n), sigma = median |d1| / 0.6745 of
-    the stretch given (DOI 10.1093/biomet/81.3.425).
+    Windows of `config.noise_window_s` begin at sample 0; what is left over belongs to the last one.
+    Beyond the record's ends its odd mirror image goes on, as the band-pass has it.
 
     Parameters
     ----------
-    x : float32, shape (n,)
-        Signal, n a multiple of 2 ** levels.
+    band : float32, shape (n,)
+        Millivolts; becomes the cleaned signal.
+    """
+    step = WAVELET_STEP * max(1, round(config.noise_window_s * fs_hz / WAVELET_STEP))
+    n, around = len(band), WAVELET_MARGIN
+    edges = [*range(0, max(n // step, 1) * step, step), n]
+    before = _mirrored(band[: around + 1], around)[::-1]
+    for start, stop in pairwise(edges):
+        after = band[stop : stop + around]
+        if len(after) < around:
+            rest = -(stop - start) % WAVELET_STEP + around - len(after)
+            after = np.concatenate([after, _mirrored(band[-rest - 1 :][::-1], rest)])
+        window = np.concatenate([before, band[start:stop], after])
+        before = band[max(stop - around, 0) : stop].copy()
+        shrunk = shrink(window, config.wavelet, config.levels, slice(around, around + stop - start))
+        band[start:stop] = shrunk[around : around + stop - start]
+
+
+def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) -> Floats:
+    """Soft-threshold the detail coefficients of a wavelet transform and reconstruct.
+
+    The threshold is Donoho's universal one, sigma sqrt(2 ln n), sigma = median |d1| / 0.6745 of
+    the n samples judged (DOI 10.1093/biomet/81.3.425).
+
+    Parameters
+    ----------
+    x : float32, shape (m,)
+        Signal, m a multiple of 2 ** levels.
     wavelet : str
         A discrete wavelet of PyWavelets.
     levels : int
         Levels of the transform.
+    judged : slice
+        The samples whose noise counts.
 
     Returns
     -------
-    float32, shape (n,)
+    float32, shape (m,)
     """
+    start, stop, _ = judged.indices(len(x))
     coefficients = pywt.wavedec(x, wavelet, mode="periodization", level=levels)
-    finest = np.abs(coefficients[-1])
+    finest = np.abs(coefficients[-1][start // 2 : (stop + 1) // 2])
     middle = len(finest) // 2
     sigma = float(np.partition(finest, middle)[middle]) / 0.6745
-    limit = np.float32(sigma * sqrt(2 * log(len(x))))
+    limit = np.float32(sigma * sqrt(2 * log(stop - start)))
     for detail in coefficients[1:]:
         detail -= np.clip(detail, -limit, limit)
     return np.asarray(pywt.waverec(coefficients, wavelet, mode="periodization"), dtype=np.float32)
@@ -218,13 +244,23 @@ def _mirrored(inside: Floats, count: int) -> Floats:
     return np.concatenate([image, np.full(count - len(image), held, dtype=np.float32)])
 
 
-def _bridged(x: Floats) -> Floats:
-    """The samples with straight lines over the invalid ones; zeros if none is valid."""
-    invalid = ~np.isfinite(x)
-    if not invalid.any():
-        return x
-    valid = np.flatnonzero(~invalid)
-    out = np.zeros_like(x) if not len(valid) else x.copy()
-    if len(valid):
-        out[invalid] = np.interp(np.flatnonzero(invalid), valid, x[valid])
-    return out
+def _bridged(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
+    """A block's samples with its gaps bridged; zeros if none is valid.
+
+    A gap that a block's end cuts is looked at beyond it, so every block bridges it alike.
+    """
+    longest = 2 * grid.margin
+    more = 0 if np.isfinite(raw[[0, -1]]).all() else longest
+    x = raw if not more else _padded(read, start - more, len(raw) + 2 * more, grid.n_samples)
+    x = x.copy()  # a reader may give a view of what it holds
+    valid, at = np.flatnonzero(np.isfinite(x)), np.flatnonzero(~np.isfinite(x))
+    if not len(valid):
+        return np.zeros_like(raw)
+    after = np.searchsorted(valid, at)
+    left, right = valid[np.maximum(after - 1, 0)], valid[np.minimum(after, len(valid) - 1)]
+    nearest = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
+    away = np.clip(2 * np.abs(at - nearest) / grid.margin - 1, 0, 1)
+    held = x[nearest] * np.cos(pi / 2 * away) ** 2
+    long = (right - left > longest) | (after == 0) | (after == len(valid))
+    x[at] = np.where(long, held, np.interp(at, valid, x[valid]))
+    return x[more : len(x) - more]

@@ -24,6 +24,8 @@ class Preprocessing:
         Wavelet whose detail coefficients are soft-thresholded.
     levels : int
         Levels of the wavelet transform.
+    noise_window_s : float
+        Length of the windows, from the record's start, whose noise sets the wavelet's threshold.
     match_window_s : float
         Largest distance between an annotated and a detected beat that are the same (EC57: 150 ms).
     policy : {"consensus", "reference", "detected"}
@@ -35,6 +37,7 @@ class Preprocessing:
     order: int = 2
     wavelet: str = "db4"
     levels: int = 5
+    noise_window_s: float = 120.0
     match_window_s: float = 0.15
     policy: Policy = "consensus"
 

@@ -6,7 +6,8 @@ refractory period and T-wave discrimination. Where this differs from the paper:
 - the filters have zero phase, so the integrated signal peaks on the QRS complex itself;
 - thresholds act on the square root of the integrated signal, an amplitude, so that one large
   premature beat does not hide the normal ones after it;
-- a candidate is the largest value within 200 ms on both sides, which is the refractory period;
+- a candidate is the largest value within 200 ms on both sides, which is the refractory period, and
+  lies in no gap;
 - thresholds start from the candidates of the first ten seconds, so a record cut in two starts
   again where a whole one would be;
 - the R peak is then moved to the extremum, of either sign, of the band-passed signal.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ T_WAVE_S = 0.360
 #: A T wave's steepest slope is under half of the QRS complex's before it.
 T_WAVE_SLOPE = 0.5
 SEARCH_BACK = 1.66
+#: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
+LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
 #: Half-width of the search for the R peak about the centre of the QRS complex.
 RELOCATION_S = 0.100
@@ -67,7 +71,7 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     peak = first + np.flatnonzero(
         (middle > integrated[first - 1 : last - 1])
         & (middle >= integrated[first + 1 : last + 1])
-        & (middle > 0)
+        & (middle > LEAST_HEIGHT**2)
     )
     highest = _moving(integrated, 2 * reach + 1, np.maximum)
     peak = peak[integrated[peak] >= highest[peak - reach]]
@@ -80,6 +84,9 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     # The record goes on as its mirror image: a complex that its end cuts is half one.
     half = INTEGRATION_S / 2 * grid.fs_hz
     real = (centre > begin + half) & (centre < begin + grid.n_samples - 1 - half)
+    known = np.isfinite(block.raw)
+    if not known.all():  # nothing is in a gap but what bridges it
+        real &= _windows(known, centre, round(half)).any(axis=1)
     return Candidates(
         sample=sample[real],
         centre_s=(block.start - grid.margin + centre[real]) / grid.fs_hz,
@@ -239,7 +246,7 @@ def _moving(x: Floats, width: int, join: np.ufunc) -> Floats:
         x, size = join(x[:-size], x[size:]), 2 * size
 
 
-def _windows(x: Floats, centre: NDArray[np.int64], reach: int) -> Floats:
+def _windows(x: NDArray[Any], centre: NDArray[np.int64], reach: int) -> NDArray[Any]:
     """x at centre - reach .. centre + reach, a row each."""
     width = 2 * reach + 1
     # sliding_window_view without its checks, which cost more than the work on a block.

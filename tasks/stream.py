@@ -30,7 +30,7 @@ def live_grid(fs_hz: float) -> Grid:
 
 @dataclass
 class BeatStream:
-    """R peaks of a signal that comes in pieces; memory is bounded by two margins and a block.
+    """R peaks of a signal that comes in pieces; memory is bounded by four margins and a block.
 
     Attributes
     ----------
@@ -73,11 +73,11 @@ class BeatStream:
         while self._next < self.received and (
             last or self._next + grid.hop + grid.margin <= self.received
         ):
-            block = filtered_block(self._read, grid, self._next, Preprocessing(), clean=False)
+            block = filtered_block(self._read, grid, self._next, Preprocessing())
             self._next += grid.hop
             ends = last and self._next >= self.received
             out.append(self._rules.take(candidates(block, grid), last=ends))
-        keep = max(self._next - grid.margin - self._begin, 0)
+        keep = max(self._next - 3 * grid.margin - self._begin, 0)
         self._held, self._begin = self._held[keep:], self._begin + keep
         found = np.concatenate(out)
         found = found[np.diff(np.maximum.accumulate(found), prepend=self._last) > 0]
@@ -85,7 +85,12 @@ class BeatStream:
         return found
 
     def _read(self, start: int, stop: int) -> Floats:
-        return self._held[start - self._begin : stop - self._begin]
+        """Samples as far as they are held, NaN beyond."""
+        out = np.full(stop - start, np.nan, np.float32)
+        low, high = max(start, self._begin), min(stop, self.received)
+        if low < high:
+            out[low - start : high - start] = self._held[low - self._begin : high - self._begin]
+        return out
 
 
 @dataclass
