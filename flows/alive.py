@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from storage.files import home, read_json, write_json
 
 #: The system tells when a process began in hundredths of a second.
 SAME_S = 0.05
+#: How long a closed run's task runs may still come up, in seconds.
+LATE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ def _since(pid: int) -> float:
 
 def _notes() -> Path:
     return home() / "running"
+
+
+def _closed() -> Path:
+    return home() / "closed"
 
 
 def _begin(flow: Any, flow_run: Any, _state: Any) -> None:
@@ -102,12 +109,22 @@ def _read(path: Path) -> Alive:
 
 
 def close_dead() -> list[Alive]:
-    """Close the runs whose process is gone, in Prefect and in MLflow; gives what was closed."""
+    """Close the runs whose process is gone, in Prefect and in MLflow; gives what was closed.
+
+    Prefect's server writes the states of tasks down some time after they were told: a task run may
+    come up as RUNNING after its flow run was closed. What was closed is looked at again, by every
+    call of the next ten minutes.
+    """
+    for late in _closed().glob("*.json"):
+        _crash(_read(late), "it was killed: its flow run is closed")
+        if time.time() - late.stat().st_mtime > LATE_S:
+            late.unlink(missing_ok=True)
     dead = dead_runs()
     for run in dead:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
         _crash(run, reason)
+        write_json(_closed() / f"{run.flow_run_id}.json", asdict(run))
         (_notes() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead
 

@@ -29,6 +29,7 @@ CODE = {
     "holter.preprocessing_sha256": "preprocessing",
     "holter.environment_sha256": "environment lock",
     "holter.python": "Python",
+    "holter.tensorflow_threads": "threads of TensorFlow",
 }
 #: Figures of a device's report.
 DEVICE = {

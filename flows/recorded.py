@@ -6,6 +6,7 @@ import functools
 import getpass
 import inspect
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from storage.places import Place, here
 from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
 from storage.sbom import ENVIRONMENTS, sbom
 from storage.versions import recorded as recorded_version
+from tasks import THREADS
 from tasks.splits import SIDES, Split
 
 P = ParamSpec("P")
@@ -99,6 +101,7 @@ def recorded(
             "holter.split_seed": str(split.seed),
             "holter.environment_sha256": environment_sha256(),
             "holter.python": platform.python_version(),
+            "holter.tensorflow_threads": " and ".join(os.environ[name] for name in THREADS),
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
             "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
             "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in data),

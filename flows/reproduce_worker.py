@@ -32,10 +32,8 @@ from tasks.training import TrainingConfig, fit, predict
 Work = Callable[[Training, Place, Path], Path]
 
 
-def one_thread() -> None:
-    """Make this process compute on one thread: two trainings side by side beat two threads."""
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = "1"
+def quiet() -> None:
+    """Keep TensorFlow's log out of the progress of the process that started this one."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
@@ -108,7 +106,7 @@ def run_missing(
     context = get_context("spawn")  # a forked TensorFlow hangs
     with (
         Progress(title, len(missing)) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool,
     ):
         waiting = {pool.submit(work, t, manifest, place[t]): t for t in missing}
         for future in as_completed(waiting):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from random import Random
 from typing import Any, TypeAlias
 
 from storage.beats import WAVEFORM_SAMPLES
@@ -94,6 +95,7 @@ def build(name: str, seed: int | None = None) -> Model:
     seed : int, optional
         Seed of the initial weights (and of Keras's, numpy's and Python's global generators). Layers
         are then numbered from the first: a file's bytes do not depend on what was built before.
+        Kernels begin by Glorot & Bengio 2010 (AISTATS, PMLR 9:249), Keras's default.
 
     Returns
     -------
@@ -109,10 +111,18 @@ def build(name: str, seed: int | None = None) -> Model:
     builder = spec_of(name).build
     import keras
 
-    if seed is not None:
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(seed)
-    return builder()
+    if seed is None:
+        return builder()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = builder()
+    # Keras takes the layers' seeds from Python's one generator, which other threads draw from too.
+    mine = Random(seed)  # noqa: S311 - weights, not secrets
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            begin = keras.initializers.GlorotUniform(mine.randint(1, 10**9))
+            weight.assign(begin(weight.shape))
+    return model
 
 
 def _residual(

@@ -13,11 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import numpy as np
 import pytest
+from prefect import task
+from prefect.client.orchestration import get_client
+from prefect.states import Running
 
+from flows.alive import close_dead
 from flows.servers import Servers
 from flows.simulate import write_simulated
 from storage.beats import read_beats
@@ -91,6 +96,18 @@ def unended(here: Servers) -> list[str]:
     return found + [f"mlflow {one['info']['run_name']}" for one in runs.get("runs", [])]
 
 
+def all_ended(here: Servers, home: Path) -> None:
+    """Nothing is RUNNING, once Prefect has written down what it was told and `status` has looked.
+
+    Prefect's server records the states of tasks a while after it is told of them.
+    """
+    deadline = time.monotonic() + 60
+    while found := unended(here):
+        assert time.monotonic() < deadline, found
+        time.sleep(1)
+        ended(start(here, home, "status"))
+
+
 def kill_within(process: subprocess.Popen[str], home: Path, after_s: float) -> bool:
     """SIGKILL a command some time after its flow began; whether it was still running then."""
     deadline = time.monotonic() + 120
@@ -124,8 +141,27 @@ def test_ingest_killed_at_random_moments(
     found = result(home)
     assert found.digest() == result(calm).digest()
     assert f"({built} kept from before, 0 failed)" in said
-    assert unended(holter_servers) == []
+    all_ended(holter_servers, home)
     assert not list((home / "running").glob("*.json"))
+
+
+def test_a_task_that_comes_up_after_its_flow_was_closed(
+    holter_servers: Servers, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task run that Prefect writes down only after its killed flow was closed is closed too."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    killed = start(holter_servers, tmp_path, *ingest(simulated))
+    assert kill_within(killed, tmp_path, 0.0)
+    (closed,) = close_dead()
+    with get_client(sync_client=True) as client:
+        late = client.create_task_run(
+            task(ingest), UUID(closed.flow_run_id), dynamic_key="late", state=Running()
+        )
+        assert close_dead() == []
+        found = client.read_task_run(late.id).state
+    assert found is not None
+    assert found.is_crashed()
+    all_ended(holter_servers, tmp_path)
 
 
 def test_two_ingests_at_once(holter_servers: Servers, simulated: Path, tmp_path: Path) -> None:
@@ -152,4 +188,4 @@ def test_a_full_disk(holter_servers: Servers, simulated: Path, tmp_path: Path) -
     check_tables(folder)
     ended(start(holter_servers, home, *ingest(simulated)))
     assert len(result(home).entries) == 20
-    assert unended(holter_servers) == []
+    all_ended(holter_servers, home)

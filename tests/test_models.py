@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import subprocess
 import sys
 
@@ -71,6 +73,29 @@ def test_a_seed_gives_the_weights() -> None:
     one, same, other = (build("resnet21", seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(known_models()))
+def test_a_seed_is_not_shared_with_other_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others draw from Python's generator meanwhile, as Prefect's threads do, changes nothing.
+
+    Every layer begins as Keras begins it, by name of its initializer.
+    """
+    undisturbed = build(name, seed=1)
+    others = itertools.count(5)
+    monkeypatch.setattr(random, "randint", lambda *_: next(others))
+    disturbed = build(name, seed=1)
+    for before, after in zip(undisturbed.weights, disturbed.weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+    kinds = {
+        type(value).__name__
+        for layer in disturbed.layers
+        for key, value in vars(layer).items()
+        if key.endswith("_initializer") and value is not None
+    }
+    assert kinds <= {"GlorotUniform", "Zeros", "Ones"}
 
 
 def test_layers_are_numbered_from_the_first() -> None:
