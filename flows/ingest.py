@@ -184,7 +184,7 @@ def _ingest(
     known = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)
-    code = beat_code_sha256()  # before the threads: Python 3.11's parser is not safe in several
+    code = beat_code_sha256()
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
         finished: Queue[Any] = Queue()
