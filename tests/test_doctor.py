@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import psutil
@@ -62,13 +63,11 @@ def test_a_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_killed_runs_are_told_from_living_ones(tmp_path: Path) -> None:
     """A run is dead when its process is gone, or another process has its number."""
-    me = psutil.Process()
-    import platform
-
+    since_start = psutil.Process().create_time() - psutil.boot_time()
     for name, pid, since in (
-        ("living", os.getpid(), me.create_time()),
-        ("killed", 2**22 - 1, me.create_time()),
-        ("renumbered", os.getpid(), me.create_time() - 60),
+        ("living", os.getpid(), since_start),
+        ("killed", 2**22 - 1, since_start),
+        ("renumbered", os.getpid(), since_start - 60),
     ):
         note = {"flow_run_id": name, "flow": name, "host": platform.node()}
         write_json(
