@@ -42,10 +42,11 @@ CHALLENGE_SCORES = {"cpsc2021": score_decisions}
 RULES = (
     "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the columns "
     "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
-    "(WFDB epicmp): a true episode of 30 s or more is found if a decided one of 30 s or more "
-    "overlaps it, a decided one is right if it overlaps any true one; durations count every "
-    "episode. A segment of 30 s is AF where half of it is. Intervals are 95 %, by drawing patients "
-    "2,000 times. Calibration uses 15 bins of equal width."
+    "(WFDB epicmp): an episode of 30 s or more is found, or right, if one of any length overlaps "
+    "it on the other side; durations count every episode; PPV leaves true flutter out, the burden"
+    " does not. The first five minutes count. A segment of 30 s is AF where half of it is. "
+    "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
+    "width."
 )
 
 

@@ -2,7 +2,9 @@
 
 An episode runs from its first AF beat to the first beat after it that is not AF, or to the record's
 end. Comparison follows ANSI/AAMI EC57:2012 as WFDB's `epicmp` does it: by episode (one that
-overlaps any of the other side's is found) and by duration (seconds that both sides call AF).
+overlaps any of the other side's, however short, is found) and by duration (seconds that both sides
+call AF); PPV leaves out what lies in reference flutter. Unlike `epicmp`, the first five minutes
+count too.
 """
 
 from __future__ import annotations
@@ -83,12 +85,15 @@ class EpisodeCounts:
     ----------
     reference, found : int
         Reference episodes of the least length or more, and those of them that a detected episode
-        of that length overlaps.
+        of any length overlaps.
     detected, right : int
-        Detected episodes of that length, and those of them that overlap a reference episode of
-        any length.
+        Detected episodes of that length outside flutter, and those of them that overlap a
+        reference episode of any length.
     reference_s, detected_s, shared_s, record_s : float
-        Seconds of AF in truth, in decision, in both (of episodes of any length), and of the record.
+        Seconds of AF in truth, in decision outside flutter, in both (of episodes of any length),
+        and of the record.
+    flutter_s : float
+        Seconds of reference flutter that were decided to be AF.
     """
 
     reference: int
@@ -99,6 +104,7 @@ class EpisodeCounts:
     detected_s: float
     shared_s: float
     record_s: float
+    flutter_s: float
 
     def __add__(self, other: EpisodeCounts) -> EpisodeCounts:
         mine, theirs = (vars(c).values() for c in (self, other))
@@ -116,12 +122,35 @@ class EpisodeCounts:
 
     @property
     def burden_error_pp(self) -> float:
-        """Detected less true share of the record's time in AF, in percentage points."""
-        return 100 * (self.detected_s - self.reference_s) / self.record_s
+        """Detected (in flutter too) less true share of the record's time in AF, in points."""
+        return 100 * (self.detected_s + self.flutter_s - self.reference_s) / self.record_s
+
+
+def outside(intervals: Intervals, excluded: Intervals, least_s: float) -> Intervals:
+    """What `epicmp` keeps of episodes: those of at least `least_s` seconds outside `excluded`.
+
+    One that begins or ends in an excluded stretch is cut there; one that holds such a stretch keeps
+    its ends, and only its length is the less.
+    """
+    kept = []
+    for start, end in intervals.tolist():
+        inside = (excluded[:, 0] < end) & (excluded[:, 1] > start)
+        out_s = np.minimum(excluded[inside, 1], end) - np.maximum(excluded[inside, 0], start)
+        if end - start - out_s.sum() < max(least_s, 1e-9):
+            continue
+        for first, last in excluded[inside].tolist():
+            start = last if first <= start else start
+            end = first if last >= end else end
+        kept.append((start, end))
+    return np.array(kept, np.float64).reshape(-1, 2)
 
 
 def compare_episodes(
-    reference: Intervals, detected: Intervals, record_s: float, least_s: float = 30.0
+    reference: Intervals,
+    detected: Intervals,
+    record_s: float,
+    least_s: float = 30.0,
+    flutter: Intervals = NOTHING,
 ) -> EpisodeCounts:
     """Compare one record's episodes.
 
@@ -134,25 +163,30 @@ def compare_episodes(
     least_s : float
         Episodes shorter than this are not counted; 30 s is what defines clinical AF (Hindricks et
         al. 2021, doi:10.1093/eurheartj/ehaa612). Durations and burden count all.
+    flutter : float64, shape (k, 2)
+        Reference episodes of atrial flutter: what is detected there is neither right nor wrong, but
+        for the burden.
 
     Raises
     ------
     ValueError
         An episode ends before it starts, or beyond the record.
     """
-    for intervals in (reference, detected):
+    for intervals in (reference, detected, flutter):
         if len(intervals) and (durations_s(intervals).min() < 0 or intervals[-1, 1] > record_s):
             raise ValueError(f"episodes must lie in order within the record's {record_s:g} s")
-    long_reference, long_detected = lasting(reference, least_s), lasting(detected, least_s)
+    long_reference, long_detected = lasting(reference, least_s), outside(detected, flutter, least_s)
+    flutter_s = shared_s(detected, flutter)
     return EpisodeCounts(
         reference=len(long_reference),
-        found=int(overlapping(long_reference, long_detected).sum()),
+        found=int(overlapping(long_reference, detected).sum()),
         detected=len(long_detected),
         right=int(overlapping(long_detected, reference).sum()),
         reference_s=float(durations_s(reference).sum()),
-        detected_s=float(durations_s(detected).sum()),
+        detected_s=float(durations_s(detected).sum()) - flutter_s,
         shared_s=shared_s(reference, detected),
         record_s=record_s,
+        flutter_s=flutter_s,
     )
 
 

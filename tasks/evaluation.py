@@ -21,6 +21,7 @@ from tasks.episodes import EpisodeCounts, compare_episodes, episodes, segment_sh
 from tasks.metrics import area_under_roc
 
 SEGMENT_S = 30.0
+FLUTTER = "AFL"
 #: A segment is AF where at least this share of it is.
 SEGMENT_SHARE = 0.5
 #: Supraventricular and ventricular ectopic beats and fusions (classes S, V and F of EC57).
@@ -88,8 +89,14 @@ class Scored:
         return truth, decided
 
     def episode_counts(self, least_s: float = 30.0) -> EpisodeCounts:
-        """How the record's episodes agree."""
-        return compare_episodes(*self.intervals(), self.duration_s, least_s)
+        """How the record's episodes agree; PPV leaves flutter out, as EC57 does."""
+        flutter = (self.rhythm == FLUTTER) & (self.label == 0)
+        return compare_episodes(
+            *self.intervals(),
+            self.duration_s,
+            least_s,
+            episodes(flutter, self.time_s, self.duration_s),
+        )
 
     def segments(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """Truth and decision of every 30 s segment."""

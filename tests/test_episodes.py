@@ -12,6 +12,7 @@ from tasks.episodes import (
     compare_episodes,
     durations_s,
     episodes,
+    outside,
     overlapping,
     segment_shares,
     shared_s,
@@ -32,17 +33,33 @@ def test_an_episode_runs_from_its_first_af_beat_to_the_next_other_beat() -> None
 
 
 def test_epicmp_counts_by_hand() -> None:
-    """An overlap finds an episode, durations are seconds shared, short ones count in no list."""
-    reference = made((10, 100), (200, 220), (300, 400))
-    detected = made((90, 150), (160, 195), (210, 260), (500, 510))
+    """An overlap finds an episode, durations are seconds shared, short ones count in no list.
+
+    What finds or confirms an episode may be short itself.
+    """
+    reference = made((10, 100), (200, 220), (300, 400), (600, 640))
+    detected = made((90, 150), (160, 195), (210, 260), (500, 510), (630, 631))
     counts = compare_episodes(reference, detected, 1000)
-    assert (counts.reference, counts.found) == (2, 1)
+    assert (counts.reference, counts.found) == (3, 2)
     # (210, 260) is right: it overlaps a reference episode, though that one lasts only 20 s.
     assert (counts.detected, counts.right) == (3, 2)
-    assert counts.shared_s == pytest.approx(10 + 10)
-    assert counts.burden_error_pp == pytest.approx(100 * (60 + 35 + 50 + 10 - 210) / 1000)
-    assert counts.metrics()["episode_sensitivity"] == pytest.approx(0.5)
+    assert counts.shared_s == pytest.approx(10 + 10 + 1)
+    assert counts.burden_error_pp == pytest.approx(100 * (60 + 35 + 50 + 10 + 1 - 250) / 1000)
+    assert counts.metrics()["episode_sensitivity"] == pytest.approx(2 / 3)
     assert (counts + counts).metrics() == counts.metrics()
+
+
+def test_flutter_is_left_out_of_ppv() -> None:
+    """Inside flutter nothing is wrong, at its edge an episode is cut; the burden has it all."""
+    flutter = made((100, 200), (300, 320), (500, 600))
+    detected = made((110, 190), (180, 240), (250, 400), (450, 520), (590, 610))
+    assert outside(detected, flutter, 30.0).tolist() == [[200, 240], [250, 400], [450, 500]]
+    assert outside(detected, flutter, 45.0).tolist() == [[250, 400], [450, 500]]
+    counts = compare_episodes(made((210, 250)), made((110, 190), (205, 260)), 1000, 30.0, flutter)
+    assert (counts.detected, counts.right) == (1, 1)
+    assert (counts.detected_s, counts.flutter_s) == (55, 80)
+    assert counts.metrics()["duration_ppv"] == pytest.approx(40 / 55)
+    assert counts.burden_error_pp == pytest.approx(100 * (55 + 80 - 40) / 1000)
 
 
 def test_touching_episodes_do_not_overlap() -> None:

@@ -126,7 +126,8 @@ def test_the_summary_by_hand() -> None:
     assert figures["beat_f1"] == pytest.approx(2 * 4 / (8 + 5))
     assert figures["worst_patient_accuracy"] == pytest.approx(0.6)
     assert figures["episode_sensitivity"] == 1
-    assert figures["episode_ppv"] == pytest.approx(0.5)
+    assert figures["episode_ppv"] == figures["duration_sensitivity"] == 1  # flutter is left out
+    assert figures["duration_ppv"] == pytest.approx(0.8)
     assert figures["burden_error_worst_pp"] == pytest.approx(40)
     assert figures["segment_sensitivity"] == 1
     left_out = summary([s.without(["AFL"]) for s in (one, two)])
