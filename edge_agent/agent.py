@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from storage.model_files import LITERT, MANIFEST
 from storage.signing import SIGNATURE, check_release
 from storage.testset import TestSet, read_testset
 from tasks.metrics import beat_metrics
+from tasks.runtimes import files_of, open_runtime, usual
 
 POLL_S = 2.0
 #: A request that ended the agent's process this often is reported as failed.
@@ -32,11 +34,12 @@ MOST_TRIES = 5
 
 @dataclass(frozen=True)
 class Agent:
-    """A device's name, its kind, and the folder it works in."""
+    """A device's name, its kind, the folder it works in, and a runtime if not the release's."""
 
     device: str
     kind: dict[str, Any]
     home: Path
+    runtime: str | None = None
 
 
 def edge_home() -> Path:
@@ -109,7 +112,10 @@ def serve(
         "claim": number,
         "status": "FINISHED",
         "metrics": {},
-        "tags": {"holter.device_kind": str(agent.kind["name"])},
+        "tags": {
+            "holter.device_kind": str(agent.kind["name"]),
+            **({"holter.runtime": agent.runtime} if agent.runtime else {}),
+        },
         "time_ms": int(1000 * mlflow_rest.server_time_s()),
     }
     tries = _tries(agent, request.request_id)
@@ -154,7 +160,8 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     """Fetch, check and run what a request names; leaves the report's files in `work`/report."""
     tags = request.tags
     release = fetch_release(agent, request, work / "model")
-    model = (release / LITERT).read_bytes()
+    manifest = read_json(release / MANIFEST)
+    runtime = agent.runtime or usual(manifest)
     path = mlflow_rest.fetch_run_file(
         tags["holter.testset_run_id"],
         tags["holter.testset_path"],
@@ -163,7 +170,7 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     )
     testset = read_testset(path)
     threshold = threshold_of(tags)
-    measured = measure(model, testset, agent.kind)
+    measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
     scores = beat_metrics(*testset.counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
     write_json(
@@ -173,6 +180,7 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
             "device": agent.device,
             "model": {"name": request.model, "version": request.version},
             "digests": {k: v for k, v in tags.items() if k.endswith("_sha256")},
+            "runtime": runtime,
             "threshold": threshold,
             "metrics": {k: v if np.isfinite(v) else None for k, v in metrics.items()},
             "per_record": per_record(testset, measured.probability, threshold),
@@ -198,13 +206,16 @@ def fetch_release(agent: Agent, request: evaluations.RequestState, to: Path) -> 
     for file in (MANIFEST, SIGNATURE):
         mlflow_rest.fetch_model_file(request.model, request.version, file, None, to)
     manifest = check_release(to, trusted_keys(agent.home))
-    for file in (LITERT, GOLDEN):
+    mine = files_of(manifest).get(agent.runtime or usual(manifest), LITERT)
+    for file in dict.fromkeys((LITERT, GOLDEN, mine)):
         sha256 = manifest["files"].get(file, {}).get("sha256", "")
         mlflow_rest.fetch_model_file(request.model, request.version, file, sha256, to)
     wanted, found = request.tags.get("holter.model_sha256"), sha256_file(to / LITERT)
     if wanted != found:
         raise DigestMismatch(f"{LITERT}: signed with SHA-256 {found}; the request says {wanted}")
     self_test(to)
+    if agent.runtime:
+        self_test(to, agent.runtime)
     return to
 
 

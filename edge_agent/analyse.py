@@ -27,9 +27,9 @@ from tasks.beats import beat_tables
 from tasks.drift import profile
 from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
 from tasks.inference import probabilities
-from tasks.litert import LiteRT
 from tasks.page import Page, Strip, draw
 from tasks.preprocessing import Preprocessing
+from tasks.runtimes import open_runtime, usual
 from tasks.sequence import reads_shapes
 from tasks.smoothing import UNSMOOTHED, decide
 
@@ -84,6 +84,7 @@ def analyse(
     manifest: Mapping[str, Any],
     leads: Sequence[str] = USUAL_LEADS,
     least_beats: int = 1,
+    runtime: str | None = None,
 ) -> Analysis:
     """Find a record's beats and decide each.
 
@@ -99,13 +100,15 @@ def analyse(
         Leads to look for, in order of preference.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
+    runtime : str, optional
+        What runs the network; the release's own otherwise.
 
     Raises
     ------
     RecordError, ModelError
         The record cannot be used; the network reads what a record's beats do not give.
     """
-    network = LiteRT((release / LITERT).read_bytes())
+    network = open_runtime(release, manifest, runtime)
     try:
         name, threshold = str(manifest["name"]), float(manifest["threshold"])
         change = float(manifest.get("smoothing_change", UNSMOOTHED))
@@ -126,7 +129,7 @@ def analyse(
     decided = decide(probability, threshold, change, least_beats)
     runs = episodes(decided, whole_table.time_s, record.n_samples / record.fs_hz)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
-    model |= {"sha256": sha256_file(release / LITERT)}
+    model |= {"sha256": sha256_file(release / LITERT), "runtime": runtime or usual(manifest)}
     return Analysis(record, whole_table, probability, decided, runs, model)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.facts import facts
-from edge_agent.measure import BATCH, measure
+from edge_agent.measure import BATCH, measure, peak_memory_mb
 from storage.errors import ModelError
 from storage.files import read_json
 from storage.golden_beats import GOLDEN, read_golden
 from storage.model_files import LITERT, MANIFEST
 from storage.testset import TestSet
-from tasks.litert import LiteRT
-from tasks.runtimes import files_of, open_runtime
+from tasks.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
 
 BATCHES = (1, 8, 32, 128, 512)
 BEATS = 4_096
-#: Compared by default; Keras is the published way, which no device needs.
-USUAL_RUNTIMES = ("litert-float32", "litert-int8")
-#: Rows of a runtime's throughput, and calls of its latency.
-RUNTIME_ROWS, SINGLES = 512, 200
+#: Compared by default, where they are installed; Keras is the published way, which no device needs.
+USUAL_RUNTIMES = ("litert-float32", "litert-int8", "onnx")
+#: Rows of a runtime's throughput, and calls of its latency; passes of which the quickest counts.
+RUNTIME_ROWS, SINGLES, PASSES = 512, 200, 3
+
+Rows = Mapping[str, NDArray[np.float32]]
 
 
 def bench(
@@ -35,7 +38,7 @@ def bench(
     beats: int = BEATS,
     runtimes: Sequence[str] = USUAL_RUNTIMES,
 ) -> dict[str, Any]:
-    """Latency, throughput, memory, cold start and energy of a .tflite file.
+    """Latency, throughput, memory, cold start and energy of a .tflite file or a release.
 
     Parameters
     ----------
@@ -56,76 +59,88 @@ def bench(
         release compared; `facts`.
     """
     file = model / LITERT if model.is_dir() else model
-    data = file.read_bytes()
-    network = LiteRT(data)
-    if (file.parent / GOLDEN).exists():
-        few = read_golden(file.parent / GOLDEN)[0]
-        inputs = {k: np.resize(v, (beats, *v.shape[1:])) for k, v in few.items()}
+    opened: Callable[[int], Network]
+    if model.is_dir():
+        manifest = read_json(model / MANIFEST)
+        opened = partial(open_runtime, model, manifest, usual(manifest))
     else:
-        rng = np.random.default_rng(0)
-        inputs = {
-            name: rng.normal(size=(beats, *shape)).astype(np.float32)
-            for name, shape in network.inputs.items()
-        }
+        opened = partial(RUNTIMES["litert-float32"].open, file.read_bytes(), file.stem)
+    inputs = _rows(file.parent, opened(1).inputs, beats)
     none = np.repeat("", beats)
     testset = TestSet(inputs, np.zeros(beats, np.int8), none, none, np.zeros(beats, np.int64))
-    costs = measure(data, testset, kind).costs
-    costs["model_bytes"] = float(len(data))
+    costs = measure(partial(opened, 1), testset, kind).costs
+    costs["model_bytes"] = float(file.stat().st_size)
     threads = sorted({1, os.cpu_count() or 1})
     return {
         "costs": costs,
         "throughput_beats_per_cpu_s": {
-            str(count): {str(batch): _rate(data, inputs, count, batch) for batch in BATCHES}
+            str(count): {str(batch): _rate(opened(count), inputs, batch) for batch in BATCHES}
             for count in threads
         },
-        "runtimes": compared(model, inputs, runtimes) if model.is_dir() else {},
+        "runtimes": compared(model, runtimes) if model.is_dir() else {},
         "facts": facts(dict(kind)),
     }
 
 
-def compared(
-    release: Path, inputs: Mapping[str, NDArray[np.float32]], names: Sequence[str]
-) -> dict[str, Any]:
-    """Latency and throughput of a release's runtimes, on one thread; what is missing is said."""
-    manifest = read_json(release / MANIFEST)
-    files = files_of(manifest)
+def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What each of a release's runtimes costs on one thread, or why it cannot be said.
+
+    Each runs in a process of its own: memory is its alone, and cold start has the imports in it.
+    """
+    files = files_of(read_json(release / MANIFEST))
     out: dict[str, Any] = {}
     for name in names:
         if name not in files:
             out[name] = "not in this release"
             continue
-        try:
-            network = open_runtime(release, manifest, name)
-        except ModelError as error:
-            out[name] = str(error)
-            continue
-        part = {key: array[:RUNTIME_ROWS] for key, array in inputs.items()}
-        one = {key: array[:1] for key, array in inputs.items()}
-        network.predict(part, BATCH)
-        began = time.process_time()
-        network.predict(part, BATCH)
-        spent = time.process_time() - began
-        latency_ms = np.empty(SINGLES)
-        for i in range(SINGLES):
-            start = time.perf_counter_ns()
-            network.predict(one)
-            latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
-        out[name] = {
-            "latency_p50_ms": float(np.median(latency_ms)),
-            "latency_p99_ms": float(np.percentile(latency_ms, 99)),
-            "throughput_rows_per_cpu_s": len(next(iter(part.values()))) / max(spent, 1e-9),
-            "bytes": (release / files[name]).stat().st_size,
-        }
+        with get_context("spawn").Pool(1) as pool:
+            out[name] = pool.apply(_costs, (release, name))
     return out
 
 
-def _rate(
-    model: bytes, inputs: Mapping[str, NDArray[np.float32]], threads: int, batch: int
-) -> float:
-    """Beats per CPU second over all threads, after one pass of warm-up."""
-    network = LiteRT(model, threads)
-    few = {name: array[:batch] for name, array in inputs.items()}
-    network.predict(few, batch)
+def _costs(release: Path, name: str) -> dict[str, Any] | str:
+    """Cold start, latency, throughput, memory and bytes of a runtime; or what is missing."""
+    began = time.perf_counter()
+    manifest = read_json(release / MANIFEST)
+    try:
+        network = open_runtime(release, manifest, name)
+    except ModelError as error:
+        return str(error)
+    rows = _rows(release, network.inputs, RUNTIME_ROWS)
+    one = {key: array[:1] for key, array in rows.items()}
+    network.predict(one)
+    cold_s = time.perf_counter() - began
+    rate = max(_rate(network, rows, BATCH) for _ in range(PASSES))
+    latency_ms = np.empty(SINGLES)
+    network.predict(one)
+    for i in range(SINGLES):
+        start = time.perf_counter_ns()
+        network.predict(one)
+        latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
+    found = {
+        "latency_p50_ms": float(np.median(latency_ms)),
+        "latency_p99_ms": float(np.percentile(latency_ms, 99)),
+        "throughput_rows_per_cpu_s": rate,
+        "cold_start_ms": 1e3 * cold_s,
+        "peak_memory_mb": peak_memory_mb(),
+        "bytes": (release / files_of(manifest)[name]).stat().st_size,
+    }
+    providers = getattr(network, "providers", None)
+    return {**found, "providers": providers} if providers else found
+
+
+def _rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], n: int) -> Rows:
+    """The folder's golden beats over and over, or normal noise where it has none."""
+    if (folder / GOLDEN).exists():
+        few = read_golden(folder / GOLDEN)[0]
+        return {name: np.resize(array, (n, *array.shape[1:])) for name, array in few.items()}
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(n, *shape)).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _rate(network: Network, inputs: Rows, batch: int) -> float:
+    """Beats per CPU second over all threads, after one batch of warm-up."""
+    network.predict({name: array[:batch] for name, array in inputs.items()}, batch)
     n = len(next(iter(inputs.values()))) // batch * batch
     part = {name: array[:n] for name, array in inputs.items()}
     began = time.process_time()

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from storage.errors import DeviceError, HolterError
+from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import read_json, write_json
 
 
@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("model", nargs="?", help="file or release (default: the active)")
             text = "compare this runtime of the release; may be given several times"
             command.add_argument("--runtime", action="append", help=text)
+        if name in ("run", "once", "analyse"):
+            text = (
+                "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
+            )
+            command.add_argument("--runtime", type=_runtime, help=text)
         if name == "analyse":
             _analyse_options(command)
         if name == "live":
@@ -76,6 +81,17 @@ def _live_options(command: argparse.ArgumentParser) -> None:
     text = "rate of a serial port (default: %(default)s)"
     command.add_argument("--baud", type=int, default=115_200, help=text)
     command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
+
+
+def _runtime(name: str) -> str:
+    """The name of a runtime that this device has."""
+    from tasks.runtimes import required
+
+    try:
+        required(name)
+    except (ValueError, ModelError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
 
 
 def say(text: str) -> None:
@@ -123,7 +139,7 @@ def work(options: argparse.Namespace) -> int:
     device = options.device or _enrolled(home)
     if options.command == "status":
         return _status(home, device)
-    agent = Agent(device, device_kind(options.kind), home)
+    agent = Agent(device, device_kind(options.kind), home, options.runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0
     say(f"device {device} asks {address()} for requests")
@@ -151,9 +167,9 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent.analyse import analyse, files_of, summary, write_files
     from storage.records import USUAL_LEADS
 
-    release, manifest = slots.chosen(home, options.model)
+    release, manifest = slots.chosen(home, options.model, options.runtime)
     leads = options.lead or USUAL_LEADS
-    found = analyse(options.record, release, manifest, leads, options.least_beats)
+    found = analyse(options.record, release, manifest, leads, options.least_beats, options.runtime)
     files = files_of(found)
     write_files(options.out, files)
     if not options.model:

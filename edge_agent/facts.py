@@ -19,7 +19,7 @@ from edge_agent.sensors import sensors
 from storage.errors import DeviceError
 
 KINDS = Path(__file__).parent / "devices"
-PACKAGES = ("holter-af", "ai-edge-litert", "cryptography", "numpy", "psutil")
+PACKAGES = ("holter-af", "ai-edge-litert", "cryptography", "numpy", "onnxruntime", "psutil")
 
 
 def device_kind(name: str) -> dict[str, Any]:

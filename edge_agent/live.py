@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from storage.errors import DeviceError, ModelError
 from storage.leads import RATES_HZ
-from storage.model_files import LITERT
-from tasks.litert import LiteRT, af_probability
+from tasks.litert import af_probability
 from tasks.models import spec_of
 from tasks.rhythm import windows_of
+from tasks.runtimes import open_runtime
 from tasks.smoothing import UNSMOOTHED, Forward
 from tasks.stream import BeatStream, RhythmStream
 
@@ -79,7 +79,7 @@ def decisions(
     name = str(manifest.get("name"))
     if not spec_of(name).causal:
         raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
-    network = LiteRT((release / LITERT).read_bytes())
+    network = open_runtime(release, manifest)
     beats, rhythm = BeatStream(fs_hz), RhythmStream(fs_hz)
     change = float(manifest.get("smoothing_change", UNSMOOTHED))
     forward = Forward(float(manifest["threshold"]), change)

@@ -1,10 +1,10 @@
-"""Run a test set on LiteRT and measure: answers, latency, throughput, memory."""
+"""Run a test set on a network and measure: answers, latency, throughput, memory."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from edge_agent.sensors import Energy, energy_costs, idle, metered
 from storage.testset import TestSet
-from tasks.litert import LiteRT, af_probability
+from tasks.litert import af_probability
+from tasks.runtimes import Network
 
 WARM_UP = 100
 TIMED = 2_000
-#: Rows of one call of the interpreter: their activations stay in the cache.
+#: Rows of one call of the network: their activations stay in the cache.
 BATCH = 32
 #: Rows that are in memory at once.
 BLOCK = 4_096
@@ -34,7 +35,9 @@ class Measured:
     costs: dict[str, float]
 
 
-def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = None) -> Measured:
+def measure(
+    opened: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None = None
+) -> Measured:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
     Latency is of single rows (a beat, or a window of beats) in the order of the test set after a
@@ -44,7 +47,7 @@ def measure(model: bytes, testset: TestSet, kind: Mapping[str, Any] | None = Non
     """
     resting = idle(kind) if kind else None
     began = time.perf_counter()
-    network = LiteRT(model)
+    network = opened()
     network.predict({name: array[:1] for name, array in testset.inputs.items()})
     cold_ms = 1e3 * (time.perf_counter() - began)
 

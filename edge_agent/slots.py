@@ -18,9 +18,10 @@ from edge_agent import outbox
 from storage.errors import DeviceError, HolterError
 from storage.files import read_json, sync_folder, write_json
 from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import LITERT, MANIFEST
+from storage.model_files import MANIFEST
 from storage.signing import check_release
-from tasks.litert import LiteRT, af_probability
+from tasks.litert import af_probability
+from tasks.runtimes import open_runtime, usual
 
 NAMES = ("a", "b")
 #: Largest difference from the answers of the release's own machine, and where it may be larger:
@@ -47,18 +48,21 @@ def enrol(home: Path, key: str) -> str:
     return path.stem
 
 
-def self_test(folder: Path) -> None:
-    """Run the golden beats of a release.
+def self_test(folder: Path, runtime: str | None = None) -> None:
+    """Run the golden beats of a release, in its own runtime or in the one that is named.
 
     Raises
     ------
     DeviceError
         An answer differs from the release's by more than rounding explains.
     """
-    inputs, expected = read_golden(folder / GOLDEN)
-    found = af_probability(LiteRT((folder / LITERT).read_bytes()).predict(inputs))
+    manifest = read_json(folder / MANIFEST)
+    name = runtime or usual(manifest)
+    network = open_runtime(folder, manifest, name)
+    inputs, expected = read_golden(folder / GOLDEN, None if name == usual(manifest) else name)
+    found = af_probability(network.predict(inputs))
     error = float(np.abs(found - expected).max(initial=0))
-    most = MOST_ERROR.get(read_json(folder / MANIFEST).get("runtime"), LEAST_ERROR)
+    most = MOST_ERROR.get(name, LEAST_ERROR)
     if not len(expected) or not error <= most:
         raise DeviceError(
             f"self-test: found an error of {error:g} on {len(expected)} golden beats; "
@@ -159,12 +163,20 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
     return now, manifest
 
 
-def chosen(home: Path, folder: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The release in a folder, checked and self-tested, or else the active one, as `begin`."""
+def chosen(
+    home: Path, folder: Path | None, runtime: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The release in a folder, checked, or else the active one, as `begin`; self-tested.
+
+    Also in the runtime that is named: what it raises then is not the release's fault.
+    """
     if folder is None:
-        return begin(home)
-    manifest = check_release(folder, trusted_keys(home))
-    self_test(folder)
+        folder, manifest = begin(home)
+    else:
+        manifest = check_release(folder, trusted_keys(home))
+        self_test(folder)
+    if runtime:
+        self_test(folder, runtime)
     return folder, manifest
 
 

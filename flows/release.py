@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from flows.recorded import step, work_folder
 from storage import tracking
-from storage.errors import ParityError
+from storage.errors import ModelError, ParityError
+from storage.files import read_json
 from storage.golden_beats import GOLDEN, write_golden
-from storage.model_files import LITERT, WEIGHTS, write_model_files
+from storage.model_files import LITERT, MANIFEST, WEIGHTS, write_model_files
 from storage.signing import sign_release
 from tasks.convert import EXPORTS, check, compare
 from tasks.cost import multiply_adds
-from tasks.litert import LiteRT, af_probability
+from tasks.litert import af_probability
+from tasks.runtimes import REFERENCE, Network, files_of, required, usual
 from tasks.training import predict
 
 GOLDEN_BEATS, GOLDEN_WINDOWS = 16, 2
-REFERENCE = "litert-float32"
 #: Rows of one call while runtimes are timed, and passes of which the quickest counts.
 BATCH, PASSES = 32, 3
 
@@ -39,7 +40,8 @@ def export_network(
     """Make a release: Keras model, HDF5 weights, and the files of the runtimes that hold parity.
 
     The quickest of the LiteRT files that hold it becomes `model.tflite`, which is scored, tested on
-    devices and run there; the others lie beside it. What was found is in the manifest.
+    devices and run there unless they ask for another; the others lie beside it. What was found, and
+    why a runtime is left out, is in the manifest.
 
     Parameters
     ----------
@@ -64,25 +66,26 @@ def export_network(
     files: dict[str, bytes] = {}
     found: dict[str, dict[str, Any]] = {}
     for name, export in EXPORTS.items():
-        data = export.make(network, rows)
-        runner = LiteRT(data)
-        parity = compare(
-            expected, af_probability(runner.predict(rows)), label, float(about["threshold"])
-        )
-        found[name] = {**asdict(parity), "limits": asdict(export.limits), "bytes": len(data)}
+        found[name] = {"limits": asdict(export.limits)}
         try:
+            data = export.make(network, rows)
+            runner = required(name).open(data, network.name, 1)
+            answer = af_probability(runner.predict(rows))
+            parity = compare(expected, answer, label, float(about["threshold"]))
+            found[name] |= {**asdict(parity), "bytes": len(data)}
             check(name, parity)
-        except ParityError as error:
+        except (ParityError, ModelError) as error:
             if name == REFERENCE:
                 raise
             found[name]["refused"] = str(error)
             continue
         files[name] = data
         found[name]["cpu_us_per_row"] = _cpu_us(runner, rows)
-    default = min(files, key=lambda name: float(found[name]["cpu_us_per_row"]))
+    light = [name for name in files if Path(EXPORTS[name].file).suffix == Path(LITERT).suffix]
+    default = min(light, key=lambda name: float(found[name]["cpu_us_per_row"]))
     folder = work_folder(run_id) / "model"
     tracking.save_keras_flavor(network, folder)
-    paths = {name: LITERT if name == default else f"model.{name}.tflite" for name in files}
+    paths = {name: LITERT if name == default else EXPORTS[name].file for name in files}
     for name, path in paths.items():
         found[name]["file"] = path
     found["keras-hdf5"] = {"file": WEIGHTS}
@@ -102,7 +105,7 @@ def export_network(
     return folder
 
 
-def _cpu_us(runner: LiteRT, rows: Mapping[str, NDArray[np.float32]]) -> float:
+def _cpu_us(runner: Network, rows: Mapping[str, NDArray[np.float32]]) -> float:
     """CPU time of a row in batches of 32, microseconds: the quickest of three passes."""
     passes = []
     for _ in range(PASSES):
@@ -115,6 +118,11 @@ def _cpu_us(runner: LiteRT, rows: Mapping[str, NDArray[np.float32]]) -> float:
 def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:
     """Keep the answers to the first sixteen beats for devices' self-tests, and sign the folder."""
     few = {name: np.ascontiguousarray(array[:GOLDEN_BEATS]) for name, array in inputs.items()}
-    answer = LiteRT((folder / LITERT).read_bytes()).predict(few)
-    write_golden(folder / GOLDEN, few, af_probability(answer))
+    manifest = read_json(folder / MANIFEST)
+    answers = {}
+    for runtime, file in files_of(manifest).items():
+        if runtime in EXPORTS:
+            network = required(runtime).open((folder / file).read_bytes(), "", 1)
+            answers[runtime] = af_probability(network.predict(few))
+    write_golden(folder / GOLDEN, few, answers.pop(usual(manifest)), answers)
     sign_release(folder)

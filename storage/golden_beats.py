@@ -16,18 +16,39 @@ GOLDEN = "golden.json"
 
 
 def write_golden(
-    path: Path, inputs: Mapping[str, NDArray[np.float32]], probability: NDArray[np.float32]
+    path: Path,
+    inputs: Mapping[str, NDArray[np.float32]],
+    probability: NDArray[np.float32],
+    others: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> None:
-    """Write inputs by name, shape (n, ...), and P(AF), shape (n,); float32 survives as text."""
-    answers = {"inputs": {name: array.tolist() for name, array in inputs.items()}}
-    write_json(path, {**answers, "probability": probability.tolist()})
+    """Write inputs by name, shape (n, ...), and P(AF), shape (n,); float32 survives as text.
+
+    `others` is P(AF) in the release's other runtimes, by their names.
+    """
+    told = {name: array.tolist() for name, array in inputs.items()}
+    runtimes = {name: array.tolist() for name, array in (others or {}).items()}
+    write_json(path, {"inputs": told, "probability": probability.tolist(), "runtimes": runtimes})
 
 
-def read_golden(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Read what `write_golden` wrote; TableError if it is damaged."""
+def read_golden(
+    path: Path, runtime: str | None = None
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Read what `write_golden` wrote: inputs, and P(AF) in another runtime where one is named.
+
+    Raises
+    ------
+    TableError
+        The file is damaged, or holds no answers of that runtime.
+    """
     try:
         found: Any = read_json(path)
         inputs = {k: np.asarray(v, np.float32) for k, v in found["inputs"].items()}
-        return inputs, np.asarray(found["probability"], np.float32)
+        if runtime is None:
+            return inputs, np.asarray(found["probability"], np.float32)
+        others = found.get("runtimes", {})
+        if runtime not in others:
+            known = ", ".join(others) or "none other"
+            raise TableError(f"golden beats {path.name}: found no answers of {runtime}, of {known}")
+        return inputs, np.asarray(others[runtime], np.float32)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise TableError(f"golden beats {path.name}: found a damaged file ({error})") from error

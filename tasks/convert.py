@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from storage.errors import ParityError
 from tasks.metrics import beat_metrics
+from tasks.onnx_export import to_onnx
 
 Inputs = Mapping[str, NDArray[np.float32]]
 #: Rows that fix the ranges of int8's numbers.
@@ -56,6 +57,7 @@ class Export:
     """How a runtime's file is made of a Keras model and rows of input, and what it must hold."""
 
     make: Callable[[Any, Inputs], bytes]
+    file: str
     limits: Limits
 
 
@@ -141,8 +143,12 @@ def _converted(model: Any, **settings: Any) -> bytes:
         return bytes(converter.convert())
 
 
+FLOAT32 = Limits(1e-3, 1e-3, 1e-3, 1e-3)
 #: By runtime. int8 has no limit on a single beat's error, which at a steep sigmoid says little.
 EXPORTS: dict[str, Export] = {
-    "litert-float32": Export(to_litert, Limits(1e-3, 1e-3, 1e-3, 1e-3)),
-    "litert-int8": Export(to_litert_int8, Limits(1.0, 0.1, 0.01, 0.005)),
+    "litert-float32": Export(to_litert, "model.litert-float32.tflite", FLOAT32),
+    "litert-int8": Export(
+        to_litert_int8, "model.litert-int8.tflite", Limits(1.0, 0.1, 0.01, 0.005)
+    ),
+    "onnx": Export(to_onnx, "model.onnx", FLOAT32),
 }

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
 from storage.testset import Beats
-from tasks.litert import LiteRT, af_probability
+from tasks.litert import af_probability
+from tasks.runtimes import Network
 from tasks.sequence import reads_records, sequence_record, windowed, windows
 
 #: Beats that are answered at once.
 BLOCK = 4_096
 
 
-def answers(network: LiteRT, inputs: Mapping[str, Beats]) -> NDArray[np.float32]:
+def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32]:
     """P(AF) of beats (n,) or windows (n, beats), their inputs read block by block."""
     n = len(next(iter(inputs.values())))
     parts = [
@@ -28,7 +29,7 @@ def answers(network: LiteRT, inputs: Mapping[str, Beats]) -> NDArray[np.float32]
 
 
 def probabilities(
-    network: LiteRT, name: str, table: BeatTable
+    network: Network, name: str, table: BeatTable
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """P(AF) of every beat of a record, and where the network could say: else it is 0.
 

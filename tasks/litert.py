@@ -114,23 +114,35 @@ class LiteRT:
         return answer
 
     def _checked(self, inputs: Inputs) -> list[tuple[int, NDArray[np.float32]]]:
-        """Tensor index and array of every input, or a ModelError saying what does not fit."""
-        if isinstance(inputs, np.ndarray):
-            if len(self.inputs) != 1:
-                raise ModelError(f"one array given; the model's inputs are {sorted(self.inputs)}")
-            inputs = dict.fromkeys(self.inputs, inputs)
-        if inputs.keys() != self.inputs.keys():
+        """Tensor index and array of every input."""
+        arrays = named(inputs, self.inputs)
+        return [(self._index[name], array) for name, array in arrays.items()]
+
+
+def named(
+    inputs: Inputs, shapes: Mapping[str, tuple[int, ...]]
+) -> Mapping[str, NDArray[np.float32]]:
+    """A model's inputs by name, as its shapes (without the beat axis) say.
+
+    Raises
+    ------
+    ModelError
+        Names, shapes or types differ from the model's.
+    """
+    if isinstance(inputs, np.ndarray):
+        if len(shapes) != 1:
+            raise ModelError(f"one array given; the model's inputs are {sorted(shapes)}")
+        inputs = dict.fromkeys(shapes, inputs)
+    if inputs.keys() != shapes.keys():
+        raise ModelError(f"inputs {sorted(inputs)} given; the model's are {sorted(shapes)}")
+    n = {len(array) for array in inputs.values()}
+    for name, array in inputs.items():
+        if array.dtype != np.float32 or array.shape[1:] != shapes[name] or len(n) != 1:
             raise ModelError(
-                f"inputs {sorted(inputs)} given; the model's are {sorted(self.inputs)}"
+                f"input {name} is {array.dtype} {array.shape}; "
+                f"expected float32 (n, {', '.join(map(str, shapes[name]))}), one n for all"
             )
-        n = {len(array) for array in inputs.values()}
-        for name, array in inputs.items():
-            if array.dtype != np.float32 or array.shape[1:] != self.inputs[name] or len(n) != 1:
-                raise ModelError(
-                    f"input {name} is {array.dtype} {array.shape}; "
-                    f"expected float32 (n, {', '.join(map(str, self.inputs[name]))}), one n for all"
-                )
-        return [(self._index[name], array) for name, array in inputs.items()]
+    return inputs
 
 
 def af_probability(output: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Runtimes: what runs a released network. A new one is one decorated function.
 
-Each function opens one file of a release and gives a network with `predict`. A package that is not
-installed leaves its runtime out.
+Each function opens the bytes of one file of a release and gives a network with `predict`. A package
+that is not installed leaves its runtime out.
 """
 
 from __future__ import annotations
@@ -10,33 +10,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import ModelError
-from storage.model_files import LITERT
+from storage.errors import DigestMismatch, ModelError
+from storage.files import sha256_bytes
+from storage.model_files import LITERT, WEIGHTS
 from tasks.litert import Inputs, LiteRT
+from tasks.onnx_runtime import Onnx
 from tasks.registry import find
+
+#: The runtime that is compared with Keras's answers most closely, and the one of old releases.
+REFERENCE = "litert-float32"
 
 
 class Network(Protocol):
-    """A network that is ready to answer."""
+    """A network that is ready to answer; its inputs' shapes by name, without the beat axis."""
+
+    inputs: dict[str, tuple[int, ...]]
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers (n, ...) to n rows, as `tasks.litert.LiteRT.predict`."""
 
 
-Opener = Callable[[Path, str, int], Network]
+Opener = Callable[[bytes, str, int], Network]
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime of the table: how a file is opened, and the package that it needs."""
+    """A runtime of the table: how a file's bytes are opened, its package, and the extra with it."""
 
     open: Opener
     package: str
+    extra: str
 
     @property
     def installed(self) -> bool:
@@ -47,48 +56,58 @@ class Runtime:
 RUNTIMES: dict[str, Runtime] = {}
 
 
-def runtime(name: str, package: str) -> Callable[[Opener], Opener]:
-    """Enter an opening function, of a file, the network's name and threads, into `RUNTIMES`."""
+def runtime(name: str, package: str, extra: str) -> Callable[[Opener], Opener]:
+    """Enter an opening function, of bytes, the network's name and threads, into `RUNTIMES`."""
 
     def enter(function: Opener) -> Opener:
-        RUNTIMES[name] = Runtime(function, package)
+        RUNTIMES[name] = Runtime(function, package, extra)
         return function
 
     return enter
 
 
-@runtime("litert-float32", package="ai_edge_litert")
-def litert_float32(file: Path, _name: str, threads: int) -> Network:
+@runtime("litert-float32", package="ai_edge_litert", extra="edge")
+def litert_float32(data: bytes, _name: str, threads: int) -> Network:
     """LiteRT with float32 arithmetic."""
-    return LiteRT(file.read_bytes(), threads)
+    return LiteRT(data, threads)
 
 
-@runtime("litert-int8", package="ai_edge_litert")
-def litert_int8(file: Path, _name: str, threads: int) -> Network:
+@runtime("litert-int8", package="ai_edge_litert", extra="edge")
+def litert_int8(data: bytes, _name: str, threads: int) -> Network:
     """LiteRT with int8 arithmetic; what goes in and comes out is float32."""
-    return LiteRT(file.read_bytes(), threads)
+    return LiteRT(data, threads)
 
 
-@runtime("keras-hdf5", package="keras")
-def keras_hdf5(file: Path, name: str, _threads: int) -> Network:
+@runtime("onnx", package="onnxruntime", extra="onnx")
+def onnx(data: bytes, _name: str, threads: int) -> Network:
+    """ONNX Runtime on the first of TensorRT, CUDA and the processor that is there."""
+    return Onnx(data, threads)
+
+
+@runtime("keras-hdf5", package="keras", extra="server")
+def keras_hdf5(data: bytes, name: str, _threads: int) -> Network:
     """Keras `predict` on HDF5 weights: the published way, for comparison; no device needs it."""
-    return _Keras(file, name)
+    return _Keras(data, name)
 
 
 class _Keras:
     """Keras behind the same `predict`."""
 
-    def __init__(self, file: Path, name: str) -> None:
+    def __init__(self, data: bytes, name: str) -> None:
         from tasks.models import build
 
         self._model = build(name)
-        self._model.load_weights(file)
+        with TemporaryDirectory() as folder:  # Keras reads weights from a path alone
+            file = Path(folder) / WEIGHTS
+            file.write_bytes(data)
+            self._model.load_weights(file)
+        self.inputs = {entry.name: tuple(entry.shape[1:]) for entry in self._model.inputs}
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers to n rows."""
         if not isinstance(inputs, np.ndarray):
-            named = [inputs[entry.name] for entry in self._model.inputs]
-            rows: Any = named[0] if len(named) == 1 else named
+            arrays = [inputs[entry.name] for entry in self._model.inputs]
+            rows: Any = arrays[0] if len(arrays) == 1 else arrays
         else:
             rows = inputs
         return np.asarray(self._model.predict(rows, batch_size=batch, verbose=0), np.float32)
@@ -96,21 +115,52 @@ class _Keras:
 
 def files_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The file of each runtime that a release holds; one that names none holds LiteRT's alone."""
-    told = manifest.get("runtimes", {"litert-float32": {"file": LITERT}})
+    told = manifest.get("runtimes", {REFERENCE: {"file": LITERT}})
     return {name: str(about["file"]) for name, about in told.items() if "file" in about}
 
 
-def open_runtime(folder: Path, manifest: Mapping[str, Any], name: str, threads: int = 1) -> Network:
-    """Open a release's network in a runtime.
+def usual(manifest: Mapping[str, Any]) -> str:
+    """The runtime that a release is scored in, and that devices run where none is asked for."""
+    return str(manifest.get("runtime", REFERENCE))
+
+
+def required(name: str) -> Runtime:
+    """A runtime of the table whose package is installed.
+
+    Raises
+    ------
+    ModelError
+        It is not; the message says what brings it.
+    """
+    chosen = find(RUNTIMES, "runtime", name)
+    if not chosen.installed:
+        raise ModelError(
+            f"{name} needs the package {chosen.package}, which is not installed; "
+            f"the extra {chosen.extra} of holter-af brings it"
+        )
+    return chosen
+
+
+def open_runtime(
+    folder: Path, manifest: Mapping[str, Any], name: str | None = None, threads: int = 1
+) -> Network:
+    """Open a release's network in a runtime, by default its own (`usual`).
 
     Raises
     ------
     ModelError
         The release has no file for it, or its package is not installed.
+    DigestMismatch
+        The file is not the one of the manifest.
     """
-    chosen, files = find(RUNTIMES, "runtime", name), files_of(manifest)
+    name = name or usual(manifest)
+    chosen, files = required(name), files_of(manifest)
     if name not in files or not (folder / files[name]).is_file():
         raise ModelError(f"release: found no file for {name}; it has {', '.join(files)}")
-    if not chosen.installed:
-        raise ModelError(f"{name} needs the package {chosen.package}, which is not installed")
-    return chosen.open(folder / files[name], str(manifest.get("name")), threads)
+    data = (folder / files[name]).read_bytes()
+    wanted = manifest.get("files", {}).get(files[name], {}).get("sha256")
+    if sha256_bytes(data) != wanted:
+        raise DigestMismatch(
+            f"{files[name]}: found SHA-256 {sha256_bytes(data)}; the manifest says {wanted}"
+        )
+    return chosen.open(data, str(manifest.get("name")), threads)

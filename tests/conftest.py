@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,9 +95,18 @@ def register_made_up(mlflow_server: str, folder: Path) -> Registered:
     )
     path = write_testset(folder / "testset.npz", testset)
     # The golden file is `to_litert(build("resnet21", seed=3))`, without TensorFlow's minute.
-    litert = (ROOT / "tests" / "golden" / "resnet21-untrained.tflite").read_bytes()
-    for name in (LITERT, WEIGHTS, MANIFEST, "notes/about.md"):
-        write_bytes(folder / "model" / name, litert if name == LITERT else b"{}")
+    golden = ROOT / "tests" / "golden"
+    litert = (golden / "resnet21-untrained.tflite").read_bytes()
+    runtimes = {"litert-float32": {"file": LITERT}, "onnx": {"file": "model.onnx"}}
+    files = {
+        LITERT: litert,
+        "model.onnx": (golden / "resnet21-untrained.onnx").read_bytes(),
+        WEIGHTS: b"{}",
+        MANIFEST: json.dumps({"runtimes": runtimes}).encode(),
+        "notes/about.md": b"{}",
+    }
+    for name, data in files.items():
+        write_bytes(folder / "model" / name, data)
     probability = af_probability(LiteRT(litert).predict(waveform))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_server)

@@ -21,7 +21,7 @@ from flows.release import seal
 from flows.simulate import write_simulated
 from storage.beats import read_beats
 from storage.dataset import load_spec
-from storage.files import write_json
+from storage.files import read_json, write_json
 from storage.model_files import LITERT, MANIFEST
 from storage.signing import public_key
 from storage.wfdb_annotation import parse_annotations
@@ -82,7 +82,7 @@ def test_beats_and_answers_are_the_servers(records: Path, tmp_path: Path, networ
     spec = load_spec(records / "found.toml")
     build_table(spec, records, "sim001", tmp_path / "out", Preprocessing(), None, signal=True)
     expected = read_beats(tmp_path / "out" / "sim001.parquet")
-    found = analyse(records / "sim001", model, {"name": network, "threshold": 0.5})
+    found = analyse(records / "sim001", model, read_json(model / MANIFEST))
     for field in fields(expected):
         server = getattr(expected, field.name)
         if isinstance(server, np.ndarray) and field.name not in ("waveform", "rhythm", "label"):
@@ -97,7 +97,7 @@ def test_beats_and_answers_are_the_servers(records: Path, tmp_path: Path, networ
 
 def test_files_tell_one_story(records: Path, release: Path, tmp_path: Path) -> None:
     """Episodes, burden and annotations agree; the picture stands alone and has its strips."""
-    found = analyse(records / "sim001", release, {"name": "rhythm", "threshold": 0.5})
+    found = analyse(records / "sim001", release, read_json(release / MANIFEST))
     middle = float(np.median(found.probability))
     write_json(release / MANIFEST, {"name": "rhythm", "threshold": middle})
     from storage.signing import sign_release

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,27 @@ def test_a_process_of_its_own_reports_what_the_server_scores(
     sums = state.params["holter.report"].partition(":")[2]
     mlflow_rest.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path)
     assert json.loads((tmp_path / "outcome.json").read_text())["status"] == "FINISHED"
+
+
+def test_another_runtime_reports_what_the_server_scores(
+    registered: Registered, agent: Agent
+) -> None:
+    """With ONNX Runtime every decision is the server's in LiteRT; the report names it."""
+    request_id = registered.request(agent.device)
+    state = outcome(replace(agent, runtime="onnx"), request_id)
+    assert state.status == "FINISHED"
+    assert state.tags["holter.runtime"] == "onnx"
+    for name, value in registered.metrics.items():
+        assert state.metrics[name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_a_runtime_that_a_release_lacks_fails_with_the_reason(
+    registered: Registered, agent: Agent
+) -> None:
+    """The request ends FAILED and names what there is."""
+    state = outcome(replace(agent, runtime="litert-int8"), registered.request(agent.device))
+    assert state.status == "FAILED"
+    assert "no file for litert-int8; it has litert-float32, onnx" in str(state.reason)
 
 
 WRONG: dict[str, tuple[dict[str, str], str]] = {

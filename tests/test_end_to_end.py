@@ -91,6 +91,9 @@ def check_report(done: Retrained, dataset: str) -> None:
     reference = json.loads(version.tags["holter.runtime.litert-float32"])
     assert reference["max_abs_error"] <= reference["limits"]["max_abs_error"]
     assert "mean_abs_error" in json.loads(version.tags["holter.runtime.litert-int8"])
+    onnx = json.loads(version.tags["holter.runtime.onnx"])
+    assert onnx["file"] == "model.onnx"
+    assert onnx["max_abs_error"] < 1e-3
     assert run.data.metrics["multiply_adds"] > 1e6
     check_chain(done, version.tags["holter.chain_sha256"])
 

@@ -25,7 +25,7 @@ from edge_agent.live import Decision, decisions, millivolts, opened
 from flows.release import seal
 from flows.simulate import write_simulated
 from storage.errors import DeviceError, ModelError
-from storage.files import write_json
+from storage.files import sha256_bytes, write_json
 from storage.model_files import LITERT, MANIFEST
 from storage.records import open_alone, read_lead
 from storage.signing import public_key
@@ -37,7 +37,12 @@ from tasks.stream import BeatStream
 from tests.conftest import ROOT
 
 FS_HZ = 250.0
-ABOUT = {"name": "rhythm_causal", "threshold": 0.5}
+NETWORK = (ROOT / "tests" / "golden" / "rhythm-causal-untrained.tflite").read_bytes()
+ABOUT = {
+    "name": "rhythm_causal",
+    "threshold": 0.5,
+    "files": {LITERT: {"sha256": sha256_bytes(NETWORK)}},
+}
 Floats = NDArray[np.float32]
 
 
@@ -53,7 +58,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The untrained causal rhythm network; the file alone, or with a signature in `home`."""
     folder = tmp_path_factory.mktemp("release")
-    shutil.copy(ROOT / "tests" / "golden" / "rhythm-causal-untrained.tflite", folder / LITERT)
+    (folder / LITERT).write_bytes(NETWORK)
     return folder
 
 

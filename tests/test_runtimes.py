@@ -8,18 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent import slots
 from edge_agent.bench import compared
-from storage.errors import ModelError, ParityError
+from edge_agent.cli import parser
+from flows.release import seal
+from storage.errors import DeviceError, DigestMismatch, ModelError, ParityError, TableError
 from storage.files import read_json, write_json
+from storage.golden_beats import GOLDEN, read_golden, write_golden
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from tasks.convert import EXPORTS, check, compare
 from tasks.litert import LiteRT
-from tasks.models import build
-from tasks.runtimes import RUNTIMES, open_runtime
+from tasks.models import available_models, build
+from tasks.onnx_export import to_onnx
+from tasks.onnx_runtime import Onnx
+from tasks.runtimes import RUNTIMES, Runtime, open_runtime
 from tasks.training import predict
+from tests.conftest import ROOT
 
 NETWORK = "rhythm_tiny"
-FILES = {"litert-float32": LITERT, "litert-int8": "model.litert-int8.tflite", "keras-hdf5": WEIGHTS}
+FILES = {
+    **{name: export.file for name, export in EXPORTS.items()},
+    "litert-float32": LITERT,
+    "keras-hdf5": WEIGHTS,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +47,16 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def release(network: Any, rows: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of every runtime."""
+    """A sealed folder with the files of every runtime."""
     folder = tmp_path_factory.mktemp("release")
     for name, export in EXPORTS.items():
         (folder / FILES[name]).write_bytes(export.make(network, rows))
     network.save_weights(folder / WEIGHTS)
     runtimes = {name: {"file": file} for name, file in FILES.items()}
     write_json(folder / MANIFEST, {"name": NETWORK, "threshold": 0.5, "runtimes": runtimes})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLTER_HOME", str(tmp_path_factory.mktemp("home")))
+        seal(folder, {name: array[:2] for name, array in rows.items()})
     return folder
 
 
@@ -72,6 +86,57 @@ def test_int8_is_int8_and_deterministic(network: Any, rows: dict[str, Any], rele
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", available_models())
+def test_onnx_answers_as_keras(name: str) -> None:
+    """Every network there is, its biases and normalisation off their start: within 1e-4."""
+    model, random = build(name, seed=1), np.random.default_rng(5)
+    model.set_weights([w + random.uniform(-0.1, 0.1, w.shape) for w in model.get_weights()])
+
+    def noise(n: int) -> list[Any]:
+        shapes = [(n, *entry.shape[1:]) for entry in model.inputs]
+        return [random.normal(size=shape).astype(np.float32) for shape in shapes]
+
+    def keras(rows: list[Any], *, training: bool = False) -> Any:
+        return np.asarray(model(rows if len(rows) > 1 else rows[0], training=training))
+
+    for _ in range(20):  # normalisation by what it sees: or deep networks answer all the same
+        keras(noise(8), training=True)
+    network, rows = Onnx(to_onnx(model)), noise(5)
+    expected = keras(rows)
+    assert np.ptp(expected[..., -1]) > 1e-3
+    found = network.predict(dict(zip(network.inputs, rows, strict=True)), 2)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert network.providers[-1] == "CPUExecutionProvider"
+
+
+def test_onnx_is_the_same_each_time() -> None:
+    """The frozen file of the untrained resnet21, byte for byte; and again from the same model."""
+    model = build("resnet21", seed=3)
+    assert to_onnx(model) == to_onnx(model)
+    frozen = ROOT / "tests" / "golden" / "resnet21-untrained.onnx"
+    assert to_onnx(model) == frozen.read_bytes()
+
+
+def test_a_layer_without_onnx_is_named() -> None:
+    """A kind of layer, or an activation, that is not known: its name, and what is."""
+    from keras import Input, Model, layers
+
+    start = Input((30, 1), name="waveform")
+    with pytest.raises(ModelError, match=r"layer odd: no LSTM; there are .*Conv1D"):
+        to_onnx(Model(start, layers.LSTM(2, name="odd")(start)))
+    with pytest.raises(ModelError, match="layer odd: the activation tanh"):
+        to_onnx(Model(start, layers.Dense(2, "tanh", name="odd")(start)))
+
+
+def test_onnx_refuses_what_it_cannot_run() -> None:
+    """Bytes that are no model, and inputs that are not the model's."""
+    with pytest.raises(ModelError, match="4 bytes are not a model ONNX Runtime can run"):
+        Onnx(b"none")
+    network = Onnx(to_onnx(build(NETWORK, seed=4)))
+    with pytest.raises(ModelError, match=r"input rhythm is float32 \(2, 5, 3\); expected float32"):
+        network.predict(np.zeros((2, 5, 3), np.float32))
+
+
 def test_parity_counts_known_beats_alone() -> None:
     """Errors by hand; a beat of label -1 counts nowhere; a decision that flips changes F1."""
     expected, found = np.array([0.9, 0.2, 0.6, 0.1]), np.array([0.8, 0.2, 0.4, 0.9])
@@ -93,21 +158,69 @@ def test_nan_is_refused() -> None:
         compare(np.zeros(3, np.float32), nan, label, 0.5)
 
 
-def test_what_is_not_there_is_said(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that the release lacks, and a package that is not installed."""
-    with pytest.raises(ModelError, match="found no file for litert-int8; it has litert-float32"):
-        open_runtime(release, {"name": NETWORK}, "litert-int8")
-    lacking = RUNTIMES["keras-hdf5"].__class__(RUNTIMES["keras-hdf5"].open, "no_such_package")
-    monkeypatch.setitem(RUNTIMES, "keras-hdf5", lacking)
-    with pytest.raises(ModelError, match="needs the package no_such_package"):
-        open_runtime(release, read_json(release / MANIFEST), "keras-hdf5")
+def test_what_is_not_there_is_said(
+    release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that the release lacks, a package that is not installed, a name that is none."""
+    manifest = read_json(release / MANIFEST)
+    old = {"name": NETWORK, "files": manifest["files"]}
+    with pytest.raises(ModelError, match="found no file for onnx; it has litert-float32"):
+        open_runtime(release, old, "onnx")
+    lacking = Runtime(RUNTIMES["onnx"].open, "no_such_package", "onnx")
+    monkeypatch.setitem(RUNTIMES, "onnx", lacking)
+    with pytest.raises(ModelError, match=r"no_such_package, .* extra onnx of holter-af"):
+        open_runtime(release, manifest, "onnx")
+    for name, told in (("onnx", "no_such_package, which is not"), ("onxx", "did you mean 'onnx'")):
+        with pytest.raises(SystemExit):
+            parser().parse_args(["once", "--runtime", name])
+        assert told in capsys.readouterr().err
 
 
-def test_bench_compares_runtimes(release: Path, rows: dict[str, Any]) -> None:
-    """Latency, throughput and bytes of each that is there."""
-    found = compared(release, rows, ["litert-float32", "litert-int8", "other"])
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_bytes_that_are_not_the_manifests_are_not_opened(
+    release: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte that differs, and no runtime is given the file."""
+    path = release / FILES[name]
+    whole = path.read_bytes()
+    never = Runtime(lambda *_: pytest.fail("opened"), RUNTIMES[name].package, "edge")
+    monkeypatch.setitem(RUNTIMES, name, never)
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(DigestMismatch, match=FILES[name]):
+            open_runtime(release, read_json(release / MANIFEST), name)
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTS))
+def test_the_self_test_is_of_the_runtime_that_runs(release: Path, name: str) -> None:
+    """Each is held to its own golden answers; another runtime's do not stand in for them."""
+    slots.self_test(release, name)
+    kept = (release / GOLDEN).read_bytes()
+    inputs, usual = read_golden(release / GOLDEN)
+    others = {k: read_golden(release / GOLDEN, k)[1] for k in EXPORTS if k != "litert-float32"}
+    if name == "litert-float32":
+        write_golden(release / GOLDEN, inputs, usual + 0.1, others)
+    else:
+        write_golden(release / GOLDEN, inputs, usual, {**others, name: others[name] + 0.1})
+    try:
+        with pytest.raises(DeviceError, match=r"found an error of 0\.1"):
+            slots.self_test(release, name)
+    finally:
+        (release / GOLDEN).write_bytes(kept)
+    with pytest.raises(TableError, match="no answers of keras-hdf5, of litert-int8, onnx"):
+        read_golden(release / GOLDEN, "keras-hdf5")
+
+
+def test_bench_compares_runtimes(release: Path) -> None:
+    """Latency, throughput, cold start, memory and bytes of each that is there."""
+    found = compared(release, ["litert-float32", "litert-int8", "onnx", "other"])
     assert found["other"] == "not in this release"
-    for name in ("litert-float32", "litert-int8"):
+    assert found["onnx"]["providers"] == ["CPUExecutionProvider"]
+    for name in ("litert-float32", "litert-int8", "onnx"):
         assert 0 < found[name]["latency_p50_ms"] <= found[name]["latency_p99_ms"]
         assert found[name]["throughput_rows_per_cpu_s"] > 0
+        assert found[name]["cold_start_ms"] > found[name]["latency_p50_ms"]
+        assert 20 < found[name]["peak_memory_mb"] < 400
         assert found[name]["bytes"] == (release / FILES[name]).stat().st_size
