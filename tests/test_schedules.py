@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 import yaml
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.base import BaseWorker
+from pydantic import SecretStr
 
 from flows.servers import Servers, running, servers
 from flows.simulate import write_simulated
 from tests.conftest import ROOT
 
+WORD = "what the block holds"
 FLOWS = {
     "ingest/hourly",
     "train/nightly",
@@ -113,6 +122,97 @@ def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[
     reply = httpx.post(url, json={"parameters": {"model": "resnet22"}}, timeout=30)
     assert reply.status_code in (409, 422), reply.text
     assert "resnet22" in reply.text
+
+
+async def job_of(up: Servers, pool: str, worker: type[BaseWorker[Any, Any, Any]]) -> Any:
+    """What the pool's worker would start for a run of its deployment train/nightly."""
+    settings = {PREFECT_API_URL: up.prefect_api}
+    with temporary_settings(settings):
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name("train/nightly")
+            run = await client.create_flow_run_from_deployment(deployment.id)
+            found = await client.read_work_pool(pool)
+            job = await worker.job_configuration.from_template_and_values(
+                found.base_job_template, deployment.job_variables, client=client
+            )
+            flow = await client.read_flow(deployment.flow_id)
+            job.prepare_for_flow_run(run, deployment, flow)
+            await client.delete_flow_run(run.id)
+    return job
+
+
+@pytest.fixture
+def pool(up: Servers, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A pool of the template in pools/ that a test asks for, with train/nightly deployed to it."""
+    kind, env = request.param, {**os.environ, "PREFECT_API_URL": up.prefect_api}
+    pytest.importorskip(f"prefect_{kind}", reason=f"no prefect-{kind}: the extra {kind}")
+    name = f"holter-{kind}"
+    plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    plan["pull"][0][next(iter(plan["pull"][0]))]["directory"] = "/app"
+    for one in plan["deployments"]:
+        one["work_pool"]["name"] = name
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(plan))
+    template = ROOT / "pools" / f"{kind}.json"
+    for words in (
+        ["work-pool", "create", name, "--type", kind, "--base-job-template", str(template)],
+        ["deploy", "-n", "train/nightly", "--prefect-file", str(tmp_path / "prefect.yaml")],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *words],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["docker"], indirect=True)
+def test_a_docker_pool_is_taken(up: Servers, pool: str) -> None:
+    """The server takes pool and deployment; the worker reads what Docker's API knows."""
+    from docker.models import containers
+    from prefect_docker import DockerWorker
+
+    with temporary_settings({PREFECT_API_URL: up.prefect_api}):
+        Secret(value=SecretStr(WORD)).save("holter-mlflow-password")
+    job = asyncio.run(job_of(up, pool, DockerWorker))
+    assert job.command == "prefect flow-run execute"
+    assert job.image == "holter-flows"
+    assert job.env["PREFECT_API_URL"]
+    assert job.env["MLFLOW_TRACKING_URI"].startswith("https://")
+    assert job.env["MLFLOW_TRACKING_PASSWORD"] == WORD
+    assert [one.rsplit(":")[1] for one in job.volumes][-1] == "/state"
+    known = {*containers.RUN_HOST_CONFIG_KWARGS, *containers.RUN_CREATE_KWARGS}
+    assert set(job.container_create_kwargs) <= known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["kubernetes"], indirect=True)
+def test_a_kubernetes_pool_is_taken(up: Servers, pool: str) -> None:
+    """The server takes both; the manifest is, word for word, one of Kubernetes's own Job."""
+    from kubernetes_asyncio import client as kubernetes
+    from prefect_kubernetes import KubernetesWorker
+
+    job = asyncio.run(job_of(up, pool, KubernetesWorker))
+    manifest = job.job_manifest
+    pod = manifest["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+    assert {"name": "MLFLOW_TRACKING_URI", "value": "https://mlflow.your.domain"} in container[
+        "env"
+    ]
+    assert manifest["metadata"]["namespace"] == "holter"
+    for name in ("completions", "parallelism"):  # Prefect's worker wants them where a Job's are not
+        del pod[name]
+
+    async def read_and_written() -> Any:
+        async with kubernetes.ApiClient() as api:
+            read = api.deserialize(SimpleNamespace(data=json.dumps(manifest)), "V1Job")
+            return api.sanitize_for_serialization(read)
+
+    assert asyncio.run(read_and_written()) == manifest
 
 
 @pytest.mark.slow
