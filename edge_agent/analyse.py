@@ -7,7 +7,7 @@ for bit, and so are the network's answers on one kind of machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality
+from storage.beats import BeatTable, Quality, joined
 from storage.errors import ModelError
 from storage.files import sha256_file, whole
 from storage.model_files import LITERT
@@ -26,11 +26,12 @@ from storage.records import USUAL_LEADS, Record, open_alone, read_lead
 from tasks.beats import beat_tables
 from tasks.drift import profile
 from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
-from tasks.inference import probabilities
+from tasks.fused import fused_record, shaped
+from tasks.inference import of_record, probabilities
 from tasks.page import Page, Strip, draw
 from tasks.preprocessing import Preprocessing
-from tasks.runtimes import open_runtime, usual
-from tasks.sequence import reads_shapes
+from tasks.runtimes import Network, open_runtime, usual
+from tasks.sequence import reads_records, reads_shapes
 from tasks.smoothing import UNSMOOTHED, decide
 
 #: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
@@ -116,31 +117,31 @@ def analyse(
         raise ModelError("release: its manifest names no network and threshold") from error
     record = open_alone(path, leads)
     tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    beats, answers, shapes = [], [], reads_shapes(name)
-    for table in tables:
-        if "waveform" in network.inputs:  # beat by beat: no table needs another
-            answers.append(probabilities(network, name, table)[0])
-        beats.append(table if shapes else replace(table, waveform=None))
-    whole_table = joined(beats)
-    probability = (
-        np.concatenate(answers) if answers else probabilities(network, name, whole_table)[0]
-    )
-    whole_table = replace(whole_table, waveform=None)
+    table, probability = decided_beats(network, name, tables)
     decided = decide(probability, threshold, change, least_beats)
-    runs = episodes(decided, whole_table.time_s, record.n_samples / record.fs_hz)
+    runs = episodes(decided, table.time_s, record.n_samples / record.fs_hz)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
     model |= {"sha256": sha256_file(release / LITERT), "runtime": runtime or usual(manifest)}
-    return Analysis(record, whole_table, probability, decided, runs, model)
+    return Analysis(record, table, probability, decided, runs, model)
 
 
-def joined(tables: Sequence[BeatTable]) -> BeatTable:
-    """Successive stretches of a record as one table."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name, value in vars(tables[0]).items()
-        if isinstance(value, np.ndarray)
-    }
-    return replace(tables[0], **columns)
+def decided_beats(
+    network: Network, name: str, tables: Iterator[BeatTable]
+) -> tuple[BeatTable, NDArray[np.float32]]:
+    """A record's beats, and P(AF) of each; no waveform is kept longer than it is needed."""
+    if reads_shapes(name):
+        beats, shapes = zip(*shaped(tables), strict=True)
+        table = joined(beats)
+        record = fused_record(table, shape=np.concatenate(shapes))
+        del shapes  # 40 MB of a day
+        return table, of_record(network, name, record)
+    if reads_records(name):
+        table = joined([replace(one, waveform=None) for one in tables])
+        return table, probabilities(network, name, table)[0]
+    answered = [
+        (replace(one, waveform=None), probabilities(network, name, one)[0]) for one in tables
+    ]
+    return joined([one for one, _ in answered]), np.concatenate([found for _, found in answered])
 
 
 def summary(found: Analysis) -> dict[str, Any]:

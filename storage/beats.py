@@ -91,6 +91,16 @@ class BeatTable:
         return replace(self, **columns, waveform=waveform)
 
 
+def joined(tables: Sequence[BeatTable]) -> BeatTable:
+    """Successive stretches of a record as one table."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name, value in vars(tables[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(tables[0], **columns)
+
+
 @dataclass(frozen=True)
 class Source:
     """What a beat table was made from and by: the metadata of its Parquet file.

@@ -8,12 +8,13 @@ with its shapes zero and a column that says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
+from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
 from tasks import rhythm
 from tasks.rhythm import RhythmRecord, rhythm_record, rr_features
 
@@ -33,6 +34,8 @@ LARGEST = 4.0
 LEAST_MV = 0.02
 #: Stands for the interval that a record's ends lack: so long that no neighbour is met.
 FAR_S = 1e3
+#: Beats at work at once: what is made of them on the way is ten times the result.
+BLOCK = 512
 
 Floats = NDArray[np.float32]
 
@@ -56,6 +59,17 @@ def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
         In the waveform's unit; zero beyond the neighbours' R; rows of NaN where a beat has no
         waveform of its own.
     """
+    n = len(waveform)
+    out = np.empty((n, SHAPE_SAMPLES), np.float32)
+    for at in range(0, n, BLOCK):
+        low = max(at - 1, 0)
+        part = slice(low, at + BLOCK + 1)
+        found = _real_time(waveform[part], rr_prev_s[part], rr_next_s[part])
+        out[at : at + BLOCK] = found[at - low :][:BLOCK]
+    return out
+
+
+def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
     n, after = len(waveform), WAVEFORM_SAMPLES - R_INDEX
     flat = np.concatenate([waveform.reshape(-1), np.zeros(1, np.float32)])
     row = np.arange(n)[:, None]
@@ -85,16 +99,48 @@ def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
     return np.asarray(shape, np.float32)
 
 
+def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
+    """Successive stretches of a record, as they come: each without its waveforms, and its shapes.
+
+    The shapes are those of `real_time` over the whole record: a stretch waits for the next one,
+    whose first beat its last one meets.
+    """
+    before: list[BeatTable] = []  # the last beat of the stretch before
+    waiting: BeatTable | None = None
+    for table in tables:
+        if waiting is not None:
+            yield _shaped(waiting, before, [table.take(slice(1))])
+            before = [waiting.take(slice(-1, None))]
+        waiting = table
+    if waiting is not None:
+        yield _shaped(waiting, before, [])
+
+
+def _shaped(
+    table: BeatTable, before: list[BeatTable], following: list[BeatTable]
+) -> tuple[BeatTable, Floats]:
+    stretch = joined([*before, table, *following])
+    if stretch.waveform is None:
+        raise ValueError(f"record {table.record}: shapes are of waveforms; found none")
+    found = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
+    return replace(table, waveform=None), found[len(before) :][: len(table)]
+
+
 def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
     """Running median over the 40 used beats around, the same for every 8 beats."""
     n = len(values)
-    starts = np.arange(0, n, TEMPLATE_STEP)
-    low = np.clip(starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2, 0, max(n - TEMPLATE_BEATS, 0))
-    rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
-    chosen = np.where(use[rows][..., None], values[rows], np.nan)
-    none = ~use[rows].any(axis=1)
-    chosen[none] = 0
-    return np.repeat(_nanmedian(chosen), TEMPLATE_STEP, axis=0)[:n]
+    out = np.empty(values.shape, np.float32)
+    for at in range(0, n, BLOCK):
+        starts = np.arange(at, min(at + BLOCK, n), TEMPLATE_STEP)
+        low = starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2
+        low = np.clip(low, 0, max(n - TEMPLATE_BEATS, 0))
+        rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
+        chosen = np.where(use[rows][..., None], values[rows], np.nan)
+        none = ~use[rows].any(axis=1)
+        chosen[none] = 0
+        part = out[at : at + BLOCK]
+        part[:] = np.repeat(_nanmedian(chosen), TEMPLATE_STEP, axis=0)[: len(part)]
+    return out
 
 
 def _nanmedian(values: Floats) -> Floats:
@@ -111,9 +157,10 @@ def _nanmedian(values: Floats) -> Floats:
 def normalised(shape: Floats) -> Floats:
     """Shapes over the running median of their QRS height, held within -4 to 4; NaN rows stay."""
     present = np.isfinite(shape[:, 0])
-    height = np.ptp(np.where(present[:, None], shape, 0)[:, QRS], axis=1).astype(np.float32)
+    height = np.ptp(np.where(present[:, None], shape[:, QRS], 0), axis=1).astype(np.float32)
     usual = _templates(height[:, None], present)
-    return np.asarray(np.clip(shape / np.maximum(usual, LEAST_MV), -LARGEST, LARGEST), np.float32)
+    out = np.divide(shape, np.maximum(usual, LEAST_MV), dtype=np.float32)
+    return np.asarray(np.clip(out, -LARGEST, LARGEST, out=out), np.float32)
 
 
 def _similarity(a: Floats, b: Floats) -> Floats:
@@ -139,8 +186,8 @@ def cues(shape: Floats) -> Floats:
         there is no shape.
     """
     present = np.isfinite(shape[:, 0])
-    filled = np.where(present[:, None], shape, 0).astype(np.float32)
-    qrs, before = filled[:, QRS], filled[:, BEFORE_QRS]
+    qrs, before = shape[:, QRS], shape[:, BEFORE_QRS]  # copies
+    qrs[~present] = before[~present] = 0
     usual_qrs = _templates(qrs, present)
     same = _similarity(qrs, usual_qrs)
     usual = _templates(before, present & (same > 0.8))
@@ -186,10 +233,14 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 
 
-def fused_record(table: BeatTable, weight: float = 1.0) -> RhythmRecord:
-    """Rhythm and shapes of a whole record's beat table; without waveforms, rhythm alone."""
+def fused_record(
+    table: BeatTable, weight: float = 1.0, shape: Floats | None = None
+) -> RhythmRecord:
+    """Rhythm and shapes of a whole record's beat table; without waveforms, rhythm alone.
+
+    `shape` is what `real_time` gives for it, where that is known already.
+    """
     record = rhythm_record(table, weight)
-    if table.waveform is None:
-        return record
-    shape = normalised(real_time(table.waveform, table.rr_prev_s, table.rr_next_s))
-    return replace(record, shape=shape)
+    if shape is None and table.waveform is not None:
+        shape = real_time(table.waveform, table.rr_prev_s, table.rr_next_s)
+    return record if shape is None else replace(record, shape=normalised(shape))

@@ -11,11 +11,14 @@ from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
 from storage.testset import Beats
 from tasks.litert import af_probability
+from tasks.rhythm import RhythmRecord
 from tasks.runtimes import Network
-from tasks.sequence import reads_records, sequence_record, windowed, windows
+from tasks.sequence import features, reads_records, sequence_record, windows
 
 #: Beats that are answered at once.
 BLOCK = 4_096
+#: Windows that are: a fused network's activations are 2 MB a window.
+WINDOWS = 8
 
 
 def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32]:
@@ -26,6 +29,20 @@ def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32
         for at in range(0, n, BLOCK)
     ]
     return np.concatenate(parts)
+
+
+def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.float32]:
+    """P(AF) of every beat of a record, its windows cut and answered a few at a time."""
+    inputs, cut = features(name, record), windows(name)
+    parts = [
+        af_probability(
+            network.predict(
+                {k: cut.cut(v, rows=range(at, at + WINDOWS)) for k, v in inputs.items()}
+            )
+        )
+        for at in range(0, cut.count(len(record)), WINDOWS)
+    ]
+    return np.asarray(cut.join(np.concatenate(parts), len(record)), np.float32)
 
 
 def probabilities(
@@ -41,10 +58,7 @@ def probabilities(
         The network reads waveforms, and the table has none.
     """
     if reads_records(name):
-        record = sequence_record(name, table)
-        answers = af_probability(network.predict(windowed(name, record)))
-        joined = windows(name).join(answers, len(table))
-        return np.asarray(joined, np.float32), np.ones(len(table), bool)
+        return of_record(network, name, sequence_record(name, table)), np.ones(len(table), bool)
     if set(network.inputs) != {"waveform"}:
         raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform")
     if table.waveform is None:

@@ -126,12 +126,23 @@ class Windows:
         """Length of a window in beats."""
         return self.before + self.core + self.after
 
-    def cut(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[Any]:
-        """Windows of a record's values (n, ...) as (k, beats, ...), `fill` beyond its ends."""
+    def count(self, n: int) -> int:
+        """Windows of a record of n beats."""
+        return -(-n // self.core)
+
+    def cut(
+        self, values: NDArray[Any], fill: float = 0.0, rows: range | None = None
+    ) -> NDArray[Any]:
+        """Windows of a record's values (n, ...) as (k, beats, ...), `fill` beyond its ends.
+
+        All of them, or those of `rows` that there are.
+        """
         n = len(values)
-        count = -(-n // self.core)
-        width = [(self.before, count * self.core - n + self.after)]
-        padded = np.pad(values, width + [(0, 0)] * (values.ndim - 1), constant_values=fill)
+        chosen = range(self.count(n))[rows.start : rows.stop] if rows else range(self.count(n))
+        low, high = chosen.start * self.core - self.before, chosen.stop * self.core + self.after
+        width = [(max(-low, 0), max(high - n, 0))]
+        part = values[max(low, 0) : high]
+        padded = np.pad(part, width + [(0, 0)] * (values.ndim - 1), constant_values=fill)
         every = sliding_window_view(padded, self.beats, axis=0)[:: self.core]
         return np.ascontiguousarray(np.moveaxis(every, -1, 1))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.analyse import decided_beats
+from storage.beats import BeatTable, joined
 from tasks.convert import to_litert
 from tasks.cost import multiply_adds
 from tasks.fused import (
@@ -20,6 +24,7 @@ from tasks.fused import (
     inputs,
     normalised,
     real_time,
+    shaped,
 )
 from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
 from tasks.fused_training import draw_fused, shared
@@ -29,6 +34,7 @@ from tasks.rhythm import FEATURES as RR_FEATURES
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.segment import segment
+from tests.conftest import ROOT
 
 FS_HZ = 250.0
 
@@ -41,7 +47,7 @@ def bare(n: int = 800, seed: int = 0) -> RhythmRecord:
     return RhythmRecord(f"made/{seed}", f"made/{seed}", rr_s.astype(np.float32), label)
 
 
-def shaped(n: int = 800, seed: int = 0) -> RhythmRecord:
+def with_shapes(n: int = 800, seed: int = 0) -> RhythmRecord:
     made = dressed(bare(n, seed), np.random.default_rng(seed))
     assert made.shape is not None
     return replace(made, shape=normalised(made.shape))
@@ -73,6 +79,58 @@ def test_shapes_are_the_signal_in_real_time() -> None:
         np.testing.assert_allclose(found[beat][near], expected, atol=0.06)
 
 
+def stretches(n: int, size: int) -> Iterator[BeatTable]:
+    """A made-up record's beat tables, one after another; some beats have no waveform."""
+    random = np.random.default_rng(3)
+    rr_s = random.uniform(0.3, 1.4, n + 1).astype(np.float32)
+    rr_s[[0, -1]] = np.nan
+    none, time_s = np.repeat("", n), np.cumsum(np.nan_to_num(rr_s[:-1]), dtype=np.float64)
+    for at in range(0, n, size):
+        rows = slice(at, min(at + size, n))
+        count = rows.stop - at
+        waveform = random.normal(size=(count, 300)).astype(np.float32)
+        waveform[random.random(count) < 0.02] = np.nan
+        yield BeatTable(
+            dataset="made",
+            record="up",
+            subject="up",
+            sample=(time_s[rows] * FS_HZ).astype(np.int64),
+            time_s=time_s[rows],
+            rr_prev_s=rr_s[:-1][rows],
+            rr_next_s=rr_s[1:][rows],
+            symbol=none[rows],
+            rhythm=none[rows],
+            label=np.zeros(count, np.int8),
+            quality=np.zeros(count, np.uint16),
+            noise=np.zeros(count, np.float32),
+            waveform=waveform,
+        )
+
+
+@pytest.mark.parametrize("size", [1, 7, 512, 2_000])
+def test_shapes_of_stretches_are_those_of_the_record(size: int) -> None:
+    """However a record is cut, its shapes are the same to the byte, and no waveform is left."""
+    n = 1_300 if size > 1 else 5
+    whole = joined(list(stretches(n, size)))
+    assert whole.waveform is not None
+    expected = real_time(whole.waveform, whole.rr_prev_s, whole.rr_next_s)
+    tables, found = zip(*shaped(stretches(n, size)), strict=True)
+    assert np.concatenate(found).tobytes() == expected.tobytes()
+    assert all(table.waveform is None for table in tables)
+    assert joined(tables).sample.tolist() == whole.sample.tolist()
+
+
+def test_a_record_is_decided_in_little_memory() -> None:
+    """Deciding 40,000 beats takes less memory than their waveforms alone, 48 MB."""
+    network = LiteRT((ROOT / "tests" / "golden" / "fused-untrained.tflite").read_bytes())
+    tracemalloc.start()
+    table, probability = decided_beats(network, "fused", stretches(40_000, 4_096))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(table) == len(probability) == 40_000
+    assert peak < 40_000 * 300 * 4
+
+
 def test_a_gain_changes_nothing() -> None:
     """A lead twice as high, as another device's gain gives it, has the same shapes and cues."""
     shape = shapes(dressed(bare(), np.random.default_rng(2)))
@@ -85,12 +143,12 @@ def test_cues_tell_sinus_from_af_and_ectopy() -> None:
     """What precedes the QRS repeats itself in sinus rhythm and not in AF; a PVC's QRS differs."""
     found = {0: 0.0, 1: 0.0}
     for seed in range(8):
-        record = shaped(seed=seed)
+        record = with_shapes(seed=seed)
         of = cues(shapes(record))
         for value in (0, 1):
             found[value] += float(np.median(of[record.label == value, 3])) / 8
     assert found[0] > found[1] + 0.3
-    shape = shapes(shaped()).copy()
+    shape = shapes(with_shapes()).copy()
     shape[100] = ventricular_shape(np.random.default_rng(0))
     of = cues(shape)
     assert of[100, 0] < np.percentile(of[:, 0], 1) + 1e-6
@@ -107,7 +165,7 @@ def test_a_record_without_signal_reads_as_zeros_and_says_so() -> None:
     assert context.shape == (100, FEATURES)
     assert not context[:, RR_FEATURES:].any()
     assert not shape.any()
-    full = inputs(record.rr_s, shapes(shaped(100)))
+    full = inputs(record.rr_s, shapes(with_shapes(100)))
     assert full[0][:, -1].all()
     assert np.array_equal(full[0][:, :RR_FEATURES], context[:, :RR_FEATURES])
     assert np.ptp(full[0][:, RR_FEATURES:-1], axis=0).shape == (CUES,)
@@ -128,7 +186,7 @@ def test_one_missing_beat_leaves_the_others() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_augmentation_keeps_beats_and_labels_together(seed: int) -> None:
     """An augmented record has as many labels as intervals and shapes, all of them finite."""
-    for record in (bare(seed=seed), shaped(seed=seed)):
+    for record in (bare(seed=seed), with_shapes(seed=seed)):
         made = augmented(record, np.random.default_rng(seed))
         assert len(made.rr_s) == len(made.label)
         assert (made.rr_s > 0).all()
@@ -140,7 +198,7 @@ def test_augmentation_keeps_beats_and_labels_together(seed: int) -> None:
 
 def test_inserted_ectopy_is_early_and_wide() -> None:
     """Inserted beats come early; some get another QRS; the originals are not touched."""
-    record = shaped()
+    record = with_shapes()
     before = shapes(record).copy()
     changed = 0
     for seed in range(10):
@@ -154,7 +212,7 @@ def test_inserted_ectopy_is_early_and_wide() -> None:
 
 def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     """The same seed gives the same windows, and hidden windows hold RR features alone."""
-    records = shared([bare(seed=1), shaped(seed=2)], 1.0)
+    records = shared([bare(seed=1), with_shapes(seed=2)], 1.0)
     made, label = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
     same, labels = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
     context, shape = made["context"], made["shape"]
@@ -184,7 +242,7 @@ def test_the_network_is_small() -> None:
 @pytest.mark.slow
 def test_it_learns_and_answers_on_a_device() -> None:
     """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
-    records = shared([shaped(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
+    records = shared([with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
     config = RhythmConfig(3, 5, 4, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
     model, state = fit_rhythm("fused", records, config)
     losses = state.history["loss"]

@@ -72,6 +72,8 @@ def test_windows_give_every_beat_back_once(n: int) -> None:
         cut = windows.cut(values)
         assert cut.shape[1] == windows.beats == WINDOW_BEATS
         assert np.array_equal(windows.join(cut, n), values)
+        few = [windows.cut(values, rows=range(at, at + 2)) for at in range(0, windows.count(n), 2)]
+        assert np.array_equal(np.concatenate(few), cut)
 
 
 def test_windows_are_drawn_by_length_and_weight() -> None:
