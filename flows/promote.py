@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 
 from flows.compare import decisions_of
@@ -19,8 +20,10 @@ from storage.verify import MISMATCH, verify
 from storage.versions import Recorded, recorded
 from tasks.bootstrap import RATES
 from tasks.compare import Decisions, figures, pair
+from tasks.convert import Limits
 from tasks.gate import differences
 from tasks.promotion import Figure, Verdict, against, judge, unmet
+from tasks.runtimes import REFERENCE
 
 CHAMPION = "champion"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
@@ -30,6 +33,8 @@ ROLLED_BACK = "rolled_back"
 #: machine may have moved on with the code since.
 SEALED = ("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations")
 ENERGY = "energy_j_per_24_h"
+#: Of a runtime's parity with Keras what a policy may bound.
+PARITY = [field.name for field in fields(Limits)]
 #: A value and the bounds of its interval.
 ENDS = ("", "_low", "_high")
 #: How a figure is had that is not there, by what its name begins with.
@@ -77,6 +82,27 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
     found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
     parity = version.metrics.get("parity_max_abs_error")
     found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
+    return found
+
+
+def deployed(version: Recorded) -> dict[str, Figure]:
+    """Parity with Keras of what devices run: the release's runtime, and any that a report names.
+
+    Of each figure the largest, F1's change either way; missing where one of them has none.
+    """
+    tags = version.model.tags
+    names = [tags.get("holter.runtime", REFERENCE)]
+    names += [r.tags["holter.runtime"] for r in version.reports if "holter.runtime" in r.tags]
+    told = {name: json.loads(tags.get(f"holter.runtime.{name}", "{}")) for name in names}
+    found = {}
+    for figure in PARITY:
+        lacking = [name for name in told if figure not in told[name]]
+        if lacking:
+            note = f"the version's tags do not say it of {', '.join(lacking)}"
+            found[f"deployed_{figure}"] = Figure(None, note)
+        else:
+            value, name = max((abs(float(told[name][figure])), name) for name in told)
+            found[f"deployed_{figure}"] = Figure(value, name)
     return found
 
 
@@ -167,6 +193,7 @@ def measured(version: Recorded, champion: Recorded | None, policy: Policy) -> di
     found = {
         **evaluated(version),
         **formal(version, policy, decisions),
+        **deployed(version),
         **tested(version, decisions),
         **on_devices(version),
         **against_champion(decisions, champion),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +59,15 @@ def beats_of(patients: tuple[str, ...] = PATIENTS) -> TestSet:
     return TestSet({"waveform": np.concatenate(waveform)}, label, names, names, sample)
 
 
+#: A runtime that answers as Keras does.
+PARITY = {
+    "max_abs_error": 1e-7,
+    "p99_abs_error": 1e-7,
+    "mean_abs_error": 1e-8,
+    "f1_change": 0.0,
+}
+
+
 def register(
     folder: Path,
     *,
@@ -67,8 +78,13 @@ def register(
     paradigm: str = "interpatient",
     train: tuple[str, ...] = ("g", "h"),
     flip: str = "",
+    runtime: str = "litert-float32",
+    parity: Mapping[str, float] | None = None,
 ) -> Recorded:
-    """Register a version as a training does; labels of the patients in `flip` are turned round."""
+    """Register a version as a training does; labels of the patients in `flip` are turned round.
+
+    `parity` is what was found of the runtime that devices run.
+    """
     data = data or manifest()
     testset = beats_of(patients)
     turned = np.isin(testset.subject, [f"made-up/{p}" for p in flip])
@@ -107,6 +123,8 @@ def register(
             "holter.testset_sha256": sha256_file(path),
             "holter.paradigm": paradigm,
             "holter.simulated": "true",
+            "holter.runtime": runtime,
+            f"holter.runtime.{runtime}": json.dumps({**PARITY, **(parity or {})}),
         },
         description="made up",
     )

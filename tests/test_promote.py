@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,38 @@ def test_the_worst_device_counts(ready: Recorded, metrics: dict[str, float], fig
     made_up.on_device(ready, "worse", **{"energy_j_per_24_h": 1.0, **metrics})
     done = promote(ready.model.reference, read_policy(DEFAULT))
     assert [f for f, state in states(done).items() if state == "failed"] == [figure]
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"), [("f1_change", -0.02), ("p99_abs_error", 0.2), ("mean_abs_error", 0.05)]
+)
+def test_int8_beyond_its_bounds_is_refused(
+    fresh_model: str, tmp_path: Path, figure: str, value: float
+) -> None:
+    """What devices run is bounded, though float32 answers as Keras does: that check alone fails."""
+    version = made_up.register(
+        tmp_path / "1", name=fresh_model, runtime="litert-int8", parity={figure: value}
+    )
+    made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
+    made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
+    done = promote(version.model.reference, read_policy(DEFAULT))
+    assert done.decision == "refused"
+    (failed,) = (v for v in done.verdicts if v.state == "failed")
+    assert failed.figure == f"deployed_{figure}"
+    assert failed.note == "litert-int8"
+    assert "champion" not in aliases(fresh_model)
+
+
+def test_the_runtime_of_a_report_is_bounded_too(ready: Recorded) -> None:
+    """A device that ran another runtime: its parity counts, or is missing where none is known."""
+    tagged = [replace(r, tags={**r.tags, "holter.runtime": "onnx"}) for r in ready.reports]
+    version = replace(ready, reports=tuple(tagged))
+    assert work.deployed(version)["deployed_f1_change"].value is None
+    assert "onnx" in work.deployed(version)["deployed_f1_change"].note
+    told = json.dumps({**made_up.PARITY, "f1_change": -0.004})
+    tags = {**version.model.tags, "holter.runtime.onnx": told}
+    version = replace(version, model=replace(version.model, tags=tags))
+    assert work.deployed(version)["deployed_f1_change"] == Figure(0.004, "onnx")
 
 
 def test_unfit_data_is_refused(fresh_model: str, tmp_path: Path) -> None:
