@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from edge_agent.sensors import Energy, energy_costs, idle, metered
@@ -89,11 +89,11 @@ def measure(
 def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:
     """This process's resident peak so far, in MiB.
 
-    Linux tells it as VmHWM. `ru_maxrss` would not do there: a process inherits that of the one
-    that started it, across exec.
+    Linux tells it as VmHWM. `ru_maxrss` is second best: a process inherits that of the one that
+    started it, across exec.
     """
     if status.is_file():
         found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) / 1024
-    return float(psutil.Process().memory_info().rss) / 2**20  # elsewhere: what is resident now
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # no /proc, as in a chroot
