@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,15 @@ from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.marks import LEAST_BEATS
 from storage.records import Record
-from tasks.filters import Floats, Grid, Reader, filtered_blocks, make_grid, shrink_windows
+from tasks.filters import (
+    Floats,
+    Grid,
+    Reader,
+    cleaned_reader,
+    filtered_blocks,
+    make_grid,
+    shrink_windows,
+)
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing
 from tasks.qrs import Candidates, candidates, decide, joined
@@ -31,6 +40,8 @@ from tasks.segment import segment
 
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
+#: A lead of more samples, 37 hours at 250 Hz, is not held but filtered again for its tables.
+MOST_HELD = 1 << 25
 #: Farther than this from any annotated beat, the annotation does not cover a detected one.
 COVER_S = 2.0
 #: A missed annotated beat is moved to the extremum within this much of its mark.
@@ -43,15 +54,15 @@ class Cleaned:
 
     Attributes
     ----------
-    clean : float32, shape (n,)
-        Cleaned signal, millivolts: 4 bytes a sample, the largest thing in memory.
+    clean : callable
+        Reads the cleaned signal, millivolts.
     cells : uint16, shape (m,)
         Quality flags of every 0.1 s.
     found : Candidates
         Candidate QRS complexes.
     """
 
-    clean: Floats
+    clean: Reader
     cells: NDArray[np.uint16]
     found: Candidates
 
@@ -110,14 +121,16 @@ def beat_tables(
 def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     """Filter the whole lead and find candidates, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
-    clean = np.empty(grid.n_samples, dtype=np.float32)
+    held = grid.n_samples <= MOST_HELD
+    clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
     parts: list[Candidates] = []
     low, high = np.inf, -np.inf
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         raw = block.raw[block.inside]
-        clean[block.start : block.start + len(raw)] = block.band[block.inside]
+        if held:
+            clean[block.start : block.start + len(raw)] = block.band[block.inside]
         parts.append(candidates(block, grid))
         low = np.fmin.reduce(raw, initial=low)
         high = np.fmax.reduce(raw, initial=high)
@@ -127,8 +140,14 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
         found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         found = f"{found} in lead {record.lead} throughout"
         raise UnusableSignal(record.name, found, "a signal that varies", record.file)
-    shrink_windows(clean, grid.fs_hz, config)
-    return Cleaned(clean, cell_flags(joined_cells(raw_cells)), joined(parts))
+    if held:
+        shrink_windows(clean, grid.fs_hz, config)
+    part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
+    return Cleaned(part, cell_flags(joined_cells(raw_cells)), joined(parts))
+
+
+def _part(clean: Floats, start: int, stop: int) -> Floats:
+    return clean[start:stop]
 
 
 def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
@@ -174,7 +193,7 @@ def choose(
     outside = unmatched & (distance > COVER_S * fs_hz)
     inside = unmatched & ~outside
     counts = Counts(n, len(detected), int(matched.sum()), int((~matched).sum()), int(inside.sum()))
-    marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz)
+    marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz, record.n_samples)
     missed, extra, uncovered = (
         np.uint16(flag) for flag in (Quality.MISSED, Quality.EXTRA, Quality.UNCOVERED)
     )
@@ -201,14 +220,16 @@ def choose(
     return Chosen(where, np.concatenate(symbol)[order], quality, counts)
 
 
-def _relocated(marks: NDArray[np.int64], clean: Floats, fs_hz: float) -> NDArray[np.int64]:
+def _relocated(
+    marks: NDArray[np.int64], clean: Reader, fs_hz: float, n_samples: int
+) -> NDArray[np.int64]:
     """Marks moved to the extremum of the cleaned signal nearby."""
     reach = round(MARK_S * fs_hz)
     out = marks.copy()
     for i, mark in enumerate(marks.tolist()):
-        low = max(mark - reach, 0)
-        near = clean[low : mark + reach + 1]
-        if len(near):
+        low, high = max(mark - reach, 0), min(mark + reach + 1, n_samples)
+        if low < high:
+            near = clean(low, high)
             out[i] = low + int(np.abs(near - near.mean()).argmax())
     return out
 
@@ -230,7 +251,7 @@ def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator
         if cleaned is not None:
             low = max(int(r[0] - prev[0]), 0)
             high = int(r[-1] + after[-1]) + 1
-            waveform = segment(cleaned.clean[low:high], low, r, prev, after)
+            waveform = segment(cleaned.clean(low, high), low, r, prev, after)
             noise = noise_index(waveform)
             quality = quality | segment_flags(
                 cleaned.cells, record.fs_hz, r - prev // 3, r + 2 * after // 3

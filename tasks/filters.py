@@ -8,8 +8,9 @@ but by rounding (`tests/test_laws.py`). numpy and PyWavelets only: the same code
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import log, pi, sqrt
@@ -163,6 +164,12 @@ def filtered_block(read: Reader, grid: Grid, start: int, config: Preprocessing) 
     return Block(start, inside, raw, band, slope)
 
 
+def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
+    """Where the windows of shrinkage begin, and the record's end."""
+    step = WAVELET_STEP * max(1, round(config.noise_window_s * fs_hz / WAVELET_STEP))
+    return [*range(0, max(n_samples // step, 1) * step, step), n_samples]
+
+
 def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
     """Wavelet-shrink a whole band-passed lead in place, each window by its own noise.
 
@@ -174,11 +181,9 @@ def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
     band : float32, shape (n,)
         Millivolts; becomes the cleaned signal.
     """
-    step = WAVELET_STEP * max(1, round(config.noise_window_s * fs_hz / WAVELET_STEP))
-    n, around = len(band), WAVELET_MARGIN
-    edges = [*range(0, max(n // step, 1) * step, step), n]
+    around = WAVELET_MARGIN
     before = _mirrored(band[: around + 1], around)[::-1]
-    for start, stop in pairwise(edges):
+    for start, stop in pairwise(window_edges(len(band), fs_hz, config)):
         after = band[stop : stop + around]
         if len(after) < around:
             rest = -(stop - start) % WAVELET_STEP + around - len(after)
@@ -187,6 +192,29 @@ def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
         before = band[max(stop - around, 0) : stop].copy()
         shrunk = shrink(window, config.wavelet, config.levels, slice(around, around + stop - start))
         band[start:stop] = shrunk[around : around + stop - start]
+
+
+def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
+    """Reads the cleaned lead, filtered anew window by window where it is asked for.
+
+    For leads that memory should not hold: what it gives is what `shrink_windows` makes.
+    """
+    edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
+
+    @lru_cache(maxsize=2)
+    def window(number: int) -> Floats:
+        n = edges[number + 1] - edges[number]
+        hop = n + -n % WAVELET_STEP + 2 * around
+        block = filtered_block(read, replace(grid, hop=hop), edges[number] - around, config)
+        band, inside = block.band[grid.margin : grid.margin + hop], slice(around, around + n)
+        return shrink(band, config.wavelet, config.levels, inside)[inside]
+
+    def part(start: int, stop: int) -> Floats:
+        first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
+        windows = [np.empty(0, np.float32), *(window(i) for i in range(first, last))]
+        return np.concatenate(windows)[start - edges[first] : stop - edges[first]]
+
+    return part
 
 
 def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) -> Floats:

@@ -33,6 +33,8 @@ SEARCH_BACK = 1.66
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
+#: Candidates that are judged at once: Python's numbers take room.
+AT_ONCE = 1 << 14
 #: Half-width of the search for the R peak about the centre of the QRS complex.
 RELOCATION_S = 0.100
 
@@ -109,7 +111,14 @@ def decide(found: Candidates) -> NDArray[np.int64]:
     int64, shape (m,)
         R peaks as sample indices, ascending.
     """
-    return np.unique(Rules().take(found, last=True))
+    rules, n = Rules(), len(found.sample)
+    names = ("sample", "centre_s", "height", "slope")
+    chosen = [np.empty(0, np.int64)]
+    for at in range(0, n, AT_ONCE):
+        rows = slice(at, at + AT_ONCE)
+        some = Candidates(*(getattr(found, name)[rows] for name in names))
+        chosen.append(rules.take(some, last=at + AT_ONCE >= n))
+    return np.unique(np.concatenate(chosen))
 
 
 @dataclass

@@ -31,14 +31,14 @@ class Cells:
     ----------
     low, high : float32, shape (m,)
         Smallest and largest sample of each; NaN where one is invalid.
-    at_low, at_high : float32, shape (m,)
-        Share of its samples that have that value; 0 where it is not the extreme of its stretch.
+    at_low, at_high : bool, shape (m,)
+        Whether that is the extreme of its stretch, and 40 % of its samples have it.
     """
 
     low: Floats
     high: Floats
-    at_low: Floats
-    at_high: Floats
+    at_low: NDArray[np.bool_]
+    at_high: NDArray[np.bool_]
 
 
 def cells_of(raw: Floats, fs_hz: float) -> Cells:
@@ -46,16 +46,17 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
     width = cell_samples(fs_hz)
     firsts = np.arange(0, len(raw), width)
     if not len(firsts):
-        return Cells(*[np.empty(0, np.float32)] * 4)
+        none, never = np.empty(0, np.float32), np.empty(0, bool)
+        return Cells(none, none, never, never)
     low, high = np.minimum.reduceat(raw, firsts), np.maximum.reduceat(raw, firsts)
-    shares = []
+    saturated = []
     for values, extreme in ((low, np.fmin.reduce(low)), (high, np.fmax.reduce(high))):
-        share = np.zeros(len(firsts), dtype=np.float32)
+        full = np.zeros(len(firsts), dtype=bool)
         # A cell that is not at the extreme of its stretch is not at the record's either.
         for i in np.flatnonzero(values == extreme):
-            share[i] = np.mean(raw[firsts[i] : firsts[i] + width] == extreme)
-        shares.append(share)
-    return Cells(low, high, *shares)
+            full[i] = np.mean(raw[firsts[i] : firsts[i] + width] == extreme) >= SATURATED_SHARE
+        saturated.append(full)
+    return Cells(low, high, *saturated)
 
 
 def joined_cells(parts: list[Cells]) -> Cells:
@@ -84,11 +85,11 @@ def cell_flags(cells: Cells) -> NDArray[np.uint16]:
             if last - first >= FLAT_CELLS:
                 flat[max(first - 1, 0) : last + 1] = True
     flags[flat & ~gap] |= np.uint16(Quality.FLAT)
-    for extreme, values, share in (
+    for extreme, values, full in (
         (np.fmin.reduce(low, initial=np.inf), low, cells.at_low),
         (np.fmax.reduce(high, initial=-np.inf), high, cells.at_high),
     ):
-        flags[(values == extreme) & (share >= SATURATED_SHARE)] |= np.uint16(Quality.SATURATED)
+        flags[(values == extreme) & full] |= np.uint16(Quality.SATURATED)
     return flags
 
 

@@ -118,7 +118,7 @@ def test_clean_is_scipys_and_pywavelets(fs_hz: float, seconds: float) -> None:
         end = stop + 2 * around + -(stop - start) % 64
         shrunk = textbook_shrinkage(padded[start:end], slice(around, around + stop - start))
         expected[start:stop] = shrunk[around : around + stop - start]
-    found = clean_lead(of, reader(x), CONFIG).clean
+    found = clean_lead(of, reader(x), CONFIG).clean(0, len(x))
     inside = slice(round(10 * fs_hz), -round(10 * fs_hz))
     np.testing.assert_allclose(found[inside], expected[inside], atol=2e-4)
     assert np.abs(found - band)[inside].max() > 0.01
