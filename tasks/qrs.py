@@ -33,6 +33,8 @@ SEARCH_BACK = 1.66
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
+#: An R peak nearer to the record's end may be the flank of one that is cut off.
+END_S = 0.050
 #: Candidates that are judged at once: Python's numbers take room.
 AT_ONCE = 1 << 14
 #: Half-width of the search for the R peak about the centre of the QRS complex.
@@ -67,7 +69,10 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     integrated = _integrated(block.slope, rate_hz)
     reach = round(REFRACTORY_S * rate_hz)
     first, last = grid.margin // grid.decimation, (grid.margin + grid.hop) // grid.decimation
-    last = min(last, first + -(-(grid.n_samples - block.start) // grid.decimation))
+    # Beyond its ends the record goes on as its mirror image, whose complexes are none.
+    begin = grid.margin - block.start  # where the record's first sample is in this block
+    ends = -(-np.array([begin, begin + grid.n_samples]) // grid.decimation)
+    integrated[: max(ends[0], 0)] = integrated[ends[1] :] = 0
     # A local maximum first, then the largest within the refractory period on both sides.
     middle = integrated[first:last]
     peak = first + np.flatnonzero(
@@ -80,15 +85,13 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
     centre = peak * grid.decimation
     reach = round(RELOCATION_S * grid.fs_hz)
-    begin = grid.margin - block.start  # where the record's first sample would be in this block
     inside = np.clip(centre, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
     sample = _extremum(block.band, inside, reach) - begin
-    # The record goes on as its mirror image: a complex that its end cuts is half one.
-    half = INTEGRATION_S / 2 * grid.fs_hz
-    real = (centre > begin + half) & (centre < begin + grid.n_samples - 1 - half)
+    half = round(INTEGRATION_S / 2 * grid.fs_hz)
+    real = np.minimum(sample, grid.n_samples - 1 - sample) > END_S * grid.fs_hz
     known = np.isfinite(block.raw)
     if not known.all():  # nothing is in a gap but what bridges it
-        real &= _windows(known, centre, round(half)).any(axis=1)
+        real &= _windows(known, centre, half).any(axis=1)
     return Candidates(
         sample=sample[real],
         centre_s=(block.start - grid.margin + centre[real]) / grid.fs_hz,

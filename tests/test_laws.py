@@ -214,6 +214,19 @@ def test_any_rate_gives_the_same_beat(fs_hz: int) -> None:
     assert np.corrcoef(mean, wanted)[0, 1] > 0.995
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("inside_s", [0.06, 0.09, 0.2])
+def test_a_beat_near_the_end_is_found(inside_s: float, turned: bool) -> None:
+    """A beat 60 ms from either end of the record is found; a complex cut at R or before is none."""
+    x, r_s = heart(250)
+    for inside, beats_more in ((inside_s, 1), (-0.004, 0), (-0.02, 0)):
+        cut = x[: round((r_s[-1] + inside) * 250) + 1]
+        found = tables(cut[::-1].copy() if turned else cut, record(len(cut), 250.0)).time_s
+        found = (len(cut) - 1) / 250 - found[::-1] if turned else found
+        assert len(found) == len(r_s) - 1 + beats_more
+        assert np.abs(found - r_s[: len(found)]).max() < 0.012
+
+
 def test_r_is_at_index_100_of_every_beat() -> None:
     """Index 100 of every waveform is the cleaned signal at the row's R peak, near its extremum."""
     x, r_s = heart(250)
