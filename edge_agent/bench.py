@@ -20,6 +20,7 @@ from storage.files import read_json
 from storage.golden_beats import GOLDEN, read_golden
 from storage.model_files import LITERT, MANIFEST
 from storage.testset import TestSet
+from tasks.rhythm import WINDOW_BEATS
 from tasks.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
 
 BATCHES = (1, 8, 32, 128, 512)
@@ -28,6 +29,8 @@ BEATS = 4_096
 USUAL_RUNTIMES = ("litert-float32", "litert-int8", "onnx")
 #: Rows of a runtime's throughput, and calls of its latency; passes of which the quickest counts.
 RUNTIME_ROWS, SINGLES, PASSES = 512, 200, 3
+#: Windows of a measurement at the least.
+LEAST_WINDOWS = 64
 
 Rows = Mapping[str, NDArray[np.float32]]
 
@@ -48,7 +51,7 @@ def bench(
     kind : mapping
         The device kind, for its sensors.
     beats : int
-        Rows (beats, or windows of them) a measurement runs.
+        What a measurement runs; of windows 64 at least.
     runtimes : sequence of str
         Which of a release's runtimes to compare.
 
@@ -65,16 +68,24 @@ def bench(
         opened = partial(open_runtime, model, manifest, usual(manifest))
     else:
         opened = partial(RUNTIMES["litert-float32"].open, file.read_bytes(), file.stem)
-    inputs = _rows(file.parent, opened(1).inputs, beats)
-    none = np.repeat("", beats)
-    testset = TestSet(inputs, np.zeros(beats, np.int8), none, none, np.zeros(beats, np.int64))
+    network = opened(1)
+    inputs = _rows(file.parent, network, beats)
+    answers = network.predict({name: array[:1] for name, array in inputs.items()})
+    rows = len(next(iter(inputs.values())))
+    label = np.zeros((rows, *answers.shape[1:-1]), np.int8)
+    none = np.repeat("", rows)
+    testset = TestSet(inputs, label, none, none, np.zeros(rows, np.int64))
     costs = measure(partial(opened, 1), testset, kind).costs
     costs["model_bytes"] = float(file.stat().st_size)
     threads = sorted({1, os.cpu_count() or 1})
     return {
         "costs": costs,
         "throughput_beats_per_cpu_s": {
-            str(count): {str(batch): _rate(opened(count), inputs, batch) for batch in BATCHES}
+            str(count): {
+                str(batch): _rate(opened(count), inputs, batch)
+                for batch in BATCHES
+                if batch <= rows
+            }
             for count in threads
         },
         "runtimes": compared(model, runtimes) if model.is_dir() else {},
@@ -106,7 +117,7 @@ def _costs(release: Path, name: str) -> dict[str, Any] | str:
         network = open_runtime(release, manifest, name)
     except ModelError as error:
         return str(error)
-    rows = _rows(release, network.inputs, RUNTIME_ROWS)
+    rows = _rows(release, network, RUNTIME_ROWS)
     one = {key: array[:1] for key, array in rows.items()}
     network.predict(one)
     cold_s = time.perf_counter() - began
@@ -129,8 +140,10 @@ def _costs(release: Path, name: str) -> dict[str, Any] | str:
     return {**found, "providers": providers} if providers else found
 
 
-def _rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], n: int) -> Rows:
-    """The folder's golden beats over and over, or normal noise where it has none."""
+def _rows(folder: Path, network: Network, beats: int) -> Rows:
+    """Beats, or windows of about as many: the folder's golden ones over and over, or else noise."""
+    shapes = network.inputs
+    n = beats if "waveform" in shapes else max(beats // WINDOW_BEATS, LEAST_WINDOWS)
     if (folder / GOLDEN).exists():
         few = read_golden(folder / GOLDEN)[0]
         return {name: np.resize(array, (n, *array.shape[1:])) for name, array in few.items()}

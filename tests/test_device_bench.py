@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from edge_agent.bench import bench
 from edge_agent.cli import main
+from edge_agent.facts import device_kind
 from tests.conftest import ROOT
 
 
@@ -23,3 +25,11 @@ def test_bench_says_what_a_model_costs(capsys: pytest.CaptureFixture[str]) -> No
     assert rates["32"] > 0
     assert set(rates) == {"1", "8", "32", "128", "512"}
     assert found["facts"]["kind"]
+
+
+def test_bench_of_a_network_over_windows() -> None:
+    """A network that answers beat by beat over windows: beats are counted, 64 windows at least."""
+    found = bench(ROOT / "tests" / "golden" / "rhythm-untrained.tflite", device_kind("x86-64"))
+    assert set(found["throughput_beats_per_cpu_s"]["1"]) == {"1", "8", "32"}
+    assert found["costs"]["throughput_beats_per_cpu_s"] > 640 * 64 / 60
+    assert found["costs"]["latency_p50_ms"] > 0
