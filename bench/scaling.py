@@ -87,9 +87,12 @@ def draw(rows: list[tuple[int, dict[str, float]]]) -> None:
     for axis, key, label in zip(
         axes, ("ms", "peak_mb"), ("CPU ms a record-hour", "peak memory, MB"), strict=True
     ):
-        axis.plot(hours, [row[1][key] for row in rows], marker="o")
+        values = [row[1][key] for row in rows]
+        axis.plot(hours, values, marker="o")
         axis.set(xscale="log", xlabel="hours of the record", ylabel=label)
-        axis.set_ylim(bottom=0)
+        axis.set_xticks(hours, [f"{one:,}" for one in hours])
+        axis.set_ylim(0, 1.1 * max(values))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=120)
@@ -116,7 +119,8 @@ def run() -> str:
     return f"""\
 One record of one lead (250 Hz, format 16, ten simulated hours again and again), in a process of its
 own after another record, from raw WFDB to its Parquet file. A record of over 37 h is not held
-cleaned in memory but filtered again for its tables, which costs it a quarter more.
+cleaned in memory but filtered again for its tables: a step in time, and 1 MB an hour of memory
+(cells and beats) where it would be 4 to 5.
 
 {table(("hours", "CPU ms a record-hour", "beats", "peak MB"), cells)}
 
