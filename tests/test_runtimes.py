@@ -117,6 +117,25 @@ def test_onnx_is_the_same_each_time() -> None:
     assert to_onnx(model) == frozen.read_bytes()
 
 
+def test_onnx_prefers_tensorrt_then_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a build of ONNX Runtime has: TensorRT, CUDA in float32, the processor; no other."""
+    import onnxruntime
+
+    asked: list[Any] = []
+
+    def session(*_: Any, providers: list[Any]) -> None:
+        asked.extend(providers)
+        raise RuntimeError("no GPU here")
+
+    there = [f"{name}ExecutionProvider" for name in ("CPU", "Azure", "CUDA", "Tensorrt")]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(ModelError, match="no GPU here"):
+        Onnx(b"model")
+    assert [name for name, _ in asked] == [there[3], there[2], there[0]]
+    assert dict(asked)[there[2]] == {"use_tf32": "0"}
+
+
 def test_a_layer_without_onnx_is_named() -> None:
     """A kind of layer, or an activation, that is not known: its name, and what is."""
     from keras import Input, Model, layers
