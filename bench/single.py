@@ -1,0 +1,118 @@
+"""A network of single beats on the folds of `bench.fused`, and what `fused` gains over it.
+
+`python -m bench.single`, after `holter ingest mitdb` and `python -m bench.fused` with the same
+seeds and cache; resumable, one core. Both answer the same beats of the same patients, none of which
+they saw; the threshold of a fold is the one of the best F1 on the other folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.fused import FOLDS, Case, cases, subject_folds
+from storage.files import whole
+from storage.labelled import LabelledBeats, read_labelled
+from tasks.bootstrap import RATES, bootstrap_difference, bootstrap_patients
+from tasks.calibration import best_threshold
+from tasks.evaluation import counted
+from tasks.training import TrainingConfig, fit, predict
+
+#: Beats that a fold's network learns from, of the other folds' patients; a tenth validate.
+MOST = 20_000
+#: Chosen before it was run: ten times the method's rate, for a tenth of its epochs.
+CONFIG = TrainingConfig(epochs=10, learning_rate=1e-3)
+
+Answers = NDArray[np.float32]
+
+
+def out_of_fold(
+    model: str, seed: int, beats: LabelledBeats, folds: list[set[str]], cache: Path
+) -> Answers:
+    """P(AF) of every beat by a network that never saw its patient."""
+    out = np.full(len(beats), np.nan, np.float32)
+    config = TrainingConfig(**{**vars(CONFIG), "seed": seed})
+    for fold, people in enumerate(folds):
+        path = cache / f"{model}-{seed}-{fold}.npz"
+        tested = np.isin(beats.subject[np.arange(len(beats))], sorted(people))
+        if not path.is_file():
+            random = np.random.default_rng([seed, fold])
+            learnt = random.permutation(np.flatnonzero(~tested))[:MOST]
+            sides = np.sort(learnt[MOST // 10 :]), np.sort(learnt[: MOST // 10])
+            network, _ = fit(model, beats, *sides, config)
+            answers = predict(network, beats.waveform[np.flatnonzero(tested)])
+            with whole(path) as partial, partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, probability=answers)
+            print(path.name, flush=True)
+        with np.load(path) as kept:
+            out[tested] = kept["probability"]
+    return out
+
+
+def of_fused(seed: int, beats: LabelledBeats, test: list[Case], cache: Path) -> Answers:
+    """What `fused` answered, out of fold, of the same beats."""
+    out = np.full(len(beats), np.nan, np.float32)
+    found: dict[str, NDArray[np.float32]] = {}
+    for fold in range(FOLDS):
+        with np.load(cache / f"fused-{seed}-{fold}.npz") as kept:
+            found |= {name: kept[name] for name in kept.files}
+    record = beats.record[np.arange(len(beats))]
+    for case, table in test:
+        mine = np.flatnonzero(record == case.name)
+        row = np.searchsorted(table.sample[:-1], beats.sample[mine])
+        if not np.array_equal(table.sample[row], beats.sample[mine]):
+            raise SystemExit(
+                f"{case.name}: its beat table is of other beats than `bench.fused` has"
+            )
+        out[mine] = found[case.name][row]
+    return out
+
+
+def counts_of(
+    beats: LabelledBeats, answers: Answers, folds: list[set[str]], at: float | None
+) -> NDArray[np.float64]:
+    """tp, fp, fn and tn of each subject, at a threshold, or at that of the other folds' best F1."""
+    subject = beats.subject[np.arange(len(beats))]
+    rows = []
+    for people in folds:
+        others = ~np.isin(subject, sorted(people))
+        limit = best_threshold(beats.label[others], answers[others]) if at is None else at
+        for person in sorted(people):
+            mine = subject == person
+            rows.append(counted(beats.label[mine], answers[mine] >= limit))
+    return np.stack(rows)
+
+
+def main() -> None:
+    """Run what is asked for and print its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of mitdb's folder")
+    parser.add_argument("--manifest", type=Path, required=True, help="of mitdb's beat tables")
+    parser.add_argument("--cache", type=Path, required=True, help="the one of bench.fused")
+    parser.add_argument("--model", default="resnet25")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    asked = parser.parse_args()
+    test = cases(asked.data, "mitdb", signal=True)[::2]
+    beats = read_labelled([asked.manifest])
+    for seed in asked.seeds:
+        folds = subject_folds(test, seed)
+        single = out_of_fold(asked.model, seed, beats, folds, asked.cache)
+        fused = of_fused(seed, beats, test, asked.cache)
+        figures: dict[str, Any] = {}
+        for name, at in (("0.5", 0.5), ("other_folds_best_f1", None)):
+            before, after = (counts_of(beats, one, folds, at) for one in (single, fused))
+            figures[name] = {
+                asked.model: str(bootstrap_patients(before, RATES["f1"])),
+                "fused": str(bootstrap_patients(after, RATES["f1"])),
+                "gain": str(bootstrap_difference(before, after, RATES["f1"])),
+            }
+        print(json.dumps({"seed": seed, "beats": len(beats), **figures}, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
