@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import quiet, serving
+from flows.options import answering, quiet, serving
 from flows.progress import console
 from storage.errors import ServerError
 from storage.files import home
@@ -189,7 +189,6 @@ def notify(
     with prefect_server() as api:
         if api is None:
             raise ServerError("no Prefect server is up, which sends the notices: holter up")
-        from flows.events import answering
         from flows.notices import KINDS, send_test, set_up, take_away
 
         with answering(api):
@@ -198,7 +197,7 @@ def notify(
                 console.print("Nobody is told any more; the address is gone from Prefect.")
                 return
             made = set_up({*(on or KINDS), "test"})
-        table = Table("notice", "when", title=f"Told by {api.removesuffix('/api')}")
+        table = Table("notice", "when", title="What Prefect's server tells")
         for name in (name for name in KINDS if name in made):
             table.add_row(name, KINDS[name].about)
         console.print(table)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from rich.markup import escape
 
+from flows.options import answering
 from flows.progress import console
 from flows.servers import prefect_server
 from storage.errors import ServerError
@@ -48,23 +48,6 @@ def tell(event: str, resource: str, name: str, payload: Mapping[str, Any]) -> No
                 post(event, resource, name, payload)
         except ServerError as error:
             console.print(f"[yellow]not told[/yellow]  {escape(str(error))}", soft_wrap=True)
-
-
-@contextmanager
-def answering(api: str) -> Iterator[None]:
-    """A Prefect server that does not answer, or refuses, is a ServerError.
-
-    It does not quote the answer, in which the server repeats what it was sent, secrets too.
-    """
-    import httpx
-
-    try:
-        yield
-    except httpx.HTTPStatusError as error:
-        what = f"{error.request.method} {error.request.url.path}"
-        raise ServerError(f"Prefect at {api}: {error.response.status_code} to {what}") from error
-    except (httpx.HTTPError, RuntimeError) as error:  # of Prefect's client: "Failed to reach API"
-        raise ServerError(f"Prefect at {api}: {error}") from error
 
 
 def post(event: str, resource: str, name: str, payload: Mapping[str, Any]) -> UUID:

