@@ -21,6 +21,7 @@ from storage import evaluations, mlflow_rest
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
 from storage.files import read_json, sha256_file, write_json
 from storage.golden_beats import GOLDEN
+from storage.logs import bound
 from storage.model_files import LITERT, MANIFEST
 from storage.signing import SIGNATURE, check_release
 from storage.testset import TestSet, read_testset
@@ -95,9 +96,10 @@ def cycle(agent: Agent, presence: Presence, say: Callable[[str], None]) -> int:
         number = evaluations.claim(request, presence.agent_id)
         if number is None:
             continue
-        say(f"request {request.request_id}: {request.model} version {request.version}")
-        presence.beat(state=f"evaluates {request.model}/{request.version}")
-        failed += not serve(agent, request, number, say)
+        with bound(request=request.request_id, model=f"{request.model}/{request.version}"):
+            say(f"request {request.request_id}: {request.model} version {request.version}")
+            presence.beat(state=f"evaluates {request.model}/{request.version}")
+            failed += not serve(agent, request, number, say)
         presence.beat(state="idle", model=f"{request.model}/{request.version}")
     return failed
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import read_json, write_json
+from storage.logs import bound, log, to_stderr
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="holter-edge",
         description="Evaluate registered AF models on this device and report back to MLflow.",
-        epilog="The server is named by MLFLOW_TRACKING_URI; work files lie in HOLTER_EDGE_HOME.",
+        epilog="The server is named by MLFLOW_TRACKING_URI; work files lie in HOLTER_EDGE_HOME. "
+        "HOLTER_LOG=json: log lines are JSON.",
     )
     commands = top.add_subparsers(dest="command", required=True)
     tegra = Path("/etc/nv_tegra_release").exists()  # JetPack's mark
@@ -96,7 +98,7 @@ def _runtime(name: str) -> str:
 
 def say(text: str) -> None:
     """One line to the log."""
-    print(text, file=sys.stderr, flush=True)
+    log.info(text)
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -107,22 +109,26 @@ def _stop(number: int, _frame: object) -> None:
 def main(words: list[str] | None = None) -> None:
     """Entry point of the `holter-edge` command."""
     options = parser().parse_args(words)
+    try:
+        handler = to_stderr(log)
+    except ValueError as error:
+        parser().error(str(error))
     signal.signal(signal.SIGTERM, _stop)
     try:
         sys.exit(work(options))
     except (HolterError, OSError) as error:
-        say(f"error  {error}")
+        log.error("error  %s", error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        log.removeHandler(handler)
 
 
 def work(options: argparse.Namespace) -> int:
     """Do what the options say; gives the exit code."""
     from edge_agent import slots
-    from edge_agent.agent import Agent, edge_home, forever, once
-    from edge_agent.facts import device_kind
-    from storage.mlflow_rest import address
+    from edge_agent.agent import edge_home
 
     home = edge_home()
     if options.command == "rollback":
@@ -139,6 +145,15 @@ def work(options: argparse.Namespace) -> int:
     device = options.device or _enrolled(home)
     if options.command == "status":
         return _status(home, device)
+    with bound(device=device):
+        return _serve(home, device, options)
+
+
+def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
+    from edge_agent.agent import Agent, forever, once
+    from edge_agent.facts import device_kind
+    from storage.mlflow_rest import address
+
     agent = Agent(device, device_kind(options.kind), home, options.runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0

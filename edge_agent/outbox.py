@@ -16,6 +16,7 @@ from typing import Any
 from storage import evaluations
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
 from storage.files import sync_folder, write_json
+from storage.logs import bound
 
 
 def workplace(home: Path, request_id: str) -> Path:
@@ -63,16 +64,17 @@ def send(home: Path, say: Callable[[str], None]) -> None:
     """
     for request_id in waiting(home):
         place = home / "outbox" / request_id
-        try:
-            became = evaluations.deliver(request_id, place)
-        except OutOfReach:
-            raise
-        except NotInRegistry as error:
-            became = f"dropped: {error}"
-        except RegistryError as error:
-            say(f"request {request_id}: kept in the outbox: {error}")
-            continue
-        say(f"request {request_id}: {became}")
+        with bound(request=request_id):
+            try:
+                became = evaluations.deliver(request_id, place)
+            except OutOfReach:
+                raise
+            except NotInRegistry as error:
+                became = f"dropped: {error}"
+            except RegistryError as error:
+                say(f"request {request_id}: kept in the outbox: {error}")
+                continue
+            say(f"request {request_id}: {became}")
         remove(home, place)
 
 

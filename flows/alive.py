@@ -21,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from flows import logs
 from storage import tracking
 from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
@@ -85,6 +86,7 @@ def _fail(flow: Any, flow_run: Any, state: Any) -> None:
     _end(flow, flow_run, state)
 
 
+logs.set_up()  # every flow comes by here, a worker's too
 #: For a flow's decorator: `@flow(..., **WATCHED)`. What flows give back is not kept by Prefect.
 WATCHED: Mapping[str, Any] = {
     "persist_result": False,

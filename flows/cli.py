@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -44,6 +45,7 @@ from flows.options import (
 from flows.progress import console
 from storage.errors import HolterError
 from storage.files import home
+from storage.logs import as_json, log, to_stderr
 
 if TYPE_CHECKING:
     from flows.ingest import Ingested
@@ -54,7 +56,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Atrial-fibrillation models on long-term ECG: records in, a measured device report out.",
-    epilog="State lies in .holter (HOLTER_HOME). Exit code 3: done, but some records failed.",
+    epilog="State lies in .holter (HOLTER_HOME). Exit code 3: done, but some records failed. "
+    "HOLTER_LOG=json: log lines are JSON.",
 )
 app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices")
 cli_data.app.command("add")(cli_add.data_add)
@@ -69,6 +72,8 @@ def options(
     ] = False,
 ) -> None:
     """Set what holds for every command."""
+    if os.environ.get("HOLTER_LOG"):
+        to_stderr(logging.getLogger() if as_json() else log)
     if debug:
         os.environ["HOLTER_DEBUG"] = "1"
 
@@ -236,7 +241,10 @@ def plainly(work: Callable[[], object]) -> int:
     except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise
-        console.print(f"[bold red]error[/bold red]  {escape(str(error))}", soft_wrap=True)
+        if as_json():
+            log.error(str(error))
+        else:
+            console.print(f"[bold red]error[/bold red]  {escape(str(error))}", soft_wrap=True)
         return 1 if isinstance(error, HolterError | OSError) else 2
     return 0
 

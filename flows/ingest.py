@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,7 @@ from storage.beats_manifest import (
 from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
 from storage.files import alone, sweep
+from storage.logs import bound, log
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Preprocessing
@@ -88,9 +90,13 @@ def ingest_records(
     signal: bool,
 ) -> list[Outcome]:
     """Each record to one Parquet file; one fails alone, and then the task is a failed one."""
-    outcomes = [
-        _build(spec, folder, name, out, config, known.get(name), signal=signal) for name in names
-    ]
+    outcomes = []
+    for name in names:
+        with bound(dataset=spec.name, record=name):
+            one = _build(spec, folder, name, out, config, known.get(name), signal=signal)
+            level = logging.ERROR if one.error else logging.INFO
+            log.log(level, one.error or f"{one.state} in {one.seconds:.2f} s")
+            outcomes.append(one)
     if any(outcome.error for outcome in outcomes):
         raise RecordsFailedError(outcomes)
     return outcomes

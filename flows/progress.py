@@ -16,7 +16,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-console = Console(stderr=True, highlight=False)
+from storage.logs import as_json, log
+
+#: For people: on standard error, which is left to the log where that is JSON.
+console = Console(stderr=not as_json(), highlight=False)
 
 #: Seconds between the lines that stand in for a bar.
 LINE_EVERY_S = 5.0
@@ -40,7 +43,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not sys.stderr.isatty(),
+            disable=as_json() or not sys.stderr.isatty(),
         )
         self._task = self._bar.add_task(title, total=total, note="")
 
@@ -57,7 +60,8 @@ class Progress:
         if self._bar.disable and (now - self._said > LINE_EVERY_S or self.done == self.total):
             self._said = now
             spent = now - self._began
-            console.print(f"{self.title}: {self.done}/{self.total} in {spent:.0f} s  {note}")
+            line = f"{self.title}: {self.done}/{self.total} in {spent:.0f} s  {note}"
+            log.info(line) if as_json() else console.print(line)
 
     def __exit__(
         self,

@@ -24,6 +24,7 @@ from storage import chain, ledger, tracking
 from storage.beats_manifest import Manifest
 from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
+from storage.logs import bound
 from storage.model_files import MANIFEST
 from storage.places import Place, here
 from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
@@ -115,7 +116,8 @@ def recorded(
             log_dataset(run_id, path, manifest, "training", sides)
         for file in inputs(work_folder(run_id), split, sides):
             tracking.log_file(run_id, file, "inputs")
-        yield run_id
+        with bound(mlflow_run_id=run_id):
+            yield run_id
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from flows.simulate import write_simulated
 from storage.arrivals import Look, look, read_seen, write_seen
 from storage.dataset import load_spec
+from tests.conftest import ROOT
 
 QUIET_S = 30.0
 
@@ -108,3 +112,24 @@ def test_arrivals_are_ingested_and_then_a_model_is_trained(
     assert len(manifest.entries) == 4
     again = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
     assert (again.outcomes, again.trained) == ((), None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("holter_servers")
+def test_a_flow_s_lines_name_records_and_runs(tmp_path: Path) -> None:
+    """All of standard error is JSON; a record's line has record, flow run and task run."""
+    toml = write_simulated(tmp_path, 3, 0.02, 1)
+    (tmp_path / "sim001.dat").unlink()
+    words = [sys.executable, "-m", "flows", "ingest", str(toml), "--data", str(tmp_path)]
+    env = {**os.environ, "HOLTER_LOG": "json"}
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (failed,) = (line for line in lines if line["level"] == "ERROR" and "record" in line)
+    assert (failed["dataset"], failed["record"]) == ("simulated", "sim001")
+    assert {line["record"] for line in lines if "record" in line} == {"sim000", "sim001", "sim002"}
+    runs = {line["flow_run_id"] for line in lines if line.get("flow_name") == "ingest"}
+    assert runs == {failed["flow_run_id"]}
+    tasks = {line["task_run_id"] for line in lines if line["logger"] == "prefect.task_runs"}
+    assert failed["task_run_id"] in tasks
+    assert "3 records" in done.stdout or "2 records" in done.stdout, "the report is for people"
