@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import Queue
@@ -17,7 +17,7 @@ from prefect.runtime import flow_run, task_run
 
 from flows.alive import WATCHED
 from flows.build import build_table
-from flows.parameters import Data, Dataset, Only, Policy, Signal
+from flows.parameters import Data, Dataset, Only, Policy, Signal, named_after
 from flows.progress import Progress
 from flows.runners import CHOSEN, batches, in_flight
 from storage.beats_manifest import (
@@ -37,6 +37,7 @@ from storage.logs import bound, log
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Preprocessing
+from tasks.splits import SIDES
 
 #: Records in Prefect's table of them: it is one request, and a page.
 MOST_ROWS = 1000
@@ -144,7 +145,7 @@ def _outcomes(names: list[str], result: Any) -> list[Outcome]:
 
 @flow(
     name="ingest",
-    flow_run_name="ingest-{dataset}",
+    flow_run_name=named_after("ingest"),
     task_runner=CHOSEN,
     **WATCHED,
 )
@@ -269,19 +270,46 @@ def report(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def report_row(outcome: Outcome) -> dict[str, Any]:
     """A record's row of the report."""
-    entry = outcome.entry
-    return {
+    about = {
         "record": outcome.record,
         "state": outcome.state,
         "seconds": round(outcome.seconds, 2),
+    }
+    return {**about, **figures_of(outcome.entry), "error": outcome.error or ""}
+
+
+def figures_of(entry: Entry | None) -> dict[str, Any]:
+    """What a table of records tells of a beat table."""
+    return {
         "hours": round(entry.hours, 2) if entry else None,
         "beats": entry.beats if entry else None,
         "AF beats": entry.af_beats if entry else None,
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,
-        "error": outcome.error or "",
     }
+
+
+def used_by(manifest: Manifest, sides: Mapping[str, Any], page: str) -> None:
+    """The table of records once more, now that a training uses them: their sides, and its page."""
+    rows = [
+        {
+            "record": entry.record,
+            "side": ", ".join(
+                side
+                for side in SIDES
+                if f"{manifest.dataset}/{entry.subject}" in sides[side]["subjects"]
+            ),
+            **figures_of(entry),
+        }
+        for entry in manifest.entries[:MOST_ROWS]
+    ]
+    create_table_artifact(
+        key=f"ingest-{slug(manifest.dataset)}",
+        table=rows,
+        description=f"Records of {manifest.title}, digest `{manifest.digest()}`, in "
+        f"[the training's run in MLflow]({page})",
+    )
 
 
 def slug(text: str) -> str:

@@ -6,11 +6,15 @@ what `json_schema_extra` holds it leaves alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+from prefect.runtime import flow_run
 from pydantic import Field
 
+from storage.dataset import load_spec
+from storage.errors import HolterError
 from tasks import preprocessing
 from tasks.models import known_models
 from tasks.splits import PARADIGMS
@@ -22,6 +26,19 @@ def told(description: str, **more: Any) -> Any:
     The flows check values themselves, with an error of ours that names what there is.
     """
     return Field(json_schema_extra={"description": description, **more})
+
+
+def named_after(what: str) -> Callable[[], str]:
+    """The name of a flow's runs: what they do, and the name of the data set that a TOML tells."""
+
+    def name() -> str:
+        dataset = str(flow_run.get_parameters()["dataset"])
+        try:
+            return f"{what}-{load_spec(dataset).name}"
+        except HolterError:  # the flow itself says what is wrong
+            return f"{what}-{Path(dataset).stem}"
+
+    return name
 
 
 def _networks(*, of_one_beat: bool) -> list[str]:

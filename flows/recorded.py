@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
 from flows.card import card, log_card
+from flows.ingest import used_by
 from flows.progress import Progress
 from storage import chain, ledger, tracking
 from storage.beats_manifest import Manifest
@@ -108,9 +109,10 @@ def recorded(
             "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in data),
         },
     )
-    create_link_artifact(
-        key="training-run", link=tracking.run_page(run_id), link_text="The training's run in MLflow"
-    )
+    page = tracking.run_page(run_id)
+    create_link_artifact(key="training-run", link=page, link_text="The training's run in MLflow")
+    for manifest in data:
+        used_by(manifest, sides, page)
     try:
         for path, manifest in manifests.items():
             log_dataset(run_id, path, manifest, "training", sides)

@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.ingest import Outcome, ingest
-from flows.parameters import Data, Dataset, Due, Epochs, Model, Policy, Quiet, Signal
+from flows.parameters import Data, Dataset, Due, Epochs, Model, Policy, Quiet, Signal, named_after
 from flows.train import Trained, train
 from storage.arrivals import look, read_seen, write_seen
 from storage.dataset import data_folder, load_spec
@@ -28,7 +28,7 @@ class Watched:
     trained: Trained | None
 
 
-@flow(name="watch", flow_run_name="watch-{dataset}", **WATCHED)
+@flow(name="watch", flow_run_name=named_after("watch"), **WATCHED)
 def watch(
     dataset: Dataset,
     data: Data = None,

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.simulate import write_simulated
@@ -112,6 +113,20 @@ def test_arrivals_are_ingested_and_then_a_model_is_trained(
     assert len(manifest.entries) == 4
     again = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
     assert (again.outcomes, again.trained) == ((), None)
+    check_prefect_s_page(done.trained.run_id)
+
+
+def check_prefect_s_page(run_id: str) -> None:
+    """Runs go by the data set's name, not the path of its TOML; the table of records has a link."""
+    api = os.environ["PREFECT_API_URL"]
+    runs = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=30).raise_for_status().json()
+    assert {"ingest-simulated", "watch-simulated"} <= {run["name"] for run in runs}
+    assert not [run["name"] for run in runs if "/" in run["name"]]
+    table = httpx.get(f"{api}/artifacts/ingest-simulated/latest", timeout=30).raise_for_status()
+    assert f"/runs/{run_id})" in table.json()["description"]
+    rows = json.loads(table.json()["data"])
+    assert [row["record"] for row in rows] == ["sim000", "sim001", "sim002", "sim003"]
+    assert {row["side"] for row in rows} == {"train", "validation", "test"}
 
 
 @pytest.mark.slow
@@ -130,6 +145,7 @@ def test_a_flow_s_lines_name_records_and_runs(tmp_path: Path) -> None:
     assert {line["record"] for line in lines if "record" in line} == {"sim000", "sim001", "sim002"}
     runs = {line["flow_run_id"] for line in lines if line.get("flow_name") == "ingest"}
     assert runs == {failed["flow_run_id"]}
+    assert "ingest-simulated" in {line.get("flow_run_name") for line in lines}
     tasks = {line["task_run_id"] for line in lines if line["logger"] == "prefect.task_runs"}
     assert failed["task_run_id"] in tasks
     assert "3 records" in done.stdout or "2 records" in done.stdout, "the report is for people"
