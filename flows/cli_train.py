@@ -35,8 +35,15 @@ def train(
     ] = "beats",
     patience: Annotated[
         int,
-        typer.Option(min=0, help="Whole records: stop after so many epochs without gain."),
+        typer.Option(min=0, help="Stop after so many epochs without gain; 0: never."),
     ] = 0,
+    sparsity: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Share of the weights pruned while training; 0: none."),
+    ] = 0.0,
+    quantised: Annotated[
+        bool, typer.Option("--quantised", help="Train under the rounding that int8 brings.")
+    ] = False,
     signal: Annotated[
         bool, typer.Option(help="Whole records: --no-signal learns from annotations alone.")
     ] = True,
@@ -47,6 +54,8 @@ def train(
     whole_records = reads_records(model)
     given = {"learning_rate": learning_rate, "epochs": epochs}
     shared: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    shared |= {"patience": patience, "sparsity": sparsity, "quantised": quantised}
+    shared |= {"seed": seed, "policy": policy}
     if not whole_records and len(dataset) > 1:
         raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
     if whole_records and paradigm != "interpatient":
@@ -62,9 +71,6 @@ def train(
                 model=model,
                 weights=weight,
                 balance=balance,
-                patience=patience,
-                seed=seed,
-                policy=policy,
                 signal=signal,
                 **shared,
             )
@@ -76,8 +82,6 @@ def train(
                 data=folders[0],
                 model=model,
                 paradigm=paradigm,
-                seed=seed,
-                policy=policy,
                 **shared,
             )
     console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")

@@ -70,6 +70,11 @@ Signal = Annotated[bool, told("Off reads annotations alone and leaves the wavefo
 Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
 Epochs = Annotated[int, told("Passes over the training beats.", minimum=1)]
 Patience = Annotated[int, told("Stop after so many epochs without gain; 0 never.", minimum=0)]
+Sparsity = Annotated[
+    float,
+    told("Share of the weights pruned while training; 0 none.", minimum=0, exclusiveMaximum=1),
+]
+Quantised = Annotated[bool, told("Train under the rounding that int8 brings.")]
 Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
 Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
 Balance = Annotated[

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict
 
 from flows.compare import CODE
 from flows.servers import mlflow_server
@@ -111,6 +111,14 @@ def _apart(folder: Path) -> Iterator[None]:
                     os.environ[name] = value
 
 
+class Lightened(TypedDict):
+    """Options that both trainings share."""
+
+    patience: int
+    sparsity: float
+    quantised: bool
+
+
 def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
     said = version.params
     return train(
@@ -122,7 +130,17 @@ def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) 
         learning_rate=float(said["learning_rate"]),
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
+        **_lightened(said),
     )
+
+
+def _lightened(said: Mapping[str, str]) -> Lightened:
+    """As recorded; a version from before them has none."""
+    return {
+        "patience": int(said.get("patience", 0)),
+        "sparsity": float(said.get("sparsity", 0)),
+        "quantised": said.get("quantised") == "True",
+    }
 
 
 def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
@@ -135,11 +153,11 @@ def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path])
         weights=[float(one) for one in weights.split(",")] if weights else None,
         balance=said["balance"],
         epochs=int(said["epochs"]),
-        patience=int(said["patience"]),
         learning_rate=float(said["learning_rate"]),
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
         signal=any(entry.lead for one in version.manifests for entry in one.entries),
+        **_lightened(said),
     )
 
 

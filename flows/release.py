@@ -21,6 +21,7 @@ from storage.signing import sign_release
 from tasks.convert import EXPORTS, check, compare
 from tasks.cost import multiply_adds
 from tasks.litert import af_probability
+from tasks.pruning import zero_weights
 from tasks.runtimes import REFERENCE, Network, files_of, required, usual
 from tasks.training import predict
 
@@ -89,7 +90,11 @@ def export_network(
     for name, path in paths.items():
         found[name]["file"] = path
     found["keras-hdf5"] = {"file": WEIGHTS}
-    costs = {"parameters": network.count_params(), "multiply_adds": multiply_adds(network)}
+    costs = {
+        "parameters": network.count_params(),
+        "zero_weights": zero_weights(network),
+        "multiply_adds": multiply_adds(network),
+    }
     manifest = {**about, **costs, "runtime": default, "runtimes": found, "run_id": run_id}
     write_model_files(folder, network, {paths[k]: data for k, data in files.items()}, manifest)
     tracking.log_metrics(

@@ -13,7 +13,19 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
 from flows.ingest import Ingested, ingest
-from flows.parameters import Data, Dataset, Epochs, Model, Paradigm, Policy, Rate, Seed
+from flows.parameters import (
+    Data,
+    Dataset,
+    Epochs,
+    Model,
+    Paradigm,
+    Patience,
+    Policy,
+    Quantised,
+    Rate,
+    Seed,
+    Sparsity,
+)
 from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
 from storage import tracking
@@ -78,12 +90,25 @@ def train(
     learning_rate: Rate = 1e-4,
     seed: Seed = 0,
     policy: Policy = "consensus",
+    patience: Patience = 0,
+    sparsity: Sparsity = 0.0,
+    quantised: Quantised = False,
 ) -> Trained:
-    """Train, score and register a network on a data set; see `flows.retrain` for the parameters."""
+    """Train, score and register a network on a data set.
+
+    See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others.
+    """
     refuse_unless_of_one_beat(model)
     ingested = ingest(dataset, data, policy)
     beats, split = split_sides(ingested.path, paradigm, seed)
-    config = TrainingConfig(epochs=epochs, learning_rate=learning_rate, seed=seed)
+    config = TrainingConfig(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        patience=patience,
+        sparsity=sparsity,
+        quantised=quantised,
+        seed=seed,
+    )
     title = describe(ingested, split)
     sides = sides_of(beats, split)
     inputs = {ingested.path: ingested.manifest}

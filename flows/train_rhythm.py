@@ -21,10 +21,12 @@ from flows.parameters import (
     Folders,
     Patience,
     Policy,
+    Quantised,
     Rate,
     RhythmModel,
     Seed,
     Signal,
+    Sparsity,
     Weights,
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
@@ -86,6 +88,8 @@ def train_rhythm(
     seed: Seed = 0,
     policy: Policy = "consensus",
     signal: Signal = True,
+    sparsity: Sparsity = 0.0,
+    quantised: Quantised = False,
 ) -> Trained:
     """Train, score and register a rhythm network on the records of one or more data sets.
 
@@ -104,7 +108,7 @@ def train_rhythm(
         How often records of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
         As `tasks.rhythm.balanced`.
-    epochs, patience, learning_rate, seed
+    epochs, patience, learning_rate, seed, sparsity, quantised
         As `tasks.rhythm_training.RhythmConfig`.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
@@ -115,7 +119,14 @@ def train_rhythm(
     if len(folders) != len(datasets) or (weights and len(weights) != len(datasets)):
         raise ValueError("give one folder, and one weight or none, for each data set")
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
-    config = RhythmConfig(epochs=epochs, learning_rate=learning_rate, patience=patience, seed=seed)
+    config = RhythmConfig(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        patience=patience,
+        sparsity=sparsity,
+        quantised=quantised,
+        seed=seed,
+    )
     sides = split_records(ingested, model, weights, balance, seed)
     inputs = {made.path: made.manifest for made in ingested}
     weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}

@@ -15,7 +15,7 @@ from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.rhythm_augment import augmented, simulated_sinus
 from tasks.sequence import features, reads_shapes, windowed, windows
-from tasks.training import NOTHING_DONE, advanced, predict, resume, stale
+from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
 
 SIMULATED_BEATS = 40_000
 
@@ -42,6 +42,8 @@ class RhythmConfig:
     patience : int
         Stop after this many epochs without a better validation loss; 0 never stops early and keeps
         the last weights, which is where the one cycle ends.
+    sparsity, quantised : float, bool
+        As `tasks.training.TrainingConfig`.
     seed : int
         Seed of initial weights, augmentation and windows.
     """
@@ -55,6 +57,8 @@ class RhythmConfig:
     simulated: int = 4
     hidden: float = 0.25
     patience: int = 0
+    sparsity: float = 0.0
+    quantised: bool = False
     seed: int = 0
 
 
@@ -138,11 +142,11 @@ def fit_rhythm(
         values = {"loss": float(loss)}
         if validation:
             values["val_loss"] = log_loss(model, validation)
-        state = advanced(state, model, values)
+        state = advanced(state, model, values, config)
         if keep:
             keep(state)
     model.set_weights(state.best if config.patience else state.weights)
-    return model, state
+    return learnt_by(model, name, config), state
 
 
 def prepared(name: str, config: RhythmConfig) -> Any:
@@ -159,9 +163,7 @@ def prepared(name: str, config: RhythmConfig) -> Any:
         warmup_steps=steps // 4,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss="binary_crossentropy", jit_compile=False)
-    return model
+    return compiled(model, optimizer, config, config.steps)
 
 
 def restart(model: Any, name: str, seed: int) -> None:

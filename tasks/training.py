@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from storage.checkpoint import Checkpoint
 from storage.labelled import LabelledBeats
 from tasks.epochs import Batch, Index, in_order, shuffled
 from tasks.models import build
+from tasks.pruning import prune_while_training, ramp_epochs
+from tasks.quantised import quantised, unrounded
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class TrainingConfig:
         Adam's.
     patience : int
         Stop after this many epochs without a better validation loss; 0 never.
+    sparsity : float
+        Share of each kernel's weights that are pruned on the way, see `tasks.pruning`.
+    quantised : bool
+        Learn under int8's rounding, see `tasks.quantised`.
     seed : int
         Seed of initial weights and of the shuffling.
     """
@@ -35,6 +41,8 @@ class TrainingConfig:
     batch: int = 128
     learning_rate: float = 1e-4
     patience: int = 0
+    sparsity: float = 0.0
+    quantised: bool = False
     seed: int = 0
 
 
@@ -88,27 +96,22 @@ def fit(
     tf.config.experimental.enable_op_determinism()
     model = build(name, seed=config.seed)
     optimizer = keras.optimizers.Adam(config.learning_rate)
-    optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer=optimizer,
-        loss="binary_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+    steps = -(-len(train) // config.batch)
+    learner = compiled(model, optimizer, config, steps, metrics=["accuracy"])
     state = start or NOTHING_DONE
     if start:
-        resume(model, start)
+        resume(learner, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
         batches = shuffled(beats, train, config.batch, random)
-        learnt = _over(model, model.train_on_batch, batches)
-        measured = _over(model, model.test_on_batch, in_order(beats, validation))
+        learnt = _over(learner, learner.train_on_batch, batches)
+        measured = _over(learner, learner.test_on_batch, in_order(beats, validation))
         values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
-        state = advanced(state, model, values)
+        state = advanced(state, learner, values, config)
         if keep:
             keep(state)
-    model.set_weights(state.best or state.weights)
-    return model, state
+    learner.set_weights(state.best or state.weights)
+    return learnt_by(learner, name, config), state
 
 
 def _over(model: Any, each: Callable[..., Any], batches: Iterable[Batch]) -> dict[str, float]:
@@ -122,6 +125,45 @@ def _over(model: Any, each: Callable[..., Any], batches: Iterable[Batch]) -> dic
 NOTHING_DONE = Checkpoint(0, [], [], [], 0, float("inf"))
 
 
+class Lightened(Protocol):
+    """What the settings of every training say of pruning and rounding."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def sparsity(self) -> float: ...  # noqa: D102
+    @property
+    def quantised(self) -> bool: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def compiled(
+    model: Any, optimizer: Any, config: Lightened, steps: int, metrics: Sequence[str] = ()
+) -> Any:
+    """What learns for a network: itself, or its rounding double; pruned on the way if asked.
+
+    Parameters
+    ----------
+    steps : int
+        Of an epoch.
+    """
+    learner = quantised(model) if config.quantised else model
+    optimizer.build(learner.trainable_variables)
+    if config.sparsity:
+        ramp = ramp_epochs(config.epochs) * steps
+        prune_while_training(model, optimizer, config.sparsity, ramp)
+    learner.compile(
+        optimizer=optimizer, loss="binary_crossentropy", metrics=[*metrics], jit_compile=False
+    )
+    return learner
+
+
+def learnt_by(learner: Any, name: str, config: Lightened) -> Any:
+    """The network itself, of what learnt for it."""
+    return unrounded(name, learner, config.seed) if config.quantised else learner
+
+
 def resume(model: Any, state: Checkpoint) -> None:
     """Set a compiled model, its optimiser built, to where a training stands."""
     model.set_weights(state.weights)
@@ -131,15 +173,21 @@ def resume(model: Any, state: Checkpoint) -> None:
 
 def stale(state: Checkpoint, patience: int) -> bool:
     """Whether the last `patience` epochs brought no better validation loss."""
-    return bool(patience) and state.epoch > state.best_epoch + patience
+    return bool(patience and state.best) and state.epoch > state.best_epoch + patience
 
 
-def advanced(state: Checkpoint, model: Any, values: dict[str, float]) -> Checkpoint:
-    """The checkpoint after one more epoch with these values."""
+def advanced(
+    state: Checkpoint, model: Any, values: dict[str, float], config: Lightened
+) -> Checkpoint:
+    """The checkpoint after one more epoch with these values.
+
+    The best epoch of a network that is pruned is one in which it was wholly.
+    """
     # Copies: Keras's arrays are views of what the next step changes.
     weights = [np.array(array) for array in model.get_weights()]
     loss = values.get("val_loss", float("inf"))
-    better = loss < state.best_loss
+    whole = not config.sparsity or state.epoch + 1 >= ramp_epochs(config.epochs)
+    better = whole and loss < state.best_loss
     return Checkpoint(
         epoch=state.epoch + 1,
         weights=weights,

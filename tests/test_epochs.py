@@ -129,7 +129,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(beats: LabelledB
 
 def test_patience_and_nothing_to_learn(beats: LabelledBeats) -> None:
     """So many epochs without gain end a training; one without beats is refused."""
-    stood = Checkpoint(4, [], [], [], 1, 0.5)
+    stood = Checkpoint(4, [], [], [np.zeros(1)], 1, 0.5)
     assert stale(stood, 2)
     assert not stale(stood, 3)
     assert not stale(stood, 0)

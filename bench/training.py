@@ -1,0 +1,261 @@
+"""Training: beats a second beside stock Keras on the same cores, and an epoch of 20 million beats.
+
+Stock is `model.fit` on an array in memory, with the threads that TensorFlow takes by itself. Ours
+is the project's own training from Parquet with one thread, twice side by side, as
+`holter reproduce` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.child import peak_mb
+from bench.harness import ROOT, Case, measure, rounds, table, workplace
+from storage.beats import BeatTable, Source, write_beats
+from storage.beats_manifest import Entry, Manifest, write_manifest
+from storage.files import sha256_file
+from storage.labelled import read_labelled
+
+TITLE = "Training: throughput, and memory over 20 million beats"
+NETWORKS = ("resnet21", "resnet25", "squeeze")
+#: Beats and epochs of a timed training; the first epoch traces and is not counted.
+TRAINED, TESTED, EPOCHS = 16_384, 128, 4
+RECORDS, RECORD_BEATS, GROUP = 48, 41_667, 4096
+#: How often each table is linked under a new name: 2 and 20 million beats.
+LINKS = (1, 10)
+FREED = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+def tables(links: int) -> Path:
+    """The manifest of a data set of 48 tables, each under `links` names; written once."""
+    from bench.layout import beats
+
+    folder = workplace() / f"beats-{RECORDS}x{RECORD_BEATS}"
+    manifest = folder / f"manifest-{links}.json"
+    if manifest.is_file():
+        return manifest
+    source = Source("bench", "", "", "II", 250.0, 9_000_000, {}, {}, "", "", "", {}, simulated=True)
+    entries, pool, n = [], beats(), RECORD_BEATS
+    for number in range(RECORDS):
+        name, file = f"r{number:02}", folder / f"r{number:02}.parquet"
+        random = np.random.default_rng(number)
+        rows = pool[random.integers(0, len(pool), n)]
+        label = (random.random(n) < 0.36).astype(np.int8)
+        whole = BeatTable(
+            dataset="bench",
+            record=name,
+            subject=name,
+            sample=np.arange(n) * 200,
+            time_s=np.arange(n, dtype=np.float64) * 0.8,
+            rr_prev_s=np.full(n, 0.8, np.float32),
+            rr_next_s=np.full(n, 0.8, np.float32),
+            symbol=np.full(n, "N"),
+            rhythm=np.where(label == 1, "AFIB", "N"),
+            label=label,
+            quality=np.zeros(n, np.uint16),
+            noise=np.zeros(n, np.float32),
+            waveform=rows * random.uniform(0.5, 2),
+        )
+        parts = (whole.take(slice(at, at + GROUP)) for at in range(0, n, GROUP))
+        if not file.is_file():
+            write_beats(file, parts, replace(source, record=name, subject=name))
+        digest = sha256_file(file)
+        for link in range(links):
+            other = folder / f"{name}-{link}.parquet"
+            if not other.exists():
+                os.link(file, other)
+            entries.append(Entry(name, name, other.name, digest, "", "II", 9.0, n, 0, 0, 0, {}))
+    made = Manifest("bench", "Bench", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
+    return write_manifest(manifest, made)
+
+
+def epoch(links: int) -> dict[str, float]:
+    """Find all beats, split them and read one shuffled epoch of the training side."""
+    from tasks.epochs import shuffled
+    from tasks.splits import assert_no_leak, split_beats
+
+    path = tables(links)
+    before_mb, began = peak_mb(), time.process_time()
+    beats = read_labelled([path])
+    split = split_beats("intrapatient", beats.subject, beats.label, 0)
+    assert_no_leak(split, beats.subject)
+    opened_s, opened_mb = time.process_time() - began, peak_mb()
+    cpu, wall, rows = time.process_time(), time.perf_counter(), 0
+    early_mb, everything = 0.0, np.arange(len(beats))
+    for x, _ in shuffled(beats, everything, 128, np.random.default_rng(0)):
+        rows += len(x)
+        if not early_mb and rows > len(beats) // 20:
+            early_mb = peak_mb()
+    assert rows == len(beats)  # noqa: S101 - a figure of another number of beats would be wrong
+    return {
+        "beats": rows,
+        "before_mb": before_mb,
+        "opened_s": opened_s,
+        "opened_mb": opened_mb,
+        "early_mb": early_mb,
+        "late_mb": peak_mb(),
+        "per_cpu_s": rows / (time.process_time() - cpu),
+        "per_s": rows / (time.perf_counter() - wall),
+    }
+
+
+def stock(network: str) -> dict[str, float]:
+    """One process: `model.fit` on an array."""
+    return _together(network, "in_memory", 1, {})
+
+
+def ours(network: str) -> dict[str, float]:
+    """Two processes of one thread each, from Parquet."""
+    return _together(network, "from_parquet", 2, dict.fromkeys(FREED, "1"))
+
+
+def _together(network: str, how: str, processes: int, threads: dict[str, str]) -> dict[str, float]:
+    """Trainings at the same time, in processes of their own; their throughput added up."""
+    tables(1)
+    free = {name: value for name, value in os.environ.items() if name not in FREED}
+    started = [
+        subprocess.Popen(  # noqa: S603 - our own modules, no shell
+            [sys.executable, "-m", "bench.training", how, network],
+            cwd=ROOT,
+            env={**free, **threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
+    said = [json.loads(one.communicate()[0].splitlines()[-1]) for one in started]
+    if any(one.returncode for one in started):
+        raise RuntimeError(f"a training of {network} {how} failed")
+    wall_s = [median(np.diff(one["wall"])) for one in said]
+    cpu_s = [median(np.diff(one["cpu"])) for one in said]
+    return {
+        "wall_s": max(wall_s),
+        "per_s": sum(TRAINED / s for s in wall_s),
+        "per_cpu_s": TRAINED / median(cpu_s),
+        "cores": sum(c / w for c, w in zip(cpu_s, wall_s, strict=True)),
+        "peak_mb": sum(one["peak_mb"] for one in said),
+    }
+
+
+def in_memory(network: str, told: Any) -> None:
+    """Stock Keras: everything in an array, Keras's own loop."""
+    import keras
+
+    from tasks.models import build
+
+    beats = read_labelled([tables(1)])
+    x = beats.waveform[np.arange(TRAINED + TESTED)][..., None]
+    y = np.eye(2, dtype=np.float32)[beats.label[: len(x)]]
+    model = build(network, seed=0)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4), loss="binary_crossentropy", metrics=["accuracy"]
+    )
+    model.fit(
+        x[:TRAINED],
+        y[:TRAINED],
+        validation_data=(x[TRAINED:], y[TRAINED:]),
+        batch_size=128,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=told)],
+    )
+
+
+def from_parquet(network: str, told: Any) -> None:
+    """The project's own training."""
+    from tasks.training import TrainingConfig, fit
+
+    beats = read_labelled([tables(1)])
+    index = np.arange(TRAINED + TESTED)
+    config = TrainingConfig(epochs=EPOCHS)
+    fit(network, beats, index[:TRAINED], index[TRAINED:], config, keep=told)
+
+
+def main(how: str, network: str) -> None:
+    """One training; prints when its epochs ended, and its peak memory, as JSON."""
+    wall: list[float] = []
+    cpu: list[float] = []
+
+    def told(*_: Any, **__: Any) -> None:
+        wall.append(time.perf_counter())
+        cpu.append(time.process_time())
+
+    globals()[how](network, told)
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb()}))
+
+
+def run() -> str:
+    """Measure, and give the section's text."""
+    kinds = {"model.fit, array in memory": "stock", "two side by side, Parquet": "ours"}
+    cases = {
+        f"{network}, {kind}": Case(f"bench.training:{function}", (network,), once=True)
+        for network in NETWORKS
+        for kind, function in kinds.items()
+    }
+    cases |= {
+        f"epoch {links}": Case("bench.training:epoch", (links,), once=True) for links in LINKS
+    }
+    found = {name: one.result for name, one in measure(cases).items()}
+    rows = []
+    for network in NETWORKS:
+        pair = [found[f"{network}, {kind}"] for kind in kinds]
+        for kind, one in zip(kinds, pair, strict=True):
+            rows.append(
+                (
+                    f"{network}, {kind}",
+                    f"{one['per_s']:,.0f}",
+                    f"{one['per_s'] / pair[0]['per_s']:.2f}",
+                    f"{one['per_cpu_s']:,.0f}",
+                    f"{one['per_cpu_s'] / pair[0]['per_cpu_s']:.2f}",
+                    f"{one['cores']:.1f}",
+                )
+            )
+    header = ("training", "beats a s", "times stock", "beats a CPU s", "times stock", "cores used")
+    small, large = (found[f"epoch {links}"] for links in LINKS)
+    fastest = max(found[f"{n}, {k}"]["per_cpu_s"] for n in NETWORKS for k in kinds)
+    names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
+    epochs = [[f"{one[name]:,.0f}" for name in names] for one in (small, large)]
+    growth = (large["late_mb"] - small["late_mb"]) / (large["beats"] - small["beats"]) * 2**20
+    columns = (
+        "beats",
+        "CPU s to check, find and split",
+        "MB before",
+        "MB after",
+        "MB after a twentieth of the epoch",
+        "MB at its end",
+        "beats a CPU s",
+    )
+    return f"""\
+{TRAINED:,} synthetic beats, batches of 128, seconds of the median epoch but the first, median of
+{rounds()} round(s). "Stock" is Keras's `model.fit` on an array in memory, with the threads that
+TensorFlow takes by itself. Ours are two trainings from Parquet at the same time, a thread each, as
+`holter reproduce` runs them; beats a second are those of both. Other work on the machine costs both
+wall seconds, and hardly CPU seconds.
+
+{table(header, rows)}
+
+A shuffled epoch, no trainer: tables of {RECORDS} records in row groups of {GROUP}, intra-patient
+split, all beats read once in batches of 128. The larger data set is each of these tables under
+{LINKS[1]} names, so its bytes come from the page cache and not from a disk. Memory is the process's
+peak so far.
+
+{table(columns, epochs)}
+
+- Reading takes {100 * fastest / large["per_cpu_s"]:.1f} % of the processor time of the quickest
+  network here ({fastest:,.0f} beats a CPU second).
+- One more beat on disk costs {growth:.0f} bytes of memory (label, names, place, the split's
+  positions; at the peak, the drawing of the split) in place of 1,200."""
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

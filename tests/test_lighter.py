@@ -1,0 +1,132 @@
+"""Lighter networks: pruned while they learn, and taught under int8's rounding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage.checkpoint import Checkpoint
+from storage.labelled import read_labelled
+from tasks.convert import compare, to_litert_int8
+from tasks.litert import LiteRT, af_probability
+from tasks.models import available_models, build
+from tasks.pruning import prune_while_training, ramp_epochs, zero_weights
+from tasks.quantised import kernel_layers, quantised, rounded_kernel, rounded_values, unrounded
+from tasks.rhythm import RhythmRecord
+from tasks.rhythm_training import RhythmConfig, fit_rhythm
+from tasks.training import NOTHING_DONE, TrainingConfig, advanced, fit, predict
+from tests.tiny import tiny_dataset
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_kernel_has_255_steps_a_channel(depthwise: bool) -> None:
+    """A channel's largest weight stays, the others lie on whole parts of its 127th."""
+    kernel = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+    found = np.asarray(rounded_kernel(kernel, depthwise=depthwise))
+    channel = 1 if depthwise else 2
+    others = tuple(axis for axis in range(3) if axis != channel)
+    step = np.abs(kernel).max(axis=others, keepdims=True) / 127
+    np.testing.assert_allclose(found / step, np.round(kernel / step), atol=1e-4)
+    assert not np.allclose(found, kernel, atol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(rounded_kernel(found, depthwise=depthwise)), found, atol=1e-6
+    )
+    assert not np.asarray(rounded_kernel(np.zeros((1, 2, 3)), depthwise=depthwise)).any()
+
+
+def test_values_have_256_steps_with_zero_and_gradients_pass() -> None:
+    """Values move by half a step at most, zero not at all; the slope is one everywhere."""
+    import tensorflow as tf
+
+    x = np.append(np.random.default_rng(1).uniform(-0.3, 2, 500), 0).astype(np.float32)
+    found = np.asarray(rounded_values(x))
+    step = (x.max() - x.min()) / 255
+    assert np.abs(found - x).max() <= step * 0.51
+    assert found[-1] == 0
+    assert 200 < len(np.unique(found)) <= 256
+    variable = tf.Variable(x)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(rounded_values(variable) * 3.0)
+    np.testing.assert_allclose(np.asarray(tape.gradient(total, variable)), 3.0)
+
+
+@pytest.mark.parametrize("name", available_models())
+def test_every_network_has_a_rounding_double(name: str) -> None:
+    """The double works on the very same weights in the same order, and rounds what it answers."""
+    model = build(name, seed=0)
+    double = quantised(model)
+    assert all(a is b for a, b in zip(model.weights, double.weights, strict=True))
+    assert double.name == name
+    random = np.random.default_rng(0)
+    x = [random.normal(size=(2, *one.shape[1:])).astype(np.float32) for one in model.inputs]
+    given = x if len(x) > 1 else x[0]
+    answers = [np.asarray(one(given, training=False)) for one in (model, double)]
+    error = np.abs(answers[0] - answers[1]).max()
+    assert 0 < error < 0.2
+    assert quantised(model).count_params() == model.count_params()
+
+
+def test_pruning_is_refused_out_of_range_and_ends_before_the_best_epoch() -> None:
+    """A share of 1 is refused; an epoch that is not wholly pruned is never the best one."""
+    model = build("squeeze", seed=0)
+    with pytest.raises(ValueError, match="sparsity must be from 0 to below 1, not 1"):
+        prune_while_training(model, None, 1.0, 10)
+    assert [ramp_epochs(n) for n in (1, 2, 3, 10)] == [1, 1, 2, 5]
+
+    class Stopped:
+        optimizer = type("", (), {"variables": ()})()
+
+        def get_weights(self) -> list[np.ndarray]:
+            return [np.zeros(1)]
+
+    state = NOTHING_DONE
+    for loss in (0.1, 0.5, 0.4, 0.6):
+        config = TrainingConfig(epochs=4, sparsity=0.5)
+        state = advanced(state, Stopped(), {"val_loss": loss}, config)
+    assert (state.best_epoch, state.best_loss) == (2, 0.4)
+
+
+def test_a_network_taught_under_rounding_loses_less_to_int8(tmp_path: Path) -> None:
+    """Pruned by half, int8 answers nearer to Keras when the rounding was in the training.
+
+    Broken off after an epoch, such a training ends with the same weights.
+    """
+    beats = read_labelled([tiny_dataset(tmp_path, 6, 160, 2)])
+    flip = np.random.default_rng(0).random(len(beats)) < 0.15  # answers between 0 and 1
+    beats.label[flip] = 1 - beats.label[flip]
+    index = np.arange(len(beats))
+    sides, x = (index[:800], index[800:]), beats.chosen(index[:800])[:]
+    plain = TrainingConfig(epochs=4, batch=40, learning_rate=3e-3, sparsity=0.5)
+    errors = {}
+    kept: list[Checkpoint] = []
+    for config in (plain, replace(plain, quantised=True)):
+        kept.clear()
+        model, _ = fit("squeeze", beats, *sides, config, keep=kept.append)
+        kernels = [np.asarray(layer.kernel) for layer in kernel_layers(model)]
+        assert all(0.45 < (kernel == 0).mean() <= 0.5 for kernel in kernels[:-1])
+        assert (kernels[-1] != 0).all()
+        assert zero_weights(model) == sum(int((kernel == 0).sum()) for kernel in kernels)
+        found = af_probability(LiteRT(to_litert_int8(model, {"waveform": x})).predict(x))
+        errors[config.quantised] = compare(predict(model, x), found, beats.label[:800], 0.5)
+    assert errors[True].mean_abs_error < 0.9 * errors[False].mean_abs_error
+    again, _ = fit("squeeze", beats, *sides, replace(plain, quantised=True), start=kept[0])
+    pairs = zip(model.get_weights(), again.get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_rhythm_network_can_be_pruned_and_rounded() -> None:
+    """The same options hold for networks of whole records."""
+    random = np.random.default_rng(0)
+    rr_s = random.normal(0.8, 0.1, 1_500).astype(np.float32)
+    record = RhythmRecord("a", "a", rr_s, (np.arange(1_500) > 700).astype(np.int8), 1.0)
+    config = RhythmConfig(2, 2, 2, simulated=0, augment=False, sparsity=0.4, quantised=True)
+    model, state = fit_rhythm("rhythm_tiny", [record], config)
+    assert state.epoch == 2
+    kernels = [np.asarray(layer.kernel) for layer in kernel_layers(model)]
+    assert all((kernel == 0).mean() > 0.3 for kernel in kernels[:-1])
+    same = unrounded("rhythm_tiny", model, 0)
+    pairs = zip(model.get_weights(), same.get_weights(), strict=True)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in pairs)
