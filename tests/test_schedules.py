@@ -124,6 +124,25 @@ def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[
     assert "resnet22" in reply.text
 
 
+@pytest.mark.slow
+def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict[str, Any]) -> None:
+    """The interval passes, the worker runs the training, and MLflow has the new version."""
+    which: dict[str, Any] = {
+        "deployments": {"id": {"any_": [deployed["train/nightly"]["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
+    }
+    deadline = time.monotonic() + 200
+    while not (done := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert done, (Path(os.environ["HOLTER_HOME"]) / "logs" / "worker.log").read_text()[-3000:]
+    assert done[0]["state"]["type"] == "COMPLETED", done[0]["state"]
+    assert done[0]["auto_scheduled"]
+    url = f"{up.mlflow}/api/2.0/mlflow/registered-models/alias"
+    version = httpx.get(url, params={"name": "holter-resnet15", "alias": "candidate"}, timeout=30)
+    assert version.status_code == 200, version.text
+    assert int(version.json()["model_version"]["version"]) >= 1
+
+
 async def job_of(up: Servers, pool: str, worker: type[BaseWorker[Any, Any, Any]]) -> Any:
     """What the pool's worker would start for a run of its deployment train/nightly."""
     settings = {PREFECT_API_URL: up.prefect_api}
@@ -213,25 +232,6 @@ def test_a_kubernetes_pool_is_taken(up: Servers, pool: str) -> None:
             return api.sanitize_for_serialization(read)
 
     assert asyncio.run(read_and_written()) == manifest
-
-
-@pytest.mark.slow
-def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict[str, Any]) -> None:
-    """The interval passes, the worker runs the training, and MLflow has the new version."""
-    which: dict[str, Any] = {
-        "deployments": {"id": {"any_": [deployed["train/nightly"]["id"]]}},
-        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
-    }
-    deadline = time.monotonic() + 200
-    while not (done := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert done, (Path(os.environ["HOLTER_HOME"]) / "logs" / "worker.log").read_text()[-3000:]
-    assert done[0]["state"]["type"] == "COMPLETED", done[0]["state"]
-    assert done[0]["auto_scheduled"]
-    url = f"{up.mlflow}/api/2.0/mlflow/registered-models/alias"
-    version = httpx.get(url, params={"name": "holter-resnet15", "alias": "candidate"}, timeout=30)
-    assert version.status_code == 200, version.text
-    assert int(version.json()["model_version"]["version"]) >= 1
 
 
 def test_a_team_s_servers_are_used_and_none_is_started(
