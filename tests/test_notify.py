@@ -150,7 +150,11 @@ def scheduled(holter_servers: Servers, deployment: str) -> Callable[..., str]:
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
         asked = {"parameters": {"dataset": dataset}, "state": state}
         url = f"{holter_servers.prefect_api}/deployments/{deployment}/create_flow_run"
-        return str(httpx.post(url, json=asked, timeout=30).raise_for_status().json()["id"])
+        for _ in range(30):  # a busy server on SQLite says 503: its database is locked
+            if (reply := httpx.post(url, json=asked, timeout=30)).status_code != 503:
+                break
+            time.sleep(1)
+        return str(reply.raise_for_status().json()["id"])
 
     return run
 
