@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.rhythm import columns_of, names_in
-from storage.beats import BeatTable
+from bench.rhythm import names_in
+from storage.beats import BeatTable, joined
 from storage.dataset import DatasetSpec, load_spec
 from storage.files import whole
 from storage.records import open_record, read_lead
@@ -68,7 +68,7 @@ def case(spec: DatasetSpec, folder: Path, name: str, lead: int, *, signal: bool)
         leads = spec.leads.model_copy(update={"prefer": other})
         record = open_record(spec.model_copy(update={"leads": leads}), folder, name)
     read = partial(read_lead, record) if signal else None
-    table = columns_of(list(beat_tables(record, read, Preprocessing())[0]))
+    table = joined(list(beat_tables(record, read, Preprocessing())[0]))
     return fused_record(table), table
 
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable
+from storage.beats import BeatTable, joined
 from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.files import whole
 from storage.records import open_record
 from tasks.beats import beat_tables
 from tasks.calibration import best_threshold, fit_scaling
-from tasks.evaluation import Scored, summary
+from tasks.evaluation import FLUTTER, Scored, summary
 from tasks.preprocessing import Preprocessing
 from tasks.rhythm import rhythm_record
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepared
@@ -43,7 +42,7 @@ def records(data: Path, name: str) -> dict[str, Record]:
     folder = data / name
     for record_name in names_in(spec, folder):
         record = open_record(spec, folder, record_name, signal=False)
-        table = columns_of(list(beat_tables(record, None, Preprocessing())[0]))
+        table = joined(list(beat_tables(record, None, Preprocessing())[0]))
         out[record_name] = (table, float(table.time_s[-1]))
     return out
 
@@ -53,16 +52,6 @@ def names_in(spec: DatasetSpec, folder: Path) -> list[str]:
     if (folder / "RECORDS").is_file():
         return record_names(spec, folder)
     return sorted(path.stem for path in folder.glob("*.hea"))
-
-
-def columns_of(parts: list[BeatTable]) -> BeatTable:
-    """The stretches of a record as one table."""
-    columns: dict[str, Any] = {
-        key: np.concatenate([getattr(part, key) for part in parts])
-        for key, value in vars(parts[0]).items()
-        if isinstance(value, np.ndarray)
-    }
-    return replace(parts[0], **columns)
 
 
 def folds(names: list[str], k: int) -> Iterator[tuple[str, list[str]]]:
@@ -165,7 +154,9 @@ def main() -> None:
             found = out_of_fold(asked.model, seed, asked.folds, afdb, asked.cache)
             mine = scored(afdb, found)
             figures = summary(mine)
-            figures["beat_f1_without_afl"] = summary([s.without(["AFL"]) for s in mine])["beat_f1"]
+            figures["beat_f1_without_afl"] = summary([s.without([FLUTTER]) for s in mine])[
+                "beat_f1"
+            ]
         print(json.dumps({"model": asked.model, "seed": seed, **figures}, indent=1))
 
 

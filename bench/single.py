@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ def out_of_fold(
 ) -> Answers:
     """P(AF) of every beat by a network that never saw its patient."""
     out = np.full(len(beats), np.nan, np.float32)
-    config = TrainingConfig(**{**vars(CONFIG), "seed": seed})
+    config, subject = replace(CONFIG, seed=seed), beats.subject[np.arange(len(beats))]
     for fold, people in enumerate(folds):
         path = cache / f"{model}-{seed}-{fold}.npz"
-        tested = np.isin(beats.subject[np.arange(len(beats))], sorted(people))
+        tested = np.isin(subject, sorted(people))
         if not path.is_file():
             random = np.random.default_rng([seed, fold])
             learnt = random.permutation(np.flatnonzero(~tested))[:MOST]

@@ -25,6 +25,7 @@ from storage.beats import BeatTable, Source, write_beats
 from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.files import sha256_file
 from storage.labelled import read_labelled
+from tasks import THREADS
 
 TITLE = "Training: throughput, and memory over 20 million beats"
 NETWORKS = ("resnet21", "resnet25", "squeeze")
@@ -33,7 +34,6 @@ TRAINED, TESTED, EPOCHS = 16_384, 128, 4
 RECORDS, RECORD_BEATS, GROUP = 48, 41_667, 4096
 #: How often each table is linked under a new name: 2 and 20 million beats.
 LINKS = (1, 10)
-FREED = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def tables(links: int) -> Path:
@@ -110,24 +110,23 @@ def epoch(links: int) -> dict[str, float]:
 
 
 def stock(network: str) -> dict[str, float]:
-    """One process: `model.fit` on an array."""
-    return _together(network, "in_memory", 1, {})
+    """One process: `model.fit` on an array; 0 lets TensorFlow take what threads it likes."""
+    return _together(network, "in_memory", 1, dict.fromkeys(THREADS, "0"))
 
 
 def ours(network: str) -> dict[str, float]:
     """Two processes of one thread each, from Parquet."""
-    return _together(network, "from_parquet", 2, dict.fromkeys(FREED, "1"))
+    return _together(network, "from_parquet", 2, dict.fromkeys(THREADS, "1"))
 
 
 def _together(network: str, how: str, processes: int, threads: dict[str, str]) -> dict[str, float]:
     """Trainings at the same time, in processes of their own; their throughput added up."""
     tables(1)
-    free = {name: value for name, value in os.environ.items() if name not in FREED}
     started = [
         subprocess.Popen(  # noqa: S603 - our own modules, no shell
             [sys.executable, "-m", "bench.training", how, network],
             cwd=ROOT,
-            env={**free, **threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -12,6 +12,7 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.compare import change_of, threshold_of
+from flows.events import resource_of
 from flows.ingest import ingest
 from flows.options import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Version
@@ -98,10 +99,7 @@ def drift(
     run_id = log(version, title, blocks, verdicts)
     emit_event(
         event=f"{EVENT}.{'found' if beyond else PASSED}",
-        resource={
-            "prefect.resource.id": f"holter.model.{version.model.name}",
-            "prefect.resource.name": version.model.reference,
-        },
+        resource=resource_of(version.model),
         payload={
             "run_id": run_id,
             "page": tracking.run_page(run_id),

@@ -29,7 +29,7 @@ from tasks import report
 from tasks.calibration import calibration, threshold_table
 from tasks.cpsc2021_score import score_decisions
 from tasks.episodes import episodes, rhythm_annotations
-from tasks.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.metrics import roc_points
@@ -191,8 +191,8 @@ def write_up(
         if score := CHALLENGE_SCORES.get(dataset):
             points = [score(s.time_s, s.rhythm, s.decided) for s in mine if len(s.time_s)]
             figures[dataset]["challenge_score"] = float(np.mean(points))
-        if any((s.rhythm == "AFL").any() for s in mine):
-            figures[f"{dataset} without AFL"] = summary([s.without(["AFL"]) for s in mine])
+        if any((s.rhythm == FLUTTER).any() for s in mine):
+            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in mine])
     parts += [report.heading("Figures"), report.table(wide(figures))]
     for dataset in datasets:
         mine = [s for s in scored if s.dataset == dataset]

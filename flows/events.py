@@ -12,6 +12,7 @@ from flows.options import answering
 from flows.progress import console
 from flows.servers import prefect_server
 from storage.errors import ServerError
+from storage.model_files import RegisteredModel
 
 TEST = "holter.notify.test"
 #: A promotion's events begin so, and end as its decision.
@@ -32,6 +33,14 @@ def refusal(
         "who": who,
         "against": list(against),
         "page": page,
+    }
+
+
+def resource_of(model: RegisteredModel) -> dict[str, str]:
+    """A model version as what an event of a flow is about."""
+    return {
+        "prefect.resource.id": f"holter.model.{model.name}",
+        "prefect.resource.name": model.reference,
     }
 
 

@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.evaluate_device import await_report, request
-from flows.events import CANARY_REFUSED, refusal
+from flows.events import CANARY_REFUSED, refusal, resource_of
 from storage import evaluations, fleet, ledger, tracking
 from storage.errors import DeviceError
 from tasks.gate import MOST_P99_MS, gate
@@ -74,10 +74,7 @@ def release_in_stages(
     if wrong:
         emit_event(
             CANARY_REFUSED,
-            resource={
-                "prefect.resource.id": f"holter.model.{version.name}",
-                "prefect.resource.name": version.reference,
-            },
+            resource=resource_of(version),
             payload=refusal(alias, f"canary {first}", wrong, tracking.model_page(version)),
         )
         raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
