@@ -33,6 +33,9 @@ def train(
     balance: Annotated[
         str, typer.Option(help="Whole records: draw windows evenly by beats, patient or class.")
     ] = "beats",
+    most_beats: Annotated[
+        int, typer.Option(min=0, help="Single beats: at most this many training beats; 0: all.")
+    ] = 0,
     patience: Annotated[
         int,
         typer.Option(min=0, help="Stop after so many epochs without gain; 0: never."),
@@ -60,6 +63,8 @@ def train(
         raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
     if whole_records and paradigm != "interpatient":
         raise ValueError(f"{model} reads whole records: its split can only be interpatient")
+    if whole_records and most_beats:
+        raise ValueError(f"{model} reads whole records: --most-beats is for single beats")
     folders = folders_of(dataset, data)
     with serving():
         if whole_records:
@@ -82,6 +87,7 @@ def train(
                 data=folders[0],
                 model=model,
                 paradigm=paradigm,
+                most_beats=most_beats,
                 **shared,
             )
     console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")

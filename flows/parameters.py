@@ -69,6 +69,9 @@ Policy = Annotated[
 Signal = Annotated[bool, told("Off reads annotations alone and leaves the waveforms empty.")]
 Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
 Epochs = Annotated[int, told("Passes over the training beats.", minimum=1)]
+MostBeats = Annotated[
+    int, told("Learn from at most so many training beats; 0 from all.", minimum=0)
+]
 Patience = Annotated[int, told("Stop after so many epochs without gain; 0 never.", minimum=0)]
 Sparsity = Annotated[
     float,

@@ -130,6 +130,7 @@ def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) 
         learning_rate=float(said["learning_rate"]),
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
+        most_beats=int(said.get("most_beats", 0)),
         **_lightened(said),
     )
 

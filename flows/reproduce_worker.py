@@ -45,18 +45,20 @@ def train_one(training: Training, manifest: Place, out: Path) -> Path:
     beats = read_labelled([manifest])
     split = split_of(training, beats.subject, beats.label)
     assert_no_leak(split, beats.subject)
-    chosen = split.train
-    if 0 < training.most_beats < len(chosen):
-        random = np.random.default_rng(training.seed)
-        chosen = np.sort(random.choice(chosen, training.most_beats, replace=False))
     began = time.process_time()
     checkpoint = out.with_suffix(".checkpoint.npz")
     network, state = fit(
         training.model,
         beats,
-        chosen,
+        split.train,
         split.validation,
-        TrainingConfig(training.epochs, training.batch, training.learning_rate, seed=training.seed),
+        TrainingConfig(
+            training.epochs,
+            training.batch,
+            training.learning_rate,
+            training.most_beats,
+            seed=training.seed,
+        ),
         read_checkpoint(checkpoint),
         partial(write_checkpoint, checkpoint),
     )

@@ -18,6 +18,7 @@ from flows.parameters import (
     Dataset,
     Epochs,
     Model,
+    MostBeats,
     Paradigm,
     Patience,
     Policy,
@@ -93,6 +94,7 @@ def train(
     patience: Patience = 0,
     sparsity: Sparsity = 0.0,
     quantised: Quantised = False,
+    most_beats: MostBeats = 0,
 ) -> Trained:
     """Train, score and register a network on a data set.
 
@@ -104,6 +106,7 @@ def train(
     config = TrainingConfig(
         epochs=epochs,
         learning_rate=learning_rate,
+        most_beats=most_beats,
         patience=patience,
         sparsity=sparsity,
         quantised=quantised,

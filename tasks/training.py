@@ -27,6 +27,8 @@ class TrainingConfig:
         Passes over the training beats; beats of one step.
     learning_rate : float
         Adam's.
+    most_beats : int
+        Learn from at most so many of the training beats, drawn once by the seed; 0 from all.
     patience : int
         Stop after this many epochs without a better validation loss; 0 never.
     sparsity : float
@@ -40,6 +42,7 @@ class TrainingConfig:
     epochs: int = 100
     batch: int = 128
     learning_rate: float = 1e-4
+    most_beats: int = 0
     patience: int = 0
     sparsity: float = 0.0
     quantised: bool = False
@@ -94,6 +97,9 @@ def fit(
     if not len(train) or not len(validation):
         raise ValueError(f"cannot learn from {len(train)} beats with {len(validation)} to validate")
     tf.config.experimental.enable_op_determinism()
+    if 0 < config.most_beats < len(train):
+        random = np.random.default_rng(config.seed)
+        train = np.sort(random.choice(train, config.most_beats, replace=False))
     model = build(name, seed=config.seed)
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
