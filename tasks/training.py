@@ -110,8 +110,8 @@ def fit(
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
         batches = shuffled(beats, train, config.batch, random)
-        learnt = _over(learner, learner.train_on_batch, batches)
-        measured = _over(learner, learner.test_on_batch, in_order(beats, validation))
+        learnt = _over(learner.train_on_batch, batches)
+        measured = _over(learner.test_on_batch, in_order(beats, validation))
         values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
         state = advanced(state, learner, values, config)
         if keep:
@@ -120,12 +120,18 @@ def fit(
     return learnt_by(learner, name, config), state
 
 
-def _over(model: Any, each: Callable[..., Any], batches: Iterable[Batch]) -> dict[str, float]:
-    """Loss and accuracy over all batches, each learnt from or tested on."""
-    model.reset_metrics()
+def _over(each: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) -> dict[str, float]:
+    """Loss and accuracy over all beats of the batches, each learnt from or tested on.
+
+    Keras forgets the batches before: what it says of each is averaged here, by its beats.
+    """
+    sums: dict[str, float] = {}
+    n = 0
     for x, y in batches:
-        each(x, y)
-    return {name: float(value) for name, value in model.get_metrics_result().items()}
+        n += len(x)
+        for name, value in each(x, y, return_dict=True).items():
+            sums[name] = sums.get(name, 0.0) + len(x) * float(value)
+    return {name: value / n for name, value in sums.items()}
 
 
 NOTHING_DONE = Checkpoint(0, [], [], [], 0, float("inf"))
@@ -159,8 +165,11 @@ def compiled(
     if config.sparsity:
         ramp = ramp_epochs(config.epochs) * steps
         prune_while_training(model, optimizer, config.sparsity, ramp)
+    # Two answers that sum to one are one binary cross-entropy. Named so, Keras 3 would take the
+    # softmax's logits for those of two sigmoids, and teach other probabilities than are answered.
+    kind = "categorical" if learner.output_shape[-1] == 2 else "binary"
     learner.compile(
-        optimizer=optimizer, loss="binary_crossentropy", metrics=[*metrics], jit_compile=False
+        optimizer=optimizer, loss=f"{kind}_crossentropy", metrics=[*metrics], jit_compile=False
     )
     return learner
 

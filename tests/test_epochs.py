@@ -13,7 +13,7 @@ from storage.labelled import LabelledBeats, Names, names_of, read_labelled
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.epochs import in_order, pools, shuffled
 from tasks.splits import interpatient, split_beats
-from tasks.training import TrainingConfig, fit, stale
+from tasks.training import TrainingConfig, fit, predict, stale
 from tests.tiny import tiny_dataset, tiny_table
 
 RECORDS, BEATS, GROUPS = 6, 90, 3
@@ -110,8 +110,14 @@ def test_a_test_set_is_written_from_disk_as_from_memory(
     assert np.array_equal(read_testset(one).inputs["waveform"][:], chosen[:])
 
 
-def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(beats: LabelledBeats) -> None:
-    """A training broken off after an epoch and taken up again ends with the weights of a whole."""
+def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
+    beats: LabelledBeats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training broken off after an epoch and taken up again ends with the weights of a whole.
+
+    Its losses and accuracies are those of all beats, not of the last batch.
+    """
+    monkeypatch.setattr("tasks.epochs.BLOCK", 50)
     split = interpatient(beats.subject, beats.label, 0)
     config = TrainingConfig(epochs=2, batch=32, learning_rate=2e-2, seed=5)
     sides = (split.train, split.validation)
@@ -125,6 +131,13 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(beats: LabelledB
     pairs = zip(whole.get_weights(), again.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     assert state.best_loss == min(state.history["val_loss"])
+    answered = np.concatenate([predict(whole, x) for x, _ in in_order(beats, split.validation)])
+    label = beats.label[split.validation]
+    right = np.where(label == 1, answered, 1 - answered)
+    assert len(label) > 50
+    assert state.best_loss == pytest.approx(-np.log(right).mean(), rel=1e-4)
+    accuracy = state.history["val_accuracy"][state.best_epoch]
+    assert accuracy == pytest.approx((right > 0.5).mean(), abs=1e-6)
 
 
 def test_patience_and_nothing_to_learn(beats: LabelledBeats) -> None:
