@@ -214,6 +214,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_lineage.verify,
         cli_promote.card,
         cli_promote.compare,
+        cli_promote.pareto,
         cli_promote.promote,
         cli_promote.rollback,
         cli_promote.rebuild,

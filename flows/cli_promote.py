@@ -36,6 +36,38 @@ def compare(
         deliver(done.title, done.blocks, out)
 
 
+def pareto(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="NAME@alias, NAME/version or NAME; none: every registered version."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Whose latency; else of the device with most reports, else the server."),
+    ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Answer the test sets again for intervals of F1.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Every point as JSON on standard output.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """F1 against parameters, multiply-adds, bytes and latency: which versions no other beats."""
+    with registry():
+        from flows import pareto as work
+        from flows.shown import deliver
+        from storage.versions import every
+
+        versions, left_out = work.read(models or every())
+        found = work.groups(versions, device, bounds=intervals)
+        if as_json:
+            print(work.as_json(found, left_out))
+        if out or not as_json:
+            blocks = work.blocks(found, left_out)
+            deliver("F1 of the registered versions against what they cost", blocks, out)
+
+
 def card(
     model: Version,
     out: Out = None,

@@ -18,7 +18,7 @@ from storage.chain import read_chain, registered, resolve
 from storage.errors import RegistryError, SignatureError
 from storage.evaluations import RequestState, request_state
 from storage.files import home, sha256_file
-from storage.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import LITERT, RegisteredModel
 from storage.signing import trusted_keys
 from storage.testset import TestSet, read_testset
@@ -106,6 +106,18 @@ def recorded(reference: str) -> Recorded:
         reports=tuple(newest[device] for device in sorted(newest) if device),
         entries=mine,
     )
+
+
+def every() -> list[str]:
+    """All registered versions, NAME/version, by name and number."""
+    fields: dict[str, Any] = {"max_results": 1000}
+    found: list[tuple[str, int]] = []
+    while True:
+        answer = call("GET", "model-versions/search", **fields)
+        found += [(one["name"], int(one["version"])) for one in answer.get("model_versions", ())]
+        if not answer.get("next_page_token"):
+            return [f"{name}/{number}" for name, number in sorted(found)]
+        fields["page_token"] = answer["next_page_token"]
 
 
 def _manifest(said: Mapping[str, Any]) -> Manifest:

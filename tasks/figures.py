@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from storage.beats import R_INDEX
 from tasks.metrics import beat_metrics, confusion, roc_points
+from tasks.pareto import COSTS, Point, front
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 CLASSES = ("not AF", "AF")
@@ -163,3 +165,67 @@ def shares(
         axes.set(xlabel=name, ylabel="share of beats", ylim=(0, None))
     fields[0].legend(fontsize=8)
     return _png(figure)
+
+
+def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
+    """F1 against each cost on a log axis, a field a cost: points that no other beats are joined.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Of one test set.
+    latency : str
+        Whose latency it is, for its axis.
+    title : str
+        Data set, split and level.
+    """
+    figure = _figure(title, 10.4, 7.6)
+    for axes, (cost, said) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
+        known = [p for p in points if cost in p.costs]
+        best = front(points, cost)
+        axes.set(xlabel=latency if cost == "latency_us" else said, ylabel="F1 of AF, beat level")
+        if not known:
+            axes.set(xticks=(), yticks=())
+            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+            continue
+        axes.set_xscale("log")
+        axes.plot([p.costs[cost] for p in best], [p.f1 for p in best], color=BLUE, lw=1, alpha=0.6)
+        for point in known:
+            leads = point in best
+            colour, weight = (BLUE, 1.0) if leads else (GREY, 0.45)
+            at = (point.costs[cost], point.f1)
+            if point.bounds:
+                axes.plot([at[0]] * 2, point.bounds, color=colour, lw=1, alpha=0.4 * weight)
+            axes.plot(*at, "o", color=colour, alpha=weight, ms=6 if leads else 5)
+            axes.annotate(
+                point.name,
+                at,
+                xytext=(7, -10 if leads else -3),
+                textcoords="offset points",
+                fontsize=7,
+                color=colour,
+                alpha=1.0 if leads else 0.75,
+            )
+        _room(axes, [p.costs[cost] for p in known])
+        axes.grid(alpha=0.25)
+    return _png(figure)
+
+
+def _room(axes: Axes, costs: Sequence[float]) -> None:
+    """Leave room for names right of the dearest point, and for figures of two at least."""
+    low, high = min(costs), max(costs)
+    span = max(high / low, 2.0)
+    axes.set_xlim(low / span**0.08, low * span**1.3)
+    ticks = [t for t in _ONE_TWO_FIVE if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [_short(t) for t in ticks], fontsize=8)
+    axes.minorticks_off()
+
+
+_ONE_TWO_FIVE = [m * 10.0**k for k in range(-3, 12) for m in (1, 2, 5)]
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g} {letter}"
+    return f"{value:g}"

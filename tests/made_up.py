@@ -16,7 +16,7 @@ from flows.evaluate_device import enter
 from flows.release import seal
 from storage import evaluations, ledger, tracking, versions
 from storage.beats_manifest import Entry, Manifest
-from storage.files import sha256_file, sha256_folder, write_bytes, write_json
+from storage.files import sha256_file, sha256_folder, sha256_json, write_bytes, write_json
 from storage.fleet import server_metrics
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.testset import TestSet, write_testset
@@ -80,10 +80,11 @@ def register(
     flip: str = "",
     runtime: str = "litert-float32",
     parity: Mapping[str, float] | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> Recorded:
     """Register a version as a training does; labels of the patients in `flip` are turned round.
 
-    `parity` is what was found of the runtime that devices run.
+    `parity` is what was found of the runtime that devices run, `marks` are more of its tags.
     """
     data = data or manifest()
     testset = beats_of(patients)
@@ -125,10 +126,11 @@ def register(
             "holter.simulated": "true",
             "holter.runtime": runtime,
             f"holter.runtime.{runtime}": json.dumps({**PARITY, **(parity or {})}),
+            **(marks or {}),
         },
         description="made up",
     )
-    about = {"paradigm": paradigm, "seed": 1, "sha256": "5" * 64, **split}
+    about = {"paradigm": paradigm, "seed": 1, "sha256": sha256_json(split), **split}
     recorded.seal(version, [data], about, model, "made up")
     return versions.recorded(version.reference)
 

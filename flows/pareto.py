@@ -1,0 +1,238 @@
+"""Pareto: F1 of the registered versions against what they cost, one picture a test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from flows.compare import decisions_of
+from storage.errors import HolterError, OutOfReach
+from storage.evaluations import RequestState
+from storage.versions import Recorded, recorded
+from tasks import figures
+from tasks.compare import figures as rates
+from tasks.document import Block, Heading, Picture, Table, Words
+from tasks.models import known_models
+from tasks.pareto import COSTS, Point, front
+from tasks.sequence import reads_records, windows
+
+LATENCY = "latency_p50_ms"
+#: What the picture says where no device has reported.
+SERVER = "the server's CPU time of a beat in batches of 32 rows, \u00b5s"
+#: What is told of each training.
+TOLD = {"epochs": "epochs", "most_beats": "beats at most", "patience": "epochs of patience"}
+RULES = (
+    "Only versions tested on the same beats stand in one picture: the same content of the data "
+    "sets and the same split. F1 is the sealed one of the registered LiteRT file at the version's "
+    "own threshold, decisions not smoothed; bytes are that file's. A point is joined where no "
+    "other is as cheap and better, or cheaper and as good. Of a network of whole records a "
+    "window's multiply-adds and latency are divided by the beats it answers."
+)
+UNSURE = (
+    "One training each: another seed moves a point, and points whose intervals over patients "
+    "overlap are not told apart by this picture; holter compare gives the paired difference."
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Versions tested on the same beats.
+
+    Attributes
+    ----------
+    about : str
+        Data sets, split and level.
+    patients, beats : int
+        Of the test set.
+    latency : str
+        Whose latency the points have.
+    points : tuple of Point
+    """
+
+    about: str
+    patients: int
+    beats: int
+    latency: str
+    points: tuple[Point, ...]
+
+
+def read(references: Sequence[str]) -> tuple[list[Recorded], dict[str, str]]:
+    """The versions that can be drawn, and why each of the others cannot."""
+    found, left_out = [], {}
+    for reference in references:
+        try:
+            version = recorded(reference)
+        except OutOfReach:
+            raise
+        except HolterError as error:
+            left_out[reference] = str(error)
+            continue
+        if "test_f1" in version.metrics:
+            found.append(version)
+        else:
+            left_out[version.model.reference] = "found no F1 on a test set"
+    return found, left_out
+
+
+def groups(
+    versions: Sequence[Recorded], device: str | None = None, *, bounds: bool = False
+) -> list[Group]:
+    """Versions by the beats they were tested on, the largest group first.
+
+    Parameters
+    ----------
+    versions : sequence of Recorded
+        As `read` gives them.
+    device : str, optional
+        Whose latency; else of the device that reported on most of a group, else the server's.
+    bounds : bool
+        Answer the test sets again for the intervals of F1 over patients.
+    """
+    found: dict[tuple[str, ...], list[Recorded]] = {}
+    for version in {one.model.reference: one for one in versions}.values():
+        found.setdefault(_tested_on(version), []).append(version)
+    made = [_group(mine, device, bounds=bounds) for mine in found.values()]
+    return sorted(made, key=lambda group: (-len(group.points), group.about))
+
+
+def _tested_on(version: Recorded) -> tuple[str, ...]:
+    """What decides the beats of a version's test set: their number is a check."""
+    beats = f"{version.metrics.get('test_n_beats', 0):.0f}"
+    return (*(m.digest() for m in version.manifests), str(version.split["sha256"]), beats)
+
+
+def _group(versions: Sequence[Recorded], device: str | None, *, bounds: bool) -> Group:
+    first = versions[0]
+    split, names = first.split, " + ".join(m.dataset for m in first.manifests)
+    simulated = "SIMULATED " if any(m.simulated for m in first.manifests) else ""
+    whose = device or _most_reports(versions)
+    people = len(split["test"]["subjects"])
+    beats = int(first.metrics.get("test_n_beats", split["test"]["beats"]))
+    return Group(
+        about=f"{simulated}{names}, {split['paradigm']}, split of seed {split['seed']} "
+        f"({split['sha256'][:12]}), test side, beat level",
+        patients=people,
+        beats=beats,
+        latency=f"median latency of a beat on {whose}, \u00b5s" if whose else SERVER,
+        points=tuple(_point(one, whose, bounds=bounds) for one in versions),
+    )
+
+
+def _most_reports(versions: Sequence[Recorded]) -> str | None:
+    """The device that reported on most of the versions; the first by name where several did."""
+    reported = [report.device for one in versions for report in _reports(one)]
+    return min(set(reported), key=lambda name: (-reported.count(name), name), default=None)
+
+
+def _reports(version: Recorded) -> list[RequestState]:
+    """Devices' reports on the file that was scored: an agent may run another runtime's."""
+    usual = version.model.tags.get("holter.runtime")
+    return [
+        report
+        for report in version.reports
+        if LATENCY in report.metrics and report.tags.get("holter.runtime", usual) == usual
+    ]
+
+
+def _point(version: Recorded, device: str | None, *, bounds: bool) -> Point:
+    tags, name = version.model.tags, version.params.get("model", "")
+    beats = windows(name).core if name in known_models() and reads_records(name) else 1
+    runtime = json.loads(tags.get(f"holter.runtime.{tags.get('holter.runtime')}", "{}"))
+    if device:
+        ms = [r.metrics[LATENCY] for r in _reports(version) if r.device == device]
+        latency_us = 1e3 * ms[0] if ms else 0.0
+    else:
+        latency_us = float(runtime.get("cpu_us_per_row", 0))
+    costs = {
+        "parameters": float(tags.get("holter.parameters", 0)),
+        "multiply_adds": float(tags.get("holter.multiply_adds", 0)) / beats,
+        "bytes": float(runtime.get("bytes", 0)),
+        "latency_us": latency_us / beats,
+    }
+    interval = None
+    if bounds:
+        found = rates(decisions_of(version.model).by_patient())
+        interval = (found["f1_low"], found["f1_high"]) if "f1_low" in found else None
+    return Point(
+        name=" ".join([version.model.reference.removeprefix("holter-"), *_lightened(version)]),
+        training=", ".join(
+            f"{int(version.params[key]):,} {said}"
+            for key, said in TOLD.items()
+            if int(version.params.get(key, 0))
+        ),
+        f1=version.metrics["test_f1"],
+        bounds=interval,
+        costs={key: value for key, value in costs.items() if value > 0},
+    )
+
+
+def _lightened(version: Recorded) -> list[str]:
+    """What marks a version beside others of its network."""
+    said = version.params
+    pruned = float(said.get("sparsity", 0))
+    return [
+        *([f"pruned {pruned:g}"] if pruned else []),
+        *(["quantised"] if said.get("quantised") == "True" else []),
+    ]
+
+
+def blocks(found: Sequence[Group], left_out: dict[str, str]) -> list[Block]:
+    """The report: of each group a picture and a table, then what it cannot say."""
+    out: list[Block] = [Words(RULES)]
+    for number, group in enumerate(found, 1):
+        out += [
+            Heading(group.about),
+            Words(f"{group.patients} patients, {group.beats:,} beats. Latency: {group.latency}."),
+        ]
+        if len(group.points) > 1:
+            png = figures.pareto(group.points, group.latency, _title(group))
+            shows = f"F1 against parameters, multiply-adds, bytes and latency: {group.about}"
+            out.append(Picture(f"pareto_{number}.png", png, shows))
+        else:
+            out.append(Words("Alone on its test set: no other version can be held against it."))
+        out.append(_table(group))
+    if left_out:
+        out += [Heading("Left out"), Table(("version", "why"), list(left_out.items()))]
+    return [*out, Heading("What this cannot say"), Words(UNSURE)]
+
+
+def _title(group: Group) -> str:
+    return f"{group.about}\n{group.patients} patients, {group.beats:,} beats"
+
+
+def _table(group: Group) -> Table:
+    best = {cost: front(group.points, cost) for cost in COSTS}
+    rows = [
+        (
+            one.name,
+            one.training or "-",
+            f"{one.f1:.4f}" + (" ({:.4f} to {:.4f})".format(*one.bounds) if one.bounds else ""),
+            *(_cost(one.costs.get(cost)) for cost in COSTS),
+            ", ".join(cost for cost in COSTS if one in best[cost]).replace("_", "-") or "-",
+        )
+        for one in sorted(group.points, key=lambda p: -p.f1)
+    ]
+    columns = ("version", "training", "F1", *COSTS.values(), "not beaten in")
+    return Table(tuple("latency, \u00b5s" if c == "latency" else c for c in columns), rows)
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return "missing"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def as_json(found: Sequence[Group], left_out: dict[str, str]) -> str:
+    """The same as JSON; of each point also in which costs no other beats it."""
+    whole = [
+        {
+            **asdict(group),
+            "points": [
+                {**asdict(p), "front": [c for c in COSTS if p in front(group.points, c)]}
+                for p in group.points
+            ],
+        }
+        for group in found
+    ]
+    return json.dumps({"groups": whole, "left_out": left_out}, indent=1, sort_keys=True)
