@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from storage.errors import DeviceError, HolterError, ModelError
-from storage.files import read_json, write_json
+from storage.files import check_writable, read_json, write_json
 from storage.logs import bound, log, to_stderr
 
 
@@ -131,6 +131,8 @@ def work(options: argparse.Namespace) -> int:
     from edge_agent.agent import edge_home
 
     home = edge_home()
+    if options.command in ("run", "once", "enroll", "rollback"):
+        check_writable(home, "state folder (HOLTER_EDGE_HOME)")
     if options.command == "rollback":
         say(f"active again: {slots.rollback(home)}")
         return 0
@@ -182,6 +184,7 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent.analyse import analyse, files_of, summary, write_files
     from storage.records import USUAL_LEADS
 
+    check_writable(options.out, "folder (--out)")
     release, manifest = slots.chosen(home, options.model, options.runtime)
     leads = options.lead or USUAL_LEADS
     found = analyse(options.record, release, manifest, leads, options.least_beats, options.runtime)

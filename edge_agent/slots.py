@@ -182,4 +182,6 @@ def chosen(
 
 def confirm(home: Path) -> None:
     """The active release did its work: its trial is over."""
-    (home / "slots" / "trial").unlink(missing_ok=True)
+    trial = home / "slots" / "trial"
+    if trial.exists():  # a read-only file system refuses even what is not there
+        trial.unlink(missing_ok=True)

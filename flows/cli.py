@@ -44,7 +44,7 @@ from flows.options import (
 )
 from flows.progress import console
 from storage.errors import HolterError
-from storage.files import home
+from storage.files import check_home
 from storage.logs import as_json, log, to_stderr
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(
     """The whole path on simulated recordings, from records to a device report in MLflow."""
     from flows.simulate import write_simulated
 
-    toml = write_simulated(home() / "simulated", subjects, hours, seed)
+    toml = write_simulated(check_home() / "simulated", subjects, hours, seed)
     retrain(
         str(toml),
         data=toml.parent,

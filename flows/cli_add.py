@@ -90,9 +90,11 @@ def data_add(
     """
     from storage.dataset import user_folders
     from storage.dataset_write import write_spec
+    from storage.files import check_writable
     from storage.survey import survey
     from tasks.proposal import propose
 
+    to = check_writable(to.absolute() if to else user_folders()[0], "folder of the TOML")
     asking = sys.stdin.isatty() if ask is None else ask
     folder = folder.absolute()
     with Progress(f"Looking at {folder.name}", 0) as progress:
@@ -140,12 +142,12 @@ def data_add(
         "source": {"folder": str(folder)},
     }
     spec = _spec(about, with_answers(proposal, said, found))
-    path = (to.absolute() if to else user_folders()[0]) / f"{name}.toml"
+    path = to / f"{name}.toml"
     _refuse_taken(name, path, overwrite=overwrite)
     write_spec(path, spec)
     console.print(f"Wrote   {path}", soft_wrap=True)
-    if to is not None and path.parent not in user_folders():
-        console.print(f"It is known by name where HOLTER_DATASETS holds {path.parent}")
+    if to not in user_folders():
+        console.print(f"It is known by name where HOLTER_DATASETS holds {to}")
     _look(spec, folder, path)
 
 

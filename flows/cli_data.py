@@ -61,9 +61,10 @@ def data_fetch(
     """Download a data set from PhysioNet, every file checked; goes on where it was cut off."""
     from storage.dataset import load_spec
     from storage.download import fetch_dataset
+    from storage.files import check_writable
 
     spec = load_spec(dataset)
-    folder = (to or Path("data") / spec.name).absolute()
+    folder = check_writable((to or Path("data") / spec.name).absolute(), "folder to fetch into")
     wanted = [name for value in records for name in value.split(",") if name] if records else None
     with Progress(f"Fetching {spec.name}", 0) as progress:
         files = fetch_dataset(
@@ -153,6 +154,7 @@ def data_simulate(
 ) -> None:
     """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
     from flows.simulate import write_simulated
+    from storage.files import check_writable
 
-    toml = write_simulated(out.absolute(), subjects, hours, seed)
+    toml = write_simulated(check_writable(out.absolute(), "folder"), subjects, hours, seed)
     console.print(f"{subjects} simulated records and {toml}")

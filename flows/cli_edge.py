@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.options import LOCAL_DEVICE, Wait, serving
+from flows.options import LOCAL_DEVICE, Wait, serving, to_write
 from flows.progress import console
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
@@ -68,7 +68,9 @@ def edge_group(
 @app.command("compare")
 def edge_compare(
     device: Devices = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw F1 against p99 into this PNG.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(callback=to_write, help="Draw F1 against p99 into this PNG.")
+    ] = None,
 ) -> None:
     """The newest report of every device on every model version: scores, latency, energy, memory."""
     with serving():

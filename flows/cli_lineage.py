@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.options import registry
+from flows.options import registry, to_write
 from flows.progress import console
 from storage.files import write_bytes
 
@@ -89,7 +89,8 @@ def lineage(
         str, typer.Option("--format", help="tree, json, mermaid, html or prov (W3C PROV-JSON).")
     ] = "tree",
     out: Annotated[
-        Path | None, typer.Option(help="Write it to this file instead of standard output.")
+        Path | None,
+        typer.Option(callback=to_write, help="Write it to this file instead of standard output."),
     ] = None,
     key: Keys = None,
 ) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from flows.options import answering, quiet, serving
 from flows.progress import console
 from storage.errors import ServerError
-from storage.files import home
+from storage.files import check_home, home
 
 if TYPE_CHECKING:
     from flows.servers import Servers
@@ -55,6 +55,7 @@ def up(
         if worker and not there.worker_pid:
             console.print("Without a worker: `holter down`, then `holter up --worker`.")
         return
+    check_home()
     if foreground:
         _stay(worker=worker)
     else:

@@ -10,14 +10,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import folders_of, registry, serving
+from flows.options import folders_of, registry, serving, to_write
 from flows.progress import console
 from storage.errors import PromotionError
 from tasks.promotion import unmet
 
 Version = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME (its newest).")]
 Out = Annotated[
-    Path | None, typer.Option(help="Write it to this .md or .html file instead of printing it.")
+    Path | None,
+    typer.Option(
+        callback=to_write, help="Write it to this .md or .html file instead of printing it."
+    ),
 ]
 
 
@@ -90,7 +93,9 @@ def card(
 
 def sbom(
     environment: Annotated[str, typer.Option("--of", help="training or edge.")] = "training",
-    out: Annotated[Path | None, typer.Option(help="Write it here; else it is printed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=to_write, help="Write it here; else it is printed.")
+    ] = None,
 ) -> None:
     """The software bill of materials of an environment, from what is installed: CycloneDX JSON."""
     from storage import sbom as work

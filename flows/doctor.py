@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import time
@@ -15,8 +14,8 @@ from urllib.request import urlopen
 
 from packaging.requirements import Requirement
 
-from storage.errors import HolterError
-from storage.files import home
+from storage.errors import HolterError, PlaceError
+from storage.files import check_writable, home
 from storage.places import beats_place
 from storage.provenance import ROOT
 from storage.signing import release_key_path
@@ -60,16 +59,16 @@ def folders() -> Iterator[Check]:
     if isinstance(beats, Path):
         places["beat tables"] = beats
     for name, folder in places.items():
-        probe = folder / f".doctor-{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"whole")
-            probe.unlink()
-        except OSError as error:
-            advice = f"give this user the right to write {folder}, or name another (HOLTER_HOME)"
-            yield Check(name, f"{folder}: {error.strerror}", advice)
-        else:
-            yield Check(name, str(folder))
+        yield _folder(name, folder)
+
+
+def _folder(name: str, folder: Path) -> Check:
+    try:
+        check_writable(folder, name)
+    except PlaceError as error:
+        advice = f"give this user the right to write {folder}, or name another (HOLTER_HOME)"
+        return Check(name, str(error), advice)
+    return Check(name, str(folder))
 
 
 def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:

@@ -34,7 +34,7 @@ from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError
 from storage.files import alone, sweep
 from storage.logs import bound, log
-from storage.places import Place, beats_place
+from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
 from tasks.preprocessing import Preprocessing
 from tasks.splits import SIDES
@@ -184,7 +184,7 @@ def _ingest(
     only: list[str] | None,
 ) -> Ingested:
     """What the flow does, alone with the data set's tables on this machine."""
-    path = manifest_path(beats_place(), spec.name)
+    path = manifest_path(check_beats_place(), spec.name)
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)

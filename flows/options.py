@@ -12,7 +12,7 @@ import typer
 
 from flows.progress import console
 from storage.errors import HolterError, ServerError
-from storage.files import home
+from storage.files import check_home, check_writable, home
 from tasks import preprocessing
 
 #: Exit code of work that finished, but left out records that it names.
@@ -36,6 +36,13 @@ Device = Annotated[
     str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
 ]
 Wait = Annotated[float, typer.Option(help="Seconds to wait for the device's report.")]
+
+
+def to_write(path: Path | None) -> Path | None:
+    """For an option that names a file to write: its folder takes it, or the command ends here."""
+    if path is not None:
+        check_writable(path.absolute().parent, "folder")
+    return path
 
 
 def folder_of(dataset: str, given: Path | None) -> Path:
@@ -69,6 +76,7 @@ def serving() -> Iterator[None]:
     """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
     from flows.servers import named_servers, running, servers
 
+    check_home()
     quiet()
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
@@ -115,6 +123,7 @@ def registry() -> Iterator[None]:
     """The MLflow server to read from, without Prefect: started and stopped where none is there."""
     from flows.servers import registry_server
 
+    check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with registry_server():
         yield

@@ -14,6 +14,7 @@ from flows.train import Trained, train
 from storage.arrivals import look, read_seen, write_seen
 from storage.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
+from storage.places import check_beats_place
 
 #: The events that automations may act on.
 ARRIVED, DUE = "holter.records.arrived", "holter.retraining.due"
@@ -54,6 +55,7 @@ def watch(
     """
     spec = load_spec(dataset)
     folder = data_folder(spec, data)
+    check_beats_place()
     found = look(spec, folder, read_seen(spec.name), quiet_s, signal=signal)
     outcomes: tuple[Outcome, ...] = ()
     if found.ready:

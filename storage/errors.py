@@ -15,6 +15,7 @@ HolterError
 │   ├── NoLead              none of the wanted leads
 │   ├── UnusableSignal      NaN, flat or constant throughout
 │   └── TooFewBeats         fewer than three beats
+├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
 ├── TrainingStopped         a training's process that ended before its training
 ├── SplitError              a split that cannot be made, or a patient on both sides
@@ -111,6 +112,18 @@ class UnusableSignal(RecordError):
 
 class TooFewBeats(RecordError):
     """Fewer than three beats."""
+
+
+class PlaceError(HolterError, OSError):
+    """A folder or bucket that cannot be written, or does not answer; `errno` is the system's."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the number, so that a worker process can hand the error back."""
+        return type(self), (str(self), self.errno)
 
 
 class TableError(HolterError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,15 +13,58 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.errors import UnsafeName
+from storage.errors import PlaceError, UnsafeName
 from storage.places import Place, Remote
 
 AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
+
+#: What the system says of a folder in which no file can be made, whatever it is to hold.
+UNWRITABLE = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ELOOP, errno.ENAMETOOLONG),
+)
 
 
 def home() -> Path:
     """The state folder: `HOLTER_HOME`, or `.holter` in the working folder."""
     return Path(os.environ.get("HOLTER_HOME", ".holter")).absolute()
+
+
+@contextmanager
+def _writing(folder: Path, what: str = "folder") -> Iterator[None]:
+    """What cannot be made in a folder becomes one sentence with the folder's name in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:  # a full disk, for one
+            raise
+        raise PlaceError(
+            f"{what} {folder}: found that nothing can be written there ({error.strerror}); "
+            "expected one that exists or can be made, and that this user may write",
+            error.errno,
+        ) from error
+
+
+def check_writable(folder: Path, what: str) -> Path:
+    """Make sure, before any work, that files can be written in a folder that may not exist yet.
+
+    Nothing is made: a file without a name is opened in it, or in the nearest folder above it.
+
+    Raises
+    ------
+    PlaceError
+        Read-only, another user's, below a file, or on something that holds no files.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    with _writing(folder, what), tempfile.TemporaryFile(dir=there):
+        return folder
+
+
+def check_home() -> Path:
+    """The state folder, which is to be written."""
+    return check_writable(home(), "state folder (HOLTER_HOME)")
 
 
 @contextmanager
@@ -32,8 +76,10 @@ def alone(what: str) -> Iterator[None]:
     import fcntl  # POSIX only, as is every machine that shares a state folder
 
     path = home() / "locks" / f"{what}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -52,14 +98,21 @@ def whole(path: Place) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of one. What lies outside this machine is
     written here first, and uploaded.
+
+    Raises
+    ------
+    PlaceError
+        No file can be made in its folder, or the bucket does not take it.
     """
     if isinstance(path, Remote):
         with tempfile.TemporaryDirectory(prefix="holter-") as folder:
             yield Path(folder) / path.name
             path.upload(Path(folder) / path.name)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
     try:
         yield partial
         with partial.open("rb") as file:

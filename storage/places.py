@@ -102,6 +102,22 @@ def beats_place() -> Place:
     return place(os.environ.get("HOLTER_BEATS") or str(home() / "beats"))
 
 
+def check_beats_place() -> Place:
+    """Where beat tables lie, once it is sure that it can take any.
+
+    Raises
+    ------
+    PlaceError
+        A folder that cannot be written.
+    """
+    from storage.files import check_writable
+
+    where = beats_place()
+    if isinstance(where, Path):
+        check_writable(where, "folder of the beat tables (HOLTER_BEATS)")
+    return where
+
+
 @cache
 def _system(base: str) -> tuple[Any, str]:
     import pyarrow as pa

@@ -16,7 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from storage.errors import SignatureError
-from storage.files import alone, home, read_json, sha256_bytes, sha256_file, whole, write_json
+from storage.files import (
+    alone,
+    check_writable,
+    home,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    whole,
+    write_json,
+)
 from storage.model_files import MANIFEST
 
 SIGNATURE = "manifest.sig"
@@ -34,11 +43,13 @@ def _private_key() -> Any:
 
     path = release_key_path()
     if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_writable(path.parent, "folder of the release key").mkdir(
+            parents=True, exist_ok=True, mode=0o700
+        )
         with alone("release-key"):
             if not path.exists():  # nobody made one while we waited
                 with whole(path) as partial:
-                    partial.touch(0o600, exist_ok=False)
+                    partial.chmod(0o600)
                     partial.write_text(Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
         mode = path.stat().st_mode
