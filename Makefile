@@ -47,8 +47,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# Two modules at a time: the tests start many servers and wait for them.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
 
 # The agent's whole cycle in an arm64 Debian that qemu-user runs; needs root, debootstrap and
 # qemu-user-static, and says so where they are not.
