@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flows.servers import QUIET, Servers, servers
 from storage.model_files import RegisteredModel
 
 ROOT = Path(__file__).parent.parent
+# No test is timed: a busy machine is slow.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def assert_same(found: BeatTable, expected: BeatTable) -> None:
             assert getattr(found, name).dtype.kind == values.dtype.kind
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 60), waveform=st.booleans(), seed=st.integers(0, 9), cut=st.integers(0, 60))
 def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory, n: int, waveform: bool, seed: int, cut: int
@@ -79,7 +79,7 @@ def test_round_trip(
     assert read_beats(path, waveform=False).waveform is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(values=hnp.arrays(np.float32, 300, elements=st.floats(-10, 10, width=32)))
 def test_waveform_bytes_are_exact(
     tmp_path_factory: pytest.TempPathFactory, values: np.ndarray

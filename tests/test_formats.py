@@ -222,7 +222,7 @@ def test_a_file_that_shrinks_is_noticed(tmp_path: Path, form: int) -> None:
         read_lead(record)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     form=st.sampled_from(PACKED),
     per_frame=st.tuples(st.integers(1, 3), st.integers(1, 3)),

@@ -49,14 +49,14 @@ def beats(least: int) -> st.SearchStrategy[Samples]:
     return steps.map(lambda rr: np.cumsum(np.array(rr, np.int64)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(annotated=beats(2 * WINDOW + 1), detected=beats(2 * WINDOW + 1))
 def test_pairs_are_bxbs(annotated: Samples, detected: Samples) -> None:
     """Where beats are more than 300 ms apart the pairs are those of bxb's rule, to the last."""
     assert match_beats(annotated, detected, WINDOW).tolist() == by_bxb(annotated, detected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(annotated=beats(1), detected=beats(1))
 def test_no_pair_of_bxbs_is_lost(annotated: Samples, detected: Samples) -> None:
     """However close beats lie there are as many pairs as bxb finds, or more, each used once."""

@@ -42,7 +42,7 @@ def _covers(split: Split, n: int) -> bool:
 
 
 @given(st.integers(3, 30), st.integers(0, 30), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_interpatient_keeps_subjects_whole(n_subjects: int, with_af: int, seed: int) -> None:
     """Every beat has exactly one side and every subject too, whatever the subjects."""
     subject, label = _beats(n_subjects, with_af, seed)
@@ -97,7 +97,7 @@ def test_digest_sees_every_side() -> None:
 
 
 @given(st.integers(0, 2**31), st.floats(0.05, 0.9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_intrapatient_is_stratified(seed: int, af: float) -> None:
     """Each side has its share of the beats and of AF to within a beat a class."""
     label = (np.random.default_rng(seed).random(1000) < af).astype(np.int8)
