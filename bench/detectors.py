@@ -44,9 +44,8 @@ def ours(record: Record) -> Samples:
     """This project's detector, by the very path that makes beat tables."""
     from tasks.beats import clean_lead
     from tasks.preprocessing import Preprocessing
-    from tasks.qrs import decide
 
-    return decide(clean_lead(record, partial(read_lead, record), Preprocessing()).found)
+    return clean_lead(record, partial(read_lead, record), Preprocessing()).peaks
 
 
 def sleepecg(record: Record) -> Samples:

@@ -24,7 +24,7 @@ from tasks.filters import (
 )
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import Candidates, candidates, decide, joined
+from tasks.qrs import Rules, candidates
 from tasks.quality import (
     NOISY,
     Cells,
@@ -50,7 +50,7 @@ MARK_S = 0.075
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """A whole lead, filtered, with what may be beats in it.
+    """A whole lead, filtered, with the beats that were found in it.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class Cleaned:
         Reads the cleaned signal, millivolts.
     cells : uint16, shape (m,)
         Quality flags of every 0.1 s.
-    found : Candidates
-        Candidate QRS complexes.
+    peaks : int64, shape (k,)
+        R peaks that were found.
     """
 
     clean: Reader
     cells: NDArray[np.uint16]
-    found: Candidates
+    peaks: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def beat_tables(
         chosen = Chosen(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
     else:
         cleaned = clean_lead(record, read, config)
-        chosen = choose(record, cleaned, decide(cleaned.found), config)
+        chosen = choose(record, cleaned, config)
     if len(chosen.sample) < LEAST_BEATS:
         found = f"{len(chosen.sample)} beats ({chosen.counts})"
         raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
@@ -119,19 +119,20 @@ def beat_tables(
 
 
 def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
-    """Filter the whole lead and find candidates, block by block."""
+    """Filter the whole lead and find its beats, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
     held = grid.n_samples <= MOST_HELD
     clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
-    parts: list[Candidates] = []
+    rules, peaks = Rules(record.fs_hz), []
     low, high = np.inf, -np.inf
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         raw = block.raw[block.inside]
         if held:
             clean[block.start : block.start + len(raw)] = block.band[block.inside]
-        parts.append(candidates(block, grid))
+        ends = block.start + grid.hop >= grid.n_samples
+        peaks.append(rules.take(candidates(block, grid), last=ends))
         low = np.fmin.reduce(raw, initial=low)
         high = np.fmax.reduce(raw, initial=high)
         carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
@@ -143,7 +144,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     if held:
         shrink_windows(clean, grid.fs_hz, config)
     part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
-    return Cleaned(part, cell_flags(joined_cells(raw_cells)), joined(parts))
+    return Cleaned(part, cell_flags(joined_cells(raw_cells)), np.concatenate(peaks))
 
 
 def _part(clean: Floats, start: int, stop: int) -> Floats:
@@ -158,9 +159,7 @@ def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
     return raw[whole:]
 
 
-def choose(
-    record: Record, cleaned: Cleaned, detected: NDArray[np.int64], config: Preprocessing
-) -> Chosen:
+def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
     """Compare annotated with detected beats and keep those the policy wants.
 
     ``consensus``
@@ -175,7 +174,7 @@ def choose(
     late or leaves out a stretch, are kept and flagged UNCOVERED. A record without annotated beats
     is taken as detected.
     """
-    n = len(record.beats)
+    n, detected = len(record.beats), cleaned.peaks
     if not n:
         plain = np.zeros(len(detected), np.uint16)
         nothing = np.full(len(detected), "", dtype=record.symbols.dtype)

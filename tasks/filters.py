@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import log, pi, sqrt
+from math import ceil, log, pi, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,14 +28,14 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 
 #: The filters' memory: the 0.5 Hz edge has decayed below 1e-7 after so long.
 MARGIN_S = 8.0
-#: Length of a block against its margin: longer ones waste less, shorter ones fit the cache.
-BLOCK_MARGINS = 32
+#: Least length of a block against its margin: longer ones waste less, shorter fit the cache.
+BLOCK_MARGINS = 16
 #: Samples beyond a window that its wavelet transform takes in: 2 ** levels filters reach less.
 WAVELET_MARGIN = 512
-#: Windows and what is transformed are multiples of it, a power of two.
-WAVELET_STEP = 64
-#: Rate at or above which the QRS feature is kept; its band ends at about 40 Hz.
-FEATURE_HZ = 100.0
+#: Windows of shrinkage and the margin are multiples of it, a power of two: short factors.
+STEP = 64
+#: Windows that are filtered at once where a lead is filtered again.
+WINDOWS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,17 @@ class Grid:
     fs_hz : float
         Its sampling rate.
     margin, hop : int
-        In samples; both multiples of 64, so that the decimation grid stays aligned.
-    decimation : int
-        A power of two; the QRS feature has fs_hz / decimation.
+        In samples; any, though a length of large prime factors is transformed slowly.
     """
 
     n_samples: int
     fs_hz: float
     margin: int
     hop: int
-    decimation: int
 
     @property
     def length(self) -> int:
-        """Samples of a block with its margins, a power of two."""
+        """Samples of a block with its margins."""
         return self.hop + 2 * self.margin
 
     def starts(self) -> range:
@@ -74,12 +71,16 @@ def make_grid(n_samples: int, fs_hz: float) -> Grid:
     """The grid of a lead of `n_samples` at `fs_hz`."""
     if fs_hz <= 0:
         raise ValueError(f"sampling rate must be above 0 Hz, got {fs_hz}")
-    margin = 64 * -int(-MARGIN_S * fs_hz // 64)
-    length = 1 << (BLOCK_MARGINS * margin - 1).bit_length() - 1
-    decimation = 1
-    while fs_hz / (2 * decimation) >= FEATURE_HZ:
-        decimation *= 2
-    return Grid(n_samples, fs_hz, margin, length - 2 * margin, decimation)
+    margin = STEP * ceil(MARGIN_S * fs_hz / STEP)
+    return Grid(n_samples, fs_hz, margin, _fast(BLOCK_MARGINS * margin, (5,)) - 2 * margin)
+
+
+def _fast(n: int, factors: tuple[int, ...] = (5, 6, 8, 9, 15)) -> int:
+    """The least of the factors times a power of two that is not below n: transformed fast.
+
+    Five times one is the best: the quarters of a power of two fall on the same cache lines.
+    """
+    return min(factor << ((n - 1) // factor).bit_length() for factor in factors)
 
 
 def band_gain(
@@ -100,14 +101,13 @@ def band_gain(
 
 @lru_cache(maxsize=8)
 def _gains(
-    length: int, decimation: int, fs_hz: float, config: Preprocessing
+    length: int, fs_hz: float, config: Preprocessing
 ) -> tuple[Floats, NDArray[np.complex64]]:
-    """Of a block's spectrum: the band-pass, and the QRS feature (5-15 Hz, differentiated)."""
+    """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated)."""
     frequency_hz = np.fft.rfftfreq(length, 1 / fs_hz)
     clean = band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
-    qrs = band_gain(frequency_hz, fs_hz, 5.0, 15.0, 1) * 2j * pi * frequency_hz
-    keep = length // decimation // 2 + 1
-    return clean.astype(np.float32), (qrs[:keep] / decimation).astype(np.complex64)
+    qrs = clean * band_gain(frequency_hz, fs_hz, 5.0, 15.0, 1) * 2j * pi * frequency_hz
+    return clean.astype(np.float32), qrs.astype(np.complex64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +124,8 @@ class Block:
         As read, millivolts, NaN where invalid.
     band : float32, shape (length,)
         Band-passed, millivolts.
-    slope : float32, shape (length / decimation,)
-        Derivative of the 5-15 Hz band, millivolts per second.
+    slope : float32, shape (length,)
+        Derivative of the 5-15 Hz band, millivolts per second; empty where it was not asked for.
     """
 
     start: int
@@ -146,27 +146,30 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
         yield filtered_block(read, grid, start, config)
 
 
-def filtered_block(read: Reader, grid: Grid, start: int, config: Preprocessing) -> Block:
-    """Read and filter one block."""
-    gain, qrs_gain = _gains(grid.length, grid.decimation, grid.fs_hz, config)
-    short = grid.length // grid.decimation
+def filtered_block(
+    read: Reader, grid: Grid, start: int, config: Preprocessing, *, feature: bool = True
+) -> Block:
+    """Read and filter one block, with the QRS feature or without."""
+    gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raw = _padded(read, start - grid.margin, grid.length, grid.n_samples)
     whole = raw
     if not np.isfinite(raw).all():
         whole = _bridged(read, grid, start - grid.margin, raw)
     spectrum = np.fft.rfft(whole - whole.mean())  # an electrode's offset costs digits
-    band = np.fft.irfft(spectrum * gain, grid.length).astype(np.float32, copy=False)
-    slope = np.fft.irfft(spectrum[: short // 2 + 1] * qrs_gain, short).astype(
-        np.float32, copy=False
-    )
+    band = _back(spectrum * gain, grid.length)
+    slope = _back(spectrum * qrs_gain, grid.length) if feature else band[:0]
     stop = min(start + grid.hop, grid.n_samples)
     inside = slice(grid.margin, grid.margin + stop - start)
     return Block(start, inside, raw, band, slope)
 
 
+def _back(spectrum: NDArray[np.complexfloating[Any, Any]], length: int) -> Floats:
+    return np.fft.irfft(spectrum, length).astype(np.float32, copy=False)
+
+
 def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
     """Where the windows of shrinkage begin, and the record's end."""
-    step = WAVELET_STEP * max(1, round(config.noise_window_s * fs_hz / WAVELET_STEP))
+    step = STEP * max(1, round(config.noise_window_s * fs_hz / STEP))
     return [*range(0, max(n_samples // step, 1) * step, step), n_samples]
 
 
@@ -186,7 +189,7 @@ def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
     for start, stop in pairwise(window_edges(len(band), fs_hz, config)):
         after = band[stop : stop + around]
         if len(after) < around:
-            rest = -(stop - start) % WAVELET_STEP + around - len(after)
+            rest = -(stop - start) % STEP + around - len(after)
             after = np.concatenate([after, _mirrored(band[-rest - 1 :][::-1], rest)])
         window = np.concatenate([before, band[start:stop], after])
         before = band[max(stop - around, 0) : stop].copy()
@@ -200,25 +203,38 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
     For leads that memory should not hold: what it gives is what `shrink_windows` makes.
     """
     edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
+    at_once = WINDOWS_AT_ONCE
 
     @lru_cache(maxsize=2)
-    def window(number: int) -> Floats:
-        n = edges[number + 1] - edges[number]
-        hop = n + -n % WAVELET_STEP + 2 * around
-        block = filtered_block(read, replace(grid, hop=hop), edges[number] - around, config)
-        band, inside = block.band[grid.margin : grid.margin + hop], slice(around, around + n)
-        return shrink(band, config.wavelet, config.levels, inside)[inside]
+    def some(number: int) -> Floats:
+        """The windows from the `number`-th of these steps on, one after another."""
+        mine = edges[number * at_once : (number + 1) * at_once + 1]
+        n = mine[-1] - mine[0]
+        hop = _fast(n + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
+        first = mine[0] - around
+        block = filtered_block(read, replace(grid, hop=hop), first, config, feature=False)
+        band, out = block.band[grid.margin :], np.empty(n, np.float32)
+        for start, stop in pairwise(mine):
+            low, high = start - mine[0], stop - mine[0]
+            window = band[low : high + -(high - low) % STEP + 2 * around]
+            inside = slice(around, around + stop - start)
+            out[low:high] = shrink(window, config.wavelet, config.levels, inside)[inside]
+        return out
 
     def part(start: int, stop: int) -> Floats:
         first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
-        windows = [np.empty(0, np.float32), *(window(i) for i in range(first, last))]
-        return np.concatenate(windows)[start - edges[first] : stop - edges[first]]
+        steps = range(first // at_once, -(-last // at_once))
+        begin = edges[steps.start * at_once] if len(steps) else start
+        found = [np.empty(0, np.float32), *map(some, steps)]
+        return np.concatenate(found)[start - begin : stop - begin]
 
     return part
 
 
 def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) -> Floats:
     """Soft-threshold the detail coefficients of a wavelet transform and reconstruct.
+
+    Zeros go on beyond both ends, which is felt in the last 256 samples there.
 
     The threshold is Donoho's universal one, sigma sqrt(2 ln n), sigma = median |d1| / 0.6745 of
     the n samples judged (DOI 10.1093/biomet/81.3.425).
@@ -239,14 +255,31 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
     float32, shape (m,)
     """
     start, stop, _ = judged.indices(len(x))
-    coefficients = pywt.wavedec(x, wavelet, mode="periodization", level=levels)
-    finest = np.abs(coefficients[-1][start // 2 : (stop + 1) // 2])
+    # Behind so many zeros PyWavelets' "zero", which is faster, has the rows of "periodization".
+    zeros = pywt.Wavelet(wavelet).dec_len // 2 - 1
+    shifted = np.concatenate([np.zeros(zeros, np.float32), x])
+    coefficients = pywt.wavedec(shifted, wavelet, mode="zero", level=levels)
+    finest = np.abs(coefficients[-1][zeros + start // 2 : zeros + (stop + 1) // 2])
     middle = len(finest) // 2
     sigma = float(np.partition(finest, middle)[middle]) / 0.6745
     limit = np.float32(sigma * sqrt(2 * log(stop - start)))
     for detail in coefficients[1:]:
         detail -= np.clip(detail, -limit, limit)
-    return np.asarray(pywt.waverec(coefficients, wavelet, mode="periodization"), dtype=np.float32)
+    out = pywt.waverec(coefficients, wavelet, mode="zero")
+    return np.asarray(out[zeros : zeros + len(x)], dtype=np.float32)
+
+
+def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
+    """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
+    count = len(x) - width + 1
+    out, done, size = None, 0, 1
+    while True:
+        if width & size:
+            part = x[done : done + count]
+            out, done = part if out is None else join(out, part), done + size
+        if done == width:
+            return np.asarray(out)
+        x, size = join(x[:-size], x[size:]), 2 * size
 
 
 def _padded(read: Reader, start: int, length: int, n_samples: int) -> Floats:

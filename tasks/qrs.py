@@ -10,19 +10,24 @@ refractory period and T-wave discrimination. Where this differs from the paper:
   lies in no gap;
 - thresholds start from the candidates of the first ten seconds, so a record cut in two starts
   again where a whole one would be;
+- every beat draws the noise's estimate a fiftieth of the way to 17 % of the signal's, so that what
+  was noise long ago is forgotten where no candidate is noise;
 - the R peak is then moved to the extremum, of either sign, of the band-passed signal.
+
+Every step is taken at every sample, and times are counted in samples: a record that begins n
+samples later has its beats n samples earlier, once the thresholds have forgotten its beginning.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.filters import Block, Floats, Grid
+from tasks.filters import Block, Floats, Grid, moving
 
 INTEGRATION_S = 0.150
 REFRACTORY_S = 0.200
@@ -30,13 +35,14 @@ T_WAVE_S = 0.360
 #: A T wave's steepest slope is under half of the QRS complex's before it.
 T_WAVE_SLOPE = 0.5
 SEARCH_BACK = 1.66
+#: Noise to be expected where there is no candidate of it, as a share of the signal, and how much
+#: of the estimate is drawn there by each beat.
+QUIET, FORGOTTEN = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
 END_S = 0.050
-#: Candidates that are judged at once: Python's numbers take room.
-AT_ONCE = 1 << 14
 #: Half-width of the search for the R peak about the centre of the QRS complex.
 RELOCATION_S = 0.100
 
@@ -49,8 +55,8 @@ class Candidates:
     ----------
     sample : int64, shape (k,)
         Extremum of the band-passed signal.
-    centre_s : float64, shape (k,)
-        Peak of the integrated signal, in seconds.
+    centre : int64, shape (k,)
+        Peak of the integrated signal.
     height : float64, shape (k,)
         Root of the integrated signal there, millivolts per second.
     slope : float64, shape (k,)
@@ -58,21 +64,20 @@ class Candidates:
     """
 
     sample: NDArray[np.int64]
-    centre_s: NDArray[np.float64]
+    centre: NDArray[np.int64]
     height: NDArray[np.float64]
     slope: NDArray[np.float64]
 
 
 def candidates(block: Block, grid: Grid) -> Candidates:
     """The candidates whose centre lies in a block, margins aside."""
-    rate_hz = grid.fs_hz / grid.decimation
-    integrated = _integrated(block.slope, rate_hz)
-    reach = round(REFRACTORY_S * rate_hz)
-    first, last = grid.margin // grid.decimation, (grid.margin + grid.hop) // grid.decimation
+    fs_hz = grid.fs_hz
+    integrated = _integrated(block.slope, fs_hz)
+    reach = round(REFRACTORY_S * fs_hz)
+    first, last = grid.margin, grid.margin + grid.hop
     # Beyond its ends the record goes on as its mirror image, whose complexes are none.
     begin = grid.margin - block.start  # where the record's first sample is in this block
-    ends = -(-np.array([begin, begin + grid.n_samples]) // grid.decimation)
-    integrated[: max(ends[0], 0)] = integrated[ends[1] :] = 0
+    integrated[: max(begin, 0)] = integrated[begin + grid.n_samples :] = 0
     # A local maximum first, then the largest within the refractory period on both sides.
     middle = integrated[first:last]
     peak = first + np.flatnonzero(
@@ -80,48 +85,23 @@ def candidates(block: Block, grid: Grid) -> Candidates:
         & (middle >= integrated[first + 1 : last + 1])
         & (middle > LEAST_HEIGHT**2)
     )
-    highest = _moving(integrated, 2 * reach + 1, np.maximum)
-    peak = peak[integrated[peak] >= highest[peak - reach]]
-    steep = np.abs(_windows(block.slope, peak, round(INTEGRATION_S / 2 * rate_hz)))
-    centre = peak * grid.decimation
-    reach = round(RELOCATION_S * grid.fs_hz)
-    inside = np.clip(centre, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
+    highest = moving(integrated[first - reach : last + reach], 2 * reach + 1, np.maximum)
+    peak = peak[integrated[peak] >= highest[peak - first]]
+    half = round(INTEGRATION_S / 2 * fs_hz)
+    steep = np.abs(_windows(block.slope, peak, half))
+    reach = round(RELOCATION_S * fs_hz)
+    inside = np.clip(peak, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
     sample = _extremum(block.band, inside, reach) - begin
-    half = round(INTEGRATION_S / 2 * grid.fs_hz)
-    real = np.minimum(sample, grid.n_samples - 1 - sample) > END_S * grid.fs_hz
+    real = np.minimum(sample, grid.n_samples - 1 - sample) > END_S * fs_hz
     known = np.isfinite(block.raw)
     if not known.all():  # nothing is in a gap but what bridges it
-        real &= _windows(known, centre, half).any(axis=1)
+        real &= _windows(known, peak, half).any(axis=1)
     return Candidates(
         sample=sample[real],
-        centre_s=(block.start - grid.margin + centre[real]) / grid.fs_hz,
+        centre=peak[real] - begin,
         height=np.sqrt(integrated[peak[real]].astype(np.float64)),
         slope=steep.max(axis=1, initial=0)[real].astype(np.float64),
     )
-
-
-def joined(parts: list[Candidates]) -> Candidates:
-    """Candidates of successive blocks as one."""
-    names = ("sample", "centre_s", "height", "slope")
-    return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def decide(found: Candidates) -> NDArray[np.int64]:
-    """The candidates that are QRS complexes, by Pan and Tompkins's rules.
-
-    Returns
-    -------
-    int64, shape (m,)
-        R peaks as sample indices, ascending.
-    """
-    rules, n = Rules(), len(found.sample)
-    names = ("sample", "centre_s", "height", "slope")
-    chosen = [np.empty(0, np.int64)]
-    for at in range(0, n, AT_ONCE):
-        rows = slice(at, at + AT_ONCE)
-        some = Candidates(*(getattr(found, name)[rows] for name in names))
-        chosen.append(rules.take(some, last=at + AT_ONCE >= n))
-    return np.unique(np.concatenate(chosen))
 
 
 @dataclass
@@ -133,129 +113,127 @@ class Rules:
 
     Attributes
     ----------
-    times, heights, slopes, samples : list
-        Candidates that are not done with; `at` is the number of the next one to judge, and `low`
-        of the first one after the last beat.
-    signal, noise, mean_rr, recent : float, list
+    fs_hz : float
+        Sampling rate.
+    waiting : list of tuple
+        Centre, height, slope and sample of candidates that are not done with; `at` is the number
+        of the next one to judge, and `low` of the first one after the last beat.
+    signal, noise : float
         Running estimates; `signal` is None until the first ten seconds are there.
-    slope_before, time_before : float
-        Of the last beat.
+    recent : list of int
+        The last eight intervals, in samples.
+    before, slope_before : int, float
+        Centre and slope of the last beat; `before` is None where there was none.
     searched : bool
         Whether search-back was tried since.
+    last : int
+        The last R peak given.
     """
 
-    times: list[float] = field(default_factory=list)
-    heights: list[float] = field(default_factory=list)
-    slopes: list[float] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
+    fs_hz: float
+    waiting: list[tuple[int, float, float, int]] = field(default_factory=list)
     at: int = 0
     low: int = 0
     signal: float | None = None
     noise: float = 0.0
-    mean_rr: float = 0.0
-    recent: list[float] = field(default_factory=list)
+    recent: list[int] = field(default_factory=list)
+    before: int | None = None
     slope_before: float = 0.0
-    time_before: float = -np.inf
     searched: bool = False
+    last: int = -1
 
     def take(self, found: Candidates, *, last: bool = False) -> NDArray[np.int64]:
         """Judge more candidates; gives the R peaks among all so far that were not given before."""
-        self.times += found.centre_s.tolist()
-        self.heights += found.height.tolist()
-        self.slopes += found.slope.tolist()
-        self.samples += found.sample.tolist()
+        columns = (found.centre, found.height, found.slope, found.sample)
+        self.waiting += zip(*(column.tolist() for column in columns), strict=True)
         if self.signal is None and not self._learn(last):
             return np.empty(0, np.int64)
-        chosen = []
-        while self.at < len(self.times):
-            beat = self._judge()
-            if beat is None:
-                self.at += 1
-                continue
-            chosen.append(self.samples[beat])
-            time = self.times[beat]
-            if isfinite(self.time_before):
-                self.recent = [*self.recent[-7:], time - self.time_before]
-                self.mean_rr = sum(self.recent) / len(self.recent)
-            self.time_before, self.slope_before = time, self.slopes[beat]
+        beats = []
+        while (beat := self._next_beat()) is not None:
+            centre, _, self.slope_before, sample = self.waiting[beat]
+            if self.before is not None:
+                self.recent = [*self.recent[-7:], centre - self.before]
+            self.before = centre
             self.low = self.at = beat + 1
             self.searched = False
+            if sample > self.last:  # two candidates may have one R peak
+                beats.append(sample)
+                self.last = sample
         self._forget()
-        return np.array(chosen, np.int64)
+        return np.array(beats, np.int64)
 
     def _learn(self, last: bool) -> bool:
         """Thresholds from the candidates of the first ten seconds, once they are there."""
-        times = self.times
-        if not times or not (last or times[-1] >= times[0] + LEARNING_S):
+        if not self.waiting:
             return False
-        start = [h for t, h in zip(times, self.heights, strict=True) if t < times[0] + LEARNING_S]
+        end = self.waiting[0][0] + LEARNING_S * self.fs_hz
+        if not last and self.waiting[-1][0] < end:
+            return False
+        start = [height for centre, height, _, _ in self.waiting if centre < end]
         self.signal = float(np.percentile(start, 75))
         self.noise = 0.25 * self.signal
         return True
 
-    def _judge(self) -> int | None:
-        """Number of the beat that the next candidate makes known, itself or one before it."""
-        assert self.signal is not None  # noqa: S101 - `take` has learnt it
-        i, time, height = self.at, self.times[self.at], self.heights[self.at]
-        threshold = self.noise + 0.25 * (self.signal - self.noise)
-        since = time - self.time_before
-        if self.mean_rr and since > SEARCH_BACK * self.mean_rr and not self.searched:
-            back = _search_back(
-                self.low, i, self.times, self.heights, self.time_before, 0.5 * threshold
-            )
-            self.searched = True
-            if back >= 0:
-                self.signal = 0.25 * self.heights[back] + 0.75 * self.signal
-                return back
-        if height > threshold and not (
-            since < T_WAVE_S and self.slopes[i] < T_WAVE_SLOPE * self.slope_before
-        ):
-            self.signal = 0.125 * height + 0.875 * self.signal
-            return i
-        self.noise = 0.125 * height + 0.875 * self.noise
-        return None
+    def _next_beat(self) -> int | None:
+        """Number of the next beat among the candidates that wait; None where all are judged."""
+        waiting, signal, noise = self.waiting, self.signal, self.noise
+        assert signal is not None  # noqa: S101 - `take` has learnt it
+        before = -inf if self.before is None else self.before
+        t_wave, least_slope = T_WAVE_S * self.fs_hz, T_WAVE_SLOPE * self.slope_before
+        # Where nothing was found for so long, search-back looks once.
+        overdue = inf
+        if self.recent and not self.searched:
+            overdue = before + SEARCH_BACK * sum(self.recent) / len(self.recent)
+        found = None
+        for number in range(self.at, len(waiting)):
+            centre, height, slope, _ = waiting[number]
+            threshold = noise + 0.25 * (signal - noise)
+            if centre > overdue:
+                overdue, self.searched = inf, True
+                limit = 0.5 * threshold
+                found = _search_back(waiting[self.low : number], before + t_wave, limit)
+                if found is not None:
+                    found += self.low
+                    signal = 0.25 * waiting[found][1] + 0.75 * signal
+                    break
+            if height > threshold and (centre - before >= t_wave or slope >= least_slope):
+                signal = 0.125 * height + 0.875 * signal
+                found = number
+                break
+            noise = 0.125 * height + 0.875 * noise
+        else:
+            self.at = len(waiting)
+        if found is not None:
+            noise += FORGOTTEN * (QUIET * signal - noise)
+        self.signal, self.noise = signal, noise
+        return found
 
     def _forget(self) -> None:
         """Drop the candidates that nothing can ask for again."""
-        done = self.low if self.mean_rr and not self.searched else self.at
-        for column in (self.times, self.heights, self.slopes, self.samples):
-            del column[:done]
+        done = self.low if self.recent and not self.searched else self.at
+        del self.waiting[:done]
         self.at -= done
         self.low = max(self.low - done, 0)
 
 
 def _search_back(
-    low: int, high: int, times: list[float], heights: list[float], after_s: float, limit: float
-) -> int:
-    """The largest candidate passed over since the last beat, or -1 where none is large enough."""
-    best = -1
-    for j in range(low, high):
-        late = times[j] - after_s > T_WAVE_S
-        if late and heights[j] > limit and (best < 0 or heights[j] > heights[best]):
-            best = j
+    passed: list[tuple[int, float, float, int]], after: float, limit: float
+) -> int | None:
+    """The largest candidate passed over since the last beat; None where none is large enough."""
+    best, highest = None, limit
+    for number, (centre, height, _, _) in enumerate(passed):
+        if centre > after and height > highest:
+            best, highest = number, height
     return best
 
 
-def _integrated(slope: Floats, rate_hz: float) -> Floats:
+def _integrated(slope: Floats, fs_hz: float) -> Floats:
     """Moving mean of the squared slope over 150 ms, centred."""
-    width = 2 * round(INTEGRATION_S * rate_hz / 2) + 1
+    width = 2 * round(INTEGRATION_S * fs_hz / 2) + 1
     out = np.zeros(len(slope), dtype=np.float32)
-    sums = _moving(slope * slope, width, np.add)
+    sums = moving(slope * slope, width, np.add)
     np.divide(sums, np.float32(width), out=out[width // 2 : len(slope) - width // 2])
     return out
-
-
-def _moving(x: Floats, width: int, join: np.ufunc) -> Floats:
-    """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
-    count = len(x) - width + 1
-    out, done, size = None, 0, 1
-    while True:
-        if width & size:
-            part = x[done : done + count]
-            out, done = part if out is None else join(out, part), done + size
-        if done == width:
-            return np.asarray(out)
-        x, size = join(x[:-size], x[size:]), 2 * size
 
 
 def _windows(x: NDArray[Any], centre: NDArray[np.int64], reach: int) -> NDArray[Any]:

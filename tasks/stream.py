@@ -44,9 +44,11 @@ class BeatStream:
     received: int = 0
     _begin: int = 0
     _next: int = 0
-    _last: int = -1
     _held: Floats = field(default_factory=lambda: np.empty(0, np.float32))
-    _rules: Rules = field(default_factory=Rules)
+    _rules: Rules = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rules = Rules(self.fs_hz)
 
     @property
     def delay_s(self) -> float:
@@ -79,10 +81,7 @@ class BeatStream:
             out.append(self._rules.take(candidates(block, grid), last=ends))
         keep = max(self._next - 3 * grid.margin - self._begin, 0)
         self._held, self._begin = self._held[keep:], self._begin + keep
-        found = np.concatenate(out)
-        found = found[np.diff(np.maximum.accumulate(found), prepend=self._last) > 0]
-        self._last = int(found[-1]) if len(found) else self._last
-        return found
+        return np.concatenate(out)
 
     def _read(self, start: int, stop: int) -> Floats:
         """Samples as far as they are held, NaN beyond."""

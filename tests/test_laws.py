@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from storage.beats import R_INDEX, BeatTable, Quality
+from storage.dataset import load_spec
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.records import Record
+from storage.records import Record, open_record, read_lead
 from tasks import beats, filters
-from tasks.beats import beat_tables
+from tasks.beats import beat_tables, clean_lead
 from tasks.preprocessing import Policy, Preprocessing
-from tasks.qrs import RELOCATION_S
 from tests.test_signal_path import CONFIG, ecg, reader, record, tables
 
 Signal = NDArray[np.float32]
 FS_HZ = 250
-#: Shrinkage sets its limit by the noise of windows that begin at the record's start: in a record
-#: that begins elsewhere no waveform differs by more than the first, and all but 5 % of its samples
-#: by less than the second.
+#: The wavelet transform halves its rows from sample 0, and shrinkage sets its limit by the noise of
+#: windows from there: in a record that begins elsewhere no waveform differs by more than the first,
+#: and all but 5 % of its samples by less than the second.
 WAVEFORM_MV = 0.2
-TYPICAL_MV = 0.03
+TYPICAL_MV = 0.04
 #: Where blocks fall matters by rounding alone; signals here reach 50 mV.
 ROUNDING_MV = 1e-5
 
@@ -65,12 +65,12 @@ def assert_alike(found: BeatTable, expected: BeatTable) -> None:
     assert np.percentile(away, 95) < TYPICAL_MV
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(shift=st.integers(1, 80).map(lambda k: 64 * k), seed=st.integers(0, 3))
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(shift=st.integers(1, 5000), seed=st.integers(0, 3))
 def test_shift_shifts_rows(shift: int, seed: int) -> None:
-    """Without its first n samples a record has the same rows, n earlier, its ends aside.
+    """Without its first n samples a record has the same rows, n earlier, its ends aside; any n.
 
-    n is a multiple of 64, the grid that blocks and their decimation are laid on.
+    R peaks to the sample, but for the 20 s in which thresholds are learnt.
     """
     x, of = ecg(150, seed=seed)
     before = tables(x, plain(of))
@@ -81,26 +81,25 @@ def test_shift_shifts_rows(shift: int, seed: int) -> None:
     )
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
-@given(shift=st.integers(1, 5000), seed=st.integers(0, 3))
-def test_a_shift_off_the_grid(shift: int, seed: int) -> None:
-    """A shift by any n moves all beats by n, 97 % of them to the sample.
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "shift"), [("100", 1), ("203", 10_824), ("222", 9143)])
+def test_a_real_record_shifts_too(real_data: Path, name: str, shift: int) -> None:
+    """R peaks of mitdb's records, noisy ones too, move with the record, from 60 s on to the sample.
 
-    The QRS feature is decimated: the window in which R is sought may move by a sample, and the
-    other peak of a biphasic complex be the larger in it.
+    222 and 203 kept what was noise in their first seconds in mind for minutes once.
     """
-    x, of = ecg(150, seed=seed)
-    before = tables(x, plain(of)).sample
-    after = tables(x[shift:], plain(of, len(x) - shift)).sample + shift
-    low, high = shift + 20 * FS_HZ, len(x) - 3 * FS_HZ
-    before, after = (r[(r >= low) & (r < high)] for r in (before, after))
-    assert len(before) == len(after)
-    assert np.mean(before == after) >= 0.97
-    assert np.abs(before - after).max() <= 2 * RELOCATION_S * FS_HZ
+    x = read_lead(open_record(load_spec("mitdb"), real_data / "mitdb", name))
+    before, after = (
+        clean_lead(record(len(part), 360.0), reader(part), CONFIG).peaks for part in (x, x[shift:])
+    )
+    low, high = shift + 60 * 360, len(x) - 3 * 360
+    before, after = (r[(r >= low) & (r < high)] for r in (before, after + shift))
+    assert len(before) > 1700
+    np.testing.assert_array_equal(after, before)
 
 
 @settings(max_examples=4, deadline=None, derandomize=True)
-@given(cut=st.integers(235, 545).map(lambda k: 64 * k), seed=st.integers(0, 3))
+@given(cut=st.integers(15_000, 35_000), seed=st.integers(0, 3))
 def test_two_halves_join_to_the_whole(cut: int, seed: int) -> None:
     """Cut in two and joined, a record has the same rows 20 s from the seam, 3 s from its end."""
     x, of = ecg(200, seed=seed)
@@ -130,8 +129,7 @@ def in_blocks(
         return tables(x, record(len(x), FS_HZ))
 
 
-#: Whole multiples of the grid that the QRS feature's decimation is laid on.
-HOPS = st.integers(16, 2000).map(lambda k: 64 * k)
+HOPS = st.integers(1_000, 128_000)
 GAPS = st.lists(
     st.tuples(st.integers(0, 90_000), st.sampled_from([1, 50, 600, 2_500, 3_900, 4_200, 9_000])),
     max_size=4,
@@ -290,9 +288,6 @@ def test_policies_count_the_same_and_keep_different_rows() -> None:
 def test_real_record_at_another_rate(real_data: Path) -> None:
     """Five minutes of mitdb 100, resampled from 360 to 250 Hz, have the same beats within 20 ms."""
     from scipy.signal import resample_poly
-
-    from storage.dataset import load_spec
-    from storage.records import open_record, read_lead
 
     x = read_lead(open_record(load_spec("mitdb"), real_data / "mitdb", "100"), 0, 300 * 360)
     slow = resample_poly(x.astype(np.float64), 25, 36).astype(np.float32)

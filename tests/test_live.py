@@ -32,7 +32,7 @@ from storage.records import open_alone, read_lead
 from storage.signing import public_key
 from tasks.beats import clean_lead
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import LEARNING_S, decide
+from tasks.qrs import LEARNING_S
 from tasks.smoothing import Forward
 from tasks.stream import BeatStream
 from tests.conftest import ROOT
@@ -74,7 +74,7 @@ def pieces(signal: Floats, seed: int) -> Iterator[Floats]:
 
 def whole_beats(path: Path) -> NDArray[np.int64]:
     record = open_alone(path)
-    return decide(clean_lead(record, partial(read_lead, record), Preprocessing()).found)
+    return clean_lead(record, partial(read_lead, record), Preprocessing()).peaks
 
 
 def streamed(signal: Floats, fs_hz: float, seed: int) -> NDArray[np.int64]:

@@ -17,7 +17,6 @@ from storage.records import open_record, read_lead
 from tasks.beats import clean_lead
 from tasks.match import match_beats
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import decide
 
 Samples = NDArray[np.int64]
 WINDOW = 54  # 150 ms at 360 Hz
@@ -72,7 +71,7 @@ def test_no_pair_of_bxbs_is_lost(annotated: Samples, detected: Samples) -> None:
 def test_pairs_of_hard_records_are_wfdbs(real_data: Path, name: str) -> None:
     """On mitdb's hard records: wfdb's pairs, as many as bxb's, with and without five minutes."""
     record = open_record(load_spec("mitdb"), real_data / "mitdb", name)
-    found = decide(clean_lead(record, partial(read_lead, record), Preprocessing()).found)
+    found = clean_lead(record, partial(read_lead, record), Preprocessing()).peaks
     for start in (0, round(300 * record.fs_hz)):
         annotated, detected = (x[x >= start] for x in (record.beats, found))
         pairs = match_beats(annotated, detected, WINDOW)

@@ -23,7 +23,6 @@ from tasks.beats import beat_tables, clean_lead
 from tasks.filters import filtered_blocks, make_grid, shrink
 from tasks.match import match_beats
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import decide
 from tasks.segment import segment
 from tasks.simulate import simulate_subject
 
@@ -96,9 +95,14 @@ def textbook_shrinkage(
 
 
 def test_shrinkage_is_the_textbook_one() -> None:
-    """Wavelet shrinkage equals PyWavelets' soft threshold at Donoho's limit."""
+    """Wavelet shrinkage equals PyWavelets' soft threshold at Donoho's limit, 256 from the ends.
+
+    The textbook's signal is periodic, ours is followed by zeros.
+    """
     x = np.random.default_rng(1).normal(size=4096).astype(np.float32)
-    np.testing.assert_allclose(shrink(x, "db4", 5), textbook_shrinkage(x), atol=2e-3)
+    inside = slice(256, -256)
+    found, expected = shrink(x, "db4", 5, inside), textbook_shrinkage(x, inside)
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-5)
 
 
 @pytest.mark.parametrize(("fs_hz", "seconds"), [(250.0, 400.0), (360.0, 130.0), (128.0, 250.0)])
@@ -157,7 +161,7 @@ def test_scale_moves_no_beat(gain: float, turned: bool) -> None:
 
 
 @settings(max_examples=6, deadline=None)
-@given(shift=st.integers(1, 40).map(lambda k: 64 * k))
+@given(shift=st.integers(1, 2500))
 def test_shift_shifts_beats(shift: int) -> None:
     """Shifting the signal by n samples shifts the beats by n, but for the first seconds."""
     x, of = ecg(200)
@@ -171,7 +175,7 @@ def test_shift_shifts_beats(shift: int) -> None:
 def test_two_halves_make_the_whole() -> None:
     """Cutting a record in two changes no beat more than 20 s away from the seam."""
     x, of = ecg(400)
-    cut = 250 * 200 // 64 * 64
+    cut = 250 * 200 + 1
     plain = replace(of, beats=np.empty(0, np.int64), symbols=np.empty(0, "U1"))
     whole = tables(x, plain).sample
     left = tables(x[:cut], replace(plain, n_samples=cut)).sample
@@ -187,7 +191,7 @@ def test_two_halves_make_the_whole() -> None:
 def test_any_rate_finds_the_same_beats(fs_hz: float) -> None:
     """At 128 to 1000 Hz every beat of the same simulated subject is found, and none is made up."""
     x, of = ecg(300, fs_hz)
-    found = decide(clean_lead(of, reader(x), CONFIG).found)
+    found = clean_lead(of, reader(x), CONFIG).peaks
     partner = match_beats(of.beats, found, 0.15 * fs_hz)
     assert np.mean(partner >= 0) > 0.995
     assert len(found) - np.count_nonzero(partner >= 0) <= 0.01 * len(found)
@@ -271,12 +275,12 @@ def test_annotations_alone_give_rows_without_waveform() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_mitdb_sensitivity_and_ppv(real_data: Path) -> None:
-    """On all 48 mitdb records, 150 ms, ventricular flutter aside: both at least 99.7 % pooled."""
+    """On all 48 mitdb records, 150 ms, flutter aside: at least 99.85 % and 99.88 % pooled."""
     spec, folder = load_spec("mitdb"), real_data / "mitdb"
     matched = annotated = detected = 0
     for name in record_names(spec, folder):
         of = open_record(spec, folder, name)
-        found = decide(clean_lead(of, partial(read_lead, of), CONFIG).found)
+        found = clean_lead(of, partial(read_lead, of), CONFIG).peaks
         edges = np.append(of.rhythm_start, of.n_samples)
         flutter = [
             (low, high)
@@ -291,5 +295,5 @@ def test_mitdb_sensitivity_and_ppv(real_data: Path) -> None:
         matched += int((match_beats(kept, found, 0.15 * of.fs_hz) >= 0).sum())
         annotated, detected = annotated + len(kept), detected + len(found)
     assert annotated > 109_000
-    assert matched / annotated >= 0.997
-    assert matched / detected >= 0.997
+    assert matched / annotated >= 0.9985
+    assert matched / detected >= 0.9988
