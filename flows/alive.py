@@ -11,13 +11,15 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psutil
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
@@ -30,6 +32,8 @@ from storage.files import home, read_json, write_json
 SAME_S = 0.05
 #: How long a closed run's task runs may still come up, in seconds.
 LATE_S = 600.0
+#: How long it takes Prefect's server, at most, to write down what became of a task.
+SETTLE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,29 @@ def _crash(run: Alive, reason: str) -> None:
             return
         within = FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))
         for task in client.read_task_runs(flow_run_filter=within):
-            if task.state and not task.state.is_final():
-                client.set_task_run_state(task.id, Crashed(message=reason), force=True)
+            _crash_task(client, task, reason)
         if found.state and not found.state.is_final():
             client.set_flow_run_state(found.id, Crashed(message=reason), force=True)
+
+
+def close_tasks(lost: Mapping[UUID, str]) -> None:
+    """Set task runs whose worker is gone to Crashed with a reason, where they have not ended.
+
+    One that began just before may not be written down yet: it is looked for for some seconds. One
+    that never began is not there.
+    """
+    missing, deadline = dict(lost), time.monotonic() + SETTLE_S
+    with get_client(sync_client=True) as client:
+        while missing:
+            for task_run_id, reason in list(missing.items()):
+                with suppress(ObjectNotFound):
+                    _crash_task(client, client.read_task_run(task_run_id), reason)
+                    del missing[task_run_id]
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.5 if missing else 0)
+
+
+def _crash_task(client: SyncPrefectClient, task: TaskRun, reason: str) -> None:
+    if task.state and not task.state.is_final():
+        client.set_task_run_state(task.id, Crashed(message=reason), force=True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from queue import Queue
 from typing import Any, Literal
 
 from prefect import flow, task
@@ -19,7 +18,7 @@ from flows.alive import WATCHED
 from flows.build import build_table
 from flows.parameters import Data, Dataset, Only, Policy, Signal, named_after
 from flows.progress import Progress
-from flows.runners import CHOSEN, batches, in_flight
+from flows.runners import CHOSEN, batches, each_done
 from storage.beats_manifest import (
     Entry,
     Manifest,
@@ -31,7 +30,7 @@ from storage.beats_manifest import (
     write_manifest,
 )
 from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
-from storage.errors import HolterError, RecordError, TableError
+from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
@@ -41,6 +40,8 @@ from tasks.splits import SIDES
 
 #: Records in Prefect's table of them: it is one request, and a page.
 MOST_ROWS = 1000
+#: Failures that the sentence of an ingest without any table quotes.
+MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def _build(
 
 
 def _failed(name: str, error: BaseException) -> Outcome:
-    if not isinstance(error, HolterError):
+    if isinstance(error, WorkersGone):
+        error = RecordError(name, str(error), "one that comes back: the next run does the rest")
+    elif not isinstance(error, HolterError):
         found = f"{type(error).__name__}: {error}"
         error = RecordError(name, found, "a record that can be read and a table that can be kept")
     return Outcome(name, "failed", 0.0, error=str(error))
@@ -194,22 +197,19 @@ def _ingest(
     code = beat_code_sha256()
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
-        finished: Queue[Any] = Queue()
-        waiting: dict[Any, list[str]] = {}
-        for batch in [*batches(folder, names), None]:
-            # No more futures than keep the workers busy: a hundred thousand are gigabytes.
-            while waiting and (batch is None or len(waiting) >= in_flight()):
-                future = finished.get()
-                for done in _outcomes(waiting.pop(future), future.result(raise_on_failure=False)):
-                    outcomes[done.record] = done
-                    progress.step(f"{done.record} {done.state}")
-            if batch is not None:
-                before = {name: known[name] for name in batch if name in known}
-                future = ingest_records.submit(
-                    spec, folder, batch, path.parent, config, before, signal=signal
-                )
-                waiting[future] = batch
-                future.add_done_callback(finished.put)
+
+        def submit(batch: list[str]) -> Any:
+            before = {name: known[name] for name in batch if name in known}
+            return ingest_records.submit(
+                spec, folder, batch, path.parent, config, before, signal=signal
+            )
+
+        for batch, result in each_done(submit, batches(folder, names)):
+            for done in _outcomes(batch, result):
+                outcomes[done.record] = done
+                progress.step(f"{done.record} {done.state}")
+    if isinstance(path, Path):
+        sweep(path.parent)  # what a killed worker was writing
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
     failures = {o.record: o.error for o in ordered if o.error is not None}
@@ -249,7 +249,10 @@ def _ingest(
         ),
     )
     if not entries:
-        reasons = "; ".join(manifest.failures.values()) or "no records at all"
+        told = list(manifest.failures.values())
+        reasons = "; ".join(told[:MOST_REASONS]) or "no records at all"
+        if len(told) > MOST_REASONS:
+            reasons += f"; and {len(told) - MOST_REASONS} more"
         raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reasons}")
     return Ingested(path, manifest, ordered)
 

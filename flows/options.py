@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,10 @@ def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
 
 
 def quiet() -> None:
-    """No telemetry, and Prefect and TensorFlow quiet on the terminal."""
+    """No telemetry, and Prefect and TensorFlow quiet on the terminal.
+
+    A log line that its handler could not deliver is not told of: what failed is, in one sentence.
+    """
     from flows.servers import QUIET
 
     for name, value in QUIET.items():
@@ -69,6 +73,7 @@ def quiet() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.raiseExceptions = bool(os.environ.get("HOLTER_DEBUG"))
 
 
 @contextmanager

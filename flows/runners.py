@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+
+from flows.alive import close_tasks
+from storage.errors import WorkersGone
 
 WORKERS = 2
 #: Records are put together into one task until they hold so many bytes, or are so many: a task
 #: costs the Prefect server 30 ms and Dask 135 ms, whatever it does.
 BATCH_BYTES = 16 << 20
 BATCH_RECORDS = 64
+#: How long a cluster may be without a worker, and how often one is looked for, in seconds.
+PATIENCE_S = 300.0
+LOOK_S = 1.0
 
 
 def _workers() -> int:
@@ -101,3 +111,80 @@ def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
         out[-1].append(name)
         held += size
     return out
+
+
+def each_done(
+    submit: Callable[[list[str]], Any], work: Iterable[list[str]]
+) -> Iterator[tuple[list[str], Any]]:
+    """Hand batches to the workers, and give each with its result as they end.
+
+    No more are handed over than keep the workers busy: a hundred thousand futures are gigabytes.
+
+    Parameters
+    ----------
+    submit : function
+        Hands a batch to the flow's task runner, and gives Prefect's future of it.
+    work : iterable of list of str
+        The batches.
+
+    Yields
+    ------
+    batch, result
+        What its task gave, or the exception that ended it. A task whose worker was killed too often
+        is one, and so is all that is left once a Dask cluster has been without a worker for
+        `HOLTER_DASK_PATIENCE_S` seconds. Prefect is told of tasks that cannot tell it themselves.
+    """
+    finished: Queue[Any] = Queue()
+    waiting: dict[Any, list[str]] = {}
+    lost: dict[Any, BaseException] = {}
+    gone: WorkersGone | None = None
+    for batch in [*work, None]:
+        while waiting and (batch is None or len(waiting) >= in_flight()):
+            try:
+                future = _next(finished)
+            except WorkersGone as error:
+                gone = error
+                lost |= dict.fromkeys(waiting, error)
+                yield from ((names, error) for names in waiting.values())
+                waiting.clear()
+                continue
+            try:
+                result = future.result(raise_on_failure=False)
+            except Exception as error:  # the runner's own: no task was there to end with it
+                lost[future] = result = error
+            yield waiting.pop(future), result
+        if batch is not None and gone:
+            yield batch, gone
+        elif batch is not None:
+            try:
+                future = submit(batch)
+            except Exception as error:  # a pool that broke takes no more
+                yield batch, error
+                continue
+            waiting[future] = batch
+            future.add_done_callback(finished.put)
+    if lost:
+        close_tasks({future.task_run_id: str(error) for future, error in lost.items()})
+
+
+def _next(finished: Queue[Any]) -> Any:
+    """The next future that ends; WorkersGone where the cluster has long had nobody to end one."""
+    context = FlowRunContext.get()
+    client = getattr(context and context.task_runner, "client", None)
+    patience_s = float(os.environ.get("HOLTER_DASK_PATIENCE_S") or PATIENCE_S)
+    seen = time.monotonic()
+    while client and finished.empty():
+        if _has_workers(client):
+            seen = time.monotonic()
+        elif time.monotonic() - seen > patience_s:
+            raise WorkersGone(f"no worker at {os.environ.get('HOLTER_DASK')} for {patience_s:g} s")
+        with suppress(Empty):
+            return finished.get(timeout=LOOK_S)
+    return finished.get()
+
+
+def _has_workers(client: Any) -> bool:
+    try:
+        return bool(client.nthreads())
+    except Exception:  # out of reach, in whatever way Dask says it
+        return False

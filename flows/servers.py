@@ -34,6 +34,8 @@ QUIET: Mapping[str, str] = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # Prefect answers 500 while its PostgreSQL is away: asked again for a minute, as after a 503.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 
 

@@ -29,6 +29,7 @@ HolterError
 ├── PolicyError             a promotion policy that cannot be used
 ├── PromotionError          a version that its alias's policy refuses, or an alias with no way back
 ├── DeviceError             a device that did not answer, or answered with a failure
+├── WorkersGone             a cluster that has had no worker for long
 └── ServerError             a Prefect or MLflow server that did not start, or does not answer
 """
 
@@ -176,6 +177,10 @@ class PromotionError(HolterError):
 
 class DeviceError(HolterError):
     """A device that did not answer, or answered with a failure."""
+
+
+class WorkersGone(HolterError):
+    """A cluster that has had no worker for long."""
 
 
 class ServerError(HolterError):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flows.servers import QUIET, Servers, servers
+from flows.simulate import write_simulated
 from storage.model_files import RegisteredModel
 
 ROOT = Path(__file__).parent.parent
@@ -146,3 +147,30 @@ def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         with servers() as here:
             yield here
+
+
+@dataclass(frozen=True)
+class Many:
+    """Simulated records of a minute, three tasks of Prefect's; the digest of undisturbed tables."""
+
+    toml: Path
+    count: int
+    digest: str
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
+    """150 records, and the digest of their tables as one undisturbed process makes them."""
+    from flows.build import build_table
+    from storage.dataset import load_spec, record_names
+    from storage.files import sha256_json
+    from tasks.preprocessing import Preprocessing
+
+    toml = write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 3)
+    spec, out = load_spec(str(toml)), tmp_path_factory.mktemp("calm")
+    names = record_names(spec, toml.parent)
+    made = [
+        build_table(spec, toml.parent, name, out, Preprocessing(), None, signal=True)[1]
+        for name in sorted(names)
+    ]
+    return Many(toml, len(made), sha256_json([[e.record, e.subject, e.sha256] for e in made]))

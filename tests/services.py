@@ -9,10 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.servers import QUIET
@@ -66,9 +69,68 @@ def running(
             process.wait(10)
 
 
+@dataclass
+class Postgres:
+    """PostgreSQL on loopback that can be killed, and started again on the same data folder."""
+
+    bin_folder: Path
+    data: Path
+    log: Path
+    as_user: list[str]
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def at(self) -> str:
+        """Its address, up to the database's name."""
+        return f"holter@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it on what it left; gives back when it takes connections again."""
+        words = [str(self.bin_folder / "postgres"), "-D", str(self.data / "db")]
+        words += ["-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.data)]
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [*self.as_user, *words], stdout=file, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + 60
+        while self.tool("pg_isready", "-q").returncode:
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            time.sleep(0.1)
+
+    def tool(self, name: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """One of PostgreSQL's own commands, on this server."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "holter"]
+        return subprocess.run([self.bin_folder / name, *where, *words], capture_output=True)
+
+    def kill(self) -> None:
+        """SIGKILL of the postmaster and of every backend, which are in sessions of their own."""
+        assert self.process is not None
+        leader = psutil.Process(self.process.pid)
+        every = [leader, *leader.children(recursive=True)]
+        for one in every:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.process.wait(30)
+        psutil.wait_procs(every, timeout=30)
+
+    def stop(self) -> None:
+        """End it as its administrator would, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            words = ["stop", "-D", str(self.data / "db"), "-m", "fast"]
+            subprocess.run(
+                [*self.as_user, str(self.bin_folder / "pg_ctl"), *words],
+                check=True,
+                capture_output=True,
+                cwd="/",
+            )
+            self.process.wait(30)
+
+
 @contextmanager
-def postgres(folder: Path, *databases: str) -> Iterator[str]:
-    """PostgreSQL with databases of these names; yields its address up to the database's name."""
+def killable_postgres(folder: Path, *databases: str) -> Iterator[Postgres]:
+    """PostgreSQL with databases of these names, or a skip that says why."""
     found = sorted(POSTGRES.glob("*/bin/initdb"))
     if not found:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
@@ -79,40 +141,27 @@ def postgres(folder: Path, *databases: str) -> Iterator[str]:
         as_user = ["runuser", "-u", "postgres", "--"]
     # Not below pytest's own folder: another pytest that starts closes it to other users.
     data = Path(tempfile.mkdtemp(prefix="holter-pg-"))
+    server = Postgres(found[-1].parent, data, folder / "postgres.log", as_user, free_port())
     try:
         if as_user:
             shutil.chown(data, "postgres")
-        yield from _postgres(found[-1], data, folder, as_user, databases)
+        init = [str(found[-1]), "-D", str(data / "db"), "-U", "holter", "--auth=trust"]
+        subprocess.run([*as_user, *init, "-E", "UTF8"], check=True, capture_output=True, cwd="/")
+        server.start()
+        for name in databases:
+            done = server.tool("createdb", name)
+            assert done.returncode == 0, done.stderr
+        yield server
     finally:
+        server.stop()
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _postgres(
-    initdb: Path, data: Path, folder: Path, as_user: list[str], databases: tuple[str, ...]
-) -> Iterator[str]:
-    bin_folder, port, log = initdb.parent, free_port(), folder / "postgres.log"
-    init = [str(initdb), "-D", str(data / "db"), "-U", "holter", "--auth=trust", "-E", "UTF8"]
-    subprocess.run([*as_user, *init], check=True, capture_output=True, cwd="/")
-    words = [str(bin_folder / "postgres"), "-D", str(data / "db"), "-p", str(port), "-h"]
-    words += ["127.0.0.1", "-k", str(data)]
-    with running([*as_user, *words], log, port):
-        for name in databases:
-            make = [
-                str(bin_folder / "createdb"),
-                "-h",
-                "127.0.0.1",
-                "-p",
-                str(port),
-                "-U",
-                "holter",
-            ]
-            for _ in range(50):  # it listens before it serves
-                done = subprocess.run([*make, name], capture_output=True)
-                if done.returncode == 0:
-                    break
-                time.sleep(0.2)
-            assert done.returncode == 0, done.stderr
-        yield f"holter@127.0.0.1:{port}"
+@contextmanager
+def postgres(folder: Path, *databases: str) -> Iterator[str]:
+    """PostgreSQL with databases of these names; yields its address up to the database's name."""
+    with killable_postgres(folder, *databases) as server:
+        yield server.at
 
 
 @contextmanager
@@ -139,25 +188,28 @@ def s3_server(folder: Path, *buckets: str) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def dask_cluster(folder: Path, env: Mapping[str, str], workers: int = 2) -> Iterator[str]:
-    """A Dask scheduler and worker processes on loopback; yields the scheduler's address."""
+def dask_scheduler(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
+    """A Dask scheduler on loopback; yields its address."""
     pytest.importorskip("distributed")
     port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    dask = [sys.executable, "-m", "dask"]
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    with running(scheduler, folder / "scheduler.log", port, env):
-        words = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1"]
-        words += ["--no-nanny", "--no-dashboard", "--local-directory", str(folder)]
-        with _several([[*words, "--name", f"w{n}"] for n in range(workers)], folder, env):
-            yield address
+    words = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port)]
+    with running([*words, "--no-dashboard"], folder / "scheduler.log", port, env):
+        yield f"tcp://127.0.0.1:{port}"
+
+
+def dask_worker(
+    address: str, folder: Path, env: Mapping[str, str]
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A worker process of that scheduler, with one thread, while the block runs."""
+    words = [sys.executable, "-m", "dask", "worker", address, "--host", "127.0.0.1"]
+    words += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder)]
+    return running(words, folder / f"worker-{uuid.uuid4().hex[:8]}.log", 0, env)
 
 
 @contextmanager
-def _several(commands: list[list[str]], folder: Path, env: Mapping[str, str]) -> Iterator[None]:
-    if not commands:
-        yield
-        return
-    log = folder / f"worker{len(commands)}.log"
-    with running(commands[0], log, 0, env), _several(commands[1:], folder, env):
-        yield
+def dask_cluster(folder: Path, env: Mapping[str, str], workers: int = 2) -> Iterator[str]:
+    """A Dask scheduler and worker processes on loopback; yields the scheduler's address."""
+    with dask_scheduler(folder, env) as address, ExitStack() as stack:
+        for _ in range(workers):
+            stack.enter_context(dask_worker(address, folder, env))
+        yield address

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -27,23 +29,39 @@ from flows.servers import Servers
 from flows.simulate import write_simulated
 from storage.beats import read_beats
 from storage.beats_manifest import Manifest, manifest_path, read_manifest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Many
+from tests.services import dask_scheduler, dask_worker
 
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "4"))
+#: Of those that cost more: as many where it says so.
+FEW = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
+RECORDS = 20
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * RUNS)]
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty simulated records of a quarter of an hour."""
-    return write_simulated(tmp_path_factory.mktemp("simulated"), 20, 0.25, 11)
+    """Simulated records of a quarter of an hour."""
+    return write_simulated(tmp_path_factory.mktemp("simulated"), RECORDS, 0.25, 11)
+
+
+def noted(kind: str, what: str) -> None:
+    """Count a kill, and what became of it, in the file that HOLTER_FAULT_LOG names."""
+    if file := os.environ.get("HOLTER_FAULT_LOG"):
+        with Path(file).open("a") as log:
+            log.write(f"{kind}: {what}\n")
 
 
 def start(
-    here: Servers, home: Path, *words: str, before: Callable[[], None] | None = None
+    here: Servers,
+    home: Path,
+    *words: str,
+    before: Callable[[], None] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a command with a state folder of its own on the tests' servers."""
-    env = {**os.environ, "HOLTER_HOME": str(home), "PREFECT_API_URL": here.prefect_api}
+    env = {**os.environ, **(env or {}), "HOLTER_HOME": str(home)}
+    env |= {"PREFECT_API_URL": here.prefect_api}
     env |= {"MLFLOW_TRACKING_URI": here.mlflow, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "flows", *words],
@@ -101,24 +119,37 @@ def all_ended(here: Servers, home: Path) -> None:
 
     Prefect's server records the states of tasks a while after it is told of them.
     """
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while found := unended(here):
         assert time.monotonic() < deadline, found
         time.sleep(1)
-        ended(start(here, home, "status"))
+        if time.monotonic() > deadline - 110:
+            ended(start(here, home, "status"))
 
 
-def kill_within(process: subprocess.Popen[str], home: Path, after_s: float) -> bool:
-    """SIGKILL a command some time after its flow began; whether it was still running then."""
+def begun(process: subprocess.Popen[str], home: Path) -> None:
+    """Wait until a flow of this command runs."""
     deadline = time.monotonic() + 120
-    while not list((home / "running").glob("*.json")) and process.poll() is None:
+    mine = f'"pid": {process.pid},'
+    while not any(mine in note.read_text() for note in (home / "running").glob("*.json")):
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.02)
+
+
+def hit(process: subprocess.Popen[str]) -> str:
+    """Whether what is killed now is killed under a command that runs."""
+    return "killed" if process.poll() is None else "command had ended"
+
+
+def killed_within(process: subprocess.Popen[str], home: Path, after_s: float) -> bool:
+    """SIGKILL a command some time after its flow began; whether it was still running then."""
+    begun(process, home)
     time.sleep(after_s)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
-    return alive
+    noted("a flow that ingests", "killed" if process.returncode else "had ended")
+    return process.returncode == -signal.SIGKILL
 
 
 def test_ingest_killed_at_random_moments(
@@ -129,20 +160,24 @@ def test_ingest_killed_at_random_moments(
     calm = tmp_path / "calm"
     ended(start(holter_servers, calm, *ingest(simulated)))
     rng, home = np.random.default_rng(0), tmp_path / "home"
-    built = 0
-    for _ in range(RUNS):
-        kill_within(start(holter_servers, home, *ingest(simulated)), home, rng.uniform(0, 1.5))
+    built = kills = 0
+    for n in range(RUNS):
+        process = start(holter_servers, home, *ingest(simulated))
+        kills += killed_within(process, home, rng.uniform(0, 3))
         folder = home / "beats" / "dataset=simulated"
         check_tables(folder)
         notes = list((folder / "entries").glob("*.json"))
         assert len(notes) >= built
         built = len(notes)
-    said = ended(start(holter_servers, home, *ingest(simulated)))
-    found = result(home)
-    assert found.digest() == result(calm).digest()
-    assert f"({built} kept from before, 0 failed)" in said
-    all_ended(holter_servers, home)
-    assert not list((home / "running").glob("*.json"))
+        if built == RECORDS or n == RUNS - 1:  # nothing is left to be lost: from the start again
+            said = ended(start(holter_servers, home, *ingest(simulated)))
+            assert f"({built} kept from before, 0 failed)" in said
+            assert result(home).digest() == result(calm).digest()
+            all_ended(holter_servers, home)
+            assert not list((home / "running").glob("*.json"))
+            for _ in range(kills):
+                noted("a flow that ingests", "healed")
+            built, kills, home = 0, 0, tmp_path / f"home{n}"
 
 
 def test_a_task_that_comes_up_after_its_flow_was_closed(
@@ -151,7 +186,7 @@ def test_a_task_that_comes_up_after_its_flow_was_closed(
     """A task run that Prefect writes down only after its killed flow was closed is closed too."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
     killed = start(holter_servers, tmp_path, *ingest(simulated))
-    assert kill_within(killed, tmp_path, 0.0)
+    assert killed_within(killed, tmp_path, 0.0)
     (closed,) = close_dead()
     with get_client(sync_client=True) as client:
         late = client.create_task_run(
@@ -170,8 +205,8 @@ def test_two_ingests_at_once(holter_servers: Servers, simulated: Path, tmp_path:
     both = [start(holter_servers, home, *ingest(simulated)) for _ in range(2)]
     said = [ended(process) for process in both]
     kept = sorted(int(text.partition("(")[2].partition(" kept")[0]) for text in said)
-    assert kept == [0, 20]
-    assert len(result(home).entries) == 20
+    assert kept == [0, RECORDS]
+    assert len(result(home).entries) == RECORDS
 
 
 def test_a_full_disk(holter_servers: Servers, simulated: Path, tmp_path: Path) -> None:
@@ -187,5 +222,109 @@ def test_a_full_disk(holter_servers: Servers, simulated: Path, tmp_path: Path) -
     assert not list(folder.rglob("*.partial"))
     check_tables(folder)
     ended(start(holter_servers, home, *ingest(simulated)))
-    assert len(result(home).entries) == 20
+    assert len(result(home).entries) == RECORDS
     all_ended(holter_servers, home)
+
+
+@dataclass
+class Cluster:
+    """A Dask scheduler, and workers that can be killed and joined by others."""
+
+    address: str
+    folder: Path
+    stack: ExitStack
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def join(self, count: int) -> None:
+        """Have so many workers, without waiting until they are ready."""
+        while len(self.workers) < count:
+            one = self.stack.enter_context(dask_worker(self.address, self.folder, {}))
+            self.workers.append(one)
+
+    def kill(self, which: int) -> None:
+        """SIGKILL of a worker."""
+        worker = self.workers.pop(which)
+        worker.kill()
+        worker.wait(30)
+
+    def env(self, patience_s: float) -> dict[str, str]:
+        """What a command is told, to run its tasks here."""
+        patience = {"HOLTER_DASK_PATIENCE_S": str(patience_s)}
+        return {"HOLTER_RUNNER": "dask", "HOLTER_DASK": self.address, **patience}
+
+
+@pytest.fixture(scope="module")
+def cluster(holter_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler; its workers know the tests' servers."""
+    assert holter_servers.prefect_api
+    folder = tmp_path_factory.mktemp("dask")
+    with dask_scheduler(folder, {}) as address, ExitStack() as stack:
+        yield Cluster(address, folder, stack)
+
+
+def built(home: Path) -> int:
+    """How many records of an ingest have their table, and are known to."""
+    return len(list((home / "beats" / "dataset=simulated" / "entries").glob("*.json")))
+
+
+def built_more_than(count: int, process: subprocess.Popen[str], home: Path) -> int:
+    """How many are built, once they are more than these, or once the command has ended."""
+    deadline = time.monotonic() + 120
+    while (found := built(home)) <= count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_dask_workers_killed_under_an_ingest(
+    cluster: Cluster, holter_servers: Servers, many: Many, tmp_path: Path
+) -> None:
+    """One of two workers is killed: the other goes on. It is killed as well, and another one joins:
+    that one goes on. No record fails, the tables are the undisturbed ones, no task is left open."""
+    rng, kind = np.random.default_rng(5), "a Dask worker"
+    for n in range(FEW):
+        home = tmp_path / f"home{n}"
+        cluster.join(2)
+        process = start(holter_servers, home, *ingest(many.toml), env=cluster.env(120))
+        begun(process, home)
+        time.sleep(rng.uniform(0, 3))
+        for _ in range(2):
+            cluster.kill(int(rng.integers(len(cluster.workers))))
+            noted(kind, hit(process))
+            cluster.join(1)
+            built_more_than(built(home), process, home)
+        assert ", 0 failed)" in ended(process)
+        assert result(home).digest() == many.digest
+        all_ended(holter_servers, home)
+        noted(kind, "healed: both")
+
+
+def test_no_dask_worker_comes_back(
+    cluster: Cluster, holter_servers: Servers, many: Many, tmp_path: Path
+) -> None:
+    """An ingest whose workers are all killed for good ends, with what it lacks in the report; the
+    next run does only that, and no task run is left open."""
+    kind = "every Dask worker, for good"
+    for n in range(FEW):
+        home = tmp_path / f"home{n}"
+        cluster.join(1)
+        process = start(holter_servers, home, *ingest(many.toml), env=cluster.env(2))
+        begun(process, home)
+        built_more_than(0, process, home)
+        for _ in cluster.workers[:]:
+            cluster.kill(0)
+            noted(kind, hit(process))
+        done = built(home)
+        assert 0 < done < many.count
+        said, _ = process.communicate(timeout=120)
+        found = result(home)
+        assert process.returncode == (3 if found.entries else 1), said
+        assert f"no worker at {cluster.address} for 2 s" in " ".join(said.split())
+        assert "Traceback" not in said
+        assert len(found.entries) + len(found.failures) == many.count
+        all_ended(holter_servers, home)
+        cluster.join(1)
+        said = ended(start(holter_servers, home, *ingest(many.toml), env=cluster.env(120)))
+        assert f"({done} kept from before, 0 failed)" in said
+        assert result(home).digest() == many.digest
+        noted(kind, "healed")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +23,19 @@ from flows.simulate import write_simulated
 from storage import ledger
 from storage.mlflow_rest import address, call
 from storage.signing import trusted_keys
+from tests.conftest import Many
 from tests.services import free_port
-from tests.test_faults import ended, ingest, result, start, unended
+from tests.test_faults import (
+    all_ended,
+    begun,
+    ended,
+    hit,
+    ingest,
+    noted,
+    result,
+    start,
+    unended,
+)
 
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 pytestmark = [
@@ -90,11 +102,10 @@ class Here:
     at: Servers
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+@contextmanager
+def killable(folder: Path, *kinds: Kind) -> Iterator[Here]:
     """A Prefect and an MLflow server that can be killed, named in the environment."""
-    folder = tmp_path_factory.mktemp("servers")
-    both = [Killable(kind, folder, free_port()) for kind in (PREFECT, MLFLOW)]
+    both = [Killable(kind, folder, free_port()) for kind in kinds]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOLTER_HOME", str(folder))
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
@@ -115,15 +126,16 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six simulated records of six minutes."""
-    return write_simulated(tmp_path_factory.mktemp("simulated"), 6, 0.1, 5)
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """Both on SQLite, as `holter up` has them."""
+    with killable(tmp_path_factory.mktemp("servers"), PREFECT, MLFLOW) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Simulated records of a minute, 150 of them: three tasks of Prefect's."""
-    return write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 3)
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six simulated records of six minutes."""
+    return write_simulated(tmp_path_factory.mktemp("simulated"), 6, 0.1, 5)
 
 
 def weights() -> str:
@@ -152,9 +164,9 @@ class Calm:
         train(str(simulated), simulated.parent, "resnet15", epochs=2)
 
 
-@pytest.fixture(scope="module")
-def calm(here: Here, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def calm_training(here: Here, simulated: Path, home: Path) -> Iterator[Calm]:
+    """A training that nothing disturbed, in the state folder that the disturbed ones share."""
     data = ("--data", str(simulated.parent))
     words = ("train", str(simulated), *data, "--model", "resnet15", "--epochs", "2")
     with pytest.MonkeyPatch.context() as patch:
@@ -165,14 +177,10 @@ def calm(here: Here, simulated: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield Calm(words, home, weights(), time.monotonic() - began)
 
 
-def begun(process: subprocess.Popen[str], home: Path) -> None:
-    """Wait until a flow of this command runs."""
-    deadline = time.monotonic() + 120
-    mine = f'"pid": {process.pid},'
-    while not any(mine in note.read_text() for note in (home / "running").glob("*.json")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+@pytest.fixture(scope="module")
+def calm(here: Here, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
+    with calm_training(here, simulated, tmp_path_factory.mktemp("home")) as training:
+        yield training
 
 
 def test_a_training_killed_at_random_moments(here: Here, calm: Calm) -> None:
@@ -186,10 +194,12 @@ def test_a_training_killed_at_random_moments(here: Here, calm: Calm) -> None:
         process.kill()
         process.communicate()
         assert process.returncode in (0, -signal.SIGKILL)
+        noted("a flow that trains", "killed" if process.returncode else "had ended")
     calm.again()
     assert weights() == calm.weights
     assert unended(here.at) == []
     assert not list((calm.home / "running").glob("*.json"))
+    noted("a flow that trains", "healed: all of them")
 
 
 def spoken(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -210,36 +220,43 @@ def test_mlflow_killed_under_a_training(here: Here, calm: Calm) -> None:
         process = start(here.at, calm.home, *calm.words)
         begun(process, calm.home)
         time.sleep(rng.uniform(0, calm.seconds))
+        noted("MLflow, under a training", hit(process))
         here.mlflow.bounce(rng.uniform(0, 5))
         code, said = spoken(process)
         assert code == 0 or here.at.mlflow in said
+        noted("MLflow, under a training", "went on" if code == 0 else "ended with a sentence")
     calm.again()
     assert weights() == calm.weights
     assert unended(here.at) == []
+    noted("MLflow, under a training", "healed: all of them")
 
 
-def test_prefect_killed_under_an_ingest(here: Here, many: Path, tmp_path: Path) -> None:
+def test_prefect_killed_under_an_ingest(here: Here, many: Many, tmp_path: Path) -> None:
     """An ingest whose Prefect is killed goes on, or ends with Prefect's address; the same command
     again does the rest, makes the undisturbed tables, and no run is left open."""
-    words = ingest(many)
-    ended(start(here.at, tmp_path / "calm", *words))
-    rng, home = np.random.default_rng(3), tmp_path / "home"
-    for _ in range(RUNS):
+    words = ingest(many.toml)
+    rng = np.random.default_rng(3)
+    for n in range(RUNS):
+        home = tmp_path / f"home{n}"
         process = start(here.at, home, *words)
         begun(process, home)
         time.sleep(rng.uniform(0, 3))
+        noted("Prefect, under an ingest", hit(process))
         here.prefect.bounce(rng.uniform(0, 5))
         code, said = spoken(process)
         assert code == 0 or here.at.prefect_page in said
-    ended(start(here.at, home, *words))
-    assert result(home).digest() == result(tmp_path / "calm").digest()
-    assert unended(here.at) == []
+        noted("Prefect, under an ingest", "went on" if code == 0 else "ended with a sentence")
+        rest = ended(start(here.at, home, *words))
+        assert ("(150 kept from before, 0 failed)" in rest) or code
+        assert result(home).digest() == many.digest
+        all_ended(here.at, home)
+        noted("Prefect, under an ingest", "healed")
 
 
-def test_a_prefect_that_is_not_there(here: Here, many: Path, tmp_path: Path) -> None:
+def test_a_prefect_that_is_not_there(here: Here, many: Many, tmp_path: Path) -> None:
     """Its address, and nothing of the secrets in it, is what the user is told."""
     away = replace(here.at, prefect_api=f"http://me:{'secret'}@127.0.0.1:9/api")
-    said = ended(start(away, tmp_path, *ingest(many)), code=1)
+    said = ended(start(away, tmp_path, *ingest(many.toml)), code=1)
     assert "Prefect at http://127.0.0.1:9" in said
     assert "secret" not in said
     assert "Traceback" not in said
