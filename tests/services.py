@@ -37,7 +37,7 @@ def free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until something listens on a port of loopback; the log's end where nothing does."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -93,7 +93,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 [*self.as_user, *words], stdout=file, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while self.tool("pg_isready", "-q").returncode:
             assert self.process.poll() is None, self.log.read_text()[-2000:]
             assert time.monotonic() < deadline, self.log.read_text()[-2000:]

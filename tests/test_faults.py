@@ -75,7 +75,7 @@ def start(
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
-    said, _ = process.communicate(timeout=180)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == code, said
     return " ".join(said.split())
 
@@ -119,17 +119,17 @@ def all_ended(here: Servers, home: Path) -> None:
 
     Prefect's server records the states of tasks a while after it is told of them.
     """
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while found := unended(here):
         assert time.monotonic() < deadline, found
         time.sleep(1)
-        if time.monotonic() > deadline - 110:
+        if time.monotonic() > deadline - 290:
             ended(start(here, home, "status"))
 
 
 def begun(process: subprocess.Popen[str], home: Path) -> None:
     """Wait until a flow of this command runs."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     mine = f'"pid": {process.pid},'
     while not any(mine in note.read_text() for note in (home / "running").glob("*.json")):
         assert process.poll() is None, process.communicate()[0]
@@ -269,7 +269,7 @@ def built(home: Path) -> int:
 
 def built_more_than(count: int, process: subprocess.Popen[str], home: Path) -> int:
     """How many are built, once they are more than these, or once the command has ended."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while (found := built(home)) <= count and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -316,7 +316,7 @@ def test_no_dask_worker_comes_back(
             noted(kind, hit(process))
         done = built(home)
         assert 0 < done < many.count
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=300)
         found = result(home)
         assert process.returncode == (3 if found.entries else 1), said
         assert f"no worker at {cluster.address} for 2 s" in " ".join(said.split())

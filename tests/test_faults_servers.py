@@ -73,7 +73,7 @@ class Killable:
         """Wait until it answers."""
         assert self.process is not None
         log = self.kind.log(self.folder)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not answers(f"http://127.0.0.1:{self.port}{self.kind.health}"):
             assert self.process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
