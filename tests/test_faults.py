@@ -36,7 +36,7 @@ RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "4"))
 #: Of those that cost more: as many where it says so.
 FEW = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 RECORDS = 20
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * RUNS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 240 * RUNS)]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.test_faults_servers import Here, calm_training, killable, spoken, wei
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600 + 120 * RUNS),
+    pytest.mark.timeout(600 + 240 * RUNS),
     pytest.mark.filterwarnings("default"),  # Prefect's and TensorFlow's own, at import
 ]
 
