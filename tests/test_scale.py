@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 
+from flows import runners
 from flows.ingest import MOST_ROWS, Outcome, ingest, report
-from flows.runners import BATCH_RECORDS, batches, chosen_runner
+from flows.runners import BATCH_RECORDS, batches, chosen_runner, each_done
 from flows.servers import Servers, mlflow_server, prefect_command
 from flows.simulate import write_simulated
 from storage import places
@@ -93,6 +96,46 @@ def test_small_records_share_a_task_and_large_ones_do_not(tmp_path: Path) -> Non
     assert [name for batch in found for name in batch] == names
     assert [len(batch) for batch in found] == [BATCH_RECORDS, BATCH_RECORDS, 22, 1, 1]
     assert batches(tmp_path, []) == []
+
+
+@dataclass
+class Future:
+    """A task that has ended, as a runner tells of it."""
+
+    told: object
+    task_run_id: UUID = field(default_factory=uuid4)
+
+    def __hash__(self) -> int:
+        return hash(self.task_run_id)
+
+    def add_done_callback(self, done: Callable[[Future], None]) -> None:
+        """It has ended already."""
+        done(self)
+
+    def result(self, raise_on_failure: bool) -> object:
+        """What was told, or what the runner says of a task that it gave up."""
+        assert not raise_on_failure
+        if self.told == ["c"]:
+            raise RuntimeError("all those workers died")
+        return self.told
+
+
+def test_a_task_that_its_runner_gives_up_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' results come, its own is the reason, and Prefect is told of it; a batch that the
+    runner does not take has failed as well."""
+    told: dict[UUID, str] = {}
+    monkeypatch.setattr(runners, "close_tasks", told.update)
+
+    def submit(batch: list[str]) -> Future:
+        if batch == ["b"]:
+            raise RuntimeError("the pool is broken")
+        return Future(batch)
+
+    found = {names[0]: result for names, result in each_done(submit, [["a"], ["b"], ["c"], ["d"]])}
+    assert (found["a"], found["d"]) == (["a"], ["d"])
+    assert str(found["b"]) == "the pool is broken"
+    assert str(found["c"]) == "all those workers died"
+    assert list(told.values()) == ["all those workers died"]
 
 
 def test_the_report_of_many_records_is_short_and_shows_what_failed() -> None:
