@@ -247,8 +247,14 @@ def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int
     with whole(path) as partial:
         schema = arrow_schema().with_metadata(metadata)
         dictionaries = [name for name in schema.names if str(schema.field(name).type)[:4] == "dict"]
+        # No float of a waveform is like the one before: lz4 would take time, and save nothing.
+        compression = {name: "lz4" for name in schema.names} | {"waveform": "none"}
         with pq.ParquetWriter(
-            partial, schema, compression="lz4", use_dictionary=dictionaries, write_statistics=False
+            partial,
+            schema,
+            compression=compression,
+            use_dictionary=dictionaries,
+            write_statistics=False,
         ) as writer:
             for table in tables:
                 writer.write_table(_to_arrow(table).replace_schema_metadata(metadata))

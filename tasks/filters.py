@@ -102,12 +102,12 @@ def band_gain(
 @lru_cache(maxsize=8)
 def _gains(
     length: int, fs_hz: float, config: Preprocessing
-) -> tuple[Floats, NDArray[np.complex64]]:
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated)."""
     frequency_hz = np.fft.rfftfreq(length, 1 / fs_hz)
     clean = band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
     qrs = clean * band_gain(frequency_hz, fs_hz, 5.0, 15.0, 1) * 2j * pi * frequency_hz
-    return clean.astype(np.float32), qrs.astype(np.complex64)
+    return clean.astype(np.complex64), qrs.astype(np.complex64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +122,8 @@ class Block:
         Its own samples of the record, without margins, in `raw` and `band`.
     raw : float32, shape (length,)
         As read, millivolts, NaN where invalid.
+    gaps : bool
+        Whether any of it is invalid.
     band : float32, shape (length,)
         Band-passed, millivolts.
     slope : float32, shape (length,)
@@ -131,6 +133,7 @@ class Block:
     start: int
     inside: slice
     raw: Floats
+    gaps: bool
     band: Floats
     slope: Floats
 
@@ -152,15 +155,17 @@ def filtered_block(
     """Read and filter one block, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raw = _padded(read, start - grid.margin, grid.length, grid.n_samples)
-    whole = raw
-    if not np.isfinite(raw).all():
+    whole, mean = raw, raw.mean()
+    gaps = not np.isfinite(mean)
+    if gaps:
         whole = _bridged(read, grid, start - grid.margin, raw)
-    spectrum = np.fft.rfft(whole - whole.mean())  # an electrode's offset costs digits
+        mean = whole.mean()
+    spectrum = np.fft.rfft(whole - mean)  # an electrode's offset costs digits
     band = _back(spectrum * gain, grid.length)
     slope = _back(spectrum * qrs_gain, grid.length) if feature else band[:0]
     stop = min(start + grid.hop, grid.n_samples)
     inside = slice(grid.margin, grid.margin + stop - start)
-    return Block(start, inside, raw, band, slope)
+    return Block(start, inside, raw, gaps, band, slope)
 
 
 def _back(spectrum: NDArray[np.complexfloating[Any, Any]], length: int) -> Floats:

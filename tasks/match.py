@@ -45,7 +45,9 @@ def match_beats(
     near = np.abs(detected[forth] - annotated) <= window
     partner[mutual & near] = forth[mutual & near]
     # What is left over may still pair with a neighbour that another beat was nearer to.
-    free = np.setdiff1d(np.arange(len(detected)), partner)
+    alone = np.ones(len(detected), dtype=bool)
+    alone[partner[partner >= 0]] = False
+    free = np.flatnonzero(alone)
     for i in np.flatnonzero(partner < 0):
         if not len(free):
             break

@@ -20,6 +20,7 @@ samples later has its beats n samples earlier, once the thresholds have forgotte
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -78,28 +79,24 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     # Beyond its ends the record goes on as its mirror image, whose complexes are none.
     begin = grid.margin - block.start  # where the record's first sample is in this block
     integrated[: max(begin, 0)] = integrated[begin + grid.n_samples :] = 0
-    # A local maximum first, then the largest within the refractory period on both sides.
-    middle = integrated[first:last]
-    peak = first + np.flatnonzero(
-        (middle > integrated[first - 1 : last - 1])
-        & (middle >= integrated[first + 1 : last + 1])
-        & (middle > LEAST_HEIGHT**2)
-    )
+    # The largest within the refractory period on both sides, and the first of equal ones.
     highest = moving(integrated[first - reach : last + reach], 2 * reach + 1, np.maximum)
-    peak = peak[integrated[peak] >= highest[peak - first]]
+    peak = first + np.flatnonzero(integrated[first:last] == highest)
+    height = integrated[peak]
+    high = (height > integrated[peak - 1]) & (height > LEAST_HEIGHT**2)
+    peak, height = peak[high], height[high]
     half = round(INTEGRATION_S / 2 * fs_hz)
     steep = np.abs(_windows(block.slope, peak, half))
     reach = round(RELOCATION_S * fs_hz)
     inside = np.clip(peak, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
     sample = _extremum(block.band, inside, reach) - begin
     real = np.minimum(sample, grid.n_samples - 1 - sample) > END_S * fs_hz
-    known = np.isfinite(block.raw)
-    if not known.all():  # nothing is in a gap but what bridges it
-        real &= _windows(known, peak, half).any(axis=1)
+    if block.gaps:  # nothing is in a gap but what bridges it
+        real &= _windows(np.isfinite(block.raw), peak, half).any(axis=1)
     return Candidates(
         sample=sample[real],
         centre=peak[real] - begin,
-        height=np.sqrt(integrated[peak[real]].astype(np.float64)),
+        height=np.sqrt(height[real].astype(np.float64)),
         slope=steep.max(axis=1, initial=0)[real].astype(np.float64),
     )
 
@@ -120,7 +117,7 @@ class Rules:
         of the next one to judge, and `low` of the first one after the last beat.
     signal, noise : float
         Running estimates; `signal` is None until the first ten seconds are there.
-    recent : list of int
+    recent : deque of int
         The last eight intervals, in samples.
     before, slope_before : int, float
         Centre and slope of the last beat; `before` is None where there was none.
@@ -136,7 +133,7 @@ class Rules:
     low: int = 0
     signal: float | None = None
     noise: float = 0.0
-    recent: list[int] = field(default_factory=list)
+    recent: deque[int] = field(default_factory=lambda: deque(maxlen=8))
     before: int | None = None
     slope_before: float = 0.0
     searched: bool = False
@@ -152,7 +149,7 @@ class Rules:
         while (beat := self._next_beat()) is not None:
             centre, _, self.slope_before, sample = self.waiting[beat]
             if self.before is not None:
-                self.recent = [*self.recent[-7:], centre - self.before]
+                self.recent.append(centre - self.before)
             self.before = centre
             self.low = self.at = beat + 1
             self.searched = False

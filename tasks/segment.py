@@ -12,7 +12,7 @@ BEFORE, AFTER = R_INDEX, WAVEFORM_SAMPLES - R_INDEX
 _BEFORE_STEPS = np.arange(-BEFORE, 0, dtype=np.float32) / np.float32(BEFORE)
 _AFTER_STEPS = np.arange(AFTER, dtype=np.float32) / np.float32(AFTER)
 #: Beats interpolated at once; their 300 positions stay in the cache.
-BATCH = 256
+BATCH = 128
 
 
 def segment(
@@ -55,7 +55,7 @@ def segment(
         np.multiply(after[rows], _AFTER_STEPS, out=away[:, BEFORE:])
         whole = np.floor(away)
         away -= whole
-        left = here[rows] + whole.astype(np.int32)
+        left = here[rows] + whole.astype(np.intp)
         values = clean.take(left, mode="clip")
         left += 1
         step = clean.take(left, mode="clip")
