@@ -137,15 +137,36 @@ def begun(process: subprocess.Popen[str], home: Path) -> None:
         time.sleep(0.02)
 
 
+def built(home: Path) -> int:
+    """How many records of an ingest have their table, and are known to."""
+    return len(list((home / "beats" / "dataset=simulated" / "entries").glob("*.json")))
+
+
+def built_more_than(count: int, process: subprocess.Popen[str], home: Path) -> int:
+    """How many are built, once they are more than these, or once the command has ended."""
+    deadline = time.monotonic() + 300
+    while (found := built(home)) <= count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def somewhere(
+    rng: np.random.Generator, process: subprocess.Popen[str], home: Path, count: int
+) -> None:
+    """Wait until an ingest of so many records is at some moment between its begin and its end."""
+    begun(process, home)
+    built_more_than(int(rng.integers(built(home) - 1, count)), process, home)
+    time.sleep(rng.uniform(0, 0.3))
+
+
 def hit(process: subprocess.Popen[str]) -> str:
     """Whether what is killed now is killed under a command that runs."""
     return "killed" if process.poll() is None else "command had ended"
 
 
-def killed_within(process: subprocess.Popen[str], home: Path, after_s: float) -> bool:
-    """SIGKILL a command some time after its flow began; whether it was still running then."""
-    begun(process, home)
-    time.sleep(after_s)
+def killed(process: subprocess.Popen[str]) -> bool:
+    """SIGKILL an ingest; whether it was still running."""
     process.kill()
     process.communicate()
     noted("a flow that ingests", "killed" if process.returncode else "had ended")
@@ -160,24 +181,23 @@ def test_ingest_killed_at_random_moments(
     calm = tmp_path / "calm"
     ended(start(holter_servers, calm, *ingest(simulated)))
     rng, home = np.random.default_rng(0), tmp_path / "home"
-    built = kills = 0
+    made = kills = 0
     for n in range(RUNS):
         process = start(holter_servers, home, *ingest(simulated))
-        kills += killed_within(process, home, rng.uniform(0, 3))
-        folder = home / "beats" / "dataset=simulated"
-        check_tables(folder)
-        notes = list((folder / "entries").glob("*.json"))
-        assert len(notes) >= built
-        built = len(notes)
-        if built == RECORDS or n == RUNS - 1:  # nothing is left to be lost: from the start again
+        somewhere(rng, process, home, RECORDS)
+        kills += killed(process)
+        check_tables(home / "beats" / "dataset=simulated")
+        assert built(home) >= made
+        made = built(home)
+        if made == RECORDS or n == RUNS - 1:  # nothing is left to be lost: from the start again
             said = ended(start(holter_servers, home, *ingest(simulated)))
-            assert f"({built} kept from before, 0 failed)" in said
+            assert f"({made} kept from before, 0 failed)" in said
             assert result(home).digest() == result(calm).digest()
             all_ended(holter_servers, home)
             assert not list((home / "running").glob("*.json"))
             for _ in range(kills):
                 noted("a flow that ingests", "healed")
-            built, kills, home = 0, 0, tmp_path / f"home{n}"
+            made, kills, home = 0, 0, tmp_path / f"home{n}"
 
 
 def test_a_task_that_comes_up_after_its_flow_was_closed(
@@ -185,8 +205,9 @@ def test_a_task_that_comes_up_after_its_flow_was_closed(
 ) -> None:
     """A task run that Prefect writes down only after its killed flow was closed is closed too."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
-    killed = start(holter_servers, tmp_path, *ingest(simulated))
-    assert killed_within(killed, tmp_path, 0.0)
+    process = start(holter_servers, tmp_path, *ingest(simulated))
+    begun(process, tmp_path)
+    assert killed(process)
     (closed,) = close_dead()
     with get_client(sync_client=True) as client:
         late = client.create_task_run(
@@ -262,20 +283,6 @@ def cluster(holter_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
         yield Cluster(address, folder, stack)
 
 
-def built(home: Path) -> int:
-    """How many records of an ingest have their table, and are known to."""
-    return len(list((home / "beats" / "dataset=simulated" / "entries").glob("*.json")))
-
-
-def built_more_than(count: int, process: subprocess.Popen[str], home: Path) -> int:
-    """How many are built, once they are more than these, or once the command has ended."""
-    deadline = time.monotonic() + 300
-    while (found := built(home)) <= count and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
 def test_dask_workers_killed_under_an_ingest(
     cluster: Cluster, holter_servers: Servers, many: Many, tmp_path: Path
 ) -> None:
@@ -287,7 +294,7 @@ def test_dask_workers_killed_under_an_ingest(
         cluster.join(2)
         process = start(holter_servers, home, *ingest(many.toml), env=cluster.env(120))
         begun(process, home)
-        time.sleep(rng.uniform(0, 3))
+        built_more_than(int(rng.integers(-1, many.count // 2)), process, home)
         for _ in range(2):
             cluster.kill(int(rng.integers(len(cluster.workers))))
             noted(kind, hit(process))

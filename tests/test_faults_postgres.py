@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from flows.servers import MLFLOW, PREFECT, Kind, mlflow_command, prefect_environ
 from flows.simulate import write_simulated
 from tests.conftest import Many
 from tests.services import Postgres, killable_postgres
-from tests.test_faults import all_ended, begun, ended, hit, ingest, noted, result, start
+from tests.test_faults import all_ended, begun, ended, hit, ingest, noted, result, somewhere, start
 from tests.test_faults_servers import Here, calm_training, killable, spoken, weights
 
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
@@ -64,12 +65,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(here, database)
 
 
-def disturbed(stack: Stack, home: Path, words: tuple[str, ...], within_s: float, seed: int) -> int:
-    """A command under which PostgreSQL is killed; its exit code, 0 or 1 with one sentence."""
-    rng, kind = np.random.default_rng(seed), f"PostgreSQL, under {words[0]}"
-    process = start(stack.here.at, home, *words)
-    begun(process, home)
-    time.sleep(rng.uniform(0, within_s))
+def disturbed(stack: Stack, process: Popen[str], kind: str, rng: np.random.Generator) -> int:
+    """Kill PostgreSQL under a command; its exit code, 0 or 1 with one sentence."""
+    kind = f"PostgreSQL, under {kind}"
     noted(kind, hit(process))
     stack.bounce(rng.uniform(0, 5))
     code, said = spoken(process)
@@ -82,26 +80,31 @@ def test_postgres_killed_under_an_ingest(stack: Stack, many: Many, tmp_path: Pat
     """An ingest whose servers' PostgreSQL is killed goes on, or ends with the address of the server
     that lost it; the same command again does the rest, makes the undisturbed tables, and no run is
     left open."""
-    at, words = stack.here.at, ingest(many.toml)
+    at, words, rng = stack.here.at, ingest(many.toml), np.random.default_rng(4)
     for n in range(RUNS):
         home = tmp_path / f"home{n}"
-        code = disturbed(stack, home, words, 3.0, n)
+        process = start(at, home, *words)
+        somewhere(rng, process, home, many.count)
+        code = disturbed(stack, process, "an ingest", rng)
         rest = ended(start(at, home, *words))
         assert "(150 kept from before, 0 failed)" in rest or code
         assert result(home).digest() == many.digest
         all_ended(at, home)
-        noted("PostgreSQL, under ingest", "healed")
+        noted("PostgreSQL, under an ingest", "healed")
 
 
 @pytest.mark.skipif("HOLTER_FAULT_RUNS" not in os.environ, reason="by night: HOLTER_FAULT_RUNS")
 def test_postgres_killed_under_a_training(stack: Stack, tmp_path: Path) -> None:
     """A training whose servers' PostgreSQL is killed goes on, or ends with the address of the
     server that lost it; the same command again ends with the same weights, and no run is open."""
-    simulated = write_simulated(tmp_path / "simulated", 6, 0.1, 5)
+    simulated, rng = write_simulated(tmp_path / "simulated", 6, 0.1, 5), np.random.default_rng(6)
     with calm_training(stack.here, simulated, tmp_path / "home") as calm:
-        for n in range(RUNS):
-            disturbed(stack, calm.home, calm.words, calm.seconds, RUNS + n)
+        for _ in range(RUNS):
+            process = start(stack.here.at, calm.home, *calm.words)
+            begun(process, calm.home)
+            time.sleep(rng.uniform(0, calm.seconds))
+            disturbed(stack, process, "a training", rng)
         calm.again()
         assert weights() == calm.weights
         all_ended(stack.here.at, calm.home)
-        noted("PostgreSQL, under train", "healed: all of them")
+        noted("PostgreSQL, under a training", "healed: all of them")

@@ -33,6 +33,7 @@ from tests.test_faults import (
     ingest,
     noted,
     result,
+    somewhere,
     start,
     unended,
 )
@@ -239,8 +240,7 @@ def test_prefect_killed_under_an_ingest(here: Here, many: Many, tmp_path: Path) 
     for n in range(RUNS):
         home = tmp_path / f"home{n}"
         process = start(here.at, home, *words)
-        begun(process, home)
-        time.sleep(rng.uniform(0, 3))
+        somewhere(rng, process, home, many.count)
         noted("Prefect, under an ingest", hit(process))
         here.prefect.bounce(rng.uniform(0, 5))
         code, said = spoken(process)
