@@ -166,7 +166,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
     from storage.files import sha256_json
     from tasks.preprocessing import Preprocessing
 
-    toml = write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 3)
+    toml = write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 5)
     spec, out = load_spec(str(toml)), tmp_path_factory.mktemp("calm")
     names = record_names(spec, toml.parent)
     made = [
