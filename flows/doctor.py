@@ -15,8 +15,8 @@ from urllib.request import urlopen
 from packaging.requirements import Requirement
 
 from storage.errors import HolterError, PlaceError
-from storage.files import check_writable, home
-from storage.places import beats_place
+from storage.files import check_home, home
+from storage.places import Place, check_beats_place
 from storage.provenance import ROOT
 from storage.signing import release_key_path
 
@@ -53,22 +53,17 @@ def versions(constraints: Path = ROOT / "constraints.txt") -> Iterator[Check]:
 
 
 def folders() -> Iterator[Check]:
-    """The state folder and the beat tables' place can be written."""
-    beats = beats_place()
-    places = {"state folder": home()}
-    if isinstance(beats, Path):
-        places["beat tables"] = beats
-    for name, folder in places.items():
-        yield _folder(name, folder)
+    """The state folder and the beat tables' place can be written; a bucket can be reached."""
+    yield _place("state folder", check_home)
+    yield _place("beat tables", check_beats_place)
 
 
-def _folder(name: str, folder: Path) -> Check:
+def _place(name: str, look: Callable[[], Place]) -> Check:
     try:
-        check_writable(folder, name)
+        return Check(name, str(look()))
     except PlaceError as error:
-        advice = f"give this user the right to write {folder}, or name another (HOLTER_HOME)"
+        advice = "give this user the right to write it, or name another (HOLTER_HOME, HOLTER_BEATS)"
         return Check(name, str(error), advice)
-    return Check(name, str(folder))
 
 
 def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import TableError
+from storage.errors import PlaceError, TableError
 from storage.files import whole
-from storage.places import Place, Remote
+from storage.places import Place, Remote, answering
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -267,7 +267,10 @@ def _open(path: Place) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path.open() if isinstance(path, Remote) else path)
+        with answering(path):
+            file = pq.ParquetFile(path.open() if isinstance(path, Remote) else path)
+    except PlaceError:
+        raise
     except FileNotFoundError as error:
         raise TableError(f"beat table {path}: found no file; expected the one to read") from error
     except (pa.ArrowException, OSError) as error:
@@ -318,7 +321,10 @@ def _arrow(path: Place, read: Callable[..., pa.Table], names: list[str]) -> pa.T
     import pyarrow as pa
 
     try:
-        return read(columns=names, use_threads=False)
+        with answering(path):
+            return read(columns=names, use_threads=False)
+    except PlaceError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"beat table {path}: found a damaged file ({error})") from error
 

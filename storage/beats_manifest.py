@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from storage.errors import TableError
+from storage.errors import PlaceError, TableError
 from storage.files import AnyPlace, sha256_file, sha256_json, write_json
 from storage.places import Place
 
@@ -123,6 +123,8 @@ def read_manifest(path: Place) -> Manifest:
     ------
     TableError
         The file is missing, damaged or of another version.
+    PlaceError
+        The store that it lies in does not answer.
     """
     try:
         value: dict[str, Any] = json.loads(path.read_text())
@@ -171,9 +173,17 @@ def note_entry(folder: Place, entry: Entry) -> None:
 
 
 def noted_entry(folder: Place, record: str) -> Entry | None:
-    """The entry kept beside a table, or None where there is no usable one."""
+    """The entry kept beside a table, or None where there is no usable one.
+
+    Raises
+    ------
+    PlaceError
+        The store that it lies in does not answer: it may well be there.
+    """
     try:
         entry = Entry(**json.loads((folder / "entries" / f"{record}.json").read_bytes()))
+    except PlaceError:
+        raise
     except (OSError, ValueError, TypeError):
         return None
     return entry if entry.record == record and _inside(entry.file) else None

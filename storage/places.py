@@ -3,6 +3,11 @@
 A bucket's folder answers to the few words of `pathlib.Path` that beat tables need, so the code that
 reads and writes them is one and the same. Credentials come from where the clouds' own libraries
 look for them, `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL` for one.
+
+What a store refuses (500, 503 SlowDown, a connection reset or cut, none of a byte in three seconds)
+is asked for again by S3's client, `ATTEMPTS` times in all with growing pauses of 20 s at most. So a
+request to a store that is away ends within a minute, with PlaceError; one whose upload stalls half
+way, which the client sees after 30 s, within four.
 """
 
 from __future__ import annotations
@@ -15,6 +20,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from storage.errors import PlaceError
+
+#: How often a request to S3 is made before it counts as failed: 15 s of pauses, 31 s at most.
+ATTEMPTS = 6
+SILENCE_S = 3.0
+#: Bytes handed to an upload at a time; S3's client makes parts of 10 MB or more of them.
+BLOCK = 8 << 20
+#: How pyarrow begins what a store of S3, GCS or Azure said; a damaged file has other words.
+STORE_SAYS = ("AWS Error", "google::cloud", "Azure")
 
 
 @dataclass(frozen=True)
@@ -43,19 +58,21 @@ class Remote:
         """Whether there is such a file."""
         import pyarrow.fs as pafs
 
-        system, path = _reached(self.uri)
-        return bool(system.get_file_info(path).type == pafs.FileType.File)
+        with answering(self):
+            system, path = _reached(self.uri)
+            return bool(system.get_file_info(path).type == pafs.FileType.File)
 
     def open(self, mode: str = "rb") -> Any:
         """Open it for reading bytes; FileNotFoundError where it is not there."""
         if mode != "rb":
             raise ValueError(f"a place outside this machine is read only as rb, not {mode}")
-        system, path = _reached(self.uri)
-        return system.open_input_file(path)
+        with answering(self):
+            system, path = _reached(self.uri)
+            return system.open_input_file(path)
 
     def read_bytes(self) -> bytes:
         """All its bytes."""
-        with self.open() as file:
+        with answering(self), self.open() as file:
             return bytes(file.read())
 
     def read_text(self) -> str:
@@ -66,16 +83,46 @@ class Remote:
         """Put a whole file in its place: readers see the old one or the new one.
 
         Object stores show an upload when it has ended; one that was cut off never shows.
+
+        Raises
+        ------
+        PlaceError
+            The store did not take it: what was there is there still.
         """
+        import pyarrow as pa
         import pyarrow.fs as pafs
 
-        system, path = _reached(self.uri)
-        if isinstance(system, pafs.LocalFileSystem):
-            raise ValueError(f"{self.uri}: name a folder of this machine by its path")
-        pafs.copy_files(str(file), path, pafs.LocalFileSystem(), system)
+        with answering(self):
+            system, path = _reached(self.uri)
+            if isinstance(system, pafs.LocalFileSystem):
+                raise ValueError(f"{self.uri}: name a folder of this machine by its path")
+            # Not copy_files, which is silent where the last parts fail; and read by mapping, as
+            # an error of reading would have the stream close, and show what it has of the file.
+            size = file.stat().st_size
+            content = pa.memory_map(str(file)).read_buffer() if size else pa.py_buffer(b"")
+            out = system.open_output_stream(path, compression=None)
+            for start in range(0, size, BLOCK):
+                out.write(content.slice(start, min(BLOCK, size - start)))
+            out.close()
 
 
 Place: TypeAlias = Path | Remote
+
+
+@contextmanager
+def answering(place: Place) -> Iterator[None]:
+    """What a store outside this machine refuses becomes one sentence with its address in it."""
+    try:
+        yield
+    except (FileNotFoundError, PlaceError):
+        raise
+    except OSError as error:
+        if isinstance(place, Path) or not any(mark in str(error) for mark in STORE_SAYS):
+            raise
+        raise PlaceError(
+            f"{place}: found a store that refuses or does not answer ({error}); "
+            "expected one that this account may read and write"
+        ) from error
 
 
 @contextmanager
@@ -108,13 +155,22 @@ def check_beats_place() -> Place:
     Raises
     ------
     PlaceError
-        A folder that cannot be written.
+        A folder that cannot be written, or a bucket that is not there or does not answer.
     """
+    import pyarrow.fs as pafs
+
     from storage.files import check_writable
 
     where = beats_place()
     if isinstance(where, Path):
-        check_writable(where, "folder of the beat tables (HOLTER_BEATS)")
+        return check_writable(where, "folder of the beat tables (HOLTER_BEATS)")
+    bucket = "/".join(where.uri.split("/")[:3])
+    with answering(where):
+        system, path = _reached(bucket)
+        if system.get_file_info(path).type == pafs.FileType.NotFound:
+            raise PlaceError(
+                f"{where}: found no bucket {bucket}; expected one for beat tables (HOLTER_BEATS)"
+            )
     return where
 
 
@@ -123,13 +179,27 @@ def _system(base: str) -> tuple[Any, str]:
     import pyarrow as pa
     import pyarrow.fs as pafs
 
-    from storage.errors import TableError
-
     try:
-        found: tuple[Any, str] = pafs.FileSystem.from_uri(base)
+        system, root = pafs.FileSystem.from_uri(base)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise TableError(f"{base}: cannot be reached: {error}") from error
-    return found
+        raise PlaceError(f"{base}: cannot be reached: {error}") from error
+    return (_patient(system) if base.startswith("s3://") else system), root
+
+
+def _patient(found: Any) -> Any:
+    """The same S3 as pyarrow found it, with pauses that grow, and small files in one request."""
+    import pyarrow.fs as pafs
+
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    return pafs.S3FileSystem(
+        region=found.region,
+        endpoint_override=endpoint,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        connect_timeout=SILENCE_S,
+        request_timeout=SILENCE_S,
+        allow_delayed_open=True,
+    )
 
 
 def _reached(uri: str) -> tuple[Any, str]:
