@@ -63,7 +63,7 @@ docs: $(VENV)/.dev
 	@echo ".site/index.html"
 
 audit: $(VENV)/.dev
-	$(BIN)/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # All sections, or `make bench ONLY="signal layout"`: the others stay in the page as they are.
 bench: $(VENV)/.bench

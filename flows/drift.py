@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from storage import tracking
 from storage.beats import read_beats
 from storage.beats_manifest import Manifest, manifest_path, read_manifest
 from storage.errors import TableError
-from storage.files import home, sha256_file, write_json
+from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
 from storage.policy import DRIFT, read_checks
 from storage.provenance import git_state
@@ -120,7 +119,7 @@ def reference_of(version: Recorded) -> Profile:
     """
     kept = home() / "profiles" / f"{version.chain_sha256}.json"
     if kept.is_file():
-        return read_profile(json.loads(kept.read_bytes()), str(kept))
+        return read_profile(read_json(kept), str(kept))
     found: list[Profile] = []
     for manifest in version.manifests:
         place = manifest_path(beats_place(), manifest.dataset)
@@ -169,7 +168,7 @@ def analysis_of(path: Path, version: Recorded) -> Profile:
         It cannot be read, has no profile, or is of another model.
     """
     try:
-        said = json.loads(path.read_bytes())
+        said = read_json(path)
         by = said["model"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TableError(f"analysis {path}: cannot be read: {error}") from error

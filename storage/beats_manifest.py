@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from storage.errors import PlaceError, TableError
-from storage.files import AnyPlace, sha256_file, sha256_json, write_json
+from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
 
 MANIFEST_VERSION = 1
@@ -127,7 +126,7 @@ def read_manifest(path: Place) -> Manifest:
         The store that it lies in does not answer.
     """
     try:
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = parsed(path.read_text())
         version = value.pop("manifest_version")
         entries = tuple(Entry(**entry) for entry in value.pop("entries"))
         manifest = Manifest(entries=entries, **value)
@@ -181,7 +180,7 @@ def noted_entry(folder: Place, record: str) -> Entry | None:
         The store that it lies in does not answer: it may well be there.
     """
     try:
-        entry = Entry(**json.loads((folder / "entries" / f"{record}.json").read_bytes()))
+        entry = Entry(**parsed((folder / "entries" / f"{record}.json").read_bytes()))
     except PlaceError:
         raise
     except (OSError, ValueError, TypeError):

@@ -20,7 +20,15 @@ from typing import Any
 
 from storage.beats_manifest import Manifest
 from storage.errors import NotInRegistry, OutOfReach, RegistryError, SignatureError
-from storage.files import home, read_json, sha256_bytes, sha256_file, sha256_json, write_bytes
+from storage.files import (
+    home,
+    parsed,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+)
 from storage.ledger import REGISTERED, Entry
 from storage.mlflow_rest import call, fetch_run_file, server_time_s
 from storage.model_files import MANIFEST
@@ -203,12 +211,12 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
             write_bytes(kept, there.read_bytes())
     data = kept.read_bytes()
     fault = _fault(data, kept.with_suffix(".sig").read_bytes(), set(trusted))
-    return Chain(json.loads(data), sha256, fault)
+    return Chain(parsed(data), sha256, fault)
 
 
 def _fault(data: bytes, signature: bytes, trusted: set[str]) -> str:
     try:
-        said = json.loads(signature)
+        said = parsed(signature)
         whole, key = signed_by(data, said), str(said["key"])
     except (ValueError, KeyError, TypeError, SignatureError):
         return "its signature cannot be read"

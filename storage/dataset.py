@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from storage.errors import SpecError
-from storage.files import home, safe_path, sha256_json
+from storage.files import home, parsed, safe_path, sha256_json
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
 
@@ -238,10 +238,10 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             )
         path = known[str(name_or_path)]
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from error
     try:
         return DatasetSpec.model_validate(data)

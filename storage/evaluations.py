@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.errors import NotInRegistry, RegistryError
-from storage.files import read_json, sha256_file
+from storage.files import parsed, read_json, sha256_file
 from storage.mlflow_rest import call, fetch_run_file, server_time_s, upload
 from storage.model_files import LITERT, RegisteredModel
 
@@ -278,11 +278,16 @@ def presence(device: str) -> tuple[str, dict[str, Any]]:
         experiment = device_experiment(device, make=True)
         found = call("GET", "experiments/get", experiment_id=experiment)
     tags = {tag["key"]: tag["value"] for tag in found["experiment"].get("tags", ())}
+    return found["experiment"]["experiment_id"], said_in(tags)
+
+
+def said_in(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a device said of itself in its experiment's tags; nothing where that cannot be read."""
     try:
-        said = json.loads(tags.get(PRESENCE, "{}"))
+        said = parsed(tags.get(PRESENCE, "{}"))
     except ValueError:
-        said = {}
-    return found["experiment"]["experiment_id"], said if isinstance(said, dict) else {}
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def announce(experiment: str, said: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -143,9 +143,23 @@ def write_json(path: AnyPlace, value: Any) -> AnyPlace:
     return write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
 
 
+def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
+    """The value of JSON from outside, or of TOML by `tomllib.loads`.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read; also where it is nested so deeply that a parser runs out of stack.
+    """
+    try:
+        return parse(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json(path: Path) -> Any:
-    """The value of a JSON file."""
-    return json.loads(path.read_bytes())
+    """The value of a JSON file; ValueError as above."""
+    return parsed(path.read_bytes())
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import DeviceError
-from storage.evaluations import PRESENCE, RequestState, device_experiment, device_requests
+from storage.evaluations import RequestState, device_experiment, device_requests, said_in
 from storage.mlflow_rest import call, server_time_s
 from storage.model_files import RegisteredModel
 
@@ -50,8 +49,9 @@ def devices(group: str | None = None) -> list[DeviceState]:
 
 def _device(experiment: dict[str, Any]) -> DeviceState:
     tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", ())}
-    said = json.loads(tags.get(PRESENCE, "{}"))
-    ago = server_time_s() - said["seen_s"] if "seen_s" in said else None
+    said = said_in(tags)
+    seen = said.get("seen_s")
+    ago = server_time_s() - seen if isinstance(seen, int | float) else None
     return DeviceState(experiment["name"].removeprefix("edge/"), tags.get(GROUP, ""), said, ago)
 
 

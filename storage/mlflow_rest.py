@@ -26,7 +26,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
-from storage.files import sha256_file
+from storage.files import parsed, sha256_file
 
 API = "/api/%d.0/mlflow/"
 UPLOADS = "/api/2.0/mlflow-artifacts/artifacts/"
@@ -82,7 +82,12 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
         path += "?" + urlencode(fields)
     else:
         body = json.dumps(fields).encode()
-    return json.loads(_persistent(method, path, body) or b"{}")  # type: ignore[no-any-return]
+    answer = _persistent(method, path, body)
+    try:
+        found: dict[str, Any] = parsed(answer or b"{}")
+    except ValueError as error:
+        raise RegistryError(f"MLflow at {address()}: {endpoint}: found no JSON: {error}") from error
+    return found
 
 
 def upload(artifact_uri: str, folder: str, file: Path) -> None:
@@ -204,7 +209,7 @@ def _read(answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str) ->
 
 def _refusal(status: int, body: bytes, path: str) -> RegistryError:
     try:
-        told = json.loads(body)
+        told = parsed(body)
         cause = f"{told['error_code']}: {str(told['message']).splitlines()[0]}"
     except (ValueError, KeyError, TypeError, IndexError):
         cause = body[:200].decode(errors="replace").strip()

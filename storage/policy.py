@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 from storage.errors import PolicyError
-from storage.files import sha256_bytes
+from storage.files import parsed, sha256_bytes
 
 #: The policy that is used where none is given.
 DEFAULT = Path(__file__).parent / "policies" / "champion.toml"
@@ -84,7 +84,7 @@ def read_checks(path: Path) -> tuple[Check, ...]:
 def _read(path: Path, kinds: dict[str, Any]) -> tuple[str, dict[str, Any], tuple[Check, ...]]:
     try:
         text = path.read_text()
-        said = tomllib.loads(text)
+        said = parsed(text, tomllib.loads)
     except (OSError, ValueError) as error:
         raise PolicyError(f"policy {path}: cannot be read: {error}") from error
     _keys(path, "the policy", said, kinds)

@@ -8,7 +8,6 @@ state folder, readable by its owner alone.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from storage.files import (
     alone,
     check_writable,
     home,
+    parsed,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -127,7 +127,7 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
     """
     keys = set(trusted)
     try:
-        said = json.loads(signature)
+        said = parsed(signature)
         public, whole = str(said["key"]), signed_by(manifest, said)
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError("release: found a signature file that cannot be read") from error
@@ -136,7 +136,7 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
         raise SignatureError(f"release: signed by key {public[:16]}; this device trusts {known}")
     if not whole:
         raise SignatureError("release: the manifest is not what was signed")
-    found: dict[str, Any] = json.loads(manifest)
+    found: dict[str, Any] = parsed(manifest)
     for name in found["files"]:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:

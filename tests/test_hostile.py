@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from storage import evaluations, fleet, ledger, mlflow_rest
 from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.check import check_record
-from storage.dataset import DatasetSpec, record_names
+from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import (
     HolterError,
     RecordError,
@@ -25,8 +26,11 @@ from storage.errors import (
     TableError,
     UnsafeName,
 )
+from storage.golden_beats import read_golden
 from storage.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.policy import read_policy
 from storage.records import open_record
+from storage.signing import verified_manifest
 from storage.survey import survey
 from storage.testset import read_testset
 from tests.test_data_add import ishne, wfdb
@@ -243,6 +247,40 @@ def test_a_compressed_test_set_is_refused(tmp_path: Path) -> None:
     assert peak < 1 << 20
     with pytest.raises(TableError, match="at most 1000"):
         read_testset(path, most_bytes=1000)
+
+
+#: JSON and TOML from outside, by what reads them.
+NESTED: dict[str, Callable[[Path], object]] = {
+    "manifest": read_manifest,
+    "golden beats": read_golden,
+    "data set": lambda path: load_spec(path.with_suffix(".toml")),
+    "policy": lambda path: read_policy(path.with_suffix(".toml")),
+    "signature": lambda path: verified_manifest(b"{}", path.read_bytes(), ["a"]),
+    "ledger": lambda path: ledger._read("model", "entry", path.read_text()),
+    "MLflow": lambda _: mlflow_rest.call("GET", "experiments/get"),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_deep_nesting_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that opens a hundred thousand brackets is one of our errors, not the end of a flow or
+    of a device's agent."""
+    path = tmp_path / "x.json"
+    path.write_text("[" * 100_000)
+    path.with_suffix(".toml").write_text("a = " + "[" * 100_000)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(mlflow_rest, "_persistent", lambda *_: path.read_bytes())
+    with pytest.raises(HolterError, match=r"nested too deeply|cannot be read"):
+        NESTED[name](path)
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, "[]", "null", '{"seen_s": "soon"}', "x"])
+def test_what_a_device_says_of_itself_spoils_no_list(said: str) -> None:
+    """A device whose tag is no JSON, or other JSON, is listed as one that was never seen."""
+    tags = [{"key": evaluations.PRESENCE, "value": said}]
+    assert fleet._device({"name": "edge/a", "tags": tags}).seen_ago_s is None
 
 
 def test_errors_are_ours() -> None:
