@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
 from flows.shown import FORMS, write
 from storage import tracking
-from storage.chain import SIDES
+from storage.chain import SIDES, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.testset import TestSet
 from storage.versions import Recorded
 from tasks.bootstrap import RATES
@@ -159,8 +159,17 @@ def sides(facts: Facts) -> Section:
 
 
 def training(facts: Facts) -> Section:
-    """Parameters of the training."""
-    return [Table(("parameter", "value"), sorted(facts.version.params.items()))]
+    """Parameters of the training, and who taught."""
+    tags = facts.version.tags
+    taught = [
+        Words(
+            f"It learnt from the answers of {tags[TEACHER_TAG]} too (weights SHA-256 "
+            f"{tags[TEACHER_SHA256_TAG]}): that version's data is behind it as well. Nobody whom "
+            "it or a teacher of its own was trained or validated on is among the test patients."
+        )
+        for _ in tags.keys() & {TEACHER_TAG}
+    ]
+    return [*taught, Table(("parameter", "value"), sorted(facts.version.params.items()))]
 
 
 def test_figures(facts: Facts) -> Section:

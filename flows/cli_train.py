@@ -47,6 +47,16 @@ def train(
     quantised: Annotated[
         bool, typer.Option("--quantised", help="Train under the rounding that int8 brings.")
     ] = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn from its answers too: NAME@alias, NAME/version or NAME."),
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the teacher in the loss.")
+    ] = 0.5,
+    temperature: Annotated[
+        float, typer.Option(min=1, help="Softens the teacher's and the student's answers.")
+    ] = 1.0,
     signal: Annotated[
         bool, typer.Option(help="Whole records: --no-signal learns from annotations alone.")
     ] = True,
@@ -58,7 +68,8 @@ def train(
     given = {"learning_rate": learning_rate, "epochs": epochs}
     shared: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     shared |= {"patience": patience, "sparsity": sparsity, "quantised": quantised}
-    shared |= {"seed": seed, "policy": policy}
+    shared |= {"seed": seed, "policy": policy, "teacher": teacher}
+    shared |= {"teacher_weight": teacher_weight, "temperature": temperature}
     if not whole_records and len(dataset) > 1:
         raise ValueError(f"{model} learns from one data set at a time; found {', '.join(dataset)}")
     if whole_records and paradigm != "interpatient":

@@ -78,6 +78,13 @@ Sparsity = Annotated[
     told("Share of the weights pruned while training; 0 none.", minimum=0, exclusiveMaximum=1),
 ]
 Quantised = Annotated[bool, told("Train under the rounding that int8 brings.")]
+TeacherVersion = Annotated[
+    str | None, told("Registered version to learn from: NAME@alias, NAME/version, NAME; or none.")
+]
+TeacherWeight = Annotated[
+    float, told("Share of the teacher in the loss.", exclusiveMinimum=0, maximum=1)
+]
+Temperature = Annotated[float, told("Softens the teacher's and the student's answers.", minimum=1)]
 Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
 Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
 Balance = Annotated[

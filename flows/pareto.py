@@ -174,6 +174,7 @@ def _lightened(version: Recorded) -> list[str]:
     return [
         *([f"pruned {pruned:g}"] if pruned else []),
         *(["quantised"] if said.get("quantised") == "True" else []),
+        *([f"taught by {said['teacher'].removeprefix('holter-')}"] if "teacher" in said else []),
     ]
 
 
@@ -209,7 +210,10 @@ def _table(group: Group) -> Table:
             one.training or "-",
             f"{one.f1:.4f}" + (" ({:.4f} to {:.4f})".format(*one.bounds) if one.bounds else ""),
             *(_cost(one.costs.get(cost)) for cost in COSTS),
-            ", ".join(cost for cost in COSTS if one in best[cost]).replace("_", "-") or "-",
+            ", ".join(cost for cost in COSTS if one in best[cost])
+            .replace("_us", "")
+            .replace("_", "-")
+            or "-",
         )
         for one in sorted(group.points, key=lambda p: -p.f1)
     ]

@@ -10,6 +10,7 @@ from itertools import combinations
 from flows.compare import decisions_of
 from flows.events import PROMOTION, refusal, tell
 from flows.recorded import work_folder
+from flows.teacher import teachers_of
 from storage import ledger, tracking
 from storage.chain import SIDES
 from storage.errors import PromotionError
@@ -67,12 +68,14 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions.subject.tolist())
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
+    behind = [m for one in (version, *teachers_of(version)) for m in one.manifests]
+    manifests = {one.digest(): one for one in behind}.values()
     barred = [
         f"{one.dataset} ({one.licence})"
-        for one in version.manifests
+        for one in manifests
         if policy.use not in policy.licences.get(one.licence, ())
     ]
-    simulated = [one.dataset for one in version.manifests if one.simulated]
+    simulated = [one.dataset for one in manifests if one.simulated]
     named = {
         "broken_seals": broken,
         "subjects_on_two_sides": sorted(shared),

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from flows.compare import CODE
 from flows.servers import mlflow_server
+from flows.teacher import brought
 from flows.train import Trained, train
 from flows.train_rhythm import train_rhythm
 from storage.dataset import DatasetSpec
@@ -68,6 +69,8 @@ def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
         Some folders are given, but not one for each data set.
     TableError
         The records are not where they were read, or the training is of a kind unknown here.
+    RegistryError
+        Its teacher is not in the registry any more, or is not what was sealed.
     """
     if data and len(data) != len(version.manifests):
         names = ", ".join(one.dataset for one in version.manifests)
@@ -79,7 +82,11 @@ def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
         what = f"no folder {', '.join(gone)}" if gone else f"a training by {source or 'nothing'}"
         expected = "the records; give --data" if gone else f"one by {' or '.join(TRAININGS)}"
         raise TableError(f"{version.model.reference}: found {what}; expected {expected}")
-    with TemporaryDirectory(prefix="holter-rebuild-") as folder, _apart(Path(folder)):
+    with (
+        TemporaryDirectory(prefix="holter-rebuild-") as folder,
+        brought(version),
+        _apart(Path(folder)),
+    ):
         specs = [
             str(
                 write_spec(
@@ -111,12 +118,15 @@ def _apart(folder: Path) -> Iterator[None]:
                     os.environ[name] = value
 
 
-class Lightened(TypedDict):
+class Shared(TypedDict):
     """Options that both trainings share."""
 
     patience: int
     sparsity: float
     quantised: bool
+    teacher: str | None
+    teacher_weight: float
+    temperature: float
 
 
 def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
@@ -131,16 +141,19 @@ def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) 
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
         most_beats=int(said.get("most_beats", 0)),
-        **_lightened(said),
+        **_shared(said),
     )
 
 
-def _lightened(said: Mapping[str, str]) -> Lightened:
+def _shared(said: Mapping[str, str]) -> Shared:
     """As recorded; a version from before them has none."""
     return {
         "patience": int(said.get("patience", 0)),
         "sparsity": float(said.get("sparsity", 0)),
         "quantised": said.get("quantised") == "True",
+        "teacher": said.get("teacher"),
+        "teacher_weight": float(said.get("teacher_weight", 0.5)),
+        "temperature": float(said.get("temperature", 1)),
     }
 
 
@@ -158,7 +171,7 @@ def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path])
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
         signal=any(entry.lead for one in version.manifests for entry in one.entries),
-        **_lightened(said),
+        **_shared(said),
     )
 
 

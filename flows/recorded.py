@@ -61,6 +61,7 @@ def recorded(
     params: Mapping[str, object],
     source: str,
     said: str,
+    marks: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """The MLflow run of a training: what went in is recorded first, a failure with its reason.
 
@@ -78,6 +79,8 @@ def recorded(
         The module of the training.
     said : str
         The run's description on its page.
+    marks : mapping of str to str, optional
+        More tags of the run: whose answers it learns from.
     """
     data = list(manifests.values())
     git = git_state()
@@ -107,6 +110,7 @@ def recorded(
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
             "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
             "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in data),
+            **(marks or {}),
         },
     )
     page = tracking.run_page(run_id)
@@ -216,6 +220,7 @@ def register(
     model: str,
     threshold: float,
     smoothing_change: float,
+    marks: Mapping[str, str] | None = None,
 ) -> tracking.RegisteredModel:
     """Register the folder as a version, seal its chain, and move `candidate` to it."""
     version = tracking.register_model(
@@ -235,6 +240,7 @@ def register(
             "holter.testset": "testset/testset.npz",
             "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
             **runtime_tags(read_json(folder / MANIFEST)),
+            **(marks or {}),
         },
         description=description(f"{title}. F1 {metrics['f1']:.4f}", manifests, sides),
     )

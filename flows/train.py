@@ -26,9 +26,13 @@ from flows.parameters import (
     Rate,
     Seed,
     Sparsity,
+    TeacherVersion,
+    TeacherWeight,
+    Temperature,
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
+from flows.teacher import Taught, taught_by
 from storage import tracking
 from storage.checkpoint import Checkpoint
 from storage.files import sha256_file, write_bytes
@@ -95,14 +99,19 @@ def train(
     sparsity: Sparsity = 0.0,
     quantised: Quantised = False,
     most_beats: MostBeats = 0,
+    teacher: TeacherVersion = None,
+    teacher_weight: TeacherWeight = 0.5,
+    temperature: Temperature = 1.0,
 ) -> Trained:
     """Train, score and register a network on a data set.
 
-    See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others.
+    See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others;
+    `flows.teacher` for the teacher, `tasks.distillation.Teaching` for its weight and temperature.
     """
     refuse_unless_of_one_beat(model)
     ingested = ingest(dataset, data, policy)
     beats, split = split_sides(ingested.path, paradigm, seed)
+    taught = taught_by(teacher, model, split.test_subjects, teacher_weight, temperature)
     config = TrainingConfig(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -115,10 +124,10 @@ def train(
     title = describe(ingested, split)
     sides = sides_of(beats, split)
     inputs = {ingested.path: ingested.manifest}
-    params = {"model": model, **asdict(config)}
+    params = {"model": model, **asdict(config), **taught.params}
     said = f"{title}. {caveat(ingested, split)}"
-    with recorded(inputs, split, sides, params, "flows/train.py", said) as run_id:
-        network, state = fit_network(ingested, beats, split, model, config, run_id)
+    with recorded(inputs, split, sides, params, "flows/train.py", said, taught.tags) as run_id:
+        network, state = fit_network(ingested, beats, split, model, config, run_id, taught)
         chosen = np.random.default_rng(seed).permutation(split.train)[:PARITY_BEATS]
         folder = export_network(
             network,
@@ -146,6 +155,7 @@ def train(
             model,
             THRESHOLD,
             UNSMOOTHED,
+            taught.tags,
         )
     return Trained(
         ingested, run_id, version, metrics, testset_sha256, title, caveat(ingested, split)
@@ -184,11 +194,13 @@ def fit_network(
     model: str,
     config: TrainingConfig,
     run_id: str,
+    taught: Taught,
 ) -> tuple[Any, Checkpoint]:
     """Train, from the checkpoint of the same training if there is one."""
-    about = [model, asdict(config), ingested.manifest.digest(), split.digest()]
+    about = [model, asdict(config), ingested.manifest.digest(), split.digest(), *taught.about]
+    sides = (split.train, split.validation)
     with kept_training(about, model, config.epochs, run_id) as (start, keep):
-        return fit(model, beats, split.train, split.validation, config, start, keep)
+        return fit(model, beats, *sides, config, start, keep, taught.teaching)
 
 
 @step

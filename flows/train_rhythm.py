@@ -27,10 +27,14 @@ from flows.parameters import (
     Seed,
     Signal,
     Sparsity,
+    TeacherVersion,
+    TeacherWeight,
+    Temperature,
     Weights,
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
+from flows.teacher import Taught, networks_of, taught_by
 from flows.train import Trained
 from storage import tracking
 from storage.beats import BeatTable
@@ -90,6 +94,9 @@ def train_rhythm(
     signal: Signal = True,
     sparsity: Sparsity = 0.0,
     quantised: Quantised = False,
+    teacher: TeacherVersion = None,
+    teacher_weight: TeacherWeight = 0.5,
+    temperature: Temperature = 1.0,
 ) -> Trained:
     """Train, score and register a rhythm network on the records of one or more data sets.
 
@@ -110,6 +117,8 @@ def train_rhythm(
         As `tasks.rhythm.balanced`.
     epochs, patience, learning_rate, seed, sparsity, quantised
         As `tasks.rhythm_training.RhythmConfig`.
+    teacher, teacher_weight, temperature
+        As `flows.teacher`, `tasks.distillation.Teaching`.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool
@@ -127,14 +136,16 @@ def train_rhythm(
         quantised=quantised,
         seed=seed,
     )
-    sides = split_records(ingested, model, weights, balance, seed)
+    sides = split_records(ingested, (model, *networks_of(teacher)), weights, balance, seed)
+    taught = taught_by(teacher, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
     weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}
-    params = {"model": model, "balance": balance, **weighted, **asdict(config)}
+    params = {"model": model, "balance": balance, **weighted, **asdict(config), **taught.params}
     numbers, few = sides.numbers(), caveat(sides.split)
     said = f"{describe(ingested, seed)}. {few}"
-    with recorded(inputs, sides.split, numbers, params, "flows/train_rhythm.py", said) as run_id:
-        network, state = fit_network(ingested, sides, model, config, balance, run_id)
+    about = (inputs, sides.split, numbers, params, "flows/train_rhythm.py", said, taught.tags)
+    with recorded(*about) as run_id:
+        network, state = fit_network(ingested, sides, model, config, balance, run_id, taught)
         threshold, change = fit_decision(network, sides, run_id)
         rows, label = parity_rows(model, sides)
         folder = export_network(
@@ -168,6 +179,7 @@ def train_rhythm(
             model,
             threshold,
             change,
+            taught.tags,
         )
     digest = version.tags["holter.testset_sha256"]
     return Trained(ingested[0], run_id, version, metrics, digest, title, few)
@@ -176,12 +188,13 @@ def train_rhythm(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def split_records(
     ingested: Sequence[Ingested],
-    model: str,
+    readers: Sequence[str],
     weights: list[float] | None,
     balance: str,
     seed: int,
 ) -> Sides:
-    """Read what the model needs of the beat tables, deal the subjects to sides; no leak passes."""
+    """Read what networks need of the beat tables, deal the subjects to sides; no leak passes."""
+    model = max(readers, key=reads_shapes)
     tables, records = [], []
     for made, weight in zip(ingested, weights or [1.0] * len(ingested), strict=True):
         mine = read_rhythms([made.path], waveform=reads_shapes(model))
@@ -202,13 +215,15 @@ def fit_network(
     config: RhythmConfig,
     balance: str,
     run_id: str,
+    taught: Taught,
 ) -> tuple[Any, Checkpoint]:
     """Train, from the checkpoint of the same training if there is one."""
     digests = [made.manifest.digest() for made in ingested]
     weights = [record.weight for record in sides.records]
-    about = [model, asdict(config), balance, weights, digests, sides.split.digest()]
+    about = [model, asdict(config), balance, weights, digests, sides.split.digest(), *taught.about]
+    known = sides.of("train"), config, sides.of("validation")
     with kept_training(about, model, config.epochs, run_id) as (start, keep):
-        return fit_rhythm(model, sides.of("train"), config, sides.of("validation"), start, keep)
+        return fit_rhythm(model, *known, start, keep, teaching=taught.teaching)
 
 
 @step

@@ -23,6 +23,7 @@ from storage.errors import (
 from storage.evaluations import OUTCOME, REPORT, report_folder
 from storage.files import read_json, sha256_file, sha256_folder
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
+from storage.model_files import WEIGHTS
 from storage.places import beats_place
 from storage.provenance import beat_code_at, beat_code_sha256, has_commit
 
@@ -35,7 +36,7 @@ LINKS = {
     "version": "description, tags and run of the registered version",
     "run": "parameters, tags and every value of each metric",
     "artifacts": "inputs, split, environment, test set and figures of the run",
-    "model files": "each exported file",
+    "model files": "each exported file, and the weights of the version that taught it",
     "evaluations": "reports of devices and on data sets",
     "environment": "the locked environment",
     "code": "the commit, and the code that shaped the beat tables",
@@ -99,6 +100,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     with TemporaryDirectory(prefix="holter-") as folder:
         yield from _artifacts(document["run"], Path(folder))
         yield from _files(document["model"], Path(folder))
+        yield from _teacher(document["run"]["tags"], Path(folder))
         yield from _evaluations(mine, Path(folder))
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
@@ -192,6 +194,15 @@ def _files(model: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     for file, digest in model["files"].items():
         fetch = partial(fetch_model_file, name, version, file, digest, folder)
         yield fetched("model files", file, fetch)
+
+
+def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
+    """The weights that a version learnt from are still those in the registry."""
+    if reference := tags.get(chain.TEACHER_TAG):
+        name, _, version = reference.partition("/")
+        about = (name, int(version), WEIGHTS, tags[chain.TEACHER_SHA256_TAG], folder / "teacher")
+        fetch = partial(fetch_model_file, *about)
+        yield fetched("model files", f"teacher {reference}", fetch)
 
 
 def _evaluations(known: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:

@@ -190,7 +190,8 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
             continue
         axes.set_xscale("log")
         axes.plot([p.costs[cost] for p in best], [p.f1 for p in best], color=BLUE, lw=1, alpha=0.6)
-        for point in known:
+        pale = sorted((p for p in known if p not in best), key=lambda p: p.costs[cost])
+        for number, point in enumerate([*pale, *best]):
             leads = point in best
             colour, weight = (BLUE, 1.0) if leads else (GREY, 0.45)
             at = (point.costs[cost], point.f1)
@@ -200,7 +201,7 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
             axes.annotate(
                 point.name,
                 at,
-                xytext=(7, -10 if leads else -3),
+                xytext=(7, -10 if leads else (-3, 7)[number % 2]),
                 textcoords="offset points",
                 fontsize=7,
                 color=colour,

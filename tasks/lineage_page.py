@@ -8,7 +8,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from storage.chain import SIDES, side_of
+from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, side_of
 from storage.lineage import Lineage
 from tasks.provenance_graph import Graph, Node, graph
 from tasks.report import heading, page, paragraph, table
@@ -117,10 +117,20 @@ def _training(run: Mapping[str, Any]) -> Branch:
                 f"Python {tags.get('holter.python', 'unknown')}"
             ),
             Branch(f"Prefect flow run {tags.get('prefect.flow_run_id')}: {', '.join(steps)}"),
+            *_teacher(tags),
             Branch(f"parameters: {params}"),
             Branch(f"test side: {', '.join(scores)}"),
         ),
     )
+
+
+def _teacher(tags: Mapping[str, str]) -> list[Branch]:
+    """The version whose answers it learnt from, if there is one: its data is behind this too."""
+    if TEACHER_TAG not in tags:
+        return []
+    digest, run = tags[TEACHER_SHA256_TAG], tags[TEACHER_RUN_TAG]
+    said = f"teacher {tags[TEACHER_TAG]}, weights {_short(digest)}, MLflow run {run}"
+    return [Branch(said, (Branch(f"what made it: holter lineage {tags[TEACHER_TAG]}"),))]
 
 
 def _followed(lineage: Lineage) -> Branch:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from storage.chain import SIDES
+from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.lineage import Lineage
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
@@ -104,6 +104,18 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
     )
     for used in ("split", "code", "environment"):
         yield Edge("used", training, used)
+    if teacher := tags.get(TEACHER_TAG):
+        name, _, number = teacher.partition("/")
+        digest = tags[TEACHER_SHA256_TAG]
+        yield Node(
+            "teacher",
+            "entity",
+            2,
+            ("teacher", teacher, f"weights {digest[:10]}"),
+            {"weights_sha256": digest, "run_id": tags[TEACHER_RUN_TAG]},
+            f"{lineage.server}/#/models/{name}/versions/{number}",
+        )
+        yield Edge("used", training, "teacher")
     if every:  # a picture says it in the box
         yield Node(f"person/{user}", "agent", 6, (user,))
         yield Edge("wasAssociatedWith", training, f"person/{user}")

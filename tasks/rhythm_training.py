@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.checkpoint import Checkpoint
+from tasks.distillation import Teaching
 from tasks.fused_training import draw_fused
 from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.rhythm_augment import augmented, simulated_sinus
-from tasks.sequence import features, reads_shapes, windowed, windows
+from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
 from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
 
 SIMULATED_BEATS = 40_000
@@ -70,7 +71,7 @@ def fit_rhythm(
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     model: Any = None,
-    teacher: Any = None,
+    teaching: Teaching | None = None,
     initial: Sequence[NDArray[np.float32]] | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on whole records.
@@ -92,10 +93,10 @@ def fit_rhythm(
         Given the checkpoint after every epoch.
     model : keras.Model, optional
         From `prepared` with the same network and config: saves tracing it once more.
-    teacher : keras.Model, optional
-        A trained network of the same direction, whose answers count as much as the labels do
-        (distillation; Hinton, Vinyals & Dean 2015, arXiv:1503.02531). Beats whose rhythm is
-        unknown count nowhere.
+    teaching : Teaching, optional
+        A trained network of the same direction, whose answers count beside the labels. Beats whose
+        rhythm is unknown count nowhere. A teacher that reads shapes sees them in every window; a
+        student of the rhythm alone gets the rhythm of the same windows.
     initial : sequence of arrays, optional
         Weights to begin with, in place of the seed's.
 
@@ -118,7 +119,7 @@ def fit_rhythm(
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
     tf.config.experimental.enable_op_determinism()
-    model = prepared(name, config) if model is None else model
+    model = prepared(name, config, teaching) if model is None else model
     restart(model, name, config.seed)
     if initial is not None:
         model.set_weights(list(initial))
@@ -126,10 +127,11 @@ def fit_rhythm(
     if start:
         resume(model, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        x, y = draw(name, records, config, state.epoch)
-        target = np.maximum(y, 0).astype(np.float32)[..., None]
-        if teacher is not None:
-            target = 0.5 * target + 0.5 * predict(teacher, x, 32)[..., None]
+        drawn, y = draw(reader(name, teaching), records, shown(name, config), state.epoch)
+        label = np.maximum(y, 0).astype(np.float32)
+        target = teaching.targets(label, drawn) if teaching else label[..., None]
+        x = as_read_by(name, drawn)
+        del drawn
         loss = model.fit(
             x if len(x) > 1 else x.popitem()[1],
             target,
@@ -149,7 +151,17 @@ def fit_rhythm(
     return learnt_by(model, name, config), state
 
 
-def prepared(name: str, config: RhythmConfig) -> Any:
+def reader(name: str, teaching: Teaching | None = None) -> str:
+    """Whose inputs are drawn: the teacher's where it reads more than the student."""
+    return teaching.name if teaching and reads_shapes(teaching.name) else name
+
+
+def shown(name: str, config: RhythmConfig) -> RhythmConfig:
+    """Shapes are hidden for the student's sake: none are where it reads none."""
+    return config if reads_shapes(name) else replace(config, hidden=0.0)
+
+
+def prepared(name: str, config: RhythmConfig, teaching: Teaching | None = None) -> Any:
     """A compiled model, its learning rate running one cycle over the whole training."""
     import keras
 
@@ -163,7 +175,7 @@ def prepared(name: str, config: RhythmConfig) -> Any:
         warmup_steps=steps // 4,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    return compiled(model, optimizer, config, config.steps)
+    return compiled(model, optimizer, config, config.steps, teaching=teaching)
 
 
 def restart(model: Any, name: str, seed: int) -> None:

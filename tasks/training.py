@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from storage.checkpoint import Checkpoint
 from storage.labelled import LabelledBeats
+from tasks.distillation import Teaching, accuracy, distilled, unanswered
 from tasks.epochs import Batch, Index, in_order, shuffled
 from tasks.models import build
 from tasks.pruning import prune_while_training, ramp_epochs
@@ -57,6 +58,7 @@ def fit(
     config: TrainingConfig,
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    teaching: Teaching | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on beats; the weights kept are those of the least validation loss.
 
@@ -78,6 +80,9 @@ def fit(
         Where to go on from.
     keep : callable, optional
         Given the checkpoint after every epoch.
+    teaching : Teaching, optional
+        A trained network of single beats, whose answers count beside the labels in training; the
+        loss of the validation is of the labels alone.
 
     Returns
     -------
@@ -103,15 +108,19 @@ def fit(
     model = build(name, seed=config.seed)
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
-    learner = compiled(model, optimizer, config, steps, metrics=["accuracy"])
+    learner = compiled(model, optimizer, config, steps, ["accuracy"], teaching)
     state = start or NOTHING_DONE
     if start:
         resume(learner, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
         batches = shuffled(beats, train, config.batch, random)
+        tests = in_order(beats, validation)
+        if teaching:
+            batches = ((x, teaching.targets(y[:, 1], {"waveform": x})) for x, y in batches)
+            tests = ((x, unanswered(y[:, 1])) for x, y in tests)
         learnt = _over(learner.train_on_batch, batches)
-        measured = _over(learner.test_on_batch, in_order(beats, validation))
+        measured = _over(learner.test_on_batch, tests)
         values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
         state = advanced(state, learner, values, config)
         if keep:
@@ -151,7 +160,12 @@ class Lightened(Protocol):
 
 
 def compiled(
-    model: Any, optimizer: Any, config: Lightened, steps: int, metrics: Sequence[str] = ()
+    model: Any,
+    optimizer: Any,
+    config: Lightened,
+    steps: int,
+    metrics: Sequence[str] = (),
+    teaching: Teaching | None = None,
 ) -> Any:
     """What learns for a network: itself, or its rounding double; pruned on the way if asked.
 
@@ -159,6 +173,8 @@ def compiled(
     ----------
     steps : int
         Of an epoch.
+    teaching : Teaching, optional
+        Its targets are what is then learnt, in place of the labels.
     """
     learner = quantised(model) if config.quantised else model
     optimizer.build(learner.trainable_variables)
@@ -168,9 +184,12 @@ def compiled(
     # Two answers that sum to one are one binary cross-entropy. Named so, Keras 3 would take the
     # softmax's logits for those of two sigmoids, and teach other probabilities than are answered.
     kind = "categorical" if learner.output_shape[-1] == 2 else "binary"
-    learner.compile(
-        optimizer=optimizer, loss=f"{kind}_crossentropy", metrics=[*metrics], jit_compile=False
-    )
+    loss: Any = f"{kind}_crossentropy"
+    measured: list[Any] = [*metrics]
+    if teaching:
+        loss = distilled(teaching.weight, teaching.temperature)
+        measured = [accuracy()] if metrics else []
+    learner.compile(optimizer=optimizer, loss=loss, metrics=measured, jit_compile=False)
     return learner
 
 

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 
+from flows.card import card
 from flows.drift import drift, reference_of
 from flows.evaluate_device import evaluate_on_device
 from flows.ingest import ingest
@@ -19,16 +21,22 @@ from flows.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
 from flows.retrain import Retrained, retrain
 from flows.servers import Servers, local_agent
 from flows.simulate import write_simulated
+from flows.teacher import read_teacher
+from flows.train import train
 from storage import ledger
 from storage.beats import read_beats, read_source
 from storage.chain import read_chain, side_of
-from storage.errors import DeviceError, TableError
+from storage.errors import DeviceError, DigestMismatch, SplitError, TableError
 from storage.evaluations import device_requests
 from storage.files import sha256_file, write_json
+from storage.lineage import read_lineage
+from storage.model_files import WEIGHTS
 from storage.policy import DRIFT
 from storage.signing import trusted_keys
 from storage.verify import LINKS, MATCH, MISMATCH, verify
 from storage.versions import recorded
+from tasks.lineage_page import outline
+from tasks.provenance_graph import graph
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -257,6 +265,52 @@ def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
         rebuild(replace(version, manifests=(replace(version.manifests[0], origin="/gone"),)))
     with pytest.raises(ValueError, match="one folder for each data set"):
         rebuild(version, [simulated.parent] * 2)
+
+
+def test_a_student_tells_its_teacher(
+    retrained: Retrained, simulated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version, run and digest of the teacher are sealed, shown, verified, and built again.
+
+    Where beats are dealt singly it knows the test subjects and is refused; one whose weights are
+    not the sealed ones does not teach, and is found.
+    """
+    first = retrained.trained.version
+    asked: dict[str, Any] = {"dataset": str(simulated), "data": simulated.parent, "epochs": 1}
+    asked |= {"model": "squeeze", "teacher": first.reference, "temperature": 2.0}
+    student = recorded(train(**asked).version.reference)
+    digest = recorded(first.reference).files[WEIGHTS]
+    marks = {
+        "holter.teacher": first.reference,
+        "holter.teacher_run_id": first.run_id,
+        "holter.teacher_weights_sha256": digest,
+    }
+    assert marks.items() <= student.tags.items()
+    assert marks.items() <= student.model.tags.items()
+    how = {"teacher": first.reference, "teacher_weight": "0.5", "temperature": "2.0"}
+    assert how.items() <= student.params.items()
+    assert first.reference in str(card(student))
+    lineage = read_lineage(student.model.reference, trusted_keys())
+    assert f"teacher {first.reference}, weights SHA-256 {digest[:16]}" in str(outline(lineage))
+    assert any(node.id == "teacher" for node in graph(lineage, every=False).nodes)
+    built = rebuild(student)
+    assert (built.outcome, built.changes) == (BIT_EQUAL, ())
+    with pytest.raises(SplitError, match=f"cannot teach squeeze: {first.reference} was trained"):
+        train(**asked, paradigm="intrapatient")
+
+    def taught() -> set[str]:
+        found = verify(student.model.reference, trusted_keys())
+        return {one.state for one in found if one.name == f"teacher {first.reference}"}
+
+    def altered(*_: object) -> Path:
+        raise DigestMismatch("altered")
+
+    assert taught() == {MATCH}
+    for module in ("flows.teacher", "storage.verify"):
+        monkeypatch.setattr(f"{module}.fetch_model_file", altered)
+    assert taught() == {MISMATCH}
+    with pytest.raises(DigestMismatch, match="altered"):
+        read_teacher(first.reference)
 
 
 def test_no_device_fails_clearly(retrained: Retrained) -> None:

@@ -1,0 +1,218 @@
+"""A teacher: a registered version whose answers a student learns from, verified before it is used.
+
+Its weights are HDF5, whose digest the sealed chain has: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from storage.chain import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.errors import DigestMismatch, ModelError, SplitError
+from storage.mlflow_rest import fetch_model_file
+from storage.model_files import WEIGHTS
+from storage.versions import Recorded, recorded
+from tasks.distillation import Teaching
+from tasks.models import build, known_models
+from tasks.sequence import reads_records
+from tasks.training import predict
+
+#: Rows that a teacher answers at once: beats, or windows.
+BATCH = 1_024, 32
+MOST_NAMES = 12
+#: Teachers that a rebuild brings along: the registry that it works with has none.
+_BROUGHT: dict[str, Teacher] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A registered version that teaches.
+
+    Attributes
+    ----------
+    reference, run_id : str
+        NAME/version, and the run that trained it.
+    network : str
+        Its name in the table of networks.
+    sha256 : str
+        Digest of its weights.
+    weights : bytes
+        Keras's HDF5.
+    saw : mapping of str to str
+        The subjects that it, or a teacher of its own, was trained or validated on; by which.
+    """
+
+    reference: str
+    run_id: str
+    network: str
+    sha256: str
+    weights: bytes
+    saw: Mapping[str, str]
+
+    def tags(self) -> dict[str, str]:
+        """What is recorded of it with a student."""
+        return {
+            TEACHER_TAG: self.reference,
+            TEACHER_RUN_TAG: self.run_id,
+            TEACHER_SHA256_TAG: self.sha256,
+        }
+
+
+def read_teacher(reference: str) -> Teacher:
+    """The teacher that NAME@alias, NAME/version or NAME means.
+
+    Raises
+    ------
+    NotInRegistry
+        There is no such version, or it is not sealed.
+    SignatureError, DigestMismatch
+        Its chain is not what a trusted key sealed, or its weights are not those of the chain.
+    ModelError
+        Its network is not one of the table.
+    """
+    if reference in _BROUGHT:
+        return _BROUGHT[reference]
+    version = recorded(reference)
+    model, name = version.model, version.params.get("model", "")
+    if name not in known_models():
+        raise ModelError(
+            f"{model.reference}: found network {name!r}; expected one that is built here"
+        )
+    digest = version.files[WEIGHTS]
+    with TemporaryDirectory(prefix="holter-") as folder:
+        file = fetch_model_file(model.name, model.version, WEIGHTS, digest, Path(folder))
+        weights = file.read_bytes()
+    return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version))
+
+
+def teachers_of(version: Recorded) -> list[Recorded]:
+    """The version that a version learnt from, and that one's, up to the first."""
+    reference = version.tags.get(TEACHER_TAG)
+    if not reference:
+        return []
+    teacher = recorded(reference)
+    return [teacher, *teachers_of(teacher)]
+
+
+def _saw(version: Recorded) -> dict[str, str]:
+    """The subjects that a version learnt from, through its teachers too; by which version."""
+    return {
+        person: one.model.reference
+        for one in reversed([version, *teachers_of(version)])
+        for side in ("train", "validation")
+        for person in one.split[side]["subjects"]
+    }
+
+
+@contextmanager
+def brought(student: Recorded) -> Iterator[None]:
+    """Read a student's teacher, if it has one, and keep it while another registry is worked with.
+
+    Raises
+    ------
+    DigestMismatch
+        The version of that number is not the one that the student learnt from.
+    """
+    reference = student.tags.get(TEACHER_TAG)
+    if not reference:
+        yield
+        return
+    teacher, sealed = read_teacher(reference), student.tags[TEACHER_SHA256_TAG]
+    if teacher.sha256 != sealed:
+        raise DigestMismatch(
+            f"teacher {reference} of {student.model.reference}: found weights {teacher.sha256[:16]}"
+            f"; expected {sealed[:16]}, which it learnt from"
+        )
+    _BROUGHT[reference] = teacher
+    try:
+        yield
+    finally:
+        del _BROUGHT[reference]
+
+
+def refuse_unless_fit(teacher: Teacher, student: str, tested: Collection[str]) -> None:
+    """Raise where a teacher cannot teach a network, or knows whom it is to be tested on.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Who teaches.
+    student : str
+        Name of the network that learns.
+    tested : collection of str
+        The student's test subjects, DATASET/NAME.
+
+    Raises
+    ------
+    ValueError
+        One reads single beats and the other whole records, or one is causal and the other not.
+    SplitError
+        The teacher, or a teacher of its own, was trained or validated on a test subject: its
+        answers would carry that subject to the student.
+    """
+    sides = [(one, known_models()[one]) for one in (teacher.network, student)]
+    for what, (one, other) in {
+        "reads whole records": tuple(reads_records(name) for name, _ in sides),
+        "is causal": tuple(spec.causal for _, spec in sides),
+    }.items():
+        if one != other:
+            which, not_which = (teacher.network, student) if one else (student, teacher.network)
+            raise ValueError(f"{teacher.reference} cannot teach: {which} {what}, {not_which} not")
+    known = sorted(set(tested) & set(teacher.saw))
+    if known:
+        by = " and ".join(sorted({teacher.saw[one] for one in known}))
+        more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+        raise SplitError(
+            f"{teacher.reference} cannot teach {student}: {by} was trained or validated on "
+            f"{', '.join(known[:MOST_NAMES])}{more}, whom the student is to be tested on; expected "
+            "a teacher that knows none of them (the same data sets and seed give the same split)"
+        )
+
+
+def teaching_of(teacher: Teacher, weight: float, temperature: float) -> Teaching:
+    """The teacher as a training takes it: its network built, its weights loaded."""
+    network = build(teacher.network, seed=0)
+    with TemporaryDirectory(prefix="holter-") as folder:
+        file = Path(folder) / WEIGHTS
+        file.write_bytes(teacher.weights)
+        network.load_weights(file)
+    batch = BATCH[reads_records(teacher.network)]
+    answer = partial(predict, network, batch=batch)
+    return Teaching(teacher.network, answer, weight, temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a teacher, if any, changes of a training: `about` tells its checkpoint from others'."""
+
+    teaching: Teaching | None
+    params: Mapping[str, object]
+    tags: Mapping[str, str]
+    about: Sequence[object]
+
+
+def taught_by(
+    reference: str | None, student: str, tested: Collection[str], weight: float, temperature: float
+) -> Taught:
+    """Read a teacher, refuse one that is not fit, and make it ready; none changes nothing."""
+    if reference is None:
+        return Taught(None, {}, {}, ())
+    teacher = read_teacher(reference)
+    refuse_unless_fit(teacher, student, tested)
+    how = {"teacher_weight": weight, "temperature": temperature}
+    return Taught(
+        teaching_of(teacher, weight, temperature),
+        {"teacher": teacher.reference, **how},
+        teacher.tags(),
+        (teacher.sha256, weight, temperature),
+    )
+
+
+def networks_of(reference: str | None) -> tuple[str, ...]:
+    """The teacher's network, where there is a teacher."""
+    return () if reference is None else (read_teacher(reference).network,)
