@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,21 @@ from tasks.training import TrainingConfig, fit, predict
 Work = Callable[[Training, Place, Path], Path]
 
 
-def quiet() -> None:
-    """Keep TensorFlow's log out of the progress of the process that started this one."""
+def begin() -> None:
+    """Keep TensorFlow's log out of the parent's progress, and end when the parent has ended.
+
+    A parent that is killed cannot end its trainings: they would go on for hours beside those that
+    the same command starts again.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    parent = parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def train_one(training: Training, manifest: Place, out: Path) -> Path:
@@ -108,7 +121,7 @@ def run_missing(
     context = get_context("spawn")  # a forked TensorFlow hangs
     with (
         Progress(title, len(missing)) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=begin) as pool,
     ):
         waiting = {pool.submit(work, t, manifest, place[t]): t for t in missing}
         for future in as_completed(waiting):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from flows.reproduce_worker import kept, run_missing, train_one
 from storage.errors import TrainingStopped
+from storage.files import write_bytes
 from storage.places import Place
 from storage.results import read_arrays, write_arrays
 from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
@@ -25,6 +31,7 @@ from tasks.reproduction import (
     split_of,
     weighted,
 )
+from tests.conftest import ROOT
 from tests.tiny import tiny_dataset
 
 TRAINING = Training("data", "code", "resnet21", "interpatient", epochs=1, learning_rate=1e-3)
@@ -172,3 +179,49 @@ def _quick(training: Training, _: Place, out: Path) -> Path:
 def _killed(*_: object) -> Path:
     os.kill(os.getpid(), signal.SIGKILL)
     return Path()
+
+
+#: An experiment in a process of its own, to be killed.
+EXPERIMENT = """
+from pathlib import Path
+from flows.reproduce_worker import run_missing
+from tests.test_reproduce import TRAINING, _endless
+if __name__ == "__main__":
+    run_missing([TRAINING], Path(), 1, _endless)
+"""
+
+
+def test_a_killed_experiment_leaves_nothing_running(tmp_path: Path) -> None:
+    """SIGKILL of the experiment ends the training that it had started, too."""
+    script = tmp_path / "experiment.py"  # spawn reads the main module from a file
+    script.write_text(EXPERIMENT)
+    env = {**os.environ, "HOLTER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    told = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, str(script)], env=env, cwd=ROOT) as process:
+        until(told.is_file)
+        process.kill()
+    worker = int(told.read_text())
+    until(lambda: not runs(worker))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(true: Callable[[], bool], limit_s: float = 120.0) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _endless(*_: object) -> Path:
+    path = Path(os.environ["HOLTER_HOME"], "pid")
+    write_bytes(path, str(os.getpid()).encode())
+    time.sleep(600)
+    return path
