@@ -155,7 +155,8 @@ dictionary, no statistics; "default" is pyarrow's own settings. CPU milliseconds
 
 {table(("layout", "write ms", "read ms", "MB"), rows)}
 
-The tables hold fixed-size binary with lz4: among the fastest to write and to read.
+The tables hold fixed-size binary without compression: the fastest to write and to read, and as
+small as with lz4.
 
 A shuffled epoch: {OPEN_GROUPS} row groups drawn at random, their beats mixed, batches of 128;
 {one["rows"]:,.0f} beats in all, read from a file that the page cache holds.

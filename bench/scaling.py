@@ -119,8 +119,8 @@ def run() -> str:
     return f"""\
 One record of one lead (250 Hz, format 16, ten simulated hours again and again), in a process of its
 own after another record, from raw WFDB to its Parquet file. A record of over 37 h is not held
-cleaned in memory but filtered again for its tables: a step in time, and 1 MB an hour of memory
-(cells and beats) where it would be 4 to 5.
+cleaned in memory but filtered again for its tables: a step in time. What grows with the hours then
+is a byte for every 0.1 s and some twenty for every beat.
 
 {table(("hours", "CPU ms a record-hour", "beats", "peak MB"), cells)}
 

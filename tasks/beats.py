@@ -31,7 +31,6 @@ from tasks.quality import (
     cell_flags,
     cell_samples,
     cells_of,
-    joined_cells,
     noise_index,
     rr_flags,
     segment_flags,
@@ -56,14 +55,14 @@ class Cleaned:
     ----------
     clean : callable
         Reads the cleaned signal, millivolts.
-    cells : uint16, shape (m,)
+    cells : uint8, shape (m,)
         Quality flags of every 0.1 s.
     peaks : int64, shape (k,)
         R peaks that were found.
     """
 
     clean: Reader
-    cells: NDArray[np.uint16]
+    cells: NDArray[np.uint8]
     peaks: NDArray[np.int64]
 
 
@@ -144,7 +143,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     if held:
         shrink_windows(clean, grid.fs_hz, config)
     part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
-    return Cleaned(part, cell_flags(joined_cells(raw_cells)), np.concatenate(peaks))
+    return Cleaned(part, cell_flags(raw_cells), np.concatenate(peaks))
 
 
 def _part(clean: Floats, start: int, stop: int) -> Floats:
@@ -235,16 +234,17 @@ def _relocated(
 
 def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator[BeatTable]:
     sample = chosen.sample
-    rr = np.diff(sample)
-    rr_prev, rr_next = np.concatenate([[0], rr]), np.concatenate([rr, [0]])
-    rhythm, label, unlabelled = _labels(record, chosen)
     for at in range(0, len(sample), TABLE_BEATS):
         rows = slice(at, at + TABLE_BEATS)
-        r, prev, after = sample[rows], rr_prev[rows], rr_next[rows]
+        r = sample[rows]
+        before, beyond = sample[max(at - 1, 0)], sample[min(at + TABLE_BEATS, len(sample) - 1)]
+        rr = np.diff(r, prepend=before, append=beyond)
+        prev, after = rr[:-1], rr[1:]
+        rhythm, label, unlabelled = _labels(record, r, chosen.quality[rows])
         prev_s, next_s = (
             np.where(x > 0, x / record.fs_hz, np.nan).astype(np.float32) for x in (prev, after)
         )
-        quality = chosen.quality[rows] | unlabelled[rows] | rr_flags(prev_s, next_s)
+        quality = chosen.quality[rows] | unlabelled | rr_flags(prev_s, next_s)
         waveform = None
         noise = np.full(len(r), np.nan, dtype=np.float32)
         if cleaned is not None:
@@ -265,8 +265,8 @@ def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator
             rr_prev_s=prev_s,
             rr_next_s=next_s,
             symbol=chosen.symbol[rows],
-            rhythm=rhythm[rows],
-            label=label[rows],
+            rhythm=rhythm,
+            label=label,
             quality=quality,
             noise=noise,
             waveform=waveform,
@@ -274,13 +274,12 @@ def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator
 
 
 def _labels(
-    record: Record, chosen: Chosen
+    record: Record, sample: NDArray[np.int64], quality: NDArray[np.uint16]
 ) -> tuple[NDArray[np.str_], NDArray[np.int8], NDArray[np.uint16]]:
-    """Rhythm, label and NO_RHYTHM flag of every beat; an uncovered beat gets no label."""
-    sample = chosen.sample
+    """Rhythm, label and NO_RHYTHM flag of beats; an uncovered beat gets no label."""
     names = np.concatenate([[""], record.rhythms]).astype(np.str_)
     rhythm = names[np.searchsorted(record.rhythm_start, sample, side="right")]
     unknown = rhythm == ""
     label = np.isin(rhythm, sorted(record.af)).astype(np.int8)
-    label[unknown | ((chosen.quality & Quality.UNCOVERED) != 0)] = -1
+    label[unknown | ((quality & Quality.UNCOVERED) != 0)] = -1
     return rhythm, label, np.where(unknown, Quality.NO_RHYTHM, 0).astype(np.uint16)

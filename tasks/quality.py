@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,11 @@ FLAT_CELLS = 5
 SATURATED_SHARE = 0.4
 #: Noise index above which a beat is flagged: half the QRS complex's own bend.
 NOISY = 0.5
+#: What a cell's byte says of it: quality flags, and what these follow from.
+GAP, FLAT, SATURATED = (np.uint8(flag) for flag in (Quality.GAP, Quality.FLAT, Quality.SATURATED))
+STILL, SAME, AT_LOW, AT_HIGH = (np.uint8(bit) for bit in (8, 16, 32, 64))
+#: Cells that are judged at once.
+AT_ONCE = 1 << 16
 #: Beats whose noise is measured at once; what is made of them stays in the cache.
 BATCH = 256
 #: An RR interval outside these, in seconds, is no plausible pair of beats.
@@ -27,20 +31,24 @@ RR_RANGE_S = (0.2, 3.0)
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The raw signal in cells of 0.1 s.
+    """A stretch of the raw signal in cells of 0.1 s, a byte each: days of them are kept.
 
     Attributes
     ----------
-    low, high : float32, shape (m,)
-        Smallest and largest sample of each; NaN where one is invalid.
-    at_low, at_high : bool, shape (m,)
-        Whether that is the extreme of its stretch, and 40 % of its samples have it.
+    state : uint8, shape (m,)
+        Sums of GAP (a sample is invalid), STILL (all samples are one value), SAME (the value of
+        the still cell before), and AT_LOW and AT_HIGH (40 % of it is the stretch's extreme value).
+    low, high : float
+        Extreme values of the stretch's cells without gaps; NaN where there is none.
+    first, last : float
+        Value of the first and of the last cell where they are still, else NaN.
     """
 
-    low: Floats
-    high: Floats
-    at_low: NDArray[np.bool_]
-    at_high: NDArray[np.bool_]
+    state: NDArray[np.uint8]
+    low: float
+    high: float
+    first: float
+    last: float
 
 
 def cells_of(raw: Floats, fs_hz: float) -> Cells:
@@ -53,49 +61,68 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
     if whole < len(raw):
         rest = raw[whole:]
         low, high = np.append(low, rest.min()), np.append(high, rest.max())
-    saturated = []
-    for values, join in ((low, np.fmin), (high, np.fmax)):
-        full = np.zeros(len(values), dtype=bool)
+    still = low == high
+    state = GAP * np.isnan(low) + STILL * still.astype(np.uint8)
+    state[1:][still[1:] & still[:-1] & (low[1:] == low[:-1])] |= SAME
+    extremes = []
+    for values, join, bit in ((low, np.fmin, AT_LOW), (high, np.fmax, AT_HIGH)):
         # A cell that is not at the extreme of its stretch is not at the record's either.
-        extreme = join.reduce(values) if len(values) else np.nan
+        extreme = float(join.reduce(values)) if len(values) else np.nan
         for i in np.flatnonzero(values == extreme):
-            full[i] = np.mean(raw[i * width : (i + 1) * width] == extreme) >= SATURATED_SHARE
-        saturated.append(full)
-    return Cells(low, high, *saturated)
+            if np.mean(raw[i * width : (i + 1) * width] == extreme) >= SATURATED_SHARE:
+                state[i] |= bit
+        extremes.append(extreme)
+    ends = [float(low[i]) if len(low) and still[i] else np.nan for i in (0, -1)]
+    return Cells(state, *extremes, *ends)
 
 
-def joined_cells(parts: list[Cells]) -> Cells:
-    """Cells of successive stretches as one."""
-    names = ("low", "high", "at_low", "at_high")
-    return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def cell_flags(cells: Cells) -> NDArray[np.uint16]:
+def cell_flags(parts: list[Cells]) -> NDArray[np.uint8]:
     """Quality flags of every cell of a whole record: sums of GAP, FLAT and SATURATED.
 
     FLAT: 5 cells or more in a row that hold one value, and the cell on either side, which may be
     partly of that value. SATURATED: 40 % of a cell at the record's lowest or highest value.
+
+    Parameters
+    ----------
+    parts : list of Cells
+        Its stretches, in time order.
     """
-    low, high = cells.low, cells.high
-    flags = np.zeros(len(low), dtype=np.uint16)
-    gap = np.isnan(low)
-    flags[gap] |= np.uint16(Quality.GAP)
-    still = low == high
-    flat = np.zeros(len(low), dtype=bool)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(np.int8)))
-    for start, stop in edges.reshape(-1, 2):
-        turns = start + 1 + np.flatnonzero(np.diff(low[start:stop]) != 0)
-        bounds = [start, *turns.tolist(), stop]
-        for first, last in pairwise(bounds):
-            if last - first >= FLAT_CELLS:
-                flat[max(first - 1, 0) : last + 1] = True
-    flags[flat & ~gap] |= np.uint16(Quality.FLAT)
-    for extreme, values, full in (
-        (np.fmin.reduce(low, initial=np.inf), low, cells.at_low),
-        (np.fmax.reduce(high, initial=-np.inf), high, cells.at_high),
-    ):
-        flags[(values == extreme) & full] |= np.uint16(Quality.SATURATED)
+    low = np.fmin.reduce([part.low for part in parts])
+    high = np.fmax.reduce([part.high for part in parts])
+    state = np.concatenate([part.state for part in parts])
+    at, before = 0, np.nan
+    for part in parts:
+        mine = state[at : at + len(part.state)]
+        if part.first == before:
+            mine[0] |= SAME
+        if part.low != low:
+            mine &= ~AT_LOW
+        if part.high != high:
+            mine &= ~AT_HIGH
+        at += len(mine)
+        before = part.last if len(mine) else before
+    flags = np.empty_like(state)
+    for start in range(0, len(state), AT_ONCE):
+        # What is flat about a cell is seen from so many on either side of it.
+        around = min(start, FLAT_CELLS + 1)
+        mine = state[start : start + AT_ONCE]
+        flat = _flat(state[start - around : start + AT_ONCE + FLAT_CELLS + 1])
+        gap, full = mine & GAP, (mine & (AT_LOW | AT_HIGH)) != 0
+        flat = flat[around : around + len(mine)] & (gap == 0)
+        flags[start : start + AT_ONCE] = gap | FLAT * flat | SATURATED * full
     return flags
+
+
+def _flat(state: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether a cell is one of 5 or more in a row that hold one value, or beside them."""
+    begins, same = (state & STILL) != 0, (state & SAME) != 0
+    for ahead in range(1, FLAT_CELLS):
+        begins[:-ahead] &= same[ahead:]
+        begins[-ahead:] = False
+    first, out = np.flatnonzero(begins), np.zeros(len(state), dtype=bool)
+    for near in range(-1, FLAT_CELLS + 1):
+        out[np.clip(first + near, 0, len(state) - 1)] = True
+    return out
 
 
 def cell_samples(fs_hz: float) -> int:
@@ -104,17 +131,21 @@ def cell_samples(fs_hz: float) -> int:
 
 
 def segment_flags(
-    cells: NDArray[np.uint16], fs_hz: float, first: NDArray[np.int64], last: NDArray[np.int64]
+    cells: NDArray[np.uint8], fs_hz: float, first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.uint16]:
     """Flags of the segments [first, last] (sample indices): the sum of their cells' flags."""
     out = np.zeros(len(first), dtype=np.uint16)
     width, n = cell_samples(fs_hz), len(cells)
-    if not n or not cells.any():
+    if not n or not len(first):
         return out
     start, stop = (first // width).clip(0, n - 1), (last // width).clip(0, n - 1) + 1
-    for flag in (Quality.GAP, Quality.FLAT, Quality.SATURATED):
-        total = np.concatenate([[0], np.cumsum((cells & flag) != 0)])
-        out[total[stop] > total[start]] |= np.uint16(flag)
+    begin = start.min()
+    mine = cells[begin : stop.max()]
+    if not mine.any():
+        return out
+    for flag in (GAP, FLAT, SATURATED):
+        total = np.concatenate([[0], np.cumsum((mine & flag) != 0)])
+        out[total[stop - begin] > total[start - begin]] |= np.uint16(flag)
     return out
 
 

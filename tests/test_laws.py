@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, BeatTable, Quality
+from storage.beats import R_INDEX, BeatTable, Quality, joined
 from storage.dataset import load_spec
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.records import Record, open_record, read_lead
@@ -171,6 +171,22 @@ def test_block_size_changes_nothing(
         elif name == "noise":
             np.testing.assert_allclose(found.noise, column, rtol=1e-3, atol=1e-4)
         elif isinstance(column, np.ndarray):
+            np.testing.assert_array_equal(getattr(found, name), column, err_msg=name)
+
+
+def test_the_size_of_a_table_changes_nothing() -> None:
+    """In tables of 64 beats a record has the same rows as in one, those at the seams too."""
+    x, of = ecg(150)
+    x = x.copy()
+    x[20_000:20_300] = np.nan
+    expected = tables(x, of)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beats, "TABLE_BEATS", 64)
+        parts = list(beat_tables(of, reader(x), CONFIG)[0])
+    assert [len(part) for part in parts[:-1]] == [64] * (len(parts) - 1)
+    found = joined(parts)
+    for name, column in vars(expected).items():
+        if isinstance(column, np.ndarray):
             np.testing.assert_array_equal(getattr(found, name), column, err_msg=name)
 
 

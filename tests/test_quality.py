@@ -17,7 +17,7 @@ from storage.records import Record, open_record
 from tasks.beats import beat_tables
 from tasks.match import Counts
 from tasks.preprocessing import Policy, Preprocessing
-from tasks.quality import NOISY, cell_flags, cells_of, joined_cells, noise_index, rr_flags
+from tasks.quality import NOISY, cell_flags, cells_of, noise_index, rr_flags
 from tasks.simulate import simulate_subject
 from tests.test_signal_path import ecg, reader
 from tests.test_signal_path import record as record_of
@@ -140,8 +140,8 @@ def test_cells_do_not_depend_on_blocks(hop: int) -> None:
     x[3000:3001] = np.nan
     width = 10
     parts = [x[at : at + hop] for at in range(0, len(x), hop)]
-    found = cell_flags(joined_cells([cells_of(part, 100.0) for part in parts]))
-    np.testing.assert_array_equal(found, cell_flags(cells_of(x, 100.0)))
+    found = cell_flags([cells_of(part, 100.0) for part in parts])
+    np.testing.assert_array_equal(found, cell_flags([cells_of(x, 100.0)]))
     assert len(found) == -(-len(x) // width)
     assert (found[300] & Quality.GAP) != 0
     assert ((found[96:110] & Quality.FLAT) != 0).all()
