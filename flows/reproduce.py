@@ -90,8 +90,10 @@ def reproduce(
         try:
             found = [ingested("afdb", data)]
         except (RecordError, SpecError, TableError) as error:
-            notes.append(f"AFDB's signals are not there ({str(error)[:160]} ...)")
-            notes.append("so this is no reproduction of the published figures: other data stand in")
+            notes.append(
+                f"AFDB's signals are not there ({str(error)[:160]} ...), so this is no "
+                "reproduction of the published figures: other data stand in."
+            )
             found = [ingested(name, data) for name in INSTEAD]
     else:
         found = [ingested(name, data) for name in datasets]

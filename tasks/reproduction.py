@@ -142,6 +142,14 @@ def _weighted(counts: Counts, which: int) -> NDArray[np.floating]:
     return np.asarray(weighted(counts)[which])
 
 
+def learnt_nothing(result: Result) -> float:
+    """The weighted F1 of deciding every beat of the test side as the commoner class."""
+    tp, fp, fn, tn = patient_counts([result]).sum(axis=0)
+    af, other = tp + fn, fp + tn
+    counts = (af, other, 0, 0) if af > other else (0, 0, af, other)
+    return float(weighted(np.array([counts], np.float64))[2, 0])
+
+
 COLUMNS = (
     "paradigm",
     "network",
@@ -187,6 +195,7 @@ def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
 def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]) -> list[Block]:
     """The report's blocks: the table beside the published one, the folds, and the figures."""
     single = {t: r for t, r in results.items() if not t.folds}
+    nothing = {t.paradigm: learnt_nothing(r) for t, r in single.items()}
     blocks: list[Block] = [
         Words(
             "Weighted averages over the two classes at beat level, threshold 0.5, with the 95 % "
@@ -194,6 +203,12 @@ def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]
             "The published figures are the reference's, on AFDB."
         ),
         Table(COLUMNS, [row(t.paradigm, t.model, [r]) for t, r in single.items()]),
+        Words(
+            "Weighted averages flatter where AF is rare. A network that decides every beat as the "
+            "commoner class, and has learnt nothing, has a weighted F1 of "
+            + " and ".join(f"{f1:.4f} ({paradigm})" for paradigm, f1 in nothing.items())
+            + "."
+        ),
     ]
     if folded := [t for t in results if t.folds]:
         blocks += [

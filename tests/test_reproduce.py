@@ -136,6 +136,11 @@ def test_the_report_tells_folds_and_limits() -> None:
     tables = [block for block in blocks if isinstance(block, Table)]
     assert [len(table.rows) for table in tables] == [6, 2]
     assert Words("It is not AFDB.") in blocks
+    said = "\n".join(block.text for block in blocks if isinstance(block, Words))
+    *_, last = (r for t, r in results.items() if t.paradigm == "interpatient" and not t.folds)
+    common = float((last.label == 0).mean())
+    assert common > 0.5
+    assert f"weighted F1 of {2 * common**2 / (1 + common):.4f} (interpatient)" in said
     assert sum(isinstance(block, Picture) for block in blocks) == 12
 
 
