@@ -113,6 +113,16 @@ def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
     return out
 
 
+def _forget_results() -> None:
+    """Have Prefect drop what links tasks to their results: no task here takes another's.
+
+    It keeps a state for each, and an entry for each part of it, until the flow ends.
+    """
+    context = FlowRunContext.get()
+    if context is not None:
+        context.run_results.clear()
+
+
 def each_done(
     submit: Callable[[list[str]], Any], work: Iterable[list[str]]
 ) -> Iterator[tuple[list[str], Any]]:
@@ -153,6 +163,7 @@ def each_done(
             except Exception as error:  # the runner's own: no task was there to end with it
                 lost[future] = result = error
             yield waiting.pop(future), result
+            _forget_results()
         if batch is not None and gone:
             yield batch, gone
         elif batch is not None:

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.context import FlowRunContext
 
 from flows import runners
 from flows.ingest import MOST_ROWS, Outcome, ingest, report
-from flows.runners import BATCH_RECORDS, batches, chosen_runner, each_done
+from flows.runners import BATCH_RECORDS, batches, chosen_runner, each_done, in_flight
 from flows.servers import Servers, mlflow_server, prefect_command
 from flows.simulate import write_simulated
 from storage import places
@@ -136,6 +138,41 @@ def test_a_task_that_its_runner_gives_up_fails_alone(monkeypatch: pytest.MonkeyP
     assert str(found["b"]) == "the pool is broken"
     assert str(found["c"]) == "all those workers died"
     assert list(told.values()) == ["all those workers died"]
+
+
+class Done:
+    """A future that has ended, as a runner gives it."""
+
+    def __init__(self, value: list[str]) -> None:
+        self.value = value
+
+    def add_done_callback(self, told: Callable[[Done], None]) -> None:
+        """It has ended: it is told at once."""
+        told(self)
+
+    def result(self, *, raise_on_failure: bool) -> list[str]:
+        """The batch."""
+        assert not raise_on_failure
+        return self.value
+
+
+def test_prefect_keeps_nothing_of_tasks_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks there were, Prefect's links to their results are those in flight."""
+    context = SimpleNamespace(run_results={}, task_runner=None)
+    monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+
+    def submit(batch: list[str]) -> Done:
+        context.run_results[batch[0]] = "a state"
+        return Done(batch)
+
+    work = [[f"r{n}"] for n in range(500)]
+    kept = []
+    for batch, result in each_done(submit, work):
+        assert batch == result
+        kept.append(len(context.run_results))
+    assert len(kept) == 500
+    assert max(kept) <= in_flight()
+    assert not context.run_results
 
 
 def test_the_report_of_many_records_is_short_and_shows_what_failed() -> None:

@@ -26,6 +26,12 @@ def allowed_origin(api: str, origin: str) -> str:
     return str(reply.headers.get("Access-Control-Allow-Origin", ""))
 
 
+def status_for(mlflow: str, **headers: str) -> int:
+    """MLflow's answer to a question that comes with these headers, as a web page's would."""
+    url = f"{mlflow}/api/2.0/mlflow/experiments/search"
+    return httpx.post(url, json={"max_results": 1}, headers=headers, timeout=30).status_code
+
+
 @pytest.mark.slow
 def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`holter up` serves both pages on loopback until it is told to stop, and leaves nothing."""
@@ -47,6 +53,9 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert answers(f"{found.mlflow}/")
             assert allowed_origin(found.prefect_api, "https://evil.example") == ""
             assert allowed_origin(found.prefect_api, found.prefect_page) == found.prefect_page
+            assert status_for(found.mlflow) == 200
+            assert status_for(found.mlflow, Host="evil.example") == 403
+            assert status_for(found.mlflow, Origin="https://evil.example") == 403
             ports = {int(url.rpartition(":")[2]) for url in (found.prefect_page, found.mlflow)}
             listening = {
                 c.laddr.ip
