@@ -9,7 +9,8 @@ refractory period and T-wave discrimination. Where this differs from the paper:
 - a candidate is the largest value within 200 ms on both sides, which is the refractory period, and
   lies in no gap;
 - thresholds start from the candidates of the first ten seconds, so a record cut in two starts
-  again where a whole one would be;
+  again where a whole one would be; they start anew from the last ten where no beat was found for so
+  long, or an artefact ten times as high as the QRS complexes would hide them for the record's rest;
 - every beat draws the noise's estimate a fiftieth of the way to 17 % of the signal's, so that what
   was noise long ago is forgotten where no candidate is noise;
 - the R peak is then moved to the extremum, of either sign, of the band-passed signal.
@@ -42,6 +43,8 @@ QUIET, FORGOTTEN = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
+#: Fewer candidates in ten seconds are no rhythm to learn from.
+LEAST_LEARNT = 3
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
 END_S = 0.050
 #: Half-width of the search for the R peak about the centre of the QRS complex.
@@ -113,14 +116,17 @@ class Rules:
     fs_hz : float
         Sampling rate.
     waiting : list of tuple
-        Centre, height, slope and sample of candidates that are not done with; `at` is the number
-        of the next one to judge, and `low` of the first one after the last beat.
+        Centre, height, slope and sample of the candidates after the last beat; `at` is the number
+        of the next one to judge.
     signal, noise : float
         Running estimates; `signal` is None until the first ten seconds are there.
     recent : deque of int
         The last eight intervals, in samples.
     before, slope_before : int, float
         Centre and slope of the last beat; `before` is None where there was none.
+    since : int
+        From where on candidates are learnt from if no beat comes: the last beat's centre, or where
+        thresholds were learnt last.
     searched : bool
         Whether search-back was tried since.
     last : int
@@ -130,12 +136,12 @@ class Rules:
     fs_hz: float
     waiting: list[tuple[int, float, float, int]] = field(default_factory=list)
     at: int = 0
-    low: int = 0
     signal: float | None = None
     noise: float = 0.0
     recent: deque[int] = field(default_factory=lambda: deque(maxlen=8))
     before: int | None = None
     slope_before: float = 0.0
+    since: int = 0
     searched: bool = False
     last: int = -1
 
@@ -150,47 +156,65 @@ class Rules:
             centre, _, self.slope_before, sample = self.waiting[beat]
             if self.before is not None:
                 self.recent.append(centre - self.before)
-            self.before = centre
-            self.low = self.at = beat + 1
+            self.before = self.since = centre
+            del self.waiting[: beat + 1]
+            self.at = 0
             self.searched = False
             if sample > self.last:  # two candidates may have one R peak
                 beats.append(sample)
                 self.last = sample
-        self._forget()
         return np.array(beats, np.int64)
 
     def _learn(self, last: bool) -> bool:
         """Thresholds from the candidates of the first ten seconds, once they are there."""
         if not self.waiting:
             return False
-        end = self.waiting[0][0] + LEARNING_S * self.fs_hz
+        self.since = self.waiting[0][0]
+        end = self.since + LEARNING_S * self.fs_hz
         if not last and self.waiting[-1][0] < end:
             return False
-        start = [height for centre, height, _, _ in self.waiting if centre < end]
-        self.signal = float(np.percentile(start, 75))
-        self.noise = 0.25 * self.signal
+        self._set([height for centre, height, _, _ in self.waiting if centre < end])
         return True
+
+    def _set(self, heights: list[float]) -> None:
+        self.signal = float(np.percentile(heights, 75))
+        self.noise = 0.25 * self.signal
 
     def _next_beat(self) -> int | None:
         """Number of the next beat among the candidates that wait; None where all are judged."""
+        while (found := self._judged()) is None and self.at < len(self.waiting):
+            # No beat for so long: learn anew, and judge those that were passed over once more.
+            self.since = self.waiting[self.at][0]
+            from_here = self.since - LEARNING_S * self.fs_hz
+            passed = [one for one in self.waiting[: self.at] if one[0] >= from_here]
+            del self.waiting[: self.at - len(passed)]
+            self.at = len(passed)
+            if len(passed) >= LEAST_LEARNT:
+                self._set([height for _, height, _, _ in passed])
+                self.at = 0
+        return found
+
+    def _judged(self) -> int | None:
+        """The next beat by the thresholds of now; None at the end, or after too long without."""
         waiting, signal, noise = self.waiting, self.signal, self.noise
         assert signal is not None  # noqa: S101 - `take` has learnt it
         before = -inf if self.before is None else self.before
         t_wave, least_slope = T_WAVE_S * self.fs_hz, T_WAVE_SLOPE * self.slope_before
+        too_long = self.since + LEARNING_S * self.fs_hz
         # Where nothing was found for so long, search-back looks once.
         overdue = inf
         if self.recent and not self.searched:
             overdue = before + SEARCH_BACK * sum(self.recent) / len(self.recent)
-        found = None
+        found, number = None, self.at
         for number in range(self.at, len(waiting)):
             centre, height, slope, _ = waiting[number]
+            if centre > too_long:
+                break
             threshold = noise + 0.25 * (signal - noise)
             if centre > overdue:
                 overdue, self.searched = inf, True
-                limit = 0.5 * threshold
-                found = _search_back(waiting[self.low : number], before + t_wave, limit)
+                found = _search_back(waiting[:number], before + t_wave, 0.5 * threshold)
                 if found is not None:
-                    found += self.low
                     signal = 0.25 * waiting[found][1] + 0.75 * signal
                     break
             if height > threshold and (centre - before >= t_wave or slope >= least_slope):
@@ -199,18 +223,12 @@ class Rules:
                 break
             noise = 0.125 * height + 0.875 * noise
         else:
-            self.at = len(waiting)
+            number = len(waiting)
+        self.at = number
         if found is not None:
             noise += FORGOTTEN * (QUIET * signal - noise)
         self.signal, self.noise = signal, noise
         return found
-
-    def _forget(self) -> None:
-        """Drop the candidates that nothing can ask for again."""
-        done = self.low if self.recent and not self.searched else self.at
-        del self.waiting[:done]
-        self.at -= done
-        self.low = max(self.low - done, 0)
 
 
 def _search_back(

@@ -172,6 +172,22 @@ def test_shift_shifts_beats(shift: int) -> None:
     np.testing.assert_array_equal(after[after > late], before[before > late])
 
 
+@pytest.mark.parametrize("artefact_mv", [5.0, 50.0])
+@pytest.mark.parametrize("begins_s", [0, 100])
+def test_an_artefact_hides_no_more_than_seconds(begins_s: int, artefact_mv: float) -> None:
+    """Eight seconds of loose electrode hide beats for 15 s after them, not for the record's rest."""
+    x, of = ecg(300)
+    calm = replace(of, beats=np.empty(0, np.int64), symbols=np.empty(0, "U1"))
+    there = slice(begins_s * 250, (begins_s + 8) * 250)
+    loose = x.copy()
+    loose[there] += artefact_mv * np.random.default_rng(1).normal(size=8 * 250).astype(np.float32)
+    expected, found = tables(x, calm).sample, tables(loose, calm).sample
+    away = there.stop + 15 * 250
+    late = expected[expected > away]
+    assert len(late) > 150
+    np.testing.assert_array_equal(found[found > away], late)
+
+
 def test_two_halves_make_the_whole() -> None:
     """Cutting a record in two changes no beat more than 20 s away from the seam."""
     x, of = ecg(400)
