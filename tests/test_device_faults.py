@@ -25,7 +25,8 @@ from storage import evaluations, mlflow_rest
 from storage.errors import OutOfReach
 from tests.conftest import Registered
 
-KILLS = 200
+#: By night 200 in all; else each point once.
+KILLS = 200 if "HOLTER_FAULT_RUNS" in os.environ else 0
 CUTS = 15
 
 
@@ -119,7 +120,7 @@ def run_killed(agent: Agent, at: int) -> int:
 def test_killed_anywhere_there_is_one_report(
     registered: Registered, agent: Agent, tmp_path: Path
 ) -> None:
-    """SIGKILL at 200 points, each one at least once: after a restart there is one whole report."""
+    """SIGKILL at every point, by night at 200: after a restart there is one whole report."""
     points: list[int] = []
     for counter in (list[int](), points):  # the second time, as the first one made the state folder
         request_id = registered.request(agent.device)
@@ -127,9 +128,9 @@ def test_killed_anywhere_there_is_one_report(
             edge.once(agent, quiet)
         assert_one_whole_report(registered, agent, request_id, tmp_path)
     last = points[-1]
-    assert 40 < last < KILLS
+    assert 40 < last < 200
     rng = np.random.default_rng(11)
-    more = rng.integers(1, last + 1, KILLS - last)
+    more = rng.integers(1, last + 1, max(KILLS - last, 0))
     for at in [*range(1, last + 1), *more.tolist()]:
         request_id = registered.request(agent.device)
         assert os.WTERMSIG(run_killed(agent, at)) == signal.SIGKILL

@@ -45,13 +45,13 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
             made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
         found = list(commands())
-        assert len(found) == 8
+        assert len(found) == 10
         for words, code in found:
             assert words[0] == "holter"
             done = plainly(lambda words=words: app(words[1:], standalone_mode=False))  # type: ignore[misc]
             assert done == code, words
         assert ledger.aliases(ledger.entries("holter-resnet21"))["champion"] == 1
-    for file in ("compare.html", "card.html", "sbom-edge.cdx.json"):
+    for file in ("compare.html", "pareto.html", "card.html", "sbom-edge.cdx.json"):
         assert (tmp_path / file).stat().st_size > 1_000
 
 

@@ -175,7 +175,7 @@ def test_shift_shifts_beats(shift: int) -> None:
 @pytest.mark.parametrize("artefact_mv", [5.0, 50.0])
 @pytest.mark.parametrize("begins_s", [0, 100])
 def test_an_artefact_hides_no_more_than_seconds(begins_s: int, artefact_mv: float) -> None:
-    """Eight seconds of loose electrode hide beats for 15 s after them, not for the record's rest."""
+    """Eight seconds of a loose electrode hide beats for 15 s more, not for the record's rest."""
     x, of = ecg(300)
     calm = replace(of, beats=np.empty(0, np.int64), symbols=np.empty(0, "U1"))
     there = slice(begins_s * 250, (begins_s + 8) * 250)
