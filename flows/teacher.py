@@ -90,6 +90,11 @@ def read_teacher(reference: str) -> Teacher:
     return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version))
 
 
+def teacher_of(reference: str | None) -> Teacher | None:
+    """The teacher that a training was asked to have; None where it was asked for none."""
+    return None if reference is None else read_teacher(reference)
+
+
 def teachers_of(version: Recorded) -> list[Recorded]:
     """The version that a version learnt from, and that one's, up to the first."""
     reference = version.tags.get(TEACHER_TAG)
@@ -197,12 +202,15 @@ class Taught:
 
 
 def taught_by(
-    reference: str | None, student: str, tested: Collection[str], weight: float, temperature: float
+    teacher: Teacher | None,
+    student: str,
+    tested: Collection[str],
+    weight: float,
+    temperature: float,
 ) -> Taught:
-    """Read a teacher, refuse one that is not fit, and make it ready; none changes nothing."""
-    if reference is None:
+    """Refuse a teacher that is not fit, and make it ready; none changes nothing."""
+    if teacher is None:
         return Taught(None, {}, {}, ())
-    teacher = read_teacher(reference)
     refuse_unless_fit(teacher, student, tested)
     how = {"teacher_weight": weight, "temperature": temperature}
     return Taught(
@@ -211,8 +219,3 @@ def taught_by(
         teacher.tags(),
         (teacher.sha256, weight, temperature),
     )
-
-
-def networks_of(reference: str | None) -> tuple[str, ...]:
-    """The teacher's network, where there is a teacher."""
-    return () if reference is None else (read_teacher(reference).network,)

@@ -32,7 +32,7 @@ from flows.parameters import (
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
-from flows.teacher import Taught, taught_by
+from flows.teacher import Taught, taught_by, teacher_of
 from storage import tracking
 from storage.checkpoint import Checkpoint
 from storage.files import sha256_file, write_bytes
@@ -111,7 +111,8 @@ def train(
     refuse_unless_of_one_beat(model)
     ingested = ingest(dataset, data, policy)
     beats, split = split_sides(ingested.path, paradigm, seed)
-    taught = taught_by(teacher, model, split.test_subjects, teacher_weight, temperature)
+    who = teacher_of(teacher)
+    taught = taught_by(who, model, split.test_subjects, teacher_weight, temperature)
     config = TrainingConfig(
         epochs=epochs,
         learning_rate=learning_rate,

@@ -34,7 +34,7 @@ from flows.parameters import (
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
 from flows.release import export_network
-from flows.teacher import Taught, networks_of, taught_by
+from flows.teacher import Taught, taught_by, teacher_of
 from flows.train import Trained
 from storage import tracking
 from storage.beats import BeatTable
@@ -136,8 +136,10 @@ def train_rhythm(
         quantised=quantised,
         seed=seed,
     )
-    sides = split_records(ingested, (model, *networks_of(teacher)), weights, balance, seed)
-    taught = taught_by(teacher, model, sides.split.test_subjects, teacher_weight, temperature)
+    who = teacher_of(teacher)
+    readers = (model, who.network) if who else (model,)
+    sides = split_records(ingested, readers, weights, balance, seed)
+    taught = taught_by(who, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
     weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}
     params = {"model": model, "balance": balance, **weighted, **asdict(config), **taught.params}
