@@ -80,6 +80,7 @@ def decisions(
     if not spec_of(name).causal:
         raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
     network = open_runtime(release, manifest)
+    columns = network.inputs["rhythm"][-1]  # a version from before the last was added has fewer
     beats, rhythm = BeatStream(fs_hz), RhythmStream(fs_hz)
     change = float(manifest.get("smoothing_change", UNSMOOTHED))
     forward = Forward(float(manifest["threshold"]), change)
@@ -89,7 +90,7 @@ def decisions(
         for at in range(0, len(found), most):
             part = found[at : at + most]
             window, place = rhythm.window(part)
-            p_af = af_probability(network.predict(window))[0, place]
+            p_af = af_probability(network.predict(window[..., :columns]))[0, place]
             now_s = beats.received / fs_hz
             for sample, p in zip(part.tolist(), p_af.tolist(), strict=True):
                 time_s = sample / fs_hz

@@ -20,7 +20,7 @@ def train(
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: 100 for single beats, 10 for whole records.")
+        int | None, typer.Option(min=1, help="Default: 100 for single beats, 20 for whole records.")
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Default: 1e-4 for single beats, 6e-3 for whole records.")

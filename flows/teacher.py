@@ -18,7 +18,7 @@ from storage.mlflow_rest import fetch_model_file
 from storage.model_files import WEIGHTS
 from storage.versions import Recorded, recorded
 from tasks.distillation import Teaching
-from tasks.models import build, known_models
+from tasks.models import known_models, with_weights
 from tasks.sequence import reads_records
 from tasks.training import predict
 
@@ -181,11 +181,7 @@ def refuse_unless_fit(teacher: Teacher, student: str, tested: Collection[str]) -
 
 def teaching_of(teacher: Teacher, weight: float, temperature: float) -> Teaching:
     """The teacher as a training takes it: its network built, its weights loaded."""
-    network = build(teacher.network, seed=0)
-    with TemporaryDirectory(prefix="holter-") as folder:
-        file = Path(folder) / WEIGHTS
-        file.write_bytes(teacher.weights)
-        network.load_weights(file)
+    network = with_weights(teacher.network, teacher.weights)
     batch = BATCH[reads_records(teacher.network)]
     answer = partial(predict, network, batch=batch)
     return Teaching(teacher.network, answer, weight, temperature)

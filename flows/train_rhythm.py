@@ -86,7 +86,7 @@ def train_rhythm(
     model: RhythmModel = "rhythm",
     weights: Weights = None,
     balance: Balance = "beats",
-    epochs: Epochs = 10,
+    epochs: Epochs = 20,
     patience: Patience = 0,
     learning_rate: Rate = 6e-3,
     seed: Seed = 0,

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
-from tasks import rhythm
 from tasks.rhythm import RhythmRecord, rhythm_record, rr_features
 
 #: A shape: real time around R, whatever the heart rate.
@@ -27,8 +26,9 @@ QRS = (TIMES_S >= -0.08) & (TIMES_S < 0.10)
 BEFORE_QRS = (TIMES_S >= -0.30) & (TIMES_S < -0.06)
 #: Cues: QRS similarity, height and distance; P similarity, wave and rest.
 CUES = 6
-#: Columns of the context: RR features, cues, whether there is a shape.
-FEATURES = rhythm.FEATURES + CUES + 1
+#: Columns of the context: the first RR features, cues, whether there is a shape.
+RR_FEATURES = 3
+FEATURES = RR_FEATURES + CUES + 1
 TEMPLATE_BEATS, TEMPLATE_STEP = 40, 8
 LARGEST = 4.0
 LEAST_MV = 0.02
@@ -224,11 +224,11 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     """
     n = len(rr_prev_s)
     out = np.zeros((n, FEATURES), np.float32)
-    out[:, : rhythm.FEATURES] = rr_features(rr_prev_s)
+    out[:, :RR_FEATURES] = rr_features(rr_prev_s)[:, :RR_FEATURES]
     if shape is None:
         return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
     present = np.isfinite(shape[:, 0])
-    out[:, rhythm.FEATURES : -1] = cues(shape)
+    out[:, RR_FEATURES:-1] = cues(shape)
     out[:, -1] = present
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.fused import FEATURES, SHAPE_SAMPLES, inputs
+from tasks.fused import FEATURES, RR_FEATURES, SHAPE_SAMPLES, inputs
 from tasks.fused_augment import augmented
-from tasks.rhythm import FEATURES as RR_FEATURES
-from tasks.rhythm import WINDOW_BEATS, RhythmRecord
+from tasks.rhythm import FEATURES as RHYTHM_FEATURES
+from tasks.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
 
 Floats = NDArray[np.float32]
 #: A record with at least this share of AF beats counts as one with AF.
@@ -38,28 +38,32 @@ def draw_fused(
     Returns
     -------
     dict of str to float32
-        Context (count, 640, 10) and shape (count, 640, 80).
+        Context (count, 640, 10) and shape (count, 640, 80); for a student of the rhythm alone,
+        rhythm (count, 640, 4).
     int8, shape (count, 640)
         Labels, -1 beyond a record's end.
     """
     share = np.array([r.weight * len(r) for r in records], np.float64)
     chosen = np.sort(random.choice(len(records), count, p=share / share.sum()))
     x = np.zeros((count, WINDOW_BEATS, FEATURES), np.float32)
+    rhythm = np.zeros((count, WINDOW_BEATS, RHYTHM_FEATURES), np.float32)
     shape = np.zeros((count, WINDOW_BEATS, SHAPE_SAMPLES), np.float32)
     y = np.full((count, WINDOW_BEATS), -1, np.int8)
     for which, rows in zip(*_runs(chosen), strict=True):
         record = _stretch(records[which], random)
         record = augmented(record, random) if augment else record
         context, shapes = inputs(record.rr_s, record.shape)
+        rr = rr_features(record.rr_s)
         for row in rows:
             at = int(random.integers(0, max(len(record) - WINDOW_BEATS, 0) + 1))
             part = slice(at, at + WINDOW_BEATS)
             n = len(record.label[part])
             x[row, :n], shape[row, :n], y[row, :n] = context[part], shapes[part], record.label[part]
+            rhythm[row, :n] = rr[part]
     hide = random.random(count) < hidden
     x[hide, :, RR_FEATURES:], shape[hide] = 0, 0
     order = random.permutation(count)
-    return {"context": x[order], "shape": shape[order]}, y[order]
+    return {"context": x[order], "shape": shape[order], "rhythm": rhythm[order]}, y[order]
 
 
 def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:

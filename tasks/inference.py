@@ -32,8 +32,12 @@ def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32
 
 
 def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.float32]:
-    """P(AF) of every beat of a record, its windows cut and answered a few at a time."""
-    inputs, cut = features(name, record), windows(name)
+    """P(AF) of every beat of a record, its windows cut and answered a few at a time.
+
+    A network from before a column was added reads the first ones.
+    """
+    cut = windows(name)
+    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in features(name, record).items()}
     parts = [
         af_probability(
             network.predict(

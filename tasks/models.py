@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
+from warnings import catch_warnings
 
 from storage.beats import WAVEFORM_SAMPLES
+from storage.errors import ModelError
+from storage.model_files import WEIGHTS
 from tasks.registry import find
 
 # Keras ships no types and takes seconds to import, so only the functions that build import it.
@@ -33,7 +38,7 @@ class ModelSpec:
         Builds the untrained network.
     inputs : tuple of str
         Names of its inputs: "waveform" is one beat (300, 1); "rhythm" is a window of successive
-        beats (beats, 3), which is answered beat by beat; so are "context" (beats, 10) and "shape"
+        beats (beats, 4), which is answered beat by beat; so are "context" (beats, 10) and "shape"
         (beats, 80), see `tasks.fused`.
     causal : bool
         Whether it reads no beat that is still to come.
@@ -101,7 +106,7 @@ def build(name: str, seed: int | None = None) -> Model:
     -------
     keras.Model
         Named `name`; from an input "waveform" (300, 1) to (2,) probabilities, not AF and AF, or
-        from "rhythm" (640, 3) to (640, 1), AF at each beat.
+        from "rhythm" (640, 4) to (640, 1), AF at each beat.
 
     Raises
     ------
@@ -123,6 +128,29 @@ def build(name: str, seed: int | None = None) -> Model:
             begin = keras.initializers.GlorotUniform(mine.randint(1, 10**9))
             weight.assign(begin(weight.shape))
     return model
+
+
+def with_weights(name: str, data: bytes) -> Model:
+    """A network with the weights of a release's HDF5 file, which holds no code.
+
+    Raises
+    ------
+    ModelError
+        They are of another network: one that had that name before it was changed, perhaps.
+    """
+    network = build(name, seed=0)
+    with TemporaryDirectory(prefix="holter-") as folder:  # Keras reads weights from a path alone
+        file = Path(folder) / WEIGHTS
+        file.write_bytes(data)
+        try:
+            with catch_warnings(action="error"):  # Keras warns of a layer that the file lacks
+                network.load_weights(file)
+        except (ValueError, UserWarning) as error:
+            raise ModelError(
+                f"{name}: found weights that are not this network's, which may have changed since "
+                f"they were learnt; expected those of {network.count_params():,} parameters"
+            ) from error
+    return network
 
 
 def _residual(

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from storage.beats import BeatTable
 
-FEATURES = 3
+FEATURES = 4
 WINDOW_BEATS = 640
 MEDIAN_BEATS = 61
+SHORT_MEDIAN_BEATS = 17
 RR_RANGE_S = (0.2, 3.0)
 TYPICAL_RR_S = 0.8
 
@@ -70,9 +71,10 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
 
     Returns
     -------
-    float32, shape (n, 3)
+    float32, shape (n, 4)
         Logarithm of the interval over its running median of 61 beats; of the interval over the one
-        before; of the median over 0.8 s; each held within -1 to 1.
+        before; of the median over 0.8 s; of the interval over its running median of 17 beats; each
+        held within -1 to 1. A new column goes last: a network from before it reads the first ones.
     """
     if not len(rr_s):
         return np.empty((0, FEATURES), np.float32)
@@ -81,10 +83,12 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     filled = np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
     log_rr = np.log(np.clip(filled, *RR_RANGE_S)).astype(np.float32)
     median = running_median(log_rr, MEDIAN_BEATS, causal=causal)
+    short = running_median(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
     columns = (
         log_rr - median,
         np.diff(log_rr, prepend=log_rr[:1]),
         median - np.float32(np.log(TYPICAL_RR_S)),
+        log_rr - short,
     )
     return np.asarray(np.clip(np.stack(columns, axis=1), -1, 1), np.float32)
 
@@ -179,7 +183,7 @@ def random_windows(
 
     Returns
     -------
-    features : float32, shape (count, beats, 3)
+    features : float32, shape (count, beats, 4)
     label : int8, shape (count, beats)
         -1 beyond a record's end.
     """

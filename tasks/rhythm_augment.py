@@ -19,6 +19,9 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
+#: Lengths of the stretches that `pasted` copies, and beats of the record for each.
+PASTED_BEATS = (40, 1500)
+PASTED_EVERY = 750
 
 
 def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
@@ -31,6 +34,24 @@ def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord
     if random.random() < 0.5:
         rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
     rr_s = quantised(rr_s, random)
+    return replace(record, rr_s=rr_s, label=label)
+
+
+def pasted(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+    """Copy stretches of a record over others of its own: every rhythm beside every other.
+
+    A patient's AF and sinus rhythm meet at a few dozen beats in ten hours, and nowhere in a patient
+    who has one of them alone at a time; what begins and ends an episode is learnt from these.
+    """
+    n = len(record)
+    if n <= PASTED_BEATS[1]:
+        return record
+    rr_s, label = record.rr_s.copy(), record.label.copy()
+    for _ in range(n // PASTED_EVERY):
+        length = int(random.integers(*PASTED_BEATS))
+        here, there = random.integers(0, n - length, 2).tolist()
+        rr_s[there : there + length] = record.rr_s[here : here + length]
+        label[there : there + length] = record.label[here : here + length]
     return replace(record, rr_s=rr_s, label=label)
 
 

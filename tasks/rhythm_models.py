@@ -10,13 +10,18 @@ from tasks.models import Layer, Model, model
 from tasks.rhythm import FEATURES, WINDOW_BEATS
 
 DILATIONS = (2, 4, 8, 16, 32, 64)
+#: A reach of 63 beats to each side.
+FEWER_DILATIONS = DILATIONS[:-1]
 KERNEL = 3
 
 
-def temporal(name: str, filters: int, *, causal: bool = False) -> Model:
-    """Build a rhythm network, from an input "rhythm" (640, 3) to (640, 1): P(AF).
+def temporal(
+    name: str, filters: int, dilations: tuple[int, ...] = DILATIONS, *, causal: bool = False
+) -> Model:
+    """Build a rhythm network, from an input "rhythm" (640, 4) to (640, 1): P(AF).
 
-    It sees 255 beats: 127 to each side, or 254 back in time for a causal one.
+    It sees one beat more than the dilations' sum to each side, or twice as far back for a causal
+    one.
     """
     import keras
     from keras import layers
@@ -31,7 +36,7 @@ def temporal(name: str, filters: int, *, causal: bool = False) -> Model:
 
     start = layers.Input((WINDOW_BEATS, FEATURES), name="rhythm")
     x = convolved(start, 1)
-    for dilation in DILATIONS:
+    for dilation in dilations:
         x = layers.Add()([x, convolved(x, dilation)])
     answer = layers.Dense(1, activation="sigmoid", name="af")(x)
     return keras.Model(start, answer, name=name)
@@ -39,17 +44,17 @@ def temporal(name: str, filters: int, *, causal: bool = False) -> Model:
 
 @model("rhythm", ("rhythm",))
 def rhythm() -> Model:
-    """Build the two-sided network of 5,217 parameters."""
+    """Build the two-sided network of 5,265 parameters: it sees 127 beats to each side."""
     return temporal("rhythm", 16)
 
 
 @model("rhythm_tiny", ("rhythm",))
 def rhythm_tiny() -> Model:
-    """Build the two-sided network of 877 parameters."""
-    return temporal("rhythm_tiny", 6)
+    """Build the two-sided network of 995 parameters: it sees 63 beats to each side."""
+    return temporal("rhythm_tiny", 7, FEWER_DILATIONS)
 
 
 @model("rhythm_causal", ("rhythm",), causal=True)
 def rhythm_causal() -> Model:
-    """Build the network for live use, of 5,217 parameters: it sees no beat to come."""
+    """Build the network for live use, of 5,265 parameters: it sees 254 beats back, none to come."""
     return temporal("rhythm_causal", 16, causal=True)

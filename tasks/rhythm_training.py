@@ -14,7 +14,7 @@ from tasks.distillation import Teaching
 from tasks.fused_training import draw_fused
 from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
-from tasks.rhythm_augment import augmented, simulated_sinus
+from tasks.rhythm_augment import augmented, pasted, simulated_sinus
 from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
 from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
 
@@ -49,7 +49,7 @@ class RhythmConfig:
         Seed of initial weights, augmentation and windows.
     """
 
-    epochs: int = 10
+    epochs: int = 20
     steps: int = 150
     batch: int = 16
     learning_rate: float = 6e-3
@@ -194,7 +194,7 @@ def draw(
     if reads_shapes(name):
         seen = [*records, *simulated(config.simulated, random)]
         return draw_fused(seen, count, random, augment=config.augment, hidden=config.hidden)
-    seen = [augmented(r, random) if config.augment else r for r in records]
+    seen = [augmented(pasted(r, random), random) if config.augment else r for r in records]
     seen += simulated(config.simulated, random)
     x, y = random_windows(
         [features(name, r)["rhythm"] for r in seen],

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DigestMismatch, ModelError
 from storage.files import sha256_bytes
-from storage.model_files import LITERT, WEIGHTS
+from storage.model_files import LITERT
 from tasks.litert import Inputs, LiteRT
 from tasks.onnx_runtime import Onnx
 from tasks.registry import find
@@ -94,13 +93,9 @@ class _Keras:
     """Keras behind the same `predict`."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        from tasks.models import build
+        from tasks.models import with_weights
 
-        self._model = build(name)
-        with TemporaryDirectory() as folder:  # Keras reads weights from a path alone
-            file = Path(folder) / WEIGHTS
-            file.write_bytes(data)
-            self._model.load_weights(file)
+        self._model = with_weights(name, data)
         self.inputs = {entry.name: tuple(entry.shape[1:]) for entry in self._model.inputs}
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import BeatTable
-from tasks import rhythm
 from tasks.fused import fused_record, inputs
 from tasks.models import spec_of
 from tasks.rhythm import RhythmRecord, Windows, rhythm_record, rr_features, windows_of
@@ -55,14 +54,8 @@ def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
 
 
 def as_read_by(name: str, drawn: Mapping[str, Floats]) -> dict[str, Floats]:
-    """A network's inputs among those that were drawn, perhaps for another network.
-
-    What reads the rhythm alone reads the first columns of a context.
-    """
-    wanted = spec_of(name).inputs
-    if wanted == ("rhythm",) and "context" in drawn:
-        return {"rhythm": drawn["context"][..., : rhythm.FEATURES]}
-    return {key: drawn[key] for key in wanted}
+    """A network's inputs among those that were drawn, perhaps for another network."""
+    return {key: drawn[key] for key in spec_of(name).inputs}
 
 
 def windows(name: str) -> Windows:

@@ -108,7 +108,7 @@ class RhythmStream:
     )
 
     def window(self, sample: NDArray[np.int64]) -> tuple[Floats, slice]:
-        """Take at most 384 more beats; gives a window (1, 640, 3) and where they are in it."""
+        """Take at most 384 more beats; gives a window (1, 640, 4) and where they are in it."""
         n = len(sample)
         if n > windows_of(causal=True).core:
             raise ValueError(f"{n} beats at once; at most {windows_of(causal=True).core}")

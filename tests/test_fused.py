@@ -18,6 +18,7 @@ from tasks.fused import (
     CUES,
     FEATURES,
     QRS,
+    RR_FEATURES,
     SHAPE_SAMPLES,
     TIMES_S,
     cues,
@@ -30,7 +31,6 @@ from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ecto
 from tasks.fused_training import draw_fused, shared
 from tasks.litert import LiteRT
 from tasks.models import build
-from tasks.rhythm import FEATURES as RR_FEATURES
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.segment import segment

@@ -38,6 +38,7 @@ from tasks.stream import BeatStream
 from tests.conftest import ROOT
 
 FS_HZ = 250.0
+#: From before the fourth column: a device goes on with what it has.
 NETWORK = (ROOT / "tests" / "golden" / "rhythm-causal-untrained.tflite").read_bytes()
 ABOUT = {
     "name": "rhythm_causal",

@@ -36,7 +36,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Any]:
     """Fifty windows of made-up rhythm."""
-    return {"rhythm": np.random.default_rng(0).normal(0, 0.3, (50, 640, 3)).astype(np.float32)}
+    return {"rhythm": np.random.default_rng(0).normal(0, 0.3, (50, 640, 4)).astype(np.float32)}
 
 
 @pytest.fixture(scope="module")
