@@ -29,17 +29,27 @@ from flows import (
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
+    Balance,
     Data,
     Dataset,
+    Datasets,
     Device,
     Epochs,
+    Folders,
     Model,
     Paradigm,
     Policy,
-    Rate,
     Seed,
+    Signal,
+    TeacherVersion,
+    TeacherWeight,
+    Temperature,
+    UsualEpochs,
+    UsualRate,
     Wait,
+    Weights,
     folder_of,
+    folders_of,
     serving,
 )
 from flows.progress import console
@@ -90,8 +100,8 @@ def run(
 
     toml = write_simulated(check_home() / "simulated", subjects, hours, seed)
     retrain(
-        str(toml),
-        data=toml.parent,
+        [str(toml)],
+        data=[toml.parent],
         model=model,
         epochs=epochs,
         learning_rate=1e-3,
@@ -100,33 +110,45 @@ def run(
 
 
 def retrain(
-    dataset: Dataset,
-    data: Data = None,
+    dataset: Datasets,
+    data: Folders = None,
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
-    epochs: Epochs = 100,
-    learning_rate: Rate = 1e-4,
+    epochs: UsualEpochs = None,
+    learning_rate: UsualRate = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
+    weight: Weights = None,
+    balance: Balance = "beats",
+    signal: Signal = True,
+    teacher: TeacherVersion = None,
+    teacher_weight: TeacherWeight = 0.5,
+    temperature: Temperature = 1.0,
     device: Device = LOCAL_DEVICE,
     wait_s: Wait = 600.0,
 ) -> None:
-    """Ingest a data set, train and register a network, and have a device evaluate it."""
-    folder = folder_of(dataset, data)
+    """Ingest data sets, train and register a network, and have a device evaluate it."""
+    folders = folders_of(dataset, data)
     with serving():
         from flows.retrain import retrain as flow
         from flows.servers import local_agent
 
         with local_agent(device, start=device == LOCAL_DEVICE):
             done = flow(
-                dataset=dataset,
-                data=folder,
+                datasets=dataset,
+                data=folders,
                 model=model,
                 paradigm=paradigm,
                 epochs=epochs,
                 learning_rate=learning_rate,
                 seed=seed,
                 policy=policy,
+                weights=weight,
+                balance=balance,
+                signal=signal,
+                teacher=teacher,
+                teacher_weight=teacher_weight,
+                temperature=temperature,
                 device=device,
                 wait_s=wait_s,
             )

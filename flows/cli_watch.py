@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.options import Data, Dataset, Epochs, Model, Policy, serving
+from flows.options import Data, Dataset, Model, Policy, Signal, UsualEpochs, serving
 from flows.progress import console
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def data_watch(
         int, typer.Option(min=0, help="Train once so many records have come; 0 never.")
     ] = 0,
     model: Model = "resnet21",
-    epochs: Epochs = 100,
+    epochs: UsualEpochs = None,
     policy: Policy = "consensus",
-    signal: Annotated[bool, typer.Option(help="--no-signal reads annotations alone.")] = True,
+    signal: Signal = True,
 ) -> None:
     """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""
     with serving():

@@ -21,6 +21,13 @@ SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
+Datasets = Annotated[list[str], typer.Argument(help="Data sets: names, or paths of TOMLs.")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data", help="Folder of each data set, in the same order; else those of the TOMLs."
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of its records; else the one that its TOML names."),
@@ -29,9 +36,31 @@ Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists t
 Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
 Rate = Annotated[float, typer.Option(help="Adam's learning rate.")]
+UsualEpochs = Annotated[
+    int | None, typer.Option(min=1, help="Default: 100 for single beats, 20 for whole records.")
+]
+UsualRate = Annotated[
+    float | None, typer.Option(help="Default: 1e-4 for single beats, 6e-3 for whole records.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the split and of the training.")]
 Policy = Annotated[
     preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
+]
+Weights = Annotated[
+    list[float] | None, typer.Option(help="Whole records: how often each data set is drawn.")
+]
+Balance = Annotated[
+    str, typer.Option(help="Whole records: draw windows evenly by beats, patient or class.")
+]
+Signal = Annotated[bool, typer.Option(help="Whole records: --no-signal reads annotations alone.")]
+TeacherVersion = Annotated[
+    str | None, typer.Option(help="Learn from its answers too: NAME@alias, NAME/version or NAME.")
+]
+TeacherWeight = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Share of the teacher in the loss.")
+]
+Temperature = Annotated[
+    float, typer.Option(min=1, help="Softens the teacher's and the student's answers.")
 ]
 Device = Annotated[
     str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")

@@ -16,7 +16,7 @@ from pydantic import Field
 from storage.dataset import load_spec
 from storage.errors import HolterError
 from tasks import preprocessing
-from tasks.models import known_models
+from tasks.models import available_models, known_models
 from tasks.splits import PARADIGMS
 
 
@@ -58,6 +58,7 @@ Model = Annotated[str, told("Network of single beats to train.", enum=_networks(
 RhythmModel = Annotated[
     str, told("Network of whole records to train.", enum=_networks(of_one_beat=False))
 ]
+AnyModel = Annotated[str, told("Network to train.", enum=list(available_models()))]
 Version = Annotated[str, told("Registered model: NAME@alias, NAME/version, or NAME (its newest).")]
 Paradigm = Annotated[
     str, told("Whether a patient is on one side only, or on both.", enum=sorted(PARADIGMS))
@@ -69,6 +70,10 @@ Policy = Annotated[
 Signal = Annotated[bool, told("Off reads annotations alone and leaves the waveforms empty.")]
 Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
 Epochs = Annotated[int, told("Passes over the training beats.", minimum=1)]
+UsualEpochs = Annotated[
+    int | None,
+    told("Passes over the training beats; left empty, what the kind of network usually takes."),
+]
 MostBeats = Annotated[
     int, told("Learn from at most so many training beats; 0 from all.", minimum=0)
 ]
@@ -86,6 +91,9 @@ TeacherWeight = Annotated[
 ]
 Temperature = Annotated[float, told("Softens the teacher's and the student's answers.", minimum=1)]
 Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
+UsualRate = Annotated[
+    float | None, told("Adam's learning rate; left empty, what the kind of network usually takes.")
+]
 Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
 Balance = Annotated[
     str, told("What windows are drawn evenly by.", enum=["beats", "patient", "class"])

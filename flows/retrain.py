@@ -10,18 +10,25 @@ from prefect.runtime import flow_run
 from flows.alive import WATCHED
 from flows.evaluate_device import evaluate_on_device
 from flows.parameters import (
-    Data,
-    Dataset,
+    AnyModel,
+    Balance,
+    Datasets,
     Device,
-    Epochs,
-    Model,
+    Folders,
     Paradigm,
     Policy,
-    Rate,
     Seed,
+    Signal,
+    TeacherVersion,
+    TeacherWeight,
+    Temperature,
+    UsualEpochs,
+    UsualRate,
     Wait,
+    Weights,
 )
-from flows.train import Trained, train
+from flows.train import Trained
+from flows.training import train_network
 from storage import evaluations, tracking
 
 
@@ -41,14 +48,20 @@ class Retrained:
     **WATCHED,
 )
 def retrain(
-    dataset: Dataset,
-    data: Data = None,
-    model: Model = "resnet21",
+    datasets: Datasets,
+    data: Folders = None,
+    model: AnyModel = "resnet21",
     paradigm: Paradigm = "interpatient",
-    epochs: Epochs = 100,
-    learning_rate: Rate = 1e-4,
+    epochs: UsualEpochs = None,
+    learning_rate: UsualRate = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
+    weights: Weights = None,
+    balance: Balance = "beats",
+    signal: Signal = True,
+    teacher: TeacherVersion = None,
+    teacher_weight: TeacherWeight = 0.5,
+    temperature: Temperature = 1.0,
     device: Device = "this-machine",
     wait_s: Wait = 600.0,
 ) -> Retrained:
@@ -56,28 +69,47 @@ def retrain(
 
     Parameters
     ----------
-    dataset : str
-        Name of a data set, or path of its TOML.
-    data : Path, optional
-        Folder that holds its records; the one that its TOML names where not given.
+    datasets : list of str
+        Names of data sets, or paths of their TOMLs; a network of single beats learns from one.
+    data : list of Path, optional
+        The folder of each; those that the TOMLs name where not given.
     model : str
-        Network to train.
+        Network to train, of single beats or of whole records.
     paradigm : {"interpatient", "intrapatient"}
-        How the beats are dealt to train and test.
-    epochs : int
+        How single beats are dealt to train and test; whole records are dealt by patient.
+    epochs : int, optional
         Passes over the training beats.
-    learning_rate : float
+    learning_rate : float, optional
         Adam's learning rate.
     seed : int
         Seed of the split and of the training.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
+    weights, balance, signal
+        Of networks of whole records, as `flows.train_rhythm`.
+    teacher, teacher_weight, temperature
+        As `flows.teacher`, `tasks.distillation.Teaching`.
     device : str
         The device that evaluates.
     wait_s : float
         How long to wait for its report, in seconds.
     """
-    trained = train(dataset, data, model, paradigm, epochs, learning_rate, seed, policy)
+    trained = train_network(
+        datasets,
+        data,
+        model,
+        paradigm=paradigm,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        policy=policy,
+        weights=weights,
+        balance=balance,
+        signal=signal,
+        teacher=teacher,
+        teacher_weight=teacher_weight,
+        temperature=temperature,
+    )
     version = trained.version
     report = evaluate_on_device(f"{version.name}/{version.version}", device, wait_s)
     tracking.log_tags(trained.run_id, {"holter.edge_run_id": report.request_id})

@@ -9,8 +9,19 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.ingest import Outcome, ingest
-from flows.parameters import Data, Dataset, Due, Epochs, Model, Policy, Quiet, Signal, named_after
-from flows.train import Trained, train
+from flows.parameters import (
+    AnyModel,
+    Data,
+    Dataset,
+    Due,
+    Policy,
+    Quiet,
+    Signal,
+    UsualEpochs,
+    named_after,
+)
+from flows.train import Trained
+from flows.training import train_network
 from storage.arrivals import look, read_seen, write_seen
 from storage.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
@@ -37,8 +48,8 @@ def watch(
     signal: Signal = True,
     quiet_s: Quiet = 60.0,
     retrain_after: Due = 0,
-    model: Model = "resnet21",
-    epochs: Epochs = 100,
+    model: AnyModel = "resnet21",
+    epochs: UsualEpochs = None,
 ) -> Watched:
     """Look once at a folder: ingest what is new or changed there, and retrain where that is due.
 
@@ -51,7 +62,7 @@ def watch(
     retrain_after : int
         Train once so many records were taken since the last training; 0 never.
     model, epochs
-        As `flows.train.train`.
+        As `flows.retrain.retrain`.
     """
     spec = load_spec(dataset)
     folder = data_folder(spec, data)
@@ -72,6 +83,6 @@ def watch(
         return Watched(outcomes, found.waiting, None)
     resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
     emit_event(DUE, resource=resource, payload={"records": taken, "model": model})
-    trained = train(dataset, folder, model, epochs=epochs, policy=policy)
+    trained = train_network([dataset], [folder], model, epochs=epochs, policy=policy, signal=signal)
     write_json(counter, 0)
     return Watched(outcomes, found.waiting, trained)

@@ -141,8 +141,8 @@ def check_chain(done: Retrained, sha256: str) -> None:
 def retrained(agent: str, simulated: Path) -> Retrained:
     """A retraining on the simulated records, up to the device's report."""
     return retrain(
-        dataset=str(simulated),
-        data=simulated.parent,
+        datasets=[str(simulated)],
+        data=[simulated.parent],
         model="resnet15",
         epochs=1,
         learning_rate=1e-3,
@@ -201,8 +201,8 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
     toml = tmp_path / "few.toml"
     toml.write_text(spec.replace('file = "RECORDS"', f"names = {json.dumps(names)}"))
     done = retrain(
-        dataset=str(toml),
-        data=real_data / "mitdb",
+        datasets=[str(toml)],
+        data=[real_data / "mitdb"],
         model="resnet21",
         epochs=1,
         learning_rate=1e-3,

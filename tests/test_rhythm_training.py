@@ -120,9 +120,8 @@ def test_balance_weighs_records() -> None:
 def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Path) -> None:
     """Two data sets without signals train a network; the device scores it as the server does."""
     from flows.evaluate import evaluate
-    from flows.evaluate_device import evaluate_on_device
+    from flows.retrain import retrain
     from flows.servers import local_agent
-    from flows.train_rhythm import train_rhythm
     from storage.lineage import saw
     from storage.signing import trusted_keys
     from storage.verify import MISMATCH, verify
@@ -135,19 +134,21 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
             for file in (real_data / name).glob(f"{path.stem}.*"):
                 shutil.copy(file, folder)
         (folder / "RECORDS").write_text("\n".join(path.stem for path in chosen))
-    done = train_rhythm(
-        datasets=["afdb", "nsrdb"],
-        data=[tmp_path / "afdb", tmp_path / "nsrdb"],
-        model="rhythm_tiny",
-        weights=[1.0, 0.5],
-        balance="patient",
-        epochs=1,
-        signal=False,
-    )
+    with local_agent("rhythm-device", start=True):
+        made = retrain(
+            datasets=["afdb", "nsrdb"],
+            data=[tmp_path / "afdb", tmp_path / "nsrdb"],
+            model="rhythm_tiny",
+            weights=[1.0, 0.5],
+            balance="patient",
+            epochs=1,
+            signal=False,
+            device="rhythm-device",
+            wait_s=120,
+        )
+    done, report = made.trained, made.device
     assert done.version.name == "holter-rhythm_tiny"
     assert done.metrics["n_beats"] > 30_000
-    with local_agent("rhythm-device", start=True):
-        report = evaluate_on_device(done.version.reference, "rhythm-device", 120)
     for name, value in done.metrics.items():
         assert report.metrics.get(name, float("nan")) == pytest.approx(value, nan_ok=True), name
     folders = [tmp_path / "afdb", tmp_path / "nsrdb"]
