@@ -285,6 +285,7 @@ def seal(
     for file in files:
         tracking.log_file(version.run_id, file, chain.FOLDER)
     tracking.tag_version(version, {chain.SHA256_TAG: sha256})
+    teacher = sealed["run"]["tags"].get(chain.TEACHER_TAG)
     ledger.append(
         version.name,
         version.version,
@@ -294,6 +295,7 @@ def seal(
         chain_sha256=sha256,
         split_sha256=str(split["sha256"]),
         datasets=" ".join(manifest.digest() for manifest in manifests),
+        **({"teacher": teacher} if teacher else {}),
     )
     ledger.move_alias(version.name, version.version, "candidate", "the newest version")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,8 @@ from storage.mlflow_rest import address, call, fetch_run_file
 
 #: Fetches of chains at the same time.
 FETCHES = 4
+#: Sides that a network is made of.
+LEARNT = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ class Lineage:
 class Sight:
     """A version that saw a subject: with which of its records, on which side, and its aliases now.
 
-    `side` is that of the split ("train", "validation", "test"), or "evaluated" where the version
-    was run on the data set later.
+    `side` is that of the split ("train", "validation", "test"), "evaluated" where the version was
+    run on the data set later, or "taught by MODEL/VERSION" where it learnt from the answers of one
+    that learnt from the subject.
     """
 
     model: str
@@ -119,13 +122,44 @@ def saw(record: str, trusted: Iterable[str]) -> list[Sight]:
     standing = {model: ledger.aliases(entries) for model, entries in known.items()}
     with ThreadPoolExecutor(FETCHES) as pool:
         looks = pool.map(lambda mine: _look(mine[0], record, keys), groups.values())
-        return [
+        found = [
             Sight(e.model, e.version, *seen, _on(standing[e.model], e.version))
             for look, entries in zip(looks, groups.values(), strict=True)
             for seen in look
             for e in entries
             if e.version is not None
         ]
+    return [*found, *_students(found, known, standing)]
+
+
+def _students(
+    found: Sequence[Sight],
+    known: Mapping[str, Sequence[Entry]],
+    standing: Mapping[str, dict[str, int]],
+) -> Iterator[Sight]:
+    """Those who learnt of a subject through a teacher, or a teacher's teacher, alone."""
+    learnt = {
+        (f"{one.model}/{one.version}", one.dataset, one.subject): one
+        for one in found
+        if one.side in LEARNT
+    }
+    pupils = [e for mine in known.values() for e in mine if "teacher" in e.details and e.version]
+    fresh = list(learnt.values())
+    while fresh:
+        taught = []
+        for one in fresh:
+            teacher = f"{one.model}/{one.version}"
+            for e in (pupil for pupil in pupils if pupil.details["teacher"] == teacher):
+                key = f"{e.model}/{e.version}", one.dataset, one.subject
+                if key not in learnt and e.version:
+                    on = _on(standing[e.model], e.version)
+                    side = f"taught by {teacher}"
+                    learnt[key] = replace(
+                        one, model=e.model, version=e.version, side=side, aliases=on
+                    )
+                    taught.append(learnt[key])
+        yield from taught
+        fresh = taught
 
 
 def faults(trusted: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,12 @@ def sides_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def made_up_version(
-    name: str, folder: Path, path: Path, manifest: Manifest, split: dict[str, Any]
+    name: str,
+    folder: Path,
+    path: Path,
+    manifest: Manifest,
+    split: dict[str, Any],
+    more: Mapping[str, str] | None = None,
 ) -> RegisteredModel:
     """Register and seal a version as a training does, but of a model that is a few bytes."""
     tags = {
@@ -72,6 +78,7 @@ def made_up_version(
         "holter.environment_sha256": environment_sha256(),
         "holter.split_sha256": split["sha256"],
         "prefect.flow_run_id": "a-flow-run",
+        **(more or {}),
     }
     run_id = tracking.start_run(f"train/{manifest.dataset}", "made-up", {"epochs": 3}, tags)
     for epoch in range(3):

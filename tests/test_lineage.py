@@ -16,6 +16,7 @@ from typer import Exit
 from flows.cli_lineage import lineage as command
 from flows.servers import mlflow_server
 from storage import ledger
+from storage.chain import TEACHER_TAG
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage, saw
 from storage.signing import trusted_keys
@@ -42,6 +43,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         made_up_version("holter-a", folder / "a2", path, manifest, turned)
         less = replace(manifest, entries=manifest.entries[1:])
         made_up_version("holter-b", folder / "b1", path, less, sides_of(less))
+        for name, teacher in (("c", "holter-a/1"), ("d", "holter-c/1"), ("e", "holter-b/1")):
+            made_up_version(
+                f"holter-{name}", folder / name, path, less, sides_of(less), {TEACHER_TAG: teacher}
+            )
         yield folder
 
 
@@ -159,12 +164,17 @@ def sights(record: str) -> set[tuple[str, int, str, str]]:
 
 @pytest.mark.parametrize("record", ["sim000", "simulated/sim000"])
 def test_who_saw_a_record(models: Path, record: str) -> None:
-    """Every version that saw the record is told with its side, and one that did not is not."""
+    """Every version that saw the record is told with its side, and one that did not is not.
+
+    So are those that learnt from the answers of one that learnt from it, however far.
+    """
     assert models.is_dir()
     (subject,) = {s.subject for s in saw(record, trusted_keys())}
     assert sights(record) == {
         ("holter-a", 1, subject, "train"),
         ("holter-a", 2, subject, "test"),
+        ("holter-c", 1, subject, "taught by holter-a/1"),
+        ("holter-d", 1, subject, "taught by holter-c/1"),
     }
     assert {s.records for s in saw(record, trusted_keys())} == {("sim000",)}
     champions = [s.version for s in saw(record, trusted_keys()) if "champion" in s.aliases]
@@ -180,7 +190,7 @@ def test_a_record_that_nobody_saw(models: Path) -> None:
 def test_a_version_that_is_not_there_is_told(models: Path) -> None:
     """A model, version or alias that is not there is an error, not an empty answer."""
     assert models.is_dir()
-    for name in ("holter-c", "holter-a/9", "holter-a@nobody"):
+    for name in ("holter-z", "holter-a/9", "holter-a@nobody"):
         with pytest.raises(NotInRegistry):
             read_lineage(name, trusted_keys())
 
