@@ -17,7 +17,10 @@ from pathlib import Path
 from bench.harness import ROOT, rounds
 
 #: In the order of the document. A new section is a module and its name here.
-SECTIONS = ("signal", "detectors", "dataset", "layout", "scaling", "training", "lineage", "load")
+SECTIONS = (
+    *("signal", "formats", "detectors", "dataset", "layout", "scaling"),
+    *("training", "lineage", "load"),
+)
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks

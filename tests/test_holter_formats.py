@@ -11,6 +11,7 @@ from pathlib import Path
 import edfio
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flows.build import build_table
 from storage.beats import Quality, read_beats, read_source
@@ -80,7 +81,13 @@ def write_edf(path: Path, made: SimulatedRecording, *, plus: bool = False) -> No
 
 def write_ishne(path: Path, made: SimulatedRecording, *, per_lead: bool = True) -> None:
     """One minute: leads I and II, 2,500 nV a step."""
-    steps = np.clip(np.rint(made.signal_mv[:, ::-1] * 400), -32767, 32767).astype("<i2")
+    steps = np.clip(np.rint(made.signal_mv[:, ::-1] * 400), -32767, 32767)
+    path.write_bytes(ishne_bytes(steps[:, ::-1], per_lead=per_lead))
+
+
+def ishne_bytes(steps: NDArray[np.number], *, per_lead: bool = True) -> bytes:
+    """An ISHNE file of leads II and I (n, 2), 2,500 nV a step; I comes first in it."""
+    steps = steps[:, ::-1].astype("<i2")
     text = b"made by a test"
     head = bytearray(522)
     head[:8] = b"ISHNE1.0"
@@ -89,7 +96,7 @@ def write_ishne(path: Path, made: SimulatedRecording, *, per_lead: bool = True) 
     struct.pack_into("<h12h12h12h", head, 156, 2, 5, 6, *[-9] * 10, *[0] * 12, *[2500] * 12)
     struct.pack_into("<h", head, 272, FS_HZ)
     struct.pack_into("<H", head, 8, crc_hqx(bytes(head[10:]) + text, 0xFFFF))
-    path.write_bytes(bytes(head) + text + steps.tobytes())
+    return bytes(head) + text + steps.tobytes()
 
 
 def dataset(folder: Path, form: str, csv: str = CSV) -> DatasetSpec:
