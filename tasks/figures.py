@@ -181,7 +181,7 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
     """
     figure = _figure(title, 10.4, 7.6)
     for axes, (cost, said) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
-        known = [p for p in points if cost in p.costs]
+        known = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
         best = front(points, cost)
         axes.set(xlabel=latency if cost == "latency_us" else said, ylabel="F1 of AF, beat level")
         if not known:
@@ -190,33 +190,64 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
             continue
         axes.set_xscale("log")
         axes.plot([p.costs[cost] for p in best], [p.f1 for p in best], color=BLUE, lw=1, alpha=0.6)
-        pale = sorted((p for p in known if p not in best), key=lambda p: p.costs[cost])
-        for number, point in enumerate([*pale, *best]):
+        for point in known:
             leads = point in best
             colour, weight = (BLUE, 1.0) if leads else (GREY, 0.45)
             at = (point.costs[cost], point.f1)
             if point.bounds:
                 axes.plot([at[0]] * 2, point.bounds, color=colour, lw=1, alpha=0.4 * weight)
             axes.plot(*at, "o", color=colour, alpha=weight, ms=6 if leads else 5)
-            axes.annotate(
-                point.name,
-                at,
-                xytext=(7, -10 if leads else (-3, 7)[number % 2]),
-                textcoords="offset points",
-                fontsize=7,
-                color=colour,
-                alpha=1.0 if leads else 0.75,
-            )
         _room(axes, [p.costs[cost] for p in known])
+        _named(axes, known, best, cost)
         axes.grid(alpha=0.25)
     return _png(figure)
+
+
+def _named(axes: Axes, points: Sequence[Point], best: Sequence[Point], cost: str) -> None:
+    """Names in a column right of the points, a line from each: none lies on another."""
+    axes.get_ylim()  # settles the scale
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ordered = sorted(points, key=lambda p: (-p.f1, p.costs[cost]))
+    heights = [to_axes.transform((p.costs[cost], p.f1))[1] for p in ordered]
+    for point, height in zip(ordered, spread(heights, 0.055), strict=True):
+        colour, weight = (BLUE, 1.0) if point in best else (GREY, 0.75)
+        axes.annotate(
+            point.name,
+            (point.costs[cost], point.f1),
+            xytext=(0.57, height),
+            textcoords=axes.transAxes,
+            va="center",
+            fontsize=6.5,
+            color=colour,
+            alpha=weight,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.5,
+                "alpha": 0.4,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Falling heights within 0 to 1, moved apart until neighbours are a gap from each other.
+
+    Where there are too many for that, they share the height evenly.
+    """
+    gap = min(gap, 1 / max(len(heights), 1))
+    out: list[float] = []
+    for number, height in enumerate(heights):
+        lowest = gap * (len(heights) - number - 0.5)  # what comes below needs room too
+        out.append(max(min(height, out[-1] - gap if out else 1 - gap / 2), lowest))
+    return out
 
 
 def _room(axes: Axes, costs: Sequence[float]) -> None:
     """Leave room for names right of the dearest point, and for figures of two at least."""
     low, high = min(costs), max(costs)
     span = max(high / low, 2.0)
-    axes.set_xlim(low / span**0.08, low * span**1.3)
+    axes.set_xlim(low / span**0.08, low * span**2)
     ticks = [t for t in _ONE_TWO_FIVE if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [_short(t) for t in ticks], fontsize=8)
     axes.minorticks_off()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from flows import pareto as work
 from flows.shown import deliver
 from storage.versions import every, recorded
 from tasks.document import Picture, Table, Words
-from tasks.figures import pareto
+from tasks.figures import pareto, spread
 from tasks.pareto import COSTS, Point, front
 from tests import made_up
 
@@ -43,7 +44,21 @@ def test_the_picture_is_drawn_of_any_points() -> None:
     whole = dict.fromkeys(COSTS, 7.0)
     one = Point("a/1", "3 epochs", 0.5, (0.4, 0.6), whole)
     assert pareto([one], "ms", "made up").startswith(b"\x89PNG")
-    assert pareto([one, point("b/1", 0.6, bytes=9)], "ms", "made up").startswith(b"\x89PNG")
+    assert pareto(
+        [one, point("b/1", 0.6, bytes=9), point("c/1", float("nan"), bytes=9)], "ms", "made up"
+    ).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("heights", [[0.9, 0.9, 0.9, 0.1], [1.2, 0.0, 0.0, 0.0], [0.5] * 40, []])
+def test_names_are_spread_in_order(heights: list[float]) -> None:
+    """Neighbours are a gap apart, all within the field; a name that has room stays."""
+    found = spread(heights, 0.05)
+    gap = min(0.05, 1 / max(len(heights), 1))
+    assert len(found) == len(heights)
+    assert all(a - b >= gap - 1e-9 for a, b in pairwise(found))
+    assert all(0 <= height <= 1 for height in found)
+    if heights == [0.9, 0.9, 0.9, 0.1]:
+        assert found == pytest.approx([0.9, 0.85, 0.8, 0.1])
 
 
 def test_only_the_same_beats_stand_in_one_picture(fresh_model: str, tmp_path: Path) -> None:
