@@ -145,16 +145,19 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
 
     base = mean_s * np.exp(slow(-0.2, 0.2))
     breath = 2 * np.pi * np.cumsum(slow(0.12, 0.4) * base)
-    wave = 2 * np.pi * np.cumsum(slow(0.06, 0.13) * base)
+    wave = 2 * np.pi * np.cumsum(slow(0.02, 0.13) * base)
     drift = np.cumsum(random.normal(0, 1, beats))
     drift -= np.interp(place, place[::200], drift[::200])
-    # Vagal tone lengthens the interval and swings it: a fast heart is a regular one.
+    # Vagal tone lengthens the interval and swings it with the breath: a fast heart breathes little.
     tone = random.choice([0.3, 1.0, 1.0, 2.0]) * np.clip((base - 0.5) / 0.5, 0.1, 1.2)
-    swing = slow(0, 0.07) * np.sin(breath) + slow(0, 0.05) * np.sin(wave) + 0.004 * drift
-    rr = base * (1 + tone * (swing + random.normal(0, random.uniform(0.002, 0.02), beats)))
+    noise = random.normal(0, random.uniform(0.002, 0.02), beats)
+    # Posture, effort and the baroreflex swing it at any rate, by a tenth and more in the healthy.
+    slowly = slow(0, random.choice([0.05, 0.12])) * np.sin(wave)
+    slowly += random.uniform(0.002, 0.012) * drift
+    rr = base * (1 + tone * (slow(0, 0.07) * np.sin(breath) + noise) + slowly)
     rr_s = np.clip(rr, 0.3, 2.5).astype(np.float32)
     label = np.zeros(beats, np.int8)
-    rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.1, 0.5, 0.9]))
+    rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.0, 0.1, 0.5, 0.9]))
     rr_s, label = detector_errors(rr_s, label, random, rate=random.choice([0, 0.002, 0.01]))
     return RhythmRecord(
         f"simulated/{number}", f"simulated/{number}", quantised(rr_s, random), label

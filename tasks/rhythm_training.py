@@ -18,7 +18,7 @@ from tasks.rhythm_augment import augmented, pasted, simulated_sinus
 from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
 from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
 
-SIMULATED_BEATS = 40_000
+SIMULATED_BEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RhythmConfig:
     learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     augment: bool = True
-    simulated: int = 4
+    simulated: int = 16
     hidden: float = 0.25
     patience: int = 0
     sparsity: float = 0.0
