@@ -22,7 +22,6 @@ from flows.parameters import (
     Patience,
     Policy,
     Quantised,
-    Rate,
     RhythmModel,
     Seed,
     Signal,
@@ -30,6 +29,7 @@ from flows.parameters import (
     TeacherVersion,
     TeacherWeight,
     Temperature,
+    UsualRate,
     Weights,
 )
 from flows.recorded import kept_training, recorded, register, step, work_folder
@@ -46,7 +46,7 @@ from tasks.calibration import best_threshold
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.rhythm import RhythmRecord, balanced
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, usual_rate
 from tasks.sequence import reads_shapes, sequence_record, windowed, windows
 from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
@@ -88,7 +88,7 @@ def train_rhythm(
     balance: Balance = "beats",
     epochs: Epochs = 20,
     patience: Patience = 0,
-    learning_rate: Rate = 6e-3,
+    learning_rate: UsualRate = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
     signal: Signal = True,
@@ -116,7 +116,7 @@ def train_rhythm(
     balance : {"beats", "patient", "class"}
         As `tasks.rhythm.balanced`.
     epochs, patience, learning_rate, seed, sparsity, quantised
-        As `tasks.rhythm_training.RhythmConfig`.
+        As `tasks.rhythm_training.RhythmConfig`; the network's usual rate where none is given.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
     policy : {"consensus", "reference", "detected"}
@@ -130,7 +130,7 @@ def train_rhythm(
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
     config = RhythmConfig(
         epochs=epochs,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate or usual_rate(model),
         patience=patience,
         sparsity=sparsity,
         quantised=quantised,

@@ -19,6 +19,8 @@ from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
 from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
 
 SIMULATED_BEATS = 10_000
+#: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
+RATE, RATE_WITH_SHAPES = 1.2e-2, 6e-3
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class RhythmConfig:
     epochs: int = 20
     steps: int = 150
     batch: int = 16
-    learning_rate: float = 6e-3
+    learning_rate: float = RATE
     weight_decay: float = 1e-3
     augment: bool = True
     simulated: int = 16
@@ -149,6 +151,11 @@ def fit_rhythm(
             keep(state)
     model.set_weights(state.best if config.patience else state.weights)
     return learnt_by(model, name, config), state
+
+
+def usual_rate(name: str) -> float:
+    """The learning rate of a training that names none."""
+    return RATE_WITH_SHAPES if reads_shapes(name) else RATE
 
 
 def reader(name: str, teaching: Teaching | None = None) -> str:
