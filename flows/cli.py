@@ -26,6 +26,7 @@ from flows import (
     cli_train,
     cli_watch,
 )
+from flows.kinds import fitting
 from flows.options import (
     LOCAL_DEVICE,
     SOME_RECORDS_FAILED,
@@ -128,6 +129,7 @@ def retrain(
     wait_s: Wait = 600.0,
 ) -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
+    fitting(model, dataset, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
     folders = folders_of(dataset, data)
     with serving():
         from flows.retrain import retrain as flow

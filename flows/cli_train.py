@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.kinds import fitting
 from flows.options import (
     SOME_RECORDS_FAILED,
     Balance,
@@ -59,30 +60,30 @@ def train(
     signal: Signal = True,
 ) -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""
+    how = fitting(
+        model,
+        dataset,
+        paradigm=paradigm,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        policy=policy,
+        weights=weight,
+        balance=balance,
+        most_beats=most_beats,
+        patience=patience,
+        sparsity=sparsity,
+        quantised=quantised,
+        teacher=teacher,
+        teacher_weight=teacher_weight,
+        temperature=temperature,
+        signal=signal,
+    )
     folders = folders_of(dataset, data)
     with serving():
         from flows.training import train_network
 
-        done = train_network(
-            dataset,
-            folders,
-            model,
-            paradigm=paradigm,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            seed=seed,
-            policy=policy,
-            weights=weight,
-            balance=balance,
-            most_beats=most_beats,
-            patience=patience,
-            sparsity=sparsity,
-            quantised=quantised,
-            teacher=teacher,
-            teacher_weight=teacher_weight,
-            temperature=temperature,
-            signal=signal,
-        )
+        done = train_network(dataset, folders, model, **how)
     console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")
     if done.ingested.failed:
         raise typer.Exit(SOME_RECORDS_FAILED)

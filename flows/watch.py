@@ -9,6 +9,7 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.ingest import Outcome, ingest
+from flows.kinds import fitting
 from flows.parameters import (
     AnyModel,
     Data,
@@ -64,6 +65,8 @@ def watch(
     model, epochs
         As `flows.retrain.retrain`.
     """
+    if retrain_after:
+        fitting(model, [dataset], signal=signal)
     spec = load_spec(dataset)
     folder = data_folder(spec, data)
     check_beats_place()

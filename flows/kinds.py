@@ -1,0 +1,38 @@
+"""What only networks of single beats, or only those of whole records, take in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.sequence import reads_records
+
+#: Options of one kind: their usual value, and why the other kind has no other.
+OF_BEATS: dict[str, tuple[object, str]] = {
+    "paradigm": ("interpatient", "its split can only be interpatient"),
+    "most_beats": (0, "a limit of beats is for single beats"),
+}
+OF_RECORDS: dict[str, tuple[object, str]] = {
+    "weights": (None, "it learns from one data set"),
+    "balance": ("beats", "a balance is for whole records"),
+    "signal": (True, "it needs the signal"),
+}
+
+
+def fitting(model: str, datasets: Sequence[str], **options: Any) -> dict[str, Any]:
+    """The options that a network's training takes; None leaves one to the training.
+
+    Raises
+    ------
+    ValueError
+        The network is not known, or an option, or so many data sets, are for the other kind.
+    """
+    whole = reads_records(model)
+    kind = "whole records" if whole else "one beat at a time"
+    for name, (usual, why) in (OF_BEATS if whole else OF_RECORDS).items():
+        given = options.pop(name, usual)
+        if given not in (usual, None):
+            raise ValueError(f"{model} reads {kind}: {why}; found {name} {given}")
+    if not whole and len(datasets) > 1:
+        raise ValueError(f"{model} learns from one data set at a time; found {', '.join(datasets)}")
+    return {name: value for name, value in options.items() if value is not None}
