@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.sequence import reads_records
-
 #: Options of one kind: their usual value, and why the other kind has no other.
 OF_BEATS: dict[str, tuple[object, str]] = {
     "paradigm": ("interpatient", "its split can only be interpatient"),
@@ -27,6 +25,8 @@ def fitting(model: str, datasets: Sequence[str], **options: Any) -> dict[str, An
     ValueError
         The network is not known, or an option, or so many data sets, are for the other kind.
     """
+    from tasks.sequence import reads_records  # numpy is not for `holter --help`
+
     whole = reads_records(model)
     kind = "whole records" if whole else "one beat at a time"
     for name, (usual, why) in (OF_BEATS if whole else OF_RECORDS).items():
