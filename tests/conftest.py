@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,18 @@ ROOT = Path(__file__).parent.parent
 # No test is timed: a busy machine is slow.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_left() -> Iterator[None]:
+    """Stop Prefect's server of this process, as its atexit would: xdist's workers end without.
+
+    Prefect lists them in no public place.
+    """
+    yield
+    if module := sys.modules.get("prefect.server.api.server"):
+        for server in list(module.SubprocessASGIServer._instances.values()):
+            server.stop()
 
 
 @pytest.fixture(scope="session")
