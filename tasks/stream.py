@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.filters import Floats, Grid, filtered_block, make_grid
+from tasks.filters import Floats, Grid, filtered, make_grid
 from tasks.preprocessing import Preprocessing
 from tasks.qrs import Rules, candidates
 from tasks.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
@@ -75,7 +75,7 @@ class BeatStream:
         while self._next < self.received and (
             last or self._next + grid.hop + grid.margin <= self.received
         ):
-            block = filtered_block(self._read, grid, self._next, Preprocessing())
+            (block,) = filtered(self._read, grid, [self._next], Preprocessing())
             self._next += grid.hop
             ends = last and self._next >= self.received
             out.append(self._rules.take(candidates(block, grid), last=ends))

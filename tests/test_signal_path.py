@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pywt
+import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from storage.beats import BeatTable, Quality
 from storage.dataset import load_spec, record_names
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.records import Record, open_record, read_lead
+from tasks import filters
 from tasks.beats import beat_tables, clean_lead
 from tasks.filters import filtered_blocks, make_grid, shrink
 from tasks.match import match_beats
@@ -80,6 +82,25 @@ def test_band_pass_is_filtfilt(fs_hz: float) -> None:
     found = np.concatenate([b.band[b.inside] for b in filtered_blocks(reader(x), grid, CONFIG)])
     inside = slice(round(10 * fs_hz), -round(10 * fs_hz))
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
+
+
+@pytest.mark.parametrize("fs_hz", [128.0, 250.0, 1000.0])
+def test_scipys_transforms_have_numpys_bits(fs_hz: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has scipy and a device that has not filter a lead to the same bits."""
+    x = np.random.default_rng(0).normal(3, 1, size=round(500 * fs_hz)).astype(np.float32)
+    x[5000:5300] = np.nan
+    grid = make_grid(len(x), fs_hz)
+    assert filters._fft_of_rows() is scipy.fft
+    by_scipy = list(filtered_blocks(reader(x), grid, CONFIG))
+    monkeypatch.setattr(filters, "_fft_of_rows", lambda: np.fft)
+    by_numpy = list(filtered_blocks(reader(x), grid, CONFIG))
+    (alone,) = filters.filtered(reader(x), grid, [grid.starts()[1]], CONFIG)
+    assert len(by_scipy) > 1
+    for one, other in zip(by_scipy, by_numpy, strict=True):
+        np.testing.assert_array_equal(one.band, other.band)
+        np.testing.assert_array_equal(one.slope, other.slope)
+    np.testing.assert_array_equal(alone.slope, by_scipy[1].slope)
+    assert alone.slope.dtype == alone.band.dtype == np.float32
 
 
 def textbook_shrinkage(
