@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests.conftest import ROOT
 
@@ -83,3 +84,14 @@ def test_the_agent_loads_little() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_what_is_pinned_installs_on_debian_12() -> None:
+    """Debian 12 has Python 3.11.2: beside a release for a later one only, pip searches for ever."""
+    for_later = {
+        f"{one.metadata['Name']} {one.version}": wanted
+        for one in distributions()
+        if (wanted := one.metadata["Requires-Python"])
+        and not SpecifierSet(wanted).contains("3.11.2")
+    }
+    assert for_later == {}
