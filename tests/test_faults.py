@@ -36,6 +36,8 @@ RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "4"))
 #: Of those that cost more: as many where it says so.
 FEW = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 RECORDS = 20
+#: Every state folder that a command was started with.
+HOMES: set[Path] = set()
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 240 * RUNS)]
 
 
@@ -60,6 +62,7 @@ def start(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a command with a state folder of its own on the tests' servers."""
+    HOMES.add(home)
     env = {**os.environ, **(env or {}), "HOLTER_HOME": str(home)}
     env |= {"PREFECT_API_URL": here.prefect_api}
     env |= {"MLFLOW_TRACKING_URI": here.mlflow, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -117,14 +120,16 @@ def unended(here: Servers) -> list[str]:
 def all_ended(here: Servers, home: Path) -> None:
     """Nothing is RUNNING, once Prefect has written down what it was told and `status` has looked.
 
-    Prefect's server records the states of tasks a while after it is told of them.
+    Prefect's server records the states of tasks a while after it is told of them: half a minute
+    when the machine is busy, and then a test before this one may have left the run to be looked at.
     """
     deadline = time.monotonic() + 300
     while found := unended(here):
         assert time.monotonic() < deadline, found
         time.sleep(1)
         if time.monotonic() > deadline - 290:
-            ended(start(here, home, "status"))
+            for one in {home} | {one for one in HOMES if any((one / "closed").glob("*.json"))}:
+                ended(start(here, one, "status"))
 
 
 def begun(process: subprocess.Popen[str], home: Path) -> None:
