@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
-from tasks.rhythm import RhythmRecord, rhythm_record, rr_features
+from tasks.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
 
 #: A shape: real time around R, whatever the heart rate.
 SHAPE_HZ = 100
@@ -26,9 +26,13 @@ QRS = (TIMES_S >= -0.08) & (TIMES_S < 0.10)
 BEFORE_QRS = (TIMES_S >= -0.30) & (TIMES_S < -0.06)
 #: Cues: QRS similarity, height and distance; P similarity, wave and rest.
 CUES = 6
-#: Columns of the context: the first RR features, cues, whether there is a shape.
-RR_FEATURES = 3
-FEATURES = RR_FEATURES + CUES + 1
+#: Columns of the context: the first RR features, cues, whether there is a shape, and the rhythm of
+#: the beats with a usual QRS.
+RR_FEATURES, USUAL_FEATURES = 3, 2
+FEATURES = RR_FEATURES + CUES + 1 + USUAL_FEATURES
+#: A usual QRS correlates more than this with the running median; their rhythm looks past as many
+#: other beats; beats of the running median of its changes.
+USUAL, MOST_BETWEEN, SPREAD_BEATS = 0.8, 2, 31
 TEMPLATE_BEATS, TEMPLATE_STEP = 40, 8
 LARGEST = 4.0
 LEAST_MV = 0.02
@@ -190,7 +194,7 @@ def cues(shape: Floats) -> Floats:
     qrs[~present] = before[~present] = 0
     usual_qrs = _templates(qrs, present)
     same = _similarity(qrs, usual_qrs)
-    usual = _templates(before, present & (same > 0.8))
+    usual = _templates(before, present & (same > USUAL))
     usual -= usual.mean(axis=1, keepdims=True)
     rest = before - before.mean(axis=1, keepdims=True) - usual
     columns = (
@@ -206,6 +210,42 @@ def cues(shape: Floats) -> Floats:
     return out
 
 
+def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
+    """How regular the rhythm is when ectopic beats are left out.
+
+    A ventricular ectopic and its pause together take two intervals of the rhythm below it, so what
+    counts is the mean interval from one beat with a usual QRS to the next one. In sinus rhythm with
+    every third beat ectopic it hardly changes; in AF it changes as every interval does.
+
+    Parameters
+    ----------
+    rr_prev_s : float32, shape (n,)
+        RR interval before each beat, seconds; NaN counts as the interval before it.
+    same : float32, shape (n,)
+        Correlation of each QRS with the usual one, 0 where there is no shape.
+
+    Returns
+    -------
+    float32, shape (n, 2)
+        At a usual beat, logarithm of the mean interval since the usual beat before over that up to
+        it, 0 where more than two other beats stand between; and logarithm of the running median of
+        its size over 31 usual beats. Zero where fewer than three beats are usual.
+    """
+    out = np.zeros((len(same), USUAL_FEATURES), np.float32)
+    usual = np.flatnonzero(same > USUAL)
+    if len(usual) < 3:
+        return out
+    steps = np.diff(usual)
+    mean_s = np.diff(np.cumsum(filled(rr_prev_s), dtype=np.float64)[usual]) / steps
+    change = np.clip(np.diff(np.log(mean_s)), -1, 1).astype(np.float32)
+    far = steps > MOST_BETWEEN + 1
+    change[far[1:] | far[:-1]] = 0
+    spread = running_median(np.abs(change), SPREAD_BEATS, causal=False)
+    out[usual[2:], 0] = change
+    out[:, 1] = np.log(np.interp(np.arange(len(out)), usual[2:], spread) + 0.005) + 3
+    return np.asarray(np.clip(out, -2, 2), np.float32)
+
+
 def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     """What a fused network reads.
 
@@ -218,8 +258,9 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
 
     Returns
     -------
-    context : float32, shape (n, 10)
-        RR features, cues, and 1 where the beat has a shape.
+    context : float32, shape (n, 12)
+        RR features, cues, 1 where the beat has a shape, and the rhythm of the usual beats. A new
+        column goes last: a network from before it reads the first ones.
     shape : float32, shape (n, 80)
     """
     n = len(rr_prev_s)
@@ -228,8 +269,9 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     if shape is None:
         return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
     present = np.isfinite(shape[:, 0])
-    out[:, RR_FEATURES:-1] = cues(shape)
-    out[:, -1] = present
+    found = cues(shape)
+    columns = (found, present[:, None], between_usual(rr_prev_s, found[:, 0]))
+    out[:, RR_FEATURES:] = np.concatenate(columns, axis=1)
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 
 

@@ -10,7 +10,7 @@ DILATIONS = (2, 4, 8, 16, 32, 64)
 
 
 def fused_network(name: str, encoder: tuple[int, int, int], filters: int) -> Model:
-    """Build a fused network from "context" (640, 10) and "shape" (640, 80) to (640, 1).
+    """Build a fused network from "context" (640, 12) and "shape" (640, 80) to (640, 1).
 
     Parameters
     ----------

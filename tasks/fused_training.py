@@ -38,7 +38,7 @@ def draw_fused(
     Returns
     -------
     dict of str to float32
-        Context (count, 640, 10) and shape (count, 640, 80); for a student of the rhythm alone,
+        Context (count, 640, 12) and shape (count, 640, 80); for a student of the rhythm alone,
         rhythm (count, 640, 4).
     int8, shape (count, 640)
         Labels, -1 beyond a record's end.
