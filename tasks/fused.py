@@ -30,9 +30,10 @@ CUES = 6
 #: the beats with a usual QRS.
 RR_FEATURES, USUAL_FEATURES = 3, 2
 FEATURES = RR_FEATURES + CUES + 1 + USUAL_FEATURES
-#: A usual QRS correlates more than this with the running median; their rhythm looks past as many
-#: other beats; beats of the running median of its changes.
-USUAL, MOST_BETWEEN, SPREAD_BEATS = 0.8, 2, 31
+#: A usual QRS correlates more than this with the running median.
+USUAL = 0.8
+#: Most beats from one with a usual QRS to the next; changes that their running median is of.
+MOST_APART, SPREAD_BEATS = 3, 31
 TEMPLATE_BEATS, TEMPLATE_STEP = 40, 8
 LARGEST = 4.0
 LEAST_MV = 0.02
@@ -213,9 +214,9 @@ def cues(shape: Floats) -> Floats:
 def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
     """How regular the rhythm is when ectopic beats are left out.
 
-    A ventricular ectopic and its pause together take two intervals of the rhythm below it, so what
-    counts is the mean interval from one beat with a usual QRS to the next one. In sinus rhythm with
-    every third beat ectopic it hardly changes; in AF it changes as every interval does.
+    A ventricular ectopic and its pause take about two intervals of the rhythm below it together, so
+    what counts is the mean interval from one beat with a usual QRS to the next one. In sinus rhythm
+    with every third beat ectopic it hardly changes; in AF it changes as every interval does.
 
     Parameters
     ----------
@@ -227,9 +228,9 @@ def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
     Returns
     -------
     float32, shape (n, 2)
-        At a usual beat, logarithm of the mean interval since the usual beat before over that up to
-        it, 0 where more than two other beats stand between; and logarithm of the running median of
-        its size over 31 usual beats. Zero where fewer than three beats are usual.
+        At a usual beat, logarithm of the mean interval up to it over the mean interval before that
+        one, 0 where either is of more than three beats; and at every beat, logarithm of the running
+        median of the size of 31 such changes. Zero where fewer than three beats are usual.
     """
     out = np.zeros((len(same), USUAL_FEATURES), np.float32)
     usual = np.flatnonzero(same > USUAL)
@@ -238,7 +239,7 @@ def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
     steps = np.diff(usual)
     mean_s = np.diff(np.cumsum(filled(rr_prev_s), dtype=np.float64)[usual]) / steps
     change = np.clip(np.diff(np.log(mean_s)), -1, 1).astype(np.float32)
-    far = steps > MOST_BETWEEN + 1
+    far = steps > MOST_APART
     change[far[1:] | far[:-1]] = 0
     spread = running_median(np.abs(change), SPREAD_BEATS, causal=False)
     out[usual[2:], 0] = change
