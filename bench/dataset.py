@@ -53,6 +53,8 @@ def processes(folder: str) -> dict[str, Any]:
 
 
 def _flow(folder: str, name: str, runner: Any) -> dict[str, Any]:
+    from prefect.logging.handlers import APILogHandler
+
     from flows.ingest import ingest
     from flows.servers import servers
 
@@ -63,7 +65,9 @@ def _flow(folder: str, name: str, runner: Any) -> dict[str, Any]:
         before, began = server_cpu_s(here.prefect_pid), _clocks()
         done = ingest.with_options(task_runner=runner)(dataset=folder, data=Path(folder))
         beats = sum(entry.beats for entry in done.manifest.entries)
-        return _figures(began, beats, server_cpu_s(here.prefect_pid) - before)
+        figures = _figures(began, beats, server_cpu_s(here.prefect_pid) - before)
+        APILogHandler().flush()  # else it asks a stopped server for a minute
+    return figures
 
 
 def server_cpu_s(pid: int) -> float:
