@@ -78,7 +78,7 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     """
     if not len(rr_s):
         return np.empty((0, FEATURES), np.float32)
-    log_rr = np.log(filled(rr_s)).astype(np.float32)
+    log_rr = np.log(np.clip(filled(rr_s), *RR_RANGE_S)).astype(np.float32)
     median = running_median(log_rr, MEDIAN_BEATS, causal=causal)
     short = running_median(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
     columns = (
@@ -91,11 +91,10 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
 
 
 def filled(rr_s: Floats) -> Floats:
-    """Intervals within 0.2 to 3 s; NaN as the one before it, or as 0.8 s where there is none."""
+    """Intervals, NaN as the one before it, or as 0.8 s where there is none."""
     known = np.isfinite(rr_s)
     last = np.maximum.accumulate(np.where(known, np.arange(len(rr_s)), -1))
-    out = np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
-    return np.asarray(np.clip(out, *RR_RANGE_S), np.float32)
+    return np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
 
 
 def running_median(values: Floats, width: int, *, causal: bool) -> Floats:

@@ -185,6 +185,9 @@ def test_the_rhythm_of_usual_beats_is_the_rhythm_where_all_are() -> None:
     steady = np.full(40, 0.7, np.float32)
     steady[20] = np.nan
     assert not between_usual(steady, every)[:, 0].any()
+    early, same = np.full(40, 0.8, np.float32), every.copy()
+    early[20:22], same[20] = (0.12, 1.48), 0  # however early: its pause makes up for it
+    np.testing.assert_allclose(between_usual(early, same)[:, 0], 0, atol=1e-6)
     apart = every.copy()
     apart[10:14] = 0
     assert between_usual(rr_s, apart)[8:16, 0].nonzero()[0].tolist() == [0, 1]
