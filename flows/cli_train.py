@@ -47,6 +47,15 @@ def train(
         int,
         typer.Option(min=0, help="Stop after so many epochs without gain; 0: never."),
     ] = 0,
+    averaged: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Whole records: average the weights of this share of the epochs, the last ones. "
+            "Default: 0.5 for fused, 0 for the rhythm, early stopping and pruning.",
+        ),
+    ] = None,
     sparsity: Annotated[
         float,
         typer.Option(min=0, max=0.99, help="Share of the weights pruned while training; 0: none."),
@@ -72,6 +81,7 @@ def train(
         balance=balance,
         most_beats=most_beats,
         patience=patience,
+        averaged=averaged,
         sparsity=sparsity,
         quantised=quantised,
         teacher=teacher,

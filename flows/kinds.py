@@ -12,6 +12,7 @@ OF_BEATS: dict[str, tuple[object, str]] = {
 }
 OF_RECORDS: dict[str, tuple[object, str]] = {
     "weights": (None, "it learns from one data set"),
+    "averaged": (None, "an average of epochs is for whole records"),
     "balance": ("beats", "a balance is for whole records"),
     "signal": (True, "it needs the signal"),
 }

@@ -94,6 +94,15 @@ Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
 UsualRate = Annotated[
     float | None, told("Adam's learning rate; left empty, what the kind of network usually takes.")
 ]
+UsualAveraged = Annotated[
+    float | None,
+    told(
+        "Share of the epochs, the last ones, whose weights are averaged; 0 takes the last epoch's; "
+        "left empty, what the network usually takes.",
+        minimum=0,
+        maximum=1,
+    ),
+]
 Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
 Balance = Annotated[
     str, told("What windows are drawn evenly by.", enum=["beats", "patient", "class"])

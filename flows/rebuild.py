@@ -168,6 +168,7 @@ def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path])
         balance=said["balance"],
         epochs=int(said["epochs"]),
         learning_rate=float(said["learning_rate"]),
+        averaged=float(said.get("averaged", 0)),
         seed=int(said["seed"]),
         policy=version.manifests[0].preprocessing["policy"],
         signal=any(entry.lead for one in version.manifests for entry in one.entries),

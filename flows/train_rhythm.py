@@ -29,6 +29,7 @@ from flows.parameters import (
     TeacherVersion,
     TeacherWeight,
     Temperature,
+    UsualAveraged,
     UsualRate,
     Weights,
 )
@@ -46,7 +47,13 @@ from tasks.calibration import best_threshold
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
 from tasks.rhythm import RhythmRecord, balanced
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, usual_rate
+from tasks.rhythm_training import (
+    RhythmConfig,
+    fit_rhythm,
+    predict_beats,
+    usual_averaged,
+    usual_rate,
+)
 from tasks.sequence import reads_shapes, sequence_record, windowed, windows
 from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
@@ -89,6 +96,7 @@ def train_rhythm(
     epochs: Epochs = 20,
     patience: Patience = 0,
     learning_rate: UsualRate = None,
+    averaged: UsualAveraged = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
     signal: Signal = True,
@@ -115,8 +123,9 @@ def train_rhythm(
         How often records of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
         As `tasks.rhythm.balanced`.
-    epochs, patience, learning_rate, seed, sparsity, quantised
-        As `tasks.rhythm_training.RhythmConfig`; the network's usual rate where none is given.
+    epochs, patience, learning_rate, averaged, seed, sparsity, quantised
+        As `tasks.rhythm_training.RhythmConfig`; rate and average are the network's usual ones where
+        none is given.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
     policy : {"consensus", "reference", "detected"}
@@ -128,10 +137,13 @@ def train_rhythm(
     if len(folders) != len(datasets) or (weights and len(weights) != len(datasets)):
         raise ValueError("give one folder, and one weight or none, for each data set")
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
+    if averaged is None:
+        averaged = usual_averaged(model, patience, sparsity)
     config = RhythmConfig(
         epochs=epochs,
         learning_rate=learning_rate or usual_rate(model),
         patience=patience,
+        averaged=averaged,
         sparsity=sparsity,
         quantised=quantised,
         seed=seed,

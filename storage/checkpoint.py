@@ -34,6 +34,8 @@ class Checkpoint:
         Which that was (from 0), and its validation loss.
     history : dict of str to list of float
         A value an epoch of each quantity.
+    mean : list of array
+        The mean of the last epochs' weights, where they are averaged and one of them is done.
     """
 
     epoch: int
@@ -43,9 +45,10 @@ class Checkpoint:
     best_epoch: int
     best_loss: float
     history: dict[str, list[float]] = field(default_factory=dict)
+    mean: Arrays = field(default_factory=list)
 
 
-_ARRAYS = ("weights", "optimizer", "best")
+_ARRAYS = ("weights", "optimizer", "best", "mean")
 _ABOUT = ("epoch", "best_epoch", "best_loss", "history")
 
 

@@ -27,13 +27,17 @@ def draw_fused(
     *,
     augment: bool = True,
     hidden: float = 0.25,
+    cues_alone: float = 0.0,
 ) -> tuple[dict[str, Floats], NDArray[np.int8]]:
     """Draw windows, records by their length times their weight.
 
     Parameters
     ----------
     hidden : float
-        Share of windows whose shapes are hidden, so that a record without a signal is nothing new.
+        Share of windows whose shapes are hidden with all that is made of them, so that a record
+        without a signal is nothing new.
+    cues_alone : float
+        Share of windows whose shapes are hidden and what is made of them is not.
 
     Returns
     -------
@@ -62,6 +66,7 @@ def draw_fused(
             rhythm[row, :n] = rr[part]
     hide = random.random(count) < hidden
     x[hide, :, RR_FEATURES:], shape[hide] = 0, 0
+    shape[random.random(count) < cues_alone] = 0
     order = random.permutation(count)
     return {"context": x[order], "shape": shape[order], "rhythm": rhythm[order]}, y[order]
 

@@ -25,10 +25,15 @@ def _fused(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
     return inputs(record.rr_s, record.shape)
 
 
+def _cues(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
+    return _fused(record, causal=causal)[:1]
+
+
 #: What each kind of network reads, by the names of its inputs.
 FEATURES_OF: Mapping[tuple[str, ...], Callable[..., tuple[Floats, ...]]] = {
     ("rhythm",): _rhythm,
     ("context", "shape"): _fused,
+    ("context",): _cues,
 }
 
 
@@ -38,8 +43,8 @@ def reads_records(name: str) -> bool:
 
 
 def reads_shapes(name: str) -> bool:
-    """Whether a network over whole records reads waveforms where there are some."""
-    return "shape" in spec_of(name).inputs
+    """Whether a network over whole records reads waveforms where there are some, or their cues."""
+    return "context" in spec_of(name).inputs
 
 
 def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmRecord:

@@ -23,6 +23,7 @@ from tasks.fused import (
     TIMES_S,
     between_usual,
     cues,
+    fused_record,
     inputs,
     normalised,
     real_time,
@@ -35,6 +36,8 @@ from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.segment import segment
+from tasks.sequence import features
+from tasks.training import predict
 from tests.conftest import ROOT
 
 FS_HZ = 250.0
@@ -120,6 +123,15 @@ def test_shapes_of_stretches_are_those_of_the_record(size: int) -> None:
     assert np.concatenate(found).tobytes() == expected.tobytes()
     assert all(table.waveform is None for table in tables)
     assert joined(tables).sample.tolist() == whole.sample.tolist()
+
+
+def test_cues_alone_are_decided_as_keras_does() -> None:
+    """A device makes the cues of stretches as they come, and needs no shapes for the network."""
+    model = build("fused_cues", seed=0)
+    tables = list(stretches(1_000, 300))
+    _, probability = decided_beats(LiteRT(to_litert(model)), "fused_cues", iter(tables))
+    expected = predict_beats(model, fused_record(joined(tables)))
+    np.testing.assert_allclose(probability, expected, atol=1e-4)
 
 
 def test_a_record_is_decided_in_little_memory() -> None:
@@ -264,6 +276,9 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     assert not shape.any()
     assert not context[..., RR_FEATURES:].any()
     assert set(np.unique(label).tolist()) <= {-1, 0, 1}
+    alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), hidden=0.0, cues_alone=1.0)
+    assert not alone["shape"].any()
+    assert alone["context"][..., HAS_SHAPE].all()
 
 
 def test_weights_balance_patients() -> None:
@@ -274,26 +289,30 @@ def test_weights_balance_patients() -> None:
     np.testing.assert_allclose(weights, [0.3, 0.15, 0.15])
 
 
-def test_the_network_is_small() -> None:
-    """The fused network has 14,977 parameters and 19,344 multiply-adds a beat."""
-    model = build("fused")
-    assert model.count_params() == 14_977 <= 26_978
-    assert multiply_adds(model) / WINDOW_BEATS == 19_344
+@pytest.mark.parametrize(
+    ("name", "parameters", "cost"), [("fused", 14_977, 19_344), ("fused_cues", 11_929, 11_256)]
+)
+def test_the_network_is_small(name: str, parameters: int, cost: int) -> None:
+    """Its parameters, at most 26,978, and its multiply-adds a beat."""
+    model = build(name)
+    assert model.count_params() == parameters <= 26_978
+    assert multiply_adds(model) / WINDOW_BEATS == cost
 
 
 @pytest.mark.slow
-def test_it_learns_and_answers_on_a_device() -> None:
+@pytest.mark.parametrize("name", ["fused", "fused_cues"])
+def test_it_learns_and_answers_on_a_device(name: str) -> None:
     """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
     records = shared([with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
     config = RhythmConfig(3, 5, 4, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
-    model, state = fit_rhythm("fused", records, config)
+    model, state = fit_rhythm(name, records, config)
     losses = state.history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     network = LiteRT(to_litert(model))
     for record in (records[0], records[-1]):
         answer = predict_beats(model, record)
         assert answer.shape == (2_000,)
-        context, shape = (x[None, :WINDOW_BEATS] for x in inputs(record.rr_s, record.shape))
-        expected = np.asarray(model({"context": context, "shape": shape}, training=False))
-        found = network.predict({"context": context, "shape": shape})
+        given = {key: x[None, :WINDOW_BEATS] for key, x in features(name, record).items()}
+        expected = predict(model, given)[..., None]
+        found = network.predict(given)
         np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -45,6 +45,7 @@ def test_each_network_goes_to_its_training(asked: list[Any]) -> None:
         ("resnet21", ["a", "b"], {}, "learns from one data set at a time; found a, b"),
         ("resnet21", ["a"], {"weights": [1.0]}, "it learns from one data set"),
         ("resnet21", ["a"], {"balance": "class"}, "balance is for whole records"),
+        ("resnet21", ["a"], {"averaged": 0.5}, "an average of epochs is for whole records"),
         ("resnet21", ["a"], {"signal": False}, "needs the signal"),
         ("resnet22", ["a"], {}, "resnet2"),
     ],

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,30 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
     capsys.readouterr()
     assert np.array_equal(trained(path), whole)
     assert capsys.readouterr().out.split() == [str(k) for k in range(state.epoch + 1, 5)]
+
+
+def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
+    """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
+    from tasks.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
+
+    config = RhythmConfig(epochs=5, steps=2, batch=2, simulated=0, averaged=0.6)
+    kept: list[Checkpoint] = []
+    model, state = fit_rhythm("rhythm_tiny", patients()[:2], config, keep=kept.append)
+    found = model.get_weights()
+    for k, array in enumerate(found):
+        expected = np.mean([np.asarray(one.weights[k], np.float64) for one in kept[2:]], axis=0)
+        assert array == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert [bool(one.mean) for one in kept] == [False, False, True, True, True]
+    assert not all(np.array_equal(a, b) for a, b in zip(found, state.weights, strict=True))
+    for path, halfway in ((tmp_path / f"{one.epoch}.npz", one) for one in kept[1:4:2]):
+        write_checkpoint(path, halfway)
+        again, _ = fit_rhythm("rhythm_tiny", patients()[:2], config, start=read_checkpoint(path))
+        assert all(np.array_equal(a, b) for a, b in zip(found, again.get_weights(), strict=True))
+    for more in ({"patience": 2}, {"sparsity": 0.5}):
+        with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
+            fit_rhythm("rhythm_tiny", patients(), replace(config, **more), patients())
+    usual = [("rhythm", 0, 0.0), ("fused", 0, 0.0), ("fused", 2, 0.0), ("fused", 0, 0.5)]
+    assert [usual_averaged(*one) for one in usual] == [0, 0.5, 0, 0]
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
