@@ -129,6 +129,8 @@ def fit_rhythm(
         raise ValueError("no beat with a known rhythm to learn from")
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
+    if not 0 <= config.averaged <= 1:
+        raise ValueError(f"the share of epochs averaged must be from 0 to 1, not {config.averaged}")
     if config.averaged and (config.patience or config.sparsity):
         raise ValueError("weights are averaged without early stopping and pruning, not with them")
     tf.config.experimental.enable_op_determinism()
