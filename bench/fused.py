@@ -111,7 +111,11 @@ def first(model: str, seed: int, sets: dict[str, list[Case]], cache: Path) -> An
 
 
 def out_of_fold(
-    model: str, seed: int, sets: dict[str, list[Case]], cache: Path
+    model: str,
+    seed: int,
+    sets: dict[str, list[Case]],
+    initial: list[NDArray[np.float32]],
+    cache: Path,
 ) -> dict[str, NDArray[np.float32]]:
     """P(AF) of every mitdb record's first lead by a network that never saw its patient."""
     test = sets["mitdb"][::2]
@@ -120,7 +124,6 @@ def out_of_fold(
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
             config = replace(SECOND, seed=seed)
-            initial = first(model, seed, sets, cache).get_weights()
             network, _ = fit_rhythm(model, drawn(sets, SHARES[1], people), config, initial=initial)
             tested = [r for r, _ in test if r.subject in people]
             found: dict[str, Any] = {r.name: predict_beats(network, r) for r in tested}
@@ -200,7 +203,7 @@ def main() -> None:
         network = first(asked.model, seed, sets, asked.cache)
         ways = {
             "mitdb_unseen": {r.name: predict_beats(network, r) for r, _ in test},
-            "out_of_fold": out_of_fold(asked.model, seed, sets, asked.cache),
+            "out_of_fold": out_of_fold(asked.model, seed, sets, network.get_weights(), asked.cache),
         }
         folds = subject_folds(test, seed)
         for way, found in ways.items():
