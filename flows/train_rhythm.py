@@ -136,7 +136,6 @@ def train_rhythm(
     folders: list[Path | None] = [*data] if data else [None] * len(datasets)
     if len(folders) != len(datasets) or (weights and len(weights) != len(datasets)):
         raise ValueError("give one folder, and one weight or none, for each data set")
-    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
     if averaged is None:
         averaged = usual_averaged(model, patience, sparsity)
     config = RhythmConfig(
@@ -148,6 +147,7 @@ def train_rhythm(
         quantised=quantised,
         seed=seed,
     )
+    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
     who = teacher_of(teacher)
     readers = (model, who.network) if who else (model,)
     sides = split_records(ingested, readers, weights, balance, seed)

@@ -73,6 +73,17 @@ class RhythmConfig:
     quantised: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where weights cannot be averaged so."""
+        if not 0 <= self.averaged <= 1:
+            raise ValueError(
+                f"the share of epochs averaged must be from 0 to 1, not {self.averaged}"
+            )
+        if self.averaged and (self.patience or self.sparsity):
+            raise ValueError(
+                "weights are averaged without early stopping and pruning, not with them"
+            )
+
 
 def fit_rhythm(
     name: str,
@@ -121,7 +132,7 @@ def fit_rhythm(
     Raises
     ------
     ValueError
-        Nothing to learn from, `patience` without validation, or weights that cannot be averaged.
+        Nothing to learn from, or `patience` without validation.
     """
     import tensorflow as tf
 
@@ -129,10 +140,6 @@ def fit_rhythm(
         raise ValueError("no beat with a known rhythm to learn from")
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
-    if not 0 <= config.averaged <= 1:
-        raise ValueError(f"the share of epochs averaged must be from 0 to 1, not {config.averaged}")
-    if config.averaged and (config.patience or config.sparsity):
-        raise ValueError("weights are averaged without early stopping and pruning, not with them")
     tf.config.experimental.enable_op_determinism()
     model = prepared(name, config, teaching) if model is None else model
     restart(model, name, config.seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import training
+from flows import train_rhythm, training
 from flows.training import train_network
 from storage.errors import HolterError
 
@@ -57,3 +57,14 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises((ValueError, HolterError), match=said):
         train_network(datasets, None, model, **options)
     assert asked == []
+
+
+def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hours of ingesting do not come before the error."""
+    made: list[str] = []
+    monkeypatch.setattr(train_rhythm, "ingest", lambda dataset, *_: made.append(dataset))
+    with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
+        train_rhythm.train_rhythm.fn(["a"], [Path("x")], "rhythm", patience=2, averaged=0.5)
+    assert made == []
