@@ -174,6 +174,14 @@ def _similarity(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(axis=1) / np.maximum(scale, 1e-6), np.float32)
 
 
+def _level(values: Floats) -> Floats:
+    """Rows less their mean and slope: the end of a T wave leans, and does so alike in AF."""
+    slope = np.linspace(-1, 1, values.shape[1], dtype=np.float32)
+    slope /= np.linalg.norm(slope)
+    values = values - values.mean(axis=1, keepdims=True)
+    return np.asarray(values - (values @ slope)[:, None] * slope, np.float32)
+
+
 def cues(shape: Floats) -> Floats:
     """What a beat's shape says beside its neighbours'.
 
@@ -186,18 +194,18 @@ def cues(shape: Floats) -> Floats:
     -------
     float32, shape (n, 6)
         QRS against the running median QRS: correlation, logarithm of heights, RMS distance.
-        The stretch before the QRS, where a P wave would be, against its running median over beats
-        with a usual QRS: correlation, logarithm of the median's RMS, and of the rest's. Zero where
-        there is no shape.
+        The stretch before the QRS, where a P wave would be, without mean and slope, against its
+        running median over beats with a usual QRS: correlation, logarithm of the median's RMS, and
+        of the rest's. Zero where there is no shape.
     """
     present = np.isfinite(shape[:, 0])
     qrs, before = shape[:, QRS], shape[:, BEFORE_QRS]  # copies
     qrs[~present] = before[~present] = 0
+    before = _level(before)
     usual_qrs = _templates(qrs, present)
     same = _similarity(qrs, usual_qrs)
-    usual = _templates(before, present & (same > USUAL))
-    usual -= usual.mean(axis=1, keepdims=True)
-    rest = before - before.mean(axis=1, keepdims=True) - usual
+    usual = _level(_templates(before, present & (same > USUAL)))
+    rest = before - usual
     columns = (
         same,
         np.log((np.ptp(qrs, axis=1) + 0.05) / (np.ptp(usual_qrs, axis=1) + 0.05)),

@@ -68,7 +68,7 @@ def draw_fused(
     x[hide, :, RR_FEATURES:], shape[hide] = 0, 0
     shape[random.random(count) < cues_alone] = 0
     order = random.permutation(count)
-    return {"context": x[order], "shape": shape[order], "rhythm": rhythm[order]}, y[order]
+    return {"cues": x[order], "shape": shape[order], "rhythm": rhythm[order]}, y[order]
 
 
 def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:

@@ -34,10 +34,22 @@ def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32
 def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record, its windows cut and answered a few at a time.
 
-    A network from before a column was added reads the first ones.
+    A network from before a column was added reads the first ones. Where a column changes, the input
+    gets another name.
+
+    Raises
+    ------
+    ModelError
+        The file reads other inputs than the network of that name does today.
     """
     cut = windows(name)
-    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in features(name, record).items()}
+    inputs = features(name, record)
+    if set(network.inputs) != set(inputs):
+        raise ModelError(
+            f"{name}: the file reads {' and '.join(sorted(network.inputs))}; expected "
+            f"{' and '.join(sorted(inputs))}: it is of another release of Holter AF, train it anew"
+        )
+    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in inputs.items()}
     parts = [
         af_probability(
             network.predict(

@@ -38,7 +38,7 @@ class ModelSpec:
         Builds the untrained network.
     inputs : tuple of str
         Names of its inputs: "waveform" is one beat (300, 1); "rhythm" is a window of successive
-        beats (beats, 4), which is answered beat by beat; so are "context" (beats, 12), with or
+        beats (beats, 4), which is answered beat by beat; so are "cues" (beats, 12), with or
         without "shape" (beats, 80), see `tasks.fused`.
     causal : bool
         Whether it reads no beat that is still to come.

@@ -215,6 +215,11 @@ def _concatenate(graph: Graph, one: Any, names: list[str]) -> str:
     return graph.add("Concat", *names, axis=1)
 
 
+@layer("InTurn", order=LAST)
+def _mean_of_members(graph: Graph, _one: Any, names: list[str]) -> str:
+    return graph.add("ReduceMean", *names, axes=[-1], keepdims=1)
+
+
 @layer("MaxPooling1D", order=FIRST)
 def _max_pooling(graph: Graph, one: Any, names: list[str]) -> str:
     pads = _pads(one, one.pool_size, one.strides)

@@ -32,8 +32,8 @@ def _cues(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
 #: What each kind of network reads, by the names of its inputs.
 FEATURES_OF: Mapping[tuple[str, ...], Callable[..., tuple[Floats, ...]]] = {
     ("rhythm",): _rhythm,
-    ("context", "shape"): _fused,
-    ("context",): _cues,
+    ("cues", "shape"): _fused,
+    ("cues",): _cues,
 }
 
 
@@ -44,7 +44,7 @@ def reads_records(name: str) -> bool:
 
 def reads_shapes(name: str) -> bool:
     """Whether a network over whole records reads waveforms where there are some, or their cues."""
-    return "context" in spec_of(name).inputs
+    return "cues" in spec_of(name).inputs
 
 
 def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmRecord:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from edge_agent.analyse import decided_beats
 from storage.beats import BeatTable, joined
+from storage.errors import ModelError
 from tasks.convert import to_litert
 from tasks.cost import multiply_adds
 from tasks.fused import (
+    BEFORE_QRS,
     CUES,
     FEATURES,
     QRS,
@@ -30,7 +32,9 @@ from tasks.fused import (
     shaped,
 )
 from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
+from tasks.fused_models import MEMBERS, in_turn
 from tasks.fused_training import draw_fused, shared
+from tasks.inference import of_record
 from tasks.litert import LiteRT
 from tasks.models import build
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord
@@ -169,6 +173,14 @@ def test_cues_tell_sinus_from_af_and_ectopy() -> None:
     assert of[100, 2] > np.median(of[:, 2]) + 0.1
 
 
+def test_what_leans_before_the_qrs_is_no_p_wave() -> None:
+    """A T wave's end, alike before every beat, or wander: what precedes the QRS says the same."""
+    shape = shapes(with_shapes())
+    slope = np.random.default_rng(6).normal(0.4, 0.3, (len(shape), 1))
+    leaning = np.where(BEFORE_QRS, shape + 0.1 + slope * TIMES_S, shape).astype(np.float32)
+    np.testing.assert_allclose(cues(leaning)[:, 3:], cues(shape)[:, 3:], atol=2e-3)
+
+
 def test_ectopy_left_out_leaves_a_regular_rhythm() -> None:
     """Every third beat premature: sinus rhythm is regular without them, and AF is not."""
     random = np.random.default_rng(4)
@@ -269,8 +281,8 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     records = shared([bare(seed=1), with_shapes(seed=2)], 1.0)
     made, label = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
     same, labels = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
-    context, shape = made["context"], made["shape"]
-    assert np.array_equal(context, same["context"])
+    context, shape = made["cues"], made["shape"]
+    assert np.array_equal(context, same["cues"])
     assert np.array_equal(label, labels)
     assert context.shape == (6, WINDOW_BEATS, FEATURES)
     assert not shape.any()
@@ -278,7 +290,7 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     assert set(np.unique(label).tolist()) <= {-1, 0, 1}
     alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), hidden=0.0, cues_alone=1.0)
     assert not alone["shape"].any()
-    assert alone["context"][..., HAS_SHAPE].all()
+    assert alone["cues"][..., HAS_SHAPE].all()
 
 
 def test_weights_balance_patients() -> None:
@@ -290,13 +302,31 @@ def test_weights_balance_patients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "cost"), [("fused", 14_977, 19_344), ("fused_cues", 11_929, 11_256)]
+    ("name", "parameters", "cost"), [("fused", 13_599, 17_628), ("fused_cues", 10_119, 9_108)]
 )
 def test_the_network_is_small(name: str, parameters: int, cost: int) -> None:
     """Its parameters, at most 26,978, and its multiply-adds a beat."""
     model = build(name)
     assert model.count_params() == parameters <= 26_978
     assert multiply_adds(model) / WINDOW_BEATS == cost
+
+
+def test_members_learn_in_turn_and_answer_together() -> None:
+    """In training each beat is the next member's alone; an answer is the mean of their log-odds."""
+    logits = np.random.default_rng(7).normal(0, 2, (2, 7, MEMBERS)).astype(np.float32)
+    layer = in_turn()()
+    together = np.asarray(layer(logits, training=False))
+    np.testing.assert_allclose(together, logits.mean(axis=-1, keepdims=True), atol=1e-6)
+    learning = np.asarray(layer(logits, training=True))
+    expected = [[row[beat % MEMBERS]] for one in logits for beat, row in enumerate(one)]
+    np.testing.assert_array_equal(learning.reshape(-1, 1), expected)
+
+
+def test_a_file_that_reads_something_else_is_refused() -> None:
+    """A release from before what a network reads was changed gets a sentence, and no answers."""
+    other = LiteRT((ROOT / "tests" / "golden" / "rhythm-untrained.tflite").read_bytes())
+    with pytest.raises(ModelError, match="fused: the file reads rhythm; expected cues and shape"):
+        of_record(other, "fused", with_shapes())
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
     kept: list[Checkpoint] = []
     taught, _ = fit_rhythm("rhythm_tiny", records, config, keep=kept.append, teaching=watched)
     assert {key: x.shape for key, x in seen[0].items()} == {
-        "context": (4, 640, 12),
+        "cues": (4, 640, 12),
         "shape": (4, 640, 80),
     }
     assert all(x["shape"].any(axis=(1, 2)).all() for x in seen)
