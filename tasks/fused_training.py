@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from tasks.rhythm import FEATURES as RHYTHM_FEATURES
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
 
 Floats = NDArray[np.float32]
+#: Columns of what may be drawn; the rhythm is for a student that reads it alone.
+WIDTHS = {"cues": FEATURES, "shape": SHAPE_SAMPLES, "rhythm": RHYTHM_FEATURES}
 #: A record with at least this share of AF beats counts as one with AF.
 LEAST_AF = 0.02
 #: A long record is augmented in a stretch of this many beats at a time.
@@ -24,6 +26,7 @@ def draw_fused(
     records: Sequence[RhythmRecord],
     count: int,
     random: np.random.Generator,
+    wanted: Collection[str] = ("cues", "shape"),
     *,
     augment: bool = True,
     hidden: float = 0.25,
@@ -33,6 +36,8 @@ def draw_fused(
 
     Parameters
     ----------
+    wanted : collection of str
+        Names of the inputs to draw; the windows are the same ones whichever they are.
     hidden : float
         Share of windows whose shapes are hidden with all that is made of them, so that a record
         without a signal is nothing new.
@@ -42,33 +47,34 @@ def draw_fused(
     Returns
     -------
     dict of str to float32
-        Context (count, 640, 12) and shape (count, 640, 80); for a student of the rhythm alone,
-        rhythm (count, 640, 4).
+        Of cues (count, 640, 12), shape (count, 640, 80) and rhythm (count, 640, 4), what is wanted.
     int8, shape (count, 640)
         Labels, -1 beyond a record's end.
     """
     share = np.array([r.weight * len(r) for r in records], np.float64)
     chosen = np.sort(random.choice(len(records), count, p=share / share.sum()))
-    x = np.zeros((count, WINDOW_BEATS, FEATURES), np.float32)
-    rhythm = np.zeros((count, WINDOW_BEATS, RHYTHM_FEATURES), np.float32)
-    shape = np.zeros((count, WINDOW_BEATS, SHAPE_SAMPLES), np.float32)
+    x = {name: np.zeros((count, WINDOW_BEATS, WIDTHS[name]), np.float32) for name in wanted}
     y = np.full((count, WINDOW_BEATS), -1, np.int8)
     for which, rows in zip(*_runs(chosen), strict=True):
         record = _stretch(records[which], random)
         record = augmented(record, random) if augment else record
-        context, shapes = inputs(record.rr_s, record.shape)
-        rr = rr_features(record.rr_s)
+        made = dict(zip(("cues", "shape"), inputs(record.rr_s, record.shape), strict=True))
+        if "rhythm" in x:
+            made["rhythm"] = rr_features(record.rr_s)
         for row in rows:
             at = int(random.integers(0, max(len(record) - WINDOW_BEATS, 0) + 1))
             part = slice(at, at + WINDOW_BEATS)
             n = len(record.label[part])
-            x[row, :n], shape[row, :n], y[row, :n] = context[part], shapes[part], record.label[part]
-            rhythm[row, :n] = rr[part]
-    hide = random.random(count) < hidden
-    x[hide, :, RR_FEATURES:], shape[hide] = 0, 0
-    shape[random.random(count) < cues_alone] = 0
+            y[row, :n] = record.label[part]
+            for name, windows in x.items():
+                windows[row, :n] = made[name][part]
+    hide, alone = random.random(count) < hidden, random.random(count) < cues_alone
+    if "cues" in x:
+        x["cues"][hide, :, RR_FEATURES:] = 0
+    if "shape" in x:
+        x["shape"][hide | alone] = 0
     order = random.permutation(count)
-    return {"cues": x[order], "shape": shape[order], "rhythm": rhythm[order]}, y[order]
+    return {name: windows[order] for name, windows in x.items()}, y[order]
 
 
 def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:

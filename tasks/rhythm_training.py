@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from storage.checkpoint import Arrays, Checkpoint
 from tasks.distillation import Teaching
 from tasks.fused_training import draw_fused
-from tasks.models import build
+from tasks.models import build, spec_of
 from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.rhythm_augment import augmented, pasted, simulated_sinus
 from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
@@ -149,7 +149,8 @@ def fit_rhythm(
     if start:
         resume(model, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        drawn, y = draw(reader(name, teaching), records, shown(name, config), state.epoch)
+        wanted = read_by(name, teaching)
+        drawn, y = draw(name, wanted, records, shown(name, config), state.epoch)
         label = np.maximum(y, 0).astype(np.float32)
         target = teaching.targets(label, drawn) if teaching else label[..., None]
         x = as_read_by(name, drawn)
@@ -199,9 +200,9 @@ def usual_averaged(name: str, patience: int = 0, sparsity: float = 0.0) -> float
     return AVERAGED_WITH_SHAPES if reads_shapes(name) and not (patience or sparsity) else 0.0
 
 
-def reader(name: str, teaching: Teaching | None = None) -> str:
-    """Whose inputs are drawn: the teacher's where it reads more than the student."""
-    return teaching.name if teaching and reads_shapes(teaching.name) else name
+def read_by(name: str, teaching: Teaching | None = None) -> set[str]:
+    """The inputs that a network and its teacher read."""
+    return {*spec_of(name).inputs, *(spec_of(teaching.name).inputs if teaching else ())}
 
 
 def shown(name: str, config: RhythmConfig) -> RhythmConfig:
@@ -234,17 +235,22 @@ def restart(model: Any, name: str, seed: int) -> None:
 
 
 def draw(
-    name: str, records: Sequence[RhythmRecord], config: RhythmConfig, epoch: int
+    name: str,
+    wanted: Collection[str],
+    records: Sequence[RhythmRecord],
+    config: RhythmConfig,
+    epoch: int,
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
-    """The windows of one epoch: a network's inputs (k, 640, ...) by name, and labels (k, 640)."""
+    """The windows of one epoch: what is wanted (k, 640, ...) by name, and labels (k, 640)."""
     random = np.random.default_rng([config.seed, epoch])
     count = config.steps * config.batch
-    if reads_shapes(name):
+    if wanted != {"rhythm"}:
         seen = [*records, *simulated(config.simulated, random)]
         return draw_fused(
             seen,
             count,
             random,
+            wanted,
             augment=config.augment,
             hidden=config.hidden,
             cues_alone=config.cues_alone,

@@ -288,6 +288,10 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     assert not shape.any()
     assert not context[..., RR_FEATURES:].any()
     assert set(np.unique(label).tolist()) <= {-1, 0, 1}
+    fewer, _ = draw_fused(records, 6, np.random.default_rng(3), ("rhythm", "cues"), hidden=1.0)
+    assert set(fewer) == {"rhythm", "cues"}
+    assert np.array_equal(fewer["cues"], context)
+    assert fewer["rhythm"].shape == (6, WINDOW_BEATS, 4)
     alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), hidden=0.0, cues_alone=1.0)
     assert not alone["shape"].any()
     assert alone["cues"][..., HAS_SHAPE].all()
