@@ -3,8 +3,8 @@
 The network first learns from what is not mitdb (cpsc2021's signals, AFDB's and NSRDB's RR
 intervals), once a seed, then from the other folds' patients too; mitdb is answered by both, wholly
 unseen and out of fold. Every fold's probabilities are kept in a folder as they come, and the table
-is made of what is there. The threshold of a fold is the one that gives sensitivity 0.97 on the
-other folds' probabilities.
+is made of what is there. The threshold of a fold is the one that gives a sensitivity of 0.97, or of
+0.98 to keep 0.97 in other people, on the other folds' probabilities.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tasks.rhythm import RhythmRecord
 from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 
 FOLDS = 5
-SENSITIVITY = 0.97
+SENSITIVITY, WITH_MARGIN = 0.97, 0.98
 #: Steps of the first training, and of the second; chosen before either was tried.
 FIRST = RhythmConfig(24, 40, 8, learning_rate=5e-3, weight_decay=1e-2, simulated=0, averaged=0.5)
 SECOND = replace(FIRST, epochs=12, learning_rate=2e-3)
@@ -135,9 +135,11 @@ def out_of_fold(
     return out
 
 
-def threshold_for(label: NDArray[np.int8], probability: NDArray[np.float32]) -> float:
-    """The highest threshold of sensitivity 0.97 or more."""
-    return float(np.quantile(probability[label == 1], 1 - SENSITIVITY, method="lower"))
+def threshold_for(
+    label: NDArray[np.int8], probability: NDArray[np.float32], sensitivity: float = SENSITIVITY
+) -> float:
+    """The highest threshold of this sensitivity or more."""
+    return float(np.quantile(probability[label == 1], 1 - sensitivity, method="lower"))
 
 
 def without_flutter(test: list[Case]) -> list[Case]:
@@ -151,7 +153,7 @@ def without_flutter(test: list[Case]) -> list[Case]:
 def figures(
     test: list[Case], found: dict[str, NDArray[np.float32]], folds: list[set[str]]
 ) -> dict[str, Any]:
-    """Rates at 0.5 and at the other folds' threshold, with intervals over patients; the curve."""
+    """Rates at 0.5 and at the other folds' thresholds, with intervals over patients; the curve."""
     label = {r.name: r.label for r, _ in test}
     every = np.concatenate([label[name] for name in found])
     pooled = np.concatenate(list(found.values()))
@@ -163,16 +165,16 @@ def figures(
             np.mean(every[known][pooled[known] >= at] == 1)
         ),
     }
-    decided: dict[str, dict[str, NDArray[np.bool_]]] = {"0.5": {}, "other_folds": {}}
+    aimed = {"other_folds": SENSITIVITY, "other_folds_with_margin": WITH_MARGIN}
+    decided: dict[str, dict[str, NDArray[np.bool_]]] = {key: {} for key in ("0.5", *aimed)}
     for people in folds:
         mine = [r.name for r, _ in test if r.subject in people]
         others = [r.name for r, _ in test if r.subject not in people]
         truth = np.concatenate([label[name] for name in others])
         said = np.concatenate([found[name] for name in others])
-        limit = threshold_for(truth[truth >= 0], said[truth >= 0])
-        for name in mine:
-            decided["0.5"][name] = found[name] >= 0.5
-            decided["other_folds"][name] = found[name] >= limit
+        limits = {key: threshold_for(truth, said, aim) for key, aim in aimed.items()}
+        for key, limit in {"0.5": 0.5, **limits}.items():
+            decided[key] |= {name: found[name] >= limit for name in mine}
     subjects = sorted({r.subject for r, _ in test})
     for threshold, answers in decided.items():
         counts = np.stack(
