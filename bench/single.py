@@ -1,4 +1,4 @@
-"""A network of single beats on the folds of `bench.fused`, and what `fused` gains over it.
+"""A network of single beats on the folds of `bench.fused`, and what a fused one gains over it.
 
 `python -m bench.single`, after `holter ingest mitdb` and `python -m bench.fused` with the same
 seeds and cache; resumable, one core. Both answer the same beats of the same patients, none of which
@@ -55,12 +55,12 @@ def out_of_fold(
     return out
 
 
-def of_fused(seed: int, beats: LabelledBeats, test: list[Case], cache: Path) -> Answers:
-    """What `fused` answered, out of fold, of the same beats."""
+def of_fused(model: str, seed: int, beats: LabelledBeats, test: list[Case], cache: Path) -> Answers:
+    """What a fused network answered, out of fold, of the same beats."""
     out = np.full(len(beats), np.nan, np.float32)
     found: dict[str, NDArray[np.float32]] = {}
     for fold in range(FOLDS):
-        with np.load(cache / f"fused-{seed}-{fold}.npz") as kept:
+        with np.load(cache / f"{model}-{seed}-{fold}.npz") as kept:
             found |= {name: kept[name] for name in kept.files}
     record = beats.record[np.arange(len(beats))]
     for case, table in test:
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="of mitdb's beat tables")
     parser.add_argument("--cache", type=Path, required=True, help="the one of bench.fused")
     parser.add_argument("--model", default="resnet25")
+    parser.add_argument("--fused", default="fused", help="the network of bench.fused to hold it to")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
     test = cases(asked.data, "mitdb", signal=True)[::2]
@@ -103,13 +104,13 @@ def main() -> None:
     for seed in asked.seeds:
         folds = subject_folds(test, seed)
         single = out_of_fold(asked.model, seed, beats, folds, asked.cache)
-        fused = of_fused(seed, beats, test, asked.cache)
+        fused = of_fused(asked.fused, seed, beats, test, asked.cache)
         figures: dict[str, Any] = {}
         for name, at in (("0.5", 0.5), ("other_folds_best_f1", None)):
             before, after = (counts_of(beats, one, folds, at) for one in (single, fused))
             figures[name] = {
                 asked.model: str(bootstrap_patients(before, RATES["f1"])),
-                "fused": str(bootstrap_patients(after, RATES["f1"])),
+                asked.fused: str(bootstrap_patients(after, RATES["f1"])),
                 "gain": str(bootstrap_difference(before, after, RATES["f1"])),
             }
         print(json.dumps({"seed": seed, "beats": len(beats), **figures}, indent=1), flush=True)
