@@ -123,7 +123,7 @@ def test_names_need_no_keras() -> None:
 
 def test_a_network_of_windows_is_not_trained_on_single_beats() -> None:
     """A family that reads windows is refused by name and reason; one of a beat passes."""
-    with pytest.raises(ValueError, match="fused reads context and shape"):
+    with pytest.raises(ValueError, match="fused reads cues and shape"):
         refuse_unless_of_one_beat("fused")
     with pytest.raises(ValueError, match="rhythm reads rhythm"):
         refuse_unless_of_one_beat("rhythm")
