@@ -34,6 +34,7 @@ from tasks.figures import shares
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.promotion import PASSED, Verdict, judge, unmet
+from tasks.sequence import reads_waveforms
 from tasks.smoothing import decide
 
 EVENT = "holter.drift"
@@ -152,7 +153,7 @@ def profiles_of(
             path = place.parent / entry.file
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
-            table = read_beats(path, waveform="waveform" in network.inputs)
+            table = read_beats(path, waveform=reads_waveforms(name))
             p, known = probabilities(network, name, table)
             sure = table.take(known)
             yield profile(sure, p[known], decide(p, threshold_of(version.model), change, 1)[known])

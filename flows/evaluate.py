@@ -34,6 +34,7 @@ from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.metrics import roc_points
 from tasks.preprocessing import Policy
+from tasks.sequence import reads_waveforms
 from tasks.smoothing import UNSMOOTHED, decide
 
 #: Challenges' own scores, by data set: the mean over its records.
@@ -151,7 +152,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
             path = made.path.parent / entry.file
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
-            table = read_beats(path, waveform="waveform" in network.inputs)
+            table = read_beats(path, waveform=reads_waveforms(name))
             probability, known = probabilities(network, name, table)
             out.append(
                 Scored(

@@ -47,6 +47,11 @@ def reads_shapes(name: str) -> bool:
     return "cues" in spec_of(name).inputs
 
 
+def reads_waveforms(name: str) -> bool:
+    """Whether a network needs a beat table's waveforms: one beat's, or for shapes and cues."""
+    return not reads_records(name) or reads_shapes(name)
+
+
 def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmRecord:
     """What a network needs of a beat table: shapes only where it reads them."""
     return (fused_record if reads_shapes(name) else rhythm_record)(table, weight)

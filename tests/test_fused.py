@@ -5,14 +5,19 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_agent.analyse import decided_beats
+from flows import drift, evaluate
 from storage.beats import BeatTable, joined
-from storage.errors import ModelError
+from storage.errors import ModelError, TableError
+from storage.files import sha256_file
 from tasks.convert import to_litert
 from tasks.cost import multiply_adds
 from tasks.fused import (
@@ -331,6 +336,40 @@ def test_a_file_that_reads_something_else_is_refused() -> None:
     other = LiteRT((ROOT / "tests" / "golden" / "rhythm-untrained.tflite").read_bytes())
     with pytest.raises(ModelError, match="fused: the file reads rhythm; expected cues and shape"):
         of_record(other, "fused", with_shapes())
+
+
+@pytest.mark.parametrize(
+    ("name", "read"), [("fused", True), ("fused_cues", True), ("resnet21", True), ("rhythm", False)]
+)
+def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
+    name: str, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes and cues are made of waveforms: without them fused networks answer by rhythm alone."""
+    (tmp_path / "r.parquet").write_bytes(b"")
+    entry = SimpleNamespace(file="r.parquet", sha256=sha256_file(tmp_path / "r.parquet"))
+    manifest = SimpleNamespace(dataset="d", entries=[entry])
+    tags = {"holter.sha256.model.tflite": "", "holter.threshold": "0.5"}
+    model = SimpleNamespace(name=f"holter-{name}", version="1", run_id="0" * 32, tags=tags)
+    asked: list[bool] = []
+
+    def asked_for(_path: Path, *, waveform: bool) -> None:
+        asked.append(waveform)
+        raise TableError("enough")
+
+    for flow in (drift, evaluate):
+        monkeypatch.setattr(flow, "LiteRT", lambda _file: None)
+        monkeypatch.setattr(flow, "read_beats", asked_for)
+    monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
+    monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
+    monkeypatch.setattr(evaluate.mlflow_rest, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
+    place: Any = tmp_path / "manifest.json"
+    made: Any = SimpleNamespace(path=place, manifest=manifest)
+    version: Any = SimpleNamespace(model=model)
+    with pytest.raises(TableError, match="enough"):
+        evaluate.score_dataset.fn(version.model, made, 1)
+    with pytest.raises(TableError, match="enough"):
+        list(drift.profiles_of(version, made.manifest, place))
+    assert asked == [read, read]
 
 
 @pytest.mark.slow
