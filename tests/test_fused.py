@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_agent.analyse import decided_beats
 from flows import drift, evaluate
+from storage import mlflow_rest
 from storage.beats import BeatTable, joined
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
@@ -361,7 +362,7 @@ def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
         monkeypatch.setattr(flow, "read_beats", asked_for)
     monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
-    monkeypatch.setattr(evaluate.mlflow_rest, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
+    monkeypatch.setattr(mlflow_rest, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
     place: Any = tmp_path / "manifest.json"
     made: Any = SimpleNamespace(path=place, manifest=manifest)
     version: Any = SimpleNamespace(model=model)
