@@ -11,6 +11,7 @@ from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
 from storage.testset import Beats
 from tasks.litert import af_probability
+from tasks.models import spec_of
 from tasks.rhythm import RhythmRecord
 from tasks.runtimes import Network
 from tasks.sequence import features, reads_records, sequence_record, windows
@@ -42,14 +43,9 @@ def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.f
     ModelError
         The file reads other inputs than the network of that name does today.
     """
+    _refuse_unless_read(network, name)
     cut = windows(name)
-    inputs = features(name, record)
-    if set(network.inputs) != set(inputs):
-        raise ModelError(
-            f"{name}: the file reads {' and '.join(sorted(network.inputs))}; expected "
-            f"{' and '.join(sorted(inputs))}: it is of another release of Holter AF, train it anew"
-        )
-    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in inputs.items()}
+    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in features(name, record).items()}
     parts = [
         af_probability(
             network.predict(
@@ -59,6 +55,17 @@ def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.f
         for at in range(0, cut.count(len(record)), WINDOWS)
     ]
     return np.asarray(cut.join(np.concatenate(parts), len(record)), np.float32)
+
+
+def _refuse_unless_read(network: Network, name: str) -> None:
+    """Raise where a file's inputs are not those of the network of that name today."""
+    found, expected = set(network.inputs), set(spec_of(name).inputs)
+    if found != expected:
+        raise ModelError(
+            f"{name}: the file reads {' and '.join(sorted(found))}; expected "
+            f"{' and '.join(sorted(expected))}: "
+            "it is of another release of Holter AF, train it anew"
+        )
 
 
 def probabilities(
@@ -75,8 +82,7 @@ def probabilities(
     """
     if reads_records(name):
         return of_record(network, name, sequence_record(name, table)), np.ones(len(table), bool)
-    if set(network.inputs) != {"waveform"}:
-        raise ModelError(f"{name} reads {sorted(network.inputs)}; expected waveform")
+    _refuse_unless_read(network, name)
     if table.waveform is None:
         raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
     known = np.asarray(np.isfinite(table.waveform).all(axis=1))

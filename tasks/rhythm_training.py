@@ -148,8 +148,8 @@ def fit_rhythm(
     state = start or NOTHING_DONE
     if start:
         resume(model, start)
+    wanted = read_by(name, teaching)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        wanted = read_by(name, teaching)
         drawn, y = draw(name, wanted, records, shown(name, config), state.epoch)
         label = np.maximum(y, 0).astype(np.float32)
         target = teaching.targets(label, drawn) if teaching else label[..., None]
@@ -244,7 +244,7 @@ def draw(
     """The windows of one epoch: what is wanted (k, 640, ...) by name, and labels (k, 640)."""
     random = np.random.default_rng([config.seed, epoch])
     count = config.steps * config.batch
-    if wanted != {"rhythm"}:
+    if "cues" in wanted:
         seen = [*records, *simulated(config.simulated, random)]
         return draw_fused(
             seen,
