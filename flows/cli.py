@@ -29,7 +29,6 @@ from flows import (
 from flows.kinds import fitting
 from flows.options import (
     LOCAL_DEVICE,
-    SOME_RECORDS_FAILED,
     Balance,
     Data,
     Dataset,
@@ -49,6 +48,7 @@ from flows.options import (
     UsualRate,
     Wait,
     Weights,
+    exit_for,
     folder_of,
     folders_of,
     serving,
@@ -129,7 +129,7 @@ def retrain(
     wait_s: Wait = 600.0,
 ) -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
-    fitting(model, dataset, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
+    fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
     folders = folders_of(dataset, data)
     with serving():
         from flows.retrain import retrain as flow
@@ -155,7 +155,7 @@ def retrain(
                 wait_s=wait_s,
             )
         _summary(done)
-    _exit_for(done.trained.ingested)
+    exit_for(done.trained.ingested)
 
 
 def ingest(
@@ -174,7 +174,7 @@ def ingest(
 
         done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, only=record)
     _report(done)
-    _exit_for(done)
+    exit_for([done])
 
 
 def _report(done: Ingested) -> None:
@@ -194,7 +194,8 @@ def _report(done: Ingested) -> None:
 def _summary(done: Retrained) -> None:
     """What was made: server and device metrics side by side, and where to look."""
     trained, device = done.trained, done.device
-    _report(trained.ingested)
+    for made in trained.ingested:
+        _report(made)
     names = ("f1", "sensitivity", "specificity", "ppv", "accuracy", "auc", "f1_weighted")
     table = Table(
         "beat level, test side",
@@ -216,11 +217,6 @@ def _summary(done: Retrained) -> None:
         console.print(f"{name:<8}{link}", soft_wrap=True)
     console.print(f"Audit   holter lineage {trained.version.reference}, and holter verify")
     console.print("To look at them: `holter up` starts both pages again, on the same addresses.")
-
-
-def _exit_for(done: Ingested) -> None:
-    if done.failed:
-        raise typer.Exit(SOME_RECORDS_FAILED)
 
 
 #: The commands as `holter --help` shows them.

@@ -1,4 +1,4 @@
-"""`holter train`: one data set for a network of single beats, any number for whole records."""
+"""`holter train`: any network, on any number of data sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import typer
 
 from flows.kinds import fitting
 from flows.options import (
-    SOME_RECORDS_FAILED,
     Balance,
     Datasets,
     Folders,
@@ -23,6 +22,7 @@ from flows.options import (
     UsualEpochs,
     UsualRate,
     Weights,
+    exit_for,
     folders_of,
     serving,
 )
@@ -71,7 +71,6 @@ def train(
     """Train and register a network; beat tables that are unchanged are used as they are."""
     how = fitting(
         model,
-        dataset,
         paradigm=paradigm,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -95,5 +94,4 @@ def train(
 
         done = train_network(dataset, folders, model, **how)
     console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")
-    if done.ingested.failed:
-        raise typer.Exit(SOME_RECORDS_FAILED)
+    exit_for(done.ingested)

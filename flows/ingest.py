@@ -257,6 +257,38 @@ def _ingest(
     return Ingested(path, manifest, ordered)
 
 
+def one_each(
+    datasets: Sequence[str], data: Sequence[Path] | None, weights: Sequence[float] | None
+) -> list[Path | None]:
+    """The folder of each data set's records; None where its TOML is to name it.
+
+    Raises
+    ------
+    ValueError
+        A data set is named twice, there is not one folder or weight for each, or a weight is not
+        above 0.
+    """
+    names = [load_spec(one).name for one in datasets]
+    if len(set(names)) < len(names):
+        raise ValueError(f"each data set once; found {', '.join(names)}")
+    for what, given in {"folder": data, "weight": weights}.items():
+        if given and len(given) != len(names):
+            raise ValueError(
+                f"one {what} or none for each data set ({', '.join(names)}); found {len(given)}"
+            )
+    if not all(0 < one < float("inf") for one in weights or ()):
+        raise ValueError(f"weights above 0; found {', '.join(f'{one:g}' for one in weights or ())}")
+    return [*data] if data else [None] * len(names)
+
+
+def ingest_each(
+    datasets: Sequence[str], folders: Sequence[Path | None], policy: Policy, *, signal: bool = True
+) -> list[Ingested]:
+    """Make the beat tables of every data set, one after another."""
+    pairs = zip(datasets, folders, strict=True)
+    return [ingest(dataset, folder, policy, signal) for dataset, folder in pairs]
+
+
 def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
     """The records asked for; one that the data set does not hold is an error."""
     if unknown := sorted(set(only) - set(names)):

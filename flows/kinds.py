@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 #: Options of one kind: their usual value, and why the other kind has no other.
@@ -11,20 +10,18 @@ OF_BEATS: dict[str, tuple[object, str]] = {
     "most_beats": (0, "a limit of beats is for single beats"),
 }
 OF_RECORDS: dict[str, tuple[object, str]] = {
-    "weights": (None, "it learns from one data set"),
     "averaged": (None, "an average of epochs is for whole records"),
-    "balance": ("beats", "a balance is for whole records"),
     "signal": (True, "it needs the signal"),
 }
 
 
-def fitting(model: str, datasets: Sequence[str], **options: Any) -> dict[str, Any]:
+def fitting(model: str, **options: Any) -> dict[str, Any]:
     """The options that a network's training takes; None leaves one to the training.
 
     Raises
     ------
     ValueError
-        The network is not known, or an option, or so many data sets, are for the other kind.
+        The network is not known, or an option is for the other kind.
     """
     from tasks.sequence import reads_records  # numpy is not for `holter --help`
 
@@ -34,6 +31,4 @@ def fitting(model: str, datasets: Sequence[str], **options: Any) -> dict[str, An
         given = options.pop(name, usual)
         if given not in (usual, None):
             raise ValueError(f"{model} reads {kind}: {why}; found {name} {given}")
-    if not whole and len(datasets) > 1:
-        raise ValueError(f"{model} learns from one data set at a time; found {', '.join(datasets)}")
     return {name: value for name, value in options.items() if value is not None}

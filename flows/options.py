@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from flows.progress import console
 from storage.errors import HolterError, ServerError
 from storage.files import check_home, check_writable, home
 from tasks import preprocessing
+
+if TYPE_CHECKING:  # Prefect is not for `holter --help`
+    from flows.ingest import Ingested
 
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
@@ -48,10 +51,10 @@ Policy = Annotated[
     preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
 ]
 Weights = Annotated[
-    list[float] | None, typer.Option(help="Whole records: how often each data set is drawn.")
+    list[float] | None, typer.Option(help="How often each data set is drawn, in the same order.")
 ]
 Balance = Annotated[
-    str, typer.Option(help="Whole records: draw windows evenly by beats, patient or class.")
+    str, typer.Option(help="What is drawn evenly in training: beats, patient or class.")
 ]
 Signal = Annotated[bool, typer.Option(help="Whole records: --no-signal reads annotations alone.")]
 TeacherVersion = Annotated[
@@ -89,6 +92,12 @@ def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
         raise ValueError(f"{len(datasets)} data sets need as many --data; found {len(given)}")
     folders: list[Path | None] = [*given] if given else [None] * len(datasets)
     return [folder_of(name, folder) for name, folder in zip(datasets, folders, strict=True)]
+
+
+def exit_for(made: Iterable[Ingested]) -> None:
+    """End with the code that says so where records of any data set were left out."""
+    if any(one.failed for one in made):
+        raise typer.Exit(SOME_RECORDS_FAILED)
 
 
 def quiet() -> None:

@@ -16,6 +16,7 @@ from pydantic import Field
 from storage.dataset import load_spec
 from storage.errors import HolterError
 from tasks import preprocessing
+from tasks.balance import BALANCES
 from tasks.models import available_models, known_models
 from tasks.splits import PARADIGMS
 
@@ -104,11 +105,9 @@ UsualAveraged = Annotated[
     ),
 ]
 Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
-Balance = Annotated[
-    str, told("What windows are drawn evenly by.", enum=["beats", "patient", "class"])
-]
+Balance = Annotated[str, told("What is drawn evenly in training.", enum=list(BALANCES))]
 Weights = Annotated[
-    list[float] | None, told("How often records of each data set are drawn; left empty, alike.")
+    list[float] | None, told("How often each data set is drawn; left empty, alike.")
 ]
 Device = Annotated[str, told("The device that evaluates; its agent must be running.")]
 Wait = Annotated[

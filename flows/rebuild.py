@@ -24,6 +24,7 @@ from storage.dataset_write import write_spec
 from storage.errors import TableError
 from storage.model_files import LITERT, WEIGHTS
 from storage.versions import Recorded, recorded
+from tasks.preprocessing import Policy
 
 BIT_EQUAL, EQUAL_FIGURES, DIFFERS = "bit-equal", "equal in figures", "differs"
 #: Figures are equal within this: they are ratios of counts.
@@ -121,6 +122,15 @@ def _apart(folder: Path) -> Iterator[None]:
 class Shared(TypedDict):
     """Options that both trainings share."""
 
+    datasets: list[str]
+    data: list[Path]
+    model: str
+    weights: list[float] | None
+    balance: str
+    epochs: int
+    learning_rate: float
+    seed: int
+    policy: Policy
     patience: int
     sparsity: float
     quantised: bool
@@ -129,25 +139,20 @@ class Shared(TypedDict):
     temperature: float
 
 
-def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
+def _shared(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Shared:
+    """As recorded; a version from before some of them has none."""
     said = version.params
-    return train(
-        dataset=specs[0],
-        data=folders[0],
-        model=said["model"],
-        paradigm=said["paradigm"],
-        epochs=int(said["epochs"]),
-        learning_rate=float(said["learning_rate"]),
-        seed=int(said["seed"]),
-        policy=version.manifests[0].preprocessing["policy"],
-        most_beats=int(said.get("most_beats", 0)),
-        **_shared(said),
-    )
-
-
-def _shared(said: Mapping[str, str]) -> Shared:
-    """As recorded; a version from before them has none."""
+    weights = said.get("weights", "")
     return {
+        "datasets": [*specs],
+        "data": [*folders],
+        "model": said["model"],
+        "weights": [float(one) for one in weights.split(",")] if weights else None,
+        "balance": said.get("balance", "beats"),
+        "epochs": int(said["epochs"]),
+        "learning_rate": float(said["learning_rate"]),
+        "seed": int(said["seed"]),
+        "policy": version.manifests[0].preprocessing["policy"],
         "patience": int(said.get("patience", 0)),
         "sparsity": float(said.get("sparsity", 0)),
         "quantised": said.get("quantised") == "True",
@@ -157,22 +162,20 @@ def _shared(said: Mapping[str, str]) -> Shared:
     }
 
 
-def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
+def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
     said = version.params
-    weights = said.get("weights", "")
+    return train(
+        paradigm=said["paradigm"],
+        most_beats=int(said.get("most_beats", 0)),
+        **_shared(version, specs, folders),
+    )
+
+
+def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
     return train_rhythm(
-        datasets=[*specs],
-        data=[*folders],
-        model=said["model"],
-        weights=[float(one) for one in weights.split(",")] if weights else None,
-        balance=said["balance"],
-        epochs=int(said["epochs"]),
-        learning_rate=float(said["learning_rate"]),
-        averaged=float(said.get("averaged", 0)),
-        seed=int(said["seed"]),
-        policy=version.manifests[0].preprocessing["policy"],
+        averaged=float(version.params.get("averaged", 0)),
         signal=any(entry.lead for one in version.manifests for entry in one.entries),
-        **_shared(said),
+        **_shared(version, specs, folders),
     )
 
 

@@ -53,6 +53,12 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def drawing(balance: str, weights: Sequence[float] | None) -> dict[str, object]:
+    """How beats are drawn, as parameters of a training's run."""
+    told = {"weights": ",".join(map(str, weights))} if weights else {}
+    return {"balance": balance, **told}
+
+
 @contextmanager
 def recorded(
     manifests: Mapping[Place, Manifest],

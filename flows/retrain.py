@@ -70,7 +70,7 @@ def retrain(
     Parameters
     ----------
     datasets : list of str
-        Names of data sets, or paths of their TOMLs; a network of single beats learns from one.
+        Names of data sets, or paths of their TOMLs.
     data : list of Path, optional
         The folder of each; those that the TOMLs name where not given.
     model : str
@@ -85,8 +85,12 @@ def retrain(
         Seed of the split and of the training.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
-    weights, balance, signal
-        Of networks of whole records, as `flows.train_rhythm`.
+    weights : list of float, optional
+        How often beats of each data set are drawn, against 1.
+    balance : {"beats", "patient", "class"}
+        What is drawn evenly, as `tasks.balance`.
+    signal : bool
+        False, for networks of whole records, reads annotations alone.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
     device : str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
-from flows.ingest import Ingested, ingest
+from flows.ingest import Ingested, ingest_each, one_each
 from flows.parameters import (
-    Data,
-    Dataset,
+    Balance,
+    Datasets,
     Epochs,
+    Folders,
     Model,
     MostBeats,
     Paradigm,
@@ -29,8 +31,9 @@ from flows.parameters import (
     TeacherVersion,
     TeacherWeight,
     Temperature,
+    Weights,
 )
-from flows.recorded import kept_training, recorded, register, step, work_folder
+from flows.recorded import drawing, kept_training, recorded, register, step, work_folder
 from flows.release import export_network
 from flows.teacher import Taught, taught_by, teacher_of
 from storage import tracking
@@ -40,6 +43,7 @@ from storage.labelled import LabelledBeats, read_labelled
 from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
+from tasks.balance import often, refuse_unless_balance
 from tasks.inference import answers
 from tasks.litert import LiteRT
 from tasks.metrics import beat_metrics
@@ -58,8 +62,8 @@ class Trained:
 
     Attributes
     ----------
-    ingested : Ingested
-        The beat tables it learnt from.
+    ingested : list of Ingested
+        The beat tables it learnt from, of each data set.
     run_id : str
         The MLflow run.
     version : RegisteredModel
@@ -72,7 +76,7 @@ class Trained:
         What the metrics are of, and what they cannot say.
     """
 
-    ingested: Ingested
+    ingested: list[Ingested]
     run_id: str
     version: tracking.RegisteredModel
     metrics: dict[str, float]
@@ -87,10 +91,12 @@ class Trained:
     **WATCHED,
 )
 def train(
-    dataset: Dataset,
-    data: Data = None,
+    datasets: Datasets,
+    data: Folders = None,
     model: Model = "resnet21",
     paradigm: Paradigm = "interpatient",
+    weights: Weights = None,
+    balance: Balance = "beats",
     epochs: Epochs = 100,
     learning_rate: Rate = 1e-4,
     seed: Seed = 0,
@@ -103,14 +109,15 @@ def train(
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
 ) -> Trained:
-    """Train, score and register a network on a data set.
+    """Train, score and register a network on single beats of one or more data sets.
 
     See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others;
     `flows.teacher` for the teacher, `tasks.distillation.Teaching` for its weight and temperature.
     """
     refuse_unless_of_one_beat(model)
-    ingested = ingest(dataset, data, policy)
-    beats, split = split_sides(ingested.path, paradigm, seed)
+    refuse_unless_balance(balance)
+    ingested = ingest_each(datasets, one_each(datasets, data, weights), policy)
+    beats, split = split_sides([made.path for made in ingested], paradigm, seed)
     who = teacher_of(teacher)
     taught = taught_by(who, model, split.test_subjects, teacher_weight, temperature)
     config = TrainingConfig(
@@ -124,11 +131,14 @@ def train(
     )
     title = describe(ingested, split)
     sides = sides_of(beats, split)
-    inputs = {ingested.path: ingested.manifest}
-    params = {"model": model, **asdict(config), **taught.params}
+    inputs = {made.path: made.manifest for made in ingested}
+    drawn = drawing(balance, weights)
+    params = {"model": model, **drawn, **asdict(config), **taught.params}
     said = f"{title}. {caveat(ingested, split)}"
     with recorded(inputs, split, sides, params, "flows/train.py", said, taught.tags) as run_id:
-        network, state = fit_network(ingested, beats, split, model, config, run_id, taught)
+        weighed = weigher(ingested, beats, weights, balance)
+        about = [made.manifest.digest() for made in ingested], split.digest(), drawn
+        network, state = fit_network(beats, split, model, config, run_id, taught, weighed, about)
         chosen = np.random.default_rng(seed).permutation(split.train)[:PARITY_BEATS]
         folder = export_network(
             network,
@@ -146,7 +156,7 @@ def train(
         testset_sha256 = hand_over_testset(beats, split, run_id)
         version = register(
             folder,
-            [ingested.manifest],
+            list(inputs.values()),
             split,
             sides,
             metrics,
@@ -164,9 +174,11 @@ def train(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def split_sides(manifest: Place, paradigm: str, seed: int) -> tuple[LabelledBeats, Split]:
+def split_sides(
+    manifests: Sequence[Place], paradigm: str, seed: int
+) -> tuple[LabelledBeats, Split]:
     """Read the labelled beats and deal them to train, validation and test; no leak passes."""
-    beats = read_labelled([manifest])
+    beats = read_labelled(manifests)
     split = split_beats(paradigm, beats.subject, beats.label, seed)
     assert_no_leak(split, beats.subject)
     return beats, split
@@ -187,21 +199,36 @@ def sides_of(beats: LabelledBeats, split: Split) -> dict[str, Any]:
     }
 
 
+def weigher(
+    ingested: Sequence[Ingested],
+    beats: LabelledBeats,
+    weights: list[float] | None,
+    balance: str,
+) -> Callable[[NDArray[np.int64]], NDArray[np.float32]] | None:
+    """How often beats are drawn; None where each comes once an epoch."""
+    if balance == "beats" and not weights:
+        return None
+    names = [made.manifest.dataset for made in ingested]
+    given = dict(zip(names, weights or [1.0] * len(names), strict=True))
+    return lambda side: often(beats, side, given, balance)
+
+
 @step
 def fit_network(
-    ingested: Ingested,
     beats: LabelledBeats,
     split: Split,
     model: str,
     config: TrainingConfig,
     run_id: str,
     taught: Taught,
+    weigh: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None,
+    drawn: Sequence[object],
 ) -> tuple[Any, Checkpoint]:
     """Train, from the checkpoint of the same training if there is one."""
-    about = [model, asdict(config), ingested.manifest.digest(), split.digest(), *taught.about]
+    about = [model, asdict(config), *drawn, *taught.about]
     sides = (split.train, split.validation)
     with kept_training(about, model, config.epochs, run_id) as (start, keep):
-        return fit(model, beats, *sides, config, start, keep, taught.teaching)
+        return fit(model, beats, *sides, config, start, keep, taught.teaching, weigh)
 
 
 @step
@@ -261,19 +288,22 @@ def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
     return sha256_file(path)
 
 
-def describe(ingested: Ingested, split: Split) -> str:
-    """Data set, split, level, threshold and seed in one line."""
-    simulated = "SIMULATED data " if ingested.manifest.simulated else ""
-    return (
-        f"{simulated}{ingested.manifest.dataset}, {split.paradigm} 80:20, beat level, "
-        f"threshold {THRESHOLD:g}, seed {split.seed}"
-    )
+def describe(ingested: Sequence[Ingested], split: Split) -> str:
+    """Data sets, split, level, threshold and seed in one line."""
+    return f"{described(ingested, split)}, threshold {THRESHOLD:g}"
 
 
-def caveat(ingested: Ingested, split: Split) -> str:
+def described(ingested: Sequence[Ingested], split: Split) -> str:
+    """Data sets, split, level and seed in one line."""
+    simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
+    names = " + ".join(made.manifest.dataset for made in ingested)
+    return f"{simulated}{names}, {split.paradigm} 80:20, beat level, seed {split.seed}"
+
+
+def caveat(ingested: Sequence[Ingested], split: Split) -> str:
     """What the metrics cannot say."""
     words = []
-    if ingested.manifest.simulated:
+    if any(made.manifest.simulated for made in ingested):
         words.append("The recordings are simulated: these figures say nothing about people.")
     if split.paradigm == "intrapatient":
         words.append("The same patients are in training and test: it says little about new ones.")

@@ -13,7 +13,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
-from flows.ingest import Ingested, ingest
+from flows.ingest import Ingested, ingest_each, one_each
 from flows.parameters import (
     Balance,
     Datasets,
@@ -33,20 +33,21 @@ from flows.parameters import (
     UsualRate,
     Weights,
 )
-from flows.recorded import kept_training, recorded, register, step, work_folder
+from flows.recorded import drawing, kept_training, recorded, register, step, work_folder
 from flows.release import export_network
 from flows.teacher import Taught, taught_by, teacher_of
-from flows.train import Trained
+from flows.train import Trained, caveat, described
 from storage import tracking
 from storage.beats import BeatTable
 from storage.checkpoint import Checkpoint
 from storage.files import sha256_file
 from storage.labelled import read_rhythms
 from storage.testset import TestSet, read_testset, write_testset
+from tasks.balance import balanced, refuse_unless_balance
 from tasks.calibration import best_threshold
 from tasks.litert import LiteRT, af_probability
 from tasks.metrics import beat_metrics
-from tasks.rhythm import RhythmRecord, balanced
+from tasks.rhythm import RhythmRecord
 from tasks.rhythm_training import (
     RhythmConfig,
     fit_rhythm,
@@ -122,7 +123,7 @@ def train_rhythm(
     weights : list of float, optional
         How often records of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
-        As `tasks.rhythm.balanced`.
+        As `tasks.balance.balanced`.
     epochs, patience, learning_rate, averaged, seed, sparsity, quantised
         As `tasks.rhythm_training.RhythmConfig`; rate and average are the network's usual ones where
         none is given.
@@ -133,9 +134,7 @@ def train_rhythm(
     signal : bool
         False reads annotations alone: the data sets' signals need not be there.
     """
-    folders: list[Path | None] = [*data] if data else [None] * len(datasets)
-    if len(folders) != len(datasets) or (weights and len(weights) != len(datasets)):
-        raise ValueError("give one folder, and one weight or none, for each data set")
+    refuse_unless_balance(balance)
     if averaged is None:
         averaged = usual_averaged(model, patience, sparsity)
     config = RhythmConfig(
@@ -147,16 +146,16 @@ def train_rhythm(
         quantised=quantised,
         seed=seed,
     )
-    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, folders, strict=True)]
+    folders = one_each(datasets, data, weights)
+    ingested = ingest_each(datasets, folders, policy, signal=signal)
     who = teacher_of(teacher)
     readers = (model, who.network) if who else (model,)
     sides = split_records(ingested, readers, weights, balance, seed)
     taught = taught_by(who, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
-    weighted = {"weights": ",".join(f"{w:g}" for w in weights)} if weights else {}
-    params = {"model": model, "balance": balance, **weighted, **asdict(config), **taught.params}
-    numbers, few = sides.numbers(), caveat(sides.split)
-    said = f"{describe(ingested, seed)}. {few}"
+    params = {"model": model, **drawing(balance, weights), **asdict(config), **taught.params}
+    numbers, few = sides.numbers(), caveat(ingested, sides.split)
+    said = f"{described(ingested, sides.split)}. {few}"
     about = (inputs, sides.split, numbers, params, "flows/train_rhythm.py", said, taught.tags)
     with recorded(*about) as run_id:
         network, state = fit_network(ingested, sides, model, config, balance, run_id, taught)
@@ -178,7 +177,7 @@ def train_rhythm(
         testset = hand_over_testset(sides, model, run_id)
         metrics = score(folder, testset, threshold, run_id)
         title = (
-            f"{describe(ingested, seed)}, threshold {threshold:g} fixed on training and "
+            f"{described(ingested, sides.split)}, threshold {threshold:g} fixed on training and "
             "validation patients"
         )
         version = register(
@@ -196,7 +195,7 @@ def train_rhythm(
             taught.tags,
         )
     digest = version.tags["holter.testset_sha256"]
-    return Trained(ingested[0], run_id, version, metrics, digest, title, few)
+    return Trained(ingested, run_id, version, metrics, digest, title, few)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -303,15 +302,3 @@ def score(folder: Path, testset: Path, threshold: float, run_id: str) -> dict[st
     metrics = beat_metrics(*handed.counted(probability), threshold)
     tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
     return metrics
-
-
-def describe(ingested: Sequence[Ingested], seed: int) -> str:
-    """Data sets, split, level and seed in one line."""
-    simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
-    names = " + ".join(made.manifest.dataset for made in ingested)
-    return f"{simulated}{names}, interpatient 80:20, beat level, seed {seed}"
-
-
-def caveat(split: Split) -> str:
-    """What the metrics cannot say."""
-    return f"One split with {len(split.test_subjects)} test subjects; no confidence interval."

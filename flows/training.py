@@ -20,7 +20,7 @@ def train_network(
     Parameters
     ----------
     datasets : sequence of str
-        Data sets; one for a network of single beats.
+        Data sets.
     data : sequence of Path, optional
         The folder of each.
     model : str
@@ -28,10 +28,8 @@ def train_network(
     options
         As `flows.kinds.fitting`, of the two flows.
     """
-    chosen = fitting(model, datasets, **options)
-    done: Trained
-    if reads_records(model):
-        done = train_rhythm([*datasets], [*data] if data else None, model, **chosen)
-    else:
-        done = train(datasets[0], data[0] if data else None, model, **chosen)
+    training = train_rhythm if reads_records(model) else train
+    done: Trained = training(
+        [*datasets], [*data] if data else None, model, **fitting(model, **options)
+    )
     return done

@@ -66,7 +66,7 @@ def watch(
         As `flows.retrain.retrain`.
     """
     if retrain_after:
-        fitting(model, [dataset], signal=signal)
+        fitting(model, signal=signal)
     spec = load_spec(dataset)
     folder = data_folder(spec, data)
     check_beats_place()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -228,35 +228,3 @@ def rhythm_record(table: BeatTable, weight: float = 1.0) -> RhythmRecord:
         label=table.label,
         weight=weight,
     )
-
-
-def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
-    """Weigh records for the drawing of windows.
-
-    Parameters
-    ----------
-    by : {"beats", "patient", "class"}
-        Every beat as likely as another; every patient, however long recorded; or AF as often as
-        not AF, by weighing patients with much of the rarer class higher. The records' own weights
-        (their data set's) are kept as factors.
-    """
-    known = np.array([max(len(r), 1) for r in records], np.float64)
-    af = np.array([np.count_nonzero(r.label == 1) for r in records], np.float64)
-    if by == "beats":
-        factor = np.ones(len(records))
-    elif by == "patient":
-        people = [r.subject for r in records]
-        factor = 1 / np.array(
-            [sum(known[i] for i, p in enumerate(people) if p == q) for q in people]
-        )
-        factor *= known.mean()
-    elif by == "class":
-        share, whole = af / known, float(af.sum() / known.sum())
-        factor = (
-            share / (2 * whole) + (1 - share) / (2 * (1 - whole))
-            if 0 < whole < 1
-            else share * 0 + 1
-        )
-    else:
-        raise ValueError(f"balance by beats, patient or class, not {by!r}")
-    return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from storage.checkpoint import Checkpoint
 from storage.labelled import LabelledBeats
+from tasks.balance import drawn
 from tasks.distillation import Teaching, accuracy, distilled, unanswered
 from tasks.epochs import Batch, Index, in_order, shuffled
 from tasks.models import build
 from tasks.pruning import prune_while_training, ramp_epochs
 from tasks.quantised import quantised, unrounded
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,13 @@ def fit(
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     teaching: Teaching | None = None,
+    weigh: Callable[[Index], Floats] | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on beats; the weights kept are those of the least validation loss.
 
-    Beats come from disk as they are needed, each once an epoch. Their order depends on the seed
-    and the epoch's number alone, so a training that goes on from a checkpoint ends as one that was
-    never interrupted.
+    Beats come from disk as they are needed, each once an epoch unless `weigh` says otherwise. Their
+    order depends on the seed and the epoch's number alone, so a training that goes on from a
+    checkpoint ends as one that was never interrupted.
 
     Parameters
     ----------
@@ -83,6 +87,9 @@ def fit(
     teaching : Teaching, optional
         A trained network of single beats, whose answers count beside the labels in training; the
         loss of the validation is of the labels alone.
+    weigh : callable, optional
+        How often beats at some positions are drawn in an epoch (`tasks.balance.often`), in place of
+        each once; those to validate on are drawn once, by the seed.
 
     Returns
     -------
@@ -105,6 +112,10 @@ def fit(
     if 0 < config.most_beats < len(train):
         random = np.random.default_rng(config.seed)
         train = np.sort(random.choice(train, config.most_beats, replace=False))
+    if weigh:
+        times = weigh(train)
+        random = np.random.default_rng(config.seed)
+        validation = drawn(validation, weigh(validation), random)
     model = build(name, seed=config.seed)
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
@@ -114,7 +125,8 @@ def fit(
         resume(learner, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
-        batches = shuffled(beats, train, config.batch, random)
+        index = drawn(train, times, random) if weigh else train
+        batches = shuffled(beats, index, config.batch, random)
         tests = in_order(beats, validation)
         if teaching:
             batches = ((x, teaching.targets(y[:, 1], {"waveform": x})) for x, y in batches)

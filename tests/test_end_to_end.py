@@ -37,6 +37,7 @@ from storage.verify import LINKS, MATCH, MISMATCH, verify
 from storage.versions import recorded
 from tasks.lineage_page import outline
 from tasks.provenance_graph import graph
+from tasks.splits import SIDES
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -74,7 +75,7 @@ def check_report(done: Retrained, dataset: str) -> None:
     assert device["peak_memory_mb"] > 0
     client = mlflow.MlflowClient()
     run = client.get_run(done.trained.run_id)
-    manifest = done.trained.ingested.manifest
+    manifest = done.trained.ingested[0].manifest
     assert run.info.status == "FINISHED"
     assert run.data.tags["prefect.flow_run_id"]
     assert run.data.tags["holter.edge_run_id"] == done.device.request_id
@@ -154,10 +155,10 @@ def retrained(agent: str, simulated: Path) -> Retrained:
 def test_simulated_path(retrained: Retrained) -> None:
     """Simulated records end in a device report; the spoilt one is in the report and stops none."""
     check_report(retrained, "simulated")
-    failed = retrained.trained.ingested.failed
+    failed = retrained.trained.ingested[0].failed
     assert [outcome.record for outcome in failed] == ["sim004"]
     assert "sim004.dat" in str(failed[0].error)
-    assert "sim004" in retrained.trained.ingested.manifest.failures
+    assert "sim004" in retrained.trained.ingested[0].manifest.failures
     assert "simulated" in retrained.trained.caveat
 
 
@@ -210,14 +211,14 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
         wait_s=240,
     )
     check_report(done, "mitdb")
-    manifest = done.trained.ingested.manifest
+    manifest = done.trained.ingested[0].manifest
     assert [entry.record for entry in manifest.entries] == names
     assert {e.subject for e in manifest.entries if e.record in ("201", "202")} == {"201"}
-    table = read_beats(done.trained.ingested.path.parent / "201.parquet")
+    table = read_beats(done.trained.ingested[0].path.parent / "201.parquet")
     assert set(np.unique(table.rhythm)) >= {"N", "AFIB"}
     assert table.waveform is not None
     assert table.waveform.shape == (len(table), 300)
-    source = read_source(done.trained.ingested.path.parent / "201.parquet")
+    source = read_source(done.trained.ingested[0].path.parent / "201.parquet")
     assert source.files["201.dat"] == sha256_file(real_data / "mitdb" / "201.dat")
     assert source.lead == "MLII"
     assert not source.simulated
@@ -267,6 +268,33 @@ def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
         rebuild(version, [simulated.parent] * 2)
 
 
+def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Path) -> None:
+    """Both are dealt by patient, drawn by weight, sealed with the version, and built again."""
+    assert agent
+    other = write_simulated(tmp_path, 4, 0.05, 9)
+    other.write_text(other.read_text().replace('name = "simulated"', 'name = "other"', 1))
+    done = train(
+        datasets=[str(other), str(simulated)],
+        data=[other.parent, simulated.parent],
+        model="squeeze",
+        weights=[1.0, 1 / 3],
+        balance="patient",
+        epochs=1,
+    )
+    assert [len(made.failed) for made in done.ingested] == [0, 1]
+    assert done.title.startswith("SIMULATED data other + simulated, interpatient 80:20")
+    version = recorded(done.version.reference)
+    assert version.params["dataset"] == "other+simulated"
+    assert (version.params["balance"], version.params["weights"]) == ("patient", f"1.0,{1 / 3}")
+    people = [p for side in SIDES for p in version.split[side]["subjects"]]
+    assert {name.split("/")[0] for name in people} == {"other", "simulated"}
+    assert len(people) == len(set(people)) == 10
+    found = list(verify(version.model.reference, trusted_keys()))
+    assert [one for one in found if one.state == MISMATCH] == []
+    built = rebuild(version)
+    assert (built.outcome, built.changes) == (BIT_EQUAL, ())
+
+
 def test_a_student_tells_its_teacher(
     retrained: Retrained, simulated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +304,7 @@ def test_a_student_tells_its_teacher(
     not the sealed ones does not teach, and is found.
     """
     first = retrained.trained.version
-    asked: dict[str, Any] = {"dataset": str(simulated), "data": simulated.parent, "epochs": 1}
+    asked: dict[str, Any] = {"datasets": [str(simulated)], "data": [simulated.parent], "epochs": 1}
     asked |= {"model": "squeeze", "teacher": first.reference, "temperature": 2.0}
     student = recorded(train(**asked).version.reference)
     digest = recorded(first.reference).files[WEIGHTS]

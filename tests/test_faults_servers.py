@@ -162,7 +162,7 @@ class Calm:
         from flows.train import train
 
         simulated = Path(self.words[1])
-        train(str(simulated), simulated.parent, "resnet15", epochs=2)
+        train([str(simulated)], [simulated.parent], "resnet15", epochs=2)
 
 
 @contextmanager

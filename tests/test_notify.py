@@ -145,10 +145,10 @@ def deployment(holter_servers: Servers) -> str:
 def scheduled(holter_servers: Servers, deployment: str) -> Callable[..., str]:
     """A way to schedule a run of the deployment for a time that has passed; gives the run's id."""
 
-    def run(dataset: str, ago: timedelta = timedelta(0)) -> str:
+    def run(folder: str, ago: timedelta = timedelta(0)) -> str:
         when = (datetime.now(timezone.utc) - ago).isoformat()
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
-        asked = {"parameters": {"dataset": dataset}, "state": state}
+        asked = {"parameters": {"datasets": ["mitdb"], "data": [folder]}, "state": state}
         url = f"{holter_servers.prefect_api}/deployments/{deployment}/create_flow_run"
         for _ in range(30):  # a busy server on SQLite says 503: its database is locked
             if (reply := httpx.post(url, json=asked, timeout=30)).status_code != 503:
@@ -168,7 +168,7 @@ def test_a_deployment_that_fails_is_told_once(
     """One message for the run, none for the flow within it, and the reason is not in it."""
     from flows.ingest import ingest
 
-    run = scheduled("no-such-set")
+    run = scheduled("/no-such-set")
     words = [sys.executable, "-m", "prefect", "flow-run", "execute", run]
     subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)
     (message,) = told.about("train/nightly failed")
@@ -183,7 +183,7 @@ def test_a_deployment_that_fails_is_told_once(
 
 def test_a_run_that_nobody_takes_is_told(told: Got, scheduled: Callable[..., str]) -> None:
     """Without a worker a run is late, and a notice says where to look."""
-    scheduled("mitdb", timedelta(hours=1))
+    scheduled("/records", timedelta(hours=1))
     assert "is a worker there" in told.about("is late")[0]
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import typer
 
-from flows import train_rhythm, training
+from flows import train, train_rhythm, training
+from flows.ingest import Ingested
+from flows.options import SOME_RECORDS_FAILED, exit_for
 from flows.training import train_network
 from storage.errors import HolterError
 
@@ -28,11 +32,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
 def test_each_network_goes_to_its_training(asked: list[Any]) -> None:
     """Options that are not given are the flow's own; a teacher is passed on to either."""
     taught: dict[str, Any] = {"teacher": "holter-fused/1", "teacher_weight": 0.7}
-    train_network(["a"], [Path("x")], "squeeze", paradigm="intrapatient", epochs=None, **taught)
+    beats: dict[str, Any] = {"paradigm": "intrapatient", "weights": [1, 2], "balance": "class"}
+    beats |= taught
+    train_network(["a", "b"], None, "squeeze", epochs=None, **beats)
     train_network(["a", "b"], None, "rhythm_tiny", epochs=3, signal=False, **taught)
     rhythm = {"epochs": 3, "signal": False, **taught}
     assert asked == [
-        ("train", ("a", Path("x"), "squeeze"), {"paradigm": "intrapatient", **taught}),
+        ("train", (["a", "b"], None, "squeeze"), beats),
         ("train_rhythm", (["a", "b"], None, "rhythm_tiny"), rhythm),
     ]
 
@@ -42,9 +48,6 @@ def test_each_network_goes_to_its_training(asked: list[Any]) -> None:
     [
         ("rhythm", ["a"], {"paradigm": "intrapatient"}, "split can only be interpatient"),
         ("fused", ["a"], {"most_beats": 5}, "limit of beats is for single beats"),
-        ("resnet21", ["a", "b"], {}, "learns from one data set at a time; found a, b"),
-        ("resnet21", ["a"], {"weights": [1.0]}, "it learns from one data set"),
-        ("resnet21", ["a"], {"balance": "class"}, "balance is for whole records"),
         ("resnet21", ["a"], {"averaged": 0.5}, "an average of epochs is for whole records"),
         ("resnet21", ["a"], {"signal": False}, "needs the signal"),
         ("resnet22", ["a"], {}, "resnet2"),
@@ -64,7 +67,42 @@ def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made(
 ) -> None:
     """Hours of ingesting do not come before the error."""
     made: list[str] = []
-    monkeypatch.setattr(train_rhythm, "ingest", lambda dataset, *_: made.append(dataset))
+    monkeypatch.setattr(train_rhythm, "ingest_each", lambda datasets, *_: made.extend(datasets))
     with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
         train_rhythm.train_rhythm.fn(["a"], [Path("x")], "rhythm", patience=2, averaged=0.5)
     assert made == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"datasets": ["mitdb", "mitdb"]}, "each data set once; found mitdb, mitdb"),
+        ({"data": [Path("x")]}, "one folder or none for each data set .mitdb, afdb.; found 1"),
+        ({"weights": [1.0]}, "one weight or none for each data set .mitdb, afdb.; found 1"),
+        ({"weights": [1.0, 0.0]}, "weights above 0; found 1, 0"),
+        ({"balance": "beat"}, "balance by beats, patient, class; found 'beat'"),
+    ],
+)
+@pytest.mark.parametrize("module", [train, train_rhythm])
+def test_what_is_asked_of_data_sets_is_refused_before_beat_tables_are_made(
+    module: ModuleType, asked: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One folder and one weight for each of them, each of them once."""
+    made: list[str] = []
+    monkeypatch.setattr(module, "ingest_each", lambda datasets, *_: made.extend(datasets))
+    training = module.train if module is train else module.train_rhythm
+    network = "squeeze" if module is train else "rhythm"
+    with pytest.raises(ValueError, match=said):
+        training.fn(**{"datasets": ["mitdb", "afdb"], "model": network, **asked})
+    assert made == []
+
+
+def test_a_record_of_any_data_set_that_failed_is_in_the_exit_code() -> None:
+    """The second data set's too."""
+    whole, lacking = (
+        cast(Ingested, SimpleNamespace(failed=failed)) for failed in ((), ("sim004",))
+    )
+    exit_for([whole, whole])
+    with pytest.raises(typer.Exit) as left:
+        exit_for([whole, lacking])
+    assert left.value.exit_code == SOME_RECORDS_FAILED

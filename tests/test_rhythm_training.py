@@ -16,7 +16,7 @@ import pytest
 
 from storage.checkpoint import Arrays, Checkpoint, read_checkpoint, write_checkpoint
 from storage.errors import TableError
-from tasks.rhythm import RhythmRecord, balanced
+from tasks.rhythm import RhythmRecord
 from tests.conftest import ROOT
 
 #: The training below in a process of its own, to be killed.
@@ -121,24 +121,6 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TableError, match="damaged"):
         read_checkpoint(path)
-
-
-def record(name: str, n: int, af: float, weight: float = 1.0) -> RhythmRecord:
-    label = (np.arange(n) < af * n).astype(np.int8)
-    return RhythmRecord(name, name, np.full(n, 0.8, np.float32), label, weight)
-
-
-def test_balance_weighs_records() -> None:
-    """By beats not at all, by patient inversely to length, by class towards the rarer one."""
-    records = [record("a", 1_000, 0.0), record("b", 4_000, 0.0), record("c", 1_000, 0.9, 2.0)]
-    assert [r.weight for r in balanced(records, "beats")] == [1, 1, 2]
-    by_patient = [r.weight * len(r) for r in balanced(records, "patient")]
-    assert by_patient == pytest.approx([by_patient[0], by_patient[0], 2 * by_patient[0]])
-    by_class = balanced([*records[:2], record("c", 1_000, 1.0)], "class")
-    af = sum(r.weight * (r.label == 1).sum() for r in by_class)
-    assert af / sum(r.weight * len(r) for r in by_class) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="not 'beat'"):
-        balanced(records, "beat")
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         assert not any(schedule["active"] for schedule in one["schedules"])
         if one["entrypoint"] == "flows.train:train":
             few = {"model": "resnet15", "epochs": 1}
-            one["parameters"] = {"dataset": str(toml), "data": str(folder), **few}
+            one["parameters"] = {"datasets": [str(toml)], "data": [str(folder)], **few}
             one["schedules"] = [{"interval": 5, "active": True}]
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(plan))

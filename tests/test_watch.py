@@ -107,7 +107,7 @@ def test_arrivals_are_ingested_and_then_a_model_is_trained(
     done = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
     assert {o.record: o.state for o in done.outcomes} == {"sim002": "built", "sim003": "built"}
     assert done.trained is not None
-    assert {o.state for o in done.trained.ingested.outcomes} == {"kept"}
+    assert {o.state for o in done.trained.ingested[0].outcomes} == {"kept"}
     assert events == ["holter.records.arrived", "holter.records.arrived", "holter.retraining.due"]
     manifest = read_manifest(manifest_path(beats_place(), load_spec(folder).name))
     assert len(manifest.entries) == 4

@@ -37,17 +37,19 @@ def tiny_table(number: int, n: int) -> BeatTable:
     )
 
 
-def tiny_dataset(folder: Path, records: int = 5, n: int = 60, groups: int = 1) -> Path:
+def tiny_dataset(
+    folder: Path, records: int = 5, n: int = 60, groups: int = 1, dataset: str = "tiny"
+) -> Path:
     """A data set of so many records of `n` beats in `groups` row groups; its manifest's path."""
     entries = []
     for number in range(records):
-        table = tiny_table(number, n)
+        table = replace(tiny_table(number, n), dataset=dataset)
         parts = [table.take(rows) for rows in np.array_split(np.arange(n), groups)]
         name = f"{number}"
         file = folder / f"{name}.parquet"
-        write_beats(file, parts, replace(SOURCE, record=name, subject=name))
+        write_beats(file, parts, replace(SOURCE, dataset=dataset, record=name, subject=name))
         entries.append(
             Entry(name, name, file.name, sha256_file(file), "", "II", 0.01, n, n // 2, 0, 0, {})
         )
-    manifest = Manifest("tiny", "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
+    manifest = Manifest(dataset, "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
     return write_manifest(folder / "manifest.json", manifest)

@@ -1,0 +1,84 @@
+"""How often beats are drawn to learn from: data sets by weight, patients or classes evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.labelled import LabelledBeats
+from tasks.rhythm import RhythmRecord
+
+BALANCES = ("beats", "patient", "class")
+
+Index = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def refuse_unless_balance(by: str) -> None:
+    """Raise ValueError where nothing is evenly drawn by that."""
+    if by not in BALANCES:
+        raise ValueError(f"balance by {', '.join(BALANCES)}; found {by!r}")
+
+
+def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
+    """Weigh records for the drawing of windows.
+
+    Parameters
+    ----------
+    by : {"beats", "patient", "class"}
+        Every beat as likely as another; every patient, however long recorded; or AF as often as
+        not AF, by weighing patients with much of the rarer class higher. The records' own weights
+        (their data set's) are kept as factors.
+    """
+    refuse_unless_balance(by)
+    known = np.array([max(len(r), 1) for r in records], np.float64)
+    af = np.array([np.count_nonzero(r.label == 1) for r in records], np.float64)
+    factor = np.ones(len(records))
+    if by == "patient":
+        _, person = np.unique([r.subject for r in records], return_inverse=True)
+        factor = known.mean() / np.bincount(person, known)[person]
+    elif by == "class" and 0 < (whole := float(af.sum() / known.sum())) < 1:
+        share = af / known
+        factor = share / (2 * whole) + (1 - share) / (2 * (1 - whole))
+    return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]
+
+
+def often(beats: LabelledBeats, side: Index, weights: Mapping[str, float], by: str) -> Floats:
+    """How often each beat of a side is to be drawn in an epoch, in the mean; all of them, once.
+
+    Parameters
+    ----------
+    beats : LabelledBeats
+        All beats.
+    side : int64, shape (k,)
+        Positions of the side's.
+    weights : mapping of str to float
+        How often beats of each data set are drawn, against 1 for those not named.
+    by : {"beats", "patient", "class"}
+        Every beat alike; every patient, however long recorded; or AF as often as not AF.
+
+    Returns
+    -------
+    float32, shape (k,)
+        Of mean 1.
+    """
+    refuse_unless_balance(by)
+    person, label = beats.subject.code[side], beats.label[side]
+    datasets = [name.split("/", 1)[0] for name in beats.subject.values.tolist()]
+    factor = np.array([weights.get(name, 1.0) for name in datasets], np.float32)[person]
+    if by == "patient":
+        factor /= np.bincount(person)[person]
+    elif by == "class":
+        factor /= np.bincount(label)[label]
+    return np.asarray(factor / factor.mean(dtype=np.float64), np.float32)
+
+
+def drawn(side: Index, times: Floats, random: np.random.Generator) -> Index:
+    """Ascending positions, each as often as `often` says: its whole part, and once more by chance.
+
+    Where every beat is to come once, every beat comes once.
+    """
+    return np.repeat(side, np.floor(times + random.random(len(times))).astype(np.int64))
