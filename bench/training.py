@@ -34,6 +34,8 @@ TRAINED, TESTED, EPOCHS = 16_384, 128, 4
 RECORDS, RECORD_BEATS, GROUP = 48, 41_667, 4096
 #: How often each table is linked under a new name: 2 and 20 million beats.
 LINKS = (1, 10)
+#: Simulated records of a training of `rhythm`: about AFDB.
+DRAWN_RECORDS, DRAWN_BEATS = 25, 48_000
 
 
 def tables(links: int) -> Path:
@@ -193,6 +195,31 @@ def main(how: str, network: str) -> None:
     print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb()}))
 
 
+def drawn(medians: str) -> dict[str, float]:
+    """An epoch's windows for `rhythm`, and one epoch of its training, of simulated records."""
+    from tasks import rhythm
+    from tasks.rhythm_augment import simulated_sinus
+    from tasks.rhythm_training import RhythmConfig, draw, fit_rhythm
+
+    if medians == "ours":
+        rhythm._scipys_median = lambda: None  # type: ignore[assignment]  # as on a device
+    random = np.random.default_rng(0)
+    records = [simulated_sinus(k, DRAWN_BEATS, random) for k in range(DRAWN_RECORDS)]
+    config = RhythmConfig(epochs=2)
+    draw("rhythm", {"rhythm"}, records[:1], config, 0)
+    began = time.process_time()
+    x, _ = draw("rhythm", {"rhythm"}, records, config, 0)
+    drawing_s = time.process_time() - began
+    ends: list[float] = []
+    if medians == "scipy's":
+        fit_rhythm("rhythm", records, config, keep=lambda _: ends.append(time.process_time()))
+    return {
+        "beats": x["rhythm"].shape[0] * x["rhythm"].shape[1],
+        "drawing_s": drawing_s,
+        "epoch_s": ends[1] - ends[0] if ends else float("nan"),
+    }
+
+
 def run() -> str:
     """Measure, and give the section's text."""
     kinds = {"model.fit, array in memory": "stock", "two side by side, Parquet": "ours"}
@@ -203,6 +230,10 @@ def run() -> str:
     }
     cases |= {
         f"epoch {links}": Case("bench.training:epoch", (links,), once=True) for links in LINKS
+    }
+    cases |= {
+        f"windows, {medians}": Case("bench.training:drawn", (medians,), once=True)
+        for medians in ("scipy's", "ours")
     }
     found = {name: one.result for name, one in measure(cases).items()}
     rows = []
@@ -225,6 +256,7 @@ def run() -> str:
     names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
     epochs = [[f"{one[name]:,.0f}" for name in names] for one in (small, large)]
     growth = (large["late_mb"] - small["late_mb"]) / (large["beats"] - small["beats"]) * 2**20
+    whole, plain = (found[f"windows, {medians}"] for medians in ("scipy's", "ours"))
     columns = (
         "beats",
         "CPU s to check, find and split",
@@ -253,7 +285,12 @@ peak so far.
 - Reading takes {100 * fastest / large["per_cpu_s"]:.1f} % of the processor time of the quickest
   network here ({fastest:,.0f} beats a CPU second).
 - One more beat on disk costs {growth:.0f} bytes of memory (label, names, place, the split's
-  positions; at the peak, the drawing of the split) in place of 1,200."""
+  positions; at the peak, the drawing of the split) in place of 1,200.
+
+An epoch of `rhythm` on {DRAWN_RECORDS} simulated records of {DRAWN_BEATS:,} beats:
+{whole["beats"]:,} beats of windows are drawn in {whole["drawing_s"]:.2f} CPU s with scipy's running
+medians, in {plain["drawing_s"]:.2f} with those of a device that has no scipy; drawn and learnt from
+they take {whole["epoch_s"]:.1f}."""
 
 
 if __name__ == "__main__":
