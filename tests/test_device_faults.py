@@ -22,7 +22,7 @@ from edge_agent import measure, outbox, presence
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from storage import evaluations, mlflow_rest
-from storage.errors import OutOfReach
+from storage.errors import OutOfReach, RegistryError
 from tests.conftest import Registered
 
 #: By night 200 in all; else each point once.
@@ -256,3 +256,19 @@ def test_a_report_waits_for_a_dead_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     edge.once(agent, quiet)
     assert_one_whole_report(registered, agent, request_id, tmp_path)
+
+
+def test_what_there_is_no_room_for_is_not_fetched(
+    registered: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file over the limit is refused; one that would fill the disk waits as on a full one."""
+    what = (registered.testset_run_id, "testset/testset.npz", registered.testset_sha256)
+    size = mlflow_rest.fetch_run_file(*what, tmp_path / "before").stat().st_size
+    monkeypatch.setattr(mlflow_rest, "SPARE_BYTES", 1 << 60)
+    with pytest.raises(OSError, match=f"found {size} bytes to fetch; room for 0") as full:
+        mlflow_rest.fetch_run_file(*what, tmp_path / "after")
+    assert full.value.errno in mlflow_rest.DISK_ERRORS
+    monkeypatch.setattr(mlflow_rest, "MOST_BYTES", size - 1)
+    with pytest.raises(RegistryError, match=f"found {size} bytes; at most {size - 1}$"):
+        mlflow_rest.fetch_run_file(*what, tmp_path / "after")
+    assert list((tmp_path / "after").iterdir()) == []
