@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,10 @@ PARITY_WINDOWS = 10
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Beat tables and rhythms, and the split of their beats with a known label by subject."""
+    """Each record's beat table without waveforms, what networks read of it, and the split.
+
+    The split is of the beats with a known label, by subject.
+    """
 
     tables: list[BeatTable]
     records: list[RhythmRecord]
@@ -210,9 +213,9 @@ def split_records(
     model = max(readers, key=reads_shapes)
     tables, records = [], []
     for made, weight in zip(ingested, weights or [1.0] * len(ingested), strict=True):
-        mine = read_rhythms([made.path], waveform=reads_shapes(model))
-        tables += mine
-        records += [sequence_record(model, table, weight) for table in mine]
+        for table in read_rhythms([made.path], waveform=reads_shapes(model)):
+            records.append(sequence_record(model, table, weight))
+            tables.append(replace(table, waveform=None))
     label = np.concatenate([r.label for r in records])
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])
     split = interpatient(subject[label >= 0], label[label >= 0], seed)
@@ -274,8 +277,11 @@ def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
     """Log the test side as one file that a device can run."""
     cut = windows(model)
     people = set(sides.split.test_subjects)
-    tables = [t for t in sides.tables if f"{t.dataset}/{t.subject}" in people]
-    x = [windowed(model, sequence_record(model, t)) for t in tables]
+    tested = [
+        (t, r) for t, r in zip(sides.tables, sides.records, strict=True) if r.subject in people
+    ]
+    tables = [t for t, _ in tested]
+    x = [windowed(model, record) for _, record in tested]
     lengths = [len(next(iter(part.values()))) for part in x]
     names = [(f"{t.dataset}/{t.record}", f"{t.dataset}/{t.subject}") for t in tables]
     path = work_folder(run_id) / "testset.npz"

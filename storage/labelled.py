@@ -151,18 +151,21 @@ def _repeated(values: list[str], counts: list[int]) -> Names:
     return Names(short.values, np.repeat(short.code, counts))
 
 
-def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> list[BeatTable]:
-    """Read every record that the manifests name, all its beats, each checked as above.
+def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> Iterator[BeatTable]:
+    """Read the records that the manifests name, one after another, each checked as above.
 
     Raises
     ------
     TableError
-        A table is missing or altered, or no beat of any has a known rhythm.
+        A table is missing or altered; at the end, no beat of any has a known rhythm.
     """
-    tables = [read_beats(file, waveform=waveform) for file in _checked(paths)]
-    if not any((table.label >= 0).any() for table in tables):
+    known = False
+    for file in _checked(paths):
+        table = read_beats(file, waveform=waveform)
+        known |= bool((table.label >= 0).any())
+        yield table
+    if not known:
         raise TableError(f"no beat with a known rhythm in {', '.join(map(str, paths))}")
-    return tables
 
 
 def _checked(paths: Sequence[Place]) -> Iterator[Place]:
