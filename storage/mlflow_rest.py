@@ -35,8 +35,9 @@ TIMEOUT_S = 30.0
 PAUSES_S = (0.2, 1.0)
 #: No file larger than this is fetched: a test set of 14 million beats.
 MOST_BYTES = 1 << 34
-#: Room that a fetched file leaves on the disk. No answer larger than the second is read.
+#: Room that a fetched file leaves on the disk, or as much as itself.
 SPARE_BYTES = 1 << 28
+#: No answer larger than this is read.
 MOST_ANSWER = 1 << 26
 BLOCK = 1 << 16
 _SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -213,7 +214,7 @@ def _read(answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str) ->
 def _refuse_unless_room(out: IO[bytes], n: int) -> None:
     """Raise OSError, as a full disk does, where so many bytes would leave less than the spare."""
     disk = os.fstatvfs(out.fileno())
-    room = max(disk.f_bavail * disk.f_frsize - SPARE_BYTES, 0)
+    room = max(disk.f_bavail * disk.f_frsize - min(n, SPARE_BYTES), 0)
     if n > room:
         raise OSError(errno.ENOSPC, f"found {n} bytes to fetch; room for {room}", out.name)
 

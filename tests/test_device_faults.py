@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -264,11 +265,15 @@ def test_what_there_is_no_room_for_is_not_fetched(
     """A file over the limit is refused; one that would fill the disk waits as on a full one."""
     what = (registered.testset_run_id, "testset/testset.npz", registered.testset_sha256)
     size = mlflow_rest.fetch_run_file(*what, tmp_path / "before").stat().st_size
-    monkeypatch.setattr(mlflow_rest, "SPARE_BYTES", 1 << 60)
-    with pytest.raises(OSError, match=f"found {size} bytes to fetch; room for 0") as full:
+    disk = SimpleNamespace(f_bavail=2 * size - 1, f_frsize=1)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: disk)
+    with pytest.raises(OSError, match=f"found {size} bytes to fetch; room for {size - 1}") as full:
         mlflow_rest.fetch_run_file(*what, tmp_path / "after")
     assert full.value.errno in mlflow_rest.DISK_ERRORS
     monkeypatch.setattr(mlflow_rest, "MOST_BYTES", size - 1)
     with pytest.raises(RegistryError, match=f"found {size} bytes; at most {size - 1}$"):
         mlflow_rest.fetch_run_file(*what, tmp_path / "after")
     assert list((tmp_path / "after").iterdir()) == []
+    disk.f_bavail += 1
+    monkeypatch.setattr(mlflow_rest, "MOST_BYTES", size)
+    assert mlflow_rest.fetch_run_file(*what, tmp_path / "after").stat().st_size == size
