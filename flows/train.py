@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from storage.labelled import LabelledBeats, read_labelled
 from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
-from tasks.balance import often, refuse_unless_balance
+from tasks.balance import Weigh, often, refuse_unless_balance
 from tasks.inference import answers
 from tasks.litert import LiteRT
 from tasks.metrics import beat_metrics
@@ -129,12 +130,13 @@ def train(
         quantised=quantised,
         seed=seed,
     )
-    title = describe(ingested, split)
+    title = f"{described(ingested, split)}, threshold {THRESHOLD:g}"
     sides = sides_of(beats, split)
     inputs = {made.path: made.manifest for made in ingested}
     drawn = drawing(balance, weights)
     params = {"model": model, **drawn, **asdict(config), **taught.params}
-    said = f"{title}. {caveat(ingested, split)}"
+    few = caveat(ingested, split)
+    said = f"{title}. {few}"
     with recorded(inputs, split, sides, params, "flows/train.py", said, taught.tags) as run_id:
         weighed = weigher(ingested, beats, weights, balance)
         about = [made.manifest.digest() for made in ingested], split.digest(), drawn
@@ -168,9 +170,7 @@ def train(
             UNSMOOTHED,
             taught.tags,
         )
-    return Trained(
-        ingested, run_id, version, metrics, testset_sha256, title, caveat(ingested, split)
-    )
+    return Trained(ingested, run_id, version, metrics, testset_sha256, title, few)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -204,13 +204,13 @@ def weigher(
     beats: LabelledBeats,
     weights: list[float] | None,
     balance: str,
-) -> Callable[[NDArray[np.int64]], NDArray[np.float32]] | None:
+) -> Weigh | None:
     """How often beats are drawn; None where each comes once an epoch."""
     if balance == "beats" and not weights:
         return None
     names = [made.manifest.dataset for made in ingested]
     given = dict(zip(names, weights or [1.0] * len(names), strict=True))
-    return lambda side: often(beats, side, given, balance)
+    return partial(often, beats, given, balance)
 
 
 @step
@@ -221,7 +221,7 @@ def fit_network(
     config: TrainingConfig,
     run_id: str,
     taught: Taught,
-    weigh: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None,
+    weigh: Weigh | None,
     drawn: Sequence[object],
 ) -> tuple[Any, Checkpoint]:
     """Train, from the checkpoint of the same training if there is one."""
@@ -286,11 +286,6 @@ def hand_over_testset(beats: LabelledBeats, split: Split, run_id: str) -> str:
     )
     tracking.log_file(run_id, path, "testset")
     return sha256_file(path)
-
-
-def describe(ingested: Sequence[Ingested], split: Split) -> str:
-    """Data sets, split, level, threshold and seed in one line."""
-    return f"{described(ingested, split)}, threshold {THRESHOLD:g}"
 
 
 def described(ingested: Sequence[Ingested], split: Split) -> str:

@@ -55,7 +55,7 @@ from tasks.rhythm_training import (
     usual_averaged,
     usual_rate,
 )
-from tasks.sequence import reads_shapes, sequence_record, windowed, windows
+from tasks.sequence import reads_shapes, reads_waveforms, sequence_record, windowed, windows
 from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
 
@@ -213,7 +213,7 @@ def split_records(
     model = max(readers, key=reads_shapes)
     tables, records = [], []
     for made, weight in zip(ingested, weights or [1.0] * len(ingested), strict=True):
-        for table in read_rhythms([made.path], waveform=reads_shapes(model)):
+        for table in read_rhythms([made.path], waveform=reads_waveforms(model)):
             records.append(sequence_record(model, table, weight))
             tables.append(replace(table, waveform=None))
     label = np.concatenate([r.label for r in records])

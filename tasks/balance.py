@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,8 @@ BALANCES = ("beats", "patient", "class")
 
 Index = NDArray[np.int64]
 Floats = NDArray[np.float32]
+#: How often beats at some positions are drawn: `often`, of a training's beats, weights and balance.
+Weigh = Callable[[Index], Floats]
 
 
 def refuse_unless_balance(by: str) -> None:
@@ -46,19 +48,19 @@ def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmR
     return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]
 
 
-def often(beats: LabelledBeats, side: Index, weights: Mapping[str, float], by: str) -> Floats:
+def often(beats: LabelledBeats, weights: Mapping[str, float], by: str, side: Index) -> Floats:
     """How often each beat of a side is to be drawn in an epoch, in the mean; all of them, once.
 
     Parameters
     ----------
     beats : LabelledBeats
         All beats.
-    side : int64, shape (k,)
-        Positions of the side's.
     weights : mapping of str to float
         How often beats of each data set are drawn, against 1 for those not named.
     by : {"beats", "patient", "class"}
         Every beat alike; every patient, however long recorded; or AF as often as not AF.
+    side : int64, shape (k,)
+        Positions of the side's.
 
     Returns
     -------

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from storage.checkpoint import Checkpoint
 from storage.labelled import LabelledBeats
-from tasks.balance import drawn
+from tasks.balance import Weigh, drawn
 from tasks.distillation import Teaching, accuracy, distilled, unanswered
 from tasks.epochs import Batch, Index, in_order, shuffled
 from tasks.models import build
 from tasks.pruning import prune_while_training, ramp_epochs
 from tasks.quantised import quantised, unrounded
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def fit(
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     teaching: Teaching | None = None,
-    weigh: Callable[[Index], Floats] | None = None,
+    weigh: Weigh | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on beats; the weights kept are those of the least validation loss.
 

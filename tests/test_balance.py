@@ -49,7 +49,7 @@ def test_a_side_is_drawn_as_asked(beats: LabelledBeats) -> None:
     assert 0.1 < label.mean() < 0.3
 
     def sums(weights: dict[str, float], by: str, of: np.ndarray) -> list[float]:
-        times = often(beats, mostly, weights, by)
+        times = often(beats, weights, by, mostly)
         assert times.dtype == np.float32
         assert times.mean() == pytest.approx(1, abs=1e-5)
         return [float(times[of == one].sum()) for one in np.unique(of)]
@@ -61,9 +61,9 @@ def test_a_side_is_drawn_as_asked(beats: LabelledBeats) -> None:
     each = sums({"one": 2.0}, "patient", subject)
     assert each[0] / each[-1] == pytest.approx(2)
     with pytest.raises(ValueError, match="found 'beat'"):
-        often(beats, mostly, {}, "beat")
+        often(beats, {}, "beat", mostly)
     only = np.flatnonzero(beats.label == 0)
-    assert np.array_equal(often(beats, only, {}, "class"), np.ones(len(only), np.float32))
+    assert np.array_equal(often(beats, {}, "class", only), np.ones(len(only), np.float32))
 
 
 def test_beats_come_as_often_as_they_are_to() -> None:
