@@ -6,8 +6,10 @@ import argparse
 import platform
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_json, write_json
 from storage.logs import bound, log, to_stderr
@@ -67,22 +69,39 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     text = "lead to read; may be given several times, the first that is there is read"
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
-    command.add_argument("--least-beats", type=int, default=1, help=text)
+    command.add_argument("--least-beats", type=_number("least_beats", int), default=1, help=text)
 
 
 def _live_options(command: argparse.ArgumentParser) -> None:
     text = "-: standard input; a serial port; tcp://127.0.0.1:PORT (default: %(default)s)"
     command.add_argument("source", nargs="?", default="-", help=text)
-    command.add_argument("--fs", type=float, required=True, help="samples a second")
+    command.add_argument(
+        "--fs", type=_number("fs_hz", float), required=True, help="samples a second"
+    )
     text = "how samples come (default: %(default)s)"
     command.add_argument(
         "--format", choices=("text", "int16", "float32"), default="text", help=text
     )
     text = "what stands for a millivolt (default: %(default)s)"
-    command.add_argument("--units-per-mv", type=float, default=1.0, help=text)
+    command.add_argument(
+        "--units-per-mv", type=_number("units_per_mv", float), default=1.0, help=text
+    )
     text = "rate of a serial port (default: %(default)s)"
-    command.add_argument("--baud", type=int, default=115_200, help=text)
+    command.add_argument("--baud", type=_number("baud", int), default=115_200, help=text)
     command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
+
+
+def _number(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """What reads an option's number, and holds it to its bound."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        try:
+            return within(name, value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return number
 
 
 def _runtime(name: str) -> str:

@@ -37,6 +37,7 @@ from flows.options import (
     Epochs,
     Folders,
     Model,
+    MostFailed,
     Paradigm,
     Policy,
     Seed,
@@ -51,9 +52,11 @@ from flows.options import (
     exit_for,
     folder_of,
     folders_of,
+    number,
     serving,
 )
 from flows.progress import console
+from storage.bounds import MOST_FAILED
 from storage.errors import HolterError
 from storage.files import check_home
 from storage.logs import as_json, log, to_stderr
@@ -93,12 +96,13 @@ def run(
     epochs: Epochs = 4,
     seed: Seed = 0,
     model: Model = "resnet21",
-    subjects: Annotated[int, typer.Option(help="Simulated subjects.")] = 10,
-    hours: Annotated[float, typer.Option(help="Hours of ECG of each.")] = 0.5,
+    subjects: Annotated[int, number("subjects", "Simulated subjects.")] = 10,
+    hours: Annotated[float, number("hours", "Hours of ECG of each.")] = 0.5,
 ) -> None:
     """The whole path on simulated recordings, from records to a device report in MLflow."""
     from flows.simulate import write_simulated
 
+    fitting(model)
     toml = write_simulated(check_home() / "simulated", subjects, hours, seed)
     retrain(
         [str(toml)],
@@ -125,6 +129,7 @@ def retrain(
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
+    most_failed: MostFailed = MOST_FAILED,
     device: Device = LOCAL_DEVICE,
     wait_s: Wait = 600.0,
 ) -> None:
@@ -151,6 +156,7 @@ def retrain(
                 teacher=teacher,
                 teacher_weight=teacher_weight,
                 temperature=temperature,
+                most_failed=most_failed,
                 device=device,
                 wait_s=wait_s,
             )
@@ -178,7 +184,7 @@ def ingest(
 
 
 def _report(done: Ingested) -> None:
-    """A line of totals, and every record that failed with its reason."""
+    """A line of totals."""
     entries = done.manifest.entries
     hours = sum(entry.hours for entry in entries)
     beats = sum(entry.beats for entry in entries)
@@ -187,8 +193,6 @@ def _report(done: Ingested) -> None:
         f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
         f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}"
     )
-    for outcome in done.failed:
-        console.print(f"[red]failed[/red]  {escape(outcome.error or '')}", soft_wrap=True)
 
 
 def _summary(done: Retrained) -> None:

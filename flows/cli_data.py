@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import SOME_RECORDS_FAILED, Data, Dataset
+from flows.options import SOME_RECORDS_FAILED, Data, Dataset, number
 from flows.progress import Progress, console
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
 @app.command("simulate")
 def data_simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write the recordings into.")],
-    subjects: Annotated[int, typer.Option(min=1, help="Subjects, one record each.")] = 10,
-    hours: Annotated[float, typer.Option(min=0.01, help="Hours of each record.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    subjects: Annotated[int, number("subjects", "Subjects, one record each.")] = 10,
+    hours: Annotated[float, number("hours", "Hours of each record.")] = 0.5,
+    seed: Annotated[int, number("seed", "Seed of everything drawn.")] = 0,
 ) -> None:
     """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
     from flows.simulate import write_simulated

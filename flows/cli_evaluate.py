@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, folders_of, serving
+from flows.options import Policy, exit_for, folders_of, number, serving
 from flows.progress import console
 
 
@@ -23,7 +23,7 @@ def evaluate(
         bool, typer.Option(help="--no-signal reads annotations alone, for rhythm networks.")
     ] = True,
     least_beats: Annotated[
-        int, typer.Option(min=1, help="Shorter runs of decisions become what surrounds them.")
+        int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
     ] = 1,
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
@@ -48,3 +48,4 @@ def evaluate(
         shown.add_row(*map(str, row.values()))
     console.print(shown)
     console.print(f"Report  {done.report}", soft_wrap=True)
+    exit_for(done.ingested)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import folders_of, registry, serving, to_write
+from flows.options import exit_for, folders_of, registry, serving, to_write
 from flows.progress import console
 from storage.errors import PromotionError
 from tasks.promotion import unmet
@@ -204,6 +204,7 @@ def drift(
         deliver(done.title, done.blocks, out)
     if done.drifted:
         raise typer.Exit(DRIFTED)
+    exit_for(done.ingested)
 
 
 def rebuild(

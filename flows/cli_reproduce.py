@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Epochs, Rate, Seed, serving
+from flows.options import (
+    INSTEAD,
+    PUBLISHED_ON,
+    Epochs,
+    Rate,
+    Seed,
+    exit_for,
+    folder_in,
+    folder_of,
+    number,
+    serving,
+)
 from flows.progress import console
 
 
@@ -23,16 +34,20 @@ def reproduce(
     epochs: Epochs = 100,
     learning_rate: Rate = 1e-4,
     seed: Seed = 0,
-    folds: Annotated[int, typer.Option(min=2, help="Patient folds of a repeat.")] = 5,
+    folds: Annotated[int, number("folds", "Patient folds of a repeat.")] = 5,
     repeats: Annotated[
-        int, typer.Option(min=0, help="Repeats of the patient folds beside the single split.")
+        int, number("repeats", "Repeats of the patient folds beside the single split.")
     ] = 0,
     most_beats: Annotated[
-        int, typer.Option(min=0, help="At most this many training beats; 0: all.")
+        int, number("most_beats", "At most this many training beats; 0: all.")
     ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each.")] = 2,
+    workers: Annotated[int, number("workers", "Trainings at a time, one thread each.")] = 2,
 ) -> None:
     """Train the three networks in both paradigms; killed, it goes on where it was."""
+    stand_ins = INSTEAD if (data / INSTEAD[0]).is_dir() else (PUBLISHED_ON,)
+    for name in dataset or stand_ins:
+        folder_of(name, folder_in(data, name))
+    made = []
     with serving():
         from flows.reproduce import Settings
         from flows.reproduce import reproduce as flow
@@ -43,3 +58,5 @@ def reproduce(
         for done in flow(dataset or [], data.absolute(), settings, command):
             console.print(f"{done.dataset}: {done.folder / 'report.html'}", soft_wrap=True)
             console.print(f"MLflow  {run_page(done.run_id)}", soft_wrap=True)
+            made.append(done.ingested)
+    exit_for(made)

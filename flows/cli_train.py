@@ -12,6 +12,7 @@ from flows.options import (
     Datasets,
     Folders,
     Model,
+    MostFailed,
     Paradigm,
     Policy,
     Seed,
@@ -24,9 +25,11 @@ from flows.options import (
     Weights,
     exit_for,
     folders_of,
+    number,
     serving,
 )
 from flows.progress import console
+from storage.bounds import MOST_FAILED
 
 
 def train(
@@ -41,24 +44,21 @@ def train(
     weight: Weights = None,
     balance: Balance = "beats",
     most_beats: Annotated[
-        int, typer.Option(min=0, help="Single beats: at most this many training beats; 0: all.")
+        int, number("most_beats", "Single beats: at most this many training beats; 0: all.")
     ] = 0,
     patience: Annotated[
-        int,
-        typer.Option(min=0, help="Stop after so many epochs without gain; 0: never."),
+        int, number("patience", "Stop after so many epochs without gain; 0: never.")
     ] = 0,
     averaged: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Whole records: average the weights of this share of the epochs, the last ones. "
+        number(
+            "averaged",
+            "Whole records: average the weights of this share of the epochs, the last ones. "
             "Default: 0.5 for fused, 0 for the rhythm, early stopping and pruning.",
         ),
     ] = None,
     sparsity: Annotated[
-        float,
-        typer.Option(min=0, max=0.99, help="Share of the weights pruned while training; 0: none."),
+        float, number("sparsity", "Share of the weights pruned while training; 0: none.")
     ] = 0.0,
     quantised: Annotated[
         bool, typer.Option("--quantised", help="Train under the rounding that int8 brings.")
@@ -67,6 +67,7 @@ def train(
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
     signal: Signal = True,
+    most_failed: MostFailed = MOST_FAILED,
 ) -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""
     how = fitting(
@@ -87,6 +88,7 @@ def train(
         teacher_weight=teacher_weight,
         temperature=temperature,
         signal=signal,
+        most_failed=most_failed,
     )
     folders = folders_of(dataset, data)
     with serving():

@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.options import Data, Dataset, Model, Policy, Signal, UsualEpochs, serving
+from flows.kinds import fitting
+from flows.options import (
+    Data,
+    Dataset,
+    Model,
+    MostFailed,
+    Policy,
+    Signal,
+    UsualEpochs,
+    exit_for,
+    folder_of,
+    number,
+    serving,
+)
 from flows.progress import console
+from storage.bounds import MOST_FAILED
 
 if TYPE_CHECKING:
     from flows.watch import Watched
@@ -18,29 +32,42 @@ if TYPE_CHECKING:
 def data_watch(
     dataset: Dataset,
     data: Data = None,
-    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 60.0,
+    every: Annotated[float, number("every_s", "Seconds between two looks.")] = 60.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     quiet: Annotated[
-        float, typer.Option(min=0, help="Take a record that has not changed for so many seconds.")
+        float, number("quiet_s", "Take a record that has not changed for so many seconds.")
     ] = 60.0,
     retrain_after: Annotated[
-        int, typer.Option(min=0, help="Train once so many records have come; 0 never.")
+        int, number("retrain_after", "Train once so many records have come; 0 never.")
     ] = 0,
     model: Model = "resnet21",
     epochs: UsualEpochs = None,
     policy: Policy = "consensus",
     signal: Signal = True,
+    most_failed: MostFailed = MOST_FAILED,
 ) -> None:
     """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""
+    if retrain_after:
+        fitting(model, signal=signal)
+    folder = folder_of(dataset, data)
     with serving():
         from flows.watch import watch
 
         while True:
             done = watch(
-                dataset, data, policy, signal, quiet, retrain_after, model=model, epochs=epochs
+                dataset,
+                folder,
+                policy,
+                signal,
+                quiet,
+                retrain_after,
+                model=model,
+                epochs=epochs,
+                most_failed=most_failed,
             )
             _say(done)
             if once:
+                exit_for(done.ingested)
                 return
             time.sleep(every)
 

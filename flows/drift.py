@@ -12,7 +12,8 @@ from prefect.events import emit_event
 from flows.alive import WATCHED
 from flows.compare import change_of, threshold_of
 from flows.events import resource_of
-from flows.ingest import ingest
+from flows.failures import telling
+from flows.ingest import Ingested, ingest
 from flows.options import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Version
 from flows.progress import Progress
@@ -42,13 +43,14 @@ EVENT = "holter.drift"
 
 @dataclass(frozen=True)
 class Drifted:
-    """What came of it: the verdicts, whether any bound is passed, the report, and its run."""
+    """What came of it: the verdicts, whether any bound is passed, the report, its run, the data."""
 
     title: str
     verdicts: tuple[Verdict, ...]
     drifted: bool
     blocks: tuple[Block, ...]
     run_id: str
+    ingested: Sequence[Ingested] = ()
 
 
 @flow(name="drift", flow_run_name="drift-{model}", **WATCHED)
@@ -107,7 +109,7 @@ def drift(
             **{one.figure: one.found for one in verdicts},
         },
     )
-    return Drifted(title, verdicts, bool(beyond), blocks, run_id)
+    return telling(Drifted(title, verdicts, bool(beyond), blocks, run_id, made), made)
 
 
 def reference_of(version: Recorded) -> Profile:

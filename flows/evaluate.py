@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
 from flows.compare import change_of
+from flows.failures import telling
 from flows.ingest import Ingested, ingest
+from flows.parameters import LeastBeats
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
 from storage import ledger, mlflow_rest, tracking
@@ -53,11 +55,12 @@ RULES = (
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation made: its run, its figures by data set, and the report."""
+    """What an evaluation made: its run, its figures by data set, the report, and of what."""
 
     run_id: str
     figures: dict[str, dict[str, float]]
     report: Path
+    ingested: Sequence[Ingested] = ()
 
 
 @flow(name="evaluate", flow_run_name="evaluate-{model}", **WATCHED)
@@ -67,7 +70,7 @@ def evaluate(
     data: list[Path],
     policy: Policy = "consensus",
     signal: bool = True,
-    least_beats: int = 1,
+    least_beats: LeastBeats = 1,
 ) -> Evaluated:
     """Score a registered network on data sets; figures, tables and the report go to MLflow.
 
@@ -131,7 +134,7 @@ def evaluate(
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
-    return done
+    return telling(replace(done, ingested=ingested), ingested)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

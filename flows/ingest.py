@@ -12,10 +12,13 @@ from typing import Any, Literal
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run, task_run
+from prefect.states import Completed
 
 from flows.alive import WATCHED
 from flows.build import build_table
+from flows.failures import reasons, refuse_beyond, tally, telling
 from flows.parameters import Data, Dataset, Only, Policy, Signal, named_after
 from flows.progress import Progress
 from flows.runners import CHOSEN, batches, each_done
@@ -29,6 +32,7 @@ from storage.beats_manifest import (
     noted_entry,
     write_manifest,
 )
+from storage.bounds import all_within
 from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
@@ -40,8 +44,6 @@ from tasks.splits import SIDES
 
 #: Records in Prefect's table of them: it is one request, and a page.
 MOST_ROWS = 1000
-#: Failures that the sentence of an ingest without any table quotes.
-MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ class Outcome:
     error: str | None = None
 
 
-class RecordsFailedError(HolterError):
-    """What ends a task of whose records some failed: the outcomes of all of them."""
+class RecordFailedError(HolterError):
+    """What ends the task of one record that failed: its outcome."""
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        self.outcomes = outcomes
-        super().__init__("; ".join(one.error for one in outcomes if one.error))
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.error)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.outcomes,)
+        return type(self), (self.outcome,)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ class Ingested:
         return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
 
 
-@task(task_run_name="beats-{names[0]}", persist_result=False, cache_policy=NO_CACHE)
+def _task_name() -> str:
+    """A record's name where the task has one record, else how many it has."""
+    names = task_run.get_parameters()["names"]
+    return f"beats-{names[0]}" if len(names) == 1 else f"beats of {len(names)} records"
+
+
+@task(task_run_name=_task_name, persist_result=False, cache_policy=NO_CACHE)
 def ingest_records(
     spec: DatasetSpec,
     folder: Path,
@@ -90,8 +98,8 @@ def ingest_records(
     known: dict[str, Entry],
     *,
     signal: bool,
-) -> list[Outcome]:
-    """Each record to one Parquet file; one fails alone, and then the task is a failed one."""
+) -> list[Outcome] | State[list[Outcome]]:
+    """Each record to one Parquet file; one that fails has a failed task run of its own name."""
     outcomes = []
     for name in names:
         with bound(dataset=spec.name, record=name):
@@ -99,9 +107,20 @@ def ingest_records(
             level = logging.ERROR if one.error else logging.INFO
             log.log(level, one.error or f"{one.state} in {one.seconds:.2f} s")
             outcomes.append(one)
-    if any(outcome.error for outcome in outcomes):
-        raise RecordsFailedError(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed and len(names) == 1:
+        raise RecordFailedError(failed[0])
+    for outcome in failed:
+        fail_record(outcome.record, outcome, return_state=True)
+    if failed:
+        return Completed(data=outcomes, name=tally(len(failed), len(outcomes)))
     return outcomes
+
+
+@task(task_run_name="beats-{record}", persist_result=False, cache_policy=NO_CACHE)
+def fail_record(record: str, outcome: Outcome) -> None:  # noqa: ARG001 - the run's name has it
+    """The task run of a record that failed among others: red, and with the reason."""
+    raise RecordFailedError(outcome)
 
 
 def _build(
@@ -138,8 +157,8 @@ def _failed(name: str, error: BaseException) -> Outcome:
 
 def _outcomes(names: list[str], result: Any) -> list[Outcome]:
     """A task's outcomes; of one that was killed, every record has failed."""
-    if isinstance(result, RecordsFailedError):
-        return result.outcomes
+    if isinstance(result, RecordFailedError):
+        return [result.outcome]
     if isinstance(result, BaseException):
         return [_failed(name, result) for name in names]
     found: list[Outcome] = result
@@ -176,7 +195,8 @@ def ingest(
     """
     spec = load_spec(dataset)
     with alone(f"ingest-{slug(spec.name)}"):
-        return _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, only)
+        done = _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, only)
+    return telling(done, [done])
 
 
 def _ingest(
@@ -249,11 +269,8 @@ def _ingest(
         ),
     )
     if not entries:
-        told = list(manifest.failures.values())
-        reasons = "; ".join(told[:MOST_REASONS]) or "no records at all"
-        if len(told) > MOST_REASONS:
-            reasons += f"; and {len(told) - MOST_REASONS} more"
-        raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reasons}")
+        why = reasons(manifest.failures) or "no records at all"
+        raise TableError(f"data set {spec.name} in {folder}: no record could be used: {why}")
     return Ingested(path, manifest, ordered)
 
 
@@ -264,6 +281,8 @@ def one_each(
 
     Raises
     ------
+    SpecError
+        The records of one are not where they are to be.
     ValueError
         A data set is named twice, there is not one folder or weight for each, or a weight is not
         above 0.
@@ -276,17 +295,34 @@ def one_each(
             raise ValueError(
                 f"one {what} or none for each data set ({', '.join(names)}); found {len(given)}"
             )
-    if not all(0 < one < float("inf") for one in weights or ()):
-        raise ValueError(f"weights above 0; found {', '.join(f'{one:g}' for one in weights or ())}")
-    return [*data] if data else [None] * len(names)
+    all_within(weights=list(weights or ()))
+    folders: list[Path | None] = [*data] if data else [None] * len(names)
+    for name, folder in zip(datasets, folders, strict=True):
+        spec = load_spec(name)
+        record_names(spec, data_folder(spec, folder))
+    return folders
 
 
 def ingest_each(
-    datasets: Sequence[str], folders: Sequence[Path | None], policy: Policy, *, signal: bool = True
+    datasets: Sequence[str],
+    folders: Sequence[Path | None],
+    policy: Policy,
+    most_failed: str,
+    *,
+    signal: bool = True,
 ) -> list[Ingested]:
-    """Make the beat tables of every data set, one after another."""
-    pairs = zip(datasets, folders, strict=True)
-    return [ingest(dataset, folder, policy, signal) for dataset, folder in pairs]
+    """Make the beat tables of every data set, one after another.
+
+    Raises
+    ------
+    TooManyFailed
+        More records of a data set failed than a training takes; the next ones are not begun.
+    """
+    made = []
+    for dataset, folder in zip(datasets, folders, strict=True):
+        made.append(ingest(dataset, folder, policy, signal))
+        refuse_beyond(most_failed, made[-1])
+    return made
 
 
 def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from flows.progress import console
+from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.errors import HolterError, ServerError
 from storage.files import check_home, check_writable, home
 from tasks import preprocessing
@@ -22,6 +24,29 @@ if TYPE_CHECKING:  # Prefect is not for `holter --help`
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
+
+
+def number(name: str, told: str, *words: str) -> Any:
+    """An option's number, or each of its numbers: refused where it is out of its bound."""
+    bound = BOUNDS[name]
+
+    def held(value: Any) -> Any:
+        try:
+            all_within(**{name: value})
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return value
+
+    return typer.Option(*words, help=f"{told} ({bound.words})", callback=held)
+
+
+def _few_enough(text: str) -> str:
+    try:
+        most_allowed(text, 0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
 Datasets = Annotated[list[str], typer.Argument(help="Data sets: names, or paths of TOMLs.")]
@@ -37,21 +62,23 @@ Data = Annotated[
 ]
 Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists them all.")]
 Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training beats.")]
-Rate = Annotated[float, typer.Option(help="Adam's learning rate.")]
+Epochs = Annotated[int, number("epochs", "Passes over the training beats.")]
+Rate = Annotated[float, number("learning_rate", "Adam's learning rate.")]
 UsualEpochs = Annotated[
-    int | None, typer.Option(min=1, help="Default: 100 for single beats, 20 for whole records.")
+    int | None, number("epochs", "Default: 100 for single beats, 20 for whole records.")
 ]
 UsualRate = Annotated[
     float | None,
-    typer.Option(help="Default: 1e-4 for single beats, 1.2e-2 for the rhythm, 6e-3 for fused."),
+    number(
+        "learning_rate", "Default: 1e-4 for single beats, 1.2e-2 for the rhythm, 6e-3 for fused."
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the split and of the training.")]
+Seed = Annotated[int, number("seed", "Seed of the split and of the training.")]
 Policy = Annotated[
     preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
 ]
 Weights = Annotated[
-    list[float] | None, typer.Option(help="How often each data set is drawn, in the same order.")
+    list[float] | None, number("weights", "How often each data set is drawn, in the same order.")
 ]
 Balance = Annotated[
     str, typer.Option(help="What is drawn evenly in training: beats, patient or class.")
@@ -60,16 +87,21 @@ Signal = Annotated[bool, typer.Option(help="Whole records: --no-signal reads ann
 TeacherVersion = Annotated[
     str | None, typer.Option(help="Learn from its answers too: NAME@alias, NAME/version or NAME.")
 ]
-TeacherWeight = Annotated[
-    float, typer.Option(min=0.01, max=1, help="Share of the teacher in the loss.")
-]
+TeacherWeight = Annotated[float, number("teacher_weight", "Share of the teacher in the loss.")]
 Temperature = Annotated[
-    float, typer.Option(min=1, help="Softens the teacher's and the student's answers.")
+    float, number("temperature", "Softens the teacher's and the student's answers.")
+]
+MostFailed = Annotated[
+    str,
+    typer.Option(
+        callback=_few_enough,
+        help="Records of a data set that may fail: a count (3) or a share (10%); else no training.",
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
 ]
-Wait = Annotated[float, typer.Option(help="Seconds to wait for the device's report.")]
+Wait = Annotated[float, number("wait_s", "Seconds to wait for the device's report.")]
 
 
 def to_write(path: Path | None) -> Path | None:
@@ -80,10 +112,22 @@ def to_write(path: Path | None) -> Path | None:
 
 
 def folder_of(dataset: str, given: Path | None) -> Path:
-    """The folder of a data set's records: the one given, else the one that its TOML names."""
-    from storage.dataset import data_folder, load_spec
+    """The folder of a data set's records, given or of its TOML, once it is sure that it has any."""
+    from storage.dataset import data_folder, load_spec, record_names
 
-    return data_folder(load_spec(dataset), given)
+    spec = load_spec(dataset)
+    folder = data_folder(spec, given)
+    record_names(spec, folder)
+    return folder
+
+
+#: The data set of the published method, and what stands in where its signals are not there.
+PUBLISHED_ON, INSTEAD = "afdb", ("mitdb", "cpsc2021")
+
+
+def folder_in(data: Path, dataset: str) -> Path:
+    """The folder of a data set in one that holds several, or in one that is its own."""
+    return data / dataset if (data / dataset).is_dir() else data
 
 
 def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
@@ -95,8 +139,11 @@ def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
 
 
 def exit_for(made: Iterable[Ingested]) -> None:
-    """End with the code that says so where records of any data set were left out."""
-    if any(one.failed for one in made):
+    """Name the records of any data set that were left out, and end with the code that says so."""
+    failed = [outcome for one in made for outcome in one.failed]
+    for outcome in failed:
+        console.print(f"[red]failed[/red]  {escape(outcome.error or '')}", soft_wrap=True)
+    if failed:
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 

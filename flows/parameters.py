@@ -7,12 +7,15 @@ what `json_schema_extra` holds it leaves alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
 
+from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.dataset import load_spec
 from storage.errors import HolterError
 from tasks import preprocessing
@@ -27,6 +30,33 @@ def told(description: str, **more: Any) -> Any:
     The flows check values themselves, with an error of ours that names what there is.
     """
     return Field(json_schema_extra={"description": description, **more})
+
+
+@dataclass(frozen=True)
+class Number:
+    """The field of a number: held to its bound before its flow begins."""
+
+    name: str
+    description: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._held, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "description": self.description, **BOUNDS[self.name].schema}
+
+    def _held(self, value: Any) -> Any:
+        all_within(**{self.name: value})
+        return value
+
+
+def _few_enough(text: str) -> str:
+    most_allowed(text, 0)
+    return text
 
 
 def named_after(what: str) -> Callable[[], str]:
@@ -70,54 +100,68 @@ Policy = Annotated[
 ]
 Signal = Annotated[bool, told("Off reads annotations alone and leaves the waveforms empty.")]
 Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
-Epochs = Annotated[int, told("Passes over the training beats.", minimum=1)]
+Epochs = Annotated[int, Number("epochs", "Passes over the training beats.")]
 UsualEpochs = Annotated[
     int | None,
-    told("Passes over the training beats; left empty, what the kind of network usually takes."),
+    Number(
+        "epochs",
+        "Passes over the training beats; left empty, what the kind of network usually takes.",
+    ),
 ]
 MostBeats = Annotated[
-    int, told("Learn from at most so many training beats; 0 from all.", minimum=0)
+    int, Number("most_beats", "Learn from at most so many training beats; 0 from all.")
 ]
-Patience = Annotated[int, told("Stop after so many epochs without gain; 0 never.", minimum=0)]
+Patience = Annotated[int, Number("patience", "Stop after so many epochs without gain; 0 never.")]
 Sparsity = Annotated[
-    float,
-    told("Share of the weights pruned while training; 0 none.", minimum=0, exclusiveMaximum=1),
+    float, Number("sparsity", "Share of the weights pruned while training; 0 none.")
 ]
 Quantised = Annotated[bool, told("Train under the rounding that int8 brings.")]
 TeacherVersion = Annotated[
     str | None, told("Registered version to learn from: NAME@alias, NAME/version, NAME; or none.")
 ]
-TeacherWeight = Annotated[
-    float, told("Share of the teacher in the loss.", exclusiveMinimum=0, maximum=1)
+TeacherWeight = Annotated[float, Number("teacher_weight", "Share of the teacher in the loss.")]
+Temperature = Annotated[
+    float, Number("temperature", "Softens the teacher's and the student's answers.")
 ]
-Temperature = Annotated[float, told("Softens the teacher's and the student's answers.", minimum=1)]
-Rate = Annotated[float, told("Adam's learning rate.", exclusiveMinimum=0)]
+Rate = Annotated[float, Number("learning_rate", "Adam's learning rate.")]
 UsualRate = Annotated[
-    float | None, told("Adam's learning rate; left empty, what the kind of network usually takes.")
+    float | None,
+    Number(
+        "learning_rate", "Adam's learning rate; left empty, what the kind of network usually takes."
+    ),
 ]
 UsualAveraged = Annotated[
     float | None,
-    told(
+    Number(
+        "averaged",
         "Share of the epochs, the last ones, whose weights are averaged; 0 takes the last epoch's; "
         "left empty, what the network usually takes.",
-        minimum=0,
-        maximum=1,
     ),
 ]
-Seed = Annotated[int, told("Seed of the split and of the training.", minimum=0)]
+Seed = Annotated[int, Number("seed", "Seed of the split and of the training.")]
 Balance = Annotated[str, told("What is drawn evenly in training.", enum=list(BALANCES))]
 Weights = Annotated[
-    list[float] | None, told("How often each data set is drawn; left empty, alike.")
+    list[Annotated[float, Number("weights", "How often its data set is drawn.")]] | None,
+    told("How often each data set is drawn; left empty, alike."),
 ]
 Device = Annotated[str, told("The device that evaluates; its agent must be running.")]
-Wait = Annotated[
-    float, told("How long to wait for the device's report, in seconds.", exclusiveMinimum=0)
-]
+Wait = Annotated[float, Number("wait_s", "How long to wait for the device's report, in seconds.")]
 Quiet = Annotated[
-    float, told("Take a record when its files have not changed for so many seconds.", minimum=0)
+    float, Number("quiet_s", "Take a record when its files have not changed for so many seconds.")
 ]
 Due = Annotated[
-    int, told("Train once so many records have come since the last training; 0 never.", minimum=0)
+    int,
+    Number(
+        "retrain_after", "Train once so many records have come since the last training; 0 never."
+    ),
+]
+LeastBeats = Annotated[
+    int, Number("least_beats", "Shorter runs of decisions become what surrounds them.")
+]
+MostFailed = Annotated[
+    str,
+    AfterValidator(_few_enough),
+    told("Records of a data set that may fail before a training: a count (3) or a share (10%)."),
 ]
 Analyses = Annotated[list[Path], told("JSON files that `holter-edge analyse` wrote.")]
 Bounds = Annotated[Path, told("The bounds, a TOML; those that come with the project are a start.")]

@@ -137,6 +137,7 @@ class Shared(TypedDict):
     teacher: str | None
     teacher_weight: float
     temperature: float
+    most_failed: str
 
 
 def _shared(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Shared:
@@ -159,6 +160,7 @@ def _shared(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) ->
         "teacher": said.get("teacher"),
         "teacher_weight": float(said.get("teacher_weight", 0.5)),
         "temperature": float(said.get("temperature", 1)),
+        "most_failed": "100%",  # beat tables that are missing are told where the two are compared
     }
 
 

@@ -11,9 +11,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.failures import telling
 from flows.ingest import Ingested, ingest
+from flows.options import INSTEAD, PUBLISHED_ON, folder_in
 from flows.reproduce_worker import run_missing
 from storage import tracking
+from storage.bounds import all_within
 from storage.errors import RecordError, SpecError, TableError
 from storage.files import home, sha256_file, sha256_json, write_bytes
 from storage.provenance import code_of, environment_sha256, git_state
@@ -27,8 +30,6 @@ from tasks.reproduction import (
     intervals,
 )
 
-#: What is reproduced where AFDB's signals are not there.
-INSTEAD = ("mitdb", "cpsc2021")
 CODE = ("tasks.training", "tasks.reproduction")
 
 
@@ -58,11 +59,16 @@ class Settings:
     repeats: int = 0
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is out of its bound."""
+        all_within(**vars(self))
+
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came out for one data set: the report's folder, and the MLflow run."""
+    """What came out for one data set: its beat tables, the report's folder, and the MLflow run."""
 
+    ingested: Ingested
     dataset: str
     folder: Path
     run_id: str
@@ -88,7 +94,7 @@ def reproduce(
     notes: list[str] = []
     if not datasets:
         try:
-            found = [ingested("afdb", data)]
+            found = [ingested(PUBLISHED_ON, data)]
         except (RecordError, SpecError, TableError) as error:
             notes.append(
                 f"AFDB's signals are not there ({str(error)[:160]} ...), so this is no "
@@ -97,12 +103,12 @@ def reproduce(
             found = [ingested(name, data) for name in INSTEAD]
     else:
         found = [ingested(name, data) for name in datasets]
-    return [reproduce_on(one, settings, notes, command) for one in found]
+    return telling([reproduce_on(one, settings, notes, command) for one in found], found)
 
 
 def ingested(name: str, data: Path) -> Ingested:
     """The beat tables of a data set; one without any signal is a TableError."""
-    folder = data / name if (data / name).is_dir() else data
+    folder = folder_in(data, name)
     done = ingest(name, folder)
     if not any(entry.lead for entry in done.manifest.entries):
         reasons = next(iter(done.manifest.failures.values()), "annotations alone")
@@ -210,4 +216,4 @@ def publish(
         tracking.log_metrics(run_id, {f"{name}_{what}": v.value for what, v in values})
     tracking.log_folder(run_id, folder, "report")
     tracking.finish_run(run_id, "FINISHED")
-    return Reproduced(manifest.dataset, folder, run_id)
+    return Reproduced(done, manifest.dataset, folder, run_id)

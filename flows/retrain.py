@@ -9,12 +9,14 @@ from prefect.runtime import flow_run
 
 from flows.alive import WATCHED
 from flows.evaluate_device import evaluate_on_device
+from flows.failures import telling
 from flows.parameters import (
     AnyModel,
     Balance,
     Datasets,
     Device,
     Folders,
+    MostFailed,
     Paradigm,
     Policy,
     Seed,
@@ -30,6 +32,7 @@ from flows.parameters import (
 from flows.train import Trained
 from flows.training import train_network
 from storage import evaluations, tracking
+from storage.bounds import MOST_FAILED
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def retrain(
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
+    most_failed: MostFailed = MOST_FAILED,
     device: Device = "this-machine",
     wait_s: Wait = 600.0,
 ) -> Retrained:
@@ -93,6 +97,8 @@ def retrain(
         False, for networks of whole records, reads annotations alone.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
+    most_failed : str
+        How many records of a data set may fail, as `storage.bounds.most_allowed`.
     device : str
         The device that evaluates.
     wait_s : float
@@ -113,6 +119,7 @@ def retrain(
         teacher=teacher,
         teacher_weight=teacher_weight,
         temperature=temperature,
+        most_failed=most_failed,
     )
     version = trained.version
     report = evaluate_on_device(f"{version.name}/{version.version}", device, wait_s)
@@ -123,4 +130,4 @@ def retrain(
         "Device": tracking.run_page(report.request_id),
         "Flow": str(flow_run.get_flow_run_ui_url() or ""),
     }
-    return Retrained(trained, device, report, links)
+    return telling(Retrained(trained, device, report, links), trained.ingested)

@@ -14,6 +14,7 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from flows.alive import close_tasks
+from storage.bounds import from_environment
 from storage.errors import WorkersGone
 
 WORKERS = 2
@@ -27,7 +28,7 @@ LOOK_S = 1.0
 
 
 def _workers() -> int:
-    return int(os.environ.get("HOLTER_WORKERS") or WORKERS)
+    return int(from_environment("workers", "HOLTER_WORKERS", WORKERS))
 
 
 def in_flight() -> int:
@@ -71,7 +72,7 @@ def chosen_runner() -> Any:
     Raises
     ------
     ValueError
-        No such runner, or Dask's scheduler or package is missing.
+        No such runner, or Dask's scheduler or package is missing; or a number out of its bound.
     """
     name = os.environ.get("HOLTER_RUNNER") or "threads"
     if name not in RUNNERS:
@@ -182,7 +183,7 @@ def _next(finished: Queue[Any]) -> Any:
     """The next future that ends; WorkersGone where the cluster has long had nobody to end one."""
     context = FlowRunContext.get()
     client = getattr(context and context.task_runner, "client", None)
-    patience_s = float(os.environ.get("HOLTER_DASK_PATIENCE_S") or PATIENCE_S)
+    patience_s = from_environment("patience_s", "HOLTER_DASK_PATIENCE_S", PATIENCE_S)
     seen = time.monotonic()
     while client and finished.empty():
         if _has_workers(client):

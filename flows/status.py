@@ -10,13 +10,14 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from rich.table import Table
 
+from flows.failures import ENDING
 from storage import tracking
 
 RUNS = 8
 
 
 def runs_table() -> Table:
-    """The last flow runs that began, newest first."""
+    """The last flow runs that began, newest first; what failed in red, some records in yellow."""
     table = Table("run", "state", "began", "took", "message", title="Last runs", title_style="bold")
     began = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
     with get_client(sync_client=True) as client:
@@ -27,13 +28,14 @@ def runs_table() -> Table:
     for run in found:
         state, start = run.state, run.start_time or now
         bad = state is not None and (state.is_failed() or state.is_crashed())
+        lacking = state is not None and state.name.endswith(ENDING)
         table.add_row(
             run.name,
             state.name if state else "",
             f"{(now - start).total_seconds() / 60:.0f} min ago",
             f"{run.total_run_time.total_seconds():.0f} s",
-            (state.message or "")[:80] if state and bad else "",
-            style="red" if bad else None,
+            (state.message or "")[:80] if state and (bad or lacking) else "",
+            style="red" if bad else "yellow" if lacking else None,
         )
     return table
 

@@ -90,9 +90,13 @@ def read_teacher(reference: str) -> Teacher:
     return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version))
 
 
-def teacher_of(reference: str | None) -> Teacher | None:
-    """The teacher that a training was asked to have; None where it was asked for none."""
-    return None if reference is None else read_teacher(reference)
+def teacher_of(reference: str | None, student: str) -> Teacher | None:
+    """The teacher that a training was asked to have, of the student's kind; None for none."""
+    if reference is None:
+        return None
+    teacher = read_teacher(reference)
+    refuse_unless_fit(teacher, student, ())
+    return teacher
 
 
 def teachers_of(version: Recorded) -> list[Recorded]:

@@ -14,6 +14,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.failures import naming_failed, telling
 from flows.ingest import Ingested, ingest_each, one_each
 from flows.parameters import (
     Balance,
@@ -22,6 +23,7 @@ from flows.parameters import (
     Folders,
     Model,
     MostBeats,
+    MostFailed,
     Paradigm,
     Patience,
     Policy,
@@ -38,6 +40,7 @@ from flows.recorded import drawing, kept_training, recorded, register, step, wor
 from flows.release import export_network
 from flows.teacher import Taught, taught_by, teacher_of
 from storage import tracking
+from storage.bounds import MOST_FAILED
 from storage.checkpoint import Checkpoint
 from storage.files import sha256_file, write_bytes
 from storage.labelled import LabelledBeats, read_labelled
@@ -50,7 +53,7 @@ from tasks.litert import LiteRT
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
 from tasks.smoothing import UNSMOOTHED
-from tasks.splits import SIDES, Split, assert_no_leak, split_beats
+from tasks.splits import SIDES, Split, assert_no_leak, refuse_unless_paradigm, split_beats
 from tasks.training import TrainingConfig, fit
 
 THRESHOLD = 0.5
@@ -109,18 +112,17 @@ def train(
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
+    most_failed: MostFailed = MOST_FAILED,
 ) -> Trained:
     """Train, score and register a network on single beats of one or more data sets.
 
     See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others;
-    `flows.teacher` for the teacher, `tasks.distillation.Teaching` for its weight and temperature.
+    `flows.teacher` for the teacher, `tasks.distillation.Teaching` for its weight and temperature;
+    `most_failed` is as `storage.bounds.most_allowed`.
     """
     refuse_unless_of_one_beat(model)
     refuse_unless_balance(balance)
-    ingested = ingest_each(datasets, one_each(datasets, data, weights), policy)
-    beats, split = split_sides([made.path for made in ingested], paradigm, seed)
-    who = teacher_of(teacher)
-    taught = taught_by(who, model, split.test_subjects, teacher_weight, temperature)
+    refuse_unless_paradigm(paradigm)
     config = TrainingConfig(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -130,6 +132,11 @@ def train(
         quantised=quantised,
         seed=seed,
     )
+    folders, who = one_each(datasets, data, weights), teacher_of(teacher, model)
+    ingested = ingest_each(datasets, folders, policy, most_failed)
+    with naming_failed(ingested):
+        beats, split = split_sides([made.path for made in ingested], paradigm, seed)
+    taught = taught_by(who, model, split.test_subjects, teacher_weight, temperature)
     title = f"{described(ingested, split)}, threshold {THRESHOLD:g}"
     sides = sides_of(beats, split)
     inputs = {made.path: made.manifest for made in ingested}
@@ -170,7 +177,8 @@ def train(
             UNSMOOTHED,
             taught.tags,
         )
-    return Trained(ingested, run_id, version, metrics, testset_sha256, title, few)
+    done = Trained(ingested, run_id, version, metrics, testset_sha256, title, few)
+    return telling(done, ingested)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

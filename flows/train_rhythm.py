@@ -13,12 +13,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.failures import naming_failed, telling
 from flows.ingest import Ingested, ingest_each, one_each
 from flows.parameters import (
     Balance,
     Datasets,
     Epochs,
     Folders,
+    MostFailed,
     Patience,
     Policy,
     Quantised,
@@ -39,6 +41,7 @@ from flows.teacher import Taught, taught_by, teacher_of
 from flows.train import Trained, caveat, described
 from storage import tracking
 from storage.beats import BeatTable
+from storage.bounds import MOST_FAILED
 from storage.checkpoint import Checkpoint
 from storage.files import sha256_file
 from storage.labelled import read_rhythms
@@ -109,6 +112,7 @@ def train_rhythm(
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
+    most_failed: MostFailed = MOST_FAILED,
 ) -> Trained:
     """Train, score and register a rhythm network on the records of one or more data sets.
 
@@ -136,24 +140,26 @@ def train_rhythm(
         Which beats the tables hold where beats are annotated.
     signal : bool
         False reads annotations alone: the data sets' signals need not be there.
+    most_failed : str
+        How many records of a data set may fail, as `storage.bounds.most_allowed`.
     """
     refuse_unless_balance(balance)
     if averaged is None:
         averaged = usual_averaged(model, patience, sparsity)
     config = RhythmConfig(
         epochs=epochs,
-        learning_rate=learning_rate or usual_rate(model),
+        learning_rate=usual_rate(model) if learning_rate is None else learning_rate,
         patience=patience,
         averaged=averaged,
         sparsity=sparsity,
         quantised=quantised,
         seed=seed,
     )
-    folders = one_each(datasets, data, weights)
-    ingested = ingest_each(datasets, folders, policy, signal=signal)
-    who = teacher_of(teacher)
+    folders, who = one_each(datasets, data, weights), teacher_of(teacher, model)
+    ingested = ingest_each(datasets, folders, policy, most_failed, signal=signal)
     readers = (model, who.network) if who else (model,)
-    sides = split_records(ingested, readers, weights, balance, seed)
+    with naming_failed(ingested):
+        sides = split_records(ingested, readers, weights, balance, seed)
     taught = taught_by(who, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
     params = {"model": model, **drawing(balance, weights), **asdict(config), **taught.params}
@@ -198,7 +204,8 @@ def train_rhythm(
             taught.tags,
         )
     digest = version.tags["holter.testset_sha256"]
-    return Trained(ingested, run_id, version, metrics, digest, title, few)
+    done = Trained(ingested, run_id, version, metrics, digest, title, few)
+    return telling(done, ingested)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

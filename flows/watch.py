@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 from prefect.events import emit_event
 
 from flows.alive import WATCHED
-from flows.ingest import Outcome, ingest
+from flows.failures import telling
+from flows.ingest import Ingested, Outcome, ingest
 from flows.kinds import fitting
 from flows.parameters import (
     AnyModel,
     Data,
     Dataset,
     Due,
+    MostFailed,
     Policy,
     Quiet,
     Signal,
@@ -24,6 +26,7 @@ from flows.parameters import (
 from flows.train import Trained
 from flows.training import train_network
 from storage.arrivals import look, read_seen, write_seen
+from storage.bounds import MOST_FAILED
 from storage.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
 from storage.places import check_beats_place
@@ -36,9 +39,14 @@ ARRIVED, DUE = "holter.records.arrived", "holter.retraining.due"
 class Watched:
     """What one look did: records taken, those still arriving, and the training if one was due."""
 
-    outcomes: tuple[Outcome, ...]
+    ingested: list[Ingested]
     waiting: dict[str, str]
     trained: Trained | None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What became of each record taken."""
+        return tuple(outcome for one in self.ingested for outcome in one.outcomes)
 
 
 @flow(name="watch", flow_run_name=named_after("watch"), **WATCHED)
@@ -51,6 +59,7 @@ def watch(
     retrain_after: Due = 0,
     model: AnyModel = "resnet21",
     epochs: UsualEpochs = None,
+    most_failed: MostFailed = MOST_FAILED,
 ) -> Watched:
     """Look once at a folder: ingest what is new or changed there, and retrain where that is due.
 
@@ -62,7 +71,7 @@ def watch(
         How long a record's files must not have changed, in seconds.
     retrain_after : int
         Train once so many records were taken since the last training; 0 never.
-    model, epochs
+    model, epochs, most_failed
         As `flows.retrain.retrain`.
     """
     if retrain_after:
@@ -71,21 +80,30 @@ def watch(
     folder = data_folder(spec, data)
     check_beats_place()
     found = look(spec, folder, read_seen(spec.name), quiet_s, signal=signal)
-    outcomes: tuple[Outcome, ...] = ()
+    ingested: list[Ingested] = []
     if found.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
         resource["prefect.resource.name"] = spec.title
         emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
-        outcomes = ingest(dataset, folder, policy, signal, list(found.ready)).outcomes
+        ingested = [ingest(dataset, folder, policy, signal, list(found.ready))]
+    done = Watched(ingested, found.waiting, None)
     write_seen(spec.name, found.seen)  # after the ingest: one that was killed is done again
     counter = home() / "watch" / f"{spec.name}.count.json"
-    taken = sum(outcome.state == "built" for outcome in outcomes)
+    taken = sum(outcome.state == "built" for outcome in done.outcomes)
     taken += int(read_json(counter)) if counter.is_file() else 0
     write_json(counter, taken)
     if not retrain_after or taken < retrain_after:
-        return Watched(outcomes, found.waiting, None)
+        return telling(done, ingested)
     resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
     emit_event(DUE, resource=resource, payload={"records": taken, "model": model})
-    trained = train_network([dataset], [folder], model, epochs=epochs, policy=policy, signal=signal)
+    trained = train_network(
+        [dataset],
+        [folder],
+        model,
+        epochs=epochs,
+        policy=policy,
+        signal=signal,
+        most_failed=most_failed,
+    )
     write_json(counter, 0)
-    return Watched(outcomes, found.waiting, trained)
+    return telling(replace(done, trained=trained), trained.ingested)

@@ -17,6 +17,7 @@ HolterError
 │   └── TooFewBeats         fewer than three beats
 ├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
+├── TooManyFailed       more records that failed than a training takes
 ├── TrainingStopped         a training's process that ended before its training
 ├── SplitError              a split that cannot be made, or a patient on both sides
 ├── ModelError              a model file that cannot be run, or inputs that do not fit it
@@ -129,6 +130,10 @@ class PlaceError(HolterError, OSError):
 
 class TableError(HolterError):
     """A beat table or manifest that is damaged or of another version."""
+
+
+class TooManyFailed(HolterError):
+    """More records that failed than a training takes."""
 
 
 class TrainingStopped(HolterError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,12 @@ def _check(path: Path, said: Any) -> Check:
         raise PolicyError(f"policy {path}, {where}: found no bound; expected least or most")
     kinds: dict[str, Any] = dict.fromkeys(said.keys() & bounds, (int, float))
     _keys(path, where, said, {"title": str, "figure": str, **kinds})
+    given = [said[name] for name in bounds if name in said]
+    if not all(map(math.isfinite, given)) or given != sorted(given):
+        raise PolicyError(
+            f"policy {path}, {where}: found {' and '.join(f'{one:g}' for one in given)}; expected "
+            "finite bounds, least not above most"
+        )
     return Check(**{**bounds, **said})
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.bounds import all_within
 from tasks.sequence import as_read_by
 
 Floats = NDArray[np.float32]
@@ -48,10 +49,7 @@ class Teaching:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ValueError(f"teacher's weight must be above 0 to 1, not {self.weight}")
-        if not self.temperature >= 1:
-            raise ValueError(f"temperature must be at least 1, not {self.temperature}")
+        all_within(teacher_weight=self.weight, temperature=self.temperature)
 
     def targets(self, label: Floats, drawn: Mapping[str, Floats]) -> Floats:
         """Labels and the teacher's softened answers of what was drawn, (..., 2).

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.bounds import all_within
 from storage.checkpoint import Arrays, Checkpoint
 from tasks.distillation import Teaching
 from tasks.fused_training import draw_fused
@@ -74,11 +75,8 @@ class RhythmConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError where weights cannot be averaged so."""
-        if not 0 <= self.averaged <= 1:
-            raise ValueError(
-                f"the share of epochs averaged must be from 0 to 1, not {self.averaged}"
-            )
+        """Raise ValueError where a number is out of its bound, or weights cannot be averaged so."""
+        all_within(**vars(self))
         if self.averaged and (self.patience or self.sparsity):
             raise ValueError(
                 "weights are averaged without early stopping and pruning, not with them"

@@ -85,6 +85,11 @@ def paradigm(name: str) -> Callable[[Function], Function]:
     return enter
 
 
+def refuse_unless_paradigm(name: str) -> None:
+    """Raise ValueError, with the names that there are, where a paradigm is not one of them."""
+    find(PARADIGMS, "paradigm", name)
+
+
 def split_beats(
     name: str,
     subject: Column,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.bounds import all_within
 from storage.checkpoint import Checkpoint
 from storage.labelled import LabelledBeats
 from tasks.balance import Weigh, drawn
@@ -49,6 +50,10 @@ class TrainingConfig:
     sparsity: float = 0.0
     quantised: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is out of its bound."""
+        all_within(**vars(self))
 
 
 def fit(
