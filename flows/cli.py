@@ -136,7 +136,7 @@ def retrain(
     """Ingest data sets, train and register a network, and have a device evaluate it."""
     fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
     folders = folders_of(dataset, data)
-    with serving():
+    with serving(teacher):
         from flows.retrain import retrain as flow
         from flows.servers import local_agent
 
@@ -174,7 +174,12 @@ def ingest(
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
+    from storage.dataset import chosen, load_spec, record_names
+
     folder = folder_of(dataset, data)
+    if record:
+        spec = load_spec(dataset)
+        chosen(record_names(spec, folder), record, spec.name)
     with serving():
         from flows.ingest import ingest as flow
 

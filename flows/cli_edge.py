@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.options import LOCAL_DEVICE, Wait, serving, to_write
+from flows.options import LOCAL_DEVICE, Wait, serving, to_write, version
 from flows.progress import console
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
@@ -21,13 +21,13 @@ Devices = Annotated[
 
 @app.command("request")
 def edge_request(
-    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
+    model: Annotated[str, version("NAME@alias, NAME/version, or NAME.")],
     device: Devices = None,
     wait_s: Wait = 600.0,
     install: Annotated[bool, typer.Option(help="The device keeps the model.")] = False,
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
-    with serving():
+    with serving(model):
         from flows.release_stages import evaluate_on_devices
         from flows.servers import local_agent
 
@@ -104,13 +104,13 @@ COMPARED = {
 
 @app.command("release")
 def edge_release(
-    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
+    model: Annotated[str, version("NAME@alias, NAME/version, or NAME.")],
     group: Annotated[str, typer.Option(help="The device group.")],
     canary: Annotated[str | None, typer.Option(help="Its device to go first.")] = None,
     wait_s: Wait = 600.0,
 ) -> None:
     """Release a version to a device group: the canary first, the others after its report passed."""
-    with serving():
+    with serving(model):
         from flows.release_stages import release_in_stages
 
         done = release_in_stages(model, group, canary, wait_s)

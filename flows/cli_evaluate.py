@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, exit_for, folders_of, number, serving
+from flows.options import Policy, exit_for, folders_of, number, serving, version
 from flows.progress import console
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")],
+    model: Annotated[str, version("NAME@alias, NAME/version or NAME.")],
     on: Annotated[list[str], typer.Option(help="Data set, by name or TOML; repeatable.")],
     data: Annotated[
         list[Path] | None,
@@ -30,7 +30,7 @@ def evaluate(
     from rich.table import Table
 
     folders = folders_of(on, data)
-    with serving():
+    with serving(model):
         from flows.evaluate import evaluate as flow
         from flows.evaluate import wide
 

@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.options import registry, to_write
+from flows.options import registry, to_write, version
 from flows.progress import console
 from storage.files import write_bytes
 
 if TYPE_CHECKING:
     from storage.lineage import Lineage, Sight
 
-VersionOf = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME.")]
+VersionOf = Annotated[str, version("NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[
     list[str] | None,
     typer.Option("--key", help="Public key that may sign; repeatable. Else those of this machine."),
@@ -79,7 +79,7 @@ def verify(
 
 def lineage(
     model: Annotated[
-        str | None, typer.Argument(help="NAME@alias, NAME/version or NAME; none with --record.")
+        str | None, version("NAME@alias, NAME/version or NAME; none with --record.")
     ] = None,
     record: Annotated[
         str | None,

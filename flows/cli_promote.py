@@ -10,23 +10,31 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import exit_for, folders_of, registry, serving, to_write
+from flows.options import (
+    exit_for,
+    folders_of,
+    registry,
+    report_to_write,
+    serving,
+    to_write,
+    version,
+)
 from flows.progress import console
 from storage.errors import PromotionError
 from tasks.promotion import unmet
 
-Version = Annotated[str, typer.Argument(help="NAME@alias, NAME/version or NAME (its newest).")]
+Version = Annotated[str, version("NAME@alias, NAME/version or NAME (its newest).")]
 Out = Annotated[
     Path | None,
     typer.Option(
-        callback=to_write, help="Write it to this .md or .html file instead of printing it."
+        callback=report_to_write, help="Write it to this .md or .html file instead of printing it."
     ),
 ]
 
 
 def compare(
-    before: Annotated[str, typer.Argument(help="The older: NAME@alias, NAME/version or NAME.")],
-    after: Annotated[str, typer.Argument(help="The newer, in the same words.")],
+    before: Annotated[str, version("The older: NAME@alias, NAME/version or NAME.")],
+    after: Annotated[str, version("The newer, in the same words.")],
     out: Out = None,
 ) -> None:
     """Two versions side by side: data, parameters, code, figures on shared patients, devices."""
@@ -42,7 +50,7 @@ def compare(
 def pareto(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="NAME@alias, NAME/version or NAME; none: every registered version."),
+        version("NAME@alias, NAME/version or NAME; none: every registered version."),
     ] = None,
     device: Annotated[
         str | None,
@@ -178,7 +186,10 @@ def drift(
         typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
     ] = None,
     analysis: Annotated[
-        list[Path] | None, typer.Option(help="JSON of `holter-edge analyse`; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="JSON of `holter-edge analyse`; repeatable."
+        ),
     ] = None,
     thresholds: Annotated[
         Path | None, typer.Option(help="Bounds, a TOML; else those that come with this.")
@@ -186,11 +197,14 @@ def drift(
     out: Out = None,
 ) -> None:
     """Recordings that came back against those of the training; exit code 4: beyond a bound."""
-    from storage.policy import DRIFT
+    from storage.policy import DRIFT, read_checks
 
     names = on or []
+    if not names and not analysis:
+        raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
+    read_checks(thresholds or DRIFT)
     folders = folders_of(names, data)
-    with serving():
+    with serving(model):
         from flows.drift import drift as flow
         from flows.shown import deliver
 
@@ -211,11 +225,15 @@ def rebuild(
     model: Version,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of each data set, in order; else where they were read."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of each data set, in order; else where they were read.",
+        ),
     ] = None,
 ) -> None:
     """Do a version's training again, apart from all else: the same to the byte, or why not."""
-    with serving():
+    with serving(model):
         from flows.rebuild import DIFFERS
         from flows.rebuild import rebuild as work
         from storage.versions import recorded

@@ -91,7 +91,7 @@ def train(
         most_failed=most_failed,
     )
     folders = folders_of(dataset, data)
-    with serving():
+    with serving(teacher):
         from flows.training import train_network
 
         done = train_network(dataset, folders, model, **how)

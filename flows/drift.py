@@ -90,8 +90,8 @@ def drift(
         raise ValueError("give a data set, or analyses of devices")
     version = recorded(model)
     folders = folders_of(datasets, data)
-    made = [ingest(d, f) for d, f in zip(datasets, folders, strict=True)]
     sources = [analysis_of(path, version) for path in analyses]
+    made = [ingest(d, f) for d, f in zip(datasets, folders, strict=True)]
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
     new, reference = together(sources), reference_of(version)
     verdicts = judge(checks, figures_of(reference, new))

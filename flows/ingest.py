@@ -33,7 +33,7 @@ from storage.beats_manifest import (
     write_manifest,
 )
 from storage.bounds import all_within
-from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
+from storage.dataset import DatasetSpec, chosen, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
 from storage.logs import bound, log
@@ -323,13 +323,6 @@ def ingest_each(
         made.append(ingest(dataset, folder, policy, signal))
         refuse_beyond(most_failed, made[-1])
     return made
-
-
-def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
-    """The records asked for; one that the data set does not hold is an error."""
-    if unknown := sorted(set(only) - set(names)):
-        raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")
-    return [name for name in names if name in set(only)]
 
 
 def report(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -21,10 +21,14 @@ def fitting(model: str, **options: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The network is not known, or an option is for the other kind.
+        The network, paradigm or balance is not known, or an option is for the other kind.
     """
-    from tasks.sequence import reads_records  # numpy is not for `holter --help`
+    from tasks.balance import refuse_unless_balance  # numpy is not for `holter --help`
+    from tasks.sequence import reads_records
+    from tasks.splits import refuse_unless_paradigm
 
+    refuse_unless_balance(options.get("balance", "beats"))
+    refuse_unless_paradigm(options.get("paradigm", "interpatient"))
     whole = reads_records(model)
     kind = "whole records" if whole else "one beat at a time"
     for name, (usual, why) in (OF_BEATS if whole else OF_RECORDS).items():

@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
 from flows.events import CANARY_REFUSED, OVERRIDDEN, REFUSED, TEST, post
+from flows.failures import ENDING
 from storage.errors import ServerError
 
 #: Where notices go; from nowhere else.
@@ -66,6 +67,13 @@ KINDS = {
         ("prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"),
         f"Holter AF: {RUN} {{{{ flow_run.state.name | lower }}}}",
         f"Run {{{{ flow_run.name }}}} of {RUN} has {{{{ flow_run.state.name | lower }}}}.{LINK}",
+        runs=True,
+    ),
+    "records": Kind(
+        "a run of a deployment is done, but some records failed",
+        (f"prefect.flow-run.*{ENDING}",),
+        f"Holter AF: {RUN}: {{{{ flow_run.state.name }}}}",
+        f"Run {{{{ flow_run.name }}}} of {RUN} is done, but {{{{ flow_run.state.name }}}}.{LINK}",
         runs=True,
     ),
     "late": Kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from flows.progress import console
 from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.errors import HolterError, ServerError
 from storage.files import check_home, check_writable, home
+from storage.reference import FORMS, parse
 from tasks import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
@@ -24,28 +25,37 @@ if TYPE_CHECKING:  # Prefect is not for `holter --help`
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
+#: The endings of a report's file.
+REPORTS = (".md", ".html")
+REPORT_FORMS = " or ".join(REPORTS)
 
 
-def number(name: str, told: str, *words: str) -> Any:
-    """An option's number, or each of its numbers: refused where it is out of its bound."""
-    bound = BOUNDS[name]
+def checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """The callback of an option whose value a check may refuse, before the command begins."""
 
     def held(value: Any) -> Any:
         try:
-            all_within(**{name: value})
+            check(value)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         return value
 
-    return typer.Option(*words, help=f"{told} ({bound.words})", callback=held)
+    return held
 
 
-def _few_enough(text: str) -> str:
-    try:
-        most_allowed(text, 0)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return text
+def number(name: str, told: str) -> Any:
+    """The option of a number, or of several, in its bound."""
+    held = checked(lambda value: all_within(**{name: value}))
+    return typer.Option(help=f"{told} ({BOUNDS[name].words})", callback=held)
+
+
+def _parse_each(value: Any) -> None:
+    for reference in value if isinstance(value, list) else [value]:
+        if reference is not None:
+            parse(reference)
+
+
+well_formed = checked(_parse_each)
 
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
@@ -85,7 +95,8 @@ Balance = Annotated[
 ]
 Signal = Annotated[bool, typer.Option(help="Whole records: --no-signal reads annotations alone.")]
 TeacherVersion = Annotated[
-    str | None, typer.Option(help="Learn from its answers too: NAME@alias, NAME/version or NAME.")
+    str | None,
+    typer.Option(callback=well_formed, help=f"Learn from its answers too: {FORMS}."),
 ]
 TeacherWeight = Annotated[float, number("teacher_weight", "Share of the teacher in the loss.")]
 Temperature = Annotated[
@@ -94,7 +105,7 @@ Temperature = Annotated[
 MostFailed = Annotated[
     str,
     typer.Option(
-        callback=_few_enough,
+        callback=checked(lambda text: most_allowed(text, 0)),
         help="Records of a data set that may fail: a count (3) or a share (10%); else no training.",
     ),
 ]
@@ -104,11 +115,23 @@ Device = Annotated[
 Wait = Annotated[float, number("wait_s", "Seconds to wait for the device's report.")]
 
 
+def version(told: str) -> Any:
+    """The argument that names a registered version."""
+    return typer.Argument(callback=well_formed, help=told)
+
+
 def to_write(path: Path | None) -> Path | None:
     """For an option that names a file to write: its folder takes it, or the command ends here."""
     if path is not None:
         check_writable(path.absolute().parent, "folder")
     return path
+
+
+def report_to_write(path: Path | None) -> Path | None:
+    """The same for a report, whose file's ending says its form."""
+    if path is not None and path.suffix not in REPORTS:
+        raise typer.BadParameter(f"{path}: found ending {path.suffix!r}; expected {REPORT_FORMS}")
+    return to_write(path)
 
 
 def folder_of(dataset: str, given: Path | None) -> Path:
@@ -163,16 +186,26 @@ def quiet() -> None:
 
 
 @contextmanager
-def serving() -> Iterator[None]:
-    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal."""
-    from flows.servers import named_servers, running, servers
+def serving(*versions: str | None) -> Iterator[None]:
+    """The Prefect and MLflow servers to work with; Prefect is quiet on the terminal.
+
+    The registered versions that the work needs are looked for first: before what is slow to load,
+    and before any server starts where no registry has ever been.
+    """
+    from flows.servers import check_registry, named_servers, running, servers
+    from storage.chain import resolve
 
     check_home()
     quiet()
+    needed = [reference for reference in versions if reference is not None]
+    if needed:
+        check_registry()
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers() as here, answering(here.prefect_page):
         try:
+            for reference in needed:
+                resolve(reference)
             yield
         finally:  # the last log lines reach Prefect before its server stops
             from prefect.logging.handlers import APILogHandler

@@ -18,6 +18,7 @@ from pydantic_core import core_schema
 from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.dataset import load_spec
 from storage.errors import HolterError
+from storage.reference import parse
 from tasks import preprocessing
 from tasks.balance import BALANCES
 from tasks.models import available_models, known_models
@@ -59,6 +60,12 @@ def _few_enough(text: str) -> str:
     return text
 
 
+def _well_formed(reference: str | None) -> str | None:
+    if reference is not None:
+        parse(reference)
+    return reference
+
+
 def named_after(what: str) -> Callable[[], str]:
     """The name of a flow's runs: what they do, and the name of the data set that a TOML tells."""
 
@@ -90,7 +97,11 @@ RhythmModel = Annotated[
     str, told("Network of whole records to train.", enum=_networks(of_one_beat=False))
 ]
 AnyModel = Annotated[str, told("Network to train.", enum=list(available_models()))]
-Version = Annotated[str, told("Registered model: NAME@alias, NAME/version, or NAME (its newest).")]
+Version = Annotated[
+    str,
+    AfterValidator(_well_formed),
+    told("Registered model: NAME@alias, NAME/version, or NAME (its newest)."),
+]
 Paradigm = Annotated[
     str, told("Whether a patient is on one side only, or on both.", enum=sorted(PARADIGMS))
 ]
@@ -117,7 +128,9 @@ Sparsity = Annotated[
 ]
 Quantised = Annotated[bool, told("Train under the rounding that int8 brings.")]
 TeacherVersion = Annotated[
-    str | None, told("Registered version to learn from: NAME@alias, NAME/version, NAME; or none.")
+    str | None,
+    AfterValidator(_well_formed),
+    told("Registered version to learn from: NAME@alias, NAME/version, NAME; or none."),
 ]
 TeacherWeight = Annotated[float, Number("teacher_weight", "Share of the teacher in the loss.")]
 Temperature = Annotated[

@@ -249,6 +249,24 @@ def worker(pool: str) -> Iterator[int]:
         yield process.pid
 
 
+def check_registry() -> Servers | None:
+    """The servers of `holter up`, once it is sure that there is, or has been, an MLflow server.
+
+    Raises
+    ------
+    ServerError
+        None is named or up, and this state folder has no database of one: no version is anywhere.
+    """
+    up = running()
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if not (named or up or (home() / "mlflow" / "mlflow.db").is_file()):
+        raise ServerError(
+            f"no MLflow server: {home()} has no database of one; name yours in "
+            "MLFLOW_TRACKING_URI, or the state folder in HOLTER_HOME"
+        )
+    return up
+
+
 @contextmanager
 def registry_server() -> Iterator[None]:
     """MLflow alone: the one named, that of `holter up`, or one of this state folder meanwhile."""
@@ -256,12 +274,7 @@ def registry_server() -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        up = running()
-        if up is None and not (home() / "mlflow" / "mlflow.db").is_file():
-            raise ServerError(
-                f"no MLflow server: {home()} has no database of one; name yours in "
-                "MLFLOW_TRACKING_URI, or the state folder in HOLTER_HOME"
-            )
+        up = check_registry()
         address = up.mlflow if up else stack.enter_context(mlflow_server(home(), port=5000))
         stack.enter_context(_environment(MLFLOW_TRACKING_URI=address))
         yield

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from flows.options import REPORT_FORMS, REPORTS
 from flows.progress import console
 from storage.files import write_bytes
 from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
 
-FORMS = {".md": to_markdown, ".html": to_html}
+FORMS = dict(zip(REPORTS, (to_markdown, to_html), strict=True))
 
 
 def deliver(title: str, blocks: Sequence[Block], to: Path | None) -> None:
@@ -41,7 +42,7 @@ def write(title: str, blocks: Sequence[Block], to: Path) -> None:
         The file ends otherwise than in .md or .html.
     """
     if to.suffix not in FORMS:
-        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {' or '.join(FORMS)}")
+        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {REPORT_FORMS}")
     write_bytes(to, FORMS[to.suffix](title, blocks).encode())
     for block in blocks:
         if isinstance(block, Picture) and to.suffix == ".md":

@@ -28,7 +28,7 @@ def runs_table() -> Table:
     for run in found:
         state, start = run.state, run.start_time or now
         bad = state is not None and (state.is_failed() or state.is_crashed())
-        lacking = state is not None and state.name.endswith(ENDING)
+        lacking = state is not None and (state.name or "").endswith(ENDING)
         table.add_row(
             run.name,
             state.name if state else "",

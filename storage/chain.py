@@ -32,6 +32,7 @@ from storage.files import (
 from storage.ledger import REGISTERED, Entry
 from storage.mlflow_rest import call, fetch_run_file, server_time_s
 from storage.model_files import MANIFEST
+from storage.reference import parse
 from storage.signing import SIGNATURE, sign, signed_by
 
 CHAIN_VERSION = 1
@@ -71,9 +72,11 @@ def resolve(reference: str) -> dict[str, Any]:
     ------
     NotInRegistry
         There is no such version.
+    ValueError
+        The name is of none of the three forms.
     """
-    name, at, alias = reference.partition("@")
-    if at:
+    name, alias, number = parse(reference)
+    if alias:
         try:
             found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
         except OutOfReach:
@@ -81,7 +84,6 @@ def resolve(reference: str) -> dict[str, Any]:
         except RegistryError as error:  # MLflow answers 400, not 404
             raise NotInRegistry(f"model {name}: found no alias {alias}") from error
         return _flat(found)
-    name, _, number = reference.partition("/")
     if number:
         found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
         return _flat(found)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from storage.errors import SpecError
+from storage.errors import RecordError, SpecError
 from storage.files import home, parsed, safe_path, sha256_json
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
@@ -281,6 +281,13 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
     if not kept:
         raise SpecError(f"data set {spec.name}: no records in {folder}")
     return kept
+
+
+def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
+    """The records asked for; one that the data set does not hold is an error."""
+    if unknown := sorted(set(only) - set(names)):
+        raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")
+    return [name for name in names if name in set(only)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

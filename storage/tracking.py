@@ -37,7 +37,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from storage.chain import ARTIFACT_TAG, FOLDER_TAG
+from storage.chain import ARTIFACT_TAG, FOLDER_TAG, resolve
 from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
@@ -214,18 +214,11 @@ def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:
 
 
 def resolve_model(reference: str) -> RegisteredModel:
-    """The version that NAME@alias, NAME/version or NAME (its newest) means."""
-    with _told(f"find model {reference}") as client:
-        name, at, alias = reference.partition("@")
-        if at:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, number = reference.partition("/")
-            if not number:
-                newest = client.search_model_versions(f"name = '{name}'")
-                number = str(max((int(v.version) for v in newest), default=0))
-            found = client.get_model_version(name, number)
-    return RegisteredModel(found.name, int(found.version), str(found.run_id), dict(found.tags))
+    """The version that NAME@alias, NAME/version or NAME (its newest) means; as `chain.resolve`."""
+    found = resolve(reference)
+    return RegisteredModel(
+        str(found["name"]), int(found["version"]), str(found["run_id"]), dict(found["tags"])
+    )
 
 
 def newest_versions() -> list[tuple[str, int, dict[str, str]]]:

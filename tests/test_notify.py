@@ -22,6 +22,7 @@ from flows.events import tell
 from flows.notices import KINDS, send_test, set_up
 from flows.promote import promote
 from flows.servers import Servers
+from flows.simulate import write_simulated
 from storage.errors import ServerError
 from storage.policy import DEFAULT, read_policy
 from tests import made_up
@@ -31,7 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),  # Prefect's and MLflow's own, at import and in threads
 ]
-HOLTER = {"holter-failure", "holter-late", "holter-drift", "holter-gate", "holter-test"}
+HOLTER = {f"holter-{kind}" for kind in ("failure", "records", "late", "drift", "gate", "test")}
 
 
 class Got:
@@ -130,26 +131,35 @@ def test_it_is_set_up_once(
 
 
 @pytest.fixture(scope="module")
-def deployment(holter_servers: Servers) -> str:
-    """The id of train/nightly, as prefect.yaml deploys it; no worker is there."""
+def deployments(holter_servers: Servers) -> dict[str, str]:
+    """The ids of two deployments, as prefect.yaml deploys them; no worker is there."""
     from flows.pool import make_pool
 
     make_pool("holter")
-    words = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "-n", "train/nightly"]
+    names = ("train/nightly", "ingest/hourly")
+    words = [sys.executable, "-m", "prefect", "--no-prompt", "deploy"]
+    words += [word for name in names for word in ("-n", name)]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    url = f"{holter_servers.prefect_api}/deployments/name/train/nightly"
-    return str(httpx.get(url, timeout=30).raise_for_status().json()["id"])
+    url = f"{holter_servers.prefect_api}/deployments/name/"
+    found = {name: httpx.get(url + name, timeout=30).raise_for_status().json() for name in names}
+    return {name: str(one["id"]) for name, one in found.items()}
 
 
 @pytest.fixture
-def scheduled(holter_servers: Servers, deployment: str) -> Callable[..., str]:
-    """A way to schedule a run of the deployment for a time that has passed; gives the run's id."""
+def scheduled(holter_servers: Servers, deployments: dict[str, str]) -> Callable[..., str]:
+    """A way to schedule a run of a deployment for a time that has passed; gives the run's id."""
 
-    def run(folder: str, ago: timedelta = timedelta(0)) -> str:
+    def run(
+        folder: str,
+        ago: timedelta = timedelta(0),
+        name: str = "train/nightly",
+        **parameters: object,
+    ) -> str:
         when = (datetime.now(timezone.utc) - ago).isoformat()
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
-        asked = {"parameters": {"datasets": ["mitdb"], "data": [folder]}, "state": state}
-        url = f"{holter_servers.prefect_api}/deployments/{deployment}/create_flow_run"
+        parameters = parameters or {"datasets": ["mitdb"], "data": [folder]}
+        asked = {"parameters": parameters, "state": state}
+        url = f"{holter_servers.prefect_api}/deployments/{deployments[name]}/create_flow_run"
         for _ in range(30):  # a busy server on SQLite says 503: its database is locked
             if (reply := httpx.post(url, json=asked, timeout=30)).status_code != 503:
                 break
@@ -179,6 +189,22 @@ def test_a_deployment_that_fails_is_told_once(
         ingest("no-such-set")  # at the terminal: whoever started it sees it
     notify(hook[0], test=True)  # it comes after all others
     assert len(told.about("failed")) == 1
+
+
+def test_records_that_failed_are_counted(
+    told: Got, scheduled: Callable[..., str], tmp_path: Path
+) -> None:
+    """A run that is done, but left a record out, is told with the count; no record is named."""
+    toml = write_simulated(tmp_path, 3, 0.02, 4)
+    (tmp_path / "sim001.dat").unlink()
+    run = scheduled("", name="ingest/hourly", dataset=str(toml), data=str(tmp_path))
+    words = [sys.executable, "-m", "prefect", "flow-run", "execute", run]
+    subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)
+    (message,) = told.about("ingest/hourly")
+    said = json.loads(message)["message"]
+    assert "is done, but 1 of 3 records failed" in said
+    assert run in said, "a link to the run"
+    assert "sim001" not in said, "the record stays on the server"
 
 
 def test_a_run_that_nobody_takes_is_told(told: Got, scheduled: Callable[..., str]) -> None:
@@ -270,7 +296,7 @@ def test_off_leaves_nothing(holter_servers: Servers, told: Got) -> None:
     [
         ("", (), "HOLTER_NOTIFY_URL is not set"),
         ("carrier-pigeon://secret", (), r"found carrier-pigeon://\.\.\.; expected https://hooks"),
-        ("https://ward7.test/secret", ("failures",), "there are failure, late, drift"),
+        ("https://ward7.test/secret", ("failures",), "there are failure, records, late"),
     ],
 )
 def test_what_cannot_be_set_up_is_misuse(
