@@ -200,7 +200,7 @@ def test_records_that_failed_are_counted(
     run = scheduled("", name="ingest/hourly", dataset=str(toml), data=str(tmp_path))
     words = [sys.executable, "-m", "prefect", "flow-run", "execute", run]
     subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)
-    (message,) = told.about("ingest/hourly")
+    (message,) = told.about("ingest/hourly: 1 of 3")
     said = json.loads(message)["message"]
     assert "is done, but 1 of 3 records failed" in said
     assert run in said, "a link to the run"

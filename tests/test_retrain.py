@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 import typer
 
 from flows import train, train_rhythm, training
-from flows.ingest import Ingested
+from flows.ingest import Ingested, Outcome
 from flows.options import SOME_RECORDS_FAILED, exit_for
 from flows.training import train_network
 from storage.errors import HolterError
@@ -79,7 +80,8 @@ def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made(
         ({"datasets": ["mitdb", "mitdb"]}, "each data set once; found mitdb, mitdb"),
         ({"data": [Path("x")]}, "one folder or none for each data set .mitdb, afdb.; found 1"),
         ({"weights": [1.0]}, "one weight or none for each data set .mitdb, afdb.; found 1"),
-        ({"weights": [1.0, 0.0]}, "weights above 0; found 1, 0"),
+        ({"weights": [1.0, 0.0]}, "weights: found 0; expected above 0"),
+        ({"weights": [1.0, nan]}, "weights: found nan; expected above 0"),
         ({"balance": "beat"}, "balance by beats, patient, class; found 'beat'"),
     ],
 )
@@ -97,12 +99,14 @@ def test_what_is_asked_of_data_sets_is_refused_before_beat_tables_are_made(
     assert made == []
 
 
-def test_a_record_of_any_data_set_that_failed_is_in_the_exit_code() -> None:
+def test_a_record_of_any_data_set_that_failed_is_named_and_in_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The second data set's too."""
-    whole, lacking = (
-        cast(Ingested, SimpleNamespace(failed=failed)) for failed in ((), ("sim004",))
-    )
+    broken = Outcome("sim004", "failed", 0.0, error="record sim004: found nothing")
+    whole, lacking = (cast(Ingested, SimpleNamespace(failed=failed)) for failed in ((), (broken,)))
     exit_for([whole, whole])
     with pytest.raises(typer.Exit) as left:
         exit_for([whole, lacking])
     assert left.value.exit_code == SOME_RECORDS_FAILED
+    assert "record sim004: found nothing" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
             fit_rhythm("rhythm_tiny", patients(), replace(config, **more), patients())
     for share in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=f"must be from 0 to 1, not {share}"):
+        with pytest.raises(ValueError, match=f"averaged: found {share}; expected at least 0"):
             fit_rhythm("rhythm_tiny", patients(), replace(config, averaged=share))
     usual = [("rhythm", 0, 0.0), ("fused", 0, 0.0), ("fused", 2, 0.0), ("fused", 0, 0.5)]
     assert [usual_averaged(*one) for one in usual] == [0, 0.5, 0, 0]
