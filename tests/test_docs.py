@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
 
-from edge_agent.cli import parser
-from flows.cli import app
 from tests.conftest import ROOT
-
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(holter(?:-edge)?) (.*)$")
-
-
-def commands(page: Path) -> list[list[str]]:
-    """The words of every holter command in a page's blocks, lines that go on joined."""
-    text = page.read_text().replace("\\\n", " ")
-    blocks = re.findall(r"```(?:console)?\n(.*?)```", text, re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(f"{m[1]} {m[2]}") for line in lines if (m := COMMAND.match(line))]
+from tests.pages import PAGES, TEXTS, commands, found_in, named, options_of, parse
 
 
 @pytest.fixture(scope="module")
@@ -67,26 +54,67 @@ def test_the_contents_name_pages() -> None:
     assert {f"{page.stem}.md" for page in PAGES} >= set(named)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_are_real(page: Path) -> None:
-    """A command that a page shows is one that there is, with the options that it has."""
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_commands_are_understood(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A command that a page shows is parsed as it stands there, every word of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edge_agent.cli._runtime", str)  # whether it is installed is no matter
     for words in commands(page):
-        if words[0] == "holter-edge":
-            assert words[1] in parser().format_help(), words
-            continue
-        node: Any = get_command(app)
-        while words[1:] and words[1] in getattr(node, "commands", {}):
-            node, words = node.commands[words[1]], words[1:]
-        assert not hasattr(node, "commands"), words
-        options = {name for one in node.params for name in [*one.opts, *one.secondary_opts]}
-        assert {word for word in words[1:] if word.startswith("--")} <= options, words
+        parse(words)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_commands_in_sentences_are_there(page: Path) -> None:
+    """A command that a sentence names is one that there is, with the options that it names."""
+    for words in named(page):
+        command, rest = found_in(words)
+        used = {word.split("=")[0] for word in rest if re.match("--[a-z]", word)}
+        assert used <= options_of(command), words
 
 
 def test_commands_are_found() -> None:
     """The search for commands finds those of the pages; it does not pass by finding none."""
-    found = [words for page in PAGES for words in commands(page)]
-    assert len(found) > 10
+    found = [words for page in TEXTS for words in commands(page)]
+    assert len(found) > 50
     assert ["holter", "data", "check", "ward7"] in found
+    assert ["holter-edge", "live", "--fs", "250", "--format", "int16"] in [w[:6] for w in found]
+    assert len([words for page in TEXTS for words in named(page)]) > 60
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["holter", "retrian", "mitdb"], "no command"),
+        (["holter", "retrain"], "dataset"),
+        (["holter", "retrain", "mitdb", "--epoch", "3"], "--epoch"),
+        (["holter", "retrain", "mitdb", "--epochs", "many"], "valid integer"),
+        (["holter", "retrain", "mitdb", "--epochs", "0"], "epochs: found 0"),
+        (["holter-edge", "enrol", "--key", "a"], "no command"),
+        (["holter-edge", "enroll", "release.pub"], "2"),
+    ],
+)
+def test_commands_that_are_wrong_are_noticed(words: list[str], told: str) -> None:
+    """The parsing of pages does not pass whatever stands there."""
+    with pytest.raises((Exception, SystemExit), match=told):
+        parse(words)
+
+
+def test_a_device_enrols_as_its_page_says(tmp_path: Path) -> None:
+    """The key that the server prints is the one that the device trusts, and the name is kept."""
+    page = ROOT / "docs" / "adding-a-device.md"
+    assert "`holter edge key > release.pub`" in page.read_text()
+    (enroll,) = [words for words in commands(page) if words[:2] == ["holter-edge", "enroll"]]
+    env = {**os.environ, "HOLTER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    env["HOLTER_EDGE_HOME"] = str(tmp_path / "edge")
+    line = f"{sys.executable} -m flows edge key > release.pub && {sys.executable} -m edge_agent "
+    line += " ".join(f'"{word}"' for word in enroll[1:])
+    done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    (kept,) = (tmp_path / "edge" / "keys").glob("*.pub")
+    assert kept.read_text() == (tmp_path / "release.pub").read_text()
+    assert json.loads((tmp_path / "edge" / "device.json").read_text()) == {"device": "ward7-belt3"}
 
 
 def test_the_picture_is_what_its_script_draws() -> None:
