@@ -90,6 +90,8 @@ def evaluate(
     if len(data) != len(datasets):
         raise ValueError("give one folder for each data set")
     version = tracking.resolve_model(model)
+    if not signal and reads_waveforms(version.name.removeprefix("holter-")):
+        raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
     run_id = tracking.start_run(
         experiment=f"evaluate/{version.name}",

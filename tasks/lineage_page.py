@@ -65,6 +65,7 @@ def _data(data: Mapping[str, Any]) -> Branch:
         f"{simulated}{data['title']} ({data['dataset']} {data['version']}), {data['licence']}",
         (
             Branch(f"read from {data['origin']}: {len(data['entries'])} records, {files} files"),
+            *_failed(data),
             Branch(f"annotators: beats {beats}, rhythm {annotators.get('rhythm')}"),
             Branch(
                 f"preprocessing: policy {data['preprocessing'].get('policy')}, "
@@ -74,6 +75,14 @@ def _data(data: Mapping[str, Any]) -> Branch:
             Branch(f"Prefect flow run {data['flow_run_id']}, {built} records with their task runs"),
         ),
     )
+
+
+def _failed(data: Mapping[str, Any]) -> list[Branch]:
+    """The records that could not be used, if there are any, and why."""
+    failures = data["failures"]
+    records = len(failures) + len(data["entries"])
+    below = tuple(Branch(f"{record}: {reason}") for record, reason in failures.items())
+    return [Branch(f"{len(failures)} of {records} records failed", below)] if failures else []
 
 
 def _split(split: Mapping[str, Any]) -> Branch:

@@ -41,7 +41,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ledger.move_alias("holter-a", 1, "champion", "F1 of 0.875 on the belt", who="Dr. Who")
         turned = {**split, "train": split["test"], "test": split["train"], "sha256": "1" * 64}
         made_up_version("holter-a", folder / "a2", path, manifest, turned)
-        less = replace(manifest, entries=manifest.entries[1:])
+        broken = {manifest.entries[0].record: "record sim000: found nothing; expected a record"}
+        less = replace(manifest, entries=manifest.entries[1:], failures=broken)
         made_up_version("holter-b", folder / "b1", path, less, sides_of(less))
         for name, teacher in (("c", "holter-a/1"), ("d", "holter-c/1"), ("e", "holter-b/1")):
             made_up_version(
@@ -55,6 +56,15 @@ def found(models: Path) -> Lineage:
     """The lineage of the champion."""
     assert models.is_dir()
     return read_lineage("holter-a@champion", trusted_keys())
+
+
+def test_a_lineage_tells_the_records_that_failed(models: Path, found: Lineage) -> None:
+    """How many of how many, each with its reason; where none failed there is no such line."""
+    assert models.is_dir()
+    lacking = html(read_lineage("holter-b/1", trusted_keys()))
+    assert "1 of 4 records failed" in lacking
+    assert "sim000: record sim000: found nothing; expected a record" in lacking
+    assert "records failed" not in html(found)
 
 
 def test_a_lineage_is_whole(found: Lineage) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.context import FlowRunContext
 
@@ -184,6 +186,28 @@ def test_the_report_of_many_records_is_short_and_shows_what_failed() -> None:
     assert len(rows) == MOST_ROWS
     assert rows[0]["record"] == "r2500"
     assert [row["record"] for row in rows[1:4]] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.slow
+def test_a_failed_record_has_the_red_task(by_threads: Manifest, holter_servers: Servers) -> None:
+    """The record's own task run is the failed one; its group's, and the flow's, tell how many."""
+
+    def states(kind: str) -> dict[str, tuple[str, str]]:
+        url = f"{holter_servers.prefect_api}/{kind}/filter"
+        wanted = {"flow_runs": {"id": {"any_": [by_threads.flow_run_id]}}}
+        found = httpx.post(url, json=wanted, timeout=60).raise_for_status().json()
+        return {one["name"]: (one["state"]["type"], one["state"]["name"]) for one in found}
+
+    said = f"1 of {SUBJECTS} records failed"
+    assert states("flow_runs") == {"ingest-simulated": ("COMPLETED", said)}
+    expected = {
+        f"beats of {SUBJECTS} records": ("COMPLETED", said),
+        f"beats-sim{SUBJECTS - 1:03d}": ("FAILED", "Failed"),
+    }
+    deadline = time.monotonic() + 60
+    while states("task_runs") != expected:  # the server writes them down some time later
+        assert time.monotonic() < deadline, states("task_runs")
+        time.sleep(0.5)
 
 
 @pytest.mark.slow
