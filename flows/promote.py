@@ -12,7 +12,7 @@ from flows.events import PROMOTION, refusal, tell
 from flows.recorded import work_folder
 from flows.teacher import teachers_of
 from storage import ledger, tracking
-from storage.chain import SIDES
+from storage.chain import SIDES, resolve
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
 from storage.policy import Policy
@@ -25,11 +25,10 @@ from tasks.convert import Limits
 from tasks.gate import differences
 from tasks.promotion import Figure, Verdict, against, judge, unmet
 from tasks.runtimes import REFERENCE
+from tasks.simulations import simulated_records
 
 CHAMPION = "champion"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
-#: The tag of an alias's entry that says it went back.
-ROLLED_BACK = "rolled_back"
 #: Links of the chain that must hold: what the registry keeps. Beat tables and sources on this
 #: machine may have moved on with the code since.
 SEALED = ("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations")
@@ -68,7 +67,9 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions.subject.tolist())
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
-    behind = [m for one in (version, *teachers_of(version)) for m in one.manifests]
+    line = (version, *teachers_of(version))
+    behind = [m for one in line for m in one.manifests]
+    drawn = {one.model.reference: simulated_records(one.params) for one in line}
     manifests = {one.digest(): one for one in behind}.values()
     barred = [
         f"{one.dataset} ({one.licence})"
@@ -83,6 +84,8 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
         "simulated_data_sets": simulated,
     }
     found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
+    most = max(drawn, key=lambda name: drawn[name])
+    found["simulated_records"] = Figure(drawn[most], f"each epoch of {most}" * bool(drawn[most]))
     parity = version.metrics.get("parity_max_abs_error")
     found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
     return found
@@ -170,7 +173,7 @@ def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[st
     names = ["champion_patients"]
     names += [f"champion_{rate}_gain{end}" for rate in RATES for end in ENDS]
     if champion is None:
-        return dict.fromkeys(names, Figure(None, "there is no champion yet", applies=False))
+        return dict.fromkeys(names, Figure(None, "no version is champion", applies=False))
     reference = champion.model.reference
     found = pair(decisions_of(champion.model), decisions)
     out = {"champion_patients": Figure(len(found.patients), f"{reference} is champion")}
@@ -185,8 +188,8 @@ def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[st
 
 
 def champion_of(version: Recorded, alias: str) -> Recorded | None:
-    """The version that the ledger has the alias on, or None."""
-    at = ledger.aliases(ledger.entries(version.model.name)).get(alias)
+    """The version that the alias is on in MLflow, or None; the seals tell what the ledger has."""
+    at = ledger.mlflow_aliases(version.model.name).get(alias)
     return None if at is None else recorded(f"{version.model.name}/{at}")
 
 
@@ -322,14 +325,30 @@ def rollback(
     Raises
     ------
     PromotionError
-        There is none before.
+        There is none before, or the alias is not where the ledger has it.
+    NotInRegistry
+        MLflow no longer has the version before.
     """
-    stood = history(ledger.entries(model), alias)
-    if len(stood) < 2:
-        there = f"is on version {stood[0]} and was on none before" if stood else "is on no version"
-        raise PromotionError(f"{model}: alias {alias} {there}; there is nothing to go back to")
-    ledger.move_alias(model, stood[-2], alias, reason, who=who, **{ROLLED_BACK: str(stood[-1])})
-    return stood[-1], stood[-2]
+    known = ledger.own_entries(model)
+    there, stood = ledger.mlflow_aliases(model).get(alias), history(known, alias)
+    said = ledger.aliases(known).get(alias)
+    if there != said:
+        raise PromotionError(
+            f"{model}: alias {alias} is on {_version(there)} in MLflow; the ledger has "
+            f"{_version(said)}, so nothing says where it goes back to: put it where it belongs "
+            f"with holter promote {model}/VERSION --to {alias} --override --reason TEXT"
+        )
+    if there is None or len(stood) < 2:
+        on = f"is on {_version(there)}" + " and was on none before" * (there is not None)
+        raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
+    resolve(f"{model}/{stood[-2]}")
+    back = {ledger.ROLLED_BACK: str(there)}
+    ledger.move_alias(model, stood[-2], alias, reason, who=who, **back)
+    return there, stood[-2]
+
+
+def _version(number: int | None) -> str:
+    return "no version" if number is None else f"version {number}"
 
 
 def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
@@ -338,8 +357,8 @@ def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
     for entry in entries:
         if entry.action != ledger.ALIAS or entry.details["alias"] != alias:
             continue
-        if ROLLED_BACK in entry.details:
-            stood.pop()
+        if ledger.ROLLED_BACK in entry.details:
+            stood = stood[:-1]
         elif entry.version is not None and stood[-1:] != [entry.version]:
             stood.append(entry.version)
     return stood

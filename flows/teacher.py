@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from storage.chain import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.errors import DigestMismatch, ModelError, SplitError
+from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
 from storage.mlflow_rest import fetch_model_file
 from storage.model_files import WEIGHTS
 from storage.versions import Recorded, recorded
@@ -96,11 +96,22 @@ def teacher_of(reference: str | None) -> Teacher | None:
 
 
 def teachers_of(version: Recorded) -> list[Recorded]:
-    """The version that a version learnt from, and that one's, up to the first."""
+    """The version that a version learnt from, and that one's, up to the first.
+
+    Raises
+    ------
+    NotInRegistry
+        One is gone, though MLflow may have another version of its name and number.
+    """
     reference = version.tags.get(TEACHER_TAG)
     if not reference:
         return []
-    teacher = recorded(reference)
+    teacher, run_id = recorded(reference), version.tags.get(TEACHER_RUN_TAG)
+    if run_id not in (None, teacher.model.run_id):
+        raise NotInRegistry(
+            f"teacher {reference} of {version.model.reference}: found one of training run "
+            f"{teacher.model.run_id}; expected that of {run_id}, which is gone from MLflow"
+        )
     return [teacher, *teachers_of(teacher)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from storage.errors import PlaceError, TableError
@@ -108,6 +109,19 @@ class Manifest:
 def manifest_path(beats: Place, dataset: str) -> Place:
     """Where the manifest of a data set lies under the beats folder."""
     return beats / f"dataset={dataset}" / "manifest.json"
+
+
+def manifest_paths(beats: Place) -> list[Place]:
+    """Where the manifests of all data sets under the beats folder lie, by name.
+
+    Raises
+    ------
+    PlaceError
+        The store that they lie in does not answer.
+    """
+    names = sorted(p.name for p in beats.glob("*")) if isinstance(beats, Path) else beats.names()
+    paths = [beats / name / "manifest.json" for name in names if name.startswith("dataset=")]
+    return [path for path in paths if path.is_file()]
 
 
 def write_manifest(path: AnyPlace, manifest: Manifest) -> AnyPlace:

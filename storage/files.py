@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -129,6 +130,38 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def secret(path: Path, make: Callable[[], bytes] | None) -> bytes:
+    """A secret from a file of hexadecimal digits that its owner alone may read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    make : callable, optional
+        Makes the secret where there is no file yet; by default the file must be there.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or others may read it.
+    ValueError
+        It is not hexadecimal digits.
+    """
+    if make is not None and not path.exists():
+        check_writable(path.parent, "folder of secrets").mkdir(
+            parents=True, exist_ok=True, mode=0o700
+        )
+        with alone(path.stem):
+            if not path.exists():  # nobody made one while we waited
+                with whole(path) as partial:
+                    partial.chmod(0o600)
+                    partial.write_text(make().hex())
+    mode = path.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise PermissionError(f"found mode {stat.S_IMODE(mode):o}; expected 600")
+    return bytes.fromhex(path.read_text().strip())
 
 
 def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:

@@ -9,23 +9,12 @@ state folder, readable by its owner alone.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from storage.errors import SignatureError
-from storage.files import (
-    alone,
-    check_writable,
-    home,
-    parsed,
-    read_json,
-    sha256_bytes,
-    sha256_file,
-    whole,
-    write_json,
-)
+from storage.errors import PlaceError, SignatureError
+from storage.files import home, parsed, read_json, secret, sha256_bytes, sha256_file, write_json
 from storage.model_files import MANIFEST
 
 SIGNATURE = "manifest.sig"
@@ -42,22 +31,19 @@ def _private_key() -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     path = release_key_path()
-    if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
-        check_writable(path.parent, "folder of the release key").mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )
-        with alone("release-key"):
-            if not path.exists():  # nobody made one while we waited
-                with whole(path) as partial:
-                    partial.chmod(0o600)
-                    partial.write_text(Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    make = None if "HOLTER_RELEASE_KEY" in os.environ else _new_key
     try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SignatureError(f"{path}: found mode {stat.S_IMODE(mode):o}; expected 600")
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+        return Ed25519PrivateKey.from_private_bytes(secret(path, make))
+    except PlaceError:
+        raise
     except (OSError, ValueError) as error:
         raise SignatureError(f"release key {path}: {error}") from error
+
+
+def _new_key() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.generate().private_bytes_raw()
 
 
 def public_key() -> str:

@@ -31,10 +31,10 @@ MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
 ABSENT = "is not there"
 #: The links of a chain, in the order of the work, and what each compares.
 LINKS = {
-    "ledger": "entries, their order and signatures; aliases",
+    "ledger": "entries, their order and signatures; aliases; its run is not deleted",
     "seal": "the chain's document, its signature, the version's tag",
     "version": "description, tags and run of the registered version",
-    "run": "parameters, tags and every value of each metric",
+    "run": "parameters, tags and every value of each metric; it is not deleted",
     "artifacts": "inputs, split, environment, test set and figures of the run",
     "model files": "each exported file, and the weights of the version that taught it",
     "evaluations": "reports of devices and on data sets",
@@ -78,7 +78,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
-        known = ledger.entries(name)
+        known = ledger.own_entries(name)
     except RegistryError:
         return  # told above: without a ledger nothing says which chain is the version's
     if not wrong:
@@ -93,6 +93,8 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         return
     yield Finding("seal", "document", MISMATCH if sealed.fault else MATCH, sealed.fault)
     mine = [one for one in known if one.version == number and one.action == ledger.EVALUATED]
+    for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
+        yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
     yield same("seal", chain.SHA256_TAG, sealed.sha256, version["tags"].get(chain.SHA256_TAG))
     yield from _version(document["model"], version)

@@ -14,8 +14,8 @@ from typing import Any
 
 from storage import ledger
 from storage.beats_manifest import Entry, Manifest
-from storage.chain import read_chain, registered, resolve
-from storage.errors import RegistryError, SignatureError
+from storage.chain import deleted_runs, evaluation_runs, read_chain, registered, resolve
+from storage.errors import NotInRegistry, RegistryError, SignatureError
 from storage.evaluations import RequestState, request_state
 from storage.files import home, sha256_file
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
@@ -47,7 +47,9 @@ class Recorded:
     reports : tuple of RequestState
         The newest report of every device, by device.
     entries : tuple of Entry
-        What the ledger says of the version.
+        What the ledger says of the version, and of aliases that left it.
+    deleted : tuple of str
+        What MLflow has deleted of the runs behind it, in sentences.
     """
 
     model: RegisteredModel
@@ -63,6 +65,7 @@ class Recorded:
     evaluations: tuple[RequestState, ...]
     reports: tuple[RequestState, ...]
     entries: tuple[ledger.Entry, ...]
+    deleted: tuple[str, ...]
 
 
 def recorded(reference: str) -> Recorded:
@@ -77,17 +80,14 @@ def recorded(reference: str) -> Recorded:
     """
     found = resolve(reference)
     name, version = str(found["name"]), int(found["version"])
-    known = ledger.entries(name)
+    known = ledger.own_entries(name)
     sealed = read_chain(registered(known, version), f"{name}/{version}", trusted_keys())
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
-    mine = tuple(entry for entry in known if entry.version == version)
-    evaluated = [
-        request_state(entry.details["run_id"])
-        for entry in reversed(mine)
-        if entry.action == ledger.EVALUATED
-    ]
+    mine = tuple(ledger.of_version(known, version))
+    runs = evaluation_runs(mine)
+    evaluated = [state for run_id in reversed(runs) for state in _states(run_id)]
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
@@ -105,7 +105,16 @@ def recorded(reference: str) -> Recorded:
         evaluations=tuple(state for state in evaluated if not state.device),
         reports=tuple(newest[device] for device in sorted(newest) if device),
         entries=mine,
+        deleted=tuple(text for one in deleted_runs(run, mine).values() for text in one),
     )
+
+
+def _states(run_id: str) -> list[RequestState]:
+    """An evaluation's state; none where MLflow no longer has its run, which is told elsewhere."""
+    try:
+        return [request_state(run_id)]
+    except NotInRegistry:
+        return []
 
 
 def every() -> list[str]:

@@ -1,0 +1,424 @@
+"""Who ever saw a record: every version of every model, by the signed ledgers and sealed chains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from storage import chain, ledger
+from storage.beats_manifest import manifest_paths, read_manifest
+from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
+from storage.files import read_json
+from storage.ledger import Entry
+from storage.lineage import aliases_on
+from storage.mlflow_rest import call, fetch_run_file
+from storage.patients import number_digest
+from storage.places import beats_place
+
+#: Fetches of chains at the same time.
+FETCHES = 4
+#: Digits of a digest that name one: more than a record's name is by chance.
+DIGEST = re.compile(r"[0-9a-f]{12,64}")
+#: A subject that was numbered anew.
+NUMBERED = re.compile(r"p\d{4,}")
+#: Sides that a network is made of.
+LEARNT = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A version that saw a subject.
+
+    Attributes
+    ----------
+    model, version : str, int
+        The version.
+    dataset, subject, records : str, str, tuple of str
+        The subject, and all their records in the version's data set.
+    side : str
+        That of the split ("train", "validation", "test"; "" where no beat has a label), "evaluated"
+        where the version was run on the data set later, or "taught by MODEL/VERSION" where it
+        learnt from the answers of one that learnt from the subject.
+    aliases : tuple of str
+        The aliases that are on the version in MLflow.
+    in_mlflow : str
+        Whether MLflow has the version: "yes", "gone", or "gone, of an earlier model of this name".
+    run_id : str
+        The training's run, which tells versions of one number apart; "" where no entry names it.
+    """
+
+    model: str
+    version: int
+    dataset: str
+    subject: str
+    records: tuple[str, ...]
+    side: str
+    aliases: tuple[str, ...]
+    in_mlflow: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who saw what was asked for.
+
+    Attributes
+    ----------
+    sights : tuple of Sight
+        Every version that saw it.
+    unreadable : tuple of str
+        Of which versions or data sets it cannot be told, and why, in sentences.
+    exists : bool
+        Whether there is anything of that name, be it of no version.
+    names : frozenset of str
+        The names that there are: records, with and without their folder, and subjects.
+    """
+
+    sights: tuple[Sight, ...]
+    unreadable: tuple[str, ...]
+    exists: bool
+    names: frozenset[str]
+
+
+def saw(wanted: str, trusted: Iterable[str]) -> Answer:
+    """Every version of every model that ever saw a record or its subject, deleted ones included.
+
+    The signed ledgers are asked: what was registered once is told, though MLflow may have it no
+    more. A version that MLflow has and no ledger, or whose chain cannot be read, is told as one of
+    which nobody can tell. Versions of the same data and split share one look.
+
+    Parameters
+    ----------
+    wanted : str
+        A record, with or without its folder, or a subject, each also as DATASET/NAME; the SHA-256
+        of a record's beat table or of a file of it, or the first 12 digits or more; or the
+        patient's own number, where the data set's TOML has digests of such.
+    trusted : iterable of str
+        The public keys that may sign a chain.
+
+    Raises
+    ------
+    OutOfReach
+        The MLflow server does not answer.
+    """
+    keys, query = set(trusted), _Query(wanted, number_digest(wanted))
+    registry = _registry()
+    marks: list[_Mark] = []
+    unreadable: list[str] = []
+    for model in _models():
+        mine, fault = _marks(model, registry.get(model))
+        marks += mine
+        unreadable += fault
+    groups: dict[tuple[str, ...], list[_Mark]] = {}
+    for mark in marks:
+        if key := _same_look(mark.entry):
+            groups.setdefault(key, []).append(mark)
+    with ThreadPoolExecutor(FETCHES) as pool:
+        looks = list(pool.map(lambda group: _shared_look(group, query, keys), groups.values()))
+    sights = [
+        Sight(*match, **mark.version)
+        for look, group in zip(looks, groups.values(), strict=True)
+        for match in look.matches
+        for mark in group
+    ]
+    looks.append(_local_look(query))
+    by_name = any(look.by_name for look in looks)
+    return Answer(
+        sights=(*sights, *_students(sights, marks)),
+        unreadable=(
+            *unreadable,
+            *_unsealed(registry, marks),
+            *(text for look in looks for text in look.faults),
+            *(text for look in looks if not by_name for text in look.uncompared),
+        ),
+        exists=by_name or any(look.matches for look in looks),
+        names=frozenset().union(*(look.names for look in looks)),
+    )
+
+
+@dataclass(frozen=True)
+class _Query:
+    """What is asked for, and the digest that it has as a patient's own number."""
+
+    text: str
+    number: str | None
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """An entry of a ledger about a version, and what a sight tells of that version."""
+
+    entry: Entry
+    version: dict[str, Any]
+
+
+#: Data set, subject, records and side of what a version saw.
+_Match = tuple[str, str, tuple[str, ...], str]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look at data sets gave.
+
+    Attributes
+    ----------
+    matches : list of tuple
+        What was asked for.
+    by_name : bool
+        Whether the text is a name there, or a digest; else it may be a patient's own number.
+    names : set of str
+        All names that are there.
+    uncompared : list of str
+        Data sets whose patients' own numbers cannot be compared, and why.
+    faults : list of str
+        What could not be read.
+    """
+
+    matches: list[_Match] = field(default_factory=list)
+    by_name: bool = False
+    names: set[str] = field(default_factory=set)
+    uncompared: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def _registry() -> dict[str, dict[str, Any]]:
+    """What MLflow has of each model: when it was made, its aliases, its versions' tags."""
+    models: dict[str, dict[str, Any]] = {
+        one["name"]: {
+            "created_ms": int(one["creation_timestamp"]),
+            "aliases": {a["alias"]: int(a["version"]) for a in one.get("aliases", ())},
+            "versions": {},
+        }
+        for one in _pages("GET", "registered-models/search", "registered_models")
+    }
+    for one in _pages("GET", "model-versions/search", "model_versions"):
+        tags = {tag["key"] for tag in one.get("tags", ())}
+        if one["name"] in models:  # made since
+            models[one["name"]]["versions"][int(one["version"])] = tags
+    return models
+
+
+def _pages(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """All that a search of MLflow's gives, page after page."""
+    while True:
+        answer = call(method, endpoint, max_results=1000, **fields)
+        yield from answer.get(kind, ())
+        if not answer.get("next_page_token"):
+            return
+        fields["page_token"] = answer["next_page_token"]
+
+
+def _models() -> list[str]:
+    """Every model that has a ledger."""
+    fields: dict[str, Any] = {"filter": f"name LIKE '{ledger.LEDGER}%'", "view_type": "ALL"}
+    experiments = _pages("POST", "experiments/search", "experiments", **fields)
+    return [one["name"].removeprefix(ledger.LEDGER) for one in experiments]
+
+
+def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
+    """The entries of a model's ledger about versions; or what is wrong with it."""
+    try:
+        entries = ledger.entries(model)
+    except OutOfReach:
+        raise
+    except RegistryError as error:
+        return [], [str(error)]
+    own = {e.sequence for e in ledger.own(entries, there["created_ms"] if there else None)}
+    lives = {e.sequence: e.sequence in own or e.details.get(ledger.MODEL_CREATED) for e in entries}
+    runs = {
+        (lives[e.sequence], e.version): e.details.get("run_id", "")
+        for e in reversed(entries)
+        if e.action == ledger.REGISTERED
+    }
+    marks = []
+    for e in entries:
+        here = there is not None and e.sequence in own and e.version in there["versions"]
+        earlier = ", of an earlier model of this name" * (
+            there is not None and e.sequence not in own
+        )
+        version = {
+            "model": model,
+            "version": e.version,
+            "aliases": aliases_on(there["aliases"], e.version) if here else (),
+            "in_mlflow": "yes" if here else f"gone{earlier}",
+            "run_id": runs.get((lives[e.sequence], e.version), ""),
+        }
+        marks += [_Mark(e, version)] if e.version is not None else []
+    return marks, []
+
+
+def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark]) -> list[str]:
+    """Versions of this project's that MLflow has, and no ledger a sealed chain of."""
+    sealed = {
+        (mark.entry.model, mark.entry.version)
+        for mark in marks
+        if "chain_sha256" in mark.entry.details and mark.version["in_mlflow"] == "yes"
+    }
+    return [
+        f"{model}/{version}: the ledger has no sealed chain of it"
+        for model, there in sorted(registry.items())
+        for version, tags in sorted(there["versions"].items())
+        if (model, version) not in sealed and any(tag.startswith("holter.") for tag in tags)
+    ]
+
+
+def _students(sights: Iterable[Sight], marks: Iterable[_Mark]) -> Iterator[Sight]:
+    """Those who learnt of a subject through a teacher, or a teacher's teacher, alone."""
+    learnt = {_whom(one): one for one in sights if one.side in LEARNT}
+    pupils = [mark for mark in marks if "teacher" in mark.entry.details]
+    fresh = list(learnt.values())
+    while fresh:
+        taught = []
+        for teacher in fresh:
+            by = f"{teacher.model}/{teacher.version}"
+            for pupil in (mark for mark in pupils if _is_taught(mark.entry, by, teacher.run_id)):
+                student = replace(teacher, **pupil.version, side=f"taught by {by}")
+                if _whom(student) not in learnt:
+                    learnt[_whom(student)] = student
+                    taught.append(student)
+        yield from taught
+        fresh = taught
+
+
+def _whom(sight: Sight) -> tuple[str, int, str, str, str]:
+    """Which version saw whom."""
+    return sight.model, sight.version, sight.run_id, sight.dataset, sight.subject
+
+
+def _is_taught(pupil: Entry, teacher: str, run_id: str) -> bool:
+    """Whether a version that was registered so learnt from the one of that name and run."""
+    by = pupil.details.get("teacher_run_id") or run_id
+    return pupil.details["teacher"] == teacher and by == run_id
+
+
+def faults(trusted: Iterable[str]) -> list[str]:
+    """All that is wrong with any model's ledger: where something is, `saw` may lack versions."""
+    keys = set(trusted)
+    return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
+
+
+def _same_look(entry: Entry) -> tuple[str, ...]:
+    """What decides which subjects an entry's version saw; () where it saw none."""
+    data = entry.details.get("datasets", "")
+    if entry.action == ledger.REGISTERED and "chain_sha256" in entry.details:
+        return entry.action, data, entry.details.get("split_sha256", "")
+    return (entry.action, data) if entry.action == ledger.EVALUATED and data else ()
+
+
+def _shared_look(group: Sequence[_Mark], query: _Query, trusted: set[str]) -> _Look:
+    """The look that versions share, by the first of them that can be read."""
+    faults = []
+    for mark in group:
+        reference = f"{mark.entry.model}/{mark.entry.version}"
+        try:
+            return _look(mark.entry, reference, query, trusted)
+        except OutOfReach:  # noqa: PERF203 - a look takes milliseconds
+            raise
+        except HolterError as error:
+            faults.append(f"{reference}: {error}")
+    return _Look(faults=faults)
+
+
+def _look(entry: Entry, reference: str, query: _Query, trusted: set[str]) -> _Look:
+    """What an entry's version saw."""
+    if entry.action == ledger.EVALUATED:
+        return _look_into(_evaluated_on(entry.details["run_id"]), query, reference)
+    document = chain.read_chain(entry, reference, trusted).document
+    look = _look_into(document["datasets"], query, reference)
+    matches = [
+        (dataset, subject, records, chain.side_of(document, dataset, subject))
+        for dataset, subject, records, _ in look.matches
+    ]
+    return replace(look, matches=matches)
+
+
+def _local_look(query: _Query) -> _Look:
+    """What the beat tables of this machine have."""
+    try:
+        datasets = [asdict(read_manifest(path)) for path in manifest_paths(beats_place())]
+    except HolterError as error:
+        return _Look(faults=[f"beat tables: {error}"])
+    return _look_into(datasets, query, "the beat tables here")
+
+
+def _look_into(datasets: Iterable[Mapping[str, Any]], query: _Query, where: str) -> _Look:
+    """What data sets have of what is asked for, as of an evaluation."""
+    looks = [_look_at(data, query, where) for data in datasets]
+    return _Look(
+        matches=[match for look in looks for match in look.matches],
+        by_name=any(look.by_name for look in looks),
+        names=set().union(*(look.names for look in looks)),
+        uncompared=[text for look in looks for text in look.uncompared],
+    )
+
+
+def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
+    """What one data set has of what is asked for."""
+    entries, name = data["entries"], data["dataset"]
+    texts = {query.text, query.text.removeprefix(f"{name}/")}
+    subjects = data.get("spec", {}).get("subjects", {})
+    left_out = {*data["failures"], *data["excluded"]}
+    people = {entry["subject"] for entry in entries if _is_named(entry, texts)}
+    by_name = bool(people) or not texts.isdisjoint(left_out)
+    if number := subjects.get("numbers", {}).get(query.number):
+        people.add(number)
+    fault = _uncompared(subjects, query.number)
+    return _Look(
+        matches=[
+            (
+                name,
+                person,
+                tuple(e["record"] for e in entries if e["subject"] == person),
+                "evaluated",
+            )
+            for person in sorted(people)
+        ],
+        by_name=by_name,
+        names=left_out.union(*(_names(entry) for entry in entries)),
+        uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
+    )
+
+
+def _names(entry: Mapping[str, Any]) -> set[str]:
+    """A record's name, with and without its folder, and its subject's."""
+    return {entry["record"], entry["record"].rpartition("/")[2], entry["subject"]}
+
+
+def _is_named(entry: Mapping[str, Any], texts: set[str]) -> bool:
+    """Whether one of the texts names a record or its subject, or is a digest of a file of it."""
+    digits = [text.lower() for text in texts if DIGEST.fullmatch(text.lower())]
+    digests = (entry["sha256"], *entry.get("files", {}).values()) if digits else ()
+    return not texts.isdisjoint(_names(entry)) or any(
+        digest.startswith(start) for digest in digests for start in digits
+    )
+
+
+def _uncompared(subjects: Mapping[str, Any], number: str | None) -> str:
+    """Why a patient's own number cannot be looked for in a data set; "" where it can."""
+    numbers, own_key = subjects.get("numbers", {}), (number or "").partition(":")[0]
+    keys = {digest.partition(":")[0] for digest in numbers} - {own_key}
+    if keys:
+        return f"patients' own numbers are kept by key {min(keys)}, which is not here"
+    renamed = subjects.get("map", {}).values()
+    if renamed and not numbers and all(NUMBERED.fullmatch(one) for one in renamed):
+        return "patients were numbered anew, and their own numbers not kept"
+    return ""
+
+
+def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
+    """The manifests of an evaluation's data sets, as its run has them."""
+    start, end = f"{chain.ARTIFACT_TAG}inputs/", "/manifest.json"
+    tags = chain.run_state(run_id)["tags"]
+    found = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
+    if not found:
+        raise NotInRegistry(f"evaluation {run_id}: found no manifest of its data sets")
+    with TemporaryDirectory(prefix="holter-") as folder:
+        return [
+            read_json(fetch_run_file(run_id, k.removeprefix(chain.ARTIFACT_TAG), v, Path(folder)))
+            for k, v in found.items()
+        ]
