@@ -121,7 +121,7 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
     with ThreadPoolExecutor(FETCHES) as pool:
         looks = list(pool.map(lambda group: _shared_look(group, query, keys), groups.values()))
     sights = [
-        Sight(*match, **mark.version)
+        Sight(**match, **mark.version)
         for look, group in zip(looks, groups.values(), strict=True)
         for match in look.matches
         for mark in group
@@ -157,18 +157,14 @@ class _Mark:
     version: dict[str, Any]
 
 
-#: Data set, subject, records and side of what a version saw.
-_Match = tuple[str, str, tuple[str, ...], str]
-
-
 @dataclass(frozen=True)
 class _Look:
     """What one look at data sets gave.
 
     Attributes
     ----------
-    matches : list of tuple
-        What was asked for.
+    matches : list of dict
+        What was asked for: `dataset`, `subject`, `records` and `side` of a sight.
     by_name : bool
         Whether the text is a name there, or a digest; else it may be a patient's own number.
     names : set of str
@@ -179,7 +175,7 @@ class _Look:
         What could not be read.
     """
 
-    matches: list[_Match] = field(default_factory=list)
+    matches: list[dict[str, Any]] = field(default_factory=list)
     by_name: bool = False
     names: set[str] = field(default_factory=set)
     uncompared: list[str] = field(default_factory=list)
@@ -228,27 +224,27 @@ def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], li
         raise
     except RegistryError as error:
         return [], [str(error)]
-    own = {e.sequence for e in ledger.own(entries, there["created_ms"] if there else None)}
-    lives = {e.sequence: e.sequence in own or e.details.get(ledger.MODEL_CREATED) for e in entries}
-    runs = {
-        (lives[e.sequence], e.version): e.details.get("run_id", "")
-        for e in reversed(entries)
-        if e.action == ledger.REGISTERED
-    }
+    there = there or {"created_ms": None, "aliases": {}, "versions": {}}
+    own = {entry.sequence for entry in ledger.own(entries, there["created_ms"])}
+    runs: dict[tuple[object, int | None], str] = {}
     marks = []
-    for e in entries:
-        here = there is not None and e.sequence in own and e.version in there["versions"]
-        earlier = ", of an earlier model of this name" * (
-            there is not None and e.sequence not in own
-        )
+    for entry in entries:
+        is_own, number = entry.sequence in own, entry.version
+        if number is None:
+            continue
+        life = is_own or entry.details.get(ledger.MODEL_CREATED)
+        if entry.action == ledger.REGISTERED:
+            runs.setdefault((life, number), entry.details.get("run_id", ""))
+        here = is_own and number in there["versions"]
+        earlier = there["created_ms"] is not None and not is_own
         version = {
             "model": model,
-            "version": e.version,
-            "aliases": aliases_on(there["aliases"], e.version) if here else (),
-            "in_mlflow": "yes" if here else f"gone{earlier}",
-            "run_id": runs.get((lives[e.sequence], e.version), ""),
+            "version": number,
+            "aliases": aliases_on(there["aliases"], number) if here else (),
+            "in_mlflow": "yes" if here else "gone" + ", of an earlier model of this name" * earlier,
+            "run_id": runs.get((life, number), ""),
         }
-        marks += [_Mark(e, version)] if e.version is not None else []
+        marks.append(_Mark(entry, version))
     return marks, []
 
 
@@ -317,7 +313,7 @@ def _shared_look(group: Sequence[_Mark], query: _Query, trusted: set[str]) -> _L
         reference = f"{mark.entry.model}/{mark.entry.version}"
         try:
             return _look(mark.entry, reference, query, trusted)
-        except OutOfReach:  # noqa: PERF203 - a look takes milliseconds
+        except OutOfReach:
             raise
         except HolterError as error:
             faults.append(f"{reference}: {error}")
@@ -331,8 +327,8 @@ def _look(entry: Entry, reference: str, query: _Query, trusted: set[str]) -> _Lo
     document = chain.read_chain(entry, reference, trusted).document
     look = _look_into(document["datasets"], query, reference)
     matches = [
-        (dataset, subject, records, chain.side_of(document, dataset, subject))
-        for dataset, subject, records, _ in look.matches
+        {**one, "side": chain.side_of(document, one["dataset"], one["subject"])}
+        for one in look.matches
     ]
     return replace(look, matches=matches)
 
@@ -370,12 +366,12 @@ def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
     fault = _uncompared(subjects, query.number)
     return _Look(
         matches=[
-            (
-                name,
-                person,
-                tuple(e["record"] for e in entries if e["subject"] == person),
-                "evaluated",
-            )
+            {
+                "dataset": name,
+                "subject": person,
+                "records": tuple(e["record"] for e in entries if e["subject"] == person),
+                "side": "evaluated",
+            }
             for person in sorted(people)
         ],
         by_name=by_name,
