@@ -68,7 +68,8 @@ def test_what_was_decided_is_kept(model: str) -> None:
     assert [e.sequence for e in known] == [1, 2, 3, 4, 5]
     assert [e.action for e in known] == ["registered", "alias"] * 2 + ["approved"]
     assert (known[4].who, known[4].version) == ("Dr. Who", 2)
-    assert known[3].details == {"alias": "candidate", "from": "1"}
+    made = {ledger.MODEL_CREATED: str(ledger.created_ms(model))}
+    assert known[3].details == {"alias": "candidate", "from": "1", **made}
     assert known[0].previous == "0" * 64
     assert [e.previous for e in known[1:]] == [e.sha256 for e in known[:-1]]
     assert ledger.check(model, {public_key()}) == []

@@ -218,7 +218,7 @@ def test_history_takes_back_what_was_rolled_back() -> None:
         marks = {"alias": "champion", **details}
         return ledger.Entry(1, "", "", ledger.ALIAS, "m", version, "r", marks, "")
 
-    back = moved(1, **{work.ROLLED_BACK: "2"})
+    back = moved(1, **{ledger.ROLLED_BACK: "2"})
     past = [moved(1), moved(2), back, moved(3), moved(3, alias="x"), moved(None)]
     assert work.history(past, "champion") == [1, 3]
 
