@@ -22,7 +22,7 @@ from tasks.checklists import CHECKLISTS
 from tasks.compare import Counts, Decisions, figures
 from tasks.document import Block, Heading, Picture, Table, Words
 from tasks.figures import RhythmBeats, beats_by_rhythm
-from tasks.simulations import simulations
+from tasks.simulations import simulated_records, simulations
 
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_SHOWN, MOST_PATIENTS = 8, 8
@@ -255,6 +255,9 @@ LIMITS: dict[str, Callable[[Facts], bool]] = {
     ),
     "The recordings are simulated: the figures say nothing about people.": lambda f: any(
         m.simulated for m in f.version.manifests
+    ),
+    "Its training drew simulated records beside the recordings (see Training).": lambda f: (
+        simulated_records(f.version.params) > 0
     ),
     "Patients of the test set are in training too: the figures say little of new patients.": (
         lambda f: f.version.split["paradigm"] == "intrapatient"

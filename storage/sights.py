@@ -44,6 +44,8 @@ class Sight:
         That of the split ("train", "validation", "test"; "" where no beat has a label), "evaluated"
         where the version was run on the data set later, or "taught by MODEL/VERSION" where it
         learnt from the answers of one that learnt from the subject.
+    simulated : bool
+        Whether the data set is simulated.
     aliases : tuple of str
         The aliases that are on the version in MLflow.
     in_mlflow : str
@@ -58,6 +60,7 @@ class Sight:
     subject: str
     records: tuple[str, ...]
     side: str
+    simulated: bool
     aliases: tuple[str, ...]
     in_mlflow: str
     run_id: str
@@ -164,7 +167,7 @@ class _Look:
     Attributes
     ----------
     matches : list of dict
-        What was asked for: `dataset`, `subject`, `records` and `side` of a sight.
+        What was asked for: `dataset` to `simulated` of a sight.
     by_name : bool
         Whether the text is a name there, or a digest; else it may be a patient's own number.
     names : set of str
@@ -234,7 +237,7 @@ def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], li
             continue
         life = is_own or entry.details.get(ledger.MODEL_CREATED)
         if entry.action == ledger.REGISTERED:
-            runs.setdefault((life, number), entry.details.get("run_id", ""))
+            runs[life, number] = entry.details.get("run_id", "")
         here = is_own and number in there["versions"]
         earlier = there["created_ms"] is not None and not is_own
         version = {
@@ -371,6 +374,7 @@ def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
                 "subject": person,
                 "records": tuple(e["record"] for e in entries if e["subject"] == person),
                 "side": "evaluated",
+                "simulated": data["simulated"],
             }
             for person in sorted(people)
         ],

@@ -387,7 +387,9 @@ def test_the_command_prints(models: Path, capsys: pytest.CaptureFixture[str]) ->
     command("holter-a@champion")
     assert "holter verify holter-a/1" in capsys.readouterr().err
     command(record="sim000")
-    assert "its subject: 4." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "its subject: 4." in told
+    assert "SIMULATED" in told
     command(record="sim000", form="json")
     sides = {one["side"].split()[0] for one in json.loads(capsys.readouterr().out)}
     assert sides == {"train", "test", "taught"}
