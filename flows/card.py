@@ -171,9 +171,13 @@ def training(facts: Facts) -> Section:
         )
         for _ in tags.keys() & {TEACHER_TAG}
     ]
-    drawn = simulations(facts.version.params, [asdict(m) for m in facts.version.manifests])
-    made = [Words("; ".join(["SIMULATED: " + drawn[0], *drawn[1:]]) + ".")] if drawn else []
-    return [*taught, *made, Table(("parameter", "value"), sorted(facts.version.params.items()))]
+    texts = simulations(facts.version.params, [asdict(m) for m in facts.version.manifests])
+    simulated = [Words(f"SIMULATED: {'; '.join(texts)}.")] if texts else []
+    return [
+        *taught,
+        *simulated,
+        Table(("parameter", "value"), sorted(facts.version.params.items())),
+    ]
 
 
 def test_figures(facts: Facts) -> Section:

@@ -111,11 +111,11 @@ def enter(state: evaluations.RequestState) -> None:
         The version that it is about is gone, though MLflow may have another one of its number.
     """
     run_id = resolve(f"{state.model}/{state.version}")["run_id"]
-    asked = state.tags.get("holter.training_run_id", run_id)
-    if asked != run_id:
+    requested = state.tags.get("holter.training_run_id", run_id)
+    if requested != run_id:
         raise NotInRegistry(
             f"report of device {state.device} on {state.model}/{state.version}: found a version of "
-            f"training run {run_id}; expected that of {asked}, which is gone from MLflow"
+            f"training run {run_id}; expected that of {requested}, which is gone from MLflow"
         )
     ledger.append(
         state.model,

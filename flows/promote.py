@@ -67,9 +67,9 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions.subject.tolist())
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
-    line = (version, *teachers_of(version))
-    behind = [m for one in line for m in one.manifests]
-    drawn = {one.model.reference: simulated_records(one.params) for one in line}
+    versions = (version, *teachers_of(version))
+    behind = [m for one in versions for m in one.manifests]
+    records = {one.model.reference: simulated_records(one.params) for one in versions}
     manifests = {one.digest(): one for one in behind}.values()
     barred = [
         f"{one.dataset} ({one.licence})"
@@ -84,8 +84,9 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
         "simulated_data_sets": simulated,
     }
     found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
-    most = max(drawn, key=lambda name: drawn[name])
-    found["simulated_records"] = Figure(drawn[most], f"each epoch of {most}" * bool(drawn[most]))
+    most = max(records, key=lambda name: records[name])
+    note = f"each epoch of {most}" if records[most] else ""
+    found["simulated_records"] = Figure(records[most], note)
     parity = version.metrics.get("parity_max_abs_error")
     found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
     return found
@@ -330,21 +331,23 @@ def rollback(
         MLflow no longer has the version before.
     """
     known = ledger.own_entries(model)
-    there, stood = ledger.mlflow_aliases(model).get(alias), history(known, alias)
-    said = ledger.aliases(known).get(alias)
-    if there != said:
+    in_mlflow, in_ledger = (
+        where.get(alias) for where in (ledger.mlflow_aliases(model), ledger.aliases(known))
+    )
+    if in_mlflow != in_ledger:
         raise PromotionError(
-            f"{model}: alias {alias} is on {_version(there)} in MLflow; the ledger has "
-            f"{_version(said)}, so nothing says where it goes back to: put it where it belongs "
-            f"with holter promote {model}/VERSION --to {alias} --override --reason TEXT"
+            f"{model}: alias {alias} is on {_version(in_mlflow)} in MLflow; the ledger has "
+            f"{_version(in_ledger)}, so nothing says where it goes back to: put it where it "
+            f"belongs with holter promote {model}/VERSION --to {alias} --override --reason TEXT"
         )
-    if there is None or len(stood) < 2:
-        on = f"is on {_version(there)}" + " and was on none before" * (there is not None)
+    stood = history(known, alias)
+    if in_mlflow is None or len(stood) < 2:
+        on = f"is on {_version(in_mlflow)}" + " and was on none before" * (in_mlflow is not None)
         raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
     resolve(f"{model}/{stood[-2]}")
-    back = {ledger.ROLLED_BACK: str(there)}
-    ledger.move_alias(model, stood[-2], alias, reason, who=who, **back)
-    return there, stood[-2]
+    marks = {ledger.ROLLED_BACK: str(in_mlflow)}
+    ledger.move_alias(model, stood[-2], alias, reason, who=who, **marks)
+    return in_mlflow, stood[-2]
 
 
 def _version(number: int | None) -> str:

@@ -80,33 +80,33 @@ def resolve(reference: str) -> dict[str, Any]:
             raise
         except RegistryError as error:  # MLflow answers 400, not 404
             on = aliases(own_entries(name)).get(alias)
-            told = f"; the ledger has it on version {on}" if on else ""
-            raise NotInRegistry(f"model {name}: found no alias {alias}{told}") from error
+            hint = f"; the ledger has it on version {on}" if on else ""
+            raise NotInRegistry(f"model {name}: found no alias {alias}{hint}") from error
         return _flat(found)
     name, _, number = reference.partition("/")
     if number:
         try:
             found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
         except NotInRegistry as error:
-            raise NotInRegistry(_gone(name, number) or str(error)) from error
+            raise NotInRegistry(_ledger_words(name, number) or str(error)) from error
         return _flat(found)
     order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
     answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
     for found in answer.get("model_versions", ()):
         return _flat(found)
-    told = "; its ledger has versions that are gone from MLflow" if entries(name) else ""
-    raise NotInRegistry(f"model {name}: found no version; expected at least one{told}")
+    hint = "; its ledger has versions that are gone from MLflow" if entries(name) else ""
+    raise NotInRegistry(f"model {name}: found no version; expected at least one{hint}")
 
 
-def _gone(name: str, number: str) -> str:
+def _ledger_words(name: str, number: str) -> str:
     """What the ledger says of a version that MLflow has not; "" where that is nothing."""
-    mine = [e for e in entries(name) if e.action == REGISTERED and str(e.version) == number]
-    if not mine:
+    registrations = [e for e in entries(name) if (e.action, str(e.version)) == (REGISTERED, number)]
+    if not registrations:
         return ""
-    run_id = mine[-1].details.get("run_id", "unknown")
+    last = registrations[-1]
     return (
         f"{name}/{number} is gone from MLflow; the ledger has that it was registered "
-        f"{mine[-1].time_utc} by training run {run_id}"
+        f"{last.time_utc} by training run {last.details.get('run_id', 'unknown')}"
     )
 
 

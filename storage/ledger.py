@@ -192,10 +192,10 @@ def move_alias(
     """
     if version is not None:
         call("GET", "model-versions/get", name=model, version=str(version))
-    stood, said = mlflow_aliases(model).get(alias), aliases(own_entries(model)).get(alias)
-    marks = {**details, "alias": alias, "from": str(stood or "")}
-    if said != stood:  # it was moved past the ledger
-        marks["ledger_from"] = str(said or "")
+    in_mlflow, in_ledger = mlflow_aliases(model).get(alias), aliases(own_entries(model)).get(alias)
+    marks = {**details, "alias": alias, "from": str(in_mlflow or "")}
+    if in_ledger != in_mlflow:  # it was moved past the ledger
+        marks["ledger_from"] = str(in_ledger or "")
     entry = append(model, version, ALIAS, reason, who=who, **marks)
     _settle(model, alias)
     return entry
@@ -307,16 +307,16 @@ def alias_faults(model: str, known: Iterable[Entry]) -> list[str]:
     known : iterable of Entry
         Its own entries.
     """
-    now, said = mlflow_aliases(model), aliases(known)
+    in_mlflow, in_ledger = mlflow_aliases(model), aliases(known)
     return [
-        f"alias {alias} is on {now.get(alias, 'no version')}; the ledger has "
-        + _told(model, said.get(alias))
-        for alias in sorted({*now, *said})
-        if now.get(alias) != said.get(alias)
+        f"alias {alias} is on {in_mlflow.get(alias, 'no version')}; the ledger has "
+        + _version_words(model, in_ledger.get(alias))
+        for alias in sorted({*in_mlflow, *in_ledger})
+        if in_mlflow.get(alias) != in_ledger.get(alias)
     ]
 
 
-def _told(model: str, version: int | None) -> str:
+def _version_words(model: str, version: int | None) -> str:
     """A version that the ledger names, and whether MLflow has it."""
     if version is None:
         return "no version"

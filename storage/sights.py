@@ -219,7 +219,7 @@ def _models() -> list[str]:
     return [one["name"].removeprefix(ledger.LEDGER) for one in experiments]
 
 
-def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
+def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
     """The entries of a model's ledger about versions; or what is wrong with it."""
     try:
         entries = ledger.entries(model)
@@ -227,8 +227,8 @@ def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], li
         raise
     except RegistryError as error:
         return [], [str(error)]
-    there = there or {"created_ms": None, "aliases": {}, "versions": {}}
-    own = {entry.sequence for entry in ledger.own(entries, there["created_ms"])}
+    model_now = model_now or {"created_ms": None, "aliases": {}, "versions": {}}
+    own = {entry.sequence for entry in ledger.own(entries, model_now["created_ms"])}
     runs: dict[tuple[object, int | None], str] = {}
     marks = []
     for entry in entries:
@@ -238,13 +238,14 @@ def _marks(model: str, there: Mapping[str, Any] | None) -> tuple[list[_Mark], li
         life = is_own or entry.details.get(ledger.MODEL_CREATED)
         if entry.action == ledger.REGISTERED:
             runs[life, number] = entry.details.get("run_id", "")
-        here = is_own and number in there["versions"]
-        earlier = there["created_ms"] is not None and not is_own
+        exists = is_own and number in model_now["versions"]
+        is_earlier = model_now["created_ms"] is not None and not is_own
+        gone = "gone" + ", of an earlier model of this name" * is_earlier
         version = {
             "model": model,
             "version": number,
-            "aliases": aliases_on(there["aliases"], number) if here else (),
-            "in_mlflow": "yes" if here else "gone" + ", of an earlier model of this name" * earlier,
+            "aliases": aliases_on(model_now["aliases"], number) if exists else (),
+            "in_mlflow": "yes" if exists else gone,
             "run_id": runs.get((life, number), ""),
         }
         marks.append(_Mark(entry, version))
@@ -260,8 +261,8 @@ def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark])
     }
     return [
         f"{model}/{version}: the ledger has no sealed chain of it"
-        for model, there in sorted(registry.items())
-        for version, tags in sorted(there["versions"].items())
+        for model, model_now in sorted(registry.items())
+        for version, tags in sorted(model_now["versions"].items())
         if (model, version) not in sealed and any(tag.startswith("holter.") for tag in tags)
     ]
 
@@ -361,9 +362,9 @@ def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
     entries, name = data["entries"], data["dataset"]
     texts = {query.text, query.text.removeprefix(f"{name}/")}
     subjects = data.get("spec", {}).get("subjects", {})
-    left_out = {*data["failures"], *data["excluded"]}
+    rejects = {*data["failures"], *data["excluded"]}
     people = {entry["subject"] for entry in entries if _is_named(entry, texts)}
-    by_name = bool(people) or not texts.isdisjoint(left_out)
+    by_name = bool(people) or not texts.isdisjoint(rejects)
     if number := subjects.get("numbers", {}).get(query.number):
         people.add(number)
     fault = _uncompared(subjects, query.number)
@@ -379,7 +380,7 @@ def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
             for person in sorted(people)
         ],
         by_name=by_name,
-        names=left_out.union(*(_names(entry) for entry in entries)),
+        names=rejects.union(*(_names(entry) for entry in entries)),
         uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
     )
 

@@ -17,7 +17,7 @@ from typer import Exit
 from flows.cli_lineage import lineage as command
 from flows.servers import mlflow_server
 from storage import ledger
-from storage.beats_manifest import Manifest, read_manifest
+from storage.beats_manifest import Entry, Manifest, read_manifest
 from storage.chain import TEACHER_TAG
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage
@@ -297,10 +297,15 @@ def test_a_version_without_a_chain_cannot_be_told(
             call("DELETE", "registered-models/delete", name=name)
 
 
+def _again(entry: Entry) -> Entry:
+    """A record under a name of its own."""
+    return replace(entry, record=f"again{entry.record}", subject=f"again{entry.subject}")
+
+
 def test_a_model_made_again_has_its_own_chain(models: Path) -> None:
     """Deleted and made again, a model counts from 1: nothing of the earlier one is its own."""
     path, manifest = models / "home/beats/dataset=simulated/manifest.json", made_up(models)
-    entries = tuple(replace(e, record=f"again{e.record}") for e in manifest.entries)
+    entries = tuple(_again(entry) for entry in manifest.entries)
     manifest = replace(manifest, dataset="again", entries=entries)
     split = sides_of(manifest)
     first = made_up_version("holter-again", models / "r1", path, manifest, split)
