@@ -132,15 +132,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def secret(path: Path, make: Callable[[], bytes] | None) -> bytes:
-    """A secret from a file of hexadecimal digits that its owner alone may read.
+def make_secret(path: Path, make: Callable[[], bytes]) -> None:
+    """Write a secret in hexadecimal digits for its owner alone to read, where there is none yet.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    make : callable, optional
-        Makes the secret where there is no file yet; by default the file must be there.
+    Raises
+    ------
+    PlaceError
+        No file can be made in its folder.
+    """
+    if path.exists():
+        return
+    check_writable(path.parent, "folder of secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
+    with alone(path.name):
+        if not path.exists():  # nobody made one while we waited
+            with whole(path) as partial:
+                partial.chmod(0o600)
+                partial.write_text(make().hex())
+
+
+def read_secret(path: Path) -> bytes:
+    """A secret from a file that its owner alone may read.
 
     Raises
     ------
@@ -149,15 +160,6 @@ def secret(path: Path, make: Callable[[], bytes] | None) -> bytes:
     ValueError
         It is not hexadecimal digits.
     """
-    if make is not None and not path.exists():
-        check_writable(path.parent, "folder of secrets").mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )
-        with alone(path.stem):
-            if not path.exists():  # nobody made one while we waited
-                with whole(path) as partial:
-                    partial.chmod(0o600)
-                    partial.write_text(make().hex())
     mode = path.stat().st_mode
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise PermissionError(f"found mode {stat.S_IMODE(mode):o}; expected 600")

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from storage.errors import PlaceError
-from storage.files import home, secret
+from storage.files import home, make_secret, read_secret
 
 KEY_BYTES = 32
 
@@ -40,7 +40,8 @@ def number_digests(patients: Mapping[str, str]) -> dict[str, str]:
     PlaceError
         The key cannot be made or read, or others may read it.
     """
-    key = _key(make=True)
+    make_secret(key_path(), partial(secrets.token_bytes, KEY_BYTES))
+    key = _key()
     first: dict[str, set[str]] = {}
     for number, subject in patients.items():
         first.setdefault(number.split()[0], set()).add(subject)
@@ -56,14 +57,12 @@ def number_digest(number: str) -> str | None:
     PlaceError
         The key cannot be read, or others may read it.
     """
-    return _digest(_key(make=False), number) if key_path().exists() else None
+    return _digest(_key(), number) if key_path().exists() else None
 
 
-def _key(*, make: bool) -> bytes:
+def _key() -> bytes:
     try:
-        return secret(key_path(), partial(secrets.token_bytes, KEY_BYTES) if make else None)
-    except PlaceError:
-        raise
+        return read_secret(key_path())
     except (OSError, ValueError) as error:
         raise PlaceError(f"key of patients' own numbers, {key_path()}: {error}") from error
 

@@ -13,8 +13,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from storage.errors import PlaceError, SignatureError
-from storage.files import home, parsed, read_json, secret, sha256_bytes, sha256_file, write_json
+from storage.errors import SignatureError
+from storage.files import (
+    home,
+    make_secret,
+    parsed,
+    read_json,
+    read_secret,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+)
 from storage.model_files import MANIFEST
 
 SIGNATURE = "manifest.sig"
@@ -31,11 +40,10 @@ def _private_key() -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     path = release_key_path()
-    make = None if "HOLTER_RELEASE_KEY" in os.environ else _new_key
+    if "HOLTER_RELEASE_KEY" not in os.environ:
+        make_secret(path, _new_key)
     try:
-        return Ed25519PrivateKey.from_private_bytes(secret(path, make))
-    except PlaceError:
-        raise
+        return Ed25519PrivateKey.from_private_bytes(read_secret(path))
     except (OSError, ValueError) as error:
         raise SignatureError(f"release key {path}: {error}") from error
 
@@ -43,7 +51,7 @@ def _private_key() -> Any:
 def _new_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return Ed25519PrivateKey.generate().private_bytes_raw()
+    return bytes(Ed25519PrivateKey.generate().private_bytes_raw())
 
 
 def public_key() -> str:
