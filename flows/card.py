@@ -14,7 +14,7 @@ from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
 from flows.shown import FORMS, write
 from storage import tracking
 from storage.chain import SIDES, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.ledger import ALIAS, ROLLED_BACK, deed
+from storage.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.testset import TestSet
 from storage.versions import Recorded
 from tasks.bootstrap import RATES

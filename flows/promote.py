@@ -15,6 +15,7 @@ from storage import ledger, tracking
 from storage.chain import SIDES, resolve
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
+from storage.ledger_entry import ROLLED_BACK
 from storage.policy import Policy
 from storage.signing import trusted_keys
 from storage.verify import MISMATCH, verify
@@ -345,7 +346,7 @@ def rollback(
         on = f"is on {_version(in_mlflow)}" + " and was on none before" * (in_mlflow is not None)
         raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
     resolve(f"{model}/{stood[-2]}")
-    marks = {ledger.ROLLED_BACK: str(in_mlflow)}
+    marks = {ROLLED_BACK: str(in_mlflow)}
     ledger.move_alias(model, stood[-2], alias, reason, who=who, **marks)
     return in_mlflow, stood[-2]
 
@@ -360,7 +361,7 @@ def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
     for entry in entries:
         if entry.action != ledger.ALIAS or entry.details["alias"] != alias:
             continue
-        if ledger.ROLLED_BACK in entry.details:
+        if ROLLED_BACK in entry.details:
             stood = stood[:-1]
         elif entry.version is not None and stood[-1:] != [entry.version]:
             stood.append(entry.version)

@@ -9,7 +9,7 @@ from typing import Any
 from storage import chain, ledger
 from storage.chain import Chain
 from storage.errors import NotInRegistry
-from storage.ledger import Entry
+from storage.ledger_entry import Entry, of_version
 from storage.mlflow_rest import address
 
 
@@ -57,7 +57,7 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     name, number = version["name"], version["version"]
     known = ledger.own_entries(name)
     sealed = chain.read_chain(chain.registered(known, number), f"{name}/{number}", keys)
-    mine = tuple(ledger.of_version(known, number))
+    mine = tuple(of_version(known, number))
     deleted = chain.deleted_runs(sealed.document["run"], mine)
     return Lineage(
         chain=sealed,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,18 +13,15 @@ from storage import chain, ledger
 from storage.beats_manifest import manifest_paths, read_manifest
 from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import read_json
-from storage.ledger import Entry
+from storage.ledger_entry import MODEL_CREATED, Entry, own
 from storage.lineage import aliases_on
 from storage.mlflow_rest import call, fetch_run_file
 from storage.patients import number_digest
 from storage.places import beats_place
+from storage.record_search import Look, Query, look_into
 
 #: Fetches of chains at the same time.
 FETCHES = 4
-#: Digits of a digest that name one: more than a record's name is by chance.
-DIGEST = re.compile(r"[0-9a-f]{12,64}")
-#: A subject that was numbered anew.
-NUMBERED = re.compile(r"p\d{4,}")
 #: Sides that a network is made of.
 LEARNT = ("train", "validation")
 
@@ -109,7 +105,7 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
     OutOfReach
         The MLflow server does not answer.
     """
-    keys, query = set(trusted), _Query(wanted, number_digest(wanted))
+    keys, query = set(trusted), Query(wanted, number_digest(wanted))
     registry = _registry()
     marks: list[_Mark] = []
     unreadable: list[str] = []
@@ -145,44 +141,11 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
 
 
 @dataclass(frozen=True)
-class _Query:
-    """What is asked for, and the digest that it has as a patient's own number."""
-
-    text: str
-    number: str | None
-
-
-@dataclass(frozen=True)
 class _Mark:
     """An entry of a ledger about a version, and what a sight tells of that version."""
 
     entry: Entry
     version: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What one look at data sets gave.
-
-    Attributes
-    ----------
-    matches : list of dict
-        What was asked for: `dataset` to `simulated` of a sight.
-    by_name : bool
-        Whether the text is a name there, or a digest; else it may be a patient's own number.
-    names : set of str
-        All names that are there.
-    uncompared : list of str
-        Data sets whose patients' own numbers cannot be compared, and why.
-    faults : list of str
-        What could not be read.
-    """
-
-    matches: list[dict[str, Any]] = field(default_factory=list)
-    by_name: bool = False
-    names: set[str] = field(default_factory=set)
-    uncompared: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
 
 
 def _registry() -> dict[str, dict[str, Any]]:
@@ -228,14 +191,14 @@ def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark]
     except RegistryError as error:
         return [], [str(error)]
     model_now = model_now or {"created_ms": None, "aliases": {}, "versions": {}}
-    own = {entry.sequence for entry in ledger.own(entries, model_now["created_ms"])}
+    own_numbers = {entry.sequence for entry in own(entries, model_now["created_ms"])}
     runs: dict[tuple[object, int | None], str] = {}
     marks = []
     for entry in entries:
-        is_own, number = entry.sequence in own, entry.version
+        is_own, number = entry.sequence in own_numbers, entry.version
         if number is None:
             continue
-        life = is_own or entry.details.get(ledger.MODEL_CREATED)
+        life = is_own or entry.details.get(MODEL_CREATED)
         if entry.action == ledger.REGISTERED:
             runs[life, number] = entry.details.get("run_id", "")
         exists = is_own and number in model_now["versions"]
@@ -253,18 +216,23 @@ def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark]
 
 
 def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark]) -> list[str]:
-    """Versions of this project's that MLflow has, and no ledger a sealed chain of."""
-    sealed = {
-        (mark.entry.model, mark.entry.version)
-        for mark in marks
-        if "chain_sha256" in mark.entry.details and mark.version["in_mlflow"] == "yes"
+    """Versions of this project's, in MLflow or registered in a ledger, without a sealed chain."""
+    sealed, unsealed = set(), set()
+    for mark in marks:
+        reference = f"{mark.entry.model}/{mark.entry.version}"
+        if mark.entry.action != ledger.REGISTERED:
+            continue
+        if not _same_look(mark.entry):
+            unsealed.add(reference)
+        elif mark.version["in_mlflow"] == "yes":
+            sealed.add(reference)
+    unsealed |= {
+        f"{model}/{version}"
+        for model, model_now in registry.items()
+        for version, tags in model_now["versions"].items()
+        if any(tag.startswith("holter.") for tag in tags)
     }
-    return [
-        f"{model}/{version}: the ledger has no sealed chain of it"
-        for model, model_now in sorted(registry.items())
-        for version, tags in sorted(model_now["versions"].items())
-        if (model, version) not in sealed and any(tag.startswith("holter.") for tag in tags)
-    ]
+    return [f"{one}: the ledger has no sealed chain of it" for one in sorted(unsealed - sealed)]
 
 
 def _students(sights: Iterable[Sight], marks: Iterable[_Mark]) -> Iterator[Sight]:
@@ -310,7 +278,7 @@ def _same_look(entry: Entry) -> tuple[str, ...]:
     return (entry.action, data) if entry.action == ledger.EVALUATED and data else ()
 
 
-def _shared_look(group: Sequence[_Mark], query: _Query, trusted: set[str]) -> _Look:
+def _shared_look(group: Sequence[_Mark], query: Query, trusted: set[str]) -> Look:
     """The look that versions share, by the first of them that can be read."""
     faults = []
     for mark in group:
@@ -321,15 +289,15 @@ def _shared_look(group: Sequence[_Mark], query: _Query, trusted: set[str]) -> _L
             raise
         except HolterError as error:
             faults.append(f"{reference}: {error}")
-    return _Look(faults=faults)
+    return Look(faults=faults)
 
 
-def _look(entry: Entry, reference: str, query: _Query, trusted: set[str]) -> _Look:
+def _look(entry: Entry, reference: str, query: Query, trusted: set[str]) -> Look:
     """What an entry's version saw."""
     if entry.action == ledger.EVALUATED:
-        return _look_into(_evaluated_on(entry.details["run_id"]), query, reference)
+        return look_into(_evaluated_on(entry.details["run_id"]), query, reference)
     document = chain.read_chain(entry, reference, trusted).document
-    look = _look_into(document["datasets"], query, reference)
+    look = look_into(document["datasets"], query, reference)
     matches = [
         {**one, "side": chain.side_of(document, one["dataset"], one["subject"])}
         for one in look.matches
@@ -337,78 +305,13 @@ def _look(entry: Entry, reference: str, query: _Query, trusted: set[str]) -> _Lo
     return replace(look, matches=matches)
 
 
-def _local_look(query: _Query) -> _Look:
+def _local_look(query: Query) -> Look:
     """What the beat tables of this machine have."""
     try:
         datasets = [asdict(read_manifest(path)) for path in manifest_paths(beats_place())]
     except HolterError as error:
-        return _Look(faults=[f"beat tables: {error}"])
-    return _look_into(datasets, query, "the beat tables here")
-
-
-def _look_into(datasets: Iterable[Mapping[str, Any]], query: _Query, where: str) -> _Look:
-    """What data sets have of what is asked for, as of an evaluation."""
-    looks = [_look_at(data, query, where) for data in datasets]
-    return _Look(
-        matches=[match for look in looks for match in look.matches],
-        by_name=any(look.by_name for look in looks),
-        names=set().union(*(look.names for look in looks)),
-        uncompared=[text for look in looks for text in look.uncompared],
-    )
-
-
-def _look_at(data: Mapping[str, Any], query: _Query, where: str) -> _Look:
-    """What one data set has of what is asked for."""
-    entries, name = data["entries"], data["dataset"]
-    texts = {query.text, query.text.removeprefix(f"{name}/")}
-    subjects = data.get("spec", {}).get("subjects", {})
-    rejects = {*data["failures"], *data["excluded"]}
-    people = {entry["subject"] for entry in entries if _is_named(entry, texts)}
-    by_name = bool(people) or not texts.isdisjoint(rejects)
-    if number := subjects.get("numbers", {}).get(query.number):
-        people.add(number)
-    fault = _uncompared(subjects, query.number)
-    return _Look(
-        matches=[
-            {
-                "dataset": name,
-                "subject": person,
-                "records": tuple(e["record"] for e in entries if e["subject"] == person),
-                "side": "evaluated",
-                "simulated": data["simulated"],
-            }
-            for person in sorted(people)
-        ],
-        by_name=by_name,
-        names=rejects.union(*(_names(entry) for entry in entries)),
-        uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
-    )
-
-
-def _names(entry: Mapping[str, Any]) -> set[str]:
-    """A record's name, with and without its folder, and its subject's."""
-    return {entry["record"], entry["record"].rpartition("/")[2], entry["subject"]}
-
-
-def _is_named(entry: Mapping[str, Any], texts: set[str]) -> bool:
-    """Whether one of the texts names a record or its subject, or is a digest of a file of it."""
-    digits = [text.lower() for text in texts if DIGEST.fullmatch(text.lower())]
-    digests = (entry["sha256"], *entry.get("files", {}).values()) if digits else ()
-    return not texts.isdisjoint(_names(entry)) or any(
-        digest.startswith(start) for digest in digests for start in digits
-    )
-
-
-def _uncompared(subjects: Mapping[str, Any], number: str | None) -> str:
-    """Why a patient's own number cannot be looked for in a data set; "" where it can."""
-    numbers, own_key = subjects.get("numbers", {}), (number or "").partition(":")[0]
-    keys = {digest.partition(":")[0] for digest in numbers} - {own_key}
-    if keys:
-        return f"patients' own numbers are kept by key {min(keys)}, which is not here"
-    renamed = subjects.get("map", {}).values()
-    if renamed and not numbers and all(NUMBERED.fullmatch(one) for one in renamed):
-        return "patients were numbered anew, and their own numbers not kept"
-    return ""
+        return Look(faults=[f"beat tables: {error}"])
+    return look_into(datasets, query, "the beat tables here")
 
 
 def _evaluated_on(run_id: str) -> list[dict[str, Any]]:

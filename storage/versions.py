@@ -18,6 +18,7 @@ from storage.chain import deleted_runs, evaluation_runs, read_chain, registered,
 from storage.errors import NotInRegistry, RegistryError, SignatureError
 from storage.evaluations import RequestState, request_state
 from storage.files import home, sha256_file
+from storage.ledger_entry import of_version
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import LITERT, RegisteredModel
 from storage.signing import trusted_keys
@@ -85,7 +86,7 @@ def recorded(reference: str) -> Recorded:
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
-    mine = tuple(ledger.of_version(known, version))
+    mine = tuple(of_version(known, version))
     runs = evaluation_runs(mine)
     evaluated = [state for run_id in reversed(runs) for state in _states(run_id)]
     newest: dict[str, RequestState] = {}

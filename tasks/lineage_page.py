@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, side_of
-from storage.ledger import deed
+from storage.ledger_entry import deed
 from storage.lineage import Lineage
 from tasks.provenance_graph import Graph, Node, graph
 from tasks.report import heading, page, paragraph, table

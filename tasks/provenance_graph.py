@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.ledger import deed
+from storage.ledger_entry import deed
 from storage.lineage import Lineage
 from tasks.simulations import simulations
 

@@ -13,6 +13,7 @@ import pytest
 from flows.servers import mlflow_server
 from storage import ledger
 from storage.errors import NotInRegistry
+from storage.ledger_entry import MODEL_CREATED, ROLLED_BACK, deed, own
 from storage.mlflow_rest import call
 from storage.signing import public_key, trusted_keys
 
@@ -69,7 +70,7 @@ def test_what_was_decided_is_kept(model: str) -> None:
     assert [e.sequence for e in known] == [1, 2, 3, 4, 5]
     assert [e.action for e in known] == ["registered", "alias"] * 2 + ["approved"]
     assert (known[4].who, known[4].version) == ("Dr. Who", 2)
-    made = {ledger.MODEL_CREATED: str(ledger.created_ms(model))}
+    made = {MODEL_CREATED: str(ledger.created_ms(model))}
     assert known[3].details == {"alias": "candidate", "from": "1", **made}
     assert known[0].previous == "0" * 64
     assert [e.previous for e in known[1:]] == [e.sha256 for e in known[:-1]]
@@ -127,17 +128,17 @@ def test_an_entry_without_its_models_time_is_told_by_its_own() -> None:
         ledger.Entry(n, time, "", "registered", "m", n, "r", {}, "") for n, time in enumerate(times)
     ]
     made_ms = 1_000 * int(datetime.fromisoformat("2026-11-29T10:00:02+00:00").timestamp()) + 500
-    assert [entry.version for entry in ledger.own(known, made_ms)] == [1, 2]
-    assert ledger.own(known, None) == []
+    assert [entry.version for entry in own(known, made_ms)] == [1, 2]
+    assert own(known, None) == []
 
 
 def test_what_an_entry_did_is_told_in_words() -> None:
     """Aliases by both ends, a roll-back by its name, other deeds as they are called."""
 
     def words(action: str, version: int | None, **details: str) -> str:
-        return ledger.deed(ledger.Entry(1, "", "", action, "m", version, "r", details, ""))
+        return deed(ledger.Entry(1, "", "", action, "m", version, "r", details, ""))
 
-    to, back = {"alias": "x"}, {ledger.ROLLED_BACK: "2"}
+    to, back = {"alias": "x"}, {ROLLED_BACK: "2"}
     assert words("alias", 1, **to) == "alias @x to version 1"
     assert words("alias", 2, **to, **{"from": "1"}) == "alias @x from version 1 to version 2"
     assert words("alias", 1, **to, **back) == "roll-back of @x from version 2 to version 1"

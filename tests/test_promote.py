@@ -13,6 +13,7 @@ from flows.evaluate_device import enter
 from flows.promote import promote, rollback
 from storage import ledger, tracking
 from storage.errors import NotInRegistry, PolicyError, PromotionError
+from storage.ledger_entry import ROLLED_BACK, deed
 from storage.lineage import read_lineage
 from storage.mlflow_rest import call, fetch_run_file
 from storage.policy import DEFAULT, Check, Policy, read_policy
@@ -212,7 +213,7 @@ def test_a_roll_back_is_in_both_versions_ledgers(ready: Recorded, tmp_path: Path
     rollback(name, reason="the trial is over")
     for version in (ready, other):
         last = recorded(version.model.reference).entries[-1]
-        assert ledger.deed(last) == "roll-back of @champion from version 2 to version 1"
+        assert deed(last) == "roll-back of @champion from version 2 to version 1"
         assert last.reason == "the trial is over"
         outlined = str(outline(read_lineage(version.model.reference, trusted_keys())))
         assert "roll-back of @champion from version 2 to version 1" in outlined
@@ -301,7 +302,7 @@ def test_history_takes_back_what_was_rolled_back() -> None:
         marks = {"alias": "champion", **details}
         return ledger.Entry(1, "", "", ledger.ALIAS, "m", version, "r", marks, "")
 
-    back = moved(1, **{ledger.ROLLED_BACK: "2"})
+    back = moved(1, **{ROLLED_BACK: "2"})
     past = [moved(1), moved(2), back, moved(3), moved(3, alias="x"), moved(None)]
     assert work.history(past, "champion") == [1, 3]
 
