@@ -279,12 +279,7 @@ LIMITS: dict[str, Callable[[Facts], bool]] = {
         m.failures for m in f.version.manifests
     ),
     "Nobody has approved it for a use.": lambda f: (
-        not any(
-            row[2] == "approved"
-            for block in declared_use(f)
-            if isinstance(block, Table)
-            for row in block.rows
-        )
+        not any(e.action == "approved" and "use" in e.details for e in f.version.entries)
     ),
 }
 
