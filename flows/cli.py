@@ -41,6 +41,7 @@ from flows.options import (
     Policy,
     Seed,
     Signal,
+    Signals,
     TeacherVersion,
     TeacherWeight,
     Temperature,
@@ -121,7 +122,7 @@ def retrain(
     policy: Policy = "consensus",
     weight: Weights = None,
     balance: Balance = "beats",
-    signal: Signal = True,
+    signal: Signals = None,
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
@@ -162,9 +163,7 @@ def ingest(
     dataset: Dataset,
     data: Data = None,
     policy: Policy = "consensus",
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal reads annotations alone: null waveforms.")
-    ] = True,
+    signal: Signal = None,
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
@@ -189,6 +188,9 @@ def _report(done: Ingested) -> None:
     )
     for outcome in done.failed:
         console.print(f"[red]failed[/red]  {escape(outcome.error or '')}", soft_wrap=True)
+    for record, names in done.manifest.duplicates.items():
+        same = f"{record} is the same recording as {', '.join(names)}"
+        console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)
 
 
 def _summary(done: Retrained) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, folders_of, serving
+from flows.options import Policy, Signals, folders_of, serving
 from flows.progress import console
 
 
@@ -19,9 +19,7 @@ def evaluate(
         typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
     ] = None,
     policy: Policy = "consensus",
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal reads annotations alone, for rhythm networks.")
-    ] = True,
+    signal: Signals = None,
     least_beats: Annotated[
         int, typer.Option(min=1, help="Shorter runs of decisions become what surrounds them.")
     ] = 1,

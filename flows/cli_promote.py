@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import folders_of, registry, serving, to_write
+from flows.options import Signals, folders_of, registry, serving, to_write
 from flows.progress import console
 from storage.errors import PromotionError
 from tasks.promotion import unmet
@@ -183,6 +183,7 @@ def drift(
     thresholds: Annotated[
         Path | None, typer.Option(help="Bounds, a TOML; else those that come with this.")
     ] = None,
+    signal: Signals = None,
     out: Out = None,
 ) -> None:
     """Recordings that came back against those of the training; exit code 4: beyond a bound."""
@@ -200,6 +201,7 @@ def drift(
             datasets=names,
             data=folders,
             analyses=analysis or [],
+            signal=signal,
         )
         deliver(done.title, done.blocks, out)
     if done.drifted:

@@ -29,7 +29,7 @@ def data_watch(
     model: Model = "resnet21",
     epochs: UsualEpochs = None,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signal = None,
 ) -> None:
     """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""
     with serving():

@@ -59,6 +59,12 @@ def drawing(balance: str, weights: Sequence[float] | None) -> dict[str, object]:
     return {"balance": balance, **told}
 
 
+def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
+    """Of which data sets signals were read, as a parameter; none where of all of them."""
+    signals = [manifest.has_signal for manifest in manifests]
+    return {} if all(signals) else {"signal": ",".join(str(signal).lower() for signal in signals)}
+
+
 @contextmanager
 def recorded(
     manifests: Mapping[Place, Manifest],

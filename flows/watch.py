@@ -24,6 +24,7 @@ from flows.parameters import (
 from flows.train import Trained
 from flows.training import train_network
 from storage.arrivals import look, read_seen, write_seen
+from storage.beats_manifest import variant
 from storage.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
 from storage.places import check_beats_place
@@ -46,7 +47,7 @@ def watch(
     dataset: Dataset,
     data: Data = None,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signal = None,
     quiet_s: Quiet = 60.0,
     retrain_after: Due = 0,
     model: AnyModel = "resnet21",
@@ -65,20 +66,22 @@ def watch(
     model, epochs
         As `flows.retrain.retrain`.
     """
+    spec = load_spec(dataset)
+    signal = spec.records.signal if signal is None else signal
     if retrain_after:
         fitting(model, signal=signal)
-    spec = load_spec(dataset)
+    tables = variant(spec.name, signal=signal, policy=policy)
     folder = data_folder(spec, data)
     check_beats_place()
-    found = look(spec, folder, read_seen(spec.name), quiet_s, signal=signal)
+    found = look(spec, folder, read_seen(tables), quiet_s, signal=signal)
     outcomes: tuple[Outcome, ...] = ()
     if found.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
         resource["prefect.resource.name"] = spec.title
         emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
         outcomes = ingest(dataset, folder, policy, signal, list(found.ready)).outcomes
-    write_seen(spec.name, found.seen)  # after the ingest: one that was killed is done again
-    counter = home() / "watch" / f"{spec.name}.count.json"
+    write_seen(tables, found.seen)  # after the ingest: one that was killed is done again
+    counter = home() / "watch" / f"{tables}.count.json"
     taken = sum(outcome.state == "built" for outcome in outcomes)
     taken += int(read_json(counter)) if counter.is_file() else 0
     write_json(counter, taken)

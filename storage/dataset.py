@@ -52,6 +52,8 @@ class Records(_Strict):
     """Which records: a list file, names, or a glob over names; and which are left out, and why.
 
     `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg).
+    `signal` says whether their signals are read where a command does not: false where there are
+    annotations alone.
     """
 
     format: Literal["wfdb", "edf", "ishne"] = "wfdb"
@@ -59,6 +61,7 @@ class Records(_Strict):
     names: tuple[Text, ...] | None = None
     pattern: Text | None = None
     exclude: Mapping[str, Text] = {}
+    signal: bool = True
 
     @model_validator(mode="after")
     def _one_way(self) -> Records:

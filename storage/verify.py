@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage import chain, ledger
-from storage.beats_manifest import known_entries, manifest_path
+from storage.beats_manifest import Entry, known_entries, manifest_from, manifest_paths
 from storage.errors import (
     DigestMismatch,
     HolterError,
@@ -24,7 +24,7 @@ from storage.evaluations import OUTCOME, REPORT, report_folder
 from storage.files import read_json, sha256_file, sha256_folder
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import WEIGHTS
-from storage.places import beats_place
+from storage.places import Place, beats_place
 from storage.provenance import beat_code_at, beat_code_sha256, has_commit
 
 MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
@@ -253,22 +253,29 @@ def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _tables(data: Mapping[str, Any]) -> Iterator[Finding]:
-    path = manifest_path(beats_place(), data["dataset"])
+    manifest = manifest_from(data)
     try:
-        later = known_entries(path)
+        places = [
+            (path.parent, known_entries(path)) for path in manifest_paths(beats_place(), manifest)
+        ]
     except PlaceError as error:  # a store that is away: nothing of it is asked for again
-        yield Finding("beat tables", data["dataset"], OUT, str(error))
+        yield Finding("beat tables", manifest.dataset, OUT, str(error))
         return
-    for entry in data["entries"]:
-        name, file = f"{data['dataset']}/{entry['record']}", path.parent / entry["file"]
-        if not file.is_file():
-            yield Finding("beat tables", name, OUT, ABSENT)
-            continue
-        found, other = sha256_file(file), later.get(entry["record"])
-        if other and found == other.sha256 != entry["sha256"] and other.key != entry["key"]:
-            yield Finding("beat tables", name, OUT, "a later ingest took its place")
-        else:
-            yield same("beat tables", name, entry["sha256"], found)
+    for entry in manifest.entries:
+        name = f"{manifest.dataset}/{entry.record}"
+        findings = [_table(name, entry, folder, later) for folder, later in places]
+        yield min(findings, key=lambda finding: (MATCH, MISMATCH, OUT).index(finding.state))
+
+
+def _table(name: str, entry: Entry, folder: Place, later: Mapping[str, Entry]) -> Finding:
+    """A table in one of the folders where it may lie."""
+    file = folder / entry.file
+    if not file.is_file():
+        return Finding("beat tables", name, OUT, ABSENT)
+    sha256, newer = sha256_file(file), later.get(entry.record)
+    if newer and sha256 == newer.sha256 != entry.sha256 and newer.key != entry.key:
+        return Finding("beat tables", name, OUT, "a later ingest took its place")
+    return same("beat tables", name, entry.sha256, sha256)
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage import ledger
-from storage.beats_manifest import Entry, Manifest
+from storage.beats_manifest import Manifest, manifest_from
 from storage.chain import deleted_runs, evaluation_runs, read_chain, registered, resolve
 from storage.errors import NotInRegistry, RegistryError, SignatureError
 from storage.evaluations import RequestState, request_state
@@ -101,7 +101,7 @@ def recorded(reference: str) -> Recorded:
         tags=run["tags"],
         metrics={key: float(one["value"]) for key, one in run["metrics"].items()},
         files=said["files"],
-        manifests=tuple(_manifest(one) for one in sealed.document["datasets"]),
+        manifests=tuple(manifest_from(one) for one in sealed.document["datasets"]),
         split=sealed.document["split"],
         evaluations=tuple(state for state in evaluated if not state.device),
         reports=tuple(newest[device] for device in sorted(newest) if device),
@@ -128,11 +128,6 @@ def every() -> list[str]:
         if not answer.get("next_page_token"):
             return [f"{name}/{number}" for name, number in sorted(found)]
         fields["page_token"] = answer["next_page_token"]
-
-
-def _manifest(said: Mapping[str, Any]) -> Manifest:
-    entries = tuple(Entry(**entry) for entry in said["entries"])
-    return Manifest(**{k: v for k, v in said.items() if k != "sha256"} | {"entries": entries})
 
 
 def model_bytes(model: RegisteredModel) -> bytes:
