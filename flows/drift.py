@@ -20,7 +20,7 @@ from flows.recorded import work_folder
 from flows.shown import FORMS, write
 from storage import tracking
 from storage.beats import read_beats
-from storage.beats_manifest import Manifest, known_entries, manifest_paths, read_manifest
+from storage.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
 from storage.errors import TableError
 from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
@@ -141,7 +141,7 @@ def place_of(manifest: Manifest, reference: str) -> Place:
     TableError
         Those that are here are others.
     """
-    paths = manifest_paths(beats_place(), manifest)
+    paths = manifest_places(beats_place(), manifest)
     for path in paths:
         if known_entries(path) and read_manifest(path).digest() == manifest.digest():
             return path

@@ -23,14 +23,13 @@ from storage.beats_manifest import (
     Entry,
     Manifest,
     earlier_failures,
-    every_manifest,
     known_entries,
     manifest_path,
     note_entry,
     noted_entry,
     write_manifest,
 )
-from storage.content import copies, recordings
+from storage.content import duplicates
 from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
@@ -262,27 +261,6 @@ def _ingest(
             reasons += f"; and {len(told) - MOST_REASONS} more"
         raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reasons}")
     return Ingested(path, manifest, ordered)
-
-
-def duplicates(manifest: Manifest, beats: Place) -> dict[str, list[str]]:
-    """Records whose recording is among the beat tables under another name too, and those names."""
-    mine = list(recordings(manifest))
-    others = [
-        recording
-        for other in every_manifest(beats)
-        if other.dataset != manifest.dataset
-        for recording in recordings(other)
-    ]
-    names: dict[str, set[str]] = {}
-    for first, second in copies(mine, [*mine, *others]):
-        log.warning(f"{first.name} and {second.name} are the same recording")
-        names.setdefault(first.name, set()).add(second.name)
-        names.setdefault(second.name, set()).add(first.name)
-    return {
-        entry.record: sorted(names[name])
-        for entry in manifest.entries
-        if (name := f"{manifest.dataset}/{entry.record}") in names
-    }
 
 
 def one_each(

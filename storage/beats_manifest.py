@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.errors import PlaceError, TableError
 from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
-from storage.places import Place, folders_in
+from storage.places import Place
 
 MANIFEST_VERSION = 1
 #: The policy of tables that are named by their data set alone.
@@ -140,7 +140,7 @@ def manifest_path(beats: Place, dataset: str, *, signal: bool = True, policy: st
     return beats / f"dataset={variant(dataset, signal=signal, policy=policy)}" / "manifest.json"
 
 
-def manifest_paths(beats: Place, manifest: Manifest) -> list[Place]:
+def manifest_places(beats: Place, manifest: Manifest) -> list[Place]:
     """Where the tables of a manifest may lie: in the place of their own.
 
     One that does not say whether signals were read is of when tables of every kind lay in the data
@@ -152,12 +152,24 @@ def manifest_paths(beats: Place, manifest: Manifest) -> list[Place]:
     return list(dict.fromkeys([*before, own]))
 
 
+def manifest_paths(beats: Place) -> list[Place]:
+    """Where the manifests of all data sets under the beats folder lie, by name.
+
+    Raises
+    ------
+    PlaceError
+        The store that they lie in does not answer.
+    """
+    names = sorted(p.name for p in beats.glob("*")) if isinstance(beats, Path) else beats.names()
+    paths = [beats / name / "manifest.json" for name in names if name.startswith("dataset=")]
+    return [path for path in paths if path.is_file()]
+
+
 def every_manifest(beats: Place) -> Iterator[Manifest]:
-    """The manifests of all tables under the beats folder that can be read."""
-    for folder in sorted(folders_in(beats), key=str):
-        if folder.name.startswith("dataset="):
-            with suppress(TableError):
-                yield read_manifest(folder / "manifest.json")
+    """The manifests of all data sets under the beats folder that can be read."""
+    for path in manifest_paths(beats):
+        with suppress(TableError):
+            yield read_manifest(path)
 
 
 def manifest_from(document: Mapping[str, Any]) -> Manifest:

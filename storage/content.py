@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats_manifest import Manifest
+from storage.beats_manifest import Manifest, every_manifest
+from storage.logs import log
+from storage.places import Place
 from storage.records import Record
 
 PRINTS = 16
@@ -204,6 +206,27 @@ def copies_among(manifests: Iterable[Manifest]) -> list[Copy]:
     """Pairs of records of some data sets that are the same recording under two names."""
     every = [recording for manifest in manifests for recording in recordings(manifest)]
     return copies(every, every)
+
+
+def duplicates(manifest: Manifest, beats: Place) -> dict[str, list[str]]:
+    """Records whose recording is among the beat tables under another name too, and those names."""
+    mine = list(recordings(manifest))
+    others = [
+        recording
+        for other in every_manifest(beats)
+        if other.dataset != manifest.dataset
+        for recording in recordings(other)
+    ]
+    names: dict[str, set[str]] = {}
+    for first, second in copies(mine, [*mine, *others]):
+        log.warning(f"{first.name} and {second.name} are the same recording")
+        names.setdefault(first.name, set()).add(second.name)
+        names.setdefault(second.name, set()).add(first.name)
+    return {
+        entry.record: sorted(names[name])
+        for entry in manifest.entries
+        if (name := f"{manifest.dataset}/{entry.record}") in names
+    }
 
 
 def of_subjects(manifests: Iterable[Manifest], subjects: Collection[str]) -> list[Recording]:

@@ -118,19 +118,6 @@ class Remote:
 Place: TypeAlias = Path | Remote
 
 
-def folders_in(place: Place) -> list[Place]:
-    """The folders that lie in a folder; none where it is not there."""
-    if isinstance(place, Path):
-        return [child for child in place.iterdir() if child.is_dir()] if place.is_dir() else []
-    import pyarrow.fs as pafs
-
-    with answering(place):
-        system, path = _reached(place.uri)
-        selector = pafs.FileSelector(path, allow_not_found=True)
-        infos = system.get_file_info(selector)
-    return [place / info.base_name for info in infos if info.type == pafs.FileType.Directory]
-
-
 @contextmanager
 def answering(place: Place) -> Iterator[None]:
     """What a store outside this machine refuses becomes one sentence with its address in it."""

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage import chain, ledger
-from storage.beats_manifest import Entry, known_entries, manifest_from, manifest_paths
+from storage.beats_manifest import Entry, known_entries, manifest_from, manifest_places
 from storage.errors import (
     DigestMismatch,
     HolterError,
@@ -256,7 +256,7 @@ def _tables(data: Mapping[str, Any]) -> Iterator[Finding]:
     manifest = manifest_from(data)
     try:
         places = [
-            (path.parent, known_entries(path)) for path in manifest_paths(beats_place(), manifest)
+            (path.parent, known_entries(path)) for path in manifest_places(beats_place(), manifest)
         ]
     except PlaceError as error:  # a store that is away: nothing of it is asked for again
         yield Finding("beat tables", manifest.dataset, OUT, str(error))
