@@ -107,7 +107,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
-        yield from _tables(data)
+        yield from table_findings(data)
         yield from _sources(data)
 
 
@@ -252,7 +252,8 @@ def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("code", name, OUT, "the code has moved on, or was not committed")
 
 
-def _tables(data: Mapping[str, Any]) -> Iterator[Finding]:
+def table_findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the beat tables of a sealed manifest are what they were, in any place of theirs."""
     manifest = manifest_from(data)
     try:
         places = [

@@ -190,20 +190,20 @@ def recording(name: str, subject: str, prints: str = "a") -> Recording:
     return Recording(name, subject, marks, {"signal": none, "beats": none}, has_signal=True)
 
 
-def split_of(paradigm: str, *sides: tuple[str, ...]) -> Split:
+def split_of(paradigm: str, train: tuple[str, ...], test: tuple[str, ...]) -> Split:
     none = np.empty(0, np.int64)
-    return Split(paradigm, 0, none, none, none, *sides)
+    return Split(paradigm, 0, none, none, none, train, (), test)
 
 
 def test_a_copy_on_another_side_is_refused() -> None:
     """Both names and sides are told; on one side it is passed and given back."""
     pair = recording("d/1", "d/a"), recording("e/2", "e/b")
-    apart = split_of("interpatient", ("d/a",), (), ("e/b",))
+    apart = split_of("interpatient", ("d/a",), ("e/b",))
     with pytest.raises(SplitError, match=r"d/1 \(train\) and e/2 \(test\); expected each"):
         assert_no_copy(apart, [pair])
-    assert assert_no_copy(split_of("interpatient", ("d/a", "e/b"), (), ()), [pair]) == [pair]
-    assert assert_no_copy(split_of("interpatient", ("d/a",), (), ()), [pair]) == []
-    shuffled = split_of("intrapatient", ("d/a",), (), ("d/a",))
+    assert assert_no_copy(split_of("interpatient", ("d/a", "e/b"), ()), [pair]) == [pair]
+    assert assert_no_copy(split_of("interpatient", ("d/a",), ()), [pair]) == []
+    shuffled = split_of("intrapatient", ("d/a",), ("d/a",))
     with pytest.raises(SplitError, match="the same recording is on two sides"):
         assert_no_copy(shuffled, [(pair[0], recording("d/2", "d/a"))])
 

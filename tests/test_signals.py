@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import cli_train, rebuild, training
+from flows.build import build_table
 from flows.cli import app
 from flows.ingest import signals_of
 from flows.recorded import reading
@@ -25,10 +27,14 @@ from storage.beats_manifest import (
     manifest_path,
     manifest_places,
     read_manifest,
+    write_manifest,
 )
+from storage.dataset import load_spec
 from storage.errors import SplitError
-from storage.places import beats_place
+from storage.places import Place, beats_place
+from storage.verify import MATCH, MISMATCH, OUT, table_findings, verify
 from storage.versions import Recorded
+from tasks.preprocessing import Preprocessing
 from tests.test_content import renamed
 
 
@@ -139,6 +145,31 @@ def test_tables_lie_side_by_side(tmp_path: Path) -> None:
     assert places == [[usual], [usual, alone], [alone]]
 
 
+def test_tables_of_before_are_verified_where_they_lay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annotations alone in the data set's one place: they match until an ingest replaces them."""
+    monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "beats"))
+    source = tmp_path / "records"
+    spec = load_spec(write_simulated(source, 1, 0.01, 0))
+    path = manifest_path(beats_place(), spec.name)
+
+    def built(*, signal: bool, folder: Place) -> Manifest:
+        arguments = spec, source, "sim000", folder, Preprocessing(), None
+        entry = build_table(*arguments, signal=signal)[1]
+        about = (spec.name, "", "", "", "", str(source), "", "", "")
+        return Manifest(*about, True, (entry,), {}, {})
+
+    old = built(signal=False, folder=path.parent)
+    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
+    write_manifest(path, built(signal=True, folder=path.parent))
+    (replaced,) = table_findings(asdict(old))
+    assert (replaced.state, replaced.told) == (OUT, "a later ingest took its place")
+    beside = manifest_path(beats_place(), spec.name, signal=False)
+    assert built(signal=False, folder=beside.parent).digest() == old.digest()
+    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
+
+
 def test_a_rebuild_reads_what_the_training_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each data set, where it is recorded and where only its leads tell it."""
     calls: list[Any] = []
@@ -161,7 +192,6 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     from flows.evaluate import evaluate
     from flows.ingest import ingest
     from storage.signing import trusted_keys
-    from storage.verify import MATCH, MISMATCH, verify
     from storage.versions import recorded
     from tasks.rhythm_training import RhythmConfig
 
