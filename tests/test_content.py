@@ -45,9 +45,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def renamed(source: Path, folder: Path, dataset: str, names: dict[str, str]) -> Path:
     """A data set of copies of some records, each by another name."""
-    toml = (source / "dataset.toml").read_text().replace('"simulated"', f'"{dataset}"')
+    toml = (source / "dataset.toml").read_text()
     folder.mkdir()
-    (folder / "dataset.toml").write_text(toml)
+    (folder / "dataset.toml").write_text(toml.replace(load_spec(source).name, dataset, 1))
     (folder / "RECORDS").write_text("\n".join(names.values()) + "\n")
     for name, other in names.items():
         copied(source, name, folder, other)

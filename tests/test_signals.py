@@ -225,7 +225,7 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     owners = {f"ward/{e.subject}": e.record for e in version.manifests[0].entries}
     learnt = next(record for person, record in owners.items() if person not in people)
     copy = renamed(folders[0], tmp_path / "copy", "copy", {learnt: "p1"})
-    toml = toml_of(copy, "copy")
+    toml = str(copy / "dataset.toml")
     assert ingest(toml, copy).manifest.duplicates == {"p1": [f"ward/{learnt}"]}
     with pytest.raises(SplitError, match=f"another name: copy/p1 as ward/{learnt}"):
         evaluate(version.model.reference, [toml], [copy])
@@ -234,4 +234,4 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
         folders[0], tmp_path / "every", "every", {f"sim00{n}": f"p{n}" for n in range(4)}
     )
     with pytest.raises(SplitError, match="the same recording is on two sides: ward/sim00"):
-        train([tomls[0], toml_of(every, "every")], [folders[0], every])
+        train([tomls[0], str(every / "dataset.toml")], [folders[0], every])
