@@ -230,7 +230,9 @@ def _show_sights(record: str, sights: Sequence[Sight]) -> None:
             f"{one.model}/{one.version}",
             one.in_mlflow,
             " ".join(f"@{alias}" for alias in one.aliases),
-            "SIMULATED " * one.simulated + f"{one.dataset}/{one.subject}",
+            "SIMULATED " * one.simulated
+            + f"{one.dataset}/{one.subject}"
+            + f", the same recording as {one.same_as}" * bool(one.same_as),
             " ".join(one.records),
             one.side or "no beat with a label",
         )

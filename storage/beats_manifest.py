@@ -152,19 +152,6 @@ def manifest_places(beats: Place, manifest: Manifest) -> list[Place]:
     return list(dict.fromkeys([*before, own]))
 
 
-def manifest_paths(beats: Place) -> list[Place]:
-    """Where the manifests of all data sets under the beats folder lie, by name.
-
-    Raises
-    ------
-    PlaceError
-        The store that they lie in does not answer.
-    """
-    names = sorted(p.name for p in beats.glob("*")) if isinstance(beats, Path) else beats.names()
-    paths = [beats / name / "manifest.json" for name in names if name.startswith("dataset=")]
-    return [path for path in paths if path.is_file()]
-
-
 def every_manifest(beats: Place) -> Iterator[Manifest]:
     """The manifests of all data sets under the beats folder that can be read."""
     for path in manifest_paths(beats):
@@ -173,9 +160,10 @@ def every_manifest(beats: Place) -> Iterator[Manifest]:
 
 
 def manifest_from(document: Mapping[str, Any]) -> Manifest:
-    """A manifest as a chain holds it."""
+    """A manifest as a chain, or the file of a manifest, holds it."""
     entries = tuple(Entry(**entry) for entry in document["entries"])
-    values = {name: value for name, value in document.items() if name != "sha256"}
+    beside = ("sha256", "manifest_version")
+    values = {name: value for name, value in document.items() if name not in beside}
     return Manifest(**values | {"entries": entries})
 
 

@@ -236,9 +236,9 @@ def of_subjects(manifests: Iterable[Manifest], subjects: Collection[str]) -> lis
 
 
 def without_prints(manifests: Iterable[Manifest]) -> list[str]:
-    """The data sets with a record of which nothing is known to tell it from a copy."""
+    """The data sets with a table of before there were prints."""
     return [
         manifest.dataset
         for manifest in manifests
-        if any(not any(entry.content.values()) for entry in manifest.entries)
+        if any(not entry.content for entry in manifest.entries)
     ]

@@ -7,18 +7,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage.beats_manifest import manifest_from
+from storage.content import Recording, copies, recordings, without_prints
+
 #: Digits of a digest that name one: more than a record's name is by chance.
 DIGEST = re.compile(r"[0-9a-f]{12,64}")
 #: A subject that was numbered anew.
 NUMBERED = re.compile(r"p\d{4,}")
+NO_PRINTS = "tables of before there were prints of recordings, which may have another name there"
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for, and the digest that it has as a patient's own number."""
+    """What is asked for.
+
+    Attributes
+    ----------
+    text : str
+        As it was asked.
+    number : str or None
+        The digest that it has as a patient's own number.
+    recordings : tuple of Recording
+        What is known to be asked for: copies of it have other names.
+    """
 
     text: str
     number: str | None
+    recordings: tuple[Recording, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,9 @@ class Look:
     uncompared : list of str
         Data sets whose patients' own numbers cannot be compared, and why.
     faults : list of str
-        What could not be read.
+        What could not be read, or not be told from a copy.
+    recordings : list of Recording
+        Those of what was found by name.
     """
 
     matches: list[dict[str, Any]] = field(default_factory=list)
@@ -44,6 +61,7 @@ class Look:
     names: set[str] = field(default_factory=set)
     uncompared: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
 
 
 def look_into(datasets: Iterable[Mapping[str, Any]], query: Query, where: str) -> Look:
@@ -54,6 +72,8 @@ def look_into(datasets: Iterable[Mapping[str, Any]], query: Query, where: str) -
         by_name=any(look.by_name for look in looks),
         names=set().union(*(look.names for look in looks)),
         uncompared=[text for look in looks for text in look.uncompared],
+        faults=[text for look in looks for text in look.faults],
+        recordings=[recording for look in looks for recording in look.recordings],
     )
 
 
@@ -68,6 +88,13 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
     if number := subjects.get("numbers", {}).get(query.number):
         people.add(number)
     fault = _uncompared(subjects, query.number)
+    manifest = manifest_from(data)
+    mine = list(recordings(manifest))
+    copied = {
+        theirs.subject.removeprefix(f"{name}/"): wanted.name
+        for wanted, theirs in copies(query.recordings, mine)
+    }
+    unknown = bool(query.recordings and not people and without_prints([manifest]))
     return Look(
         matches=[
             {
@@ -76,12 +103,15 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
                 "records": tuple(e["record"] for e in entries if e["subject"] == person),
                 "side": "evaluated",
                 "simulated": data["simulated"],
+                "same_as": "" if person in people else copied[person],
             }
-            for person in sorted(people)
+            for person in sorted(people | copied.keys())
         ],
         by_name=by_name,
         names=rejects.union(*(_names(entry) for entry in entries)),
         uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
+        faults=[f"{where}, data set {name}: {NO_PRINTS}"] if unknown else [],
+        recordings=[each for each in mine if each.subject.removeprefix(f"{name}/") in people],
     )
 
 

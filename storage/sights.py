@@ -48,6 +48,9 @@ class Sight:
         Whether MLflow has the version: "yes", "gone", or "gone, of an earlier model of this name".
     run_id : str
         The training's run, which tells versions of one number apart; "" where no entry names it.
+    same_as : str
+        The record (DATASET/NAME) whose recording the version saw under this other name; "" where
+        it saw what was asked for by name.
     """
 
     model: str
@@ -60,6 +63,7 @@ class Sight:
     aliases: tuple[str, ...]
     in_mlflow: str
     run_id: str
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
 
     The signed ledgers are asked: what was registered once is told, though MLflow may have it no
     more. A version that MLflow has and no ledger, or whose chain cannot be read, is told as one of
-    which nobody can tell. Versions of the same data and split share one look.
+    which nobody can tell. Versions of the same data and split share one look. A recording that a
+    version saw under another name is told too.
 
     Parameters
     ----------
@@ -117,15 +122,15 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
     for mark in marks:
         if key := _same_look(mark.entry):
             groups.setdefault(key, []).append(mark)
-    with ThreadPoolExecutor(FETCHES) as pool:
-        looks = list(pool.map(lambda group: _shared_look(group, query, keys), groups.values()))
+    looks = _looks(groups, query, keys)
+    if known := tuple(recording for look in looks for recording in look.recordings):
+        looks = _looks(groups, replace(query, recordings=known), keys)  # by other names too
     sights = [
         Sight(**match, **mark.version)
-        for look, group in zip(looks, groups.values(), strict=True)
+        for look, group in zip(looks, groups.values(), strict=False)  # the last one is local
         for match in look.matches
         for mark in group
     ]
-    looks.append(_local_look(query))
     by_name = any(look.by_name for look in looks)
     return Answer(
         sights=(*sights, *_students(sights, marks)),
@@ -276,6 +281,15 @@ def _same_look(entry: Entry) -> tuple[str, ...]:
     if entry.action == ledger.REGISTERED and "chain_sha256" in entry.details:
         return entry.action, data, entry.details.get("split_sha256", "")
     return (entry.action, data) if entry.action == ledger.EVALUATED and data else ()
+
+
+def _looks(
+    groups: Mapping[tuple[str, ...], Sequence[_Mark]], query: Query, trusted: set[str]
+) -> list[Look]:
+    """A look for each group of marks, and one at what is on this machine."""
+    with ThreadPoolExecutor(FETCHES) as pool:
+        looks = pool.map(lambda group: _shared_look(group, query, trusted), groups.values())
+        return [*looks, _local_look(query)]
 
 
 def _shared_look(group: Sequence[_Mark], query: Query, trusted: set[str]) -> Look:

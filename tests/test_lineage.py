@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from typer import Exit
 from flows.cli_lineage import lineage as command
 from flows.servers import mlflow_server
 from storage import ledger
-from storage.beats_manifest import Entry, Manifest, read_manifest
+from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.chain import TEACHER_TAG
+from storage.content import recordings
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage
 from storage.mlflow_rest import call
 from storage.patients import number_digests
+from storage.record_search import NO_PRINTS, Query, look_into
 from storage.sights import Answer, saw
 from storage.signing import trusted_keys
 from storage.verify import MISMATCH, verify
@@ -78,6 +80,7 @@ def of_a_ward(manifest: Manifest) -> Manifest:
         subject="p0001",
         sha256="ab" * 32,
         files={"ward-3/night1.edf": "cd" * 32},
+        content={"signal": ["e" * 16], "beats": []},
     )
     subjects = {
         "map": {"ward-3/night1": "p0001"},
@@ -261,10 +264,11 @@ def test_an_unknown_name_is_an_error(models: Path, capsys: pytest.CaptureFixture
 
 def test_a_record_that_nobody_saw(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What beat tables hold and no version saw is told so, by every version's sealed split."""
-    folder = models / "home" / "beats" / "dataset=lonely"
-    folder.mkdir()
-    text = (folder.parent / "dataset=simulated" / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace("sim00", "lone00"))
+    folder = lonely(models)
+    manifest = read_manifest(folder / "manifest.json")
+    own = {"signal": ["f" * 16], "beats": []}
+    entries = tuple(replace(entry, content=own, files={}) for entry in manifest.entries)
+    write_manifest(folder / "manifest.json", replace(manifest, entries=entries))
     try:
         command(record="lone001")
         assert "No model version ever saw lone001" in capsys.readouterr().err
@@ -272,6 +276,44 @@ def test_a_record_that_nobody_saw(models: Path, capsys: pytest.CaptureFixture[st
         with pytest.raises(Exit):
             command(record="sim000")
         assert "cannot tell" in capsys.readouterr().err
+    finally:
+        shutil.rmtree(folder)
+
+
+def lonely(models: Path) -> Path:
+    """A folder of beat tables that no version has: the simulated ones by other names."""
+    folder = models / "home" / "beats" / "dataset=lonely"
+    folder.mkdir()
+    manifest = made_up(models)
+    entries = tuple(
+        replace(entry, record=f"lone00{number}", subject=f"lone00{number}")
+        for number, entry in enumerate(manifest.entries)
+    )
+    write_manifest(folder / "manifest.json", replace(manifest, dataset="lonely", entries=entries))
+    return folder
+
+
+def test_a_recording_that_was_seen_under_another_name(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its prints are those of a record that versions saw: they are told, and by which name."""
+    expected = sights("sim000")
+    folder = lonely(models)
+    try:
+        assert sights("lone000") == expected
+        assert {one.same_as for one in asked("lone000").sights} == {"lonely/lone000"}
+        assert {one.same_as for one in asked("sim000").sights} == {""}
+        command(record="lonely/lone000")
+        told = " ".join(capsys.readouterr().err.split())
+        assert "the same recording as" in told
+        manifest = read_manifest(folder / "manifest.json")
+        bare = tuple(replace(entry, content={}, files={}) for entry in manifest.entries)
+        look = look_into(
+            [asdict(replace(manifest, entries=bare))],
+            Query("other", None, tuple(recordings(manifest))),
+            "holter-x/1",
+        )
+        assert look.faults == [f"holter-x/1, data set lonely: {NO_PRINTS}"]
     finally:
         shutil.rmtree(folder)
 
