@@ -110,12 +110,23 @@ def _subjects(proposal: Proposal, said: Said, found: Survey) -> Mapping[str, Any
         return {"map": _from_csv(said.subjects_csv, names)}
     if said.subjects_from_comments:
         comments = {one.name: one.header.comments for one in found.records if one.header}
-        return {"map": _from_comments(said.subjects_from_comments, comments)}
+        return _numbered_anew(_from_comments(said.subjects_from_comments, comments))
+    if proposal.patients:  # one who says that each is another's keeps a patient's together too
+        return _numbered_anew(proposal.patients)
     if said.one_each:
-        # Records that the headers give to one patient stay together all the same.
         return {"map": proposal.values["subjects"].get("map", {})}
     subjects: Mapping[str, Any] = proposal.values["subjects"]
     return subjects
+
+
+def _numbered_anew(patients: Mapping[str, str]) -> dict[str, Any]:
+    """Subjects of records whose patients' numbers are known: our own, and digests of theirs."""
+    from storage.patients import number_digests
+    from tasks.proposal import pseudonyms
+
+    subjects = pseudonyms(patients)
+    numbers = {patients[record]: subject for record, subject in subjects.items()}
+    return {"map": subjects, "numbers": number_digests(numbers)}
 
 
 def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
@@ -133,9 +144,7 @@ def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _from_comments(pattern: str, comments: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Record to subject from the headers' comments, each patient under a number of our own."""
-    from tasks.proposal import pseudonyms
-
+    """Record to the patient's own number, from the headers' comments."""
     try:
         wanted = re.compile(pattern)
     except re.error as error:
@@ -147,7 +156,7 @@ def _from_comments(pattern: str, comments: Mapping[str, Iterable[str]]) -> dict[
         for name, lines in comments.items()
     }
     _all_told(f"the comments, by {pattern!r}", told)
-    return pseudonyms(told)
+    return told
 
 
 def _all_told(source: str, told: Mapping[str, str]) -> None:

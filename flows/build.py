@@ -14,6 +14,7 @@ from storage.beats import Source, write_beats
 from storage.beats_manifest import Entry, still_good
 from storage.check import uncovered_hours
 from storage.checksums import verify_checksums
+from storage.content import LeadPrints, content_of
 from storage.dataset import DatasetSpec
 from storage.files import sha256_file, sha256_json
 from storage.places import Place
@@ -62,8 +63,10 @@ def build_table(
     if known is not None and still_good(known, key, out):
         return "kept", replace(known, files=dict(record.digests))  # the key holds them too
     file = out / f"{name}.parquet"
-    reader = partial(read_lead, record) if record.lead is not None else None
-    tables, counts = beat_tables(record, reader, config)
+    read = partial(read_lead, record)
+    lead = LeadPrints(read, record.n_samples) if record.lead is not None else None
+    tables, counts = beat_tables(record, lead.read if lead else None, config)
+    content = content_of(record, lead)
     source = Source(
         dataset=record.dataset,
         record=record.name,
@@ -78,6 +81,7 @@ def build_table(
         key=key,
         counts=asdict(counts),
         simulated=spec.source.simulated,
+        content=content,
     )
     tally = np.zeros(3, dtype=np.int64)
 
@@ -106,4 +110,5 @@ def build_table(
         counts=asdict(counts),
         uncovered_hours=uncovered_hours(record),
         files=dict(record.digests),
+        content=content,
     )

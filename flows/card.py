@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
 from flows.shown import FORMS, write
 from storage import tracking
 from storage.chain import SIDES, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.testset import TestSet
 from storage.versions import Recorded
 from tasks.bootstrap import RATES
@@ -21,6 +22,7 @@ from tasks.checklists import CHECKLISTS
 from tasks.compare import Counts, Decisions, figures
 from tasks.document import Block, Heading, Picture, Table, Words
 from tasks.figures import RhythmBeats, beats_by_rhythm
+from tasks.simulations import simulated_records, simulations
 
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_SHOWN, MOST_PATIENTS = 8, 8
@@ -74,11 +76,11 @@ def card(version: Recorded) -> list[Block]:
 
 
 def declared_use(facts: Facts) -> Section:
-    """The use that approvals declared."""
+    """The use that approvals declared, and the roll-backs from it and to it."""
     rows = [
-        (e.details["alias"], e.details["use"], e.action, e.who, e.time_utc, e.reason)
+        (e.details["alias"], e.details.get("use", ""), deed(e), e.who, e.time_utc, e.reason)
         for e in facts.version.entries
-        if "use" in e.details and e.action != "alias"
+        if ("use" in e.details and e.action != ALIAS) or ROLLED_BACK in e.details
     ]
     return [Table(("alias", "use", "decision", "who", "when", "why"), rows)] if rows else []
 
@@ -169,7 +171,13 @@ def training(facts: Facts) -> Section:
         )
         for _ in tags.keys() & {TEACHER_TAG}
     ]
-    return [*taught, Table(("parameter", "value"), sorted(facts.version.params.items()))]
+    texts = simulations(facts.version.params, [asdict(m) for m in facts.version.manifests])
+    simulated = [Words(f"SIMULATED: {'; '.join(texts)}.")] if texts else []
+    return [
+        *taught,
+        *simulated,
+        Table(("parameter", "value"), sorted(facts.version.params.items())),
+    ]
 
 
 def test_figures(facts: Facts) -> Section:
@@ -246,8 +254,14 @@ def devices(facts: Facts) -> Section:
 
 #: What is said where a fact holds; no more is claimed.
 LIMITS: dict[str, Callable[[Facts], bool]] = {
+    "Parts of its record are deleted in MLflow (see Provenance): they may be lost for good.": (
+        lambda f: bool(f.version.deleted)
+    ),
     "The recordings are simulated: the figures say nothing about people.": lambda f: any(
         m.simulated for m in f.version.manifests
+    ),
+    "Its training drew simulated records beside the recordings (see Training).": lambda f: (
+        simulated_records(f.version.params) > 0
     ),
     "Patients of the test set are in training too: the figures say little of new patients.": (
         lambda f: f.version.split["paradigm"] == "intrapatient"
@@ -265,12 +279,7 @@ LIMITS: dict[str, Callable[[Facts], bool]] = {
         m.failures for m in f.version.manifests
     ),
     "Nobody has approved it for a use.": lambda f: (
-        not any(
-            row[2] == "approved"
-            for block in declared_use(f)
-            if isinstance(block, Table)
-            for row in block.rows
-        )
+        not any(e.action == "approved" and "use" in e.details for e in f.version.entries)
     ),
 }
 
@@ -327,7 +336,8 @@ def provenance(facts: Facts) -> Section:
         ("training run", version.model.run_id),
         *((said, version.tags[tag]) for tag, said in CODE.items() if version.tags.get(tag)),
     ]
-    return [Table(("", "recorded"), rows)]
+    deleted: Section = [Table(("deleted in MLflow",), [(text,) for text in facts.version.deleted])]
+    return [Table(("", "recorded"), rows), *(deleted if facts.version.deleted else [])]
 
 
 def files(facts: Facts) -> Section:

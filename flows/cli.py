@@ -42,6 +42,7 @@ from flows.options import (
     Policy,
     Seed,
     Signal,
+    Signals,
     TeacherVersion,
     TeacherWeight,
     Temperature,
@@ -125,7 +126,7 @@ def retrain(
     policy: Policy = "consensus",
     weight: Weights = None,
     balance: Balance = "beats",
-    signal: Signal = True,
+    signal: Signals = None,
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
@@ -168,9 +169,7 @@ def ingest(
     dataset: Dataset,
     data: Data = None,
     policy: Policy = "consensus",
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal reads annotations alone: null waveforms.")
-    ] = True,
+    signal: Signal = None,
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
@@ -198,6 +197,9 @@ def _report(done: Ingested) -> None:
         f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
         f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}"
     )
+    for record, names in done.manifest.duplicates.items():
+        same = f"{record} is the same recording as {', '.join(names)}"
+        console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)
 
 
 def _summary(done: Retrained) -> None:

@@ -142,6 +142,9 @@ def data_add(
         "source": {"folder": str(folder)},
     }
     spec = _spec(about, with_answers(proposal, said, found))
+    if not _has_signals(spec, folder):
+        records = spec.records.model_copy(update={"signal": False})
+        spec = spec.model_copy(update={"records": records})
     path = to / f"{name}.toml"
     _refuse_taken(name, path, overwrite=overwrite)
     write_spec(path, spec)
@@ -156,7 +159,7 @@ def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
     from flows.beats_picture import draw_beats
     from flows.cli_data import checked
 
-    checks = checked(spec, folder, signal=_has_signals(spec, folder))
+    checks = checked(spec, folder, signal=spec.records.signal)
     with Progress("Drawing beats", 0) as progress:
         picture = draw_beats(
             spec,
@@ -168,14 +171,13 @@ def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
     console.print(
         f"Picture {picture}" if picture else "No picture: no record has a signal.", soft_wrap=True
     )
-    quiet = "" if any(check.lead for check in checks) else " --no-signal"
     if picture:
         console.print("Look at it: are beats whole, R peaks at the line, and AF without P waves?")
-    console.print(f"Next    holter ingest {spec.name}{quiet}")
+    console.print(f"Next    holter ingest {spec.name}")
     console.print(
         f"        holter retrain {spec.name}"
-        if not quiet
-        else f"        holter train {spec.name} --model rhythm --no-signal",
+        if any(check.lead for check in checks)
+        else f"        holter train {spec.name} --model rhythm",
         soft_wrap=True,
     )
     if any(check.problem for check in checks):

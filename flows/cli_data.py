@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import SOME_RECORDS_FAILED, Data, Dataset, number
+from flows.options import SOME_RECORDS_FAILED, Data, Dataset, Signal, number
 from flows.progress import Progress, console
 
 if TYPE_CHECKING:
@@ -91,15 +91,14 @@ def data_fetch(
 def data_check(
     dataset: Dataset,
     data: Data = None,
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal checks headers and annotations alone.")
-    ] = True,
+    signal: Signal = None,
 ) -> None:
     """Look at every record: readable, whole, checksums, lead, annotations, rhythm hours."""
     from storage.dataset import data_folder, load_spec
 
     spec = load_spec(dataset)
-    if any(check.problem for check in checked(spec, data_folder(spec, data), signal=signal)):
+    read = spec.records.signal if signal is None else signal
+    if any(check.problem for check in checked(spec, data_folder(spec, data), signal=read)):
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, exit_for, folders_of, number, serving, version
+from flows.options import Policy, Signals, exit_for, folders_of, number, serving, version
 from flows.progress import console
 
 
@@ -19,9 +19,7 @@ def evaluate(
         typer.Option(help="Folder of each data set, in the same order; else those of the TOMLs."),
     ] = None,
     policy: Policy = "consensus",
-    signal: Annotated[
-        bool, typer.Option(help="--no-signal reads annotations alone, for rhythm networks.")
-    ] = True,
+    signal: Signals = None,
     least_beats: Annotated[
         int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
     ] = 1,

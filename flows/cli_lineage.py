@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +17,12 @@ from rich.tree import Tree
 
 from flows.options import registry, to_write, version
 from flows.progress import console
+from storage.errors import NotInRegistry
 from storage.files import write_bytes
 
 if TYPE_CHECKING:
-    from storage.lineage import Lineage, Sight
+    from storage.lineage import Lineage
+    from storage.sights import Sight
 
 VersionOf = Annotated[str, version("NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[
@@ -83,7 +87,9 @@ def lineage(
     ] = None,
     record: Annotated[
         str | None,
-        typer.Option(help="Record or subject, or DATASET/NAME: who ever saw it, on which side."),
+        typer.Option(
+            help="Record, subject, DATASET/NAME, digest or patient's own number: who ever saw it."
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="tree, json, mermaid, html or prov (W3C PROV-JSON).")
@@ -94,7 +100,10 @@ def lineage(
     ] = None,
     key: Keys = None,
 ) -> None:
-    """What made a version: data, code, split, training, files, evaluations, decisions."""
+    """What made a version: data, code, split, training, files, evaluations, decisions.
+
+    Exit code 1: the ledger is not whole, MLflow has deleted something, or there is no such record.
+    """
     from storage.lineage import read_lineage
     from storage.signing import trusted_keys
 
@@ -111,13 +120,14 @@ def lineage(
     if form == "tree" and out is None:
         console.print(_rich(found))
         console.print(f"Whether it is still so: holter verify {found.chain.reference}")
-        return
-    text = FORMS[form](found)
-    if out is None:
-        print(text)
-        return
-    write_bytes(out, text.encode())
-    console.print(f"Written  {out}", soft_wrap=True)
+    elif out is None:
+        print(FORMS[form](found))
+    else:
+        write_bytes(out, FORMS[form](found).encode())
+        console.print(f"Written  {out}", soft_wrap=True)
+    if found.faults:
+        _show("fault", found.faults)
+        raise typer.Exit(1)
 
 
 def _rich(found: Lineage) -> Tree:
@@ -148,6 +158,7 @@ def _json(found: Lineage) -> str:
         "chain": found.chain.document,
         "chain_sha256": found.chain.sha256,
         "seal_fault": found.chain.fault,
+        "faults": found.faults,
         "ledger": [asdict(entry) for entry in found.entries],
         "evaluations": found.evaluations,
     }
@@ -176,37 +187,55 @@ FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov
 
 
 def _sights(record: str, keys: set[str], form: str) -> None:
-    """Who ever saw a record's subject; exit code 1 where a ledger that is asked is not whole."""
-    from storage.lineage import faults, saw
+    """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
+    from storage.dataset import did_you_mean
+    from storage.sights import faults, saw
 
     if form not in ("tree", "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")
     with registry():
         wrong = faults(keys)
-        found = sorted(saw(record, keys), key=lambda one: (one.model, one.version, one.side))
+        answer = saw(record, keys)
+    order = ("model", "version", "run_id", "dataset", "subject", "side")
+    sights = sorted(answer.sights, key=attrgetter(*order))
     if form == "json":
-        print(json.dumps([asdict(one) for one in found], indent=1))
-    elif found:
-        _show_sights(record, found)
-    else:
-        console.print(f"No model version ever saw {escape(record)}.")
-    for text in wrong:
-        console.print(f"[bold red]ledger[/bold red]  {escape(text)}", soft_wrap=True)
-    if wrong:
-        console.print("A ledger is not whole: versions may lack in this answer.")
+        print(json.dumps([asdict(one) for one in sights], indent=1))
+    elif sights:
+        _show_sights(record, sights)
+    _show("ledger", wrong)
+    _show("cannot tell", answer.unreadable)
+    if not (sights or answer.exists):
+        raise NotInRegistry(
+            f"record {record!r}: found none of that name, digest or number"
+            f"{did_you_mean(record, answer.names)}; expected one of a sealed version, an "
+            "evaluation, or the beat tables here"
+        )
+    if wrong or answer.unreadable:
+        console.print(f"Whether other versions saw {escape(record)}, nobody can tell from this.")
         raise typer.Exit(1)
+    if not sights:
+        console.print(f"No model version ever saw {escape(record)}.")
 
 
-def _show_sights(record: str, found: list[Sight]) -> None:
-    table = Table("model", "aliases", "subject", "records", "side", title=record)
-    for one in found:
+def _show(kind: str, texts: Iterable[str]) -> None:
+    """What is wrong, a line each."""
+    for text in texts:
+        console.print(f"[bold red]{kind}[/bold red]  {escape(text)}", soft_wrap=True)
+
+
+def _show_sights(record: str, sights: Sequence[Sight]) -> None:
+    table = Table("model", "in MLflow", "aliases", "subject", "records", "side", title=record)
+    for one in sights:
         table.add_row(
             f"{one.model}/{one.version}",
+            one.in_mlflow,
             " ".join(f"@{alias}" for alias in one.aliases),
-            f"{one.dataset}/{one.subject}",
+            "SIMULATED " * one.simulated
+            + f"{one.dataset}/{one.subject}"
+            + f", the same recording as {one.same_as}" * bool(one.same_as),
             " ".join(one.records),
             one.side or "no beat with a label",
         )
     console.print(table)
-    versions = {(one.model, one.version) for one in found}
+    versions = {(one.model, one.version, one.run_id) for one in sights}
     console.print(f"Versions that saw {escape(record)} or its subject: {len(versions)}.")

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.options import (
+    Signals,
     exit_for,
     folders_of,
     registry,
@@ -194,6 +195,7 @@ def drift(
     thresholds: Annotated[
         Path | None, typer.Option(help="Bounds, a TOML; else those that come with this.")
     ] = None,
+    signal: Signals = None,
     out: Out = None,
 ) -> None:
     """Recordings that came back against those of the training; exit code 4: beyond a bound."""
@@ -214,6 +216,7 @@ def drift(
             datasets=names,
             data=folders,
             analyses=analysis or [],
+            signal=signal,
         )
         deliver(done.title, done.blocks, out)
     if done.drifted:

@@ -16,7 +16,7 @@ from flows.options import (
     Paradigm,
     Policy,
     Seed,
-    Signal,
+    Signals,
     TeacherVersion,
     TeacherWeight,
     Temperature,
@@ -66,7 +66,7 @@ def train(
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
-    signal: Signal = True,
+    signal: Signals = None,
     most_failed: MostFailed = MOST_FAILED,
 ) -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""

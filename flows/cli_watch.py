@@ -43,7 +43,7 @@ def data_watch(
     model: Model = "resnet21",
     epochs: UsualEpochs = None,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signal = None,
     most_failed: MostFailed = MOST_FAILED,
 ) -> None:
     """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""

@@ -13,15 +13,15 @@ from flows.alive import WATCHED
 from flows.compare import change_of, threshold_of
 from flows.events import resource_of
 from flows.failures import telling
-from flows.ingest import Ingested, ingest
+from flows.ingest import Ingested, ingest_each
 from flows.options import folders_of
-from flows.parameters import Analyses, Bounds, Folders, Seen, Version
+from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
 from flows.progress import Progress
 from flows.recorded import work_folder
 from flows.shown import FORMS, write
 from storage import tracking
 from storage.beats import read_beats
-from storage.beats_manifest import Manifest, manifest_path, read_manifest
+from storage.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
 from storage.errors import TableError
 from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
@@ -60,6 +60,7 @@ def drift(
     datasets: Seen = [],  # noqa: B006 - never changed; Prefect's form wants a list
     data: Folders = None,
     analyses: Analyses = [],  # noqa: B006 - likewise
+    signal: Signals = None,
 ) -> Drifted:
     """Hold data sets, or devices' analyses, against the training of a version.
 
@@ -77,6 +78,8 @@ def drift(
         Data sets, and the folder of each, else those of the TOMLs; their rhythms need not be known.
     analyses : list of Path
         JSON files of `holter-edge analyse`.
+    signal : bool or list of bool, optional
+        As `flows.ingest.signals_of`.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def drift(
     version = recorded(model)
     folders = folders_of(datasets, data)
     sources = [analysis_of(path, version) for path in analyses]
-    made = [ingest(d, f) for d, f in zip(datasets, folders, strict=True)]
+    made = ingest_each(datasets, folders, "consensus", signal)
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
     new, reference = together(sources), reference_of(version)
     verdicts = judge(checks, figures_of(reference, new))
@@ -125,16 +128,29 @@ def reference_of(version: Recorded) -> Profile:
         return read_profile(read_json(kept), str(kept))
     found: list[Profile] = []
     for manifest in version.manifests:
-        place = manifest_path(beats_place(), manifest.dataset)
-        if read_manifest(place).digest() != manifest.digest():
-            raise TableError(
-                f"manifest {place}: found other beat tables; expected those that "
-                f"{version.model.reference} was trained on, of digest {manifest.digest()[:12]}"
-            )
+        place = place_of(manifest, version.model.reference)
         found += profiles_of(version, manifest, place, version.split["train"]["subjects"])
     made = together(found)
     write_json(kept, made.as_json())
     return made
+
+
+def place_of(manifest: Manifest, reference: str) -> Place:
+    """The manifest of the beat tables that a version was trained on, where they are still here.
+
+    Raises
+    ------
+    TableError
+        Those that are here are others.
+    """
+    paths = manifest_places(beats_place(), manifest)
+    for path in paths:
+        if known_entries(path) and read_manifest(path).digest() == manifest.digest():
+            return path
+    raise TableError(
+        f"manifest {paths[-1]}: found other beat tables, or none; expected those that {reference} "
+        f"was trained on, of digest {manifest.digest()[:12]}"
+    )
 
 
 def profiles_of(

@@ -16,17 +16,21 @@ from prefect.cache_policies import NO_CACHE
 from flows.alive import WATCHED
 from flows.compare import change_of
 from flows.failures import telling
-from flows.ingest import Ingested, ingest
-from flows.parameters import LeastBeats
+from flows.ingest import Ingested, ingest_each, signals_of
+from flows.parameters import LeastBeats, Signals
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
+from flows.teacher import learnt_recordings, teachers_of
 from storage import ledger, mlflow_rest, tracking
 from storage.beats import read_beats
-from storage.errors import TableError
+from storage.beats_manifest import Manifest
+from storage.content import copies, recordings, without_prints
+from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.model_files import LITERT, RegisteredModel
 from storage.places import Place
 from storage.provenance import git_state
+from storage.versions import recorded
 from tasks import report
 from tasks.calibration import calibration, threshold_table
 from tasks.cpsc2021_score import score_decisions
@@ -36,8 +40,9 @@ from tasks.inference import probabilities
 from tasks.litert import LiteRT
 from tasks.metrics import roc_points
 from tasks.preprocessing import Policy
-from tasks.sequence import reads_waveforms
+from tasks.sequence import reads_records, reads_waveforms
 from tasks.smoothing import UNSMOOTHED, decide
+from tasks.splits import MOST_PAIRS
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -69,7 +74,7 @@ def evaluate(
     datasets: list[str],
     data: list[Path],
     policy: Policy = "consensus",
-    signal: bool = True,
+    signal: Signals = None,
     least_beats: LeastBeats = 1,
 ) -> Evaluated:
     """Score a registered network on data sets; figures, tables and the report go to MLflow.
@@ -82,17 +87,24 @@ def evaluate(
         Data sets, and the folder of each.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
-    signal : bool
-        False reads annotations alone, for rhythm networks.
+    signal : bool or list of bool, optional
+        False reads annotations alone, for rhythm networks; as `flows.ingest.signals_of`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
+
+    Raises
+    ------
+    SplitError
+        The version learnt from a recording of them that has another name there.
     """
     if len(data) != len(datasets):
         raise ValueError("give one folder for each data set")
     version = tracking.resolve_model(model)
-    if not signal and reads_waveforms(version.name.removeprefix("holter-")):
+    single = not reads_records(version.name.removeprefix("holter-"))
+    if single and not all(signals_of(datasets, signal)):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
-    ingested = [ingest(d, f, policy, signal) for d, f in zip(datasets, data, strict=True)]
+    ingested = ingest_each(datasets, data, policy, signal)
+    notes = known_records(version.reference, [made.manifest for made in ingested])
     run_id = tracking.start_run(
         experiment=f"evaluate/{version.name}",
         run_name=f"{version.reference} on {'+'.join(datasets)}",
@@ -122,7 +134,7 @@ def evaluate(
             for made in ingested
             for entry in made.manifest.entries
         }
-        done = write_up(version, scored, tables, run_id)
+        done = write_up(version, scored, tables, notes, run_id)
         ledger.append(
             version.name,
             version.version,
@@ -137,6 +149,45 @@ def evaluate(
         raise
     tracking.finish_run(run_id, "FINISHED")
     return telling(replace(done, ingested=ingested), ingested)
+
+
+def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
+    """What the report is to say of records that a version learnt from.
+
+    Raises
+    ------
+    SplitError
+        It learnt from some under another name: the figures would seem to be of new patients.
+    """
+    try:
+        version = recorded(reference)
+        learnt = learnt_recordings(version)
+        behind = [one for source in (version, *teachers_of(version)) for one in source.manifests]
+    except (NotInRegistry, SignatureError, DigestMismatch) as error:
+        return [f"Whether it learnt from these records cannot be told: {error}."]
+    names = {recording.name for recording in learnt}
+    fresh, notes = [], []
+    for manifest in manifests:
+        new = [recording for recording in recordings(manifest) if recording.name not in names]
+        if known := len(manifest.entries) - len(new):
+            notes.append(
+                f"It was trained or validated on {known} of the {len(manifest.entries)} records of "
+                f"{manifest.dataset}: the figures of these are not of new patients."
+            )
+        fresh += new
+    if pairs := copies(fresh, learnt):
+        copied = "; ".join(f"{mine.name} as {theirs.name}" for mine, theirs in pairs[:MOST_PAIRS])
+        more = f"; and {len(pairs) - MOST_PAIRS} more" if len(pairs) > MOST_PAIRS else ""
+        raise SplitError(
+            f"{reference} was trained or validated on the same recordings under another name: "
+            f"{copied}{more}; expected recordings that it does not know ([records] exclude)"
+        )
+    if unknown := without_prints([*behind, *manifests]):
+        notes.append(
+            "Whether it learnt from a record under another name cannot be told of all: tables of "
+            f"{', '.join(dict.fromkeys(unknown))} have no prints of their recordings."
+        )
+    return notes
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -183,14 +234,16 @@ def write_up(
     version: RegisteredModel,
     scored: Sequence[Scored],
     files: Mapping[tuple[str, str], Place],
+    notes: Sequence[str],
     run_id: str,
 ) -> Evaluated:
-    """Write tables, annotations and the report; log them and the figures."""
+    """Write tables, annotations and the report, with notes; log them and the figures."""
     folder = work_folder(run_id) / "evaluation"
     datasets = list(dict.fromkeys(s.dataset for s in scored))
     figures: dict[str, dict[str, float]] = {}
     decision = f"threshold {version.tags['holter.threshold']}, {smoothed(version)}"
     parts = [report.paragraph(f"{version.reference}, {decision}. {RULES}")]
+    parts += [report.paragraph(note) for note in notes]
     for dataset in datasets:
         mine = [s for s in scored if s.dataset == dataset]
         figures[dataset] = summary(mine)

@@ -12,7 +12,8 @@ from flows.alive import WATCHED
 from flows.parameters import Device, Version, Wait
 from flows.progress import Progress
 from storage import evaluations, ledger, tracking
-from storage.errors import DeviceError
+from storage.chain import resolve
+from storage.errors import DeviceError, NotInRegistry
 
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.
@@ -102,7 +103,20 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
 
 
 def enter(state: evaluations.RequestState) -> None:
-    """Enter a device's report into the model's ledger, by the digest of what it said."""
+    """Enter a device's report into the model's ledger, by the digest of what it said.
+
+    Raises
+    ------
+    NotInRegistry
+        The version that it is about is gone, though MLflow may have another one of its number.
+    """
+    run_id = resolve(f"{state.model}/{state.version}")["run_id"]
+    requested = state.tags.get("holter.training_run_id", run_id)
+    if requested != run_id:
+        raise NotInRegistry(
+            f"report of device {state.device} on {state.model}/{state.version}: found a version of "
+            f"training run {run_id}; expected that of {requested}, which is gone from MLflow"
+        )
     ledger.append(
         state.model,
         state.version,

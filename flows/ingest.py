@@ -19,7 +19,7 @@ from prefect.states import Completed
 from flows.alive import WATCHED
 from flows.build import build_table
 from flows.failures import reasons, refuse_beyond, tally, telling
-from flows.parameters import Data, Dataset, Only, Policy, Signal, named_after
+from flows.parameters import Data, Dataset, Only, Policy, Signal, Signals, named_after
 from flows.progress import Progress
 from flows.runners import CHOSEN, batches, each_done
 from storage.beats_manifest import (
@@ -33,6 +33,7 @@ from storage.beats_manifest import (
     write_manifest,
 )
 from storage.bounds import all_within
+from storage.content import duplicates
 from storage.dataset import DatasetSpec, chosen, data_folder, load_spec, record_names
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
@@ -175,7 +176,7 @@ def ingest(
     dataset: Dataset,
     data: Data = None,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signal = None,
     only: Only = None,
 ) -> Ingested:
     """Make the beat tables of a data set, record by record.
@@ -188,12 +189,14 @@ def ingest(
         Folder that holds its records; the one that its TOML names where not given.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
-    signal : bool
-        False reads annotations alone and leaves the waveforms null.
+    signal : bool, optional
+        False reads annotations alone and leaves the waveforms null; as the TOML says where not
+        given.
     only : list of str, optional
         Just these records.
     """
     spec = load_spec(dataset)
+    signal = spec.records.signal if signal is None else signal
     with alone(f"ingest-{slug(spec.name)}"):
         done = _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, only)
     return telling(done, [done])
@@ -207,7 +210,8 @@ def _ingest(
     only: list[str] | None,
 ) -> Ingested:
     """What the flow does, alone with the data set's tables on this machine."""
-    path = manifest_path(check_beats_place(), spec.name)
+    beats = check_beats_place()
+    path = manifest_path(beats, spec.name, signal=signal, policy=config.policy)
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
@@ -256,11 +260,13 @@ def _ingest(
         spec=spec.model_dump(mode="json"),
         preprocessing=asdict(config),
         flow_run_id=str(flow_run.get_id() or ""),
+        signal=signal,
     )
+    manifest = replace(manifest, duplicates=duplicates(manifest, beats))
     write_manifest(path, manifest)
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
-        table=report(ordered),
+        table=report(ordered, manifest.duplicates),
         description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`"
         + (
             f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
@@ -303,15 +309,41 @@ def one_each(
     return folders
 
 
+def signals_of(datasets: Sequence[str], signal: Signals) -> list[bool]:
+    """Whether the signals of each data set are read.
+
+    Parameters
+    ----------
+    datasets : sequence of str
+        Names, or TOMLs.
+    signal : bool or list of bool, optional
+        One for all or one for each; the TOMLs' own where not given.
+
+    Raises
+    ------
+    ValueError
+        There are more than one, but not one for each.
+    """
+    choices = [signal] if isinstance(signal, bool) else signal or []
+    specs = [load_spec(dataset) for dataset in datasets]
+    if len(choices) not in (0, 1, len(specs)):
+        names = ", ".join(spec.name for spec in specs)
+        raise ValueError(
+            f"signal or no signal once, or once for each data set ({names}); found {len(choices)}"
+        )
+    if not choices:
+        return [spec.records.signal for spec in specs]
+    return choices if len(choices) == len(specs) else choices * len(specs)
+
+
 def ingest_each(
     datasets: Sequence[str],
     folders: Sequence[Path | None],
     policy: Policy,
-    most_failed: str,
-    *,
-    signal: bool = True,
+    signal: Signals,
+    most_failed: str = "100%",
 ) -> list[Ingested]:
-    """Make the beat tables of every data set, one after another.
+    """Make the beat tables of every data set, one after another; `signal` as `signals_of`.
 
     Raises
     ------
@@ -319,27 +351,32 @@ def ingest_each(
         More records of a data set failed than a training takes; the next ones are not begun.
     """
     made = []
-    for dataset, folder in zip(datasets, folders, strict=True):
-        made.append(ingest(dataset, folder, policy, signal))
+    for dataset, folder, read in zip(datasets, folders, signals_of(datasets, signal), strict=True):
+        made.append(ingest(dataset, folder, policy, read))
         refuse_beyond(most_failed, made[-1])
     return made
 
 
-def report(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def report(outcomes: Sequence[Outcome], twice: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """The rows of the report; of many records those that failed, and the first of the others."""
     if len(outcomes) > MOST_ROWS:
         outcomes = sorted(outcomes, key=lambda outcome: outcome.state != "failed")[:MOST_ROWS]
-    return [report_row(outcome) for outcome in outcomes]
+    return [report_row(outcome, twice.get(outcome.record, ())) for outcome in outcomes]
 
 
-def report_row(outcome: Outcome) -> dict[str, Any]:
-    """A record's row of the report."""
+def report_row(outcome: Outcome, others: Sequence[str]) -> dict[str, Any]:
+    """A record's row of the report; `others` are the names that its recording has elsewhere."""
     about = {
         "record": outcome.record,
         "state": outcome.state,
         "seconds": round(outcome.seconds, 2),
     }
-    return {**about, **figures_of(outcome.entry), "error": outcome.error or ""}
+    return {
+        **about,
+        **figures_of(outcome.entry),
+        "same recording as": ", ".join(others),
+        "error": outcome.error or "",
+    }
 
 
 def figures_of(entry: Entry | None) -> dict[str, Any]:

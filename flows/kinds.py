@@ -33,6 +33,7 @@ def fitting(model: str, **options: Any) -> dict[str, Any]:
     kind = "whole records" if whole else "one beat at a time"
     for name, (usual, why) in (OF_BEATS if whole else OF_RECORDS).items():
         given = options.pop(name, usual)
-        if given not in (usual, None):
+        values = given if isinstance(given, list) else [given]  # of each data set
+        if any(value not in (usual, None) for value in values):
             raise ValueError(f"{model} reads {kind}: {why}; found {name} {given}")
     return {name: value for name, value in options.items() if value is not None}

@@ -93,7 +93,21 @@ Weights = Annotated[
 Balance = Annotated[
     str, typer.Option(help="What is drawn evenly in training: beats, patient or class.")
 ]
-Signal = Annotated[bool, typer.Option(help="Whole records: --no-signal reads annotations alone.")]
+Signal = Annotated[
+    bool | None,
+    typer.Option(
+        "--signal/--no-signal",
+        help="--no-signal reads annotations alone: no waveforms. Default: as the TOML says.",
+    ),
+]
+Signals = Annotated[
+    list[bool] | None,
+    typer.Option(
+        "--signal/--no-signal",
+        help="Whole records: --no-signal reads annotations alone. Once for all data sets, or one "
+        "of the two for each, in the same order. Default: as the TOMLs say.",
+    ),
+]
 TeacherVersion = Annotated[
     str | None,
     typer.Option(callback=well_formed, help=f"Learn from its answers too: {FORMS}."),

@@ -109,7 +109,14 @@ Policy = Annotated[
     preprocessing.Policy,
     told("Beats to keep where beats are annotated: agreed on, annotated, or detected."),
 ]
-Signal = Annotated[bool, told("Off reads annotations alone and leaves the waveforms empty.")]
+Signal = Annotated[
+    bool | None,
+    told("Off reads annotations alone, no waveforms; left empty, as the data set's TOML says."),
+]
+Signals = Annotated[
+    list[bool] | bool | None,
+    told("Off reads annotations alone: one for each data set, or one for all; else as TOMLs say."),
+]
 Only = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
 Epochs = Annotated[int, Number("epochs", "Passes over the training beats.")]
 UsualEpochs = Annotated[

@@ -12,9 +12,10 @@ from flows.events import PROMOTION, refusal, tell
 from flows.recorded import work_folder
 from flows.teacher import teachers_of
 from storage import ledger, tracking
-from storage.chain import SIDES
+from storage.chain import SIDES, resolve
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
+from storage.ledger_entry import ROLLED_BACK
 from storage.policy import Policy
 from storage.signing import trusted_keys
 from storage.verify import MISMATCH, verify
@@ -25,11 +26,10 @@ from tasks.convert import Limits
 from tasks.gate import differences
 from tasks.promotion import Figure, Verdict, against, judge, unmet
 from tasks.runtimes import REFERENCE
+from tasks.simulations import simulated_records
 
 CHAMPION = "champion"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
-#: The tag of an alias's entry that says it went back.
-ROLLED_BACK = "rolled_back"
 #: Links of the chain that must hold: what the registry keeps. Beat tables and sources on this
 #: machine may have moved on with the code since.
 SEALED = ("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations")
@@ -68,7 +68,9 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions.subject.tolist())
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
-    behind = [m for one in (version, *teachers_of(version)) for m in one.manifests]
+    versions = (version, *teachers_of(version))
+    behind = [m for one in versions for m in one.manifests]
+    records = {one.model.reference: simulated_records(one.params) for one in versions}
     manifests = {one.digest(): one for one in behind}.values()
     barred = [
         f"{one.dataset} ({one.licence})"
@@ -83,6 +85,9 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
         "simulated_data_sets": simulated,
     }
     found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
+    most = max(records, key=lambda name: records[name])
+    note = f"each epoch of {most}" if records[most] else ""
+    found["simulated_records"] = Figure(records[most], note)
     parity = version.metrics.get("parity_max_abs_error")
     found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
     return found
@@ -170,7 +175,7 @@ def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[st
     names = ["champion_patients"]
     names += [f"champion_{rate}_gain{end}" for rate in RATES for end in ENDS]
     if champion is None:
-        return dict.fromkeys(names, Figure(None, "there is no champion yet", applies=False))
+        return dict.fromkeys(names, Figure(None, "no version is champion", applies=False))
     reference = champion.model.reference
     found = pair(decisions_of(champion.model), decisions)
     out = {"champion_patients": Figure(len(found.patients), f"{reference} is champion")}
@@ -185,8 +190,8 @@ def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[st
 
 
 def champion_of(version: Recorded, alias: str) -> Recorded | None:
-    """The version that the ledger has the alias on, or None."""
-    at = ledger.aliases(ledger.entries(version.model.name)).get(alias)
+    """The version that the alias is on in MLflow, or None; the seals tell what the ledger has."""
+    at = ledger.mlflow_aliases(version.model.name).get(alias)
     return None if at is None else recorded(f"{version.model.name}/{at}")
 
 
@@ -322,14 +327,32 @@ def rollback(
     Raises
     ------
     PromotionError
-        There is none before.
+        There is none before, or the alias is not where the ledger has it.
+    NotInRegistry
+        MLflow no longer has the version before.
     """
-    stood = history(ledger.entries(model), alias)
-    if len(stood) < 2:
-        there = f"is on version {stood[0]} and was on none before" if stood else "is on no version"
-        raise PromotionError(f"{model}: alias {alias} {there}; there is nothing to go back to")
-    ledger.move_alias(model, stood[-2], alias, reason, who=who, **{ROLLED_BACK: str(stood[-1])})
-    return stood[-1], stood[-2]
+    known = ledger.own_entries(model)
+    in_mlflow, in_ledger = (
+        where.get(alias) for where in (ledger.mlflow_aliases(model), ledger.aliases(known))
+    )
+    if in_mlflow != in_ledger:
+        raise PromotionError(
+            f"{model}: alias {alias} is on {_version(in_mlflow)} in MLflow; the ledger has "
+            f"{_version(in_ledger)}, so nothing says where it goes back to: put it where it "
+            f"belongs with holter promote {model}/VERSION --to {alias} --override --reason TEXT"
+        )
+    stood = history(known, alias)
+    if in_mlflow is None or len(stood) < 2:
+        on = f"is on {_version(in_mlflow)}" + " and was on none before" * (in_mlflow is not None)
+        raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
+    resolve(f"{model}/{stood[-2]}")
+    marks = {ROLLED_BACK: str(in_mlflow)}
+    ledger.move_alias(model, stood[-2], alias, reason, who=who, **marks)
+    return in_mlflow, stood[-2]
+
+
+def _version(number: int | None) -> str:
+    return "no version" if number is None else f"version {number}"
 
 
 def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
@@ -339,7 +362,7 @@ def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
         if entry.action != ledger.ALIAS or entry.details["alias"] != alias:
             continue
         if ROLLED_BACK in entry.details:
-            stood.pop()
+            stood = stood[:-1]
         elif entry.version is not None and stood[-1:] != [entry.version]:
             stood.append(entry.version)
     return stood

@@ -176,7 +176,7 @@ def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) 
 def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
     return train_rhythm(
         averaged=float(version.params.get("averaged", 0)),
-        signal=any(entry.lead for one in version.manifests for entry in one.entries),
+        signal=[manifest.has_signal for manifest in version.manifests],
         **_shared(version, specs, folders),
     )
 

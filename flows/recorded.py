@@ -59,6 +59,12 @@ def drawing(balance: str, weights: Sequence[float] | None) -> dict[str, object]:
     return {"balance": balance, **told}
 
 
+def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
+    """Of which data sets signals were read, as a parameter; none where of all of them."""
+    signals = [manifest.has_signal for manifest in manifests]
+    return {} if all(signals) else {"signal": ",".join(str(signal).lower() for signal in signals)}
+
+
 @contextmanager
 def recorded(
     manifests: Mapping[Place, Manifest],
@@ -291,7 +297,8 @@ def seal(
     for file in files:
         tracking.log_file(version.run_id, file, chain.FOLDER)
     tracking.tag_version(version, {chain.SHA256_TAG: sha256})
-    teacher = sealed["run"]["tags"].get(chain.TEACHER_TAG)
+    tags = sealed["run"]["tags"]
+    marks = {"teacher": chain.TEACHER_TAG, "teacher_run_id": chain.TEACHER_RUN_TAG}
     ledger.append(
         version.name,
         version.version,
@@ -301,7 +308,7 @@ def seal(
         chain_sha256=sha256,
         split_sha256=str(split["sha256"]),
         datasets=" ".join(manifest.digest() for manifest in manifests),
-        **({"teacher": teacher} if teacher else {}),
+        **{name: tags[tag] for name, tag in marks.items() if tag in tags},
     )
     ledger.move_alias(version.name, version.version, "candidate", "the newest version")
 

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from flows.progress import Progress
+from storage.beats_manifest import read_manifest
 from storage.checkpoint import read_checkpoint, write_checkpoint
+from storage.content import copies_among
 from storage.errors import TrainingStopped
 from storage.files import home
 from storage.labelled import read_labelled
@@ -27,7 +29,7 @@ from storage.places import Place
 from storage.results import read_arrays, write_arrays
 from tasks.epochs import in_order
 from tasks.reproduction import Result, Training, split_of
-from tasks.splits import assert_no_leak
+from tasks.splits import assert_no_copy, assert_no_leak
 from tasks.training import TrainingConfig, fit, predict
 
 Work = Callable[[Training, Place, Path], Path]
@@ -58,6 +60,7 @@ def train_one(training: Training, manifest: Place, out: Path) -> Path:
     beats = read_labelled([manifest])
     split = split_of(training, beats.subject, beats.label)
     assert_no_leak(split, beats.subject)
+    assert_no_copy(split, copies_among([read_manifest(manifest)]))
     began = time.process_time()
     checkpoint = out.with_suffix(".checkpoint.npz")
     network, state = fit(

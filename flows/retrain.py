@@ -20,7 +20,7 @@ from flows.parameters import (
     Paradigm,
     Policy,
     Seed,
-    Signal,
+    Signals,
     TeacherVersion,
     TeacherWeight,
     Temperature,
@@ -61,7 +61,7 @@ def retrain(
     policy: Policy = "consensus",
     weights: Weights = None,
     balance: Balance = "beats",
-    signal: Signal = True,
+    signal: Signals = None,
     teacher: TeacherVersion = None,
     teacher_weight: TeacherWeight = 0.5,
     temperature: Temperature = 1.0,
@@ -93,8 +93,8 @@ def retrain(
         How often beats of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
         What is drawn evenly, as `tasks.balance`.
-    signal : bool
-        False, for networks of whole records, reads annotations alone.
+    signal : bool or list of bool, optional
+        False, for networks of whole records, reads annotations alone; as `flows.ingest.signals_of`.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
     most_failed : str

@@ -13,9 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from storage.chain import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.errors import DigestMismatch, ModelError, SplitError
+from storage.content import Recording, copies, of_subjects
+from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
 from storage.mlflow_rest import fetch_model_file
 from storage.model_files import WEIGHTS
+from storage.sights import LEARNT
 from storage.versions import Recorded, recorded
 from tasks.distillation import Teaching
 from tasks.models import known_models, with_weights
@@ -45,6 +47,8 @@ class Teacher:
         Keras's HDF5.
     saw : mapping of str to str
         The subjects that it, or a teacher of its own, was trained or validated on; by which.
+    learnt : tuple of Recording
+        Their recordings, which may have other names elsewhere.
     """
 
     reference: str
@@ -53,6 +57,7 @@ class Teacher:
     sha256: str
     weights: bytes
     saw: Mapping[str, str]
+    learnt: tuple[Recording, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """What is recorded of it with a student."""
@@ -87,7 +92,8 @@ def read_teacher(reference: str) -> Teacher:
     with TemporaryDirectory(prefix="holter-") as folder:
         file = fetch_model_file(model.name, model.version, WEIGHTS, digest, Path(folder))
         weights = file.read_bytes()
-    return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version))
+    learnt = tuple(learnt_recordings(version))
+    return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version), learnt)
 
 
 def teacher_of(reference: str | None, student: str) -> Teacher | None:
@@ -100,12 +106,33 @@ def teacher_of(reference: str | None, student: str) -> Teacher | None:
 
 
 def teachers_of(version: Recorded) -> list[Recorded]:
-    """The version that a version learnt from, and that one's, up to the first."""
+    """The version that a version learnt from, and that one's, up to the first.
+
+    Raises
+    ------
+    NotInRegistry
+        One is gone, though MLflow may have another version of its name and number.
+    """
     reference = version.tags.get(TEACHER_TAG)
     if not reference:
         return []
-    teacher = recorded(reference)
+    teacher, run_id = recorded(reference), version.tags.get(TEACHER_RUN_TAG)
+    if run_id not in (None, teacher.model.run_id):
+        raise NotInRegistry(
+            f"teacher {reference} of {version.model.reference}: found one of training run "
+            f"{teacher.model.run_id}; expected that of {run_id}, which is gone from MLflow"
+        )
     return [teacher, *teachers_of(teacher)]
+
+
+def learnt_recordings(version: Recorded) -> list[Recording]:
+    """The recordings that a version learnt from, through its teachers too."""
+    return [
+        recording
+        for source in (version, *teachers_of(version))
+        for side in LEARNT
+        for recording in of_subjects(source.manifests, source.split[side]["subjects"])
+    ]
 
 
 def _saw(version: Recorded) -> dict[str, str]:
@@ -113,7 +140,7 @@ def _saw(version: Recorded) -> dict[str, str]:
     return {
         person: one.model.reference
         for one in reversed([version, *teachers_of(version)])
-        for side in ("train", "validation")
+        for side in LEARNT
         for person in one.split[side]["subjects"]
     }
 
@@ -144,7 +171,9 @@ def brought(student: Recorded) -> Iterator[None]:
         del _BROUGHT[reference]
 
 
-def refuse_unless_fit(teacher: Teacher, student: str, tested: Collection[str]) -> None:
+def refuse_unless_fit(
+    teacher: Teacher, student: str, tested: Collection[str], recordings: Sequence[Recording] = ()
+) -> None:
     """Raise where a teacher cannot teach a network, or knows whom it is to be tested on.
 
     Parameters
@@ -155,6 +184,8 @@ def refuse_unless_fit(teacher: Teacher, student: str, tested: Collection[str]) -
         Name of the network that learns.
     tested : collection of str
         The student's test subjects, DATASET/NAME.
+    recordings : sequence of Recording
+        Their recordings.
 
     Raises
     ------
@@ -181,6 +212,13 @@ def refuse_unless_fit(teacher: Teacher, student: str, tested: Collection[str]) -
             f"{', '.join(known[:MOST_NAMES])}{more}, whom the student is to be tested on; expected "
             "a teacher that knows none of them (the same data sets and seed give the same split)"
         )
+    if pairs := copies(recordings, teacher.learnt):
+        names = ", ".join(f"{mine.name} as {theirs.name}" for mine, theirs in pairs[:MOST_NAMES])
+        raise SplitError(
+            f"{teacher.reference} cannot teach {student}: it learnt from recordings that the "
+            f"student is to be tested on, under another name: {names}; expected a teacher that "
+            "knows none of them"
+        )
 
 
 def teaching_of(teacher: Teacher, weight: float, temperature: float) -> Teaching:
@@ -205,13 +243,14 @@ def taught_by(
     teacher: Teacher | None,
     student: str,
     tested: Collection[str],
+    recordings: Sequence[Recording],
     weight: float,
     temperature: float,
 ) -> Taught:
     """Refuse a teacher that is not fit, and make it ready; none changes nothing."""
     if teacher is None:
         return Taught(None, {}, {}, ())
-    refuse_unless_fit(teacher, student, tested)
+    refuse_unless_fit(teacher, student, tested, recordings)
     how = {"teacher_weight": weight, "temperature": temperature}
     return Taught(
         teaching_of(teacher, weight, temperature),

@@ -40,10 +40,13 @@ from flows.recorded import drawing, kept_training, recorded, register, step, wor
 from flows.release import export_network
 from flows.teacher import Taught, taught_by, teacher_of
 from storage import tracking
+from storage.beats_manifest import Manifest, read_manifest
 from storage.bounds import MOST_FAILED
 from storage.checkpoint import Checkpoint
+from storage.content import copies_among, of_subjects
 from storage.files import sha256_file, write_bytes
 from storage.labelled import LabelledBeats, read_labelled
+from storage.logs import log
 from storage.places import Place
 from storage.testset import TestSet, write_testset
 from tasks import figures
@@ -53,7 +56,15 @@ from tasks.litert import LiteRT
 from tasks.metrics import beat_metrics
 from tasks.models import refuse_unless_of_one_beat
 from tasks.smoothing import UNSMOOTHED
-from tasks.splits import SIDES, Split, assert_no_leak, refuse_unless_paradigm, split_beats
+from tasks.splits import (
+    MOST_PAIRS,
+    SIDES,
+    Split,
+    assert_no_copy,
+    assert_no_leak,
+    refuse_unless_paradigm,
+    split_beats,
+)
 from tasks.training import TrainingConfig, fit
 
 THRESHOLD = 0.5
@@ -133,13 +144,14 @@ def train(
         seed=seed,
     )
     folders, who = one_each(datasets, data, weights), teacher_of(teacher, model)
-    ingested = ingest_each(datasets, folders, policy, most_failed)
+    ingested = ingest_each(datasets, folders, policy, True, most_failed)
     with naming_failed(ingested):
         beats, split = split_sides([made.path for made in ingested], paradigm, seed)
-    taught = taught_by(who, model, split.test_subjects, teacher_weight, temperature)
+    inputs = {made.path: made.manifest for made in ingested}
+    tested = of_subjects(inputs.values(), split.test_subjects)
+    taught = taught_by(who, model, split.test_subjects, tested, teacher_weight, temperature)
     title = f"{described(ingested, split)}, threshold {THRESHOLD:g}"
     sides = sides_of(beats, split)
-    inputs = {made.path: made.manifest for made in ingested}
     drawn = drawing(balance, weights)
     params = {"model": model, **drawn, **asdict(config), **taught.params}
     few = caveat(ingested, split)
@@ -189,7 +201,14 @@ def split_sides(
     beats = read_labelled(manifests)
     split = split_beats(paradigm, beats.subject, beats.label, seed)
     assert_no_leak(split, beats.subject)
+    refuse_copies(split, [read_manifest(path) for path in manifests])
     return beats, split
+
+
+def refuse_copies(split: Split, manifests: Sequence[Manifest]) -> None:
+    """Refuse a recording that is on two sides by two names; one that is on one side is logged."""
+    for first, second in assert_no_copy(split, copies_among(manifests)):
+        log.warning(f"{first.name} and {second.name} are the same recording: it counts twice")
 
 
 def sides_of(beats: LabelledBeats, split: Split) -> dict[str, Any]:
@@ -310,6 +329,11 @@ def caveat(ingested: Sequence[Ingested], split: Split) -> str:
         words.append("The recordings are simulated: these figures say nothing about people.")
     if split.paradigm == "intrapatient":
         words.append("The same patients are in training and test: it says little about new ones.")
+    manifests = [made.manifest for made in ingested]
+    words += [
+        f"{first.name} and {second.name} are the same recording: it counts twice."
+        for first, second in assert_no_copy(split, copies_among(manifests))[:MOST_PAIRS]
+    ]
     words.append(
         f"One split with {len(split.test_subjects)} test subjects; no confidence interval, "
         "and no other data set was tested."

@@ -26,7 +26,7 @@ from flows.parameters import (
     Quantised,
     RhythmModel,
     Seed,
-    Signal,
+    Signals,
     Sparsity,
     TeacherVersion,
     TeacherWeight,
@@ -35,14 +35,23 @@ from flows.parameters import (
     UsualRate,
     Weights,
 )
-from flows.recorded import drawing, kept_training, recorded, register, step, work_folder
+from flows.recorded import (
+    drawing,
+    kept_training,
+    reading,
+    recorded,
+    register,
+    step,
+    work_folder,
+)
 from flows.release import export_network
 from flows.teacher import Taught, taught_by, teacher_of
-from flows.train import Trained, caveat, described
+from flows.train import Trained, caveat, described, refuse_copies
 from storage import tracking
 from storage.beats import BeatTable
 from storage.bounds import MOST_FAILED
 from storage.checkpoint import Checkpoint
+from storage.content import of_subjects
 from storage.files import sha256_file
 from storage.labelled import read_rhythms
 from storage.testset import TestSet, read_testset, write_testset
@@ -106,7 +115,7 @@ def train_rhythm(
     averaged: UsualAveraged = None,
     seed: Seed = 0,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signals = None,
     sparsity: Sparsity = 0.0,
     quantised: Quantised = False,
     teacher: TeacherVersion = None,
@@ -138,8 +147,8 @@ def train_rhythm(
         As `flows.teacher`, `tasks.distillation.Teaching`.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
-    signal : bool
-        False reads annotations alone: the data sets' signals need not be there.
+    signal : bool or list of bool, optional
+        False reads annotations alone: signals need not be there. As `flows.ingest.signals_of`.
     most_failed : str
         How many records of a data set may fail, as `storage.bounds.most_allowed`.
     """
@@ -156,13 +165,17 @@ def train_rhythm(
         seed=seed,
     )
     folders, who = one_each(datasets, data, weights), teacher_of(teacher, model)
-    ingested = ingest_each(datasets, folders, policy, most_failed, signal=signal)
+    ingested = ingest_each(datasets, folders, policy, signal, most_failed)
     readers = (model, who.network) if who else (model,)
     with naming_failed(ingested):
         sides = split_records(ingested, readers, weights, balance, seed)
     taught = taught_by(who, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
-    params = {"model": model, **drawing(balance, weights), **asdict(config), **taught.params}
+    people = sides.split.test_subjects
+    tested = of_subjects(inputs.values(), people)
+    taught = taught_by(who, model, people, tested, teacher_weight, temperature)
+    drawn = {**drawing(balance, weights), **reading(list(inputs.values()))}
+    params = {"model": model, **drawn, **asdict(config), **taught.params}
     numbers, few = sides.numbers(), caveat(ingested, sides.split)
     said = f"{described(ingested, sides.split)}. {few}"
     about = (inputs, sides.split, numbers, params, "flows/train_rhythm.py", said, taught.tags)
@@ -227,6 +240,7 @@ def split_records(
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])
     split = interpatient(subject[label >= 0], label[label >= 0], seed)
     assert_no_leak(split, subject[label >= 0])
+    refuse_copies(split, [made.manifest for made in ingested])
     return Sides(tables, balanced(records, balance), split)
 
 

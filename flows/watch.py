@@ -26,6 +26,7 @@ from flows.parameters import (
 from flows.train import Trained
 from flows.training import train_network
 from storage.arrivals import look, read_seen, write_seen
+from storage.beats_manifest import variant
 from storage.bounds import MOST_FAILED
 from storage.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
@@ -54,7 +55,7 @@ def watch(
     dataset: Dataset,
     data: Data = None,
     policy: Policy = "consensus",
-    signal: Signal = True,
+    signal: Signal = None,
     quiet_s: Quiet = 60.0,
     retrain_after: Due = 0,
     model: AnyModel = "resnet21",
@@ -74,12 +75,14 @@ def watch(
     model, epochs, most_failed
         As `flows.retrain.retrain`.
     """
+    spec = load_spec(dataset)
+    signal = spec.records.signal if signal is None else signal
     if retrain_after:
         fitting(model, signal=signal)
-    spec = load_spec(dataset)
+    tables = variant(spec.name, signal=signal, policy=policy)
     folder = data_folder(spec, data)
     check_beats_place()
-    found = look(spec, folder, read_seen(spec.name), quiet_s, signal=signal)
+    found = look(spec, folder, read_seen(tables), quiet_s, signal=signal)
     ingested: list[Ingested] = []
     if found.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
@@ -87,8 +90,8 @@ def watch(
         emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
         ingested = [ingest(dataset, folder, policy, signal, list(found.ready))]
     done = Watched(ingested, found.waiting, None)
-    write_seen(spec.name, found.seen)  # after the ingest: one that was killed is done again
-    counter = home() / "watch" / f"{spec.name}.count.json"
+    write_seen(tables, found.seen)  # after the ingest: one that was killed is done again
+    counter = home() / "watch" / f"{tables}.count.json"
     taken = sum(outcome.state == "built" for outcome in done.outcomes)
     taken += int(read_json(counter)) if counter.is_file() else 0
     write_json(counter, taken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntFlag
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,8 @@ class Source:
         Beats annotated, detected, matched, missed and extra.
     simulated : bool
         Whether the record was simulated.
+    content : dict of str to list of str
+        Prints of its signal and of its annotated beats; see `storage.content`.
     """
 
     dataset: str
@@ -142,6 +144,7 @@ class Source:
     key: str
     counts: dict[str, int]
     simulated: bool
+    content: dict[str, list[str]] = field(default_factory=dict)
 
 
 #: The columns that differ from beat to beat, with their numpy types; None is text.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from storage.errors import PlaceError, TableError
@@ -10,6 +13,8 @@ from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
 
 MANIFEST_VERSION = 1
+#: The policy of tables that are named by their data set alone.
+USUAL = "consensus"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class Entry:
         SHA-256 of every source file, by name relative to the data set's folder.
     task_run_id : str
         The Prefect task run that built the table.
+    content : dict of str to list of str
+        Prints of its signal and of its annotated beats, whatever it is called; see
+        `storage.content`. Empty in a table of before there were prints.
     """
 
     record: str
@@ -57,6 +65,7 @@ class Entry:
     uncovered_hours: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     task_run_id: str = ""
+    content: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,10 @@ class Manifest:
         The TOML (annotators, leads, rhythms, subjects ...) and the preprocessing, whole.
     flow_run_id : str
         The Prefect flow run of the ingest.
+    signal : bool or None
+        Whether signals were read; None in a manifest that does not say.
+    duplicates : dict of str to list of str
+        Records whose recording is here under another name too, and those names (DATASET/RECORD).
     """
 
     dataset: str
@@ -99,15 +112,72 @@ class Manifest:
     spec: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     flow_run_id: str = ""
+    signal: bool | None = None
+    duplicates: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether signals were read; where it does not say, whether any record has a lead."""
+        return any(entry.lead for entry in self.entries) if self.signal is None else self.signal
 
     def digest(self) -> str:
         """SHA-256 over the records, subjects and table digests: the content, not the place."""
         return sha256_json([[e.record, e.subject, e.sha256] for e in self.entries])
 
 
-def manifest_path(beats: Place, dataset: str) -> Place:
-    """Where the manifest of a data set lies under the beats folder."""
-    return beats / f"dataset={dataset}" / "manifest.json"
+def variant(dataset: str, *, signal: bool, policy: str) -> str:
+    """The name of a data set's tables: its own, and what else than usual shapes them.
+
+    "afdb.annotations" are of annotations alone, "afdb.reference" of that policy.
+    """
+    return ".".join(
+        [dataset, *([] if signal else ["annotations"]), *([] if policy == USUAL else [policy])]
+    )
+
+
+def manifest_path(beats: Place, dataset: str, *, signal: bool = True, policy: str = USUAL) -> Place:
+    """Where the manifest of a data set's tables lies under the beats folder."""
+    return beats / f"dataset={variant(dataset, signal=signal, policy=policy)}" / "manifest.json"
+
+
+def manifest_places(beats: Place, manifest: Manifest) -> list[Place]:
+    """Where the tables of a manifest may lie: in the place of their own.
+
+    One that does not say whether signals were read is of when tables of every kind lay in the data
+    set's one place: they may still be there.
+    """
+    policy = manifest.preprocessing.get("policy", USUAL)
+    own = manifest_path(beats, manifest.dataset, signal=manifest.has_signal, policy=policy)
+    before = [manifest_path(beats, manifest.dataset)] if manifest.signal is None else []
+    return list(dict.fromkeys([*before, own]))
+
+
+def every_manifest(beats: Place) -> Iterator[Manifest]:
+    """The manifests of all data sets under the beats folder that can be read."""
+    for path in manifest_paths(beats):
+        with suppress(TableError):
+            yield read_manifest(path)
+
+
+def manifest_from(document: Mapping[str, Any]) -> Manifest:
+    """A manifest as a chain, or the file of a manifest, holds it."""
+    entries = tuple(Entry(**entry) for entry in document["entries"])
+    beside = ("sha256", "manifest_version")
+    values = {name: value for name, value in document.items() if name not in beside}
+    return Manifest(**values | {"entries": entries})
+
+
+def manifest_paths(beats: Place) -> list[Place]:
+    """Where the manifests of all data sets under the beats folder lie, by name.
+
+    Raises
+    ------
+    PlaceError
+        The store that they lie in does not answer.
+    """
+    names = sorted(p.name for p in beats.glob("*")) if isinstance(beats, Path) else beats.names()
+    paths = [beats / name / "manifest.json" for name in names if name.startswith("dataset=")]
+    return [path for path in paths if path.is_file()]
 
 
 def write_manifest(path: AnyPlace, manifest: Manifest) -> AnyPlace:

@@ -29,8 +29,8 @@ from storage.files import (
     sha256_json,
     write_bytes,
 )
-from storage.ledger import REGISTERED, Entry
-from storage.mlflow_rest import call, fetch_run_file, server_time_s
+from storage.ledger import EVALUATED, REGISTERED, Entry, aliases, entries, own_entries
+from storage.mlflow_rest import call, deletions, fetch_run_file, server_time_s
 from storage.model_files import MANIFEST
 from storage.reference import parse
 from storage.signing import SIGNATURE, sign, signed_by
@@ -82,16 +82,34 @@ def resolve(reference: str) -> dict[str, Any]:
         except OutOfReach:
             raise
         except RegistryError as error:  # MLflow answers 400, not 404
-            raise NotInRegistry(f"model {name}: found no alias {alias}") from error
+            on = aliases(own_entries(name)).get(alias)
+            hint = f"; the ledger has it on version {on}" if on else ""
+            raise NotInRegistry(f"model {name}: found no alias {alias}{hint}") from error
         return _flat(found)
     if number:
-        found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
+        try:
+            found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
+        except NotInRegistry as error:
+            raise NotInRegistry(_ledger_words(name, number) or str(error)) from error
         return _flat(found)
     order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
     answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
     for found in answer.get("model_versions", ()):
         return _flat(found)
-    raise NotInRegistry(f"model {name}: found no version; expected at least one")
+    hint = "; its ledger has versions that are gone from MLflow" if entries(name) else ""
+    raise NotInRegistry(f"model {name}: found no version; expected at least one{hint}")
+
+
+def _ledger_words(name: str, number: str) -> str:
+    """What the ledger says of a version that MLflow has not; "" where that is nothing."""
+    registrations = [e for e in entries(name) if (e.action, str(e.version)) == (REGISTERED, number)]
+    if not registrations:
+        return ""
+    last = registrations[-1]
+    return (
+        f"{name}/{number} is gone from MLflow; the ledger has that it was registered "
+        f"{last.time_utc} by training run {last.details.get('run_id', 'unknown')}"
+    )
 
 
 def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +133,30 @@ def run_state(run_id: str) -> dict[str, Any]:
         "start_time": int(info["start_time"]),
         **pairs,
     }
+
+
+def evaluation_runs(known: Iterable[Entry]) -> list[str]:
+    """The runs of a version's evaluations, as its entries name them, in their order."""
+    return [entry.details["run_id"] for entry in known if entry.action == EVALUATED]
+
+
+def deleted_runs(run: Mapping[str, Any], known: Iterable[Entry]) -> dict[str, list[str]]:
+    """What MLflow has deleted of the runs behind a version, by link of the chain.
+
+    Parameters
+    ----------
+    run : mapping
+        Its training's run, as the chain has it.
+    known : iterable of Entry
+        Its entries of the ledger.
+    """
+    teacher = run["tags"].get(TEACHER_RUN_TAG)
+    runs = {
+        "run": [run["run_id"]],
+        "model files": [teacher] if teacher else [],
+        "evaluations": evaluation_runs(known),
+    }
+    return {link: [t for one in mine for t in deletions(one)] for link, mine in runs.items()}
 
 
 def with_histories(run_id: str, metrics: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -187,7 +229,7 @@ def chain_file(name: str, version: int) -> str:
 
 
 def registered(known: Iterable[Entry], version: int) -> Entry | None:
-    """The ledger's entry of a version's registration; the first, for no other counts."""
+    """The entry of a version's registration among a model's own; the first, no other counts."""
     mine = (e for e in known if e.action == REGISTERED and e.version == version)
     return next(mine, None)
 

@@ -32,6 +32,9 @@ Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
 #: The same, or a CSV of intervals: "csv" for NAME.csv, "rhythm.csv" for NAME.rhythm.csv.
 RhythmSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.csv)?$")]
 
+#: A key's name and a digest by it, as `storage.patients` makes them.
+NumberDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}:[0-9a-f]{64}$")]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +52,8 @@ class Records(_Strict):
     """Which records: a list file, names, or a glob over names; and which are left out, and why.
 
     `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg).
+    `signal` says whether their signals are read where a command does not: false where there are
+    annotations alone.
     """
 
     format: Literal["wfdb", "edf", "ishne"] = "wfdb"
@@ -56,6 +61,7 @@ class Records(_Strict):
     names: tuple[Text, ...] | None = None
     pattern: Text | None = None
     exclude: Mapping[str, Text] = {}
+    signal: bool = True
 
     @model_validator(mode="after")
     def _one_way(self) -> Records:
@@ -127,10 +133,13 @@ class Subjects(_Strict):
     """Record to subject: a table, else a regular expression's group `subject`, else itself.
 
     The expression must fit a record's name as a whole: the last part of it, or else all of it.
+    `numbers` are keyed digests of the patients' own numbers, each to its subject:
+    `storage.patients`.
     """
 
     map: Mapping[str, Text] = {}
     pattern: str | None = None
+    numbers: Mapping[NumberDigest, Text] = {}
 
     @model_validator(mode="after")
     def _pattern_has_subject(self) -> Subjects:
@@ -164,11 +173,12 @@ class DatasetSpec(_Strict):
     def digest(self) -> str:
         """SHA-256 of all that shapes a record's table.
 
-        Title, licence, notes, source and the list of records are left out: to word a note better
-        or to exclude one record must not rebuild the others.
+        Title, licence, notes, source, the list of records and the patients' numbers are left out:
+        to word a note better or to exclude one record must not rebuild the others.
         """
         shaping = {"name", "version", "annotations", "leads", "rhythms", "subjects"}
-        shape = self.model_dump(mode="json", include=shaping)
+        unseen = {"subjects": {"numbers"}}
+        shape = self.model_dump(mode="json", include=shaping, exclude=unseen)
         return sha256_json({**shape, "format": self.records.format})
 
     def subject_of(self, record: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -129,6 +130,40 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_secret(path: Path, make: Callable[[], bytes]) -> None:
+    """Write a secret in hexadecimal digits for its owner alone to read, where there is none yet.
+
+    Raises
+    ------
+    PlaceError
+        No file can be made in its folder.
+    """
+    if path.exists():
+        return
+    check_writable(path.parent, "folder of secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
+    with alone(path.name):
+        if not path.exists():  # nobody made one while we waited
+            with whole(path) as partial:
+                partial.chmod(0o600)
+                partial.write_text(make().hex())
+
+
+def read_secret(path: Path) -> bytes:
+    """A secret from a file that its owner alone may read.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or others may read it.
+    ValueError
+        It is not hexadecimal digits.
+    """
+    mode = path.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise PermissionError(f"found mode {stat.S_IMODE(mode):o}; expected 600")
+    return bytes.fromhex(path.read_text().strip())
 
 
 def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:

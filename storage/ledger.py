@@ -11,10 +11,15 @@ into the database by hand is found, and so is a ledger that was cut off at its e
   "evaluated", "approved", or what else. Details are strings; of anything long, give the digest.
 - `move_alias(model, version, alias, reason, who=..., **details)` is how every alias moves: the
   entry first, then the alias. Version None takes the alias away.
-- `entries(model)` reads them, `aliases(entries)` says where each alias stands, `check(...)` says
-  all that is wrong.
+- `entries(model)` reads them, `own_entries(model)` those of the model that MLflow has now,
+  `aliases(entries)` says where each alias stands by them, `mlflow_aliases(model)` where it stands
+  in MLflow, `check(...)` says all that is wrong.
 
 Two that append at the same time get two numbers; an alias then follows the later entry.
+
+A registered model that is deleted and made again counts its versions from 1. Its ledger goes on, so
+each entry names the model by the time at which MLflow made it (`model_created_ms`), which is
+another one then. Entries without it are told by their own time.
 """
 
 from __future__ import annotations
@@ -23,79 +28,31 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.files import home, parsed, read_json, sha256_bytes, write_json
-from storage.mlflow_rest import address, call, server_time_s
-from storage.signing import sign, signed_by
+from storage.files import home, read_json, sha256_bytes, write_json
+from storage.ledger_entry import ALIAS as ALIAS
+from storage.ledger_entry import EVALUATED as EVALUATED
+from storage.ledger_entry import MODEL_CREATED, NOTHING, chain_faults, own, read_entry
+from storage.ledger_entry import REGISTERED as REGISTERED
+from storage.ledger_entry import Entry as Entry
+from storage.ledger_entry import aliases as aliases
+from storage.mlflow_rest import address, call, deletions, server_time_s
+from storage.signing import sign
 
 ENTRY, HEAD = "entry.", "holter.ledger"
 #: Experiments that hold a ledger, before the model's name.
 LEDGER = "ledger/"
-REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
-#: What the first entry names as the one before it.
-NOTHING = "0" * 64
 #: MLflow keeps no parameter longer than this.
 MOST_CHARACTERS = 6_000
 #: How long the one who made the experiment may take to make its run.
 WAIT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry.
-
-    Attributes
-    ----------
-    sequence : int
-        Its number, from 1.
-    time_utc : str
-        When, by the MLflow server's clock, ISO 8601.
-    who : str
-        Who did or approved it.
-    action : str
-        "registered", "alias", "approved" ...
-    model, version : str, int or None
-        What it is about; None where an alias is taken away.
-    reason : str
-        Why.
-    details : dict of str to str
-        What else: the alias and where it stood, digests of policies and reports.
-    previous : str
-        SHA-256 of the entry before.
-    key : str
-        The public key that signed, 64 hexadecimal digits.
-    signature : str
-        Ed25519 over `said()`, in hexadecimal digits.
-    """
-
-    sequence: int
-    time_utc: str
-    who: str
-    action: str
-    model: str
-    version: int | None
-    reason: str
-    details: dict[str, str]
-    previous: str
-    key: str = ""
-    signature: str = ""
-
-    def said(self) -> bytes:
-        """What is digested and signed: all but key and signature, as canonical JSON."""
-        parts = {k: v for k, v in asdict(self).items() if k not in ("key", "signature")}
-        return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
-
-    @property
-    def sha256(self) -> str:
-        """Its digest, which the next entry holds."""
-        return sha256_bytes(self.said())
 
 
 def user() -> str:
@@ -118,11 +75,14 @@ def append(
     ------
     ValueError
         No reason is given, or the entry is longer than MLflow keeps.
+    NotInRegistry
+        MLflow has no such model.
     RegistryError
         The server is out of reach or refuses, or the last entry cannot be read.
     """
     if not reason.strip():
         raise ValueError(f"{action} of {model}: an entry of the ledger needs a reason")
+    details = {**details, MODEL_CREATED: str(created_ms(model))}
     run_id = _run(model, make=True)["info"]["run_id"]
     while True:
         known = entries(model)
@@ -178,9 +138,10 @@ def move_alias(
     """
     if version is not None:
         call("GET", "model-versions/get", name=model, version=str(version))
-    stood = aliases(entries(model)).get(alias)
-    before = "" if stood is None else str(stood)
-    marks = {**details, "alias": alias, "from": before}
+    in_mlflow, in_ledger = mlflow_aliases(model).get(alias), aliases(own_entries(model)).get(alias)
+    marks = {**details, "alias": alias, "from": str(in_mlflow or "")}
+    if in_ledger != in_mlflow:  # it was moved past the ledger
+        marks["ledger_from"] = str(in_ledger or "")
     entry = append(model, version, ALIAS, reason, who=who, **marks)
     _settle(model, alias)
     return entry
@@ -194,22 +155,82 @@ def entries(model: str) -> list[Entry]:
     RegistryError
         The server is out of reach, or an entry cannot be read at all.
     """
-    return [entry for _, entry in _numbered(model)]
+    return [entry for _, entry in _numbered(model, _run(model, make=False))]
 
 
-def aliases(known: Iterable[Entry]) -> dict[str, int]:
-    """Where each alias stands by the ledger."""
-    found: dict[str, int] = {}
-    for entry in known:
-        if entry.action == ALIAS:
-            found.pop(entry.details["alias"], None)
-            if entry.version is not None:
-                found[entry.details["alias"]] = entry.version
-    return found
+def own_entries(model: str) -> list[Entry]:
+    """The entries about the model that MLflow has now, none of an earlier one of the same name.
+
+    Raises
+    ------
+    NotInRegistry
+        MLflow has no such model.
+    RegistryError
+        As `entries`.
+    """
+    return own(entries(model), created_ms(model))
+
+
+def mlflow_aliases(model: str) -> dict[str, int]:
+    """Where each alias stands in MLflow.
+
+    Raises
+    ------
+    NotInRegistry
+        MLflow has no such model.
+    """
+    return _aliases_of(_registered(model))
+
+
+def _aliases_of(registered: Mapping[str, Any]) -> dict[str, int]:
+    return {one["alias"]: int(one["version"]) for one in registered.get("aliases", ())}
+
+
+def created_ms(model: str) -> int:
+    """When MLflow made a registered model, ms since 1970: no two of one name share it.
+
+    Raises
+    ------
+    NotInRegistry
+        MLflow has no such model.
+    """
+    return int(_registered(model)["creation_timestamp"])
+
+
+def alias_faults(model: str, known: Iterable[Entry]) -> list[str]:
+    """Aliases that stand elsewhere in MLflow than by the model's own entries.
+
+    Parameters
+    ----------
+    model : str
+        A registered model that MLflow has.
+    known : iterable of Entry
+        Its own entries.
+    """
+    in_mlflow, in_ledger = mlflow_aliases(model), aliases(known)
+    return [
+        f"alias {alias} is on {in_mlflow.get(alias, 'no version')}; the ledger has "
+        + _version_words(model, in_ledger.get(alias))
+        for alias in sorted({*in_mlflow, *in_ledger})
+        if in_mlflow.get(alias) != in_ledger.get(alias)
+    ]
+
+
+def _version_words(model: str, version: int | None) -> str:
+    """A version that the ledger names, and whether MLflow has it."""
+    if version is None:
+        return "no version"
+    try:
+        call("GET", "model-versions/get", name=model, version=str(version))
+    except NotInRegistry:
+        return f"{version}, which MLflow no longer has"
+    return str(version)
 
 
 def check(model: str, trusted: Iterable[str]) -> list[str]:
     """All that is wrong with a model's ledger: one sentence each, none where it is whole.
+
+    The ledger of a model that MLflow no longer has is whole where its entries are.
 
     Parameters
     ----------
@@ -219,70 +240,47 @@ def check(model: str, trusted: Iterable[str]) -> list[str]:
         The public keys that may sign, 64 hexadecimal digits each.
     """
     try:
-        numbered, registered = _numbered(model), _registered(model)
+        run = _run(model, make=False)
+        numbered = _numbered(model, run)
     except OutOfReach:
         raise
     except RegistryError as error:
         return [str(error)]
-    wrong = _chain_faults(model, numbered, set(trusted))
+    wrong = chain_faults(model, numbered, set(trusted))
+    wrong += deletions(run["info"]["run_id"]) if run else []
     known = [entry for _, entry in numbered]
     last = _head(known)
-    tags = {tag["key"]: tag["value"] for tag in registered.get("tags", ())}
-    if tags.get(HEAD, "") != last:
-        wrong.append(f"the model's tag {HEAD} is {tags.get(HEAD)!r}; the last entry is {last!r}")
+    try:
+        wrong += _registry_faults(model, known)
+    except OutOfReach:
+        raise
+    except NotInRegistry as error:
+        wrong += [] if known else [str(error)]
     seen = _seen(model)
     if seen and seen not in {_head(known[:n]) for n in range(1, len(known) + 1)}:
         wrong.append(f"entry {seen} was seen on this machine; it is not in the ledger")
-    now = {one["alias"]: int(one["version"]) for one in registered.get("aliases", ())}
-    for alias in sorted({*now, *aliases(known)}):
-        said = aliases(known).get(alias)
-        if now.get(alias) != said:
-            there = now.get(alias, "no version")
-            wrong.append(f"alias {alias} is on {there}; the ledger has {said or 'no version'}")
     if not wrong:
         _see(model, last)
     return wrong
 
 
-def _chain_faults(model: str, numbered: Sequence[tuple[int, Entry]], keys: set[str]) -> list[str]:
-    """What is wrong with the entries among themselves."""
-    wrong, previous = [], NOTHING
-    for expected, (number, entry) in enumerate(numbered, start=1):
-        faults = {
-            f"stands at number {number}; expected {expected}": number != expected,
-            f"says that it is number {entry.sequence}": entry.sequence != number,
-            f"is about {entry.model}": entry.model != model,
-            "does not follow the entry before it": entry.previous != previous,
-            f"is signed by key {entry.key[:16]}, which is not trusted": entry.key not in keys,
-            "is not what was signed": not _signed(entry),
-        }
-        wrong += [f"entry {number} {text}" for text, found in faults.items() if found]
-        previous = entry.sha256
+def _registry_faults(model: str, known: Sequence[Entry]) -> list[str]:
+    """Where the registered model is not as the ledger says: the head in its tag, its aliases."""
+    registered, last = _registered(model), _head(known)
+    head = {tag["key"]: tag["value"] for tag in registered.get("tags", ())}.get(HEAD)
+    wrong = alias_faults(model, own(known, int(registered["creation_timestamp"])))
+    if (head or "") != last:
+        wrong.append(f"the model's tag {HEAD} is {head!r}; the last entry is {last!r}")
     return wrong
 
 
-def _signed(entry: Entry) -> bool:
-    try:
-        return signed_by(entry.said(), {"key": entry.key, "signature": entry.signature})
-    except ValueError:
-        return False
-
-
-def _numbered(model: str) -> list[tuple[int, Entry]]:
-    run = _run(model, make=False)
+def _numbered(model: str, run: Mapping[str, Any]) -> list[tuple[int, Entry]]:
     params = {one["key"]: one["value"] for one in run.get("data", {}).get("params", ())}
     return [
-        (int(key.removeprefix(ENTRY)), _read(model, key, params[key]))
+        (int(key.removeprefix(ENTRY)), read_entry(model, key, params[key]))
         for key in sorted(params)
         if key.startswith(ENTRY)
     ]
-
-
-def _read(model: str, key: str, value: str) -> Entry:
-    try:
-        return Entry(**parsed(value))
-    except (ValueError, TypeError) as error:
-        raise RegistryError(f"ledger of {model}: {key} cannot be read: {error}") from error
 
 
 def _run(model: str, *, make: bool) -> dict[str, Any]:
@@ -356,11 +354,11 @@ def _settle(model: str, alias: str | None = None) -> None:
         _see(model, _head(known))
         if alias is None:
             continue
-        version = aliases(known).get(alias)
+        version = aliases(own(known, created_ms(model))).get(alias)
         if version is not None:
             at = str(version)
             call("POST", "registered-models/alias", name=model, alias=alias, version=at)
-        elif any(one["alias"] == alias for one in _registered(model).get("aliases", ())):
+        elif alias in mlflow_aliases(model):
             call("DELETE", "registered-models/alias", name=model, alias=alias)
 
 

@@ -93,6 +93,36 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
     return found
 
 
+def deletions(run_id: str) -> list[str]:
+    """What MLflow no longer has, or only until `mlflow gc`, of a run and its experiment.
+
+    Returns
+    -------
+    list of str
+        One sentence each; none where both are there. A run or experiment that is deleted in MLflow
+        can be read, and restored, until `mlflow gc` removes it.
+
+    Raises
+    ------
+    OutOfReach
+        The server does not answer.
+    """
+    try:
+        info = call("GET", "runs/get", run_id=run_id)["run"]["info"]
+    except NotInRegistry:
+        return [f"run {run_id} is gone from MLflow"]
+    experiment = call("GET", "experiments/get", experiment_id=info["experiment_id"])["experiment"]
+    stages = {
+        f"run {run_id}": info.get("lifecycle_stage"),
+        f"experiment {experiment['name']}": experiment.get("lifecycle_stage"),
+    }
+    return [
+        f"{what} is deleted in MLflow: restore it, or the next `mlflow gc` removes it"
+        for what, stage in stages.items()
+        if stage == "deleted"
+    ]
+
+
 def upload(artifact_uri: str, folder: str, file: Path) -> None:
     """Put a file under a folder of a run's artifacts; the same file again changes nothing."""
     root = urlsplit(artifact_uri)

@@ -62,6 +62,15 @@ class Remote:
             system, path = _reached(self.uri)
             return bool(system.get_file_info(path).type == pafs.FileType.File)
 
+    def names(self) -> list[str]:
+        """The names of the files and folders in it; none where it is not there."""
+        import pyarrow.fs as pafs
+
+        with answering(self):
+            system, path = _reached(self.uri)
+            chosen = pafs.FileSelector(path, allow_not_found=True)
+            return sorted(one.base_name for one in system.get_file_info(chosen))
+
     def open(self, mode: str = "rb") -> Any:
         """Open it for reading bytes; FileNotFoundError where it is not there."""
         if mode != "rb":

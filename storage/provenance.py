@@ -18,7 +18,7 @@ from storage.files import sha256_bytes, sha256_file, sha256_json
 ROOT = Path(__file__).parent.parent
 
 #: Where the code that shapes beat tables begins; what these import counts too.
-BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats")
+BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats", "storage.content")
 
 
 def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:

@@ -9,21 +9,19 @@ state folder, readable by its owner alone.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from storage.errors import SignatureError
 from storage.files import (
-    alone,
-    check_writable,
     home,
+    make_secret,
     parsed,
     read_json,
+    read_secret,
     sha256_bytes,
     sha256_file,
-    whole,
     write_json,
 )
 from storage.model_files import MANIFEST
@@ -42,22 +40,18 @@ def _private_key() -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     path = release_key_path()
-    if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
-        check_writable(path.parent, "folder of the release key").mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )
-        with alone("release-key"):
-            if not path.exists():  # nobody made one while we waited
-                with whole(path) as partial:
-                    partial.chmod(0o600)
-                    partial.write_text(Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    if "HOLTER_RELEASE_KEY" not in os.environ:
+        make_secret(path, _new_key)
     try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SignatureError(f"{path}: found mode {stat.S_IMODE(mode):o}; expected 600")
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+        return Ed25519PrivateKey.from_private_bytes(read_secret(path))
     except (OSError, ValueError) as error:
         raise SignatureError(f"release key {path}: {error}") from error
+
+
+def _new_key() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return bytes(Ed25519PrivateKey.generate().private_bytes_raw())
 
 
 def public_key() -> str:

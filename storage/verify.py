@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage import chain, ledger
-from storage.beats_manifest import known_entries, manifest_path
+from storage.beats_manifest import Entry, known_entries, manifest_from, manifest_places
 from storage.errors import (
     DigestMismatch,
     HolterError,
@@ -24,17 +24,17 @@ from storage.evaluations import OUTCOME, REPORT, report_folder
 from storage.files import read_json, sha256_file, sha256_folder
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import WEIGHTS
-from storage.places import beats_place
+from storage.places import Place, beats_place
 from storage.provenance import beat_code_at, beat_code_sha256, has_commit
 
 MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
 ABSENT = "is not there"
 #: The links of a chain, in the order of the work, and what each compares.
 LINKS = {
-    "ledger": "entries, their order and signatures; aliases",
+    "ledger": "entries, their order and signatures; aliases; its run is not deleted",
     "seal": "the chain's document, its signature, the version's tag",
     "version": "description, tags and run of the registered version",
-    "run": "parameters, tags and every value of each metric",
+    "run": "parameters, tags and every value of each metric; it is not deleted",
     "artifacts": "inputs, split, environment, test set and figures of the run",
     "model files": "each exported file, and the weights of the version that taught it",
     "evaluations": "reports of devices and on data sets",
@@ -78,7 +78,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
-        known = ledger.entries(name)
+        known = ledger.own_entries(name)
     except RegistryError:
         return  # told above: without a ledger nothing says which chain is the version's
     if not wrong:
@@ -93,6 +93,8 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         return
     yield Finding("seal", "document", MISMATCH if sealed.fault else MATCH, sealed.fault)
     mine = [one for one in known if one.version == number and one.action == ledger.EVALUATED]
+    for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
+        yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
     yield same("seal", chain.SHA256_TAG, sealed.sha256, version["tags"].get(chain.SHA256_TAG))
     yield from _version(document["model"], version)
@@ -105,7 +107,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
-        yield from _tables(data)
+        yield from table_findings(data)
         yield from _sources(data)
 
 
@@ -250,23 +252,31 @@ def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("code", name, OUT, "the code has moved on, or was not committed")
 
 
-def _tables(data: Mapping[str, Any]) -> Iterator[Finding]:
-    path = manifest_path(beats_place(), data["dataset"])
+def table_findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the beat tables of a sealed manifest are what they were, in any place of theirs."""
+    manifest = manifest_from(data)
     try:
-        later = known_entries(path)
+        places = [
+            (path.parent, known_entries(path)) for path in manifest_places(beats_place(), manifest)
+        ]
     except PlaceError as error:  # a store that is away: nothing of it is asked for again
-        yield Finding("beat tables", data["dataset"], OUT, str(error))
+        yield Finding("beat tables", manifest.dataset, OUT, str(error))
         return
-    for entry in data["entries"]:
-        name, file = f"{data['dataset']}/{entry['record']}", path.parent / entry["file"]
-        if not file.is_file():
-            yield Finding("beat tables", name, OUT, ABSENT)
-            continue
-        found, other = sha256_file(file), later.get(entry["record"])
-        if other and found == other.sha256 != entry["sha256"] and other.key != entry["key"]:
-            yield Finding("beat tables", name, OUT, "a later ingest took its place")
-        else:
-            yield same("beat tables", name, entry["sha256"], found)
+    for entry in manifest.entries:
+        name = f"{manifest.dataset}/{entry.record}"
+        findings = [_table(name, entry, folder, later) for folder, later in places]
+        yield min(findings, key=lambda finding: (MATCH, MISMATCH, OUT).index(finding.state))
+
+
+def _table(name: str, entry: Entry, folder: Place, later: Mapping[str, Entry]) -> Finding:
+    """A table in one of the folders where it may lie."""
+    file = folder / entry.file
+    if not file.is_file():
+        return Finding("beat tables", name, OUT, ABSENT)
+    sha256, newer = sha256_file(file), later.get(entry.record)
+    if newer and sha256 == newer.sha256 != entry.sha256 and newer.key != entry.key:
+        return Finding("beat tables", name, OUT, "a later ingest took its place")
+    return same("beat tables", name, entry.sha256, sha256)
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:

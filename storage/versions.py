@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage import ledger
-from storage.beats_manifest import Entry, Manifest
-from storage.chain import read_chain, registered, resolve
-from storage.errors import RegistryError, SignatureError
+from storage.beats_manifest import Manifest, manifest_from
+from storage.chain import deleted_runs, evaluation_runs, read_chain, registered, resolve
+from storage.errors import NotInRegistry, RegistryError, SignatureError
 from storage.evaluations import RequestState, request_state
 from storage.files import home, sha256_file
+from storage.ledger_entry import of_version
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import LITERT, RegisteredModel
 from storage.signing import trusted_keys
@@ -47,7 +48,9 @@ class Recorded:
     reports : tuple of RequestState
         The newest report of every device, by device.
     entries : tuple of Entry
-        What the ledger says of the version.
+        What the ledger says of the version, and of aliases that left it.
+    deleted : tuple of str
+        What MLflow has deleted of the runs behind it, in sentences.
     """
 
     model: RegisteredModel
@@ -63,6 +66,7 @@ class Recorded:
     evaluations: tuple[RequestState, ...]
     reports: tuple[RequestState, ...]
     entries: tuple[ledger.Entry, ...]
+    deleted: tuple[str, ...]
 
 
 def recorded(reference: str) -> Recorded:
@@ -77,17 +81,14 @@ def recorded(reference: str) -> Recorded:
     """
     found = resolve(reference)
     name, version = str(found["name"]), int(found["version"])
-    known = ledger.entries(name)
+    known = ledger.own_entries(name)
     sealed = read_chain(registered(known, version), f"{name}/{version}", trusted_keys())
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
-    mine = tuple(entry for entry in known if entry.version == version)
-    evaluated = [
-        request_state(entry.details["run_id"])
-        for entry in reversed(mine)
-        if entry.action == ledger.EVALUATED
-    ]
+    mine = tuple(of_version(known, version))
+    runs = evaluation_runs(mine)
+    evaluated = [state for run_id in reversed(runs) for state in _states(run_id)]
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
@@ -100,12 +101,21 @@ def recorded(reference: str) -> Recorded:
         tags=run["tags"],
         metrics={key: float(one["value"]) for key, one in run["metrics"].items()},
         files=said["files"],
-        manifests=tuple(_manifest(one) for one in sealed.document["datasets"]),
+        manifests=tuple(manifest_from(one) for one in sealed.document["datasets"]),
         split=sealed.document["split"],
         evaluations=tuple(state for state in evaluated if not state.device),
         reports=tuple(newest[device] for device in sorted(newest) if device),
         entries=mine,
+        deleted=tuple(text for one in deleted_runs(run, mine).values() for text in one),
     )
+
+
+def _states(run_id: str) -> list[RequestState]:
+    """An evaluation's state; none where MLflow no longer has its run, which is told elsewhere."""
+    try:
+        return [request_state(run_id)]
+    except NotInRegistry:
+        return []
 
 
 def every() -> list[str]:
@@ -118,11 +128,6 @@ def every() -> list[str]:
         if not answer.get("next_page_token"):
             return [f"{name}/{number}" for name, number in sorted(found)]
         fields["page_token"] = answer["next_page_token"]
-
-
-def _manifest(said: Mapping[str, Any]) -> Manifest:
-    entries = tuple(Entry(**entry) for entry in said["entries"])
-    return Manifest(**{k: v for k, v in said.items() if k != "sha256"} | {"entries": entries})
 
 
 def model_bytes(model: RegisteredModel) -> bytes:

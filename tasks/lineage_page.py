@@ -9,9 +9,11 @@ from itertools import groupby
 from typing import Any
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, side_of
+from storage.ledger_entry import deed
 from storage.lineage import Lineage
 from tasks.provenance_graph import Graph, Node, graph
 from tasks.report import heading, page, paragraph, table
+from tasks.simulations import simulations
 
 COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
 FILLS = {"entity": "#eaf1fb", "activity": "#fdf0dc", "agent": "#e9f5e9"}
@@ -42,13 +44,20 @@ def outline(lineage: Lineage) -> Branch:
     return Branch(
         f"{model['name']}/{model['version']}{aliases}  {seal}",
         (
+            *_faults(lineage),
             *(_data(data) for data in document["datasets"]),
             _split(document["split"]),
-            _training(run),
+            _training(run, document["datasets"]),
             Branch("files", tuple(Branch(f"{k}  {_short(v)}") for k, v in model["files"].items())),
             _followed(lineage),
         ),
     )
+
+
+def _faults(lineage: Lineage) -> list[Branch]:
+    """What is wrong with the ledger, or deleted in MLflow, if anything is."""
+    faults = tuple(Branch(text) for text in lineage.faults)
+    return [Branch("not as it was recorded", faults)] if faults else []
 
 
 def _short(digest: str) -> str:
@@ -107,7 +116,7 @@ def _names(subjects: Sequence[str]) -> str:
     return ", ".join(subjects[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _training(run: Mapping[str, Any]) -> Branch:
+def _training(run: Mapping[str, Any], datasets: Sequence[Mapping[str, Any]]) -> Branch:
     tags = run["tags"]
     dirty = ", with changes that are not committed" if tags.get("git.dirty") == "true" else ""
     steps = [key.removeprefix("prefect.task_run.") for key in tags if "prefect.task_run." in key]
@@ -127,6 +136,7 @@ def _training(run: Mapping[str, Any]) -> Branch:
             ),
             Branch(f"Prefect flow run {tags.get('prefect.flow_run_id')}: {', '.join(steps)}"),
             *_teacher(tags),
+            *(Branch(f"SIMULATED: {text}") for text in simulations(run["params"], datasets)),
             Branch(f"parameters: {params}"),
             Branch(f"test side: {', '.join(scores)}"),
         ),
@@ -150,13 +160,12 @@ def _entries(lineage: Lineage) -> list[str]:
     runs = {run["run_id"]: run["metrics"] for run in lineage.evaluations}
     lines = []
     for entry in lineage.entries:
-        alias = f" @{entry.details['alias']}" if "alias" in entry.details else ""
         figures = (
             runs.get(entry.details.get("run_id", ""), {}) if entry.action == "evaluated" else {}
         )
         told = [f"{k} {figures[k]:.4g}" for k in ("f1", "latency_p99_ms") if k in figures]
         lines.append(
-            f"{entry.sequence}  {entry.time_utc}  {entry.action}{alias}  by {entry.who}: "
+            f"{entry.sequence}  {entry.time_utc}  {deed(entry)}  by {entry.who}: "
             f"{entry.reason}" + (f" ({', '.join(told)})" if told else "")
         )
     return lines

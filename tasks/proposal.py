@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from storage.leads import PER_MV
@@ -55,12 +55,16 @@ class Proposal:
         "rhythms", "leads".
     notes : tuple of str
         What a user should know, and need not answer.
+    patients : dict of str to str
+        Record to the patient's own number, where the headers tell whose each is; it is written
+        nowhere.
     """
 
     values: dict[str, Any]
     found: dict[str, str]
     doubts: dict[str, str]
     notes: tuple[str, ...]
+    patients: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def propose(survey: Survey) -> Proposal:
@@ -94,6 +98,7 @@ def propose(survey: Survey) -> Proposal:
         },
         doubts=doubts,
         notes=tuple(notes),
+        patients=patients_of(readable),
     )
 
 
@@ -240,10 +245,10 @@ def propose_subjects(
 ) -> tuple[dict[str, Any], str]:
     """Whose each record is: by the headers' word, by names, by folders, or in doubt."""
     names = [one.name for one in records]
-    ids = [_patient(one) for one in records]
-    if all(ids) and len(set(ids)) > 1:  # one number in all headers is the recorder's
-        return {"map": pseudonyms(dict(zip(names, ids, strict=True)))}, (
-            f"{len(set(ids))} patients by the headers (numbered anew: no number of theirs is kept)"
+    if patients := patients_of(records):
+        return {"map": pseudonyms(patients)}, (
+            f"{len(set(patients.values()))} patients by the headers (numbered anew: of their own "
+            "numbers keyed digests are kept)"
         )
     pattern = name_pattern([name.rpartition("/")[2] for name in names])
     if pattern is None and all("/" in name for name in names):
@@ -268,6 +273,13 @@ def propose_subjects(
         told = ", ".join(f"{record} as {first}" for record, first in twins.items())
         return {"map": twins}, f"headers that begin with the very same words: {told}"
     return {}, "nothing tells"
+
+
+def patients_of(records: Sequence[Surveyed]) -> dict[str, str]:
+    """Record to the patient's own number; none where a header has none, or all have the same."""
+    ids = {one.name: _patient(one) for one in records}
+    # One number in all headers is the recorder's.
+    return ids if all(ids.values()) and len(set(ids.values())) > 1 else {}
 
 
 def _patient(one: Surveyed) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.ledger_entry import deed
 from storage.lineage import Lineage
+from tasks.simulations import simulations
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
 RELATIONS = {
@@ -88,12 +90,13 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
         (f"{split.get('paradigm', '')} split", f"seed {split.get('seed')}", *sides),
         {"sha256": split["sha256"], "seed": str(split.get("seed"))},
     )
+    simulated = [f"SIMULATED: {text}" for text in simulations(run["params"], document["datasets"])]
     user, training = tags.get("mlflow.user", "unknown"), f"run/{run['run_id']}"
     yield Node(
         training,
         "activity",
         3,
-        ("training", run["name"], f"by {user}", f"run {run['run_id'][:10]}"),
+        ("training", run["name"], f"by {user}", f"run {run['run_id'][:10]}", *simulated),
         {
             **{f"param.{k}": v for k, v in run["params"].items()},
             **{f"metric.{k}": str(v["value"]) for k, v in run["metrics"].items()},
@@ -232,7 +235,7 @@ def _entry(lineage: Lineage, entry: Any) -> Iterator[Node | Edge]:
         about |= {f"metric.{key}": str(value) for key, value in run["metrics"].items()}
         link = f"{lineage.server}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
         told = f"F1 {run['metrics']['f1']:.4f}" if "f1" in run["metrics"] else ""
-    what = f"@{told}" if entry.action == "alias" else entry.action
+    what = deed(entry).removeprefix("alias ") if entry.action == "alias" else entry.action
     lines = (f"{entry.sequence}  {what}", entry.reason[:34], told if run else entry.time_utc[:10])
     yield Node(act, "activity", 5, tuple(filter(None, lines)), about, link)
     yield Edge("used", act, "version")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import TypeAlias, TypeVar
@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.content import Copy
 from storage.errors import SplitError
 from storage.labelled import Names, names_of
 from tasks.registry import find
@@ -27,6 +28,8 @@ Column: TypeAlias = NDArray[np.str_] | Names
 
 CANDIDATES = 2000  # drawn ways to deal subjects; enough to meet every way of up to six subjects
 SIDES = ("train", "validation", "test")
+#: Pairs of records that an error names.
+MOST_PAIRS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +212,48 @@ def assert_no_leak(split: Split, subject: Column | None = None) -> None:
                 found.update(names_of(subject).among(getattr(split, side)))
         if both := people[0] & people[1]:
             raise SplitError(f"on both sides, {one} and {other}: subject {', '.join(sorted(both))}")
+
+
+def assert_no_copy(split: Split, pairs: Iterable[Copy]) -> list[Copy]:
+    """Make sure that no recording is on two sides by two names.
+
+    Parameters
+    ----------
+    split : Split
+        The split to check.
+    pairs : iterable of Copy
+        Records that are the same recording.
+
+    Returns
+    -------
+    list of Copy
+        Those whose beats are on one side: they count twice there.
+
+    Raises
+    ------
+    SplitError
+        Naming the records and their sides.
+    """
+    sides = {side: set(getattr(split, f"{side}_subjects")) for side in SIDES}
+    leaks, together = [], []
+    for pair in pairs:
+        where = [[side for side in SIDES if recording.subject in sides[side]] for recording in pair]
+        if len({*where[0], *where[1]}) > 1:
+            named = (
+                f"{recording.name} ({' and '.join(there) or 'no side'})"
+                for recording, there in zip(pair, where, strict=True)
+            )
+            leaks.append(" and ".join(named))
+        elif where[0] and where[1]:
+            together.append(pair)
+    if leaks:
+        more = f"; and {len(leaks) - MOST_PAIRS} more" if len(leaks) > MOST_PAIRS else ""
+        raise SplitError(
+            f"the same recording is on two sides: {'; '.join(leaks[:MOST_PAIRS])}{more}; expected "
+            "each recording once: leave one out ([records] exclude), or give two records of a data "
+            "set one subject ([subjects] map)"
+        )
+    return together
 
 
 def _shared(one: Index, other: Index) -> int:

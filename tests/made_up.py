@@ -81,10 +81,12 @@ def register(
     runtime: str = "litert-float32",
     parity: Mapping[str, float] | None = None,
     marks: Mapping[str, str] | None = None,
+    simulated: int = 0,
 ) -> Recorded:
     """Register a version as a training does; labels of the patients in `flip` are turned round.
 
-    `parity` is what was found of the runtime that devices run, `marks` are more of its tags.
+    `parity` is what was found of the runtime that devices run, `marks` are more of its tags, and
+    `simulated` are the records that each epoch draws beside the data set.
     """
     data = data or manifest()
     testset = beats_of(patients)
@@ -102,7 +104,10 @@ def register(
     run_id = tracking.start_run(
         "train/made-up",
         name,
-        {"model": name, "epochs": 3, "seed": 1, "threshold": threshold, "paradigm": paradigm},
+        {
+            **{"model": name, "epochs": 3, "seed": 1, "threshold": threshold},
+            **{"paradigm": paradigm, "simulated": simulated},
+        },
         {"git.commit": "c" * 40, "git.dirty": "false", "holter.environment_sha256": "e" * 64},
     )
     sides = {"train": train, "validation": ("i",), "test": patients}

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from flows.card import SECTIONS, card, log_card, title
-from flows.promote import promote
+from flows.promote import promote, rollback
 from flows.shown import write
+from storage import ledger
 from storage.mlflow_rest import call
 from storage.policy import DEFAULT, read_policy
 from storage.versions import Recorded, recorded
@@ -87,6 +88,31 @@ def test_limits_follow_from_the_record(fresh_model: str, tmp_path: Path) -> None
     told = limits(card(version))
     assert "simulated" in told
     assert "in training too" in told
+
+
+def test_what_mlflow_has_deleted_is_told(version: Recorded) -> None:
+    """A training's run, or its experiment, that is deleted in MLflow is a limit, by its name."""
+    assert "deleted" not in limits(card(version))
+    run_id = version.model.run_id
+    call("POST", "runs/delete", run_id=run_id)
+    blocks = card(recorded(version.model.reference))
+    assert "deleted in MLflow" in limits(blocks)
+    assert f"run {run_id} is deleted in MLflow" in str(sections(blocks)["Provenance"])
+
+
+def test_what_is_simulated_and_rolled_back_is_told(fresh_model: str, tmp_path: Path) -> None:
+    """Records that a training simulates, and a roll-back beside the approval before it."""
+    versions = [
+        made_up.register(tmp_path / str(n), name=fresh_model, simulated=16) for n in range(2)
+    ]
+    for one in versions:
+        ledger.move_alias(fresh_model, one.model.version, "champion", "good")
+    rollback(fresh_model, reason="it missed AF")
+    for one in versions:
+        blocks = card(recorded(one.model.reference))
+        assert "16 simulated records" in str(sections(blocks)["Training"])
+        assert "simulated records beside the recordings" in limits(blocks)
+        assert "roll-back of @champion from version 2" in str(sections(blocks)["Declared use"])
 
 
 def test_pages_need_nothing_else(version: Recorded, tmp_path: Path) -> None:

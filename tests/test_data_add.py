@@ -19,9 +19,10 @@ import tomllib
 
 from flows.servers import Servers
 from storage.beats_manifest import read_manifest
-from storage.dataset import DatasetSpec, load_spec
+from storage.dataset import DatasetSpec, Subjects, load_spec
 from storage.dataset_write import dataset_toml, write_spec
-from storage.errors import SpecError
+from storage.errors import PlaceError, SpecError
+from storage.patients import number_digest
 from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
 from tasks.proposal import name_pattern, propose
@@ -130,6 +131,27 @@ def test_a_patients_number_is_not_kept(tmp_path: Path) -> None:
     proposal = propose(survey(folder))
     assert proposal.values["subjects"]["map"] == {"x": "p0001", "y": "p0002", "z": "p0001"}
     assert "4711" not in repr(proposal)
+
+
+@pytest.mark.parametrize("words", [(), ("--subjects-from-comments", r"Patient ID: (\S+)")])
+def test_a_patients_number_finds_its_subject(words: tuple[str, ...], tmp_path: Path) -> None:
+    """The TOML has keyed digests in place of numbers; the key is its owner's alone to read."""
+    wfdb(tmp_path / "set", ("x", "y"), comment="# Patient ID: 4711-{name}\n")
+    done = add("set", "--no-ask", "--licence", "x", *words, cwd=tmp_path)
+    toml = tmp_path / "home" / "datasets" / "set.toml"
+    assert "4711" not in toml.read_text() + done.stdout + done.stderr
+    spec, key = load_spec(toml), tmp_path / "home" / "keys" / "patients.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+        number = number_digest("4711-y")
+        key.chmod(0o644)
+        with pytest.raises(PlaceError, match="found mode 644; expected 600"):
+            number_digest("4711-y")
+    assert number is not None
+    assert spec.subjects.numbers[number] == spec.subject_of("y") == "p0002"
+    plain = spec.model_copy(update={"subjects": Subjects(map=spec.subjects.map)})
+    assert spec.digest() == plain.digest()  # no table is made anew for them
 
 
 def test_numbers_of_edf_and_ishne_headers_tell_the_patient(tmp_path: Path) -> None:

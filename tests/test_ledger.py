@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from flows.servers import mlflow_server
 from storage import ledger
 from storage.errors import NotInRegistry
+from storage.ledger_entry import MODEL_CREATED, ROLLED_BACK, deed, own
 from storage.mlflow_rest import call
 from storage.signing import public_key, trusted_keys
 
@@ -68,7 +70,8 @@ def test_what_was_decided_is_kept(model: str) -> None:
     assert [e.sequence for e in known] == [1, 2, 3, 4, 5]
     assert [e.action for e in known] == ["registered", "alias"] * 2 + ["approved"]
     assert (known[4].who, known[4].version) == ("Dr. Who", 2)
-    assert known[3].details == {"alias": "candidate", "from": "1"}
+    made = {MODEL_CREATED: str(ledger.created_ms(model))}
+    assert known[3].details == {"alias": "candidate", "from": "1", **made}
     assert known[0].previous == "0" * 64
     assert [e.previous for e in known[1:]] == [e.sha256 for e in known[:-1]]
     assert ledger.check(model, {public_key()}) == []
@@ -99,6 +102,49 @@ def test_an_alias_moves_and_goes(model: str) -> None:
     ledger.move_alias(model, None, "champion", "withdrawn")
     assert alias_of(model) == {}
     assert ledger.check(model, trusted_keys()) == []
+
+
+def test_a_model_made_again_shares_its_ledger_and_no_entry(model: str) -> None:
+    """The chain goes on over both; what is about the earlier model is not about the new one."""
+    ledger.move_alias(model, 3, "champion", "better")
+    call("DELETE", "registered-models/delete", name=model)
+    with pytest.raises(NotInRegistry):
+        ledger.append(model, 3, "approved", "it is gone")
+    assert ledger.check(model, trusted_keys()) == []
+    call("POST", "registered-models/create", name=model)
+    call("POST", "model-versions/create", name=model, source="s3://nowhere/model")
+    assert ledger.own_entries(model) == []
+    ledger.move_alias(model, 1, "candidate", "the newest")
+    assert [e.sequence for e in ledger.own_entries(model)] == [2]
+    assert len(ledger.entries(model)) == 2
+    assert alias_of(model) == {"candidate": 1}
+    assert ledger.check(model, trusted_keys()) == []
+
+
+def test_an_entry_without_its_models_time_is_told_by_its_own() -> None:
+    """Entries as earlier versions wrote them are the model's own from when it was made."""
+    times = ("2026-11-28T10:00:00+00:00", "2026-11-29T10:00:01+00:00", "2026-11-30T10:00:00+00:00")
+    known = [
+        ledger.Entry(n, time, "", "registered", "m", n, "r", {}, "") for n, time in enumerate(times)
+    ]
+    made_ms = 1_000 * int(datetime.fromisoformat("2026-11-29T10:00:02+00:00").timestamp()) + 500
+    assert [entry.version for entry in own(known, made_ms)] == [1, 2]
+    assert own(known, None) == []
+
+
+def test_what_an_entry_did_is_told_in_words() -> None:
+    """Aliases by both ends, a roll-back by its name, other deeds as they are called."""
+
+    def words(action: str, version: int | None, **details: str) -> str:
+        return deed(ledger.Entry(1, "", "", action, "m", version, "r", details, ""))
+
+    to, back = {"alias": "x"}, {ROLLED_BACK: "2"}
+    assert words("alias", 1, **to) == "alias @x to version 1"
+    assert words("alias", 2, **to, **{"from": "1"}) == "alias @x from version 1 to version 2"
+    assert words("alias", 1, **to, **back) == "roll-back of @x from version 2 to version 1"
+    assert words("alias", None, **to, **{"from": "1"}) == "alias @x taken away from version 1"
+    assert words("approved", 1, **to) == "approved @x"
+    assert words("registered", 1) == "registered"
 
 
 def test_no_entry_without_reason_or_version(model: str) -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from flows import promote as work
+from flows.evaluate_device import enter
 from flows.promote import promote, rollback
 from storage import ledger, tracking
-from storage.errors import PolicyError, PromotionError
+from storage.errors import NotInRegistry, PolicyError, PromotionError
+from storage.ledger_entry import ROLLED_BACK, deed
+from storage.lineage import read_lineage
 from storage.mlflow_rest import call, fetch_run_file
 from storage.policy import DEFAULT, Check, Policy, read_policy
 from storage.signing import trusted_keys
 from storage.versions import Recorded, recorded
+from tasks.lineage_page import outline
 from tasks.promotion import Figure, judge
 from tests import made_up
 
@@ -140,6 +144,14 @@ def test_the_runtime_of_a_report_is_bounded_too(ready: Recorded) -> None:
     assert work.deployed(version)["deployed_f1_change"] == Figure(0.004, "onnx")
 
 
+def test_simulated_records_of_a_training_are_judged(fresh_model: str, tmp_path: Path) -> None:
+    """What a training draws beside its data sets is a figure: more than a policy allows fails."""
+    version = made_up.register(tmp_path / "1", name=fresh_model, simulated=17)
+    done = promote(version.model.reference, read_policy(DEFAULT))
+    (failed,) = (v for v in done.verdicts if v.state == "failed")
+    assert (failed.figure, failed.note) == ("simulated_records", f"each epoch of {fresh_model}/1")
+
+
 def test_unfit_data_is_refused(fresh_model: str, tmp_path: Path) -> None:
     """Simulated data, a licence that is not for the use, patients on two sides: each fails."""
     version = made_up.register(
@@ -192,6 +204,78 @@ def test_a_worse_challenger_is_refused_until_overridden(ready: Recorded, tmp_pat
     assert ledger.check(name, trusted_keys()) == []
 
 
+def test_a_roll_back_is_in_both_versions_ledgers(ready: Recorded, tmp_path: Path) -> None:
+    """It is called one, by alias and both numbers, whatever reason is given."""
+    name = ready.model.name
+    other = made_up.register(tmp_path / "2", name=name)
+    for number in (1, 2):
+        ledger.move_alias(name, number, "champion", "approved")
+    rollback(name, reason="the trial is over")
+    for version in (ready, other):
+        last = recorded(version.model.reference).entries[-1]
+        assert deed(last) == "roll-back of @champion from version 2 to version 1"
+        assert last.reason == "the trial is over"
+        outlined = str(outline(read_lineage(version.model.reference, trusted_keys())))
+        assert "roll-back of @champion from version 2 to version 1" in outlined
+
+
+def test_an_alias_that_was_taken_away_is_seen(ready: Recorded, tmp_path: Path) -> None:
+    """MLflow's word counts: nothing is champion already, nothing is rolled back, and it is told."""
+    name, policy = ready.model.name, read_policy(DEFAULT)
+    promote(ready.model.reference, policy)
+    second = made_up.register(tmp_path / "2", name=name)
+    ledger.move_alias(name, second.model.version, "champion", "better")
+    call("DELETE", "registered-models/alias", name=name, alias="champion")
+    told = "on no version in MLflow; the ledger has version 2"
+    with pytest.raises(PromotionError, match=told):
+        rollback(name)
+    done = promote(ready.model.reference, policy)
+    assert done.decision == "refused"
+    (broken,) = (v for v in done.verdicts if v.state == "failed")
+    assert "alias champion is on no version; the ledger has 2" in broken.note
+    assert "champion" not in aliases(name)
+    done = promote(ready.model.reference, policy, override=True, reason="it was withdrawn")
+    assert (done.decision, aliases(name)["champion"]) == ("overridden", 1)
+    details = ledger.entries(name)[-1].details
+    assert (details["from"], details["ledger_from"]) == ("", "2")
+    assert ledger.check(name, trusted_keys()) == []
+
+
+def test_a_version_before_that_is_gone_is_no_way_back(ready: Recorded, tmp_path: Path) -> None:
+    """A roll-back to a version that MLflow no longer has is refused, and says so; nothing moves."""
+    name = ready.model.name
+    made_up.register(tmp_path / "2", name=name)
+    for number in (1, 2):
+        ledger.move_alias(name, number, "champion", "approved")
+    call("DELETE", "model-versions/delete", name=name, version="1")
+    with pytest.raises(NotInRegistry, match=f"{name}/1 is gone from MLflow"):
+        rollback(name)
+    assert aliases(name)["champion"] == 2
+    ledger.move_alias(name, None, "champion", "withdrawn")
+    with pytest.raises(PromotionError, match="is on no version; there is nothing to go back to"):
+        rollback(name)
+
+
+def test_a_model_made_again_starts_without_a_champion(ready: Recorded, tmp_path: Path) -> None:
+    """Nothing that was decided or measured of an earlier model of the name counts for the new."""
+    name, policy = ready.model.name, read_policy(DEFAULT)
+    assert promote(ready.model.reference, policy).decision == "approved"
+    request = ready.reports[0]
+    call("DELETE", "registered-models/delete", name=name)
+    again = made_up.register(tmp_path / "again", name=name)
+    assert again.model.reference == ready.model.reference
+    assert again.model.run_id != ready.model.run_id
+    assert (again.reports, again.evaluations) == ((), ())
+    assert [entry.action for entry in again.entries] == ["registered", "alias"]
+    done = promote(again.model.reference, policy)
+    assert "device_latency_p99_ms" in {v.figure for v in done.verdicts if v.state == "missing"}
+    assert "champion" not in aliases(name)
+    with pytest.raises(NotInRegistry, match="gone from MLflow"):
+        enter(request)
+    with pytest.raises(PromotionError, match="nothing to go back to"):
+        rollback(name)
+
+
 def test_a_challenger_without_shared_patients_is_refused(ready: Recorded, tmp_path: Path) -> None:
     """Where champion and challenger share no test patient, nothing says which is better."""
     promote(ready.model.reference, read_policy(DEFAULT))
@@ -218,7 +302,7 @@ def test_history_takes_back_what_was_rolled_back() -> None:
         marks = {"alias": "champion", **details}
         return ledger.Entry(1, "", "", ledger.ALIAS, "m", version, "r", marks, "")
 
-    back = moved(1, **{work.ROLLED_BACK: "2"})
+    back = moved(1, **{ROLLED_BACK: "2"})
     past = [moved(1), moved(2), back, moved(3), moved(3, alias="x"), moved(None)]
     assert work.history(past, "champion") == [1, 3]
 

@@ -132,7 +132,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     from flows.evaluate import evaluate
     from flows.retrain import retrain
     from flows.servers import local_agent
-    from storage.lineage import saw
+    from storage.sights import saw
     from storage.signing import trusted_keys
     from storage.verify import MISMATCH, verify
 
@@ -172,7 +172,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     found = list(verify(done.version.reference, trusted_keys()))
     assert [one for one in found if one.state == MISMATCH] == []
     assert sum(one.link == "evaluations" and "afdb, nsrdb" in one.name for one in found) == 1
-    sides = [sight.side for sight in saw("afdb/04048", trusted_keys())]
+    sides = [sight.side for sight in saw("afdb/04048", trusted_keys()).sights]
     assert len(sides) == 2
     assert "evaluated" in sides
 

@@ -180,9 +180,9 @@ def test_prefect_keeps_nothing_of_tasks_that_are_done(monkeypatch: pytest.Monkey
 def test_the_report_of_many_records_is_short_and_shows_what_failed() -> None:
     """Prefect's table of a hundred thousand records has a thousand rows, the failed ones first."""
     outcomes = [Outcome(f"r{n}", "built", 0.1) for n in range(3000)]
-    assert len(report(outcomes[:MOST_ROWS])) == MOST_ROWS
+    assert len(report(outcomes[:MOST_ROWS], {})) == MOST_ROWS
     outcomes[2500] = Outcome("r2500", "failed", 0.0, error="no such file")
-    rows = report(outcomes)
+    rows = report(outcomes, {})
     assert len(rows) == MOST_ROWS
     assert rows[0]["record"] == "r2500"
     assert [row["record"] for row in rows[1:4]] == ["r0", "r1", "r2"]

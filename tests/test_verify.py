@@ -17,6 +17,7 @@ from flows.cli_lineage import verify as verify_command
 from flows.servers import mlflow_server
 from storage import ledger
 from storage.errors import ServerError
+from storage.mlflow_rest import call
 from storage.model_files import RegisteredModel
 from storage.signing import public_key
 from storage.verify import LINKS, MATCH, MISMATCH, OUT, Finding, verify
@@ -179,6 +180,29 @@ def test_a_deleted_run_or_file_is_found(sealed: Sealed) -> None:
     found = wrong(sealed.verified())
     assert ("run", sealed.version.run_id) in found
     assert ("artifacts", "figures") in found
+
+
+@pytest.mark.parametrize(
+    ("what", "link"),
+    [("train/simulated", "run"), ("edge/belt", "evaluations"), ("ledger/holter-x", "ledger")],
+)
+@pytest.mark.parametrize("whole_experiment", [False, True])
+def test_a_run_that_can_still_be_restored_is_found(
+    sealed: Sealed, what: str, link: str, *, whole_experiment: bool
+) -> None:
+    """A run or experiment that is deleted, and not yet removed, is told with what restores it."""
+    experiment = call("GET", "experiments/get-by-name", experiment_name=what)["experiment"]
+    number = experiment["experiment_id"]
+    (run,) = call("POST", "runs/search", experiment_ids=[number])["runs"]
+    if whole_experiment:
+        call("POST", "experiments/delete", experiment_id=number)
+    else:
+        call("POST", "runs/delete", run_id=run["info"]["run_id"])
+    found = [one for one in sealed.verified() if one.state == MISMATCH]
+    assert {one.link for one in found} == {link}
+    told = "\n".join(one.told for one in found)
+    assert f"run {run['info']['run_id']} is deleted in MLflow: restore it" in told
+    assert (f"experiment {what} is deleted" in told) == whole_experiment
 
 
 def test_what_is_elsewhere_is_out_of_reach(sealed: Sealed) -> None:

@@ -1,0 +1,244 @@
+"""Content: what tells that two recordings are the same, whatever they are called.
+
+A recording has prints: digests of short pieces of what is read of it, and of those the `PRINTS`
+smallest, so that a day needs no more room than a minute (bottom-k sketch: Broder 1997,
+doi:10.1109/SEQUEN.1997.666900). A lead's pieces are of whether each sample is above, below or equal
+to the one before: another format, gain, unit or offset gives the same. Two recordings are the same
+where they share three quarters of the fewer prints, or of the source files.
+
+What it does not find: a part of a recording, a copy that begins elsewhere, another lead of other
+files, a copy that was filtered or sampled anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.beats_manifest import Manifest, every_manifest
+from storage.logs import log
+from storage.places import Place
+from storage.records import Record
+
+PRINTS = 16
+#: Of the fewer prints, the share that two recordings have in common where they are the same.
+SHARE = 0.75
+#: Steps from sample to sample of a piece: 2 s at 250 Hz.
+PIECE_STEPS = 512
+#: A piece with fewer changes is flat, or a calibration pulse: it tells nothing.
+LEAST_CHANGES = 32
+#: Intervals between annotated beats of a piece, and how many of them must differ.
+PIECE_INTERVALS, LEAST_DIFFERENT = 32, 6
+#: What a manifest's entry holds prints of.
+SIGNAL, BEATS = KINDS = ("signal", "beats")
+#: Digest of a file without any bytes, which is no recording.
+EMPTY_FILE = hashlib.sha256().hexdigest()
+
+Floats = NDArray[np.float32]
+
+
+class LeadPrints:
+    """The prints of a lead, taken while it is read.
+
+    Parameters
+    ----------
+    read : callable
+        Reads millivolts of samples [start, stop).
+    n_samples : int
+        Samples of the lead.
+    """
+
+    def __init__(self, read: Callable[[int, int], Floats], n_samples: int) -> None:
+        self._read, self._n_samples = read, n_samples
+        self._at = 0
+        self._rest = np.empty(0, np.float32)
+        self._prints: list[str] = []
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Read samples [start, stop); those that are read for the first time leave their prints."""
+        part = self._read(start, stop)
+        if start <= self._at < stop:
+            self._take(part[self._at - start :])
+            self._at = stop
+        return part
+
+    def prints(self) -> list[str]:
+        """The prints of the whole lead; what nobody has read is read now."""
+        while self._at < self._n_samples:
+            self.read(self._at, min(self._at + (1 << 20), self._n_samples))
+        if self._n_samples > PIECE_STEPS:
+            return self._prints
+        return _smallest(_step_prints(self._rest, max(len(self._rest) - 1, 1)))
+
+    def _take(self, part: Floats) -> None:
+        x = np.concatenate([self._rest, part])
+        end = max(len(x) - 1, 0) // PIECE_STEPS * PIECE_STEPS
+        self._rest = x[end:].copy()
+        self._prints = _smallest([*self._prints, *_step_prints(x[: end + 1], PIECE_STEPS)])
+
+
+def _step_prints(x: Floats, steps: int) -> list[str]:
+    """The prints of pieces of so many steps from sample to sample."""
+    with np.errstate(invalid="ignore"):
+        changes = np.stack([x[1:] > x[:-1], x[1:] < x[:-1]])
+    pieces = changes.reshape(2, -1, steps).swapaxes(0, 1)
+    telling = pieces.sum(axis=(1, 2)) >= min(LEAST_CHANGES, steps // 4)
+    return [_digest(piece.tobytes()) for piece in np.packbits(pieces[telling], axis=-1)]
+
+
+def beat_prints(sample: NDArray[np.int64], symbol: NDArray[np.str_]) -> list[str]:
+    """The prints of annotated beats: the intervals between them, in samples, and their symbols."""
+    rr = np.diff(sample)
+    size = min(PIECE_INTERVALS, max(len(rr), 1))
+    prints = []
+    for at in range(0, len(rr) - size + 1, size):
+        piece = rr[at : at + size]
+        if len(np.unique(piece)) >= min(LEAST_DIFFERENT, size):
+            marks = " ".join(symbol[at : at + size].tolist())
+            prints.append(_digest(piece.astype("<i8").tobytes() + marks.encode()))
+    return _smallest(prints)
+
+
+def content_of(record: Record, lead: LeadPrints | None) -> dict[str, list[str]]:
+    """The prints of a record: of its lead, where that is read, and of its annotated beats."""
+    return {
+        SIGNAL: lead.prints() if lead else [],
+        BEATS: beat_prints(record.beats, record.symbols),
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _smallest(prints: Iterable[str]) -> list[str]:
+    return sorted(set(prints))[:PRINTS]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a manifest says of a record's content.
+
+    Attributes
+    ----------
+    name, subject : str
+        DATASET/RECORD and DATASET/SUBJECT.
+    prints, files : dict of str to frozenset of str
+        Prints, and digests of source files, of "signal" and of "beats". A table of before there
+        were prints has none.
+    has_signal : bool
+        Whether its signal was read.
+    """
+
+    name: str
+    subject: str
+    prints: dict[str, frozenset[str]]
+    files: dict[str, frozenset[str]]
+    has_signal: bool
+
+
+Copy = tuple[Recording, Recording]
+
+
+def recordings(manifest: Manifest) -> Iterator[Recording]:
+    """The recordings of a data set."""
+    annotations = manifest.spec.get("annotations", {})
+    beats = tuple(f".{annotator}" for annotator in annotations.get("beats", ()))
+    texts = (*beats, ".hea", ".csv", f".{annotations.get('rhythm')}")
+    for entry in manifest.entries:
+        digests = {f: sha256 for f, sha256 in entry.files.items() if sha256 != EMPTY_FILE}
+        files = {
+            SIGNAL: [sha256 for f, sha256 in digests.items() if beats and not f.endswith(texts)],
+            BEATS: [sha256 for f, sha256 in digests.items() if f.endswith(beats)],
+        }
+        yield Recording(
+            name=f"{manifest.dataset}/{entry.record}",
+            subject=f"{manifest.dataset}/{entry.subject}",
+            prints={kind: frozenset(entry.content.get(kind, ())) for kind in KINDS},
+            files={kind: frozenset(files[kind]) for kind in KINDS},
+            has_signal=entry.lead is not None,
+        )
+
+
+def is_copy(first: Recording, second: Recording) -> bool:
+    """Whether two records are the same recording: by signal where both have it, else by beats."""
+    kind = SIGNAL if first.has_signal and second.has_signal else BEATS
+    pairs = ((first.prints, second.prints), (first.files, second.files))
+    return any(_overlap(mine[kind], theirs[kind]) for mine, theirs in pairs)
+
+
+def _overlap(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+    least = min(len(mine), len(theirs))
+    return least > 0 and len(mine & theirs) >= SHARE * least
+
+
+def copies(mine: Iterable[Recording], theirs: Iterable[Recording]) -> list[Copy]:
+    """Pairs of records, one of each side, that are the same recording under two names.
+
+    A pair of two that are on both sides is given once.
+    """
+    here, there = list(mine), list(theirs)
+    by_mark: dict[str, list[Recording]] = defaultdict(list)
+    for recording in there:
+        for mark in _marks(recording):
+            by_mark[mark].append(recording)
+    pairs: dict[frozenset[str], Copy] = {}
+    for recording in here:
+        near = {copy.name: copy for mark in _marks(recording) for copy in by_mark.get(mark, ())}
+        for name in sorted(near):
+            key = frozenset((recording.name, name))
+            if len(key) == 2 and key not in pairs and is_copy(recording, near[name]):
+                pairs[key] = recording, near[name]
+    return list(pairs.values())
+
+
+def _marks(recording: Recording) -> Iterator[str]:
+    for digests in (*recording.prints.values(), *recording.files.values()):
+        yield from digests
+
+
+def copies_among(manifests: Iterable[Manifest]) -> list[Copy]:
+    """Pairs of records of some data sets that are the same recording under two names."""
+    every = [recording for manifest in manifests for recording in recordings(manifest)]
+    return copies(every, every)
+
+
+def duplicates(manifest: Manifest, beats: Place) -> dict[str, list[str]]:
+    """Records whose recording is among the beat tables under another name too, and those names."""
+    mine = list(recordings(manifest))
+    others = [
+        recording
+        for other in every_manifest(beats)
+        if other.dataset != manifest.dataset
+        for recording in recordings(other)
+    ]
+    names: dict[str, set[str]] = {}
+    for first, second in copies(mine, [*mine, *others]):
+        log.warning(f"{first.name} and {second.name} are the same recording")
+        names.setdefault(first.name, set()).add(second.name)
+        names.setdefault(second.name, set()).add(first.name)
+    return {
+        entry.record: sorted(names[name])
+        for entry in manifest.entries
+        if (name := f"{manifest.dataset}/{entry.record}") in names
+    }
+
+
+def of_subjects(manifests: Iterable[Manifest], subjects: Collection[str]) -> list[Recording]:
+    """The recordings of some subjects, DATASET/NAME."""
+    every = (recording for manifest in manifests for recording in recordings(manifest))
+    return [recording for recording in every if recording.subject in subjects]
+
+
+def without_prints(manifests: Iterable[Manifest]) -> list[str]:
+    """The data sets with a table of before there were prints."""
+    return [
+        manifest.dataset
+        for manifest in manifests
+        if any(not entry.content for entry in manifest.entries)
+    ]

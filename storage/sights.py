@@ -1,0 +1,342 @@
+"""Who ever saw a record: every version of every model, by the signed ledgers and sealed chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from storage import chain, ledger
+from storage.beats_manifest import manifest_paths, read_manifest
+from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
+from storage.files import read_json
+from storage.ledger_entry import MODEL_CREATED, Entry, own
+from storage.lineage import aliases_on
+from storage.mlflow_rest import call, fetch_run_file
+from storage.patients import number_digest
+from storage.places import beats_place
+from storage.record_search import Look, Query, look_into
+
+#: Fetches of chains at the same time.
+FETCHES = 4
+#: Sides that a network is made of.
+LEARNT = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A version that saw a subject.
+
+    Attributes
+    ----------
+    model, version : str, int
+        The version.
+    dataset, subject, records : str, str, tuple of str
+        The subject, and all their records in the version's data set.
+    side : str
+        That of the split ("train", "validation", "test"; "" where no beat has a label), "evaluated"
+        where the version was run on the data set later, or "taught by MODEL/VERSION" where it
+        learnt from the answers of one that learnt from the subject.
+    simulated : bool
+        Whether the data set is simulated.
+    aliases : tuple of str
+        The aliases that are on the version in MLflow.
+    in_mlflow : str
+        Whether MLflow has the version: "yes", "gone", or "gone, of an earlier model of this name".
+    run_id : str
+        The training's run, which tells versions of one number apart; "" where no entry names it.
+    same_as : str
+        The record (DATASET/NAME) whose recording the version saw under this other name; "" where
+        it saw what was asked for by name.
+    """
+
+    model: str
+    version: int
+    dataset: str
+    subject: str
+    records: tuple[str, ...]
+    side: str
+    simulated: bool
+    aliases: tuple[str, ...]
+    in_mlflow: str
+    run_id: str
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who saw what was asked for.
+
+    Attributes
+    ----------
+    sights : tuple of Sight
+        Every version that saw it.
+    unreadable : tuple of str
+        Of which versions or data sets it cannot be told, and why, in sentences.
+    exists : bool
+        Whether there is anything of that name, be it of no version.
+    names : frozenset of str
+        The names that there are: records, with and without their folder, and subjects.
+    """
+
+    sights: tuple[Sight, ...]
+    unreadable: tuple[str, ...]
+    exists: bool
+    names: frozenset[str]
+
+
+def saw(wanted: str, trusted: Iterable[str]) -> Answer:
+    """Every version of every model that ever saw a record or its subject, deleted ones included.
+
+    The signed ledgers are asked: what was registered once is told, though MLflow may have it no
+    more. A version that MLflow has and no ledger, or whose chain cannot be read, is told as one of
+    which nobody can tell. Versions of the same data and split share one look. A recording that a
+    version saw under another name is told too.
+
+    Parameters
+    ----------
+    wanted : str
+        A record, with or without its folder, or a subject, each also as DATASET/NAME; the SHA-256
+        of a record's beat table or of a file of it, or the first 12 digits or more; or the
+        patient's own number, where the data set's TOML has digests of such.
+    trusted : iterable of str
+        The public keys that may sign a chain.
+
+    Raises
+    ------
+    OutOfReach
+        The MLflow server does not answer.
+    """
+    keys, query = set(trusted), Query(wanted, number_digest(wanted))
+    registry = _registry()
+    marks: list[_Mark] = []
+    unreadable: list[str] = []
+    for model in _models():
+        mine, fault = _marks(model, registry.get(model))
+        marks += mine
+        unreadable += fault
+    groups: dict[tuple[str, ...], list[_Mark]] = {}
+    for mark in marks:
+        if key := _same_look(mark.entry):
+            groups.setdefault(key, []).append(mark)
+    looks = _looks(groups, query, keys)
+    if known := tuple(recording for look in looks for recording in look.recordings):
+        looks = _looks(groups, replace(query, recordings=known), keys)  # by other names too
+    sights = [
+        Sight(**match, **mark.version)
+        for look, group in zip(looks, groups.values(), strict=False)  # the last one is local
+        for match in look.matches
+        for mark in group
+    ]
+    by_name = any(look.by_name for look in looks)
+    return Answer(
+        sights=(*sights, *_students(sights, marks)),
+        unreadable=(
+            *unreadable,
+            *_unsealed(registry, marks),
+            *(text for look in looks for text in look.faults),
+            *(text for look in looks if not by_name for text in look.uncompared),
+        ),
+        exists=by_name or any(look.matches for look in looks),
+        names=frozenset().union(*(look.names for look in looks)),
+    )
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """An entry of a ledger about a version, and what a sight tells of that version."""
+
+    entry: Entry
+    version: dict[str, Any]
+
+
+def _registry() -> dict[str, dict[str, Any]]:
+    """What MLflow has of each model: when it was made, its aliases, its versions' tags."""
+    models: dict[str, dict[str, Any]] = {
+        one["name"]: {
+            "created_ms": int(one["creation_timestamp"]),
+            "aliases": {a["alias"]: int(a["version"]) for a in one.get("aliases", ())},
+            "versions": {},
+        }
+        for one in _pages("GET", "registered-models/search", "registered_models")
+    }
+    for one in _pages("GET", "model-versions/search", "model_versions"):
+        tags = {tag["key"] for tag in one.get("tags", ())}
+        if one["name"] in models:  # made since
+            models[one["name"]]["versions"][int(one["version"])] = tags
+    return models
+
+
+def _pages(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """All that a search of MLflow's gives, page after page."""
+    while True:
+        answer = call(method, endpoint, max_results=1000, **fields)
+        yield from answer.get(kind, ())
+        if not answer.get("next_page_token"):
+            return
+        fields["page_token"] = answer["next_page_token"]
+
+
+def _models() -> list[str]:
+    """Every model that has a ledger."""
+    fields: dict[str, Any] = {"filter": f"name LIKE '{ledger.LEDGER}%'", "view_type": "ALL"}
+    experiments = _pages("POST", "experiments/search", "experiments", **fields)
+    return [one["name"].removeprefix(ledger.LEDGER) for one in experiments]
+
+
+def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
+    """The entries of a model's ledger about versions; or what is wrong with it."""
+    try:
+        entries = ledger.entries(model)
+    except OutOfReach:
+        raise
+    except RegistryError as error:
+        return [], [str(error)]
+    model_now = model_now or {"created_ms": None, "aliases": {}, "versions": {}}
+    own_numbers = {entry.sequence for entry in own(entries, model_now["created_ms"])}
+    runs: dict[tuple[object, int | None], str] = {}
+    marks = []
+    for entry in entries:
+        is_own, number = entry.sequence in own_numbers, entry.version
+        if number is None:
+            continue
+        life = is_own or entry.details.get(MODEL_CREATED)
+        if entry.action == ledger.REGISTERED:
+            runs[life, number] = entry.details.get("run_id", "")
+        exists = is_own and number in model_now["versions"]
+        is_earlier = model_now["created_ms"] is not None and not is_own
+        gone = "gone" + ", of an earlier model of this name" * is_earlier
+        version = {
+            "model": model,
+            "version": number,
+            "aliases": aliases_on(model_now["aliases"], number) if exists else (),
+            "in_mlflow": "yes" if exists else gone,
+            "run_id": runs.get((life, number), ""),
+        }
+        marks.append(_Mark(entry, version))
+    return marks, []
+
+
+def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark]) -> list[str]:
+    """Versions of this project's, in MLflow or registered in a ledger, without a sealed chain."""
+    sealed, unsealed = set(), set()
+    for mark in marks:
+        reference = f"{mark.entry.model}/{mark.entry.version}"
+        if mark.entry.action != ledger.REGISTERED:
+            continue
+        if not _same_look(mark.entry):
+            unsealed.add(reference)
+        elif mark.version["in_mlflow"] == "yes":
+            sealed.add(reference)
+    unsealed |= {
+        f"{model}/{version}"
+        for model, model_now in registry.items()
+        for version, tags in model_now["versions"].items()
+        if any(tag.startswith("holter.") for tag in tags)
+    }
+    return [f"{one}: the ledger has no sealed chain of it" for one in sorted(unsealed - sealed)]
+
+
+def _students(sights: Iterable[Sight], marks: Iterable[_Mark]) -> Iterator[Sight]:
+    """Those who learnt of a subject through a teacher, or a teacher's teacher, alone."""
+    learnt = {_whom(one): one for one in sights if one.side in LEARNT}
+    pupils = [mark for mark in marks if "teacher" in mark.entry.details]
+    fresh = list(learnt.values())
+    while fresh:
+        taught = []
+        for teacher in fresh:
+            by = f"{teacher.model}/{teacher.version}"
+            for pupil in (mark for mark in pupils if _is_taught(mark.entry, by, teacher.run_id)):
+                student = replace(teacher, **pupil.version, side=f"taught by {by}")
+                if _whom(student) not in learnt:
+                    learnt[_whom(student)] = student
+                    taught.append(student)
+        yield from taught
+        fresh = taught
+
+
+def _whom(sight: Sight) -> tuple[str, int, str, str, str]:
+    """Which version saw whom."""
+    return sight.model, sight.version, sight.run_id, sight.dataset, sight.subject
+
+
+def _is_taught(pupil: Entry, teacher: str, run_id: str) -> bool:
+    """Whether a version that was registered so learnt from the one of that name and run."""
+    by = pupil.details.get("teacher_run_id") or run_id
+    return pupil.details["teacher"] == teacher and by == run_id
+
+
+def faults(trusted: Iterable[str]) -> list[str]:
+    """All that is wrong with any model's ledger: where something is, `saw` may lack versions."""
+    keys = set(trusted)
+    return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
+
+
+def _same_look(entry: Entry) -> tuple[str, ...]:
+    """What decides which subjects an entry's version saw; () where it saw none."""
+    data = entry.details.get("datasets", "")
+    if entry.action == ledger.REGISTERED and "chain_sha256" in entry.details:
+        return entry.action, data, entry.details.get("split_sha256", "")
+    return (entry.action, data) if entry.action == ledger.EVALUATED and data else ()
+
+
+def _looks(
+    groups: Mapping[tuple[str, ...], Sequence[_Mark]], query: Query, trusted: set[str]
+) -> list[Look]:
+    """A look for each group of marks, and one at what is on this machine."""
+    with ThreadPoolExecutor(FETCHES) as pool:
+        looks = pool.map(lambda group: _shared_look(group, query, trusted), groups.values())
+        return [*looks, _local_look(query)]
+
+
+def _shared_look(group: Sequence[_Mark], query: Query, trusted: set[str]) -> Look:
+    """The look that versions share, by the first of them that can be read."""
+    faults = []
+    for mark in group:
+        reference = f"{mark.entry.model}/{mark.entry.version}"
+        try:
+            return _look(mark.entry, reference, query, trusted)
+        except OutOfReach:
+            raise
+        except HolterError as error:
+            faults.append(f"{reference}: {error}")
+    return Look(faults=faults)
+
+
+def _look(entry: Entry, reference: str, query: Query, trusted: set[str]) -> Look:
+    """What an entry's version saw."""
+    if entry.action == ledger.EVALUATED:
+        return look_into(_evaluated_on(entry.details["run_id"]), query, reference)
+    document = chain.read_chain(entry, reference, trusted).document
+    look = look_into(document["datasets"], query, reference)
+    matches = [
+        {**one, "side": chain.side_of(document, one["dataset"], one["subject"])}
+        for one in look.matches
+    ]
+    return replace(look, matches=matches)
+
+
+def _local_look(query: Query) -> Look:
+    """What the beat tables of this machine have."""
+    try:
+        datasets = [asdict(read_manifest(path)) for path in manifest_paths(beats_place())]
+    except HolterError as error:
+        return Look(faults=[f"beat tables: {error}"])
+    return look_into(datasets, query, "the beat tables here")
+
+
+def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
+    """The manifests of an evaluation's data sets, as its run has them."""
+    start, end = f"{chain.ARTIFACT_TAG}inputs/", "/manifest.json"
+    tags = chain.run_state(run_id)["tags"]
+    found = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
+    if not found:
+        raise NotInRegistry(f"evaluation {run_id}: found no manifest of its data sets")
+    with TemporaryDirectory(prefix="holter-") as folder:
+        return [
+            read_json(fetch_run_file(run_id, k.removeprefix(chain.ARTIFACT_TAG), v, Path(folder)))
+            for k, v in found.items()
+        ]

@@ -1,0 +1,237 @@
+"""Signals are a choice of each data set: how it is asked for, and what comes of it by the flows."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import cli_train, rebuild, training
+from flows.build import build_table
+from flows.cli import app
+from flows.ingest import signals_of
+from flows.recorded import reading
+from flows.simulate import write_simulated
+from flows.training import train_network
+from storage.beats import read_beats
+from storage.beats_manifest import (
+    Entry,
+    Manifest,
+    known_entries,
+    manifest_path,
+    manifest_places,
+    read_manifest,
+    write_manifest,
+)
+from storage.dataset import load_spec
+from storage.errors import SplitError
+from storage.places import Place, beats_place
+from storage.verify import MATCH, MISMATCH, OUT, table_findings, verify
+from storage.versions import Recorded
+from tasks.preprocessing import Preprocessing
+from tests.test_content import renamed
+
+
+def toml_of(folder: Path, dataset: str, *, signal: bool = True) -> str:
+    """A TOML beside simulated records, with what it says of their signals."""
+    text = (folder / "dataset.toml").read_text().replace('"simulated"', f'"{dataset}"')
+    line = "" if signal else "\nsignal = false"
+    (folder / "dataset.toml").write_text(text.replace("[records]", f"[records]{line}"))
+    return str(folder / "dataset.toml")
+
+
+@pytest.mark.parametrize(
+    ("signal", "expected"),
+    [
+        (None, [True, False]),
+        ([], [True, False]),
+        (True, [True, True]),
+        (False, [False, False]),
+        ([False], [False, False]),
+        ([False, True], [False, True]),
+    ],
+)
+def test_each_data_set_has_its_choice(tmp_path: Path, signal: Any, expected: list[bool]) -> None:
+    """One for all, one for each in order, or what each TOML says."""
+    write_simulated(tmp_path, 1, 0.01, 0)
+    assert signals_of(["mitdb", toml_of(tmp_path, "ward", signal=False)], signal) == expected
+
+
+def test_a_choice_too_few_or_too_many_is_refused() -> None:
+    """The data sets are named."""
+    with pytest.raises(ValueError, match=r"once for each data set \(mitdb, afdb\); found 3"):
+        signals_of(["mitdb", "afdb"], [True, False, True])
+
+
+def test_single_beats_need_every_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One data set without its signal is refused; signals of all are what is usual."""
+    calls: list[Any] = []
+    monkeypatch.setattr(training, "train", lambda *_, **options: calls.append(options))
+    with pytest.raises(ValueError, match="squeeze reads one beat at a time: it needs the signal"):
+        train_network(["a", "b"], None, "squeeze", signal=[True, False])
+    train_network(["a", "b"], None, "squeeze", signal=[True, True])
+    assert calls == [{}]
+
+
+@pytest.mark.parametrize(
+    ("words", "signal"),
+    [
+        ([], None),
+        (["--no-signal"], [False]),
+        (["--signal", "--no-signal"], [True, False]),
+        (["--no-signal", "--signal"], [False, True]),
+    ],
+)
+def test_the_command_takes_one_for_each(
+    words: list[str], signal: list[bool] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`--signal` and `--no-signal` are said in the data sets' order, as `--data` is."""
+    calls: list[Any] = []
+    version = SimpleNamespace(name="holter-fused_cues", version=1)
+
+    def train(*_: object, **options: Any) -> SimpleNamespace:
+        calls.append(options.get("signal"))
+        return SimpleNamespace(version=version, ingested=[])
+
+    monkeypatch.setattr(cli_train, "serving", nullcontext)
+    monkeypatch.setattr(training, "train_network", train)
+    data = ["--data", str(tmp_path), "--data", str(tmp_path)]
+    done = CliRunner().invoke(app, ["train", "mitdb", "afdb", *data, "--model", "fused", *words])
+    assert done.exit_code == 0, done.output
+    assert calls == [signal]
+
+
+def manifest(*leads: str | None, signal: bool | None = None, policy: str = "consensus") -> Manifest:
+    entries = tuple(Entry("r", "s", "r.parquet", "", "", x, 1.0, 9, 3, 0, 0, {}) for x in leads)
+    how = {"policy": policy}
+    about = ("d", "", "", "", "", "", "", "", "")
+    return Manifest(*about, False, entries, {}, {}, preprocessing=how, signal=signal)
+
+
+def test_what_was_read_is_recorded() -> None:
+    """As a parameter where it is not the signal of all; an old manifest tells by its leads."""
+    with_signal, alone = manifest("II", signal=True), manifest("II", signal=False)
+    assert reading([with_signal, with_signal]) == {}
+    assert reading([with_signal, alone]) == {"signal": "true,false"}
+    assert [manifest(*leads).has_signal for leads in ((), (None,), (None, "II"))] == [0, 0, 1]
+
+
+def test_tables_lie_side_by_side(tmp_path: Path) -> None:
+    """By what shapes them; those of before all lie in the data set's one place."""
+    folders = [
+        manifest_path(tmp_path, "d", signal=signal, policy=policy).parent.name
+        for signal in (True, False)
+        for policy in ("consensus", "reference", "detected")
+    ]
+    assert folders == [
+        "dataset=d",
+        "dataset=d.reference",
+        "dataset=d.detected",
+        "dataset=d.annotations",
+        "dataset=d.annotations.reference",
+        "dataset=d.annotations.detected",
+    ]
+    usual, alone = tmp_path / "dataset=d", tmp_path / "dataset=d.annotations"
+    places = [
+        [path.parent for path in manifest_places(tmp_path, one)]
+        for one in (manifest("II"), manifest(None), manifest(None, signal=False))
+    ]
+    assert places == [[usual], [usual, alone], [alone]]
+
+
+def test_tables_of_before_are_verified_where_they_lay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annotations alone in the data set's one place: they match until an ingest replaces them."""
+    monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "beats"))
+    source = tmp_path / "records"
+    spec = load_spec(write_simulated(source, 1, 0.01, 0))
+    path = manifest_path(beats_place(), spec.name)
+
+    def built(*, signal: bool, folder: Place) -> Manifest:
+        arguments = spec, source, "sim000", folder, Preprocessing(), None
+        entry = build_table(*arguments, signal=signal)[1]
+        about = (spec.name, "", "", "", "", str(source), "", "", "")
+        return Manifest(*about, True, (entry,), {}, {})
+
+    old = built(signal=False, folder=path.parent)
+    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
+    write_manifest(path, built(signal=True, folder=path.parent))
+    (replaced,) = table_findings(asdict(old))
+    assert (replaced.state, replaced.told) == (OUT, "a later ingest took its place")
+    beside = manifest_path(beats_place(), spec.name, signal=False)
+    assert built(signal=False, folder=beside.parent).digest() == old.digest()
+    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
+
+
+def test_a_rebuild_reads_what_the_training_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each data set, where it is recorded and where only its leads tell it."""
+    calls: list[Any] = []
+    monkeypatch.setattr(rebuild, "train_rhythm", lambda **options: calls.append(options["signal"]))
+    params = {"model": "fused_cues", "epochs": "1", "learning_rate": "0.006", "seed": "0"}
+    sets = (manifest("II", signal=True), manifest(None, signal=False), manifest(None))
+    version = SimpleNamespace(params=params, manifests=sets)
+    rebuild.TRAININGS["flows/train_rhythm.py"](cast(Recorded, version), [], [])
+    assert calls == [[True, False, False]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("holter_servers")
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
+def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one command; its tables stay beside later ones, and copies of its records are refused."""
+    from flows import train_rhythm as module
+    from flows.evaluate import evaluate
+    from flows.ingest import ingest
+    from storage.signing import trusted_keys
+    from storage.versions import recorded
+    from tasks.rhythm_training import RhythmConfig
+
+    sets = ("ward", "clinic")
+    folders = [tmp_path / name for name in sets]
+    for seed, folder in enumerate(folders):
+        write_simulated(folder, 4, 0.1, 20 + seed)
+    tomls = [toml_of(folder, name) for folder, name in zip(folders, sets, strict=True)]
+    for file in folders[1].glob("*.dat"):
+        file.unlink()
+    monkeypatch.setattr(module, "RhythmConfig", partial(RhythmConfig, steps=2, batch=2))
+    train = partial(module.train_rhythm, model="fused_cues", epochs=1)
+    done = train(tomls, folders, signal=[True, False])
+    version = recorded(done.version.reference)
+    assert version.params["signal"] == "true,false"
+    leads = [{entry.lead for entry in one.entries} for one in version.manifests]
+    assert leads == [{"ECG1"}, {None}]
+
+    again = ingest(tomls[0], folders[0], signal=False)
+    places = [manifest_path(beats_place(), "ward", signal=signal) for signal in (True, False)]
+    assert again.path == places[1]
+    tables = [read_beats(place.parent / "sim000.parquet") for place in places]
+    assert [table.waveform is None for table in tables] == [False, True]
+    assert read_manifest(places[0]).digest() == version.manifests[0].digest()
+    assert known_entries(places[1]).keys() == known_entries(places[0]).keys()
+    states = verify(version.model.reference, trusted_keys())
+    found = [one for one in states if one.link == "beat tables" or one.state == MISMATCH]
+    assert [one.state for one in found] == [MATCH] * 8
+
+    people = version.split["test"]["subjects"]
+    owners = {f"ward/{e.subject}": e.record for e in version.manifests[0].entries}
+    learnt = next(record for person, record in owners.items() if person not in people)
+    copy = renamed(folders[0], tmp_path / "copy", "copy", {learnt: "p1"})
+    toml = str(copy / "dataset.toml")
+    assert ingest(toml, copy).manifest.duplicates == {"p1": [f"ward/{learnt}"]}
+    with pytest.raises(SplitError, match=f"another name: copy/p1 as ward/{learnt}"):
+        evaluate(version.model.reference, [toml], [copy])
+
+    every = renamed(
+        folders[0], tmp_path / "every", "every", {f"sim00{n}": f"p{n}" for n in range(4)}
+    )
+    with pytest.raises(SplitError, match="the same recording is on two sides: ward/sim00"):
+        train([tomls[0], str(every / "dataset.toml")], [folders[0], every])
