@@ -169,7 +169,6 @@ def train_rhythm(
     readers = (model, who.network) if who else (model,)
     with naming_failed(ingested):
         sides = split_records(ingested, readers, weights, balance, seed)
-    taught = taught_by(who, model, sides.split.test_subjects, teacher_weight, temperature)
     inputs = {made.path: made.manifest for made in ingested}
     people = sides.split.test_subjects
     tested = of_subjects(inputs.values(), people)
