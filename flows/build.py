@@ -60,7 +60,8 @@ def build_table(
     verify_checksums(folder, name, record.digests)
     key = record_key(record, config)
     if known is not None and still_good(known, key, out):
-        return "kept", replace(known, files=dict(record.digests))  # the key holds them too
+        # The key holds them too.
+        return "kept", replace(known, files=dict(record.digests), warnings=list(record.warnings))
     file = out / f"{name}.parquet"
     reader = partial(read_lead, record) if record.lead is not None else None
     tables, counts = beat_tables(record, reader, config)
@@ -106,4 +107,5 @@ def build_table(
         counts=asdict(counts),
         uncovered_hours=uncovered_hours(record),
         files=dict(record.digests),
+        warnings=list(record.warnings),
     )

@@ -185,8 +185,13 @@ def _report(done: Ingested) -> None:
     kept = sum(outcome.state == "kept" for outcome in done.outcomes)
     console.print(
         f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}"
+        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}",
+        markup=False,
     )
+    for entry in entries:
+        for warning in entry.warnings:
+            told = escape(f"{entry.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
     for outcome in done.failed:
         console.print(f"[red]failed[/red]  {escape(outcome.error or '')}", soft_wrap=True)
 

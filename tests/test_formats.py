@@ -350,7 +350,7 @@ def test_segments(tmp_path: Path, variable: bool) -> None:
         ("rec.hea", "two 300", "../two 300", UnsafeName, r"\.\./two"),
         ("rec.hea", "two 300", "rec 300", HeaderMismatch, "750 samples"),
         ("two.hea", " 100 300", " 200 300", HeaderMismatch, "300 samples at 200 Hz"),
-        ("two.hea", "0 A", "0 C", NoLead, "leads C, B; expected one of A"),
+        ("two.hea", "0 A", "0 C", NoLead, "leads 'C', 'B'; expected 'A'"),
         ("one.hea", " 16x1", " 16x2", TruncatedSignal, r"one\.dat"),
     ],
 )
