@@ -56,6 +56,8 @@ def read_flac(lead: FlacLead, start: int, stop: int) -> NDArray[np.float32]:
     ------
     ValueError
         What is wrong with the stream: on damaged bytes libsndfile raises, or gives less.
+    ImportError, OSError
+        Neither the package soundfile nor libsndfile is here.
     """
     out = np.full(stop - start, np.nan, np.float32)
     first = start + lead.skew * lead.per_frame
@@ -68,10 +70,8 @@ def read_flac(lead: FlacLead, start: int, stop: int) -> NDArray[np.float32]:
 
 def _decoded(lead: FlacLead, first: int, last: int) -> Integers:
     """Converter values of the lead's samples `first` to `last`."""
-    try:
-        import soundfile  # a device has none, and only this format needs it
-    except (ImportError, OSError) as error:  # OSError: without libsndfile
-        raise ValueError("FLAC, which the package soundfile decodes: it is not here") from error
+    import soundfile  # a device has none, and only this format needs it
+
     try:
         with soundfile.SoundFile(lead.path) as stream:
             bits, dtype, shift = _READ_AS.get(stream.subtype, (99, "int32", 0))

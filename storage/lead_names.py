@@ -85,11 +85,12 @@ def rank(name: str) -> int | None:
 
 
 def usable(signals: Sequence[tuple[str, str]]) -> list[int]:
-    """Numbers of the signals that may be an ECG, by `rank` and then in their order."""
+    """Numbers of the signals that may be an ECG, by `rank` and spelling, then in their order."""
 
-    def order(number: int) -> int:
-        found = rank(signals[number][0])
-        return len(LEADS) + 2 if found is None else found
+    def order(number: int) -> tuple[int, bool]:
+        name = signals[number][0]
+        place = rank(name)
+        return len(LEADS) + 2 if place is None else place, name.upper() != plain(name)
 
     numbers = [n for n, (name, unit) in enumerate(signals) if plain(name) and per_mv(unit)]
     return sorted(numbers, key=order)

@@ -302,6 +302,9 @@ def _check_flac_end(lead: FlacLead, record: str, file: str) -> None:
     stop = lead.n_frames * lead.per_frame
     try:
         read_flac(lead, stop - lead.per_frame, stop)
+    except (ImportError, OSError) as error:
+        expected = "the package soundfile with libsndfile, which decodes it"
+        raise HeaderMismatch(record, f"FLAC, and no decoder ({error})", expected, file) from error
     except ValueError as error:
         expected = f"{lead.n_frames} whole frames"
         raise TruncatedSignal(record, f"{error}", expected, file) from error

@@ -212,12 +212,15 @@ def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[
     """Leads in order of preference, no more than it takes for every record to have one."""
     holders: dict[str, set[str]] = {}
     places: dict[str, int] = {}
+    spelled: dict[str, set[str]] = {}
     for one in records:
         signals = one.header.leads if one.header else ()
         for place, number in enumerate(usable(signals)):
-            if rank(signals[number][0]) is not None:
-                lead = anywhere(signals[number][0])
+            name = signals[number][0]
+            if rank(name) is not None:
+                lead = anywhere(name)
                 holders.setdefault(lead, set()).add(one.name)
+                spelled.setdefault(lead, set()).add(name)
                 places[lead] = min(place, places.get(lead, place))
     every = {one.name for one in records if one.header and one.header.leads}
 
@@ -226,7 +229,10 @@ def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[
         return rank(lead) or 0, other, -len(holders[lead]), places[lead], lead
 
     ordered = sorted(holders, key=order)
-    chosen = _covering(ordered, holders, every)
+    chosen = [
+        spelled[lead].pop() if len(spelled[lead]) == 1 else lead
+        for lead in _covering(ordered, holders, every)
+    ]
     without = sorted(every - set().union(*holders.values(), set()))
     if without:
         doubts["leads"] = f"which lead of {', '.join(without[:3])} is an ECG in volts: --lead NAME"

@@ -189,7 +189,7 @@ def cut(file: str, by: int) -> Callable[[Path], None]:
         (cut("rec.edf", 0), HeaderMismatch, "EDF header"),
         (cut("rec.edf", 1 << 20), HeaderMismatch, "60 data records"),
         (patch("rec.edf", b"0       ", b"\xffBIOSEMI"), HeaderMismatch, "EDF header"),
-        (patch("rec.edf", b"60      1 ", b"-1      1 "), HeaderMismatch, "finished recording"),
+        (patch("rec.edf", b"60      1 ", b"0       1 "), HeaderMismatch, "finished recording"),
         (patch("rec.edf", b"60      1 ", b"60      0 "), HeaderMismatch, "sampling rate"),
         (patch("rec.edf", b"60      1 ", b"60      no"), HeaderMismatch, "duration 'no'"),
         (patch("rec.edf", b"60      1 ", b"60      9 "), HeaderMismatch, "27.7778 Hz"),
