@@ -23,6 +23,7 @@ from storage.leads import Joined, choose
 from storage.records import Record, open_alone, open_record, read_lead
 from storage.survey import survey
 from storage.text import decimal, decoded, lines
+from storage.wfdb_annotation import encode_annotations, parse_annotations
 from storage.wfdb_header import parse_header
 from tasks.proposal import propose
 from tests.test_holter_formats import FS_HZ, dataset, ishne_bytes, patch
@@ -427,3 +428,28 @@ def test_a_proposed_pattern_finds_the_names_it_came_from(tmp_path: Path) -> None
         write_edf(tmp_path / f"{name}.edf", "II")
     records = propose(survey(tmp_path)).values["records"]
     assert record_names(spec("edf", pattern=records["pattern"]), tmp_path) == ["w[7]_1", "w[7]_2"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "texts", "told"),
+    [
+        ("NN", {0: "x" * 256}, "at most 255 bytes"),
+        ("NN", {0: "\u00e9" * 128}, "at most 255 bytes"),
+        ("NN", {1: "a\0b"}, "none of them NUL"),
+        ("NN", {2: "x"}, "a text of annotation 2"),
+        ("NN", {-1: "x"}, "a text of annotation"),
+        ("N", {}, "1 symbols; expected 2"),
+        ("NZ", {}, "the symbol 'Z'"),
+    ],
+)
+def test_what_an_annotation_file_cannot_hold(
+    symbols: str, texts: dict[int, str], told: str
+) -> None:
+    """It is refused by the writer; a text of 255 bytes is kept whole."""
+    sample = np.array([5, 9])
+    with pytest.raises(ValueError, match=told):
+        encode_annotations(sample, list(symbols), texts)
+    longest = {0: "x" * 255, 1: "\u00e9" * 127}
+    assert (
+        parse_annotations(encode_annotations(sample, list("NN"), longest), "r", "f").aux == longest
+    )
