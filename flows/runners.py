@@ -104,10 +104,10 @@ def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
             if (name := owner((parent / path.name).as_posix(), sizes)) is not None:
                 sizes[name] += path.stat().st_size
     out: list[list[str]] = []
-    held = BATCH_BYTES
+    held = 0
     for name in names:
         size = sizes[name]
-        if held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
+        if not out or held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
             out.append([])
             held = 0
         out[-1].append(name)
