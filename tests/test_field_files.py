@@ -111,11 +111,8 @@ def test_one_matcher_of_leads(labels: list[str], lead: str, tmp_path: Path) -> N
     write_edf(tmp_path / "rec.edf", *labels)
     record = agreed(tmp_path, "edf", "rec.edf")
     assert record.lead == lead
-    np.testing.assert_allclose(
-        read_lead(record),
-        (labels.index(lead.replace("record rec, signal 0", "")) + 1) * ECG,
-        atol=1e-3,
-    )
+    place = labels.index(lead if lead in labels else "")
+    np.testing.assert_allclose(read_lead(record), (place + 1) * ECG, atol=1e-3)
 
 
 @pytest.mark.parametrize("labels", [["EMG"], ["C3-A2", "O1"], ["Flow", "ECG annotations"], ["Foo"]])
