@@ -47,7 +47,11 @@ MOST_CHARACTERS = 256
 
 
 def named(label: str, record: str, number: int) -> str:
-    """A signal's name; one without a description is called as the WFDB library calls it."""
+    """A signal's name; one without a description is called as the WFDB library calls it.
+
+    What cannot be printed becomes a space: names go to terminals and into pages.
+    """
+    label = "".join(letter if letter.isprintable() else " " for letter in label).strip()
     return label or f"record {record.rpartition('/')[2]}, signal {number}"
 
 
