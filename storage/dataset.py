@@ -23,7 +23,7 @@ from storage.errors import SpecError
 from storage.files import home, parsed, safe_path, sha256_json
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
-from storage.text import file_name, lines
+from storage.text import decoded, file_name, lines
 
 SHIPPED = Path(__file__).parent / "datasets"
 
@@ -243,7 +243,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             )
         path = known[str(name_or_path)]
     try:
-        data = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
+        data = parsed(decoded(path.read_bytes()), tomllib.loads)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -13,10 +13,11 @@ import edfio
 import numpy as np
 import pytest
 
+from flows.add_answers import _from_csv
 from storage.arrivals import look
 from storage.check import check_record
 from storage.checksums import read_sums, records_of, verify_checksums
-from storage.dataset import DatasetSpec, record_names
+from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import ChecksumMismatch, HeaderMismatch, NoLead, UnsafeName
 from storage.lead_names import per_mv, plain, rank
 from storage.leads import Joined, choose
@@ -366,6 +367,17 @@ def test_lists_as_windows_writes_them(tmp_path: Path) -> None:
     sums = "\ufeff" + "a" * 64 + " *af\\r1.edf\r\n" + "b" * 64 + "  ./x\u2028y.edf\r\n"
     (tmp_path / "SHA256SUMS.txt").write_text(sums, encoding="utf-8", newline="")
     assert read_sums(tmp_path) == {"af/r1.edf": "a" * 64, "x\u2028y.edf": "b" * 64}
+
+
+def test_a_toml_and_a_list_of_subjects_from_windows(tmp_path: Path) -> None:
+    """A byte order mark, UTF-16 and CR LF are no error of what a user wrote."""
+    dataset(tmp_path, "edf")
+    toml = tmp_path / "dataset.toml"
+    toml.write_bytes(toml.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+    assert load_spec(tmp_path).records.format == "edf"
+    table = tmp_path / "who.csv"
+    table.write_bytes("record,subject\r\naf\\r1,Gr\u00f6\r\n".encode("utf-16"))
+    assert _from_csv(table, ["af/r1"]) == {"af/r1": "Gr\u00f6"}
 
 
 def test_dots_in_names(tmp_path: Path) -> None:
