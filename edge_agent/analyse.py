@@ -22,7 +22,7 @@ from storage.errors import ModelError
 from storage.files import sha256_file, whole
 from storage.model_files import LITERT
 from storage.provenance import beat_code_sha256
-from storage.records import USUAL_LEADS, Record, open_alone, read_lead
+from storage.records import Record, open_alone, read_lead
 from tasks.beats import beat_tables
 from tasks.drift import profile
 from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
@@ -83,7 +83,7 @@ def analyse(
     path: Path,
     release: Path,
     manifest: Mapping[str, Any],
-    leads: Sequence[str] = USUAL_LEADS,
+    leads: Sequence[str] = (),
     least_beats: int = 1,
     runtime: str | None = None,
 ) -> Analysis:
@@ -98,7 +98,7 @@ def analyse(
     manifest : mapping
         Its manifest: name and threshold.
     leads : sequence of str
-        Leads to look for, in order of preference.
+        Leads to look for, in order of preference; the usual ones where none is given.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
     runtime : str, optional
@@ -153,6 +153,7 @@ def summary(found: Analysis) -> dict[str, Any]:
         "record": found.record.name,
         "files_sha256": dict(found.record.digests),
         "lead": found.record.lead,
+        "warnings": list(found.record.warnings),
         "fs_hz": found.record.fs_hz,
         "hours": found.duration_s / 3600,
         "beats": len(found.beats),

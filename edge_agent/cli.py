@@ -201,12 +201,13 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.analyse import analyse, files_of, summary, write_files
-    from storage.records import USUAL_LEADS
 
     check_writable(options.out, "folder (--out)")
     release, manifest = slots.chosen(home, options.model, options.runtime)
-    leads = options.lead or USUAL_LEADS
+    leads = options.lead or ()
     found = analyse(options.record, release, manifest, leads, options.least_beats, options.runtime)
+    for warning in found.record.warnings:
+        log.warning("warning  %s: %s", found.record.name, warning)
     files = files_of(found)
     write_files(options.out, files)
     if not options.model:

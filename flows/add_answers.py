@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,10 +132,12 @@ def _numbered_anew(patients: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
     """Record to subject from a CSV; every record must be in it."""
+    from storage.text import decoded, file_name
+
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = {row["record"].strip(): row["subject"].strip() for row in csv.DictReader(file)}
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:
+        table = csv.DictReader(io.StringIO(decoded(path.read_bytes())))
+        rows = {file_name(row["record"]): row["subject"].strip() for row in table}
+    except (OSError, KeyError, AttributeError, csv.Error) as error:
         raise ValueError(
             f"{path}: found {type(error).__name__} {error}; expected a CSV with the columns "
             "record and subject"

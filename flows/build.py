@@ -61,7 +61,8 @@ def build_table(
     verify_checksums(folder, name, record.digests)
     key = record_key(record, config)
     if known is not None and still_good(known, key, out):
-        return "kept", replace(known, files=dict(record.digests))  # the key holds them too
+        # The key holds them too.
+        return "kept", replace(known, files=dict(record.digests), warnings=list(record.warnings))
     file = out / f"{name}.parquet"
     read = partial(read_lead, record)
     lead = LeadPrints(read, record.n_samples) if record.lead is not None else None
@@ -111,4 +112,5 @@ def build_table(
         uncovered_hours=uncovered_hours(record),
         files=dict(record.digests),
         content=content,
+        warnings=list(record.warnings),
     )

@@ -195,8 +195,13 @@ def _report(done: Ingested) -> None:
     kept = sum(outcome.state == "kept" for outcome in done.outcomes)
     console.print(
         f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}"
+        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}",
+        markup=False,
     )
+    for entry in entries:
+        for warning in entry.warnings:
+            told = escape(f"{entry.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
     for record, names in done.manifest.duplicates.items():
         same = f"{record} is the same recording as {', '.join(names)}"
         console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)

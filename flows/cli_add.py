@@ -148,9 +148,9 @@ def data_add(
     path = to / f"{name}.toml"
     _refuse_taken(name, path, overwrite=overwrite)
     write_spec(path, spec)
-    console.print(f"Wrote   {path}", soft_wrap=True)
+    console.print(f"Wrote   {escape(str(path))}", soft_wrap=True)
     if to not in user_folders():
-        console.print(f"It is known by name where HOLTER_DATASETS holds {to}")
+        console.print(f"It is known by name where HOLTER_DATASETS holds {escape(str(to))}")
     _look(spec, folder, path)
 
 
@@ -169,7 +169,8 @@ def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
             lambda record, total: progress.step(record, total=total),
         )
     console.print(
-        f"Picture {picture}" if picture else "No picture: no record has a signal.", soft_wrap=True
+        f"Picture {escape(str(picture))}" if picture else "No picture: no record has a signal.",
+        soft_wrap=True,
     )
     if picture:
         console.print("Look at it: are beats whole, R peaks at the line, and AF without P waves?")
@@ -181,7 +182,9 @@ def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
         soft_wrap=True,
     )
     if any(check.problem for check in checks):
-        console.print(f"A record that should stay out goes into [records] exclude of {path}")
+        console.print(
+            f"A record that should stay out goes into [records] exclude of {path}", markup=False
+        )
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 

@@ -78,13 +78,14 @@ def data_fetch(
     kept = sum(one.state == "kept" for one in files)
     console.print(
         f"{spec.title} ({spec.licence}): {len(files)} files in {folder} "
-        f"({kept} kept from before, {len(failed)} failed)."
+        f"({kept} kept from before, {len(failed)} failed).",
+        markup=False,
     )
     for one in failed:
         console.print(f"[red]failed[/red]  {escape(one.error or '')}", soft_wrap=True)
     if failed:
         raise typer.Exit(SOME_RECORDS_FAILED)
-    console.print(f"Cite: {spec.citation}\nUse:  --data {folder}", soft_wrap=True)
+    console.print(f"Cite: {spec.citation}\nUse:  --data {folder}", soft_wrap=True, markup=False)
 
 
 @app.command("check")
@@ -125,7 +126,7 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
     )
     for check in checks:
         rhythms = "  ".join(f"{name or '?'} {h:.2f}" for name, h in check.rhythm_hours.items())
-        table.add_row(
+        cells = (
             check.record,
             check.subject,
             f"{check.fs_hz:g}",
@@ -136,9 +137,16 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
             rhythms,
             check.checksums,
             check.problem or "",
+        )
+        table.add_row(
+            *map(escape, cells),
             style="red" if check.problem else None,
         )
     console.print(table)
+    for check in checks:
+        for warning in check.warnings:
+            told = escape(f"{check.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
     bad = sum(check.problem is not None for check in checks)
     console.print(f"{len(checks)} records, {bad} with a problem.")
     return checks
@@ -156,4 +164,4 @@ def data_simulate(
     from storage.files import check_writable
 
     toml = write_simulated(check_writable(out.absolute(), "folder"), subjects, hours, seed)
-    console.print(f"{subjects} simulated records and {toml}")
+    console.print(f"{subjects} simulated records and {toml}", markup=False)

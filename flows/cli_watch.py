@@ -74,9 +74,10 @@ def data_watch(
 
 def _say(done: Watched) -> None:
     for outcome in done.outcomes:
-        console.print(f"{outcome.record}  {outcome.state}  {escape(outcome.error or '')}")
+        told = [outcome.error or "", *(outcome.entry.warnings if outcome.entry else [])]
+        console.print(escape(f"{outcome.record}  {outcome.state}  {'; '.join(filter(None, told))}"))
     for name, reason in done.waiting.items():
-        console.print(f"[yellow]waiting[/yellow]  {name}: {escape(reason)}", soft_wrap=True)
+        console.print(f"[yellow]waiting[/yellow]  {escape(f'{name}: {reason}')}", soft_wrap=True)
     if done.trained:
         version = done.trained.version
         console.print(f"Registered {version.name} version {version.version} (candidate).")

@@ -107,6 +107,8 @@ def ingest_records(
             one = _build(spec, folder, name, out, config, known.get(name), signal=signal)
             level = logging.ERROR if one.error else logging.INFO
             log.log(level, one.error or f"{one.state} in {one.seconds:.2f} s")
+            for warning in one.entry.warnings if one.entry else []:
+                log.warning(warning)
             outcomes.append(one)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed and len(names) == 1:
@@ -388,6 +390,7 @@ def figures_of(entry: Entry | None) -> dict[str, Any]:
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,
+        "warnings": "; ".join(entry.warnings) if entry else "",
     }
 
 

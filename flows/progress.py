@@ -41,7 +41,7 @@ class Progress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=as_json() or not sys.stderr.isatty(),
         )
@@ -61,7 +61,7 @@ class Progress:
             self._said = now
             spent = now - self._began
             line = f"{self.title}: {self.done}/{self.total} in {spent:.0f} s  {note}"
-            log.info(line) if as_json() else console.print(line)
+            log.info(line) if as_json() else console.print(line, markup=False)
 
     def __exit__(
         self,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from queue import Empty, Queue
 from typing import Any
 
@@ -16,6 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from flows.alive import close_tasks
 from storage.bounds import from_environment
 from storage.errors import WorkersGone
+from storage.files import owner
 
 WORKERS = 2
 #: Records are put together into one task until they hold so many bytes, or are so many: a task
@@ -97,16 +98,17 @@ CHOSEN: Any = ChosenRunner()
 
 def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
     """Records put together, in order, until a batch is worth a task; a large one is alone."""
-    sizes: dict[str, int] = {}
-    for parent in {(folder / name).parent for name in names}:
-        for path in parent.iterdir() if parent.is_dir() else ():
-            stem = path.relative_to(folder).parent / path.name.partition(".")[0]
-            sizes[stem.as_posix()] = sizes.get(stem.as_posix(), 0) + path.stat().st_size
+    sizes = dict.fromkeys(names, 0)
+    for parent in {PurePosixPath(name).parent for name in names}:
+        there = folder / parent
+        for path in there.iterdir() if there.is_dir() else ():
+            if (name := owner((parent / path.name).as_posix(), sizes)) is not None:
+                sizes[name] += path.stat().st_size
     out: list[list[str]] = []
-    held = BATCH_BYTES
+    held = 0
     for name in names:
-        size = sizes.get(name, 0)
-        if held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
+        size = sizes[name]
+        if not out or held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
             out.append([])
             held = 0
         out[-1].append(name)

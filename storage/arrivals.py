@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HolterError
-from storage.files import home, read_json, sha256_json, write_json
+from storage.files import home, owner, read_json, sha256_json, write_json
 from storage.records import open_record
 
 
@@ -64,8 +65,8 @@ def look(
     ready: list[str] = []
     waiting: dict[str, str] = {}
     seen: dict[str, Seen] = {}
-    for name in record_names(spec, folder):
-        stamp, age_s = _stamp(folder, name)
+    for name, (stamp, changed_s) in _stamps(folder, record_names(spec, folder)).items():
+        age_s = time.time() - changed_s
         last = before.get(name)
         if last is not None and last.stamp == stamp and (last.taken or last.reason):
             seen[name] = last
@@ -82,19 +83,33 @@ def look(
     return Look(tuple(ready), waiting, seen)
 
 
-def _stamp(folder: Path, name: str) -> tuple[str, float]:
-    """A digest of a record's files as they are listed, and the seconds since the last change."""
-    path = folder / name
-    files = [] if ".." in path.parts else sorted(path.parent.glob(f"{path.name}[._]*"))
-    listed = []
-    for file in files:
-        try:
-            status = file.stat()
-        except FileNotFoundError:  # renamed while we looked
+def _stamps(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, float]]:
+    """Of every record a digest of its files as they are listed, and its files' newest change.
+
+    A record's files are those whose names begin with its own, whatever the case, and with no longer
+    one's; a change is in seconds since 1970. Each folder is listed once.
+    """
+    spelled = {name.casefold(): name for name in names} | {name: name for name in names}
+    listed: dict[str, list[tuple[str, int, int]]] = {name: [] for name in names}
+    parents = {PurePosixPath(name).parent for name in names}
+    for parent in parents:
+        unsafe = parent.is_absolute() or ".." in parent.parts
+        if unsafe or not (folder / parent).is_dir():
             continue
-        listed.append((file.name, status.st_size, status.st_mtime_ns))
-    newest = max((mtime for _, _, mtime in listed), default=0)
-    return sha256_json(listed), time.time() - newest / 1e9
+        for entry in sorted(os.scandir(folder / parent), key=lambda entry: entry.name):
+            file = (parent / entry.name).as_posix()
+            name = owner(file, spelled, "._") or owner(file.casefold(), spelled, "._")
+            if name is None:
+                continue
+            try:
+                status = entry.stat()
+            except FileNotFoundError:  # renamed while we looked
+                continue
+            listed[spelled[name]].append((entry.name, status.st_size, status.st_mtime_ns))
+    return {
+        name: (sha256_json(files), max((mtime for _, _, mtime in files), default=0) / 1e9)
+        for name, files in listed.items()
+    }
 
 
 def _not_whole(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> str:

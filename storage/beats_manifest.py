@@ -48,6 +48,8 @@ class Entry:
     content : dict of str to list of str
         Prints of its signal and of its annotated beats, whatever it is called; see
         `storage.content`. Empty in a table of before there were prints.
+    warnings : list of str
+        What the record's files do not tell for certain; see `storage.leads.Opened`.
     """
 
     record: str
@@ -66,6 +68,7 @@ class Entry:
     files: dict[str, str] = field(default_factory=dict)
     task_run_id: str = ""
     content: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

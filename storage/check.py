@@ -40,6 +40,8 @@ class RecordCheck:
         "fit", or "none listed".
     problem : str or None
         Why the record cannot be used.
+    warnings : tuple of str
+        What its files do not tell for certain, though it can be used.
     """
 
     record: str
@@ -52,6 +54,7 @@ class RecordCheck:
     uncovered_hours: float = 0.0
     checksums: str = ""
     problem: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def rhythm_hours(record: Record) -> dict[str, float]:
@@ -96,6 +99,7 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
         rhythm_hours=rhythm_hours(record),
         uncovered_hours=uncovered_hours(record),
         checksums="fit" if fit else "none listed",
+        warnings=record.warnings,
     )
 
 

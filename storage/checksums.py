@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import ChecksumMismatch
 from storage.files import safe_path, sha256_file
+from storage.text import file_name, lines
 
 SUMS = "SHA256SUMS.txt"
 
@@ -39,11 +41,10 @@ def verify_checksums(
     if not sums.is_file():
         return None
     state = sums.stat()
-    listed, by_stem = _indexed(sums, state.st_mtime_ns, state.st_size, state.st_ino)
+    listed, by_record = _indexed(sums, state.st_mtime_ns, state.st_size, state.st_ino)
     known = digests or {}
-    mine = [file for file in by_stem.get(_stem(name), ()) if file.startswith(f"{name}.")]
     compared = False
-    for file in sorted({*mine, *(file for file in known if file in listed)}):
+    for file in sorted({*by_record.get(name, ()), *(file for file in known if file in listed)}):
         path = folder / file
         if file not in known and not path.is_file():
             continue
@@ -55,22 +56,23 @@ def verify_checksums(
 
 
 @lru_cache(maxsize=4)
-def _indexed(sums: Path, *_state: int) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
+def _indexed(sums: Path, *_state: int) -> tuple[Mapping[str, str], Mapping[str, list[str]]]:
     """The digests of a list that has not changed, and its files by record: read once for all.
 
     Read for every record, the list of a hundred thousand would take longer than the records.
     """
     listed = read_sums(sums.parent)
-    by_stem: dict[str, tuple[str, ...]] = {}
+    by_record: dict[str, list[str]] = {}
     for file in listed:
-        by_stem[_stem(file)] = (*by_stem.get(_stem(file), ()), file)
-    return listed, by_stem
+        for record in records_of(file):
+            by_record.setdefault(record, []).append(file)
+    return listed, by_record
 
 
-def _stem(file: str) -> str:
-    """A name up to the first dot of its last part."""
-    folder, slash, name = file.rpartition("/")
-    return f"{folder}{slash}{name.partition('.')[0]}"
+def records_of(file: str) -> list[str]:
+    """The names of the records that a file may be of: without its suffix, or its `.NAME.csv`."""
+    ends = (re.search(end, file) for end in (r"\.[^./]*$", r"\.[^./]+\.csv$"))
+    return [file[: end.start()] for end in ends if end]
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -78,5 +80,8 @@ def read_sums(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     if not path.is_file():
         return {}
-    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
-    return {pair[1].lstrip("*").strip(): pair[0].lower() for pair in lines if len(pair) == 2}
+    pairs = (line.split(maxsplit=1) for line in lines(path.read_bytes()))
+    # sha256sum marks a file that it read as binary by "*".
+    return {
+        file_name(pair[1].removeprefix("*")): pair[0].lower() for pair in pairs if len(pair) == 2
+    }

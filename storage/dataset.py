@@ -23,6 +23,7 @@ from storage.errors import RecordError, SpecError
 from storage.files import home, parsed, safe_path, sha256_json
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
+from storage.text import decoded, file_name, lines
 
 SHIPPED = Path(__file__).parent / "datasets"
 
@@ -88,7 +89,11 @@ class Annotations(_Strict):
 
 
 class Leads(_Strict):
-    """Lead names in order of preference; the first one a record has is read."""
+    """Lead names in order of preference; the first one a record has is read.
+
+    One that stands so in a record goes first. Else it is found in other spellings ("II" as "ECG II"
+    or "lead ii"), or as a pattern with `*`, among the signals that are no other than an ECG.
+    """
 
     prefer: Annotated[tuple[Text, ...], Field(min_length=1)]
 
@@ -248,7 +253,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
             )
         path = known[str(name_or_path)]
     try:
-        data = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
+        data = parsed(decoded(path.read_bytes()), tomllib.loads)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -282,11 +287,12 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
             raise SpecError(
                 f"data set {spec.name}: {folder} has no {ways.file}, which lists its records"
             )
-        lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = listed_names(listing.read_bytes(), ways.format)
     else:
-        found = folder.glob(f"{ways.pattern}{SUFFIX[ways.format]}")
-        names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+        suffix = SUFFIX[ways.format]
+        any_case = "".join(f"[{letter}{letter.upper()}]" for letter in suffix[1:])
+        paths = folder.glob(f"{ways.pattern}.{any_case}")
+        names = sorted(path.relative_to(folder).as_posix()[: -len(suffix)] for path in paths)
     kept = [name for name in dict.fromkeys(names) if name not in ways.exclude]
     if not kept:
         raise SpecError(f"data set {spec.name}: no records in {folder}")
@@ -298,6 +304,13 @@ def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
     if unknown := sorted(set(only) - set(names)):
         raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")
     return [name for name in names if name in set(only)]
+
+
+def listed_names(data: bytes, form: str) -> list[str]:
+    """The records that a list file names, one a line, with their files' suffix or without it."""
+    names = [file_name(line) for line in lines(data) if line]
+    end = len(SUFFIX[form])
+    return [name[:-end] if name[-end:].lower() == SUFFIX[form] else name for name in names]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

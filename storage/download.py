@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from storage.checksums import SUMS, read_sums
+from storage.checksums import SUMS, read_sums, records_of
 from storage.dataset import DatasetSpec, did_you_mean
 from storage.errors import DownloadError, HeaderMismatch
 from storage.files import safe_path, sha256_file
@@ -302,11 +302,14 @@ def _retry_after_s(value: str) -> float:
 def _files_of(records: list[str], spec: DatasetSpec, listed: dict[str, str]) -> list[str]:
     """The listed files of these records, and the data set's list of records."""
     wanted = [spec.records.file] if spec.records.file in listed else []
-    stems = {file: re.sub(r"\.[^./]*$", "", file) for file in listed}
+    by_record: dict[str, list[str]] = {}
+    for file in listed:
+        for name in (file, *records_of(file)):
+            by_record.setdefault(name, []).append(file)
     for record in records:
-        files = [file for file, stem in stems.items() if record in (stem, file)]
+        files = by_record.get(record, [])
         if not files:
-            hint = did_you_mean(record, set(stems.values()))
+            hint = did_you_mean(record, by_record)
             raise DownloadError(f"data set {spec.name}: no file of a record {record!r}{hint}")
         wanted += files
     return list(dict.fromkeys(file for file in wanted if file))
@@ -314,7 +317,7 @@ def _files_of(records: list[str], spec: DatasetSpec, listed: dict[str, str]) -> 
 
 def _named_by(folder: Path, fetched: Fetched) -> list[str]:
     """The files that a header names: signals, and the headers of segments."""
-    if fetched.state == "failed" or not fetched.file.endswith(".hea"):
+    if fetched.state == "failed" or not fetched.file.lower().endswith(".hea"):
         return []
     try:
         header = parse_header((folder / fetched.file).read_bytes(), fetched.file, fetched.file)

@@ -7,16 +7,27 @@ error. In a discontinuous recording (EDF+D) the time between data records is a g
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
-from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import safe_path, sha256_file
-from storage.leads import Described, Joined, Opened, Source, check_extent, choose, units_per_mv
+from storage.errors import HeaderMismatch, TruncatedSignal
+from storage.files import sha256_file
+from storage.lead_names import named
+from storage.leads import (
+    Described,
+    Joined,
+    Opened,
+    Source,
+    check_extent,
+    choose,
+    own_file,
+    units_per_mv,
+)
+from storage.text import decimal, decoded
 from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 
 #: Width of each field of a signal, in the order of the header (all signals' labels first).
@@ -24,7 +35,9 @@ FIELDS = {"label": 16, "transducer": 80, "units": 8, "physical_min": 8, "physica
 FIELDS |= {"digital_min": 8, "digital_max": 8, "prefilter": 80, "samples": 8, "reserved": 32}
 FIXED_BYTES = 256
 MOST_SIGNALS = 4096
+UNKNOWN = -1  #: data records of a file whose recorder was switched off before it closed it
 TIMEKEEPING = "EDF Annotations"
+TOLD_DRIFT_S = 1.0  #: a clock that runs away from the samples by so much is worth a warning
 #: A data record's first annotation is its onset: "+12.5", 0x14, 0x14.
 _ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14")
 
@@ -40,6 +53,13 @@ class _Header:
     per_record: list[int]
     n_records: int
     duration_s: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def leads(self) -> list[tuple[str, str]]:
+        """Name and unit of every signal."""
+        units = map(_text, self.fields["units"])
+        return list(zip(self.labels, units, strict=True))
 
     @property
     def bytes(self) -> int:
@@ -54,12 +74,9 @@ def open_edf(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read an EDF file's header and check its length; see `storage.records.open_record`."""
-    file = f"{name}.edf"
-    path = safe_path(folder, file, record=name)
-    if not path.is_file():
-        raise MissingFile(name, "no such file", "an EDF file", file)
+    file, path = own_file(folder, name, "edf", name)
     header = _header(path, name, file)
-    channel = choose(header.labels, prefer, name, file)
+    channel = choose(header.leads, prefer, name, file)
     per_frame = header.per_record[channel]
     if header.duration_s <= 0 or not per_frame:
         found = f"data records of {header.duration_s:g} s with {per_frame} samples"
@@ -80,24 +97,30 @@ def open_edf(
         baseline=baseline,
         valid=valid,
     )
-    n_samples, source = _in_time(lead, header, name, file)
+    n_samples, source, warnings = _in_time(lead, header, name, file)
     check_extent(fs_hz, n_samples, name, file)
     digests[file] = sha256_file(path)
-    if not signal:
-        return Opened(fs_hz, n_samples, fs_hz, (), file)
-    return Opened(fs_hz, n_samples, fs_hz, (), file, header.labels[channel], source)
+    return Opened(
+        fs_hz=fs_hz,
+        n_samples=n_samples,
+        counts_hz=fs_hz,
+        comments=(),
+        file=file,
+        lead=header.labels[channel] if signal else None,
+        source=source if signal else None,
+        warnings=(*header.warnings, *warnings),
+    )
 
 
 def describe_edf(folder: Path, name: str) -> Described:
     """What an EDF file's header says of the recording; raises as `open_edf` does."""
-    file = f"{name}.edf"
-    header = _header(safe_path(folder, file, record=name), name, file)
+    file, path = own_file(folder, name, "edf", name)
+    header = _header(path, name, file)
     hours = header.n_records * header.duration_s / 3600
-    units = [_text(raw) for raw in header.fields["units"]]
     # EDF+: the first word is the hospital's code of the patient, "X" where it is withheld.
     patient = header.patient.split(" ")[0] if header.kind.startswith(b"EDF+") else header.patient
-    leads = tuple(zip(header.labels, units, strict=True))
-    return Described(leads, hours, patient="" if set(patient.upper()) <= {"X", " "} else patient)
+    withheld = set(patient.upper()) <= {"X", " "}
+    return Described(tuple(header.leads), hours, patient="" if withheld else patient)
 
 
 def _header(path: Path, name: str, file: str) -> _Header:
@@ -106,23 +129,27 @@ def _header(path: Path, name: str, file: str) -> _Header:
         fixed = opened.read(FIXED_BYTES)
         count = _whole(fixed[252:256], "signals", name, file) if len(fixed) == FIXED_BYTES else 0
         rest = opened.read(FIXED_BYTES * count) if 0 < count <= MOST_SIGNALS else b""
-    if fixed[:8] != b"0       " or not rest or len(rest) < FIXED_BYTES * count:
+    if _text(fixed[:8]) != "0" or not rest or len(rest) < FIXED_BYTES * count:
         raise HeaderMismatch(name, f"{fixed[:8]!r} and {count} signals", "an EDF header", file)
     fields = _fields(rest, count)
     header = _Header(
         kind=fixed[192:197],
         patient=_text(fixed[8:88]),
         fields=fields,
-        labels=[_text(raw) for raw in fields["label"]],
+        labels=[named(_text(raw), name, number) for number, raw in enumerate(fields["label"])],
         per_record=[_whole(raw, "samples a data record", name, file) for raw in fields["samples"]],
         n_records=_whole(fixed[236:244], "data records", name, file),
         duration_s=_number(fixed[244:252], "a data record's duration", name, file),
     )
-    size, n_records = sum(header.per_record), header.n_records
+    size, available = sum(header.per_record), path.stat().st_size - header.bytes
+    if header.n_records == UNKNOWN and size > 0:
+        whole = available // header.record_bytes
+        warning = f"{file} was not closed: its length is that of its {whole} whole data records"
+        header = replace(header, n_records=whole, warnings=(warning,))
+    n_records = header.n_records
     if n_records < 1 or min(header.per_record) < 0 or not 0 < size <= MOST_FRAME_SAMPLES:
         found = f"{n_records} data records of {size} samples"
         raise HeaderMismatch(name, found, "a finished recording", file)
-    available = path.stat().st_size - header.bytes
     if available < n_records * header.record_bytes:
         expected = f"{n_records * header.record_bytes} for {n_records} data records"
         raise TruncatedSignal(name, f"{available} bytes of samples", expected, file)
@@ -132,19 +159,24 @@ def _header(path: Path, name: str, file: str) -> _Header:
     return header
 
 
-def _in_time(lead: FramedLead, header: _Header, name: str, file: str) -> tuple[int, Source]:
+def _in_time(
+    lead: FramedLead, header: _Header, name: str, file: str
+) -> tuple[int, Source, tuple[str, ...]]:
     """Length in samples and source of a lead, the gaps between EDF+'s data records in it."""
     if header.kind not in (b"EDF+C", b"EDF+D"):
-        return lead.n_frames * lead.per_frame, lead
+        return lead.n_frames * lead.per_frame, lead, ()
     if TIMEKEEPING not in header.labels:
         raise HeaderMismatch(name, "EDF+ without timekeeping", f"{TIMEKEEPING!r}", file)
     number = header.labels.index(TIMEKEEPING)
     before, size = 2 * sum(header.per_record[:number]), 2 * header.per_record[number]
     onsets = _onsets(lead, before, size, name, file)
-    n_samples, source = _stretches(lead, onsets, header.duration_s, name, file)
+    n_samples, source, drift_s = _stretches(lead, onsets, header.duration_s, name, file)
     if header.kind == b"EDF+C" and isinstance(source, Joined):
         raise HeaderMismatch(name, "gaps between data records", "none in EDF+C", file)
-    return n_samples, source
+    if abs(drift_s) < TOLD_DRIFT_S:
+        return n_samples, source, ()
+    told = f"the clock of {file} runs away from its samples by {drift_s:+.1f} s to its end"
+    return n_samples, source, (f"{told}: times are those of the samples",)
 
 
 def _fields(rest: bytes, count: int) -> dict[str, list[bytes]]:
@@ -191,48 +223,52 @@ def _onsets(lead: FramedLead, before: int, size: int, name: str, file: str) -> l
 
 def _stretches(
     lead: FramedLead, onsets: list[float], duration_s: float, name: str, file: str
-) -> tuple[int, Source]:
-    """Length in samples with its gaps, and the lead: in one piece, or joined around them."""
+) -> tuple[int, Source, float]:
+    """Length in samples with its gaps; the lead, joined around them; the clock's drift in seconds.
+
+    Samples are counted on from one data record to the next, whose onset may be off by less than a
+    sample: a clock that runs 50 ppm fast makes neither an overlap nor a gap, however long it runs.
+    """
     fs_hz = lead.per_frame / duration_s
+    first, start, residue, drift = 0, 0, 0.0, 0.0
     starts: list[int] = []
     parts: list[Source | None] = []
-    begun, expected = 0, 0
 
-    def close(stop: int) -> None:
-        offset = lead.offset_bytes + begun * 2 * lead.frame_samples
-        parts.append(replace(lead, offset_bytes=offset, n_frames=stop - begun))
+    def stretch(stop: int) -> FramedLead:
+        offset = lead.offset_bytes + first * 2 * lead.frame_samples
+        return replace(lead, offset_bytes=offset, n_frames=stop - first)
 
-    for number, onset in enumerate(onsets):
-        at = round(onset * fs_hz)
-        if abs(onset * fs_hz - expected) <= 0.5 + 1e-6:
-            at = expected
-        if at < expected:
+    for number, (before, onset) in enumerate(pairwise(onsets), start=1):
+        step = (onset - before) * fs_hz - lead.per_frame
+        if abs(step) < 1 - 1e-6:
+            drift += step
+            continue
+        if step < 0:
             found = f"data record {number} at {onset:g} s, before the one before it ends"
             raise HeaderMismatch(name, found, "ascending times", file)
-        if at > expected:
-            close(number)
-            starts.append(expected)
-            parts.append(None)
-        if at > expected or not number:
-            starts.append(at)
-            begun = number
-        expected = at + lead.per_frame
-    close(len(onsets))
-    return expected, Joined(tuple(starts), tuple(parts)) if len(parts) > 1 else lead
+        end = start + (number - first) * lead.per_frame
+        gap = max(1, round(step + residue))
+        residue += step - gap
+        starts += [start, end]
+        parts += [stretch(number), None]
+        first, start = number, end + gap
+    n_samples = start + (len(onsets) - first) * lead.per_frame
+    if not parts:
+        return n_samples, lead, drift / fs_hz
+    joined = Joined((*starts, start), (*parts, stretch(len(onsets))))
+    return n_samples, joined, drift / fs_hz
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("latin-1").strip()
+    """A field's text; recorders pad it by NUL as well as by spaces."""
+    return decoded(raw.strip(b"\0").split(b"\0")[0]).strip()
 
 
 def _number(raw: bytes, what: str, name: str, file: str) -> float:
     try:
-        value = float(_text(raw))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise HeaderMismatch(name, f"{what} {_text(raw)!r}", "a number", file)
-    return value
+        return decimal(_text(raw))
+    except ValueError as error:
+        raise HeaderMismatch(name, f"{what} {_text(raw)!r}", "a number", file) from error
 
 
 def _whole(raw: bytes, what: str, name: str, file: str) -> int:

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,9 @@ UNWRITABLE = (
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
     *(errno.ELOOP, errno.ENAMETOOLONG),
 )
+
+#: What Linux's file systems let a name be: a part of it in bytes, and all of it in characters.
+MOST_PART_BYTES, MOST_NAME = 255, 1000
 
 
 def home() -> Path:
@@ -230,7 +233,8 @@ def safe_path(folder: Path, name: str, *, record: str) -> Path:
     Raises
     ------
     UnsafeName
-        An empty or absolute name, one with "..", a NUL or a backslash, or a link that leads out.
+        An empty or absolute name, one with "..", a NUL or a backslash, one too long for a disk, or
+        a link that leads out.
     """
     inside = "a name inside the data set's folder"
     parts = name.split("/")
@@ -238,7 +242,29 @@ def safe_path(folder: Path, name: str, *, record: str) -> Path:
         raise UnsafeName(record, f"the name {name!r}", inside)
     if any(character == "\\" or not character.isprintable() for character in name):
         raise UnsafeName(record, f"the name {name!r}", inside)
+    if len(name) > MOST_NAME or any(len(part.encode()) > MOST_PART_BYTES for part in parts):
+        raise UnsafeName(record, f"the name {name[:40]!r}..., {len(name)} long", inside)
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
     return path
+
+
+def stored_name(folder: Path, name: str) -> str:
+    """A file's name as it is stored, where its suffix or all of its last part is of another case.
+
+    Recorders and old discs write R1.HEA, or r1.EDF, for r1.hea and r1.edf. The name itself goes
+    first; it is also given back where no such file is there.
+    """
+    parent, slash, last = name.rpartition("/")
+    stem, dot, suffix = last.rpartition(".")
+    turns: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
+    forms = [last, *(f"{stem}{dot}{turn(suffix)}" for turn in turns), last.upper(), last.lower()]
+    names = (f"{parent}{slash}{form}" for form in dict.fromkeys(forms))
+    return next((form for form in names if (folder / form).is_file()), name)
+
+
+def owner(file: str, names: Container[str], ends: str = ".") -> str | None:
+    """The longest of `names` that a file's name begins with, up to one of the characters `ends`."""
+    cuts = [at for at in range(len(file) - 1, 0, -1) if file[at] in ends]
+    return next((file[:at] for at in cuts if file[:at] in names), None)

@@ -1,4 +1,4 @@
-"""WFDB signals compressed with FLAC (formats 508, 516, 524): the wfdb package reads them."""
+"""WFDB signals compressed with FLAC (formats 508, 516, 524): libsndfile decodes them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.wfdb_formats import millivolts, valid_range
+from storage.wfdb_formats import WIDTH, Integers, millivolts, valid_range
 
 FORMATS = frozenset({508, 516, 524})
+#: Bits that libsndfile fills a sample of each width up to, from below with zeros.
+_READ_AS = {"PCM_S8": (8, "int16", 8), "PCM_16": (16, "int16", 0), "PCM_24": (24, "int32", 8)}
 
 
 @dataclass(frozen=True)
 class FlacLead:
-    """A lead in a FLAC file: its WFDB record's path and signal number, and what values mean.
+    """A lead in a FLAC file of WFDB, and what its values mean.
 
-    `n_frames`, `per_frame`, `skew`, `gain` and `baseline` are as in `FramedLead`.
+    `channel` of `channels` is the lead's; `offset_samples` of each precede the record's first
+    frame. The rest is as in `FramedLead`, where a frame is `per_frame` samples of every channel.
     """
 
     path: Path
     format: int
+    channels: int
     channel: int
+    offset_samples: int
     n_frames: int
     per_frame: int
     skew: int
@@ -45,32 +50,41 @@ def stream_samples(path: Path) -> int | None:
 def read_flac(lead: FlacLead, start: int, stop: int) -> NDArray[np.float32]:
     """Read samples `start` to `stop` of a lead in mV; NaN where there is none.
 
-    The stream is sought, not read from its beginning. Skew is applied here: wfdb 4.3.1 does not
-    read the frames that it needs for it.
+    The stream is sought, not read from its beginning.
 
     Raises
     ------
     ValueError
-        What wfdb found wrong: on damaged bytes it raises whatever Python or libsndfile does.
+        What is wrong with the stream: on damaged bytes libsndfile raises, or gives less.
+    ImportError, OSError
+        Neither the package soundfile nor libsndfile is here.
     """
-    import wfdb  # a second to import, and only this format needs it
-
-    low, high = start // lead.per_frame, -(-stop // lead.per_frame)
-    last = min(high + lead.skew, lead.n_frames)
-    out = np.full((high - low) * lead.per_frame, np.nan, np.float32)
-    if low + lead.skew < last:
-        try:
-            read = wfdb.rdrecord(
-                str(lead.path),
-                sampfrom=low + lead.skew,
-                sampto=last,
-                channels=[lead.channel],
-                physical=False,
-                smooth_frames=False,
-                ignore_skew=True,
-            )
-        except Exception as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
-        values = read.e_d_signal[0]
+    out = np.full(stop - start, np.nan, np.float32)
+    first = start + lead.skew * lead.per_frame
+    last = min(stop + lead.skew * lead.per_frame, lead.n_frames * lead.per_frame)
+    if first < last:
+        values = _decoded(lead, first, last)
         out[: len(values)] = millivolts(values, lead.gain, lead.baseline, valid_range(lead.format))
-    return out[start - low * lead.per_frame :][: stop - start]
+    return out
+
+
+def _decoded(lead: FlacLead, first: int, last: int) -> Integers:
+    """Converter values of the lead's samples `first` to `last`."""
+    import soundfile  # a device has none, and only this format needs it
+
+    try:
+        with soundfile.SoundFile(lead.path) as stream:
+            bits, dtype, shift = _READ_AS.get(stream.subtype, (99, "int32", 0))
+            if bits > WIDTH[lead.format] or stream.channels != lead.channels:
+                raise ValueError(
+                    f"{stream.channels} channels of {bits} bits, not the {lead.channels} of "
+                    f"{WIDTH[lead.format]} that the header tells"
+                )
+            stream.seek(first + lead.offset_samples)
+            values = stream.read(last - first, dtype=dtype, always_2d=True)[:, lead.channel]
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ValueError(f"FLAC that cannot be decoded: {error}") from error
+    if len(values) < last - first:
+        raise ValueError(f"a FLAC stream of {first + len(values)} samples")
+    decoded: Integers = values >> shift
+    return decoded

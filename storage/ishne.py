@@ -11,14 +11,16 @@ from binascii import crc_hqx
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import safe_path, sha256_file
-from storage.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose
+from storage.errors import HeaderMismatch, TruncatedSignal
+from storage.files import sha256_file
+from storage.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose, own_file
+from storage.text import decoded
 from storage.wfdb_signal import PackedLead
 
 MAGIC = b"ISHNE1.0"
 FIXED_BYTES = 522
 MOST_LEADS = 12
+UNIT = "nV"
 #: Lead names by their code in the header.
 LEADS = ["unknown", "bipolar", "X", "Y", "Z", "I", "II", "III", "aVR", "aVL", "aVF"]
 LEADS += ["V1", "V2", "V3", "V4", "V5", "V6", "ES", "AS", "AI"]
@@ -32,14 +34,11 @@ def open_ishne(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read an ISHNE file's header, check it and the length; see `storage.records.open_record`."""
-    file = f"{name}.ecg"
-    path = safe_path(folder, file, record=name)
-    if not path.is_file():
-        raise MissingFile(name, "no such file", "an ISHNE file", file)
+    file, path = own_file(folder, name, "ishne", name)
     head, names, fs_hz, n_samples, ecg_at = _header(path, name, file)
     n_leads = len(names)
     check_extent(fs_hz, n_samples, name, file)
-    channel = choose(names, prefer, name, file)
+    channel = choose([(lead, UNIT) for lead in names], prefer, name, file)
     (resolution_nv,) = struct.unpack_from("<h", head, RESOLUTION_AT + 2 * channel)
     if resolution_nv <= 0:
         raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
@@ -52,11 +51,11 @@ def open_ishne(
 
 def describe_ishne(folder: Path, name: str) -> Described:
     """What an ISHNE file's header says of the recording; raises as `open_ishne` does."""
-    file = f"{name}.ecg"
-    head, names, fs_hz, n_samples, _ = _header(safe_path(folder, file, record=name), name, file)
+    file, path = own_file(folder, name, "ishne", name)
+    head, names, fs_hz, n_samples, _ = _header(path, name, file)
     check_extent(fs_hz, n_samples, name, file)
-    patient = head[PATIENT].split(b"\0")[0].decode("latin-1").strip()
-    return Described(tuple((lead, "nV") for lead in names), n_samples / fs_hz / 3600, (), patient)
+    patient = decoded(head[PATIENT].split(b"\0")[0]).strip()
+    return Described(tuple((lead, UNIT) for lead in names), n_samples / fs_hz / 3600, (), patient)
 
 
 def _header(path: Path, name: str, file: str) -> tuple[bytes, list[str], float, int, int]:

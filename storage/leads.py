@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import HeaderMismatch, MissingFile, NoLead
-from storage.files import safe_path, sha256_bytes
+from storage.files import safe_path, sha256_bytes, stored_name
 from storage.flac import FlacLead, read_flac
+from storage.lead_names import fits, per_mv, rank, usable
 from storage.wfdb_formats import FramedLead, framed_values, read_framed
 from storage.wfdb_signal import PackedLead, raw_blocks, read_packed
 
 #: The file that says that a record is there, by format.
 SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}
-#: Units of a lead to a millivolt.
-PER_MV = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
+OWN = {"wfdb": "its header", "edf": "an EDF file", "ishne": "an ISHNE file"}
 #: Rates that a lead may have: below, no QRS complex is left; above, a header is damaged.
 RATES_HZ = (50.0, 20_000.0)
 #: Longer than any Holter or patch recorder runs: a quarter of a year.
@@ -60,6 +60,8 @@ class Opened:
         Name of the chosen lead; None where none is read.
     source : Source or None
         Where its samples are.
+    warnings : tuple of str
+        What a reader of its figures must know, such as an end that its header does not tell.
     """
 
     fs_hz: float
@@ -69,6 +71,7 @@ class Opened:
     file: str
     lead: str | None = None
     source: Source | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,18 +137,34 @@ def sample_sum(source: Source | None, n_samples: int) -> tuple[int, int] | None:
     return sum(int(block.sum(dtype=np.int64)) for block in blocks) % 65536, source.checksum
 
 
-def choose(found: Sequence[str], wanted: Sequence[str], record: str, file: str) -> int:
-    """Number of the first wanted lead that is there; of two with one name, the first.
+def choose(
+    signals: Sequence[tuple[str, str]], wanted: Sequence[str], record: str, file: str
+) -> int:
+    """Number of the wanted lead among a record's signals, each of a name and a unit.
+
+    A wanted name is looked for as it stands; then, among signals of a voltage that are no other
+    kind of signal, in any spelling, or as a pattern with `*`. The order of `wanted` goes before
+    that of `LEADS`, that before the record's. Nothing wanted means the first ECG by `LEADS`.
 
     Raises
     ------
     NoLead
         None is there.
     """
+    names = [name for name, _ in signals]
     for lead in wanted:
-        if lead in found:
-            return list(found).index(lead)
-    raise NoLead(record, f"leads {', '.join(found) or 'none'}", f"one of {', '.join(wanted)}", file)
+        if lead in names:
+            return names.index(lead)
+    order = usable(signals)
+    for lead in wanted:
+        for number in order:
+            if fits(names[number], lead):
+                return number
+    if not wanted and order and rank(names[order[0]]) is not None:
+        return order[0]
+    listed = [f"{name!r}" if per_mv(unit) else f"{name!r} in {unit!r}" for name, unit in signals]
+    expected = f"one of {', '.join(map(repr, wanted))}" if wanted else "an ECG, by name and unit"
+    raise NoLead(record, f"leads {', '.join(listed) or 'none'}", expected, file)
 
 
 def units_per_mv(units: str, record: str, file: str) -> float:
@@ -156,9 +175,10 @@ def units_per_mv(units: str, record: str, file: str) -> float:
     HeaderMismatch
         They are no voltage.
     """
-    if units.lower() not in PER_MV:
+    count = per_mv(units)
+    if count is None:
         raise HeaderMismatch(record, f"unit {units[:20]!r}", "mV, uV, V or nV", file)
-    return PER_MV[units.lower()]
+    return count
 
 
 def check_extent(fs_hz: float, n_samples: int, record: str, file: str) -> None:
@@ -176,6 +196,40 @@ def check_extent(fs_hz: float, n_samples: int, record: str, file: str) -> None:
         raise HeaderMismatch(record, f"{hours:.0f} hours", f"at most {MOST_HOURS}", file)
 
 
+def own_file(folder: Path, name: str, form: str, record: str) -> tuple[str, Path]:
+    """The file that a record of a format begins with: its name as it is stored, and its path.
+
+    Raises
+    ------
+    UnsafeName, MissingFile, HeaderMismatch
+        As `present`; there are two whose names differ in their suffix's case alone.
+    """
+    safe_path(folder, name, record=record)
+    turns: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
+    files = [f"{name}.{turn(SUFFIX[form][1:])}" for turn in turns]
+    there = {(folder / file).stat().st_ino: file for file in files if (folder / file).is_file()}
+    if len(there) > 1:
+        both = " and ".join(map(repr, there.values()))
+        raise HeaderMismatch(record, f"files {both}", "one file of a record's name", files[0])
+    return present(folder, files[0], record, OWN[form])
+
+
+def present(folder: Path, file: str, record: str, what: str) -> tuple[str, Path]:
+    """A file's name as it is stored, of whatever case, and its path.
+
+    Raises
+    ------
+    UnsafeName, MissingFile
+        The name leaves the folder; the file is not there.
+    """
+    safe_path(folder, file, record=record)
+    stored = stored_name(folder, file)
+    path = safe_path(folder, stored, record=record)
+    if not path.is_file():
+        raise MissingFile(record, "no such file", what, file)
+    return stored, path
+
+
 def read_small(folder: Path, file: str, record: str, what: str, digests: dict[str, str]) -> bytes:
     """Read a header or annotation file whole, and note its digest.
 
@@ -184,9 +238,7 @@ def read_small(folder: Path, file: str, record: str, what: str, digests: dict[st
     UnsafeName, MissingFile, HeaderMismatch
         The name leaves the folder; the file is not there; it is far too large.
     """
-    path = safe_path(folder, file, record=record)
-    if not path.is_file():
-        raise MissingFile(record, "no such file", what, file)
+    file, path = present(folder, file, record, what)
     if (size := path.stat().st_size) > MOST_TEXT_BYTES:
         raise HeaderMismatch(record, f"{size} bytes", f"at most {MOST_TEXT_BYTES}", file)
     data = path.read_bytes()

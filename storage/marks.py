@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
-from storage.files import safe_path
+from storage.files import safe_path, stored_name
 from storage.leads import Opened, read_small
+from storage.text import decoded
 from storage.wfdb_annotation import (
     BEAT,
     RHYTHM_CHANGE,
@@ -59,7 +60,8 @@ def annotated_beats(
     for annotator in spec.annotations.beats:
         if annotator == DETECT:
             return np.empty(0, np.int64), np.empty(0, "U1")
-        if safe_path(folder, f"{name}.{annotator}", record=name).is_file():
+        safe_path(folder, f"{name}.{annotator}", record=name)
+        if (folder / stored_name(folder, f"{name}.{annotator}")).is_file():
             break
     file = f"{name}.{annotator}"
     found = _annotations(folder, file, name, opened, digests)
@@ -128,8 +130,8 @@ def _from_intervals(
     if len(data) > MOST_CSV_BYTES:
         raise BadAnnotation(name, f"{len(data)} bytes", f"at most {MOST_CSV_BYTES}", file)
     try:
-        rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(io.StringIO(decoded(data)), strict=True))
+    except csv.Error as error:
         raise BadAnnotation(name, str(error), "a CSV of intervals", file) from error
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not rows or rows[0] != COLUMNS:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:  # a device opens recordings without any data set, and without
 
 #: How a recording of each format of `DatasetSpec.records.format` is opened.
 OPENERS = {"wfdb": open_wfdb, "edf": open_edf, "ishne": open_ishne}
-#: The leads of a recording that belongs to no data set, in order of preference.
-USUAL_LEADS = ("II", "MLII", "ECG1", "ECG", "I", "ECG2", "V5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +59,8 @@ class Record:
         What `read_lead` needs to read the lead; None where there is no signal.
     file : str
         The file an error about the lead names.
+    warnings : tuple of str
+        What a reader of its figures must know; see `storage.leads.Opened`.
     """
 
     dataset: str
@@ -79,6 +79,7 @@ class Record:
     comments: tuple[str, ...] = ()
     source: Source | None = None
     file: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
@@ -125,10 +126,11 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         comments=opened.comments,
         source=opened.source,
         file=opened.file,
+        warnings=opened.warnings,
     )
 
 
-def open_alone(path: Path, leads: Sequence[str] = USUAL_LEADS) -> Record:
+def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     """Open a recording that belongs to no data set: nothing of it is annotated.
 
     Parameters
@@ -136,15 +138,16 @@ def open_alone(path: Path, leads: Sequence[str] = USUAL_LEADS) -> Record:
     path : Path
         Its .hea, .edf or .ecg file, or a WFDB record's name without the suffix.
     leads : sequence of str
-        The leads to look for, in order of preference.
+        The leads to look for, in order of preference; by default the ECG on which AF is read best
+        (`storage.lead_names.LEADS`), the one that `holter data add` proposes.
 
     Raises
     ------
     RecordError
         As `open_record`.
     """
-    format_ = {suffix: name for name, suffix in SUFFIX.items()}.get(path.suffix, "wfdb")
-    name = path.name.removesuffix(SUFFIX[format_])
+    format_ = {suffix: name for name, suffix in SUFFIX.items()}.get(path.suffix.lower(), "")
+    name, format_ = (path.stem, format_) if format_ else (path.name, "wfdb")
     digests: dict[str, str] = {}
     safe_path(path.parent, name, record=name)
     opened = OPENERS[format_](path.parent, name, leads, digests, signal=True)
@@ -167,6 +170,7 @@ def open_alone(path: Path, leads: Sequence[str] = USUAL_LEADS) -> Record:
         comments=opened.comments,
         source=opened.source,
         file=opened.file,
+        warnings=opened.warnings,
     )
 
 

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.dataset import listed_names
 from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
+from storage.files import owner
 from storage.ishne import describe_ishne
 from storage.leads import SUFFIX, Described, read_small
 from storage.marks import COLUMNS, MOST_CSV_BYTES
+from storage.text import lines
 from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
 from storage.wfdb_record import describe_wfdb
 
@@ -107,25 +110,27 @@ def survey(
     if not folder.is_dir():
         raise SpecError(f"the folder {folder} is not there")
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    counts = {kind: sum(p.suffix == end for p in files) for kind, end in SUFFIX.items()}
+    counts = {kind: sum(p.suffix.lower() == end for p in files) for kind, end in SUFFIX.items()}
     form = form or max(counts, key=lambda kind: counts[kind])
     if not counts[form]:
         seen = ", ".join(f"{n} {end}" for end, n in Counter(p.suffix for p in files).most_common(5))
         raise SpecError(
             f"{folder}: found {seen or 'no files'}; expected recordings: "
-            f"{', '.join(f'{end} ({kind})' for kind, end in SUFFIX.items())}, in lower case"
+            f"{', '.join(f'{end} ({kind})' for kind, end in SUFFIX.items())}"
         )
     end = SUFFIX[form]
-    names = [p.relative_to(folder).as_posix()[: -len(end)] for p in files if p.suffix == end]
-    beside: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {
+        path.relative_to(folder).as_posix()[: -len(end)]: []
+        for path in files
+        if path.suffix.lower() == end
+    }
     for path in files:
-        stem, _, rest = path.name.partition(".")
-        parent = path.relative_to(folder).parent.as_posix()
-        name = stem if parent == "." else f"{parent}/{stem}"
-        beside.setdefault(name, []).append(rest)
-    records = []
+        file = path.relative_to(folder).as_posix()
+        if name := owner(file, beside):
+            beside[name].append(file[len(name) + 1 :].lower())
+    records, names = [], list(beside)
     for name in names:
-        records.append(_record(folder, form, name, beside.get(name, [])))
+        records.append(_record(folder, form, name, beside[name]))
         on_record(name, len(names))
     parts = {part for one in records if one.header for part in one.header.segments}
     kept = tuple(one for one in records if one.name not in parts)
@@ -133,7 +138,7 @@ def survey(
         folder=folder,
         format=form,
         records=kept,
-        listed=_listed(folder) == {one.name for one in kept},
+        listed=_listed(folder, form) == {one.name for one in kept},
         parts=len(records) - len(kept),
         others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
         licence=_licence(folder),
@@ -172,7 +177,7 @@ def _annotator(data: bytes, name: str) -> Annotator:
 def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is
     if len(data) > MOST_CSV_BYTES:
         return Annotator()
-    rows = [line.split(",") for line in data.decode("utf-8-sig", errors="replace").splitlines()]
+    rows = [line.split(",") for line in lines(data)]
     rows = [[cell.strip() for cell in row] for row in rows]
     if not rows or rows[0] != COLUMNS:
         return Annotator()
@@ -180,17 +185,15 @@ def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as
     return Annotator(0, dict(Counter(codes)), (0, codes[0]) if codes else None)
 
 
-def _listed(folder: Path) -> set[str]:
+def _listed(folder: Path, form: str) -> set[str]:
     path = folder / LISTING
-    if not path.is_file():
-        return set()
-    return {line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()}
+    return set(listed_names(path.read_bytes(), form)) if path.is_file() else set()
 
 
 def _licence(folder: Path) -> str:
     for path in sorted(folder.glob("LICEN[CS]E*")):
-        with path.open(errors="replace") as file:
-            lines = [line.strip() for line in file.read(4096).splitlines() if line.strip()]
-        if lines:
-            return lines[0][:80]
+        with path.open("rb") as file:
+            words = [line for line in lines(file.read(4096)) if line]
+        if words:
+            return words[0][:80]
     return ""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import BadAnnotation
+from storage.text import decoded
 
 #: Type code of every mnemonic (WFDB Applications Guide; ecgcodes.h).
 CODE: Mapping[str, int] = {
@@ -30,6 +31,7 @@ BEAT = np.isin(SYMBOL, list("NLRBAaJSVrFejnE/fQ?"))
 RHYTHM_CHANGE, NOTE = CODE["+"], CODE['"']
 SKIP, NUM, SUB, CHN, AUX = 59, 60, 61, 62, 63
 RESOLUTION = b"## time resolution: "
+MOST_TEXT_BYTES = 255  #: the WFDB library keeps a text's length in a byte
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ def _walk(
             long_steps.append((position, step - (1 << 32) if high >= 1 << 15 else step))
         else:
             raw = data[2 * position + 2 : 2 * position + 2 + length]
-            texts.append((position, raw.split(b"\0")[0].decode("utf-8", errors="replace").strip()))
+            texts.append((position, decoded(raw.split(b"\0")[0]).strip()))
     raise BadAnnotation(record, f"no end mark in {len(data)} bytes", "a whole file", file)
 
 
@@ -148,29 +150,51 @@ def encode_annotations(
     symbols : sequence of str, length n
         Their mnemonics.
     aux : mapping of int to str, optional
-        Texts, by number of the annotation.
+        Texts, by number of the annotation: UTF-8 of at most 255 bytes each, without NUL.
+
+    Raises
+    ------
+    ValueError
+        What the format cannot hold: indices that do not ascend, a symbol that has no code, a text
+        that is longer, holds NUL or belongs to no annotation.
     """
     step = np.diff(sample, prepend=0)
     if len(step) and (step.min() < 0 or int(step.max()) >= 1 << 31):
         raise ValueError("sample indices must ascend, from 0 and in steps under 2**31")
+    if len(symbols) != len(sample):
+        raise ValueError(f"found {len(symbols)} symbols; expected {len(sample)}")
+    if unknown := sorted(set(symbols) - set(CODE)):
+        raise ValueError(f"found the symbol {unknown[0]!r}; expected one of {' '.join(CODE)}")
+    texts = {position: _text(text) for position, text in (aux or {}).items()}
+    if not set(texts) <= set(range(len(sample))):
+        raise ValueError(f"found a text of annotation {max(texts)}; expected one of {len(sample)}")
     code = np.array([CODE[symbol] for symbol in symbols], np.uint16)
     out = bytearray()
     written = 0
     # Long steps and texts are rare: the plain stretches between them are written at once.
-    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *(aux or {})}):
+    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *texts}):
         out += _plain(code[written:position], step[written:position])
         first = int(step[position])
         if first > 1023:
             out += np.array([SKIP << 10, first >> 16, first & 0xFFFF], "<u2").tobytes()
             first = 0
         out += np.array([int(code[position]) << 10 | first], "<u2").tobytes()
-        if aux and position in aux:
-            text = aux[position].encode()
+        if position in texts:
+            text = texts[position]
             out += (
                 np.array([AUX << 10 | len(text)], "<u2").tobytes() + text + b"\0" * (len(text) % 2)
             )
         written = position + 1
     return bytes(out + _plain(code[written:], step[written:]) + b"\0\0")
+
+
+def _text(text: str) -> bytes:
+    """A text as the format holds it: its length is a byte, and NUL is what pads it."""
+    data = text.encode()
+    if len(data) > MOST_TEXT_BYTES or b"\0" in data:
+        expected = f"at most {MOST_TEXT_BYTES} bytes of UTF-8, none of them NUL"
+        raise ValueError(f"found the annotation text {text[:40]!r}; expected {expected}")
+    return data
 
 
 def _plain(code: NDArray[np.uint16], step: NDArray[np.int64]) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
 from storage.errors import HeaderMismatch
+from storage.lead_names import named
+from storage.text import decimal, file_name, lines
 
 DEFAULT_FS_HZ = 250.0
 DEFAULT_GAIN = 200.0  #: adu per mV where a header gives none, or 0
@@ -40,7 +41,8 @@ class SignalHeader:
     baseline : int
         Converter value of physical zero.
     units, lead : str
-        Physical unit and the signal's description, that is the lead's name.
+        Physical unit and the signal's description, that is the lead's name; see
+        `storage.lead_names.named` for one without.
     initial : int
         Value of the first sample, needed by difference formats.
     checksum : int or None
@@ -96,9 +98,9 @@ def parse_header(data: bytes, record: str, file: str) -> Header:
     HeaderMismatch
         Anything that is not a WFDB header, with the line at fault.
     """
-    lines = [line.strip() for line in data.decode("utf-8", errors="replace").splitlines()]
-    comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
-    content = [line for line in lines if line and not line.startswith("#")]
+    text = lines(data)
+    comments = tuple(line.lstrip("#").strip() for line in text if line.startswith("#"))
+    content = [line for line in text if line and not line.startswith("#")]
     if not content:
         raise HeaderMismatch(record, "no record line", "a WFDB header", file)
     first = _RECORD.fullmatch(content[0])
@@ -122,18 +124,18 @@ def parse_header(data: bytes, record: str, file: str) -> Header:
     if first["segments"] is not None:
         segments = tuple(_segment(line, record, file) for line in content[1:])
         return Header(fs_hz, n_samples, (), segments, n_signals, comments)
-    signals = tuple(_signal(line, record, file) for line in content[1:])
+    signals = tuple(_signal(line, place, record, file) for place, line in enumerate(content[1:]))
     return Header(fs_hz, n_samples, signals, (), n_signals, comments)
 
 
 def _segment(line: str, record: str, file: str) -> tuple[str, int]:
-    name, _, length = line.partition(" ")
-    if not length.strip().isdecimal():
+    words = line.split()
+    if len(words) != 2 or not re.fullmatch(r"\d+", words[1], re.ASCII):
         raise HeaderMismatch(record, f"the segment line {line[:80]!r}", "name and length", file)
-    return name, _count(length.strip(), "segment samples", MAX_SAMPLES, record, file)
+    return words[0], _count(words[1], "segment samples", MAX_SAMPLES, record, file)
 
 
-def _signal(line: str, record: str, file: str) -> SignalHeader:
+def _signal(line: str, place: int, record: str, file: str) -> SignalHeader:
     # file format gain adc_resolution adc_zero initial checksum block_size description
     fields = line.split(maxsplit=8)
     fields += [""] * (9 - len(fields))
@@ -144,11 +146,11 @@ def _signal(line: str, record: str, file: str) -> SignalHeader:
         raise HeaderMismatch(record, f"the signal line {line[:80]!r}", wanted, file)
     gain = _number(gain_field["gain"], "gain", record, file) or DEFAULT_GAIN
     adc_zero = _integer(fields[4], record, file)
-    baseline = adc_zero if gain_field["baseline"] is None else int(gain_field["baseline"])
+    baseline = _integer(gain_field["baseline"] or fields[4], record, file)
     if abs(baseline) > MAX_SAMPLES:
         raise HeaderMismatch(record, f"baseline {baseline}", "a converter value", file)
     return SignalHeader(
-        file=fields[0],
+        file=file_name(fields[0]),
         format=_count(form["code"], "format", 1 << 16, record, file),
         per_frame=max(
             1, _count(form["per_frame"] or "1", "samples per frame", 1 << 16, record, file)
@@ -158,7 +160,7 @@ def _signal(line: str, record: str, file: str) -> SignalHeader:
         gain=gain,
         baseline=baseline,
         units=gain_field["units"] or "mV",
-        lead=fields[8].strip(),
+        lead=named(fields[8].strip(), record, place),
         initial=_integer(fields[5], record, file) if fields[5] else adc_zero,
         checksum=_integer(fields[6], record, file) % 65536 if fields[6] else None,
     )
@@ -166,12 +168,9 @@ def _signal(line: str, record: str, file: str) -> SignalHeader:
 
 def _number(text: str, what: str, record: str, file: str) -> float:
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise HeaderMismatch(record, f"{what} {text[:40]!r}", "a number", file)
-    return value
+        return decimal(text)
+    except ValueError as error:
+        raise HeaderMismatch(record, f"{what} {text[:40]!r}", "a number", file) from error
 
 
 def _integer(text: str, record: str, file: str) -> int:

@@ -1,20 +1,22 @@
 """A WFDB recording: its header, the signal files checked against it, and the wanted lead in them.
 
 All packed formats are read by our own numpy code, as wfdb 4.3.1 reads blocks of format 8 wrongly
-and fails on two different skews; FLAC goes through wfdb. A lead with several samples a frame keeps
-its own sampling rate: nothing is averaged.
+and fails on two different skews; FLAC goes through libsndfile. A lead with several samples a frame
+keeps its own sampling rate: nothing is averaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from storage.errors import HeaderMismatch, MissingFile, TruncatedSignal
-from storage.files import safe_path, sha256_file
+from storage.errors import HeaderMismatch, NoLead, TruncatedSignal
+from storage.files import sha256_file, stored_name
 from storage.flac import FORMATS as FLAC
 from storage.flac import FlacLead, read_flac, stream_samples
+from storage.lead_names import named
 from storage.leads import (
     Described,
     Joined,
@@ -22,6 +24,8 @@ from storage.leads import (
     Source,
     check_extent,
     choose,
+    own_file,
+    present,
     read_small,
     units_per_mv,
 )
@@ -31,16 +35,13 @@ from storage.wfdb_signal import BITS, FAST_FORMATS, PackedLead, packed_bytes
 
 KNOWN_FORMATS = frozenset({*BITS, 310, 311, *FLAC})
 GAP = "~"
-#: Noise keeps an ECG from getting smaller than a tenth; a file that unpacks to more is a bomb.
-MOST_FLAC_RATIO = 100
 
 
 def open_wfdb(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
     """Read a record's header and check its signal files; see `storage.records.open_record`."""
-    file = f"{name}.hea"
-    header = _header(folder, name, name, digests)
+    file, header = _header(folder, name, name, digests)
     if not signal or not header.n_signals:
         return Opened(header.fs_hz, header.n_samples, header.fs_hz, header.comments, file)
     if header.segments:
@@ -54,7 +55,7 @@ def open_wfdb(
         n_samples=n_frames * per_frame,
         counts_hz=header.fs_hz,
         comments=header.comments,
-        file=file if isinstance(source, Joined) else _signal_file(name, header, lead),
+        file=file if isinstance(source, Joined) else _signal_file(folder, name, header, lead),
         lead=lead,
         source=source,
     )
@@ -62,21 +63,22 @@ def open_wfdb(
 
 def describe_wfdb(folder: Path, name: str) -> Described:
     """What a record's header says of it; raises `RecordError` for one that cannot be read."""
-    header = _header(folder, name, name, {})
+    _, header = _header(folder, name, name, {})
     parts = tuple(dict.fromkeys(_beside(name, part) for part, _ in header.segments if part != GAP))
-    signals = _header(folder, parts[0], name, {}).signals if parts else header.signals
+    signals = _header(folder, parts[0], name, {})[1].signals if parts else header.signals
     leads = tuple((one.lead, one.units) for one in signals)
     return Described(leads, header.n_samples / header.fs_hz / 3600, header.comments, segments=parts)
 
 
-def _signal_file(name: str, header: Header, lead: str) -> str:
-    return _beside(name, next(one.file for one in header.signals if one.lead == lead))
+def _signal_file(folder: Path, name: str, header: Header, lead: str) -> str:
+    file = next(one.file for one in header.signals if one.lead == lead)
+    return stored_name(folder, _beside(name, file))
 
 
-def _header(folder: Path, name: str, record: str, digests: dict[str, str]) -> Header:
-    file = f"{name}.hea"
-    data = read_small(folder, file, record, "its header", digests)
-    return parse_header(data, record, file)
+def _header(folder: Path, name: str, record: str, digests: dict[str, str]) -> tuple[str, Header]:
+    """A header's file name and what it says."""
+    file, _ = own_file(folder, name, "wfdb", record)
+    return file, parse_header(read_small(folder, file, record, "its header", digests), record, file)
 
 
 def _beside(name: str, file: str) -> str:
@@ -90,10 +92,14 @@ def _single(
 ) -> tuple[str, int, int, Source]:
     """The wanted lead of a record in one piece: name, samples a frame, frames, source."""
     n_frames = check_files(folder, name, name, header, digests)
-    leads = [signal.lead for signal in header.signals]
-    channel = choose(leads, prefer, name, f"{name}.hea")
+    channel = choose(_leads(header), prefer, name, f"{name}.hea")
+    chosen = header.signals[channel]
     source = _source(folder, name, name, header.signals, channel, n_frames)
-    return leads[channel], header.signals[channel].per_frame, n_frames, source
+    return chosen.lead, chosen.per_frame, n_frames, source
+
+
+def _leads(header: Header) -> list[tuple[str, str]]:
+    return [(one.lead, one.units) for one in header.signals]
 
 
 def _segments(
@@ -112,7 +118,7 @@ def _segments(
         raise HeaderMismatch(name, "no samples", "a number of samples", file)
     check_extent(header.fs_hz, total, name, file)
     parts = {
-        segment: _header(folder, _beside(name, segment), name, digests)
+        segment: _header(folder, _beside(name, segment), name, digests)[1]
         for segment, _ in header.segments
         if segment != GAP
     }
@@ -120,8 +126,11 @@ def _segments(
         raise HeaderMismatch(name, "gaps alone", "a segment with signals", file)
     first = next(iter(parts.values()))
     variable = header.segments[0][1] == 0
-    channel = choose([one.lead for one in first.signals], prefer, name, file)
+    channel = choose(_leads(first), prefer, name, file)
     lead, per_frame = first.signals[channel].lead, first.signals[channel].per_frame
+    if variable and lead == named("", name, channel):
+        expected = "one by which segments can be told to have it"
+        raise HeaderMismatch(name, f"signal {channel} without description", expected, file)
     starts: list[int] = []
     sources: list[Source | None] = []
     at = 0
@@ -134,22 +143,29 @@ def _segments(
         if part is None:
             sources.append(None)
             continue
-        hea = f"{_beside(name, segment)}.hea"
+        path = _beside(name, segment)
+        hea = f"{path}.hea"
         if part.segments or (part.fs_hz, part.n_samples) != (header.fs_hz, length):
             found = f"{part.n_samples} samples at {part.fs_hz:g} Hz"
             raise HeaderMismatch(name, found, f"{length} at {header.fs_hz:g}, as {file} says", hea)
-        check_files(folder, _beside(name, segment), name, part, digests)
-        leads = [one.lead for one in part.signals]
-        if lead not in leads and variable:
-            sources.append(None)
-            continue
-        here = choose(leads, (lead,), name, hea)
-        if part.signals[here].per_frame != per_frame:
-            found = f"{part.signals[here].per_frame} samples of {lead} a frame"
-            raise HeaderMismatch(name, found, f"{per_frame}, as in the first segment", hea)
-        path = _beside(name, segment)
-        sources.append(_source(folder, path, name, part.signals, here, length))
+        check_files(folder, path, name, part, digests)
+        channels = _channels(part, lead, per_frame, name, hea)
+        if not channels and not variable:
+            leads = ", ".join(repr(one.lead) for one in part.signals)
+            raise NoLead(name, f"leads {leads}", f"{lead!r}", hea)
+        here = [_source(folder, path, name, part.signals, one, length) for one in channels[:1]]
+        sources += here or [None]
     return lead, per_frame, total, Joined(tuple(starts), tuple(sources))
+
+
+def _channels(part: Header, lead: str, per_frame: int, record: str, hea: str) -> list[int]:
+    """Numbers of the signals of a lead's name in a segment, at the rate of the other segments'."""
+    channels = [number for number, one in enumerate(part.signals) if one.lead == lead]
+    for number in channels[:1]:
+        if (rate := part.signals[number].per_frame) != per_frame:
+            expected = f"{per_frame}, as in the first segment"
+            raise HeaderMismatch(record, f"{rate} samples of {lead!r} a frame", expected, hea)
+    return channels
 
 
 def _source(
@@ -165,19 +181,11 @@ def _source(
     per_mv = units_per_mv(chosen.units, record, f"{name}.hea")
     together = [one for one in signals if one.file == chosen.file]
     before = [one for one in signals[:channel] if one.file == chosen.file]
-    path = folder / _beside(name, chosen.file)
+    path = folder / stored_name(folder, _beside(name, chosen.file))
     gain = chosen.gain * per_mv
     if chosen.format in FLAC:
-        return FlacLead(
-            path=folder / name,
-            format=chosen.format,
-            channel=channel,
-            n_frames=n_frames,
-            per_frame=chosen.per_frame,
-            skew=chosen.skew,
-            gain=gain,
-            baseline=chosen.baseline,
-        )
+        lead = _flac(path, chosen, len(together), n_frames)
+        return replace(lead, channel=len(before), skew=chosen.skew, gain=gain)
     plain = chosen.skew == 0 and all(one.per_frame == 1 for one in together)
     if plain and chosen.format in FAST_FORMATS:
         return PackedLead(
@@ -207,6 +215,22 @@ def _source(
     )
 
 
+def _flac(path: Path, one: SignalHeader, channels: int, n_frames: int) -> FlacLead:
+    """The first lead of a FLAC file, its values as they are stored."""
+    return FlacLead(
+        path=path,
+        format=one.format,
+        channels=channels,
+        channel=0,
+        offset_samples=one.offset_bytes,
+        n_frames=n_frames,
+        per_frame=one.per_frame,
+        skew=0,
+        gain=1.0,
+        baseline=one.baseline,
+    )
+
+
 def check_files(
     folder: Path, name: str, record: str, header: Header, digests: dict[str, str]
 ) -> int:
@@ -220,12 +244,11 @@ def check_files(
     """
     hea, n_frames = f"{name}.hea", header.n_samples
     lengths = []
+    flac: dict[str, list[SignalHeader]] = {}
     for file_name in dict.fromkeys(one.file for one in header.signals):
         together = [one for one in header.signals if one.file == file_name]
         file, form = _beside(name, file_name), together[0].format
-        path = safe_path(folder, file, record=record)
-        if not path.is_file():
-            raise MissingFile(record, "no such file", "the signal file", file)
+        file, path = present(folder, file, record, "the signal file")
         if form not in KNOWN_FORMATS:
             raise HeaderMismatch(record, f"format {form}", "a WFDB format", hea)
         if any(one.format != form for one in together):
@@ -235,12 +258,15 @@ def check_files(
             found = f"{n_frames} frames of {sum(one.per_frame for one in together)} samples"
             raise HeaderMismatch(record, found, f"the {lengths[-1]} frames of {file}", hea)
         digests[file] = sha256_file(path)
+        if form in FLAC:
+            flac[file] = together
     n_frames = n_frames or min(lengths, default=0)
     if not n_frames:
         raise HeaderMismatch(record, "no samples", "a number of samples", hea)
     if any(one.skew >= n_frames for one in header.signals):
         raise HeaderMismatch(record, "a skew beyond the end", f"less than {n_frames}", hea)
-    _check_flac_ends(folder, name, record, header, n_frames)
+    for file, together in flac.items():
+        _check_flac_end(_flac(folder / file, together[0], len(together), n_frames), record, file)
     return n_frames
 
 
@@ -258,11 +284,6 @@ def _frames(
             raise HeaderMismatch(record, "no FLAC stream", "the file its header names", file)
         if len({signal.per_frame for signal in together}) > 1:
             raise HeaderMismatch(record, "leads of several rates", "one rate in FLAC", file)
-        unpacked = 2 * samples * len(together)
-        if unpacked > MOST_FLAC_RATIO * path.stat().st_size:
-            found = f"{unpacked} bytes of samples in {path.stat().st_size}"
-            expected = f"at most {MOST_FLAC_RATIO} times its size"
-            raise HeaderMismatch(record, found, expected, file)
         frames = max(0, samples - one.offset_bytes) // one.per_frame
         if frames < wanted:
             raise TruncatedSignal(record, f"{frames} frames", f"{wanted}", file)
@@ -276,16 +297,14 @@ def _frames(
     return max(0, 12 * available // (packed_bytes(one.format, 12 * per_frame) or 1))
 
 
-def _check_flac_ends(folder: Path, name: str, record: str, header: Header, n_frames: int) -> None:
-    """Read the last sample of every FLAC file: the stream's own count does not see a cut."""
-    seen = set()
-    for channel, one in enumerate(header.signals):
-        if one.format in FLAC and one.file not in seen:
-            seen.add(one.file)
-            end = FlacLead(folder / name, one.format, channel, n_frames, 1, 0, 1.0, 0)
-            try:
-                read_flac(end, n_frames - 1, n_frames)
-            except ValueError as error:
-                file = _beside(name, one.file)
-                expected = f"{n_frames} whole frames"
-                raise TruncatedSignal(record, f"{error}", expected, file) from error
+def _check_flac_end(lead: FlacLead, record: str, file: str) -> None:
+    """Read the last frame of a FLAC file: the stream's own count does not see a cut."""
+    stop = lead.n_frames * lead.per_frame
+    try:
+        read_flac(lead, stop - lead.per_frame, stop)
+    except (ImportError, OSError) as error:
+        expected = "the package soundfile with libsndfile, which decodes it"
+        raise HeaderMismatch(record, f"FLAC, and no decoder ({error})", expected, file) from error
+    except ValueError as error:
+        expected = f"{lead.n_frames} whole frames"
+        raise TruncatedSignal(record, f"{error}", expected, file) from error

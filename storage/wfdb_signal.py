@@ -54,9 +54,10 @@ def packed_bytes(format_code: int, samples: int) -> int | None:
     if format_code in BITS:
         return -(-samples * BITS[format_code] // 8)
     if format_code in (310, 311):
-        # Three samples of 10 bits in four bytes; a last incomplete group needs only the bytes used.
+        # Three samples of 10 bits in four bytes; a last incomplete group needs only the bytes used:
+        # 310 puts a second sample into the third and fourth, 311 into the second and third.
         whole, rest = divmod(samples, 3)
-        return 4 * whole + (0, 2, 4)[rest]
+        return 4 * whole + (0, 2, 4 if format_code == 310 else 3)[rest]
     return None
 
 

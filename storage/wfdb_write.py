@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.files import sha256_bytes, write_bytes
+from storage.checksums import read_sums
+from storage.files import sha256_bytes, sha256_file, write_bytes
 from storage.wfdb_annotation import encode_annotations
 from storage.wfdb_signal import encode_212
 
@@ -90,8 +91,7 @@ def is_whole(folder: Path, about: str) -> bool:
     try:
         if f'notes = "{about}"' not in (folder / "dataset.toml").read_text():
             return False
-        lines = (folder / "SHA256SUMS.txt").read_text().splitlines()
-        pairs = [line.split(maxsplit=1) for line in lines]
-        return all(sha256_bytes((folder / file).read_bytes()) == digest for digest, file in pairs)
+        sums = read_sums(folder)
+        return bool(sums) and all(sha256_file(folder / file) == sums[file] for file in sums)
     except (OSError, ValueError):
         return False

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.leads import PER_MV
+from storage.lead_names import anywhere, plain, rank, usable
 from storage.marks import DETECT
 from storage.survey import LISTING, Survey, Surveyed
 
-#: Leads in the order in which AF is read best on them: P waves and QRS are tall in II and its kin.
-LEADS = ["II", "MLII", "CM5", "ECG1", "ECG", "MCL1", "V5", "I", "ECG2", "V1", "V2", "V4", "V6"]
-#: Names of signals that are no ECG, whatever their unit.
-NO_ECG = re.compile(r"resp|pleth|spo2|abp|art|pap|cvp|bp|acc|emg|eeg|eog|annotation|marker", re.I)
-_BEFORE_LEAD = re.compile(r"^(ECG|EKG|LEAD)[\s:_-]+", re.I)
 #: Annotators that people corrected come first, then those of programs.
 CORRECTED = ["qrsc", "atr", "ari", "man", "ann"]
 #: Rhythm codes of the field, and what the tables call them (WFDB annotation codes; PhysioNet).
@@ -112,7 +108,8 @@ def _which(survey: Survey) -> dict[str, Any]:
     last = [name.rpartition("/")[2] for name in names]
     starts = {word[0] for word in (re.match(r"(?:[^_-]*[_-])?", name) for name in last) if word}
     start = starts.pop() if len(starts) == 1 else ""
-    return {"pattern": f"{'**/' if any('/' in name for name in names) else ''}{start}*"}
+    deep = "**/" if any("/" in name for name in names) else ""
+    return {"pattern": f"{deep}{glob.escape(start)}*"}
 
 
 def _covering(
@@ -219,25 +216,35 @@ def _diagnosis(line: str) -> str:
 def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[list[str], str]:
     """Leads in order of preference, no more than it takes for every record to have one."""
     holders: dict[str, set[str]] = {}
+    places: dict[str, int] = {}
+    spelled: dict[str, set[str]] = {}
     for one in records:
-        for lead, unit in one.header.leads if one.header else ():
-            if unit.lower() in PER_MV and not NO_ECG.search(lead) and lead:
+        signals = one.header.leads if one.header else ()
+        for place, number in enumerate(usable(signals)):
+            name = signals[number][0]
+            if rank(name) is not None:
+                lead = anywhere(name)
                 holders.setdefault(lead, set()).add(one.name)
+                spelled.setdefault(lead, set()).add(name)
+                places[lead] = min(place, places.get(lead, place))
     every = {one.name for one in records if one.header and one.header.leads}
 
-    def rank(lead: str) -> tuple[int, int, str]:
-        plain = _BEFORE_LEAD.sub("", lead).strip().upper() or lead
-        return LEADS.index(plain) if plain in LEADS else len(LEADS), -len(holders[lead]), lead
+    def order(lead: str) -> tuple[int, bool, int, int, str]:
+        other = lead.upper() != plain(lead)
+        return rank(lead) or 0, other, -len(holders[lead]), places[lead], lead
 
-    order = sorted(holders, key=rank)
-    chosen = _covering(order, holders, every)
+    ordered = sorted(holders, key=order)
+    chosen = [
+        spelled[lead].pop() if len(spelled[lead]) == 1 else lead
+        for lead in _covering(ordered, holders, every)
+    ]
     without = sorted(every - set().union(*holders.values(), set()))
     if without:
         doubts["leads"] = f"which lead of {', '.join(without[:3])} is an ECG in volts: --lead NAME"
     if not every:
         chosen = ["ECG1"]
         return chosen, "no record has a signal: annotations alone"
-    return chosen, _counts(holders, order[:8])
+    return chosen, _counts(holders, ordered[:8])
 
 
 def propose_subjects(

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import fields
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from storage.beats import read_beats
 from storage.dataset import load_spec
 from storage.files import read_json, write_json
 from storage.model_files import LITERT, MANIFEST
+from storage.records import open_alone, read_lead
 from storage.signing import public_key
 from storage.wfdb_annotation import parse_annotations
 from tasks.inference import probabilities
@@ -121,6 +123,21 @@ def test_files_tell_one_story(records: Path, release: Path, tmp_path: Path) -> N
     assert "not a diagnosis" in text
     assert "onset of the longest episode" in text
     assert not re.search(r"<(script|image|use|link)|href|url\(", text)
+
+
+def test_an_edf_that_was_not_closed_is_told(
+    records: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a record's files do not tell for certain stands in the log and in the JSON."""
+    signal_mv = read_lead(open_alone(records / "sim000"), 0, 60 * 250).astype(np.float64)
+    path = tmp_path / "Night.1.EDF"
+    edfio.Edf([edfio.EdfSignal(signal_mv, 250, label="EKG", physical_dimension="mV")]).write(path)
+    path.write_bytes(path.read_bytes().replace(b"60      1 ", b"-1      1 ")[:-100])
+    assert run(path, "--model", release, "--out", tmp_path) == 0
+    told = "Night.1.EDF was not closed: its length is that of its 59 whole data records"
+    assert f"warning  Night.1: {told}" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "Night.1.json").read_text())
+    assert (figures["warnings"], figures["lead"]) == ([told], "EKG")
 
 
 def test_the_active_release_decides(records: Path, release: Path, home: Path) -> None:

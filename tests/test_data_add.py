@@ -248,8 +248,8 @@ def test_it_asks_on_a_terminal(tmp_path: Path) -> None:
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
     """A folder without a known format is an error that says what is there instead."""
-    (tmp_path / "a.EDF").write_bytes(b"")
-    with pytest.raises(SpecError, match=r"found 1 \.EDF; expected recordings: \.hea"):
+    (tmp_path / "a.dat").write_bytes(b"")
+    with pytest.raises(SpecError, match=r"found 1 \.dat; expected recordings: \.hea"):
         survey(tmp_path)
 
 

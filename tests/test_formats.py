@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,8 +207,9 @@ def test_a_packed_file_cut_short_is_noticed(tmp_path: Path, form: int) -> None:
     write_wfdb(tmp_path, form, [values(form, N, seed) for seed in (1, 2)])
     path, spec = tmp_path / "rec.dat", spec_of(tmp_path, "A")
     path.write_bytes(path.read_bytes()[: -2 if form == 310 else -1])
-    if form in (310, 311):  # a last group may end in bytes that hold nothing
-        path.write_bytes(path.read_bytes()[:-2])
+    if form == 311:  # the last byte of its last group holds nothing
+        open_record(spec, tmp_path, "rec")
+        path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(TruncatedSignal, match=r"rec\.dat"):
         open_record(spec, tmp_path, "rec")
 
@@ -281,6 +284,58 @@ def test_flac(tmp_path: Path, form: int) -> None:
     assert_mv(read_lead(skewed), np.append(expected[3:], [np.nan] * 3))
 
 
+def write_frames(
+    folder: Path, form: int, signals: Sequence[Ints], per_frame: Sequence[int]
+) -> None:
+    """A record whose signals are each in a FLAC file of their own rate."""
+    files = [f"rec_{k}.flac" for k in range(len(signals))]
+    for file, x in zip(files, signals, strict=True):
+        shift = {508: 8, 516: 0, 524: 8}[form]
+        subtype = {508: "PCM_S8", 516: "PCM_16", 524: "PCM_24"}[form]
+        stored = (x << shift).astype(np.int32 if form == 524 else np.int16)
+        soundfile.write(folder / file, stored, 8000, format="FLAC", subtype=subtype)
+    lines = [f"rec {len(signals)} {FS_HZ} {len(signals[0]) // per_frame[0]}"]
+    for file, name, each in zip(files, "AB", per_frame, strict=False):
+        lines.append(f"{file} {form}x{each} 200(7)/mV 16 0 0 0 0 {name}")
+    (folder / "rec.hea").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("form", FLAC)
+def test_flac_of_several_samples_a_frame(tmp_path: Path, form: int) -> None:
+    """A FLAC file of 4 samples a frame is read at its rate, beside one of another rate."""
+    signals = [values(form, 4 * N, 1), values(form, N, 2)]
+    write_frames(tmp_path, form, signals, (4, 1))
+    fast = open_record(spec_of(tmp_path, "A"), tmp_path, "rec")
+    assert (fast.fs_hz, fast.n_samples) == (4 * FS_HZ, 4 * N)
+    assert_mv(read_lead(fast), millivolts(form, signals[0]))
+    np.testing.assert_array_equal(read_lead(fast, 7, 1013), read_lead(fast)[7:1013])
+    slow = open_record(spec_of(tmp_path, "B"), tmp_path, "rec")
+    assert_mv(read_lead(slow), millivolts(form, signals[1]))
+    theirs = wfdb.rdrecord(str(tmp_path / "rec"), smooth_frames=False)
+    assert_mv(read_lead(fast), theirs.e_p_signal[0])
+
+
+def test_a_flac_signal_that_is_constant(tmp_path: Path) -> None:
+    """Days of one value pack into nothing: they are what the header announces, and no bomb."""
+    flat = np.full(2 * 3600 * FS_HZ, 42)
+    write_frames(tmp_path, 516, [flat], [1])
+    assert (tmp_path / "rec_0.flac").stat().st_size * 100 < flat.nbytes // 4
+    record = open_record(spec_of(tmp_path, "A"), tmp_path, "rec")
+    assert_mv(read_lead(record), (flat - 7) / 200)
+    hea = tmp_path / "rec.hea"
+    hea.write_text(hea.read_text().replace(f" {len(flat)}", " 1000"))
+    with pytest.raises(HeaderMismatch, match=f"1000 frames .* the {len(flat)} frames of rec_0"):
+        open_record(spec_of(tmp_path, "A"), tmp_path, "rec")
+
+
+def test_flac_where_nothing_decodes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without libsndfile says so of the record."""
+    write_flac(tmp_path, 516)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(HeaderMismatch, match=r"no decoder .* expected the package soundfile"):
+        open_record(spec_of(tmp_path, "A"), tmp_path, "rec")
+
+
 @pytest.mark.parametrize(
     ("keep", "said"), [(0.5, "whole frames"), (0.002, "FLAC"), (0.0, "no FLAC stream")]
 )
@@ -350,7 +405,7 @@ def test_segments(tmp_path: Path, variable: bool) -> None:
         ("rec.hea", "two 300", "../two 300", UnsafeName, r"\.\./two"),
         ("rec.hea", "two 300", "rec 300", HeaderMismatch, "750 samples"),
         ("two.hea", " 100 300", " 200 300", HeaderMismatch, "300 samples at 200 Hz"),
-        ("two.hea", "0 A", "0 C", NoLead, "leads C, B; expected one of A"),
+        ("two.hea", "0 A", "0 C", NoLead, "leads 'C', 'B'; expected 'A'"),
         ("one.hea", " 16x1", " 16x2", TruncatedSignal, r"one\.dat"),
     ],
 )

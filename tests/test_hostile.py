@@ -83,7 +83,20 @@ BOMBS: dict[str, tuple[str, dict[str, bytes], str]] = {
     "FLAC of silence": (
         "wfdb",
         {"rec.hea": b"rec 1 250 10000000\nrec.dat 516 200 16 0 0 0 0 II\n", "rec.dat": FLAC},
-        "at most 100 times its size",
+        "a constant 0 mV throughout",
+    ),
+    "FLAC beyond its header": (
+        "wfdb",
+        {"rec.hea": b"rec 1 250 1000\nrec.dat 516 200 16 0 0 0 0 II\n", "rec.dat": FLAC},
+        "the 10000000 frames",
+    ),
+    "FLAC that announces years": (
+        "wfdb",
+        {
+            "rec.hea": b"rec 1 250\nrec.dat 516 200 16 0 0 0 0 II\n",
+            "rec.dat": FLAC[:21] + b"\xff\xff\xff\xff\xff" + FLAC[26:],
+        },
+        "whole frames",
     ),
     "samples beyond the file": (
         "wfdb",
@@ -117,7 +130,7 @@ BOMBS: dict[str, tuple[str, dict[str, bytes], str]] = {
     "EDF data records beyond the file": ("edf", {"rec.edf": edf(1, 99999999, 250)}, "0 bytes of"),
     "EDF of 9999 signals": ("edf", {"rec.edf": edf(9999, 1, 1)}, "9999 signals"),
     "EDF with huge data records": ("edf", {"rec.edf": edf(1, 1, 99999999)}, "of 99999999 samples"),
-    "EDF without an end": ("edf", {"rec.edf": edf(1, -1, 250, 500)}, "a finished recording"),
+    "EDF without an end": ("edf", {"rec.edf": edf(1, -1, 250, 500)}, "a constant"),
     "ISHNE samples beyond the file": ("ishne", {"rec.ecg": ishne(2**31 - 1)}, "bytes of samples"),
     "ISHNE of 32767 leads": ("ishne", {"rec.ecg": ishne(50, leads=32767)}, "32767 leads"),
     "ISHNE of -3 leads": ("ishne", {"rec.ecg": ishne(50, leads=-3)}, "-3 leads"),

@@ -191,7 +191,7 @@ BAD: dict[str, tuple[Damage, type[RecordError], str, str]] = {
         edit("sim001.hea", lambda data: data.replace(b"ECG", b"RESP")),
         errors.NoLead,
         "sim001.hea",
-        "leads RESP1, RESP2; expected one of ECG1, ECG2",
+        "leads 'RESP1', 'RESP2'; expected one of 'ECG1', 'ECG2'",
     ),
     "no valid sample": (silent(-2048), errors.UnusableSignal, "sim001.dat", "no valid sample"),
     "flat": (silent(100), errors.UnusableSignal, "sim001.dat", "a constant 0.5 mV"),

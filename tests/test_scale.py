@@ -89,17 +89,19 @@ def test_a_wrong_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_small_records_share_a_task_and_large_ones_do_not(tmp_path: Path) -> None:
     """Batches hold every record once, in order, up to so many bytes or records."""
-    names = [f"a/r{n:03d}" for n in range(150)] + ["big1", "big2"]
+    names = [f"a/r{n:03d}" for n in range(150)] + ["big.1", "big.2"]
     (tmp_path / "a").mkdir()
     for name in names:
         (tmp_path / f"{name}.hea").write_bytes(b"x")
-    for name in ("big1", "big2"):
+    for name in ("big.1", "big.2"):
         with (tmp_path / f"{name}.dat").open("wb") as file:
             file.truncate(30 << 20)
     found = batches(tmp_path, names)
     assert [name for batch in found for name in batch] == names
     assert [len(batch) for batch in found] == [BATCH_RECORDS, BATCH_RECORDS, 22, 1, 1]
     assert batches(tmp_path, []) == []
+    unsafe = ["/etc/none/x", "../x", "big.1"]
+    assert [name for batch in batches(tmp_path, unsafe) for name in batch] == unsafe
 
 
 @dataclass

@@ -1,0 +1,54 @@
+"""Text of files that others wrote: its characters, its lines, its numbers and its file names."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: What pads the end of a text: NUL, and DOS's end of file.
+PADDING = "\0\x1a"
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+#: 1,500 is one and a half to some, fifteen hundred to others.
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+
+
+def decoded(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 where its byte order mark begins it; what is neither is Latin-1.
+
+    A byte order mark is no part of the text, wherever it stands, nor is what pads the end.
+    """
+    marked = data[:2] in UTF_16
+    data = data if marked else data.replace(codecs.BOM_UTF8, b"")
+    try:
+        text = data.decode("utf-16" if marked else "utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return text.rstrip(PADDING)
+
+
+def lines(data: bytes) -> list[str]:
+    """The lines of a text, stripped; they end at LF or CR LF, at no other character."""
+    return [line.strip() for line in decoded(data).split("\n")]
+
+
+def file_name(text: str) -> str:
+    """A name of a list as a path: Windows parts it by backslashes, `find .` begins it with ./."""
+    return text.strip().replace("\\", "/").removeprefix("./")
+
+
+def decimal(text: str) -> float:
+    """A finite decimal number, its point a comma in some countries.
+
+    Raises
+    ------
+    ValueError
+        It is none, or its comma may as well part thousands.
+    """
+    if not _NUMBER.fullmatch(text) or _THOUSANDS.fullmatch(text):
+        raise ValueError(f"found {text!r}; expected a number")
+    value = float(text.replace(",", "."))
+    if not math.isfinite(value):
+        raise ValueError(f"found {text!r}; expected a finite number")
+    return value
