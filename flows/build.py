@@ -29,6 +29,7 @@ def record_key(record: Record, config: Preprocessing) -> str:
     return sha256_json(
         {
             "record": [record.dataset, record.name, record.subject, record.lead],
+            "label_source": record.label_source,
             "shape": [record.fs_hz, record.n_samples],
             "files": dict(record.digests),
             "af": sorted(record.af),
@@ -78,6 +79,7 @@ def build_table(
         key=key,
         counts=asdict(counts),
         simulated=spec.source.simulated,
+        label_source=record.label_source,
     )
     tally = np.zeros(3, dtype=np.int64)
 
@@ -106,4 +108,5 @@ def build_table(
         counts=asdict(counts),
         uncovered_hours=uncovered_hours(record),
         files=dict(record.digests),
+        label_source=record.label_source,
     )

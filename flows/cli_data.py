@@ -106,7 +106,8 @@ def data_check(
 def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
     """Check every record, with progress, and print the table of what was found."""
     from storage.check import check_dataset
-    from storage.dataset import record_names
+    from storage.dataset import excluded_records, listed_records, record_names
+    from storage.labels import rows_without_record
 
     with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
         checks = check_dataset(
@@ -121,6 +122,7 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
         "beats",
         "uncovered h",
         "rhythm hours",
+        "labels by",
         "sums",
         "problem",
     )
@@ -135,11 +137,21 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
             str(check.beats),
             f"{check.uncovered_hours:.2f}",
             rhythms,
+            check.label_source or "-",
             check.checksums,
             check.problem or "",
             style="red" if check.problem else None,
         )
     console.print(table)
+    for record, why in excluded_records(spec, folder).items():
+        console.print(f"[dim]left out[/dim]  {escape(f'{record}: {why}')}", soft_wrap=True)
+    if absent := rows_without_record(spec, folder, listed_records(spec, folder)):
+        listed = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+        console.print(
+            f"[yellow]note[/yellow]    {len(absent)} records that have a label are not there: "
+            f"{escape(listed)}",
+            soft_wrap=True,
+        )
     bad = sum(check.problem is not None for check in checks)
     console.print(f"{len(checks)} records, {bad} with a problem.")
     return checks

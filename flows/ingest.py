@@ -29,9 +29,17 @@ from storage.beats_manifest import (
     noted_entry,
     write_manifest,
 )
-from storage.dataset import DatasetSpec, data_folder, load_spec, record_names
+from storage.dataset import (
+    DatasetSpec,
+    data_folder,
+    excluded_records,
+    listed_records,
+    load_spec,
+    record_names,
+)
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
+from storage.labels import rows_without_record
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
@@ -191,6 +199,8 @@ def _ingest(
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
+    if absent := rows_without_record(spec, folder, listed_records(spec, folder)):
+        log.warning(f"labels of {len(absent)} records that are not there: {', '.join(absent[:5])}")
     known = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)
@@ -232,7 +242,7 @@ def _ingest(
         simulated=spec.source.simulated,
         entries=tuple(entries[name] for name in sorted(entries)),
         failures=failures,
-        excluded=dict(spec.records.exclude),
+        excluded=excluded_records(spec, folder),
         spec=spec.model_dump(mode="json"),
         preprocessing=asdict(config),
         flow_run_id=str(flow_run.get_id() or ""),
@@ -319,6 +329,7 @@ def figures_of(entry: Entry | None) -> dict[str, Any]:
         "hours": round(entry.hours, 2) if entry else None,
         "beats": entry.beats if entry else None,
         "AF beats": entry.af_beats if entry else None,
+        "labels by": entry.label_source if entry else None,
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,

@@ -127,6 +127,8 @@ class Source:
         Beats annotated, detected, matched, missed and extra.
     simulated : bool
         Whether the record was simulated.
+    label_source : str
+        What told the rhythm; see `storage.records.Record`. "" in a table that does not say.
     """
 
     dataset: str
@@ -142,6 +144,7 @@ class Source:
     key: str
     counts: dict[str, int]
     simulated: bool
+    label_source: str = ""
 
 
 #: The columns that differ from beat to beat, with their numpy types; None is text.

@@ -40,6 +40,8 @@ class Entry:
         SHA-256 of every source file, by name relative to the data set's folder.
     task_run_id : str
         The Prefect task run that built the table.
+    label_source : str
+        What told the rhythm; see `storage.records.Record`. "" in an entry that does not say.
     """
 
     record: str
@@ -57,6 +59,7 @@ class Entry:
     uncovered_hours: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     task_run_id: str = ""
+    label_source: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
 from storage.ishne import describe_ishne
 from storage.leads import SUFFIX, Described, read_small
-from storage.marks import COLUMNS, MOST_CSV_BYTES
-from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
+from storage.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
+from storage.wfdb_annotation import BEAT, parse_annotations
 from storage.wfdb_record import describe_wfdb
 
 DESCRIBE = {"wfdb": describe_wfdb, "edf": describe_edf, "ishne": describe_ishne}
@@ -37,11 +37,14 @@ class Annotator:
         Rhythm codes as they stand in the file, and how often each is marked.
     first : tuple of (int, str) or None
         Sample and code of the first rhythm mark; of a CSV, its second and code.
+    ends : int
+        Marks that end a rhythm and begin none.
     """
 
     beats: int = 0
     rhythms: dict[str, int] = field(default_factory=dict)
     first: tuple[int, str] | None = None
+    ends: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,14 @@ def survey(
         )
     end = SUFFIX[form]
     names = [p.relative_to(folder).as_posix()[: -len(end)] for p in files if p.suffix == end]
-    beside: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {name: [] for name in names}
     for path in files:
-        stem, _, rest = path.name.partition(".")
-        parent = path.relative_to(folder).parent.as_posix()
-        name = stem if parent == "." else f"{parent}/{stem}"
-        beside.setdefault(name, []).append(rest)
+        stem, rest = _record_and_rest(path.relative_to(folder).as_posix(), beside)
+        if rest:
+            beside[stem].append(rest)
     records = []
     for name in names:
-        records.append(_record(folder, form, name, beside.get(name, [])))
+        records.append(_record(folder, form, name, beside[name]))
         on_record(name, len(names))
     parts = {part for one in records if one.header for part in one.header.segments}
     kept = tuple(one for one in records if one.name not in parts)
@@ -138,6 +140,17 @@ def survey(
         others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
         licence=_licence(folder),
     )
+
+
+def _record_and_rest(file: str, records: Container[str]) -> tuple[str, str]:
+    """The record that a file belongs to, by the longest name that fits, and what follows its dot.
+
+    A record's name may hold dots itself. Nothing follows where the file is no record's.
+    """
+    dots = [at for at, letter in enumerate(file) if letter == "."]
+    ends = (at for at in reversed(dots) if file[:at] in records)
+    at = next(ends, len(file))
+    return file[:at], file[at + 1 :]
 
 
 def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
@@ -160,13 +173,14 @@ def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
 
 def _annotator(data: bytes, name: str) -> Annotator:
     found = parse_annotations(data, name, name)
-    marks = [
-        (int(found.sample[number]), text[1:])
-        for number, text in found.aux.items()
-        if found.code[number] == RHYTHM_CHANGE and text.startswith("(")
-    ]
-    rhythms = Counter(code for _, code in marks)
-    return Annotator(int(BEAT[found.code].sum()), dict(rhythms), marks[0] if marks else None)
+    changes = rhythm_changes(found)
+    begun = [(at, code) for at, code in changes if code is not None]
+    return Annotator(
+        beats=int(BEAT[found.code].sum()),
+        rhythms=dict(Counter(code for _, code in begun)),
+        first=begun[0] if begun and changes[0] == begun[0] else None,
+        ends=len(changes) - len(begun),
+    )
 
 
 def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is

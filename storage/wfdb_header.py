@@ -160,7 +160,7 @@ def _signal(line: str, record: str, file: str) -> SignalHeader:
         units=gain_field["units"] or "mV",
         lead=fields[8].strip(),
         initial=_integer(fields[5], record, file) if fields[5] else adc_zero,
-        checksum=_integer(fields[6], record, file) % 65536 if fields[6] else None,
+        checksum=(_integer(fields[6], record, file) % 65536 or None) if fields[6] else None,
     )
 
 
