@@ -199,8 +199,7 @@ def _ingest(
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
-    if absent := rows_without_record(spec, folder, listed_records(spec, folder)):
-        log.warning(f"labels of {len(absent)} records that are not there: {', '.join(absent[:5])}")
+    _tell_absent(spec, folder)
     known = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)
@@ -265,6 +264,13 @@ def _ingest(
             reasons += f"; and {len(told) - MOST_REASONS} more"
         raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reasons}")
     return Ingested(path, manifest, ordered)
+
+
+def _tell_absent(spec: DatasetSpec, folder: Path) -> None:
+    """Warn of records that have a label and are not there."""
+    absent = rows_without_record(spec, folder, listed_records(spec, folder))
+    if absent:
+        log.warning(f"labels of {len(absent)} records that are not there: {', '.join(absent[:5])}")
 
 
 def one_each(

@@ -315,9 +315,11 @@ def _files_of(
     if records is None:
         return every
     wanted = [file for file in (spec.records.file, *spec.labels.files) if file in listed]
-    stems = {file: re.sub(r"\.[^./]*$", "", file) for file in listed}
+    stems = {file: re.sub(r"\.[^./]*$", "", file) for file in every}
     for record in records:
-        files = [file for file, stem in stems.items() if record in (stem, file)]
+        files = [
+            file for file, stem in stems.items() if record in (stem, file, stem.rpartition("/")[2])
+        ]
         if not files:
             hint = did_you_mean(record, set(stems.values()))
             raise DownloadError(f"data set {spec.name}: no file of a record {record!r}{hint}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
 from storage.ishne import describe_ishne
+from storage.labels import plain_name, read_rows
 from storage.leads import SUFFIX, Described, read_small
 from storage.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
 from storage.wfdb_annotation import BEAT, parse_annotations
@@ -22,6 +23,13 @@ LISTING = "RECORDS"
 NOT_ANNOTATORS = frozenset(
     ("hea", "dat", "edf", "ecg", "txt", "toml", "json", "xml", "html", "pdf", "png", "zip", "gz")
 )
+#: How the header of a CSV may call what it holds of a record.
+COLUMN_WORDS = {
+    "label": re.compile(r"label|rhythm|diagnosis|class|reference", re.I),
+    "subject": re.compile(r"(subject|patient)([ _-]?(id|no|number))?", re.I),
+    "exclude": re.compile(r"excluded?", re.I),
+    "why": re.compile(r"why|reason", re.I),
+}
 _ANNOTATOR = re.compile(r"[A-Za-z0-9_]+(\.csv)?")
 
 
@@ -45,6 +53,32 @@ class Annotator:
     rhythms: dict[str, int] = field(default_factory=dict)
     first: tuple[int, str] | None = None
     ends: int = 0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A CSV that names records of the folder: what its columns hold, and the labels in it.
+
+    Attributes
+    ----------
+    file : str
+        Its name within the folder.
+    columns : dict of str to (str or int)
+        The columns that are told by their names in the header, or without one by their number
+        from 1; as `storage.dataset.Labels.columns`. Only "record" where nothing tells the others.
+    labels : dict of str to int
+        Every label, and how many records have it.
+    records : frozenset of str
+        The records that it labels.
+    subjects : int
+        Different subjects; 0 where it has no such column.
+    """
+
+    file: str
+    columns: dict[str, str | int]
+    labels: dict[str, int]
+    records: frozenset[str]
+    subjects: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +111,8 @@ class Survey:
         Files of other formats, by suffix.
     licence : str
         First line of a licence file; "" where there is none.
+    tables : tuple of Labelled
+        CSVs that name the records.
     """
 
     folder: Path
@@ -86,6 +122,7 @@ class Survey:
     parts: int
     others: dict[str, int]
     licence: str
+    tables: tuple[Labelled, ...] = ()
 
 
 def survey(
@@ -121,16 +158,21 @@ def survey(
     end = SUFFIX[form]
     names = [p.relative_to(folder).as_posix()[: -len(end)] for p in files if p.suffix == end]
     beside: dict[str, list[str]] = {name: [] for name in names}
+    loose: list[str] = []
     for path in files:
-        stem, rest = _record_and_rest(path.relative_to(folder).as_posix(), beside)
+        file = path.relative_to(folder).as_posix()
+        stem, rest = _record_and_rest(file, beside)
         if rest:
             beside[stem].append(rest)
+        elif path.suffix.lower() == ".csv":
+            loose.append(file)
     records = []
     for name in names:
         records.append(_record(folder, form, name, beside[name]))
         on_record(name, len(names))
     parts = {part for one in records if one.header for part in one.header.segments}
     kept = tuple(one for one in records if one.name not in parts)
+    tables = (_labelled(folder, file, [one.name for one in kept]) for file in loose)
     return Survey(
         folder=folder,
         format=form,
@@ -139,6 +181,7 @@ def survey(
         parts=len(records) - len(kept),
         others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
         licence=_licence(folder),
+        tables=tuple(table for table in tables if table),
     )
 
 
@@ -192,6 +235,52 @@ def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as
         return Annotator()
     codes = [row[2] for row in rows[1:] if len(row) == len(COLUMNS)]
     return Annotator(0, dict(Counter(codes)), (0, codes[0]) if codes else None)
+
+
+def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
+    """A CSV's columns, where one of them names half of the records, or records in half its rows."""
+    try:
+        rows = read_rows((folder / file).read_bytes())
+    except (OSError, ValueError):
+        return None
+    known = {**{name.rpartition("/")[2]: name for name in names}, **{name: name for name in names}}
+    width = min((len(row) for row in rows), default=0)
+    columns = [[known.get(plain_name(row[place])) for row in rows] for place in range(width)]
+    if not columns:
+        return None
+    place = max(range(width), key=lambda place: sum(map(bool, columns[place])))
+    named = columns[place]
+    if 2 * sum(map(bool, named)) < min(len(names), len(rows)) or not any(named):
+        return None
+    if named[0] is not None:  # no header
+        told: dict[str, int] = {"record": place}
+        if width == 2:
+            told["label"] = 1 - place
+        numbered: dict[str, str | int] = {name: at + 1 for name, at in told.items()}
+        return _table(file, numbered, told, rows, named)
+    header = rows[0][:width]
+    told = {"record": place}
+    for at, word in enumerate(header):
+        name = next((name for name, words in COLUMN_WORDS.items() if words.fullmatch(word)), "")
+        if name and at != place:
+            told.setdefault(name, at)
+    return _table(file, {name: header[at] for name, at in told.items()}, told, rows[1:], named[1:])
+
+
+def _table(
+    file: str,
+    columns: dict[str, str | int],
+    told: Mapping[str, int],
+    rows: Sequence[Sequence[str]],
+    named: Sequence[str | None],
+) -> Labelled:
+    pairs = [(row, name) for row, name in zip(rows, named, strict=True) if name]
+    labels = {name: row[told["label"]] for row, name in pairs} if "label" in told else {}
+    subjects = {row[told["subject"]] for row, _ in pairs} if "subject" in told else set()
+    labels = {name: label for name, label in labels.items() if label}
+    return Labelled(
+        file, columns, dict(Counter(labels.values())), frozenset(labels), len(subjects - {""})
+    )
 
 
 def _listed(folder: Path) -> set[str]:

@@ -178,7 +178,9 @@ def encode_annotations(
     out = bytearray()
     written = 0
     # Long steps and texts are rare: the plain stretches between them are written at once.
-    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *(aux or {}), *(channels or {})}):
+    for position in sorted(
+        {*np.flatnonzero(step > 1023).tolist(), *(aux or {}), *(channels or {})}
+    ):
         out += _plain(code[written:position], step[written:position])
         first = int(step[position])
         if first > 1023:

@@ -44,7 +44,7 @@ class SignalHeader:
     initial : int
         Value of the first sample, needed by difference formats.
     checksum : int or None
-        The sum of all samples modulo 65536, where the header gives it.
+        The sum of all samples modulo 65536, where the header gives it and it is not 0.
     """
 
     file: str

@@ -24,7 +24,8 @@ from storage.dataset_write import dataset_toml, write_spec
 from storage.errors import SpecError
 from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
-from tasks.proposal import name_pattern, propose
+from tasks.proposal import propose
+from tasks.record_names import name_pattern
 from tasks.simulate import simulate_subject
 from tests.conftest import ROOT
 
