@@ -104,7 +104,7 @@ def _channels(number: NDArray[np.int64], words: NDArray[np.uint16], n: int) -> N
     of_one = number >= 0
     latest[number[of_one]] = np.flatnonzero(of_one)
     latest = np.maximum.accumulate(latest)
-    values = (words & 1023).astype(np.int16)
+    values = (words & 255).astype(np.int16)
     return np.where(latest < 0, np.int16(0), np.append(values, np.int16(0))[latest])
 
 

@@ -23,6 +23,7 @@ from tasks.record_labels import (
 from tasks.record_names import (
     Folders,
     apart,
+    begins_with_date,
     by_pattern,
     label_level,
     name_pattern,
@@ -311,7 +312,8 @@ def propose_subjects(
         return {"pattern": folders.pattern}, f"{len(folders.records)} folders, one a patient"
     twins = same_comments(records)
     doubts["subjects"] = (
-        "whose each record is: names and headers do not tell. --subject-pattern REGEX, "
+        f"whose each record is: names and headers do not tell{_in_folders(names)}. "
+        "--subject-pattern REGEX, "
         "--subjects-from-comments REGEX, --subjects-csv FILE, or --one-record-one-subject"
     )
     if twins:
@@ -331,11 +333,19 @@ def _doubt_of_names(
         return "every record has another one"
     if len(patients) == 1:
         return f"every record is of {next(iter(patients))}"
+    if begins_with_date(names):
+        return "names begin with a date"
     if twice := apart(subjects):
         return f"{twice[0]} lies in more than one folder"
     if folders is not None and folders.certain and len(folders.records) != len(patients):
         return f"it tells {len(patients)}, where there are {len(folders.records)} folders"
     return ""
+
+
+def _in_folders(names: Sequence[str]) -> str:
+    """The outermost folders, which are labels or groups of people where they reach this far."""
+    folders = Counter(name.partition("/")[0] for name in names if "/" in name)
+    return f", nor do the folders ({_largest(folders)})" if folders else ""
 
 
 def _largest(records: Mapping[str, int]) -> str:

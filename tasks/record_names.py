@@ -69,6 +69,11 @@ def patient_folders(names: Sequence[str], labels_at: int | None) -> Folders | No
     return None
 
 
+def begins_with_date(names: Sequence[str]) -> bool:
+    """Whether a name begins with a date: a number after it may be the recording's of that day."""
+    return any(re.match(_DATE, name.rpartition("/")[2]) for name in names)
+
+
 def by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:
     """Record to subject, for the records whose name the pattern fits."""
     fits = {name: re.fullmatch(pattern, name.rpartition("/")[2]) for name in names}

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from binascii import crc_hqx
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ import tomllib
 
 from flows.servers import Servers
 from storage.beats_manifest import read_manifest
-from storage.dataset import DatasetSpec, load_spec
+from storage.dataset import DatasetSpec, load_spec, record_names
 from storage.dataset_write import dataset_toml, write_spec
 from storage.errors import SpecError
 from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
-from tasks.proposal import propose
+from tasks.proposal import Proposal, propose
 from tasks.record_names import name_pattern
 from tasks.simulate import simulate_subject
 from tests.conftest import ROOT
@@ -165,12 +166,162 @@ def test_numbers_of_edf_and_ishne_headers_tell_the_patient(tmp_path: Path) -> No
         (["100", "101"], None),
         (["rec_1", "rec_2"], None),
         (["a_1", "b_1_2"], None),
+        (["p01_1", "p01_2"], r"(?P<subject>[^_-]+)_\d+"),
+        (["w7_p01_1", "w7_p02_1", "w7_p02_2"], r"w\d+_(?P<subject>[^_-]+)_\d+"),
+        (["p1_2026-11-29", "p1_2026-11-30"], r"(?P<subject>[^_-]+)_\d+-\d+-\d+"),
+        (["2026.11.29_p01", "2026.11.30_p02"], r"\d+\.\d+\.\d+_(?P<subject>[^_-]+)"),
+        (["2026-11-29", "2026-11-30"], None),
     ],
 )
 def test_names_tell_the_patient_or_not(names: list[str], pattern: str | None) -> None:
-    """Of names put together alike, the first part that varies is whose; one part tells nothing."""
+    """The first part that varies is whose, or the numbered one before it; a date is nobody's."""
     found = name_pattern(names)
     assert (found and found.replace(r"\-", "-")) == pattern
+
+
+def proposed(folder: Path, names: Iterable[str], *, marked: bool = False) -> Proposal:
+    """What is proposed for records of these names, with a rhythm mark or without."""
+    wfdb(folder, tuple(names))
+    if not marked:
+        for path in folder.rglob("*.atr"):
+            path.unlink()
+    return propose(survey(folder))
+
+
+def test_two_folders_of_labels_are_no_two_patients(tmp_path: Path) -> None:
+    """Folders that are labels give the label, not the patient; whose each is must be said."""
+    names = [f"{'af' if n < 20 else 'NSR'}/p{n:02d}" for n in range(35)]
+    proposal = proposed(tmp_path / "set", names)
+    assert proposal.values["labels"] == {"paths": {"NSR/*": "NSR", "af/*": "af"}}
+    assert proposal.values["rhythms"]["map"] == {"NSR": "N", "af": "AFIB"}
+    assert proposal.values["subjects"] == {}
+    assert proposal.doubts.keys() == {"subjects"}
+    assert "af: 20 records, NSR: 15 records" in proposal.doubts["subjects"]
+    marked = proposed(tmp_path / "marked", names, marked=True)
+    assert "labels" not in marked.values
+    assert marked.doubts.keys() == {"subjects"}
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "doubt"),
+    [
+        ([f"{p}/n{n}" for p in "abc" for n in (1, 2)], "(?P<subject>[^/]+)/.*", ""),
+        ([f"{p}/n{n}" for p in "ab" for n in range(11)], "(?P<subject>[^/]+)/.*", "a: 11 records"),
+        (["a/x", "a/y", "b/v", "b/w"], "(?P<subject>[^/]+)/.*", "whether each folder"),
+        (["a/n1", "a/n2"], "(?P<subject>[^/]+)/.*", "whether each folder"),
+        (["train/x", "test/x"], None, "nor do the folders"),
+        (
+            [f"{rhythm}/p{n}/x" for n, rhythm in enumerate(("af", "sinus", "af"))],
+            "[^/]+/(?P<subject>[^/]+)/.*",
+            "",
+        ),
+        ([f"{rhythm}/p1/x" for rhythm in ("af", "sinus")], "[^/]+/(?P<subject>[^/]+)/.*", "p1: 2"),
+        (["w/p1_1", "w/p1_2"], r"(?P<subject>[^_-]+)_\d+", "every record is of p1"),
+        (["w/p1_1", "w/p2_1", "w/p2_2"], r"(?P<subject>[^_-]+)_\d+", ""),
+        (["v/p1_1", "w/p1_2", "w/p2_1"], r"(?P<subject>[^_-]+)_\d+", "p1 lies in more than one"),
+        (["20261129_1", "20261129_2", "20261130_1"], r"\d+_(?P<subject>\d+)", "begin with a date"),
+    ],
+)
+def test_folders_and_names_are_asked_about(
+    names: list[str], pattern: str | None, doubt: str, tmp_path: Path
+) -> None:
+    """A patient's folder holds few records of recurring names; anything else is asked about."""
+    proposal = proposed(tmp_path, names, marked=True)
+    assert proposal.values["subjects"].get("pattern") == pattern
+    assert ("subjects" in proposal.doubts) == bool(doubt)
+    assert doubt in proposal.doubts.get("subjects", "")
+
+
+def test_a_pattern_of_one_patient_finds_the_next(tmp_path: Path) -> None:
+    """Proposed of one patient's records, the patterns find the next patient's, and tell it apart."""
+    proposal = proposed(tmp_path, ["p01_1", "p01_2"], marked=True)
+    about = {"name": "x", "title": "x", "version": "1", "licence": "x", "citation": "x"}
+    spec = DatasetSpec.model_validate({**about, **proposal.values})
+    wfdb(tmp_path, ("q02_1", "later/p03_1"))
+    names = record_names(spec, tmp_path)
+    assert names == ["later/p03_1", "p01_1", "p01_2", "q02_1"]
+    assert [spec.subject_of(name) for name in names] == ["p03", "p01", "p01", "q02"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "labels", "doubts"),
+    [
+        ("REFERENCE.csv", "a,A\nb,N\nc,N\n", {"columns": {"record": 1, "label": 2}},
+         {"labels": "what the labels A of", "subjects": ""}),
+        ("x/list.csv", "record,label,subject\na,AF,1\nb,N,1\nc.hea,N,2\n",
+         {"columns": {"record": "record", "label": "label", "subject": "subject"}}, {}),
+        ("l.csv", "ID;Diagnosis;Patient ID\na;Sinus rhythm;1\nb;atrial fibrillation;2\nc;SR;2\n",
+         {"columns": {"record": "ID", "label": "Diagnosis", "subject": "Patient ID"}}, {}),
+        ("l.csv", "record,label\na,AF\nb,N\n", {}, {"unmarked": "1 records", "subjects": ""}),
+        ("l.csv", "name,age\na,70\nb,71\nc,72\n", None, {"unmarked": "3 records", "subjects": ""}),
+        ("l.csv", "1,2\n3,4\n", None, {"unmarked": "3 records", "subjects": ""}),
+    ],
+)  # fmt: skip
+def test_a_csv_of_labels_is_proposed(
+    file: str, text: str, labels: dict[str, Any] | None, doubts: dict[str, str], tmp_path: Path
+) -> None:
+    """A CSV that names the records is proposed with its columns; what it cannot tell is open."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    proposal = proposed(tmp_path, "abc")
+    expected = None if labels is None else {"file": file, **labels}
+    if labels and all(name == place for name, place in labels.get("columns", {}).items()):
+        expected = {"file": file}
+    assert proposal.values.get("labels") == expected
+    assert proposal.doubts.keys() == doubts.keys()
+    for key, words in doubts.items():
+        assert words in proposal.doubts[key]
+
+
+@pytest.mark.real
+def test_the_labels_of_a_challenge_are_proposed_as_shipped(real_data: Path) -> None:
+    """Taken as unknown, the challenge's CSV is found; what its letters are must be said."""
+    shipped = load_spec("cinc2017")
+    proposal = propose(survey(real_data / "cinc2017"))
+    assert proposal.values["labels"]["columns"] == shipped.labels.columns
+    assert proposal.values["labels"]["file"] in shipped.labels.files
+    assert proposal.values["leads"]["prefer"] == [*shipped.leads.prefer]
+    assert proposal.doubts.keys() == {"subjects", "labels"}
+    assert "the labels A, O, ~ of" in proposal.doubts["labels"]
+
+
+def test_labels_are_said_by_options(tmp_path: Path) -> None:
+    """--label labels by path and --labels-csv chooses a CSV; an unknown label must be said."""
+    folder = wfdb(tmp_path / "set", ("af/a", "control/b"))
+    for path in folder.rglob("*.atr"):
+        path.unlink()
+    words = ["set", "--no-ask", "--licence", "x", "--one-record-one-subject"]
+    for more, told in (
+        ((), "what the labels control of"),
+        (("--labels-csv", "none.csv"), "--labels-csv none.csv: found no such CSV"),
+        (("--label", "control"), "expected PATTERN=LABEL"),
+    ):
+        done = add(*words, *more, cwd=tmp_path)
+        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    done = add(*words, "--label", "control/*=N", cwd=tmp_path)
+    spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
+    assert spec.labels.paths == {"af/*": "af", "control/*": "N"}
+    assert spec.rhythms.map == {"af": "AFIB", "control": "", "N": "N"}
+    for name in ("l.csv", "m.csv"):
+        (folder / name).write_text(f"record,label\naf/a,{name[0]}\ncontrol/b,N\n")
+    done = add(*words, "--replace", cwd=tmp_path)
+    assert "which CSV tells of the records (l.csv, m.csv)" in done.stderr
+    chosen = ("--labels-csv", "set/m.csv", "--rhythm", "m=AFIB", "--replace")
+    add(*words, *chosen, cwd=tmp_path)
+    spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
+    assert (spec.labels.files, spec.rhythms.map) == (("m.csv",), {"N": "N", "m": "AFIB"})
+
+
+def test_dots_in_a_name_are_the_name_s_own(tmp_path: Path) -> None:
+    """The annotation beside 2026.11.29_p01 is found, and not taken for another record's."""
+    wfdb(tmp_path, ("2026.11.29_p01", "2026.11.29_p01.b", "2026"))
+    (tmp_path / "2026.11.29_p01.rhythm.csv").write_text("start_s,end_s,rhythm\n0,5,AFIB\n")
+    seen = {one.name: sorted(one.annotators) for one in survey(tmp_path).records}
+    assert seen == {
+        "2026": ["atr"],
+        "2026.11.29_p01": ["atr", "rhythm.csv"],
+        "2026.11.29_p01.b": ["atr"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -241,7 +392,7 @@ def test_parts_of_a_record_are_no_records(tmp_path: Path) -> None:
     assert propose(found).values["records"] == {"format": "wfdb", "names": ["whole"]}
 
 
-@pytest.mark.parametrize("name", ["mitdb", "cpsc2021", "afdb", "ltafdb", "nsrdb"])
+@pytest.mark.parametrize("name", ["mitdb", "cpsc2021", "afdb", "ltafdb", "nsrdb", "cinc2017"])
 def test_a_toml_reads_back(name: str, tmp_path: Path) -> None:
     """What is written reads back the same, whatever characters a text holds."""
     spec = load_spec(name).model_copy(update={"title": 'Ward "7"\\ \x7f\tµ\n🫀'})
