@@ -164,6 +164,7 @@ class Subjects(_Strict):
     """Record to subject: a table, else a regular expression's group `subject`, else itself.
 
     The expression must fit a record's name as a whole: the last part of it, or else all of it.
+    Where there is one, a record that neither it nor the table tells of is refused.
     """
 
     map: Mapping[str, Text] = {}
@@ -214,6 +215,10 @@ class DatasetSpec(_Strict):
 
         `storage.labels.subject_of` reads the data set's CSV as well.
         """
+        return self.subject_by_rule(record) or record
+
+    def subject_by_rule(self, record: str) -> str:
+        """The subject of a record by the table or the pattern; "" where neither tells it."""
         if record in self.subjects.map:
             return self.subjects.map[record]
         if self.subjects.pattern is not None:
@@ -221,7 +226,7 @@ class DatasetSpec(_Strict):
                 found = re.fullmatch(self.subjects.pattern, name)
                 if found is not None and found["subject"]:
                     return found["subject"]
-        return record
+        return ""
 
 
 def user_folders() -> list[Path]:

@@ -164,18 +164,18 @@ def subject_of(spec: DatasetSpec, folder: Path, record: str) -> str:
     Raises
     ------
     BadLabel
-        Subjects are in the CSV, and nothing tells this record's.
+        A CSV or a pattern tells subjects, and not this record's.
     SpecError
         As `label_table`.
     """
-    table = label_table(spec, folder)
-    subjects = spec.subjects
-    if "subject" not in table.columns or record in subjects.map:
-        return spec.subject_of(record)
-    subject = record_row(spec, folder, record).subject
-    if not subject and subjects.pattern is None:
-        raise BadLabel(record, "no subject", "one in the column subject", table.file)
-    return subject or spec.subject_of(record)
+    table, subjects = label_table(spec, folder), spec.subjects
+    subject = spec.subject_by_rule(record)
+    if record not in subjects.map:
+        subject = record_row(spec, folder, record).subject or subject
+    if not subject and (subjects.pattern is not None or "subject" in table.columns):
+        expected = "a name that [subjects] pattern fits, or one in [subjects] map or a CSV"
+        raise BadLabel(record, "no subject", expected, table.file or None)
+    return subject or record
 
 
 def excluded_rows(spec: DatasetSpec, folder: Path, records: Iterable[str]) -> dict[str, str]:

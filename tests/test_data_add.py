@@ -17,7 +17,9 @@ import edfio
 import numpy as np
 import pytest
 import tomllib
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.servers import Servers
 from storage.beats_manifest import read_manifest
 from storage.dataset import DatasetSpec, load_spec, record_names
@@ -233,7 +235,7 @@ def test_folders_and_names_are_asked_about(
 
 
 def test_a_pattern_of_one_patient_finds_the_next(tmp_path: Path) -> None:
-    """Proposed of one patient's records, the patterns find the next patient's, and tell it apart."""
+    """Proposed of one patient's records, the patterns find the next one's, and tell it apart."""
     proposal = proposed(tmp_path, ["p01_1", "p01_2"], marked=True)
     about = {"name": "x", "title": "x", "version": "1", "licence": "x", "citation": "x"}
     spec = DatasetSpec.model_validate({**about, **proposal.values})
@@ -290,26 +292,29 @@ def test_labels_are_said_by_options(tmp_path: Path) -> None:
     folder = wfdb(tmp_path / "set", ("af/a", "control/b"))
     for path in folder.rglob("*.atr"):
         path.unlink()
-    words = ["set", "--no-ask", "--licence", "x", "--one-record-one-subject"]
-    for more, told in (
-        ((), "what the labels control of"),
-        (("--labels-csv", "none.csv"), "--labels-csv none.csv: found no such CSV"),
-        (("--label", "control"), "expected PATTERN=LABEL"),
-    ):
-        done = add(*words, *more, cwd=tmp_path)
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
-    done = add(*words, "--label", "control/*=N", cwd=tmp_path)
-    spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
+    runner = CliRunner(env={"HOLTER_HOME": str(tmp_path / "home"), "HOLTER_DATASETS": ""})
+    words = ["data", "add", str(folder), "--no-ask", "--licence", "x", "--one-record-one-subject"]
+
+    def refusal(*more: str) -> str:
+        return str(runner.invoke(app, [*words, *more]).exception)
+
+    assert "what the labels control of" in refusal()
+    assert "none.csv: found no such CSV in the folder" in refusal("--labels-csv", "none.csv")
+    assert "expected PATTERN=LABEL" in refusal("--label", "control")
+    toml = tmp_path / "home" / "datasets" / "set.toml"
+    assert not toml.exists()
+    runner.invoke(app, [*words, "--label", "control/*=N"])
+    spec = load_spec(toml)
     assert spec.labels.paths == {"af/*": "af", "control/*": "N"}
     assert spec.rhythms.map == {"af": "AFIB", "control": "", "N": "N"}
     for name in ("l.csv", "m.csv"):
         (folder / name).write_text(f"record,label\naf/a,{name[0]}\ncontrol/b,N\n")
-    done = add(*words, "--replace", cwd=tmp_path)
-    assert "which CSV tells of the records (l.csv, m.csv)" in done.stderr
-    chosen = ("--labels-csv", "set/m.csv", "--rhythm", "m=AFIB", "--replace")
-    add(*words, *chosen, cwd=tmp_path)
-    spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
-    assert (spec.labels.files, spec.rhythms.map) == (("m.csv",), {"N": "N", "m": "AFIB"})
+    assert "which CSV tells of the records (l.csv, m.csv)" in refusal("--replace")
+    chosen = ("--labels-csv", str(folder / "m.csv"), "--rhythm", "m=AFIB", "--replace")
+    runner.invoke(app, [*words, *chosen])
+    spec = load_spec(toml)
+    assert spec.labels.files == ("m.csv",)
+    assert spec.rhythms.map.items() >= {"N": "N", "m": "AFIB"}.items()
 
 
 def test_dots_in_a_name_are_the_name_s_own(tmp_path: Path) -> None:

@@ -192,6 +192,16 @@ def test_a_csv_tells_subjects_and_who_is_left_out(folder: Path) -> None:
     assert subjects == ["s1", "s1", "s9"]
 
 
+def test_a_record_that_no_pattern_fits_is_nobody_s(folder: Path) -> None:
+    """Where a pattern tells subjects, a record that it does not fit is refused, not a new one."""
+    how = spec(subjects={"pattern": r"(?P<subject>p0[12])", "map": {}}, unmarked="N")
+    assert open_record(how, folder, "af/p01", signal=False).subject == "p01"
+    with pytest.raises(BadLabel, match="nsr/p03: found no subject; expected a name that"):
+        open_record(how, folder, "nsr/p03", signal=False)
+    mapped = spec(subjects={"pattern": "(?P<subject>x)", "map": {"nsr/p03": "s"}}, unmarked="N")
+    assert open_record(mapped, folder, "nsr/p03", signal=False).subject == "s"
+
+
 def test_one_changed_label_rebuilds_one_record(folder: Path, tmp_path: Path) -> None:
     """A record's table says what labelled it, and is made anew when its own row changes alone."""
     how, out = spec({"file": "r.csv"}), tmp_path / "beats"
