@@ -431,7 +431,9 @@ def test_the_walk_through(tmp_path: Path, holter_servers: Servers) -> None:
 
 
 def test_the_page_s_toml_is_valid() -> None:
-    """The TOML that the page shows is one that the project reads, folders telling the patient."""
-    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
-    values: dict[str, Any] = tomllib.loads(example)
-    assert DatasetSpec.model_validate(values).subject_of("anna/night1") == "anna"
+    """The TOMLs that the page shows are read by the project, folders telling the patient."""
+    examples = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
+    labels, values = (tomllib.loads(example) for example in examples)
+    spec = DatasetSpec.model_validate({**values, **labels})
+    assert spec.subject_of("anna/night1") == "anna"
+    assert spec.labels.paths["nsr/*"] in spec.rhythms.map
