@@ -15,6 +15,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from flows.alive import close_tasks
 from storage.errors import WorkersGone
+from storage.files import record_of
 
 WORKERS = 2
 #: Records are put together into one task until they hold so many bytes, or are so many: a task
@@ -96,15 +97,16 @@ CHOSEN: Any = ChosenRunner()
 
 def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
     """Records put together, in order, until a batch is worth a task; a large one is alone."""
-    sizes: dict[str, int] = {}
+    sizes = dict.fromkeys(names, 0)
     for parent in {(folder / name).parent for name in names}:
         for path in parent.iterdir() if parent.is_dir() else ():
-            stem = path.relative_to(folder).parent / path.name.partition(".")[0]
-            sizes[stem.as_posix()] = sizes.get(stem.as_posix(), 0) + path.stat().st_size
+            record, _ = record_of(path.relative_to(folder).as_posix(), sizes)
+            if record in sizes:
+                sizes[record] += path.stat().st_size
     out: list[list[str]] = []
     held = BATCH_BYTES
     for name in names:
-        size = sizes.get(name, 0)
+        size = sizes[name]
         if held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
             out.append([])
             held = 0

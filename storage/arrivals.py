@@ -10,6 +10,7 @@ from pathlib import Path
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HolterError
 from storage.files import home, read_json, sha256_json, write_json
+from storage.labels import row_sha256
 from storage.records import open_record
 
 
@@ -65,7 +66,7 @@ def look(
     waiting: dict[str, str] = {}
     seen: dict[str, Seen] = {}
     for name in record_names(spec, folder):
-        stamp, age_s = _stamp(folder, name)
+        stamp, age_s = _stamp(spec, folder, name)
         last = before.get(name)
         if last is not None and last.stamp == stamp and (last.taken or last.reason):
             seen[name] = last
@@ -82,8 +83,11 @@ def look(
     return Look(tuple(ready), waiting, seen)
 
 
-def _stamp(folder: Path, name: str) -> tuple[str, float]:
-    """A digest of a record's files as they are listed, and the seconds since the last change."""
+def _stamp(spec: DatasetSpec, folder: Path, name: str) -> tuple[str, float]:
+    """A digest of a record's files as they are listed and of its label's row, and the files' age.
+
+    The age is in seconds since the last change.
+    """
     path = folder / name
     files = [] if ".." in path.parts else sorted(path.parent.glob(f"{path.name}[._]*"))
     listed = []
@@ -94,7 +98,8 @@ def _stamp(folder: Path, name: str) -> tuple[str, float]:
             continue
         listed.append((file.name, status.st_size, status.st_mtime_ns))
     newest = max((mtime for _, _, mtime in listed), default=0)
-    return sha256_json(listed), time.time() - newest / 1e9
+    row = row_sha256(spec, folder, name)
+    return sha256_json([*listed, row] if row else listed), time.time() - newest / 1e9
 
 
 def _not_whole(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,6 +141,16 @@ def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:
 def write_json(path: AnyPlace, value: Any) -> AnyPlace:
     """Write `value` as sorted, indented JSON, whole or not at all."""
     return write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def record_of(file: str, records: Container[str]) -> tuple[str, str]:
+    """The record that a file belongs to, by the longest name that fits, and what follows its dot.
+
+    A record's name may hold dots itself. Nothing follows where the file is no record's.
+    """
+    dots = [at for at, letter in enumerate(file) if letter == "."]
+    at = next((at for at in reversed(dots) if file[:at] in records), len(file))
+    return file[:at], file[at + 1 :]
 
 
 def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:

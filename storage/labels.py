@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # a device reads records without any data set, and without py
 
 #: What a column may hold; only `record` must be there.
 Column = Literal["record", "label", "subject", "exclude", "why"]
-#: A row becomes Python objects, many times as large; a million records are smaller.
-MOST_CSV_BYTES = 1 << 26
+#: A row becomes Python objects, thirty times as large; a million records are smaller.
+MOST_CSV_BYTES = 1 << 24
 YES, NO = ("1", "true", "yes", "x"), ("", "0", "false", "no")
 #: Endings that a row may give a record's name.
 _ENDINGS = (*SUFFIX.values(), ".mat", ".dat")
@@ -54,10 +54,6 @@ class Row:
     def excluded(self) -> bool:
         """Whether the row leaves its record out."""
         return self.exclude.lower() in YES
-
-    def sha256(self) -> str:
-        """Digest of what the row gives a record's table."""
-        return sha256_json([self.label, self.subject])
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,13 @@ def record_row(spec: DatasetSpec, folder: Path, record: str) -> Row:
     if row.problem:
         raise BadLabel(record, row.problem, f"the columns {_listed(table)}", table.file)
     return row
+
+
+def row_sha256(spec: DatasetSpec, folder: Path, record: str) -> str:
+    """Digest of what the CSV gives a record's table; "" where it says nothing of it."""
+    table = label_table(spec, folder)
+    key = table.key(record)
+    return sha256_json([[row.label, row.subject] for row in table.rows[key]]) if key else ""
 
 
 def record_label(spec: DatasetSpec, folder: Path, record: str) -> tuple[str, str]:
@@ -209,17 +212,19 @@ def rows_without_record(spec: DatasetSpec, folder: Path, records: Iterable[str])
     return [name for name in table.rows if name not in known]
 
 
-def read_rows(data: bytes) -> list[list[str]]:
+def read_rows(path: Path) -> list[list[str]]:
     """The rows of a CSV, their cells stripped, empty rows left out; commas, ";" or tabs between.
 
     Raises
     ------
     ValueError
         Not UTF-8, a quote that is never closed, or far too large.
+    OSError
+        It cannot be read.
     """
-    if len(data) > MOST_CSV_BYTES:
-        raise ValueError(f"{len(data)} bytes; at most {MOST_CSV_BYTES} are read")
-    text = data.decode("utf-8-sig")
+    if (size := path.stat().st_size) > MOST_CSV_BYTES:
+        raise ValueError(f"{size} bytes; at most {MOST_CSV_BYTES} are read")
+    text = path.read_bytes().decode("utf-8-sig")
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     try:
@@ -242,7 +247,7 @@ def _read(
 ) -> LabelTable:
     """The table of a file that has not changed: read once for all of its records."""
     try:
-        rows = read_rows(path.read_bytes())
+        rows = read_rows(path)
         places = _places(rows[0] if rows else [], dict(columns))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: found {error}; expected a CSV of records") from error

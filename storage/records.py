@@ -14,7 +14,7 @@ from storage.edf import open_edf
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
 from storage.files import safe_path
 from storage.ishne import open_ishne
-from storage.labels import Row, label_table, record_row, subject_of
+from storage.labels import label_table, row_sha256, subject_of
 from storage.leads import SUFFIX, Source, read_source
 from storage.marks import annotated_beats, annotated_rhythm
 from storage.wfdb_record import open_wfdb
@@ -114,8 +114,8 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
     beats, symbols = annotated_beats(spec, folder, name, opened, digests)
     starts, rhythms, label_source = annotated_rhythm(spec, folder, name, opened, digests)
-    if (row := record_row(spec, folder, name)) != Row():
-        digests[f"{label_table(spec, folder).file}#{name}"] = row.sha256()
+    if row_digest := row_sha256(spec, folder, name):
+        digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
     return Record(
         dataset=spec.name,

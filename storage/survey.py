@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
+from storage.files import record_of
 from storage.ishne import describe_ishne
 from storage.labels import plain_name, read_rows
 from storage.leads import SUFFIX, Described, read_small
@@ -30,6 +31,8 @@ COLUMN_WORDS = {
     "exclude": re.compile(r"excluded?", re.I),
     "why": re.compile(r"why|reason", re.I),
 }
+#: A table of records tells what is looked for in its first columns.
+MOST_COLUMNS = 32
 _ANNOTATOR = re.compile(r"[A-Za-z0-9_]+(\.csv)?")
 
 
@@ -161,7 +164,7 @@ def survey(
     loose: list[str] = []
     for path in files:
         file = path.relative_to(folder).as_posix()
-        stem, rest = _record_and_rest(file, beside)
+        stem, rest = record_of(file, beside)
         if rest:
             beside[stem].append(rest)
         elif path.suffix.lower() == ".csv":
@@ -183,17 +186,6 @@ def survey(
         licence=_licence(folder),
         tables=tuple(table for table in tables if table),
     )
-
-
-def _record_and_rest(file: str, records: Container[str]) -> tuple[str, str]:
-    """The record that a file belongs to, by the longest name that fits, and what follows its dot.
-
-    A record's name may hold dots itself. Nothing follows where the file is no record's.
-    """
-    dots = [at for at, letter in enumerate(file) if letter == "."]
-    ends = (at for at in reversed(dots) if file[:at] in records)
-    at = next(ends, len(file))
-    return file[:at], file[at + 1 :]
 
 
 def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
@@ -240,11 +232,11 @@ def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as
 def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
     """A CSV's columns, where one of them names half of the records, or records in half its rows."""
     try:
-        rows = read_rows((folder / file).read_bytes())
+        rows = read_rows(folder / file)
     except (OSError, ValueError):
         return None
     known = {**{name.rpartition("/")[2]: name for name in names}, **{name: name for name in names}}
-    width = min((len(row) for row in rows), default=0)
+    width = min([MOST_COLUMNS, *(len(row) for row in rows)]) if rows else 0
     columns = [[known.get(plain_name(row[place])) for row in rows] for place in range(width)]
     if not columns:
         return None

@@ -20,6 +20,7 @@ import tomllib
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.runners import BATCH_BYTES, batches
 from flows.servers import Servers
 from storage.beats_manifest import read_manifest
 from storage.dataset import DatasetSpec, load_spec, record_names
@@ -327,6 +328,10 @@ def test_dots_in_a_name_are_the_name_s_own(tmp_path: Path) -> None:
         "2026.11.29_p01": ["atr", "rhythm.csv"],
         "2026.11.29_p01.b": ["atr"],
     }
+    with (tmp_path / "2026.11.29_p01.dat").open("wb") as file:
+        file.truncate(BATCH_BYTES)
+    alone = ["2026.11.29_p01"]
+    assert batches(tmp_path, sorted(seen)) == [["2026"], alone, ["2026.11.29_p01.b"]]
 
 
 @pytest.mark.parametrize(
@@ -433,7 +438,7 @@ def test_the_walk_through(tmp_path: Path, holter_servers: Servers) -> None:
 def test_the_page_s_toml_is_valid() -> None:
     """The TOMLs that the page shows are read by the project, folders telling the patient."""
     examples = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
-    labels, values = (tomllib.loads(example) for example in examples)
+    values, labels = (tomllib.loads(example) for example in examples)
     spec = DatasetSpec.model_validate({**values, **labels})
     assert spec.subject_of("anna/night1") == "anna"
     assert spec.labels.paths["nsr/*"] in spec.rhythms.map

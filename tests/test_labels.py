@@ -13,14 +13,16 @@ from typer.testing import CliRunner
 
 from flows.build import build_table
 from flows.cli import app
+from storage.arrivals import look
 from storage.beats import read_source
 from storage.beats_manifest import Entry
 from storage.check import check_record
 from storage.dataset import DatasetSpec, excluded_records, load_spec, record_names
 from storage.dataset_write import write_spec
 from storage.errors import BadLabel, MissingFile, RecordError, SpecError, UnknownRhythm
-from storage.labels import rows_without_record
+from storage.labels import MOST_CSV_BYTES, rows_without_record
 from storage.records import open_record
+from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
 from tasks.preprocessing import Preprocessing
 
@@ -239,6 +241,26 @@ def test_check_tells_what_labelled_and_what_is_not_there(folder: Path) -> None:
     assert "1 records that have a label are not there: gone" in done.output
     assert "record label" in done.output
     assert "unmarked" in done.output
+
+
+def test_a_huge_csv_is_refused_unread(folder: Path) -> None:
+    """A CSV beyond any number of records is refused by its size, and no survey reads it."""
+    with (folder / "r.csv").open("wb") as file:
+        file.write(b"record,label\np01,A\n")
+        file.truncate(MOST_CSV_BYTES + 1)
+    with pytest.raises(SpecError, match=f"at most {MOST_CSV_BYTES} are read"):
+        record_names(spec({"file": "r.csv"}), folder)
+    assert survey(folder).tables == ()
+
+
+def test_a_label_that_comes_later_is_looked_at(folder: Path) -> None:
+    """A watched record without a label is looked at again when the CSV has a row for it."""
+    (folder / "r.csv").write_text("record,label\np01,A\np02,A\n")
+    how = spec({"file": "r.csv"})
+    first = look(how, folder, {}, 0.0, signal=False)
+    assert first.ready == ("af/p01", "af/p02")
+    (folder / "r.csv").write_text("record,label\np02,N\np01,A\np03,N\n")
+    assert look(how, folder, first.seen, 0.0, signal=False).ready == ("af/p02", "nsr/p03")
 
 
 @pytest.mark.parametrize(
