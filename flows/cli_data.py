@@ -106,8 +106,7 @@ def data_check(
 def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
     """Check every record, with progress, and print the table of what was found."""
     from storage.check import check_dataset
-    from storage.dataset import excluded_records, listed_records, record_names
-    from storage.labels import rows_without_record
+    from storage.dataset import absent_records, excluded_records, record_names
 
     with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
         checks = check_dataset(
@@ -145,13 +144,8 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
     console.print(table)
     for record, why in excluded_records(spec, folder).items():
         console.print(f"[dim]left out[/dim]  {escape(f'{record}: {why}')}", soft_wrap=True)
-    if absent := rows_without_record(spec, folder, listed_records(spec, folder)):
-        listed = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
-        console.print(
-            f"[yellow]note[/yellow]    {len(absent)} records that have a label are not there: "
-            f"{escape(listed)}",
-            soft_wrap=True,
-        )
+    if absent := absent_records(spec, folder):
+        console.print(f"[yellow]note[/yellow]    {escape(absent)}", soft_wrap=True)
     bad = sum(check.problem is not None for check in checks)
     console.print(f"{len(checks)} records, {bad} with a problem.")
     return checks

@@ -31,15 +31,14 @@ from storage.beats_manifest import (
 )
 from storage.dataset import (
     DatasetSpec,
+    absent_records,
     data_folder,
     excluded_records,
-    listed_records,
     load_spec,
     record_names,
 )
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
-from storage.labels import rows_without_record
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
@@ -199,7 +198,6 @@ def _ingest(
     names = record_names(spec, folder)
     if only is not None:
         names = chosen(names, only, spec.name)
-    _tell_absent(spec, folder)
     known = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)
@@ -250,12 +248,7 @@ def _ingest(
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
         table=report(ordered),
-        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`"
-        + (
-            f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
-            if len(ordered) > MOST_ROWS
-            else ""
-        ),
+        description=described(manifest, ordered, absent_records(spec, folder)),
     )
     if not entries:
         told = list(manifest.failures.values())
@@ -266,11 +259,16 @@ def _ingest(
     return Ingested(path, manifest, ordered)
 
 
-def _tell_absent(spec: DatasetSpec, folder: Path) -> None:
-    """Warn of records that have a label and are not there."""
-    absent = rows_without_record(spec, folder, listed_records(spec, folder))
+def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> str:
+    """What the table of records says above it."""
+    text = f"Records of {manifest.title}: {len(manifest.entries)} tables, digest "
+    text += f"`{manifest.digest()}`"
+    if len(ordered) > MOST_ROWS:
+        text += f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
     if absent:
-        log.warning(f"labels of {len(absent)} records that are not there: {', '.join(absent[:5])}")
+        log.warning(absent)
+        text += f"; {absent}"
+    return text
 
 
 def one_each(

@@ -21,7 +21,7 @@ from pydantic import (
 
 from storage.errors import SpecError
 from storage.files import home, parsed, safe_path, sha256_json
-from storage.labels import Column, excluded_rows
+from storage.labels import Column, excluded_rows, rows_without_record
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
 
@@ -318,6 +318,13 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
 def excluded_records(spec: DatasetSpec, folder: Path) -> dict[str, str]:
     """The records that are left out, and why: those of the CSV of labels, and those of the TOML."""
     return {**excluded_rows(spec, folder, listed_records(spec, folder)), **spec.records.exclude}
+
+
+def absent_records(spec: DatasetSpec, folder: Path) -> str:
+    """Tell of the records that the CSV labels and that are not there; "" where there is none."""
+    absent = rows_without_record(spec, folder, listed_records(spec, folder))
+    listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+    return f"{len(absent)} records that have a label are not there: {listed}" if absent else ""
 
 
 def listed_records(spec: DatasetSpec, folder: Path) -> list[str]:

@@ -378,12 +378,16 @@ def test_subjects_from_a_csv(tmp_path: Path) -> None:
 
 def test_it_asks_on_a_terminal(tmp_path: Path) -> None:
     """Asked, the open points are answered one by one, and Enter takes what is proposed."""
-    wfdb(tmp_path / "Set 1", ("r1", "r2"))
-    answers = "\n\ny\nset-one\n\ninternal\n"
+    wfdb(tmp_path / "Set 1", ("r1", "r2", "r3"))
+    (tmp_path / "Set 1" / "r2.atr").unlink()
+    (tmp_path / "Set 1" / "r3.atr").unlink()
+    (tmp_path / "Set 1" / "labels.csv").write_text("record,label\nr2,X\nr3,Y\n")
+    answers = "\nAFIB\n\n\ny\nset-one\n\ninternal\n"
     done = add("Set 1", "--ask", cwd=tmp_path, answers=answers)
     assert done.returncode == 0, done.stderr
     spec = load_spec(tmp_path / "home" / "datasets" / "set-one.toml")
     assert (spec.title, spec.licence, spec.rhythms.af) == ("set-one", "internal", ("AFIB",))
+    assert spec.rhythms.map.items() >= {"N": "N", "X": "AFIB", "Y": ""}.items()
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
