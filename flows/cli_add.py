@@ -229,7 +229,7 @@ def _show(proposal: Proposal) -> None:
         "leads": ", then ".join(values["leads"]["prefer"]),
         "beats": ", then ".join(values["annotations"]["beats"]),
         "rhythms": "; ".join(f"{k}: {', '.join(v)}" for k, v in meaning.items() if v),
-        "labels": _labels_told(values.get("labels", {})),
+        "labels": _labels_line(values.get("labels", {})),
         "subjects": subjects.get("pattern") or f"{mapped_records} mapped by name"
         if mapped_records or "pattern" in subjects
         else "not told",
@@ -244,7 +244,7 @@ def _show(proposal: Proposal) -> None:
         console.print(f"[yellow]open[/yellow]    {escape(doubt)}", soft_wrap=True)
 
 
-def _labels_told(labels: Mapping[str, Any]) -> str:
+def _labels_line(labels: Mapping[str, Any]) -> str:
     """The proposed labels of whole records in one line."""
     columns = labels.get("columns", {})
     listed = [f"{name} {place}" for name, place in columns.items()] or [*labels.get("paths", {})]

@@ -117,7 +117,7 @@ def record_row(spec: DatasetSpec, folder: Path, record: str) -> Row:
         return Row()
     row, *others = table.rows[key]
     if others:
-        what = f"rows that differ ({', '.join(sorted({_told(one) for one in (row, *others)}))})"
+        what = f"rows that differ ({', '.join(sorted({_cells(one) for one in (row, *others)}))})"
         raise BadLabel(record, what, "one row a record", table.file)
     if row.problem:
         raise BadLabel(record, row.problem, f"the columns {_listed(table)}", table.file)
@@ -284,7 +284,7 @@ def _row(row: Sequence[str], places: Mapping[Column, int]) -> tuple[str, Row]:
     return name, Row(**cells, problem=problem)
 
 
-def _told(row: Row) -> str:
+def _cells(row: Row) -> str:
     return ", ".join(repr(cell) for cell in (row.label, row.subject, row.exclude) if cell) or "''"
 
 

@@ -60,7 +60,7 @@ def annotated_beats(
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Sample and symbol of each annotated beat; none where the data set leaves them to be found.
 
-    A beat that is marked on several leads is one beat; see `one_each`.
+    A beat that is marked on several leads is one beat; see `unique_beats`.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def annotated_beats(
     file = f"{name}.{annotator}"
     found = _annotations(folder, file, name, opened, digests)
     is_beat = BEAT[found.code]
-    kept = one_each(found.sample[is_beat], found.channel[is_beat], ONE_BEAT_S * opened.fs_hz)
+    kept = unique_beats(found.sample[is_beat], found.channel[is_beat], ONE_BEAT_S * opened.fs_hz)
     beats, symbols = found.sample[is_beat][kept], SYMBOL[found.code[is_beat][kept]]
     if len(beats) < LEAST_BEATS:
         what = f"{len(beats)} annotated beats"
@@ -86,7 +86,7 @@ def annotated_beats(
     return beats, symbols
 
 
-def one_each(
+def unique_beats(
     sample: NDArray[np.int64], channel: NDArray[np.int16], reach: float
 ) -> NDArray[np.bool_]:
     """Which of a record's beat marks to keep, so that each beat is marked once.

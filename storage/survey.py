@@ -245,30 +245,32 @@ def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
     if 2 * sum(map(bool, named)) < min(len(names), len(rows)) or not any(named):
         return None
     if named[0] is not None:  # no header
-        told: dict[str, int] = {"record": place}
+        places: dict[str, int] = {"record": place}
         if width == 2:
-            told["label"] = 1 - place
-        numbered: dict[str, str | int] = {name: at + 1 for name, at in told.items()}
-        return _table(file, numbered, told, rows, named)
+            places["label"] = 1 - place
+        numbered: dict[str, str | int] = {name: at + 1 for name, at in places.items()}
+        return _table(file, numbered, places, rows, named)
     header = rows[0][:width]
-    told = {"record": place}
+    places = {"record": place}
     for at, word in enumerate(header):
         name = next((name for name, words in COLUMN_WORDS.items() if words.fullmatch(word)), "")
         if name and at != place:
-            told.setdefault(name, at)
-    return _table(file, {name: header[at] for name, at in told.items()}, told, rows[1:], named[1:])
+            places.setdefault(name, at)
+    return _table(
+        file, {name: header[at] for name, at in places.items()}, places, rows[1:], named[1:]
+    )
 
 
 def _table(
     file: str,
     columns: dict[str, str | int],
-    told: Mapping[str, int],
+    places: Mapping[str, int],
     rows: Sequence[Sequence[str]],
     named: Sequence[str | None],
 ) -> Labelled:
     pairs = [(row, name) for row, name in zip(rows, named, strict=True) if name]
-    labels = {name: row[told["label"]] for row, name in pairs} if "label" in told else {}
-    subjects = {row[told["subject"]] for row, _ in pairs} if "subject" in told else set()
+    labels = {name: row[places["label"]] for row, name in pairs} if "label" in places else {}
+    subjects = {row[places["subject"]] for row, _ in pairs} if "subject" in places else set()
     labels = {name: label for name, label in labels.items() if label}
     return Labelled(
         file, columns, dict(Counter(labels.values())), frozenset(labels), len(subjects - {""})

@@ -13,11 +13,18 @@ from typer.testing import CliRunner
 
 from flows.build import build_table
 from flows.cli import app
+from flows.ingest import described
 from storage.arrivals import look
 from storage.beats import read_source
 from storage.beats_manifest import Entry
 from storage.check import check_record
-from storage.dataset import DatasetSpec, excluded_records, load_spec, record_names
+from storage.dataset import (
+    DatasetSpec,
+    absent_records,
+    excluded_records,
+    load_spec,
+    record_names,
+)
 from storage.dataset_write import write_spec
 from storage.errors import BadLabel, MissingFile, RecordError, SpecError, UnknownRhythm
 from storage.labels import MOST_CSV_BYTES, rows_without_record
@@ -25,6 +32,7 @@ from storage.records import open_record
 from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
 from tasks.preprocessing import Preprocessing
+from tests.made_up import manifest
 
 ABOUT = {"name": "made", "title": "x", "version": "1", "licence": "x", "citation": "x"}
 RHYTHMS = {"af": ["AFIB"], "map": {"A": "AFIB", "AFIB": "AFIB", "N": "N", "~": ""}}
@@ -294,3 +302,15 @@ def test_cinc2017_is_read_as_it_is_shipped(real_data: Path) -> None:
         assert check.label_source == "record label"
         assert check.subject == name
     assert f"REFERENCE.csv#{first['A']}" in open_record(how, folder, first["A"]).digests
+
+
+def test_the_ingest_s_report_tells_of_absent_records(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A label whose record is not there is told above the ingest's table, and in the log."""
+    (folder / "r.csv").write_text("record,label\np01,A\ngone,N\n")
+    absent = absent_records(spec({"file": "r.csv"}), folder)
+    told = "1 records that have a label are not there: gone"
+    assert described(manifest("a"), [], absent).endswith(f"; {told}")
+    assert told in caplog.text
+    assert "not there" not in described(manifest("a"), [], "")

@@ -11,7 +11,7 @@ import pytest
 from storage.beats import BeatTable, Quality, joined
 from storage.dataset import DatasetSpec
 from storage.errors import NoRhythm, UnknownRhythm
-from storage.marks import ONE_BEAT_S, one_each
+from storage.marks import ONE_BEAT_S, unique_beats
 from storage.records import open_record
 from storage.survey import survey
 from storage.wfdb_annotation import BEAT, encode_annotations, parse_annotations
@@ -157,7 +157,7 @@ def test_one_mark_of_each_beat_is_kept(
     sample: list[int], channel: list[int], kept: list[bool]
 ) -> None:
     """Of marks at one sample, or within reach on different leads, the lowest lead's is kept."""
-    keep = one_each(np.array(sample, np.int64), np.array(channel, np.int16), 10)
+    keep = unique_beats(np.array(sample, np.int64), np.array(channel, np.int16), 10)
     assert keep.tolist() == kept
 
 
@@ -170,4 +170,6 @@ def test_real_beats_stay_as_they_are_marked(name: str, fs_hz: int, real_data: Pa
     for path in sorted((real_data / name).rglob("*.atr"))[:12]:
         marks = parse_annotations(path.read_bytes(), path.stem, path.name)
         beats = BEAT[marks.code]
-        assert one_each(marks.sample[beats], marks.channel[beats], ONE_BEAT_S * fs_hz).all(), path
+        assert unique_beats(marks.sample[beats], marks.channel[beats], ONE_BEAT_S * fs_hz).all(), (
+            path
+        )
