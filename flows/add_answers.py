@@ -39,18 +39,49 @@ class Said:
     subjects_csv: Path | None
     subjects_from_comments: str | None
     one_each: bool
+    labels: dict[str, str]
+
+
+def with_table(found: Survey, labels_csv: Path | None) -> Survey:
+    """The survey with no other CSV of labels than the one that was named."""
+    if labels_csv is None:
+        return found
+    path = labels_csv.absolute()
+    tables = tuple(table for table in found.tables if found.folder / table.file == path)
+    if not tables:
+        listed = ", ".join(table.file for table in found.tables) or "none"
+        raise ValueError(
+            f"--labels-csv {labels_csv}: found no such CSV in the folder that names its records; "
+            f"there are: {listed}"
+        )
+    return replace(found, tables=tables)
 
 
 def still_open(proposal: Proposal, said: Said) -> dict[str, str]:
     """The doubts that nothing said has settled."""
+    from tasks.record_labels import has_label
+
     settled = {
         "subjects": said.one_each
         or any((said.subject_pattern, said.subjects_csv, said.subjects_from_comments)),
-        "unmarked": said.unmarked is not None,
+        "unmarked": said.unmarked is not None
+        or all(has_label(name, {"paths": said.labels}, None) for name in proposal.silent),
+        "labels": not unknown_labels(proposal, said),
+        "labels_csv": False,
         "leads": said.leads is not None,
         "rhythms": True,  # an unknown code is left out, and told
     }
     return {key: text for key, text in proposal.doubts.items() if not settled[key]}
+
+
+def unknown_labels(proposal: Proposal, said: Said) -> list[str]:
+    """The labels of whole records that nobody has said the meaning of."""
+    values = proposal.values
+    paths = values.get("labels", {}).get("paths", {})
+    replaced = {label for pattern, label in paths.items() if pattern in said.labels}
+    known = {*said.rhythms, *said.exclude, *replaced}
+    meaning = values["rhythms"]["map"]
+    return [label for label in proposal.labels if not meaning[label] and label not in known]
 
 
 def asked(proposal: Proposal, said: Said) -> Said:
@@ -62,6 +93,10 @@ def asked(proposal: Proposal, said: Said) -> Said:
     missing = still_open(proposal, said)
     if "unmarked" in missing:
         said = replace(said, unmarked=typer.prompt(QUESTIONS["unmarked"], err=True))
+    for label in unknown_labels(proposal, said):
+        question = f"Rhythm that the label {label} stands for (AFIB, N, ...; Enter for none)"
+        answer = typer.prompt(question, default="", show_default=False, err=True)
+        said = replace(said, rhythms={**said.rhythms, label: answer})
     if said.af is None:
         names = sorted({name for name in values["rhythms"]["map"].values() if name})
         default = ",".join(values["rhythms"]["af"])
@@ -71,7 +106,7 @@ def asked(proposal: Proposal, said: Said) -> Said:
         if typer.confirm("Is every record another patient's?", default=False, err=True):
             return replace(said, one_each=True)
         question = "Pattern of names with (?P<subject>...), or a CSV of record,subject"
-        answer = typer.prompt(question, err=True)
+        answer = typer.prompt(question, default=values["subjects"].get("pattern"), err=True)
         if answer.endswith(".csv"):
             return replace(said, subjects_csv=Path(answer))
         return replace(said, subject_pattern=answer)
@@ -80,6 +115,8 @@ def asked(proposal: Proposal, said: Said) -> Said:
 
 def with_answers(proposal: Proposal, said: Said, found: Survey) -> dict[str, Any]:
     """The proposal with what was said in its place."""
+    from tasks.record_labels import rhythm_of
+
     values = proposal.values
     rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **said.rhythms}}
     unknown = [code for code in said.exclude if code not in rhythms["map"]]
@@ -87,6 +124,11 @@ def with_answers(proposal: Proposal, said: Said, found: Survey) -> dict[str, Any
         known = ", ".join(rhythms["map"])
         raise ValueError(f"--exclude {unknown[0]}: found no such rhythm code; there are {known}")
     rhythms["map"] |= dict.fromkeys(said.exclude, "")
+    for label in said.labels.values():
+        rhythms["map"].setdefault(label, rhythm_of(label) or label)
+    labels = dict(values.get("labels", {}))
+    if said.labels:
+        labels["paths"] = {**labels.get("paths", {}), **said.labels}
     told = {"af": said.af, "unmarked": said.unmarked, "before_first": said.before_first}
     rhythms |= {key: value for key, value in told.items() if value is not None}
     if rhythms.get("unmarked", "error") != "error":
@@ -98,6 +140,7 @@ def with_answers(proposal: Proposal, said: Said, found: Survey) -> dict[str, Any
         "records": values["records"],
         "annotations": annotations,
         "leads": {"prefer": said.leads} if said.leads else values["leads"],
+        "labels": labels,
         "rhythms": rhythms,
         "subjects": _subjects(proposal, said, found),
     }
@@ -171,12 +214,12 @@ def _all_told(source: str, told: Mapping[str, str]) -> None:
         )
 
 
-def code_and_name(text: str) -> tuple[str, str]:
-    """Split "CODE=NAME"; misuse where it is not that."""
-    code, equals, name = text.partition("=")
-    if not (code and equals):
-        raise ValueError(f"--rhythm {text!r}: expected CODE=NAME, as in SR=N")
-    return code, name
+def pair(text: str, option: str, expected: str) -> tuple[str, str]:
+    """Split "LEFT=RIGHT" at its last "="; misuse of the option where it is not that."""
+    left, equals, right = text.rpartition("=")
+    if not (left and equals):
+        raise ValueError(f"{option} {text!r}: expected {expected}")
+    return left, right
 
 
 def _words(text: str) -> list[str]:

@@ -30,6 +30,7 @@ def record_key(record: Record, config: Preprocessing) -> str:
     return sha256_json(
         {
             "record": [record.dataset, record.name, record.subject, record.lead],
+            "label_source": record.label_source,
             "shape": [record.fs_hz, record.n_samples],
             "files": dict(record.digests),
             "af": sorted(record.af),
@@ -83,6 +84,7 @@ def build_table(
         counts=asdict(counts),
         simulated=spec.source.simulated,
         content=content,
+        label_source=record.label_source,
     )
     tally = np.zeros(3, dtype=np.int64)
 
@@ -113,4 +115,5 @@ def build_table(
         files=dict(record.digests),
         content=content,
         warnings=list(record.warnings),
+        label_source=record.label_source,
     )

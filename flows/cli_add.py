@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.add_answers import Said, asked, code_and_name, still_open, with_answers
+from flows.add_answers import Said, asked, pair, still_open, with_answers, with_table
 from flows.options import SOME_RECORDS_FAILED
 from flows.progress import Progress, console
 
@@ -61,6 +61,13 @@ def data_add(
     before_first: Annotated[
         str | None, typer.Option(help="Rhythm before a record's first mark.")
     ] = None,
+    labels_csv: Annotated[
+        Path | None, typer.Option(help="CSV of the folder that labels whole records.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="PATTERN=LABEL: label of records by path, as 'af/*=AFIB'; repeatable."),
+    ] = None,
     subject_pattern: Annotated[
         str | None, typer.Option(help="Regular expression of names, with (?P<subject>...).")
     ] = None,
@@ -99,12 +106,13 @@ def data_add(
     folder = folder.absolute()
     with Progress(f"Looking at {folder.name}", 0) as progress:
         found = survey(folder, form, lambda record, total: progress.step(record, total=total))
+    found = with_table(found, labels_csv)
     proposal = propose(found)
     said = Said(
         leads=lead,
         beats=beats,
         rhythm=rhythm_annotator,
-        rhythms=dict(code_and_name(text) for text in rhythm or ()),
+        rhythms=dict(pair(text, "--rhythm", "CODE=NAME, as in SR=N") for text in rhythm or ()),
         af=af,
         exclude=exclude or [],
         unmarked=unmarked,
@@ -113,6 +121,9 @@ def data_add(
         subjects_csv=subjects_csv,
         subjects_from_comments=subjects_from_comments,
         one_each=one_record_one_subject,
+        labels=dict(
+            pair(text, "--label", "PATTERN=LABEL, as in 'af/*=AFIB'") for text in label or ()
+        ),
     )
     _show(proposal)
     if asking:
@@ -223,6 +234,7 @@ def _show(proposal: Proposal) -> None:
         "leads": ", then ".join(values["leads"]["prefer"]),
         "beats": ", then ".join(values["annotations"]["beats"]),
         "rhythms": "; ".join(f"{k}: {', '.join(v)}" for k, v in meaning.items() if v),
+        "labels": _labels_line(values.get("labels", {})),
         "subjects": subjects.get("pattern") or f"{mapped_records} mapped by name"
         if mapped_records or "pattern" in subjects
         else "not told",
@@ -235,6 +247,13 @@ def _show(proposal: Proposal) -> None:
         console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)
     for doubt in proposal.doubts.values():
         console.print(f"[yellow]open[/yellow]    {escape(doubt)}", soft_wrap=True)
+
+
+def _labels_line(labels: Mapping[str, Any]) -> str:
+    """The proposed labels of whole records in one line."""
+    columns = labels.get("columns", {})
+    listed = [f"{name} {place}" for name, place in columns.items()] or [*labels.get("paths", {})]
+    return " ".join([labels.get("file", ""), ", ".join(listed)]).strip() or "none"
 
 
 def _spec(about: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:

@@ -106,7 +106,7 @@ def data_check(
 def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
     """Check every record, with progress, and print the table of what was found."""
     from storage.check import check_dataset
-    from storage.dataset import record_names
+    from storage.dataset import absent_records, excluded_records, record_names
 
     with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
         checks = check_dataset(
@@ -121,6 +121,7 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
         "beats",
         "uncovered h",
         "rhythm hours",
+        "labels by",
         "sums",
         "problem",
     )
@@ -135,6 +136,7 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
             str(check.beats),
             f"{check.uncovered_hours:.2f}",
             rhythms,
+            check.label_source or "-",
             check.checksums,
             check.problem or "",
         )
@@ -147,6 +149,10 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
         for warning in check.warnings:
             told = escape(f"{check.record}: {warning}")
             console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
+    for record, why in excluded_records(spec, folder).items():
+        console.print(f"[dim]left out[/dim]  {escape(f'{record}: {why}')}", soft_wrap=True)
+    if absent := absent_records(spec, folder):
+        console.print(f"[yellow]note[/yellow]    {escape(absent)}", soft_wrap=True)
     bad = sum(check.problem is not None for check in checks)
     console.print(f"{len(checks)} records, {bad} with a problem.")
     return checks

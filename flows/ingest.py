@@ -34,7 +34,15 @@ from storage.beats_manifest import (
 )
 from storage.bounds import all_within
 from storage.content import duplicates
-from storage.dataset import DatasetSpec, chosen, data_folder, load_spec, record_names
+from storage.dataset import (
+    DatasetSpec,
+    absent_records,
+    chosen,
+    data_folder,
+    excluded_records,
+    load_spec,
+    record_names,
+)
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
 from storage.logs import bound, log
@@ -258,7 +266,7 @@ def _ingest(
         simulated=spec.source.simulated,
         entries=tuple(entries[name] for name in sorted(entries)),
         failures=failures,
-        excluded=dict(spec.records.exclude),
+        excluded=excluded_records(spec, folder),
         spec=spec.model_dump(mode="json"),
         preprocessing=asdict(config),
         flow_run_id=str(flow_run.get_id() or ""),
@@ -269,17 +277,24 @@ def _ingest(
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
         table=report(ordered, manifest.duplicates),
-        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`"
-        + (
-            f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
-            if len(ordered) > MOST_ROWS
-            else ""
-        ),
+        description=described(manifest, ordered, absent_records(spec, folder)),
     )
     if not entries:
         why = reasons(manifest.failures) or "no records at all"
         raise TableError(f"data set {spec.name} in {folder}: no record could be used: {why}")
     return Ingested(path, manifest, ordered)
+
+
+def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> str:
+    """What the table of records says above it."""
+    text = f"Records of {manifest.title}: {len(manifest.entries)} tables, digest "
+    text += f"`{manifest.digest()}`"
+    if len(ordered) > MOST_ROWS:
+        text += f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
+    if absent:
+        log.warning(absent)
+        text += f"; {absent}"
+    return text
 
 
 def one_each(
@@ -387,6 +402,7 @@ def figures_of(entry: Entry | None) -> dict[str, Any]:
         "hours": round(entry.hours, 2) if entry else None,
         "beats": entry.beats if entry else None,
         "AF beats": entry.af_beats if entry else None,
+        "labels by": entry.label_source if entry else None,
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HolterError
 from storage.files import home, owner, read_json, sha256_json, write_json
+from storage.labels import row_sha256
 from storage.records import open_record
 
 
@@ -65,7 +66,7 @@ def look(
     ready: list[str] = []
     waiting: dict[str, str] = {}
     seen: dict[str, Seen] = {}
-    for name, (stamp, changed_s) in _stamps(folder, record_names(spec, folder)).items():
+    for name, (stamp, changed_s) in _stamps(spec, folder, record_names(spec, folder)).items():
         age_s = time.time() - changed_s
         last = before.get(name)
         if last is not None and last.stamp == stamp and (last.taken or last.reason):
@@ -83,8 +84,8 @@ def look(
     return Look(tuple(ready), waiting, seen)
 
 
-def _stamps(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, float]]:
-    """Of every record a digest of its files as they are listed, and its files' newest change.
+def _stamps(spec: DatasetSpec, folder: Path, names: Sequence[str]) -> dict[str, tuple[str, float]]:
+    """Of every record a digest of its files and its label's row, and its files' newest change.
 
     A record's files are those whose names begin with its own, whatever the case, and with no longer
     one's; a change is in seconds since 1970. Each folder is listed once.
@@ -106,10 +107,12 @@ def _stamps(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, float]]:
             except FileNotFoundError:  # renamed while we looked
                 continue
             listed[spelled[name]].append((entry.name, status.st_size, status.st_mtime_ns))
-    return {
-        name: (sha256_json(files), max((mtime for _, _, mtime in files), default=0) / 1e9)
-        for name, files in listed.items()
-    }
+    out = {}
+    for name, files in listed.items():
+        row = row_sha256(spec, folder, name)
+        newest = max((mtime for _, _, mtime in files), default=0) / 1e9
+        out[name] = sha256_json([*files, row] if row else files), newest
+    return out
 
 
 def _not_whole(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> str:

@@ -129,6 +129,8 @@ class Source:
         Whether the record was simulated.
     content : dict of str to list of str
         Prints of its signal and of its annotated beats; see `storage.content`.
+    label_source : str
+        What told the rhythm; see `storage.records.Record`. "" in a table that does not say.
     """
 
     dataset: str
@@ -145,6 +147,7 @@ class Source:
     counts: dict[str, int]
     simulated: bool
     content: dict[str, list[str]] = field(default_factory=dict)
+    label_source: str = ""
 
 
 #: The columns that differ from beat to beat, with their numpy types; None is text.

@@ -50,6 +50,8 @@ class Entry:
         `storage.content`. Empty in a table of before there were prints.
     warnings : list of str
         What the record's files do not tell for certain; see `storage.leads.Opened`.
+    label_source : str
+        What told the rhythm; see `storage.records.Record`. "" in an entry that does not say.
     """
 
     record: str
@@ -69,6 +71,7 @@ class Entry:
     task_run_id: str = ""
     content: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    label_source: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class RecordCheck:
         Annotated beats.
     rhythm_hours : dict of str to float
         Hours of each rhythm; "" where none is known.
+    label_source : str
+        What told the rhythm; see `storage.records.Record`.
     uncovered_hours : float
         Hours in which no beat is annotated; see `uncovered_hours`.
     checksums : str
@@ -51,6 +53,7 @@ class RecordCheck:
     lead: str | None = None
     beats: int = 0
     rhythm_hours: dict[str, float] = field(default_factory=dict)
+    label_source: str = ""
     uncovered_hours: float = 0.0
     checksums: str = ""
     problem: str | None = None
@@ -81,22 +84,22 @@ def uncovered_hours(record: Record) -> float:
 
 def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) -> RecordCheck:
     """Look at one record: header, length, annotations, checksums, lead. Never raises for it."""
-    subject = spec.subject_of(name)
     try:
         record = open_record(spec, folder, name, signal=signal)
         fit = verify_checksums(folder, name, record.digests)
         if record.lead is not None:
             check_lead(record)
     except RecordError as error:
-        return RecordCheck(name, subject, problem=str(error))
+        return RecordCheck(name, spec.subject_of(name), problem=str(error))
     return RecordCheck(
         record=name,
-        subject=subject,
+        subject=record.subject,
         fs_hz=record.fs_hz,
         hours=record.n_samples / record.fs_hz / 3600,
         lead=record.lead,
         beats=len(record.beats),
         rhythm_hours=rhythm_hours(record),
+        label_source=record.label_source,
         uncovered_hours=uncovered_hours(record),
         checksums="fit" if fit else "none listed",
         warnings=record.warnings,

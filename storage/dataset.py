@@ -21,6 +21,7 @@ from pydantic import (
 
 from storage.errors import RecordError, SpecError
 from storage.files import home, parsed, safe_path, sha256_json
+from storage.labels import Column, excluded_rows, rows_without_record
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
 from storage.text import decoded, file_name, lines
@@ -42,9 +43,13 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """Where the files come from: a PhysioNet slug, a local folder, or our own simulator."""
+    """Where the files come from: a PhysioNet slug, a local folder, or our own simulator.
+
+    `files` are globs of what is fetched of a PhysioNet project; all of it where none is given.
+    """
 
     physionet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
+    files: tuple[Text, ...] = ()
     folder: str | None = None
     simulated: bool = False
 
@@ -88,6 +93,38 @@ class Annotations(_Strict):
         return self
 
 
+class Labels(_Strict):
+    """Labels of whole records, for those whose rhythm no annotation marks.
+
+    Attributes
+    ----------
+    file : str or tuple of str
+        A CSV of the data set's folder, a row a record; of several names the first that is there.
+    columns : mapping of str to str or int
+        Its columns `record`, `label`, `subject`, `exclude`, `why` by the names of its header, or
+        where it has no header by number from 1. Where nothing is given, its header uses these.
+    paths : mapping of str to str
+        Pattern of a record's name, with its folders, to label; "*" stands for "/" too.
+    """
+
+    file: Text | tuple[Text, ...] = ()
+    columns: Mapping[Column, Text | Annotated[int, Field(ge=1)]] = {}
+    paths: Mapping[Text, Text] = {}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names that the CSV may have."""
+        return (self.file,) if isinstance(self.file, str) else self.file
+
+    @model_validator(mode="after")
+    def _columns_of_one_kind(self) -> Labels:
+        if self.columns and ("record" not in self.columns or len(self.columns) < 2):
+            raise ValueError("columns needs record, and label or another one")
+        if len({type(place) for place in self.columns.values()}) > 1:
+            raise ValueError("columns are all named by the header, or all numbered from 1")
+        return self
+
+
 class Leads(_Strict):
     """Lead names in order of preference; the first one a record has is read.
 
@@ -106,14 +143,14 @@ class Rhythms(_Strict):
     af : tuple of str
         The mapped names that count as atrial fibrillation.
     map : mapping of str to str
-        Name in the file, without its "(", to the name in the tables. A mark that is not here is an
-        error of its record; "" leaves its beats in the table without a label.
+        Name in the file, without its "(", or label of a whole record, to the name in the tables.
+        One that is not here is an error of its record; "" leaves its beats without a label.
     unmarked : str
-        The rhythm of a record without any mark, or "error".
+        The rhythm of a record without any mark, label or comment, or "error".
     before_first : str
         The rhythm before a record's first mark; "" where it is unknown.
     outside : str
-        The rhythm outside the intervals of a CSV; "" where it is unknown.
+        The rhythm outside the intervals of a CSV, and after a mark ")"; "" where it is unknown.
     from_comments : mapping of str to str
         For a record without any mark: comment line of its header to rhythm.
     """
@@ -140,6 +177,7 @@ class Subjects(_Strict):
     The expression must fit a record's name as a whole: the last part of it, or else all of it.
     `numbers` are keyed digests of the patients' own numbers, each to its subject:
     `storage.patients`.
+    Where there is one, a record that neither it nor the table tells of is refused.
     """
 
     map: Mapping[str, Text] = {}
@@ -171,6 +209,7 @@ class DatasetSpec(_Strict):
     source: Source = Source()
     records: Records
     annotations: Annotations
+    labels: Labels = Labels()
     leads: Leads
     rhythms: Rhythms
     subjects: Subjects = Subjects()
@@ -181,13 +220,20 @@ class DatasetSpec(_Strict):
         Title, licence, notes, source, the list of records and the patients' numbers are left out:
         to word a note better or to exclude one record must not rebuild the others.
         """
-        shaping = {"name", "version", "annotations", "leads", "rhythms", "subjects"}
+        shaping = {"name", "version", "annotations", "labels", "leads", "rhythms", "subjects"}
         unseen = {"subjects": {"numbers"}}
         shape = self.model_dump(mode="json", include=shaping, exclude=unseen)
         return sha256_json({**shape, "format": self.records.format})
 
     def subject_of(self, record: str) -> str:
-        """The subject (patient) a record belongs to; the record itself where nothing says more."""
+        """The subject (patient) of a record as this TOML alone tells it; else the record itself.
+
+        `storage.labels.subject_of` reads the data set's CSV as well.
+        """
+        return self.subject_by_rule(record) or record
+
+    def subject_by_rule(self, record: str) -> str:
+        """The subject of a record by the table or the pattern; "" where neither tells it."""
         if record in self.subjects.map:
             return self.subjects.map[record]
         if self.subjects.pattern is not None:
@@ -195,7 +241,7 @@ class DatasetSpec(_Strict):
                 found = re.fullmatch(self.subjects.pattern, name)
                 if found is not None and found["subject"]:
                     return found["subject"]
-        return record
+        return ""
 
 
 def user_folders() -> list[Path]:
@@ -274,7 +320,35 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
     Raises
     ------
     SpecError
-        The list file is not there, or no record is left.
+        The list file or the CSV of labels is not there or cannot be used, or no record is left.
+    """
+    names = listed_records(spec, folder)
+    excluded = {**spec.records.exclude, **excluded_rows(spec, folder, names)}
+    kept = [name for name in names if name not in excluded]
+    if not kept:
+        raise SpecError(f"data set {spec.name}: no records in {folder}")
+    return kept
+
+
+def excluded_records(spec: DatasetSpec, folder: Path) -> dict[str, str]:
+    """The records that are left out, and why: those of the CSV of labels, and those of the TOML."""
+    return {**excluded_rows(spec, folder, listed_records(spec, folder)), **spec.records.exclude}
+
+
+def absent_records(spec: DatasetSpec, folder: Path) -> str:
+    """Tell of the records that the CSV labels and that are not there; "" where there is none."""
+    absent = rows_without_record(spec, folder, listed_records(spec, folder))
+    listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+    return f"{len(absent)} records that have a label are not there: {listed}" if absent else ""
+
+
+def listed_records(spec: DatasetSpec, folder: Path) -> list[str]:
+    """Name the data set's records in `folder`, in order, the excluded ones too.
+
+    Raises
+    ------
+    SpecError
+        The folder or the list file is not there.
     """
     if not folder.is_dir():
         raise SpecError(f"data set {spec.name}: the folder {folder} is not there")
@@ -293,10 +367,7 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
         any_case = "".join(f"[{letter}{letter.upper()}]" for letter in suffix[1:])
         paths = folder.glob(f"{ways.pattern}.{any_case}")
         names = sorted(path.relative_to(folder).as_posix()[: -len(suffix)] for path in paths)
-    kept = [name for name in dict.fromkeys(names) if name not in ways.exclude]
-    if not kept:
-        raise SpecError(f"data set {spec.name}: no records in {folder}")
-    return kept
+    return list(dict.fromkeys(names))
 
 
 def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
@@ -99,7 +100,8 @@ def fetch_dataset(
     folder : Path
         Where to; files that are there and fit their digest are kept.
     records : iterable of str, optional
-        Just these records, with every file that their headers name.
+        Just these records, with every file that their headers name; by default the TOML's
+        `source.files`, or all.
     mirror : str, optional
         Base address; else HOLTER_PHYSIONET, else PhysioNet. Proxies are those of the environment.
     on_file : callable
@@ -136,7 +138,7 @@ def fetch_dataset(
     ) as client:
         one = _Server(client, base, folder, manner)
         listed = one.listing()
-        todo = list(listed) if records is None else _files_of(list(records), spec, listed)
+        todo = _files_of(records, spec, listed)
         done: dict[str, Fetched] = {}
         with ThreadPoolExecutor(manner.connections) as pool:
             try:
@@ -299,12 +301,24 @@ def _retry_after_s(value: str) -> float:
     return max(0.0, (until - datetime.now(tz=timezone.utc)).total_seconds())
 
 
-def _files_of(records: list[str], spec: DatasetSpec, listed: dict[str, str]) -> list[str]:
-    """The listed files of these records, and the data set's list of records."""
-    wanted = [spec.records.file] if spec.records.file in listed else []
+def _files_of(
+    records: Iterable[str] | None, spec: DatasetSpec, listed: dict[str, str]
+) -> list[str]:
+    """The listed files that the data set wants; of some records theirs, and what tells of all."""
+    globs = spec.source.files or ("*",)
+    every = [file for file in listed if any(fnmatchcase(file, glob) for glob in globs)]
+    if not every:
+        raise DownloadError(
+            f"data set {spec.name}: found {len(listed)} files listed; expected some that are "
+            f"{' or '.join(globs)}, as its TOML wants"
+        )
+    if records is None:
+        return every
+    wanted = [file for file in (spec.records.file, *spec.labels.files) if file in listed]
     by_record: dict[str, list[str]] = {}
-    for file in listed:
-        for name in (file, *records_of(file)):
+    for file in every:
+        names = (file, *records_of(file))
+        for name in dict.fromkeys((*names, *(name.rpartition("/")[2] for name in names))):
             by_record.setdefault(name, []).append(file)
     for record in records:
         files = by_record.get(record, [])

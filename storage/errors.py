@@ -10,6 +10,7 @@ HolterError
 │   ├── HeaderMismatch      a header that cannot be read, or does not fit its signal
 │   ├── ChecksumMismatch    bytes that differ from the data set's SHA256SUMS
 │   ├── BadAnnotation       an annotation file that cannot be read
+│   ├── BadLabel            a label of a whole record that cannot be used, or two that differ
 │   ├── NoRhythm            no rhythm annotation where the data set needs one
 │   ├── UnknownRhythm       a rhythm the data set's TOML does not name
 │   ├── NoLead              none of the wanted leads
@@ -94,6 +95,10 @@ class ChecksumMismatch(RecordError):
 
 class BadAnnotation(RecordError):
     """An annotation file that cannot be read."""
+
+
+class BadLabel(RecordError):
+    """A label of a whole record that cannot be used, or two that differ."""
 
 
 class NoRhythm(RecordError):

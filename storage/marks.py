@@ -1,7 +1,8 @@
 """What is annotated of a recording: its beats, and the rhythm at every moment of it.
 
 Both come from annotation files in MIT format; the rhythm may come from a CSV of intervals instead,
-with the header `start_s,end_s,rhythm`, in ascending order, not overlapping.
+with the header `start_s,end_s,rhythm`, in ascending order, not overlapping. Where a record has no
+rhythm mark, a label of the whole record may give it; see `storage.labels`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.files import safe_path, stored_name
+from storage.labels import record_label
 from storage.leads import Opened, read_small
 from storage.text import decoded
 from storage.wfdb_annotation import (
@@ -39,6 +42,12 @@ LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
 #: Rows become Python objects, thirty times as large; a year of episodes is smaller.
 MOST_CSV_BYTES = 1 << 24
 COLUMNS = ["start_s", "end_s", "rhythm"]
+#: Marks on different leads within this of each other are of one QRS complex: the window in which
+#: ANSI/AAMI EC57 takes two marks for one beat.
+ONE_BEAT_S = 0.15
+#: What a record's rhythm was told by.
+ANNOTATION, LABEL, COMMENT, UNMARKED = "annotation", "record label", "comment", "unmarked"
+_RHYTHM_TEXT = re.compile(r"\(|\w*\s*\)$")
 Mark = tuple[int, str]
 
 
@@ -51,6 +60,8 @@ def annotated_beats(
     spec: DatasetSpec, folder: Path, name: str, opened: Opened, digests: dict[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Sample and symbol of each annotated beat; none where the data set leaves them to be found.
+
+    A beat that is marked on several leads is one beat; see `unique_beats`.
 
     Raises
     ------
@@ -66,7 +77,8 @@ def annotated_beats(
     file = f"{name}.{annotator}"
     found = _annotations(folder, file, name, opened, digests)
     is_beat = BEAT[found.code]
-    beats, symbols = found.sample[is_beat], SYMBOL[found.code[is_beat]]
+    kept = unique_beats(found.sample[is_beat], found.channel[is_beat], ONE_BEAT_S * opened.fs_hz)
+    beats, symbols = found.sample[is_beat][kept], SYMBOL[found.code[is_beat][kept]]
     if len(beats) < LEAST_BEATS:
         what = f"{len(beats)} annotated beats"
         raise TooFewBeats(name, what, f"at least {LEAST_BEATS}", file)
@@ -76,37 +88,124 @@ def annotated_beats(
     return beats, symbols
 
 
+def unique_beats(
+    sample: NDArray[np.int64], channel: NDArray[np.int16], reach: float
+) -> NDArray[np.bool_]:
+    """Which of a record's beat marks to keep, so that each beat is marked once.
+
+    Marks at one sample are one beat. So are marks on different leads within `reach` samples of the
+    first of them: the one on the lead of the lowest number is kept, with its symbol. Close marks on
+    one lead all stay: their RR interval is flagged.
+
+    Parameters
+    ----------
+    sample : int64, shape (n,)
+        Ascending.
+    channel : int16, shape (n,)
+        The lead of each.
+    reach : float
+        In samples.
+
+    Returns
+    -------
+    bool, shape (n,)
+    """
+    keep = np.ones(len(sample), bool)
+    step = np.diff(sample)
+    near = (step == 0) | ((step <= reach) & (np.diff(channel) != 0))
+    if not near.any():
+        return keep
+    group: list[int] = []
+    for i in range(len(sample)):
+        leads = {int(channel[j]) for j in group}
+        same = group and sample[i] == sample[group[-1]]
+        if same or (
+            group and sample[i] - sample[group[0]] <= reach and int(channel[i]) not in leads
+        ):
+            group.append(i)
+        else:
+            group = [i]
+        keep[group] = False
+        keep[min(group, key=lambda j: (channel[j], j))] = True
+    return keep
+
+
 def annotated_rhythm(
     spec: DatasetSpec, folder: Path, name: str, opened: Opened, digests: dict[str, str]
-) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Where each rhythm begins and its name, from marks, else comments, else the TOML's word.
+) -> tuple[NDArray[np.int64], NDArray[np.str_], str]:
+    """Where each rhythm begins, its name, and what told it.
+
+    Marks tell it, else the record's label, else its comments, else the TOML's word for a record
+    without any mark. An annotation file may be absent where one of the latter three tells it.
+
+    Returns
+    -------
+    int64, shape (m,)
+        Sample at which each rhythm begins.
+    str, shape (m,)
+        Its name; "" where it is unknown.
+    str
+        `ANNOTATION`, `LABEL`, `COMMENT` or `UNMARKED`.
 
     Raises
     ------
-    MissingFile, BadAnnotation, UnknownRhythm, NoRhythm
+    MissingFile, BadAnnotation, BadLabel, UnknownRhythm, NoRhythm
     """
     rules, annotator = spec.rhythms, spec.annotations.rhythm
     file = f"{name}.{annotator}" if annotator else opened.file
+    label, label_file = record_label(spec, folder, name)
+    comment = next((line for line in opened.comments if line in rules.from_comments), None)
+    otherwise = label or comment or rules.unmarked != ERROR
     marks: list[Mark] = []
-    if annotator and is_csv(annotator):
-        data = read_small(folder, file, name, "its rhythm intervals", digests)
-        marks = _from_intervals(data, rules.map, rules.outside, opened, name, file)
-    elif annotator:
-        found = _annotations(folder, file, name, opened, digests)
-        for number, text in found.aux.items():
-            # A rhythm change without "(" speaks of something else (WFDB Applications Guide).
-            if found.code[number] == RHYTHM_CHANGE and text.startswith("("):
-                rhythm = _mapped(text[1:], rules.map, name, file)
-                marks.append((int(found.sample[number]), rhythm))
-        if marks and marks[0][0] > 0:
-            marks.insert(0, (0, rules.before_first))
+    if annotator and (not otherwise or safe_path(folder, file, record=name).is_file()):
+        if is_csv(annotator):
+            data = read_small(folder, file, name, "its rhythm intervals", digests)
+            marks = _from_intervals(data, rules.map, rules.outside, opened, name, file)
+        else:
+            changes = rhythm_changes(_annotations(folder, file, name, opened, digests))
+            for at, code in changes:
+                rhythm = rules.outside if code is None else _mapped(code, rules.map, name, file)
+                marks.append((at, rhythm))
+            if marks and marks[0][0] > 0:
+                # Of a rhythm that ends before any has begun, nothing tells which one it was.
+                marks.insert(0, (0, "" if changes[0][1] is None else rules.before_first))
+    source = ANNOTATION
     if not marks:
-        comments = opened.comments
-        said = [rules.from_comments[line] for line in comments if line in rules.from_comments]
-        if not said and rules.unmarked == ERROR:
+        if label:
+            source, rhythm = LABEL, _mapped(label, rules.map, name, label_file)
+        elif comment is not None:
+            source, rhythm = COMMENT, rules.from_comments[comment]
+        elif rules.unmarked != ERROR:
+            source, rhythm = UNMARKED, rules.unmarked
+        else:
             raise NoRhythm(name, "no rhythm mark", "at least one", file)
-        marks = [(0, said[0] if said else rules.unmarked)]
-    return np.array([at for at, _ in marks], np.int64), np.array([rhythm for _, rhythm in marks])
+        marks = [(0, rhythm)]
+    return np.array([at for at, _ in marks], np.int64), np.array([r for _, r in marks]), source
+
+
+def rhythm_changes(annotations: Annotations) -> list[tuple[int, str | None]]:
+    """Where rhythms begin, with their codes, and where one ends and none begins, with None.
+
+    A rhythm change whose text begins with "(" begins a rhythm; ")" ends the one in force, and
+    "AFIB)" ends AFIB where that is in force. Other texts speak of something else (WFDB
+    Applications Guide). At one sample, an end comes before a beginning.
+    """
+    texts = [
+        (int(annotations.sample[number]), text.startswith("("), text)
+        for number, text in annotations.aux.items()
+        if annotations.code[number] == RHYTHM_CHANGE and _RHYTHM_TEXT.match(text)
+    ]
+    out: list[tuple[int, str | None]] = []
+    force: str | None = None
+    for at, begins, text in sorted(texts, key=lambda mark: mark[:2]):
+        if begins:
+            force = text[1:].strip()
+        elif force in (None, text[:-1].strip()) or text == ")":
+            force = None
+        else:  # the end of a rhythm that another has followed already
+            continue
+        out.append((at, force))
+    return out
 
 
 def _annotations(

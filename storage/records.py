@@ -14,6 +14,7 @@ from storage.edf import open_edf
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
 from storage.files import safe_path
 from storage.ishne import open_ishne
+from storage.labels import label_table, row_sha256, subject_of
 from storage.leads import SUFFIX, Source, read_source
 from storage.marks import annotated_beats, annotated_rhythm
 from storage.wfdb_record import open_wfdb
@@ -52,7 +53,11 @@ class Record:
     af : frozenset of str
         The rhythm names that count as AF.
     digests : mapping of str to str
-        SHA-256 of every file read, by name relative to the data set's folder.
+        SHA-256 of every file read, by name relative to the data set's folder; of a CSV that holds
+        a row a record, what its row gives, by FILE#RECORD.
+    label_source : str
+        What told the rhythm: "annotation", "record label", "comment" or "unmarked"; "" where
+        nothing did.
     comments : tuple of str
         The header's comment lines.
     source : Source or None
@@ -76,6 +81,7 @@ class Record:
     rhythms: NDArray[np.str_]
     af: frozenset[str]
     digests: Mapping[str, str]
+    label_source: str = ""
     comments: tuple[str, ...] = ()
     source: Source | None = None
     file: str = ""
@@ -101,18 +107,21 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     ------
     RecordError
         `UnsafeName`, `MissingFile`, `HeaderMismatch`, `TruncatedSignal`, `NoLead`,
-        `BadAnnotation`, `TooFewBeats`, `NoRhythm` or `UnknownRhythm`, each naming record and file.
+        `BadAnnotation`, `BadLabel`, `TooFewBeats`, `NoRhythm` or `UnknownRhythm`, each naming
+        record and file.
     """
     safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
     opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
     beats, symbols = annotated_beats(spec, folder, name, opened, digests)
-    starts, rhythms = annotated_rhythm(spec, folder, name, opened, digests)
+    starts, rhythms, label_source = annotated_rhythm(spec, folder, name, opened, digests)
+    if row_digest := row_sha256(spec, folder, name):
+        digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
     return Record(
         dataset=spec.name,
         name=name,
-        subject=spec.subject_of(name),
+        subject=subject_of(spec, folder, name),
         folder=folder,
         fs_hz=opened.fs_hz,
         n_samples=opened.n_samples or last,
@@ -123,6 +132,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         rhythms=rhythms,
         af=frozenset(spec.rhythms.af),
         digests=digests,
+        label_source=label_source,
         comments=opened.comments,
         source=opened.source,
         file=opened.file,

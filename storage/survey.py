@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from storage.edf import describe_edf
 from storage.errors import RecordError, SpecError
 from storage.files import owner
 from storage.ishne import describe_ishne
+from storage.labels import plain_name, read_rows
 from storage.leads import SUFFIX, Described, read_small
-from storage.marks import COLUMNS, MOST_CSV_BYTES
+from storage.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
 from storage.text import lines
-from storage.wfdb_annotation import BEAT, RHYTHM_CHANGE, parse_annotations
+from storage.wfdb_annotation import BEAT, parse_annotations
 from storage.wfdb_record import describe_wfdb
 
 DESCRIBE = {"wfdb": describe_wfdb, "edf": describe_edf, "ishne": describe_ishne}
@@ -25,6 +26,15 @@ LISTING = "RECORDS"
 NOT_ANNOTATORS = frozenset(
     ("hea", "dat", "edf", "ecg", "txt", "toml", "json", "xml", "html", "pdf", "png", "zip", "gz")
 )
+#: How the header of a CSV may call what it holds of a record.
+COLUMN_WORDS = {
+    "label": re.compile(r"label|rhythm|diagnosis|class|reference", re.I),
+    "subject": re.compile(r"(subject|patient)([ _-]?(id|no|number))?", re.I),
+    "exclude": re.compile(r"excluded?", re.I),
+    "why": re.compile(r"why|reason", re.I),
+}
+#: A table of records tells what is looked for in its first columns.
+MOST_COLUMNS = 32
 _ANNOTATOR = re.compile(r"[A-Za-z0-9_]+(\.csv)?")
 
 
@@ -40,11 +50,40 @@ class Annotator:
         Rhythm codes as they stand in the file, and how often each is marked.
     first : tuple of (int, str) or None
         Sample and code of the first rhythm mark; of a CSV, its second and code.
+    ends : int
+        Marks that end a rhythm and begin none.
     """
 
     beats: int = 0
     rhythms: dict[str, int] = field(default_factory=dict)
     first: tuple[int, str] | None = None
+    ends: int = 0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A CSV that names records of the folder: what its columns hold, and the labels in it.
+
+    Attributes
+    ----------
+    file : str
+        Its name within the folder.
+    columns : dict of str to (str or int)
+        The columns that are told by their names in the header, or without one by their number
+        from 1; as `storage.dataset.Labels.columns`. Only "record" where nothing tells the others.
+    labels : dict of str to int
+        Every label, and how many records have it.
+    records : frozenset of str
+        The records that it labels.
+    subjects : int
+        Different subjects; 0 where it has no such column.
+    """
+
+    file: str
+    columns: dict[str, str | int]
+    labels: dict[str, int]
+    records: frozenset[str]
+    subjects: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +116,8 @@ class Survey:
         Files of other formats, by suffix.
     licence : str
         First line of a licence file; "" where there is none.
+    tables : tuple of Labelled
+        CSVs that name the records.
     """
 
     folder: Path
@@ -86,6 +127,7 @@ class Survey:
     parts: int
     others: dict[str, int]
     licence: str
+    tables: tuple[Labelled, ...] = ()
 
 
 def survey(
@@ -124,16 +166,20 @@ def survey(
         for path in files
         if path.suffix.lower() == end
     }
+    loose: list[str] = []
     for path in files:
         file = path.relative_to(folder).as_posix()
         if name := owner(file, beside):
             beside[name].append(file[len(name) + 1 :].lower())
+        elif path.suffix.lower() == ".csv":
+            loose.append(file)
     records, names = [], list(beside)
     for name in names:
         records.append(_record(folder, form, name, beside[name]))
         on_record(name, len(names))
     parts = {part for one in records if one.header for part in one.header.segments}
     kept = tuple(one for one in records if one.name not in parts)
+    tables = (_labelled(folder, file, [one.name for one in kept]) for file in loose)
     return Survey(
         folder=folder,
         format=form,
@@ -142,6 +188,7 @@ def survey(
         parts=len(records) - len(kept),
         others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
         licence=_licence(folder),
+        tables=tuple(table for table in tables if table),
     )
 
 
@@ -165,13 +212,14 @@ def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
 
 def _annotator(data: bytes, name: str) -> Annotator:
     found = parse_annotations(data, name, name)
-    marks = [
-        (int(found.sample[number]), text[1:])
-        for number, text in found.aux.items()
-        if found.code[number] == RHYTHM_CHANGE and text.startswith("(")
-    ]
-    rhythms = Counter(code for _, code in marks)
-    return Annotator(int(BEAT[found.code].sum()), dict(rhythms), marks[0] if marks else None)
+    changes = rhythm_changes(found)
+    begun = [(at, code) for at, code in changes if code is not None]
+    return Annotator(
+        beats=int(BEAT[found.code].sum()),
+        rhythms=dict(Counter(code for _, code in begun)),
+        first=begun[0] if begun and changes[0] == begun[0] else None,
+        ends=len(changes) - len(begun),
+    )
 
 
 def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is
@@ -183,6 +231,54 @@ def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as
         return Annotator()
     codes = [row[2] for row in rows[1:] if len(row) == len(COLUMNS)]
     return Annotator(0, dict(Counter(codes)), (0, codes[0]) if codes else None)
+
+
+def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
+    """A CSV's columns, where one of them names half of the records, or records in half its rows."""
+    try:
+        rows = read_rows(folder / file)
+    except (OSError, ValueError):
+        return None
+    known = {**{name.rpartition("/")[2]: name for name in names}, **{name: name for name in names}}
+    width = min([MOST_COLUMNS, *(len(row) for row in rows)]) if rows else 0
+    columns = [[known.get(plain_name(row[place])) for row in rows] for place in range(width)]
+    if not columns:
+        return None
+    place = max(range(width), key=lambda place: sum(map(bool, columns[place])))
+    named = columns[place]
+    if 2 * sum(map(bool, named)) < min(len(names), len(rows)) or not any(named):
+        return None
+    if named[0] is not None:  # no header
+        places: dict[str, int] = {"record": place}
+        if width == 2:
+            places["label"] = 1 - place
+        numbered: dict[str, str | int] = {name: at + 1 for name, at in places.items()}
+        return _table(file, numbered, places, rows, named)
+    header = rows[0][:width]
+    places = {"record": place}
+    for at, word in enumerate(header):
+        name = next((name for name, words in COLUMN_WORDS.items() if words.fullmatch(word)), "")
+        if name and at != place:
+            places.setdefault(name, at)
+    return _table(
+        file, {name: header[at] for name, at in places.items()}, places, rows[1:], named[1:]
+    )
+
+
+def _table(
+    file: str,
+    columns: dict[str, str | int],
+    places: Mapping[str, int],
+    rows: Sequence[Sequence[str]],
+    named: Sequence[str | None],
+) -> Labelled:
+    pairs = [(row, name) for row, name in zip(rows, named, strict=True) if name]
+    labels = {name: row[places["label"]] for row, name in pairs} if "label" in places else {}
+    subjects = {row[places["subject"]] for row, _ in pairs} if "subject" in places else set()
+    labels = {name: label for name, label in labels.items() if label}
+    return Labelled(
+        file, columns, dict(Counter(labels.values())), frozenset(labels), len(subjects - {""})
+    )
 
 
 def _listed(folder: Path, form: str) -> set[str]:

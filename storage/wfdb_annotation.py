@@ -8,7 +8,7 @@ bytes after it, NUM, SUB and CHN carry a number for the annotation before, AUX a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class Annotations:
         Type code; `SYMBOL[code]` is its mnemonic.
     aux : mapping of int to str
         Texts, by the number of the annotation they belong to.
+    channel : int16, shape (n,)
+        Lead that each was marked on, by its number in the header; 0 where the file says nothing.
     fs_hz : float or None
         Sampling rate the times count in, where the file says so.
     """
@@ -53,6 +55,7 @@ class Annotations:
     sample: NDArray[np.int64]
     code: NDArray[np.uint8]
     aux: Mapping[int, str]
+    channel: NDArray[np.int16]
     fs_hz: float | None = None
 
     def at(self, fs_hz: float, unsaid_hz: float | None = None) -> Annotations:
@@ -64,7 +67,7 @@ class Annotations:
         if counts_hz == fs_hz:
             return self
         sample = np.rint(self.sample * (fs_hz / counts_hz)).astype(np.int64)
-        return Annotations(sample, self.code, self.aux, fs_hz)
+        return replace(self, sample=sample, fs_hz=fs_hz)
 
 
 def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
@@ -91,7 +94,20 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
         raise BadAnnotation(record, "times that run backwards", "ascending sample indices", file)
     number = np.cumsum(plain) - 1
     aux = {int(number[position]): text for position, text in texts if number[position] >= 0}
-    return Annotations(sample, code[:end][plain], *_resolution(aux))
+    aux, fs_hz = _resolution(aux)
+    marked = np.flatnonzero((code[:end] == CHN) & ~payload[:end])
+    channel = _channels(number[marked], words[marked], len(sample))
+    return Annotations(sample, code[:end][plain], aux, channel, fs_hz)
+
+
+def _channels(number: NDArray[np.int64], words: NDArray[np.uint16], n: int) -> NDArray[np.int16]:
+    """Each annotation's channel: what is said of one holds until another is said (annot-5)."""
+    latest = np.full(n, -1)
+    of_one = number >= 0
+    latest[number[of_one]] = np.flatnonzero(of_one)
+    latest = np.maximum.accumulate(latest)
+    values = (words & 255).astype(np.int16)
+    return np.where(latest < 0, np.int16(0), np.append(values, np.int16(0))[latest])
 
 
 def _walk(
@@ -139,7 +155,10 @@ def _resolution(aux: dict[int, str]) -> tuple[dict[int, str], float | None]:
 
 
 def encode_annotations(
-    sample: NDArray[np.int64], symbols: Sequence[str], aux: Mapping[int, str] | None = None
+    sample: NDArray[np.int64],
+    symbols: Sequence[str],
+    aux: Mapping[int, str] | None = None,
+    channels: Mapping[int, int] | None = None,
 ) -> bytes:
     """Write annotations as the bytes of an MIT annotation file.
 
@@ -151,6 +170,8 @@ def encode_annotations(
         Their mnemonics.
     aux : mapping of int to str, optional
         Texts, by number of the annotation: UTF-8 of at most 255 bytes each, without NUL.
+    channels : mapping of int to int, optional
+        Leads by number of the annotation from which each holds; lead 0 at first.
 
     Raises
     ------
@@ -172,13 +193,16 @@ def encode_annotations(
     out = bytearray()
     written = 0
     # Long steps and texts are rare: the plain stretches between them are written at once.
-    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *texts}):
+    leads = channels or {}
+    for position in sorted({*np.flatnonzero(step > 1023).tolist(), *texts, *leads}):
         out += _plain(code[written:position], step[written:position])
         first = int(step[position])
         if first > 1023:
             out += np.array([SKIP << 10, first >> 16, first & 0xFFFF], "<u2").tobytes()
             first = 0
         out += np.array([int(code[position]) << 10 | first], "<u2").tobytes()
+        if position in leads:
+            out += np.array([CHN << 10 | leads[position]], "<u2").tobytes()
         if position in texts:
             text = texts[position]
             out += (

@@ -61,7 +61,7 @@ class FramedLead:
     initial : int
         Value before the first difference, in format 8.
     checksum : int or None
-        The sum of the lead's samples modulo 65536, where the header gives it.
+        The sum of the lead's samples modulo 65536, where the header gives it and it is not 0.
     """
 
     path: Path

@@ -46,7 +46,7 @@ class SignalHeader:
     initial : int
         Value of the first sample, needed by difference formats.
     checksum : int or None
-        The sum of all samples modulo 65536, where the header gives it.
+        The sum of all samples modulo 65536, where the header gives it and it is not 0.
     """
 
     file: str
@@ -162,7 +162,7 @@ def _signal(line: str, place: int, record: str, file: str) -> SignalHeader:
         units=gain_field["units"] or "mV",
         lead=named(fields[8].strip(), record, place),
         initial=_integer(fields[5], record, file) if fields[5] else adc_zero,
-        checksum=_integer(fields[6], record, file) % 65536 if fields[6] else None,
+        checksum=(_integer(fields[6], record, file) % 65536 or None) if fields[6] else None,
     )
 
 

@@ -36,7 +36,7 @@ class PackedLead:
     baseline : int
         Converter value of 0 mV.
     checksum : int or None
-        The sum of all samples modulo 65536, where the header gives it.
+        The sum of all samples modulo 65536, where the header gives it and it is not 0.
     """
 
     path: Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,20 +10,28 @@ from typing import Any
 
 from storage.lead_names import anywhere, plain, rank, usable
 from storage.marks import DETECT
-from storage.survey import LISTING, Survey, Surveyed
+from storage.survey import LISTING, Labelled, Survey, Surveyed
+from tasks.record_labels import (
+    AF,
+    RHYTHMS,
+    has_label,
+    is_label,
+    label_codes,
+    propose_labels,
+    rhythm_of,
+)
+from tasks.record_names import (
+    Folders,
+    apart,
+    begins_with_date,
+    by_pattern,
+    label_level,
+    name_pattern,
+    patient_folders,
+)
 
 #: Annotators that people corrected come first, then those of programs.
 CORRECTED = ["qrsc", "atr", "ari", "man", "ann"]
-#: Rhythm codes of the field, and what the tables call them (WFDB annotation codes; PhysioNet).
-RHYTHMS: Mapping[str, str] = {
-    **{code: code for code in ("N", "AFIB", "AFL", "AB", "B", "BII", "IVR", "J", "P", "PREX")},
-    **{code: code for code in ("SBR", "SVTA", "T", "VFL", "VT")},
-    "NOD": "J",
-    **dict.fromkeys(("AF", "AFib", "Afib", "afib", "AFIBRILLATION"), "AFIB"),
-    **dict.fromkeys(("SR", "NSR", "SINUS", "Sinus", "sinus", "NORM", "Normal"), "N"),
-    **dict.fromkeys(("AFlutter", "FLUTTER", "Aflutter"), "AFL"),
-}
-AF = "AFIB"
 #: What a header's comment says of a record that has no rhythm mark: the first that fits.
 DIAGNOSES = [
     (re.compile(r"(non|no|without)[ -]?(atrial fib|af\b)", re.I), "N"),
@@ -48,7 +55,11 @@ class Proposal:
         What each part was told by, in words.
     doubts : dict of str to str
         What the folder cannot tell, by the thing that must be said: "subjects", "unmarked",
-        "rhythms", "leads".
+        "labels", "labels_csv", "rhythms", "leads".
+    labels : tuple of str
+        Labels of whole records.
+    silent : tuple of str
+        Records whose rhythm neither a mark, a label nor a comment tells.
     notes : tuple of str
         What a user should know, and need not answer.
     patients : dict of str to str
@@ -59,6 +70,8 @@ class Proposal:
     values: dict[str, Any]
     found: dict[str, str]
     doubts: dict[str, str]
+    labels: tuple[str, ...]
+    silent: tuple[str, ...]
     notes: tuple[str, ...]
     patients: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -71,10 +84,28 @@ def propose(survey: Survey) -> Proposal:
     notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
     beats, beats_found = propose_beats(readable)
     rhythm = rhythm_annotator(readable)
-    rhythms, rhythms_found = propose_rhythms(readable, rhythm, doubts, notes)
+    bare = [one for one in readable if not one.annotators.get(rhythm or "", _NOTHING).rhythms]
+    labels_at = label_level([one.name for one in readable], is_label)
+    labels, table = propose_labels(
+        [one.name for one in bare], survey.tables, labels_at, doubts, notes
+    )
+    codes = label_codes(labels, table)
+    rhythms, rhythms_found = propose_rhythms(readable, rhythm, codes, doubts, notes)
+    silent = tuple(
+        one.name
+        for one in bare
+        if not has_label(one.name, labels, table)
+        and not any(line in rhythms.get("from_comments", {}) for line in _comments(one))
+    )
+    if silent:
+        doubts["unmarked"] = (
+            f"the rhythm of the {len(silent)} records without a mark ({', '.join(silent[:3])}"
+            f"{', ...' if len(silent) > 3 else ''}): --unmarked N, --unmarked {AF}, "
+            "--label 'FOLDER/*=N', or --unmarked error to leave them out"
+        )
     leads, leads_found = propose_leads(readable, doubts)
-    subjects, subjects_found = propose_subjects(readable, doubts)
-    records: dict[str, Any] = {"format": survey.format, **_which(survey)}
+    subjects, subjects_found = propose_subjects(readable, doubts, table, labels_at)
+    records: dict[str, Any] = {"format": survey.format, **_which(survey, notes)}
     annotations = {"beats": beats, **({"rhythm": rhythm} if rhythm else {})}
     return Proposal(
         values={
@@ -83,33 +114,34 @@ def propose(survey: Survey) -> Proposal:
             "leads": {"prefer": leads},
             "rhythms": rhythms,
             "subjects": subjects,
+            **({"labels": labels} if labels else {}),
         },
         found={
             "records": f"{len(survey.records)} {survey.format} records"
             + (f", {survey.parts} parts of them not counted" if survey.parts else ""),
             "beats": beats_found,
             "rhythms": rhythms_found,
+            "labels": ", ".join(codes),
             "leads": leads_found,
             "subjects": subjects_found,
         },
         doubts=doubts,
+        labels=tuple(codes),
+        silent=silent,
         notes=tuple(notes),
         patients=patients_of(readable),
     )
 
 
-def _which(survey: Survey) -> dict[str, Any]:
-    """The list file where it lists them all; names where parts lie between; else a pattern."""
+def _which(survey: Survey, notes: list[str]) -> dict[str, Any]:
+    """The list file where it lists them all; names where parts lie between; else every file."""
     names = [one.name for one in survey.records]
     if survey.listed:
         return {"file": LISTING}
     if survey.parts:
+        notes.append("records are listed by name, as parts lie between: later ones are not seen")
         return {"names": names}
-    last = [name.rpartition("/")[2] for name in names]
-    starts = {word[0] for word in (re.match(r"(?:[^_-]*[_-])?", name) for name in last) if word}
-    start = starts.pop() if len(starts) == 1 else ""
-    deep = "**/" if any("/" in name for name in names) else ""
-    return {"pattern": f"{deep}{glob.escape(start)}*"}
+    return {"pattern": "**/*"}
 
 
 def _covering(
@@ -156,9 +188,13 @@ def rhythm_annotator(records: Sequence[Surveyed]) -> str | None:
 
 
 def propose_rhythms(
-    records: Sequence[Surveyed], annotator: str | None, doubts: dict[str, str], notes: list[str]
+    records: Sequence[Surveyed],
+    annotator: str | None,
+    labels: Sequence[str],
+    doubts: dict[str, str],
+    notes: list[str],
 ) -> tuple[dict[str, Any], str]:
-    """What every rhythm code means, and the rhythm where none is marked."""
+    """What every rhythm code means, and every label of a whole record."""
     found = Counter[str]()
     for one in records:
         if annotator in one.annotators:
@@ -168,10 +204,15 @@ def propose_rhythms(
         doubts["rhythms"] = (
             f"what the rhythm codes {', '.join(unknown)} are: left out (--rhythm CODE=NAME)"
         )
-    out: dict[str, Any] = {
-        "af": [AF],
-        "map": {code: RHYTHMS.get(code, "") for code in sorted(found)},
-    }
+    meaning = {code: RHYTHMS.get(code, "") for code in sorted(found)}
+    meaning |= {label: rhythm_of(label) for label in labels if label not in meaning}
+    unknown = [label for label in labels if not meaning[label]]
+    if unknown:
+        doubts["labels"] = (
+            f"what the labels {', '.join(unknown)} of whole records are: --rhythm LABEL=NAME for "
+            "each, or --exclude LABEL where it tells no rhythm"
+        )
+    out: dict[str, Any] = {"af": [AF], "map": meaning}
     if AF not in out["map"].values():
         out["map"][AF] = AF
     if "AFL" in out["map"].values():
@@ -185,18 +226,12 @@ def propose_rhythms(
             "before it the rhythm is taken as N (--before-first)"
         )
     bare = [one for one in records if not one.annotators.get(annotator or "", _NOTHING).rhythms]
-    said = {line: _diagnosis(line) for one in bare if one.header for line in one.header.comments}
-    out["from_comments"] = {line: name for line, name in said.items() if name}
-    silent = [
-        one.name
-        for one in bare
-        if one.header and not any(line in out["from_comments"] for line in one.header.comments)
-    ]
-    if silent:
-        doubts["unmarked"] = (
-            f"the rhythm of the {len(silent)} records without a mark ({', '.join(silent[:3])}"
-            f"{', ...' if len(silent) > 3 else ''}): --unmarked N, --unmarked {AF}, "
-            "or --unmarked error to leave them out"
+    diagnoses = {line: _diagnosis(line) for one in bare for line in _comments(one)}
+    out["from_comments"] = {line: name for line, name in diagnoses.items() if name}
+    if ended := sum(a.ends > 0 for one in records if (a := one.annotators.get(annotator or ""))):
+        notes.append(
+            f"in {ended} records a mark ) ends a rhythm: what follows has no label "
+            "([rhythms] outside in the TOML)"
         )
     told = ", ".join(f"{code} ({n})" for code, n in found.most_common())
     return {key: value for key, value in out.items() if value}, told or "no rhythm marks"
@@ -207,6 +242,10 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+
+
+def _comments(one: Surveyed) -> tuple[str, ...]:
+    return one.header.comments if one.header else ()
 
 
 def _diagnosis(line: str) -> str:
@@ -248,32 +287,43 @@ def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[
 
 
 def propose_subjects(
-    records: Sequence[Surveyed], doubts: dict[str, str]
+    records: Sequence[Surveyed],
+    doubts: dict[str, str],
+    table: Labelled | None = None,
+    labels_at: int | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Whose each record is: by the headers' word, by names, by folders, or in doubt."""
+    """Whose each record is: by the headers' word, a CSV, names, folders, or in doubt."""
     names = [one.name for one in records]
     if patients := patients_of(records):
         return {"map": pseudonyms(patients)}, (
             f"{len(set(patients.values()))} patients by the headers (numbered anew: of their own "
             "numbers keyed digests are kept)"
         )
+    if table is not None and table.subjects:
+        return {}, f"{table.subjects} patients by {table.file}"
     pattern = name_pattern([name.rpartition("/")[2] for name in names])
-    if pattern is None and all("/" in name for name in names):
-        folders = {name.split("/")[0] for name in names}
-        if len(folders) > 1:
-            return {"pattern": "(?P<subject>[^/]+)/.*"}, f"{len(folders)} folders, one a patient"
+    folders = patient_folders(names, labels_at)
     if pattern is not None:
-        found = [re.fullmatch(pattern, name.rpartition("/")[2]) for name in names]
-        subjects = {one["subject"] for one in found if one}
-        if len(subjects) == len(names):
+        subjects = by_pattern(pattern, names)
+        told = f"{len(set(subjects.values()))} patients by the records' names"
+        if doubt := _doubt_of_names(names, subjects, folders):
             doubts["subjects"] = (
-                f"whether {pattern} tells the patient: every record has another one "
+                f"whether {pattern} tells the patient: {doubt} "
                 "(--subject-pattern, or --one-record-one-subject)"
             )
-        return {"pattern": pattern}, f"{len(subjects)} patients by the records' names"
+        return {"pattern": pattern}, told
+    if folders is not None:
+        if not folders.certain:
+            doubts["subjects"] = (
+                f"whether each folder ({_largest(folders.records)}) is one patient: "
+                f"--subject-pattern '{folders.pattern}' where it is, else another one, "
+                "--subjects-csv FILE, or --one-record-one-subject"
+            )
+        return {"pattern": folders.pattern}, f"{len(folders.records)} folders, one a patient"
     twins = same_comments(records)
     doubts["subjects"] = (
-        "whose each record is: names and headers do not tell. --subject-pattern REGEX, "
+        f"whose each record is: names and headers do not tell{_in_folders(names)}. "
+        "--subject-pattern REGEX, "
         "--subjects-from-comments REGEX, --subjects-csv FILE, or --one-record-one-subject"
     )
     if twins:
@@ -289,6 +339,38 @@ def patients_of(records: Sequence[Surveyed]) -> dict[str, str]:
     return ids if all(ids.values()) and len(set(ids.values())) > 1 else {}
 
 
+def _doubt_of_names(
+    names: Sequence[str], subjects: Mapping[str, str], folders: Folders | None
+) -> str:
+    """Why the records' names may not tell whose they are; "" where nothing speaks against it."""
+    patients = set(subjects.values())
+    if len(subjects) < len(names):
+        return f"it fits {len(subjects)} of {len(names)} names"
+    if len(patients) == len(names):
+        return "every record has another one"
+    if len(patients) == 1:
+        return f"every record is of {next(iter(patients))}"
+    if begins_with_date(names):
+        return "names begin with a date"
+    if twice := apart(subjects):
+        return f"{twice[0]} lies in more than one folder"
+    if folders is not None and folders.certain and len(folders.records) != len(patients):
+        return f"it tells {len(patients)}, where there are {len(folders.records)} folders"
+    return ""
+
+
+def _in_folders(names: Sequence[str]) -> str:
+    """The outermost folders, which are labels or groups of people where they reach this far."""
+    folders = Counter(name.partition("/")[0] for name in names if "/" in name)
+    return f", nor do the folders ({_largest(folders)})" if folders else ""
+
+
+def _largest(records: Mapping[str, int]) -> str:
+    first = sorted(records, key=lambda folder: -records[folder])[:3]
+    listed = ", ".join(f"{folder}: {records[folder]} records" for folder in first)
+    return listed + (", ..." if len(records) > len(first) else "")
+
+
 def _patient(one: Surveyed) -> str:
     if one.header is None:
         return ""
@@ -300,29 +382,6 @@ def pseudonyms(patients: Mapping[str, str]) -> dict[str, str]:
     """Record to subject, the patients' own numbers replaced by p0001, p0002, ... in order."""
     order = {patient: f"p{n:04d}" for n, patient in enumerate(dict.fromkeys(patients.values()), 1)}
     return {record: order[patient] for record, patient in patients.items()}
-
-
-def name_pattern(names: Sequence[str]) -> str | None:
-    """A pattern of names that are put together alike from words: the first that varies is whose.
-
-    "data_0_1", "data_0_2", "data_7_1" give ``data_(?P<subject>\\d+)_\\d+``; None where no second
-    word varies, as a name is then the record's alone.
-    """
-    split = [re.split(r"([_-])", name) for name in names]
-    if len({len(words) for words in split}) != 1 or len(split) < 2:
-        return None
-    columns = list(zip(*split, strict=True))
-    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1]
-    if len(varying) < 2 or any(i % 2 for i in varying):
-        return None
-    parts = []
-    for i, column in enumerate(columns):
-        kind = r"\d+" if all(word.isdecimal() for word in column) else "[^_-]+"
-        if i == varying[0]:
-            parts.append(f"(?P<subject>{kind})")
-        else:
-            parts.append(kind if i in varying else re.escape(column[0]))
-    return "".join(parts)
 
 
 def same_comments(records: Sequence[Surveyed]) -> dict[str, str]:

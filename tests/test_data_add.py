@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from binascii import crc_hqx
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ import edfio
 import numpy as np
 import pytest
 import tomllib
+from typer.testing import CliRunner
 
+from flows.cli import app
+from flows.runners import BATCH_BYTES, batches
 from flows.servers import Servers
 from storage.beats_manifest import read_manifest
-from storage.dataset import DatasetSpec, Subjects, load_spec
+from storage.dataset import DatasetSpec, Subjects, load_spec, record_names
 from storage.dataset_write import dataset_toml, write_spec
 from storage.errors import PlaceError, SpecError
 from storage.patients import number_digest
 from storage.survey import survey
 from storage.wfdb_annotation import encode_annotations
-from tasks.proposal import name_pattern, propose
+from tasks.proposal import Proposal, propose
+from tasks.record_names import name_pattern
 from tasks.simulate import simulate_subject
 from tests.conftest import ROOT
 
@@ -186,12 +191,169 @@ def test_numbers_of_edf_and_ishne_headers_tell_the_patient(tmp_path: Path) -> No
         (["100", "101"], None),
         (["rec_1", "rec_2"], None),
         (["a_1", "b_1_2"], None),
+        (["p01_1", "p01_2"], r"(?P<subject>[^_-]+)_\d+"),
+        (["w7_p01_1", "w7_p02_1", "w7_p02_2"], r"w\d+_(?P<subject>[^_-]+)_\d+"),
+        (["p1_2026-11-29", "p1_2026-11-30"], r"(?P<subject>[^_-]+)_\d+-\d+-\d+"),
+        (["2026.11.29_p01", "2026.11.30_p02"], r"\d+\.\d+\.\d+_(?P<subject>[^_-]+)"),
+        (["2026-11-29", "2026-11-30"], None),
     ],
 )
 def test_names_tell_the_patient_or_not(names: list[str], pattern: str | None) -> None:
-    """Of names put together alike, the first part that varies is whose; one part tells nothing."""
+    """The first part that varies is whose, or the numbered one before it; a date is nobody's."""
     found = name_pattern(names)
     assert (found and found.replace(r"\-", "-")) == pattern
+
+
+def proposed(folder: Path, names: Iterable[str], *, marked: bool = False) -> Proposal:
+    """What is proposed for records of these names, with a rhythm mark or without."""
+    wfdb(folder, tuple(names))
+    if not marked:
+        for path in folder.rglob("*.atr"):
+            path.unlink()
+    return propose(survey(folder))
+
+
+def test_two_folders_of_labels_are_no_two_patients(tmp_path: Path) -> None:
+    """Folders that are labels give the label, not the patient; whose each is must be said."""
+    names = [f"{'af' if n < 20 else 'NSR'}/p{n:02d}" for n in range(35)]
+    proposal = proposed(tmp_path / "set", names)
+    assert proposal.values["labels"] == {"paths": {"NSR/*": "NSR", "af/*": "af"}}
+    assert proposal.values["rhythms"]["map"] == {"NSR": "N", "af": "AFIB"}
+    assert proposal.values["subjects"] == {}
+    assert proposal.doubts.keys() == {"subjects"}
+    assert "af: 20 records, NSR: 15 records" in proposal.doubts["subjects"]
+    marked = proposed(tmp_path / "marked", names, marked=True)
+    assert "labels" not in marked.values
+    assert marked.doubts.keys() == {"subjects"}
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "doubt"),
+    [
+        ([f"{p}/n{n}" for p in "abc" for n in (1, 2)], "(?P<subject>[^/]+)/.*", ""),
+        ([f"{p}/n{n}" for p in "ab" for n in range(11)], "(?P<subject>[^/]+)/.*", "a: 11 records"),
+        (["a/x", "a/y", "b/v", "b/w"], "(?P<subject>[^/]+)/.*", "whether each folder"),
+        (["a/n1", "a/n2"], "(?P<subject>[^/]+)/.*", "whether each folder"),
+        (["train/x", "test/x"], None, "nor do the folders"),
+        (
+            [f"{rhythm}/p{n}/x" for n, rhythm in enumerate(("af", "sinus", "af"))],
+            "[^/]+/(?P<subject>[^/]+)/.*",
+            "",
+        ),
+        ([f"{rhythm}/p1/x" for rhythm in ("af", "sinus")], "[^/]+/(?P<subject>[^/]+)/.*", "p1: 2"),
+        (["w/p1_1", "w/p1_2"], r"(?P<subject>[^_-]+)_\d+", "every record is of p1"),
+        (["w/p1_1", "w/p2_1", "w/p2_2"], r"(?P<subject>[^_-]+)_\d+", ""),
+        (["v/p1_1", "w/p1_2", "w/p2_1"], r"(?P<subject>[^_-]+)_\d+", "p1 lies in more than one"),
+        (["20261129_1", "20261129_2", "20261130_1"], r"\d+_(?P<subject>\d+)", "begin with a date"),
+    ],
+)
+def test_folders_and_names_are_asked_about(
+    names: list[str], pattern: str | None, doubt: str, tmp_path: Path
+) -> None:
+    """A patient's folder holds few records of recurring names; anything else is asked about."""
+    proposal = proposed(tmp_path, names, marked=True)
+    assert proposal.values["subjects"].get("pattern") == pattern
+    assert ("subjects" in proposal.doubts) == bool(doubt)
+    assert doubt in proposal.doubts.get("subjects", "")
+
+
+def test_a_pattern_of_one_patient_finds_the_next(tmp_path: Path) -> None:
+    """Proposed of one patient's records, the patterns find the next one's, and tell it apart."""
+    proposal = proposed(tmp_path, ["p01_1", "p01_2"], marked=True)
+    about = {"name": "x", "title": "x", "version": "1", "licence": "x", "citation": "x"}
+    spec = DatasetSpec.model_validate({**about, **proposal.values})
+    wfdb(tmp_path, ("q02_1", "later/p03_1"))
+    names = record_names(spec, tmp_path)
+    assert names == ["later/p03_1", "p01_1", "p01_2", "q02_1"]
+    assert [spec.subject_of(name) for name in names] == ["p03", "p01", "p01", "q02"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "labels", "doubts"),
+    [
+        ("REFERENCE.csv", "a,A\nb,N\nc,N\n", {"columns": {"record": 1, "label": 2}},
+         {"labels": "what the labels A of", "subjects": ""}),
+        ("x/list.csv", "record,label,subject\na,AF,1\nb,N,1\nc.hea,N,2\n",
+         {"columns": {"record": "record", "label": "label", "subject": "subject"}}, {}),
+        ("l.csv", "ID;Diagnosis;Patient ID\na;Sinus rhythm;1\nb;atrial fibrillation;2\nc;SR;2\n",
+         {"columns": {"record": "ID", "label": "Diagnosis", "subject": "Patient ID"}}, {}),
+        ("l.csv", "record,label\na,AF\nb,N\n", {}, {"unmarked": "1 records", "subjects": ""}),
+        ("l.csv", "name,age\na,70\nb,71\nc,72\n", None, {"unmarked": "3 records", "subjects": ""}),
+        ("l.csv", "1,2\n3,4\n", None, {"unmarked": "3 records", "subjects": ""}),
+    ],
+)  # fmt: skip
+def test_a_csv_of_labels_is_proposed(
+    file: str, text: str, labels: dict[str, Any] | None, doubts: dict[str, str], tmp_path: Path
+) -> None:
+    """A CSV that names the records is proposed with its columns; what it cannot tell is open."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    proposal = proposed(tmp_path, "abc")
+    expected = None if labels is None else {"file": file, **labels}
+    if labels and all(name == place for name, place in labels.get("columns", {}).items()):
+        expected = {"file": file}
+    assert proposal.values.get("labels") == expected
+    assert proposal.doubts.keys() == doubts.keys()
+    for key, words in doubts.items():
+        assert words in proposal.doubts[key]
+
+
+@pytest.mark.real
+def test_the_labels_of_a_challenge_are_proposed_as_shipped(real_data: Path) -> None:
+    """Taken as unknown, the challenge's CSV is found; what its letters are must be said."""
+    shipped = load_spec("cinc2017")
+    proposal = propose(survey(real_data / "cinc2017"))
+    assert proposal.values["labels"]["columns"] == shipped.labels.columns
+    assert proposal.values["labels"]["file"] in shipped.labels.files
+    assert proposal.values["leads"]["prefer"] == [*shipped.leads.prefer]
+    assert proposal.doubts.keys() == {"subjects", "labels"}
+    assert "the labels A, O, ~ of" in proposal.doubts["labels"]
+
+
+def test_labels_are_said_by_options(tmp_path: Path) -> None:
+    """--label labels by path and --labels-csv chooses a CSV; an unknown label must be said."""
+    folder = wfdb(tmp_path / "set", ("af/a", "control/b"))
+    for path in folder.rglob("*.atr"):
+        path.unlink()
+    runner = CliRunner(env={"HOLTER_HOME": str(tmp_path / "home"), "HOLTER_DATASETS": ""})
+    words = ["data", "add", str(folder), "--no-ask", "--licence", "x", "--one-record-one-subject"]
+
+    def refusal(*more: str) -> str:
+        return str(runner.invoke(app, [*words, *more]).exception)
+
+    assert "what the labels control of" in refusal()
+    assert "none.csv: found no such CSV in the folder" in refusal("--labels-csv", "none.csv")
+    assert "expected PATTERN=LABEL" in refusal("--label", "control")
+    toml = tmp_path / "home" / "datasets" / "set.toml"
+    assert not toml.exists()
+    runner.invoke(app, [*words, "--label", "control/*=N"])
+    spec = load_spec(toml)
+    assert spec.labels.paths == {"af/*": "af", "control/*": "N"}
+    assert spec.rhythms.map == {"af": "AFIB", "control": "", "N": "N"}
+    for name in ("l.csv", "m.csv"):
+        (folder / name).write_text(f"record,label\naf/a,{name[0]}\ncontrol/b,N\n")
+    assert "which CSV tells of the records (l.csv, m.csv)" in refusal("--replace")
+    chosen = ("--labels-csv", str(folder / "m.csv"), "--rhythm", "m=AFIB", "--replace")
+    runner.invoke(app, [*words, *chosen])
+    spec = load_spec(toml)
+    assert spec.labels.files == ("m.csv",)
+    assert spec.rhythms.map.items() >= {"N": "N", "m": "AFIB"}.items()
+
+
+def test_dots_in_a_name_are_the_name_s_own(tmp_path: Path) -> None:
+    """The annotation beside 2026.11.29_p01 is found, and not taken for another record's."""
+    wfdb(tmp_path, ("2026.11.29_p01", "2026.11.29_p01.b", "2026"))
+    (tmp_path / "2026.11.29_p01.rhythm.csv").write_text("start_s,end_s,rhythm\n0,5,AFIB\n")
+    seen = {one.name: sorted(one.annotators) for one in survey(tmp_path).records}
+    assert seen == {
+        "2026": ["atr"],
+        "2026.11.29_p01": ["atr", "rhythm.csv"],
+        "2026.11.29_p01.b": ["atr"],
+    }
+    with (tmp_path / "2026.11.29_p01.dat").open("wb") as file:
+        file.truncate(BATCH_BYTES)
+    alone = ["2026.11.29_p01"]
+    assert batches(tmp_path, sorted(seen)) == [["2026"], alone, ["2026.11.29_p01.b"]]
 
 
 @pytest.mark.parametrize(
@@ -238,12 +400,16 @@ def test_subjects_from_a_csv(tmp_path: Path) -> None:
 
 def test_it_asks_on_a_terminal(tmp_path: Path) -> None:
     """Asked, the open points are answered one by one, and Enter takes what is proposed."""
-    wfdb(tmp_path / "Set 1", ("r1", "r2"))
-    answers = "\n\ny\nset-one\n\ninternal\n"
+    wfdb(tmp_path / "Set 1", ("r1", "r2", "r3"))
+    (tmp_path / "Set 1" / "r2.atr").unlink()
+    (tmp_path / "Set 1" / "r3.atr").unlink()
+    (tmp_path / "Set 1" / "labels.csv").write_text("record,label\nr2,X\nr3,Y\n")
+    answers = "\nAFIB\n\n\ny\nset-one\n\ninternal\n"
     done = add("Set 1", "--ask", cwd=tmp_path, answers=answers)
     assert done.returncode == 0, done.stderr
     spec = load_spec(tmp_path / "home" / "datasets" / "set-one.toml")
     assert (spec.title, spec.licence, spec.rhythms.af) == ("set-one", "internal", ("AFIB",))
+    assert spec.rhythms.map.items() >= {"N": "N", "X": "AFIB", "Y": ""}.items()
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
@@ -262,7 +428,7 @@ def test_parts_of_a_record_are_no_records(tmp_path: Path) -> None:
     assert propose(found).values["records"] == {"format": "wfdb", "names": ["whole"]}
 
 
-@pytest.mark.parametrize("name", ["mitdb", "cpsc2021", "afdb", "ltafdb", "nsrdb"])
+@pytest.mark.parametrize("name", ["mitdb", "cpsc2021", "afdb", "ltafdb", "nsrdb", "cinc2017"])
 def test_a_toml_reads_back(name: str, tmp_path: Path) -> None:
     """What is written reads back the same, whatever characters a text holds."""
     spec = load_spec(name).model_copy(update={"title": 'Ward "7"\\ \x7f\tµ\n🫀'})
@@ -296,7 +462,9 @@ def test_the_walk_through(tmp_path: Path, holter_servers: Servers) -> None:
 
 
 def test_the_page_s_toml_is_valid() -> None:
-    """The TOML that the page shows is one that the project reads, folders telling the patient."""
-    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
-    values: dict[str, Any] = tomllib.loads(example)
-    assert DatasetSpec.model_validate(values).subject_of("anna/night1") == "anna"
+    """The TOMLs that the page shows are read by the project, folders telling the patient."""
+    examples = re.findall(r"```toml\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
+    values, labels = (tomllib.loads(example) for example in examples)
+    spec = DatasetSpec.model_validate({**values, **labels})
+    assert spec.subject_of("anna/night1") == "anna"
+    assert spec.labels.paths["nsr/*"] in spec.rhythms.map

@@ -9,6 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -181,6 +182,25 @@ def test_everything_is_fetched_and_kept(server: Server, tmp_path: Path) -> None:
     server.requests.clear()
     assert {one.state for one in fetch(server, tmp_path).values()} == {"kept"}
     assert [name for name, _ in server.requests] == ["SHA256SUMS.txt"]
+
+
+def test_what_a_toml_wants_is_fetched(server: Server, tmp_path: Path) -> None:
+    """Of a project with more in it, the TOML's files are fetched, and a list of labels always."""
+    server.files["copy/100.hea"], server.files["labels.csv"] = HEADER, b"100,N\n"
+    server.listing()
+    source = SPEC.source.model_copy(update={"files": ("1*", "sub/*")})
+    labels = SPEC.labels.model_copy(update={"file": ("labels-v3.csv", "labels.csv")})
+    spec = SPEC.model_copy(update={"source": source, "labels": labels})
+    how: dict[str, Any] = {"mirror": server.url, "manner": QUICK}
+    files = {one.file for one in fetch_dataset(spec, tmp_path / "all", **how)}
+    assert files == {file for file in FILES if file != "RECORDS"}
+    some = fetch_dataset(spec, tmp_path / "some", records=["notes", "101"], **how)
+    assert {one.file for one in some} == {
+        "101.hea", "101.dat", "RECORDS", "labels.csv", "sub/notes.txt"
+    }  # fmt: skip
+    nothing = spec.model_copy(update={"source": source.model_copy(update={"files": ("x/*",)})})
+    with pytest.raises(DownloadError, match=r"found 9 files listed; expected some that are x/\*"):
+        fetch_dataset(nothing, tmp_path / "none", **how)
 
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "stall"])
