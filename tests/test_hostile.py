@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from storage import evaluations, fleet, ledger, mlflow_rest
+from storage import evaluations, fleet, mlflow_rest
 from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.check import check_record
 from storage.dataset import DatasetSpec, load_spec, record_names
@@ -27,6 +27,7 @@ from storage.errors import (
     UnsafeName,
 )
 from storage.golden_beats import read_golden
+from storage.ledger_entry import read_entry
 from storage.mlflow_rest import fetch_model_file, fetch_run_file
 from storage.policy import read_policy
 from storage.records import open_record
@@ -270,7 +271,7 @@ NESTED: dict[str, Callable[[Path], object]] = {
     "data set": lambda path: load_spec(path.with_suffix(".toml")),
     "policy": lambda path: read_policy(path.with_suffix(".toml")),
     "signature": lambda path: verified_manifest(b"{}", path.read_bytes(), ["a"]),
-    "ledger": lambda path: ledger._read("model", "entry", path.read_text()),
+    "ledger": lambda path: read_entry("model", "entry", path.read_text()),
     "MLflow": lambda _: mlflow_rest.call("GET", "experiments/get"),
 }
 
