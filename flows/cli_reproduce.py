@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from flows.options import (
-    INSTEAD,
-    PUBLISHED_ON,
     Epochs,
     Rate,
     Seed,
@@ -18,6 +16,7 @@ from flows.options import (
     folder_in,
     folder_of,
     number,
+    reproduced_on,
     serving,
 )
 from flows.progress import console
@@ -44,8 +43,7 @@ def reproduce(
     workers: Annotated[int, number("workers", "Trainings at a time, one thread each.")] = 2,
 ) -> None:
     """Train the three networks in both paradigms; killed, it goes on where it was."""
-    stand_ins = INSTEAD if (data / INSTEAD[0]).is_dir() else (PUBLISHED_ON,)
-    for name in dataset or stand_ins:
+    for name in dataset or reproduced_on(data):
         folder_of(name, folder_in(data, name))
     made = []
     with serving():

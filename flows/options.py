@@ -167,6 +167,12 @@ def folder_in(data: Path, dataset: str) -> Path:
     return data / dataset if (data / dataset).is_dir() else data
 
 
+def reproduced_on(data: Path) -> tuple[str, ...]:
+    """The data sets that the published method is first looked for on, by the folders there."""
+    stand_in = (data / INSTEAD[0]).is_dir() and not (data / PUBLISHED_ON).is_dir()
+    return INSTEAD if stand_in else (PUBLISHED_ON,)
+
+
 def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
     """The folder of each data set; misuse where some are given, but not one for each."""
     if given and len(given) != len(datasets):

@@ -57,10 +57,10 @@ def test_every_number_of_a_command_has_its_bound() -> None:
         name = NAMES.get(option.name, option.name)
         assert name in BOUNDS, f"{path} --{option.name}"
         assert BOUNDS[name].words in option.help, f"{path} --{option.name}"
-        option.callback(option.default)
+        option.callback(None, option, option.default)
         for value in outside(name):
             with pytest.raises(typer.BadParameter, match=f"{name}: found"):
-                option.callback([value] if option.multiple else value)
+                option.callback(None, option, [value] if option.multiple else value)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)

@@ -134,3 +134,14 @@ def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) ->
     toml = write_simulated(tmp_path / "a", 1, 0.02, 1)
     with pytest.raises(SpecError, match="nowhere is not there"):
         one_each([str(toml), "mitdb"], [toml.parent, tmp_path / "nowhere"], None)
+
+
+def test_a_reproduction_is_looked_for_on_what_is_there(tmp_path: Path) -> None:
+    """AFDB where it is, or where nothing is; the stand-ins where they alone are."""
+    from flows.options import INSTEAD, reproduced_on
+
+    assert reproduced_on(tmp_path) == ("afdb",)
+    (tmp_path / "mitdb").mkdir()
+    assert reproduced_on(tmp_path) == INSTEAD
+    (tmp_path / "afdb").mkdir()
+    assert reproduced_on(tmp_path) == ("afdb",)
