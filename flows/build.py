@@ -25,7 +25,7 @@ from tasks.preprocessing import Preprocessing
 
 def record_key(record: Record, config: Preprocessing) -> str:
     """Digest of everything a record's beat table depends on: the same key, the same table."""
-    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms)
+    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms, record.unreadable)
     return sha256_json(
         {
             "record": [record.dataset, record.name, record.subject, record.lead],
@@ -63,7 +63,7 @@ def build_table(
         return "kept", replace(known, files=dict(record.digests))  # the key holds them too
     file = out / f"{name}.parquet"
     reader = partial(read_lead, record) if record.lead is not None else None
-    tables, counts = beat_tables(record, reader, config)
+    tables, counts, stretches = beat_tables(record, reader, config)
     source = Source(
         dataset=record.dataset,
         record=record.name,
@@ -71,6 +71,7 @@ def build_table(
         lead=record.lead,
         fs_hz=record.fs_hz,
         n_samples=record.n_samples,
+        stretches=stretches.tolist(),
         files=dict(record.digests),
         preprocessing=asdict(config),
         preprocessing_sha256=config.digest(),
@@ -99,6 +100,7 @@ def build_table(
         key=key,
         lead=record.lead,
         hours=record.n_samples / record.fs_hz / 3600,
+        analysable_hours=float(np.diff(stretches).sum()) / record.fs_hz / 3600,
         beats=rows,
         af_beats=int(tally[0]),
         unknown_beats=int(tally[1]),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.beats import RR_RANGE_S
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HeaderMismatch, RecordError, UnusableSignal
@@ -15,7 +16,7 @@ from storage.leads import sample_sum
 from storage.records import Record, open_record, read_lead
 
 BLOCK_SAMPLES = 1 << 20
-LONGEST_RR_S = 3.0  #: a longer one is no plausible pair of beats
+LONGEST_RR_S = RR_RANGE_S[1]
 
 
 @dataclass(frozen=True)

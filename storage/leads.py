@@ -60,6 +60,8 @@ class Opened:
         Name of the chosen lead; None where none is read.
     source : Source or None
         Where its samples are.
+    n_signals : int
+        Its signals, as far as marks of their quality count them; 0 where it does not say.
     """
 
     fs_hz: float
@@ -69,6 +71,7 @@ class Opened:
     file: str
     lead: str | None = None
     source: Source | None = None
+    n_signals: int = 0
 
 
 @dataclass(frozen=True)

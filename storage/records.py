@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,8 @@ class Record:
         Their names, mapped by the data set's TOML ("AFIB", "N", ...); "" where unknown.
     af : frozenset of str
         The rhythm names that count as AF.
+    unreadable : int64, shape (j, 2)
+        Stretches in which its annotator could read no signal, in samples.
     digests : mapping of str to str
         SHA-256 of every file read, by name relative to the data set's folder.
     comments : tuple of str
@@ -79,6 +81,7 @@ class Record:
     comments: tuple[str, ...] = ()
     source: Source | None = None
     file: str = ""
+    unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
@@ -105,7 +108,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
     opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
-    beats, symbols = annotated_beats(spec, folder, name, opened, digests)
+    beats, symbols, unreadable = annotated_beats(spec, folder, name, opened, digests)
     starts, rhythms = annotated_rhythm(spec, folder, name, opened, digests)
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
     return Record(
@@ -125,6 +128,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         comments=opened.comments,
         source=opened.source,
         file=opened.file,
+        unreadable=unreadable,
     )
 
 

@@ -8,7 +8,7 @@ bytes after it, NUM, SUB and CHN carry a number for the annotation before, AUX a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ SYMBOL: NDArray[np.str_] = np.array(
 )
 #: The codes that are beats: PhysioNet's list, which leaves out "!", a flutter wave.
 BEAT = np.isin(SYMBOL, list("NLRBAaJSVrFejnE/fQ?"))
-RHYTHM_CHANGE, NOTE = CODE["+"], CODE['"']
+RHYTHM_CHANGE, QUALITY_CHANGE, NOTE = CODE["+"], CODE["~"], CODE['"']
+#: Subtype of a change of quality after which no signal can be read. Any other has a bit for each
+#: of the first four signals: the low four say that it is noisy, the high four unreadable.
+UNREADABLE, QUALITY_SIGNALS = -1, 4
 SKIP, NUM, SUB, CHN, AUX = 59, 60, 61, 62, 63
 RESOLUTION = b"## time resolution: "
 
@@ -46,12 +49,15 @@ class Annotations:
         Texts, by the number of the annotation they belong to.
     fs_hz : float or None
         Sampling rate the times count in, where the file says so.
+    subtype : mapping of int to int
+        Subtypes other than 0, by the number of the annotation they belong to.
     """
 
     sample: NDArray[np.int64]
     code: NDArray[np.uint8]
     aux: Mapping[int, str]
     fs_hz: float | None = None
+    subtype: Mapping[int, int] = field(default_factory=dict)
 
     def at(self, fs_hz: float, unsaid_hz: float | None = None) -> Annotations:
         """The same, with times counted at `fs_hz`.
@@ -62,7 +68,7 @@ class Annotations:
         if counts_hz == fs_hz:
             return self
         sample = np.rint(self.sample * (fs_hz / counts_hz)).astype(np.int64)
-        return Annotations(sample, self.code, self.aux, fs_hz)
+        return replace(self, sample=sample, fs_hz=fs_hz)
 
 
 def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
@@ -89,7 +95,14 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
         raise BadAnnotation(record, "times that run backwards", "ascending sample indices", file)
     number = np.cumsum(plain) - 1
     aux = {int(number[position]): text for position, text in texts if number[position] >= 0}
-    return Annotations(sample, code[:end][plain], *_resolution(aux))
+    # A signed byte, which some write with its sign through all ten bits.
+    subtypes = (words[:end] & 255).astype(np.uint8).view(np.int8)
+    subtype = {
+        int(number[position]): int(subtypes[position])
+        for position in np.flatnonzero((code[:end] == SUB) & ~payload[:end])
+        if number[position] >= 0
+    }
+    return Annotations(sample, code[:end][plain], *_resolution(aux), subtype)
 
 
 def _walk(
