@@ -322,6 +322,11 @@ def figures_of(entry: Entry | None) -> dict[str, Any]:
         "flagged": entry.flagged_beats if entry else None,
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,
+        "analysable h": (
+            round(entry.analysable_hours, 2)
+            if entry and entry.analysable_hours is not None
+            else None
+        ),
     }
 
 

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from flows.simulate import write_simulated
+from storage import check
 from storage.beats import BeatTable, Quality, joined
+from storage.check import check_record
 from storage.dataset import load_spec
 from storage.leads import Opened
 from storage.marks import _unreadable
@@ -194,6 +197,24 @@ def test_nothing_is_seen_across_a_hole(whole: tuple[Signal, Record, BeatTable], 
     decided = decide(answers, middle, 1e-4, 3, table.begins)
     here = decide(answers[second], middle, 1e-4, 3, table.begins[second])
     np.testing.assert_array_equal(decided[second], here)
+
+
+def test_hours_of_a_rhythm_are_recorded_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data check` counts no rhythm over a hole, wherever its blocks of the signal end."""
+    toml = write_simulated(tmp_path, 1, 0.1, seed=5)
+    frames = np.fromfile(tmp_path / "sim000.dat", np.uint8).reshape(90_000, 3)  # format 212
+    frames[30_000:60_000] = frames[30_000]
+    frames.tofile(tmp_path / "sim000.dat")
+    (tmp_path / "SHA256SUMS.txt").unlink()
+    monkeypatch.setattr(check, "BLOCK_SAMPLES", 45_100)
+    monkeypatch.setattr(check, "sample_sum", lambda *_: None)
+    found = check_record(load_spec(toml), tmp_path, "sim000", signal=True)
+    assert found.problem is None
+    assert found.hours == pytest.approx(0.1)
+    assert found.recorded_hours == pytest.approx(240 / 3600, abs=1e-4)
+    assert sum(found.rhythm_hours.values()) == pytest.approx(found.recorded_hours)
 
 
 def test_beats_beside_a_hole_have_no_interval_into_it(
