@@ -33,17 +33,14 @@ WITHOUT_SIGNAL = ("00735", "03665")
 #: Threshold and probability of a change that the smoothing may take.
 SMOOTHINGS = [(at, change) for at in (0.3, 0.4, 0.5, 0.6) for change in (1e-2, 1e-4, 1e-6)]
 
-Record = tuple[BeatTable, float]
 
-
-def records(data: Path, name: str) -> dict[str, Record]:
-    """Beat table of every record, and the seconds that its beats cover, annotations alone."""
+def records(data: Path, name: str) -> dict[str, BeatTable]:
+    """Beat table of every record, annotations alone."""
     spec, out = load_spec(name), {}
     folder = data / name
     for record_name in names_in(spec, folder):
         record = open_record(spec, folder, record_name, signal=False)
-        table = joined(list(beat_tables(record, None, Preprocessing())[0]))
-        out[record_name] = (table, float(table.time_s[-1]))
+        out[record_name] = joined(list(beat_tables(record, None, Preprocessing())[0]))
     return out
 
 
@@ -62,7 +59,7 @@ def folds(names: list[str], k: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def out_of_fold(
-    model: str, seed: int, k: int, afdb: dict[str, Record], cache: Path
+    model: str, seed: int, k: int, afdb: dict[str, BeatTable], cache: Path
 ) -> dict[str, NDArray[np.float32]]:
     """Probabilities of every tested record by a network that never saw its patient."""
     config = RhythmConfig(seed=seed)
@@ -72,9 +69,9 @@ def out_of_fold(
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
             compiled = compiled or prepared(model, config)
-            learnt = [rhythm_record(t) for name, (t, _) in afdb.items() if name not in tested]
+            learnt = [rhythm_record(t) for name, t in afdb.items() if name not in tested]
             network, _ = fit_rhythm(model, learnt, config, model=compiled)
-            found = {name: predict_beats(network, rhythm_record(afdb[name][0])) for name in tested}
+            found = {name: predict_beats(network, rhythm_record(afdb[name])) for name in tested}
             with whole(path) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **found)
             print(path.name, flush=True)
@@ -83,14 +80,14 @@ def out_of_fold(
     return out
 
 
-def scored(afdb: dict[str, Record], found: dict[str, NDArray[np.float32]]) -> list[Scored]:
+def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) -> list[Scored]:
     """Decisions by what serves the other patients best, probabilities scaled likewise."""
     smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in found.items()} for s in SMOOTHINGS}
     out = []
     for name, probability in found.items():
-        table, length_s = afdb[name]
+        table = afdb[name]
         others = [other for other in found if other != name]
-        label = np.concatenate([afdb[other][0].label for other in others])
+        label = np.concatenate([afdb[other].label for other in others])
         chosen = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in others]))
         scaling = fit_scaling(label[::20], np.concatenate([found[o] for o in others])[::20])
         out.append(
@@ -99,7 +96,7 @@ def scored(afdb: dict[str, Record], found: dict[str, NDArray[np.float32]]) -> li
                 record=name,
                 subject=name,
                 time_s=table.time_s,
-                duration_s=length_s,
+                stretches_s=table.stretches_s,
                 label=table.label,
                 rhythm=table.rhythm,
                 symbol=table.symbol,
@@ -117,19 +114,19 @@ def agreement(label: NDArray[np.int8], decided: list[NDArray[np.bool_]]) -> floa
     return float(2 * (found & truth).sum() / max(found.sum() + truth.sum(), 1))
 
 
-def on_nsrdb(model: str, seed: int, afdb: dict[str, Record], data: Path) -> dict[str, Any]:
+def on_nsrdb(model: str, seed: int, afdb: dict[str, BeatTable], data: Path) -> dict[str, Any]:
     """Specificity on NSRDB of a network trained on all of AFDB, threshold and chain fixed there.
 
     Means over the records and each record's, beat by beat and as `holter evaluate` decides.
     """
-    learnt = [rhythm_record(table) for table, _ in afdb.values()]
+    learnt = [rhythm_record(table) for table in afdb.values()]
     network, _ = fit_rhythm(model, learnt, RhythmConfig(seed=seed))
     known, label = [predict_beats(network, r) for r in learnt], [r.label for r in learnt]
     threshold = best_threshold(np.concatenate(label), np.concatenate(known))
     change = fit_smoothing(label, known, threshold)
     found = {
         name: predict_beats(network, rhythm_record(table))
-        for name, (table, _) in records(data, "nsrdb").items()
+        for name, table in records(data, "nsrdb").items()
     }
     out: dict[str, Any] = {"threshold": threshold, "change": change}
     for way, at in {"beat_wise": UNSMOOTHED, "smoothed": change}.items():

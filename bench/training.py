@@ -46,7 +46,11 @@ def tables(links: int) -> Path:
     manifest = folder / f"manifest-{links}.json"
     if manifest.is_file():
         return manifest
-    source = Source("bench", "", "", "II", 250.0, 9_000_000, {}, {}, "", "", "", {}, simulated=True)
+    length = 9_000_000
+    source = Source(
+        *("bench", "", "", "II", 250.0, length, [[0, length]], {}, {}, "", "", "", {}),
+        simulated=True,
+    )
     entries, pool, n = [], beats(), RECORD_BEATS
     for number in range(RECORDS):
         name, file = f"r{number:02}", folder / f"r{number:02}.parquet"
@@ -67,6 +71,7 @@ def tables(links: int) -> Path:
             quality=np.zeros(n, np.uint16),
             noise=np.zeros(n, np.float32),
             waveform=rows * random.uniform(0.5, 2),
+            stretches_s=np.array([[0.0, 0.8 * n]]),
         )
         parts = (whole.take(slice(at, at + GROUP)) for at in range(0, n, GROUP))
         if not file.is_file():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality, joined
+from storage.beats import BAD, BeatTable, joined
 from storage.errors import ModelError
 from storage.files import sha256_file, whole
 from storage.model_files import LITERT
@@ -38,7 +38,6 @@ from tasks.smoothing import UNSMOOTHED, decide
 #: doi:10.1093/eurheartj/ehaa612).
 CLINICAL_S = 30.0
 STRIP_S = 10.0
-BAD = Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY | Quality.RR_RANGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +73,14 @@ class Analysis:
         return self.record.n_samples / self.record.fs_hz
 
     @property
+    def analysable_s(self) -> float:
+        """Seconds of it that can be analysed."""
+        return float(durations_s(self.beats.stretches_s).sum())
+
+    @property
     def burden(self) -> float:
-        """Share of the record's time in AF."""
-        return float(durations_s(self.runs).sum()) / self.duration_s
+        """Share of the analysable time in AF."""
+        return float(durations_s(self.runs).sum()) / self.analysable_s
 
 
 def analyse(
@@ -116,10 +120,10 @@ def analyse(
     except (KeyError, ValueError) as error:
         raise ModelError("release: its manifest names no network and threshold") from error
     record = open_alone(path, leads)
-    tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
+    tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     table, probability = decided_beats(network, name, tables)
-    decided = decide(probability, threshold, change, least_beats)
-    runs = episodes(decided, table.time_s, record.n_samples / record.fs_hz)
+    decided = decide(probability, threshold, change, least_beats, table.begins)
+    runs = episodes(decided, table.time_s, table.stretches_s)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
     model |= {"sha256": sha256_file(release / LITERT), "runtime": runtime or usual(manifest)}
     return Analysis(record, table, probability, decided, runs, model)
@@ -156,6 +160,9 @@ def summary(found: Analysis) -> dict[str, Any]:
         "warnings": list(found.record.warnings),
         "fs_hz": found.record.fs_hz,
         "hours": found.duration_s / 3600,
+        "analysable_hours": found.analysable_s / 3600,
+        "unanalysable_share": 1 - found.analysable_s / found.duration_s,
+        "analysable": [{"start_s": a, "end_s": b} for a, b in found.beats.stretches_s.tolist()],
         "beats": len(found.beats),
         "flagged_beats": int(flagged.sum()),
         "mean_heart_rate_bpm": 60 / float(rr_s.mean()),
@@ -172,16 +179,21 @@ def summary(found: Analysis) -> dict[str, Any]:
 
 
 def episode_rows(found: Analysis) -> str:
-    """The episodes as CSV: times, beats, mean P(AF) and heart rate, share of flagged beats."""
+    """The episodes as CSV: times, beats, mean P(AF) and heart rate, share of flagged beats.
+
+    An episode of one beat without an interval after it has no heart rate.
+    """
     lines = ["start_s,end_s,duration_s,beats,mean_p_af,mean_heart_rate_bpm,flagged_share"]
     flagged = (found.beats.quality & BAD) != 0
     for start, end in found.runs.tolist():
         low, high = np.searchsorted(found.beats.time_s, (start, end))
         inside = slice(low, max(high, low + 1))
-        rate = 60 / float(np.nanmean(found.beats.rr_next_s[inside]))
+        rr_s = found.beats.rr_next_s[inside]
+        rr_s = rr_s[np.isfinite(rr_s)]
+        rate = f"{60 / float(rr_s.mean()):.1f}" if len(rr_s) else ""
         share, p_af = float(flagged[inside].mean()), float(found.probability[inside].mean())
         times = f"{start:.3f},{end:.3f},{end - start:.3f},{high - low}"
-        lines.append(f"{times},{p_af:.3f},{rate:.1f},{share:.3f}")
+        lines.append(f"{times},{p_af:.3f},{rate},{share:.3f}")
     return "\n".join(lines) + "\n"
 
 
@@ -210,11 +222,11 @@ def strips(found: Analysis) -> list[Strip]:
 
 
 def _steadiest(found: Analysis) -> float | None:
-    """Where ten seconds begin that hold no AF and no flagged beat, with the lowest P(AF)."""
+    """Where ten seconds of one stretch hold no AF and no flagged beat, with the lowest P(AF)."""
     span = 16
     if len(found.beats) < span:
         return None
-    bad = found.decided | ((found.beats.quality & BAD) != 0)
+    bad = found.decided | ((found.beats.quality & BAD) != 0) | found.beats.begins
     cost = np.convolve(found.probability + bad, np.ones(span), "valid")
     at = int(cost.argmin())
     return None if cost[at] >= 1 else float(found.beats.time_s[at])
@@ -227,6 +239,7 @@ def files_of(found: Analysis) -> dict[str, bytes]:
         record=name,
         lead=str(found.record.lead),
         duration_s=found.duration_s,
+        stretches_s=found.beats.stretches_s,
         time_s=found.beats.time_s,
         rr_s=found.beats.rr_prev_s,
         flagged=(found.beats.quality & BAD) != 0,
@@ -239,7 +252,7 @@ def files_of(found: Analysis) -> dict[str, bytes]:
     return {
         f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
         f"{name}.csv": episode_rows(found).encode(),
-        f"{name}.haf": rhythm_annotations(found.runs, found.duration_s),
+        f"{name}.haf": rhythm_annotations(found.runs, found.beats.stretches_s),
         f"{name}.svg": draw(page).encode(),
     }
 

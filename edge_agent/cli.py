@@ -214,8 +214,10 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
         slots.confirm(home)
     figures = summary(found)
     say(
-        f"{figures['record']}: {figures['hours']:.2f} h, {figures['beats']} beats on lead "
-        f"{figures['lead']}; AF burden {100 * figures['af_burden']:.1f} %, "
+        f"{figures['record']}: {figures['hours']:.2f} h, "
+        f"{figures['analysable_hours']:.2f} h of it analysable "
+        f"({100 * figures['unanalysable_share']:.1f} % not), {figures['beats']} beats on lead "
+        f"{figures['lead']}; AF burden {100 * figures['af_burden']:.1f} % of that, "
         f"{figures['episodes_of_30_s']} episodes of 30 s or more"
     )
     for name in files:

@@ -14,7 +14,8 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from numpy.typing import NDArray
 
 from storage.errors import DeviceError, ModelError
 from storage.leads import RATES_HZ
+from storage.stretches import slices
 from tasks.litert import af_probability
 from tasks.models import spec_of
 from tasks.rhythm import windows_of
-from tasks.runtimes import open_runtime
+from tasks.runtimes import Network, open_runtime
 from tasks.smoothing import UNSMOOTHED, Forward
-from tasks.stream import BeatStream, RhythmStream
+from tasks.stream import BeatStream, Peaks, RhythmStream
 
 CHUNK_BYTES = 1 << 16
 #: Text samples longer than this are none.
@@ -52,6 +54,8 @@ class Decision:
         The decision.
     delay_s : float
         Stream time from the beat to the decision.
+    begins : bool
+        Whether it is the first beat of its stretch (`storage.stretches`): no rhythm goes on to it.
     """
 
     sample: int
@@ -59,12 +63,23 @@ class Decision:
     p_af: float
     af: bool
     delay_s: float
+    begins: bool = False
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The signal went, or came back, at a time of the stream: nothing is known while it is away."""
+
+    time_s: float
+    present: bool
 
 
 def decisions(
     chunks: Iterator[Floats], fs_hz: float, release: Path, manifest: Mapping[str, Any]
-) -> Iterator[Decision]:
+) -> Iterator[Decision | Signal]:
     """Decide every beat of a stream of millivolts (NaN where invalid).
+
+    Each stretch of the signal is decided as a stream of its own.
 
     Raises
     ------
@@ -80,34 +95,69 @@ def decisions(
     if not spec_of(name).causal:
         raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
     network = open_runtime(release, manifest)
-    columns = network.inputs["rhythm"][-1]  # a version from before the last was added has fewer
-    beats, rhythm = BeatStream(fs_hz), RhythmStream(fs_hz)
     change = float(manifest.get("smoothing_change", UNSMOOTHED))
-    forward = Forward(float(manifest["threshold"]), change)
+    decider = Decider(network, fs_hz, float(manifest["threshold"]), change)
+    beats, second = BeatStream(fs_hz), int(fs_hz)
 
-    def decided(found: NDArray[np.int64]) -> Iterator[Decision]:
-        most = windows_of(causal=True).core
-        for at in range(0, len(found), most):
-            part = found[at : at + most]
-            window, place = rhythm.window(part)
-            p_af = af_probability(network.predict(window[..., :columns]))[0, place]
-            now_s = beats.received / fs_hz
-            for sample, p in zip(part.tolist(), p_af.tolist(), strict=True):
-                time_s = sample / fs_hz
-                yield Decision(sample, time_s, p, forward.decide(p), now_s - time_s)
+    def told(peaks: Peaks) -> Iterator[Decision | Signal]:
+        """What became known, in the order of its times."""
+        changes = (Signal(sample / fs_hz, present) for sample, present in beats.changes())
+        return merge(changes, decider.decide(peaks, beats.received), key=lambda one: one.time_s)
 
-    second = int(fs_hz)
     for chunk in chunks:
         for at in range(0, len(chunk), second):
-            yield from decided(beats.feed(chunk[at : at + second]))
-    yield from decided(beats.finish())
+            yield from told(beats.feed(chunk[at : at + second]))
+    yield from told(beats.finish())
 
 
-def run(found: Iterator[Decision], say: Callable[[str], None]) -> int:
-    """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end."""
+@dataclass
+class Decider:
+    """A causal network at work on beats that come in, each stretch as a stream of its own."""
+
+    network: Network
+    fs_hz: float
+    threshold: float
+    change: float
+    _rhythm: RhythmStream = field(init=False)
+    _forward: Forward = field(init=False)
+
+    def decide(self, peaks: Peaks, received: int) -> Iterator[Decision]:
+        """Decide the beats that became known with so many samples received."""
+        for part in slices(peaks.begins):
+            begins = bool(peaks.begins[part.start])
+            if begins:
+                self._rhythm = RhythmStream(self.fs_hz)
+                self._forward = Forward(self.threshold, self.change)
+            sample = peaks.sample[part]
+            for place, p in enumerate(self._p_af(sample)):
+                time_s = int(sample[place]) / self.fs_hz
+                af, delay_s = self._forward.decide(p), received / self.fs_hz - time_s
+                yield Decision(int(sample[place]), time_s, p, af, delay_s, begins and not place)
+
+    def _p_af(self, sample: NDArray[np.int64]) -> Iterator[float]:
+        # A version from before the last column was added reads fewer.
+        columns, most = self.network.inputs["rhythm"][-1], windows_of(causal=True).core
+        for at in range(0, len(sample), most):
+            window, place = self._rhythm.window(sample[at : at + most])
+            p_af = af_probability(self.network.predict(window[..., :columns]))
+            yield from p_af[0, place].tolist()
+
+
+def run(found: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
+    """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end.
+
+    Where the signal goes, AF ends, and a line and words say so.
+    """
     state, beats, af_beats = False, 0, 0
     for one in found:
-        beats, af_beats = beats + 1, af_beats + one.af
+        if isinstance(one, Signal):
+            word = "back" if one.present else "lost"
+            ends = "; AF ends with it" if state and not one.present else ""
+            say(f"{one.time_s:.1f} s: signal {word}{ends}")
+            print(json.dumps({"time_s": round(one.time_s, 3), "signal": word}), flush=True)
+            state = state and one.present
+            continue
+        beats, af_beats, state = beats + 1, af_beats + one.af, state and not one.begins
         if one.af != state:
             state = one.af
             say(f"{one.time_s:.1f} s: AF {'begins' if state else 'ends'}")

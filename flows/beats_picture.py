@@ -68,7 +68,7 @@ def _tables(spec: DatasetSpec, folder: Path, name: str) -> list[BeatTable]:
     """A record's beats that have a waveform."""
     try:
         record = open_record(spec, folder, name)
-        tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
+        tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     except RecordError:
         return []  # the check told of it, or its signal has too few beats
     return [

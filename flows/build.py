@@ -26,7 +26,7 @@ from tasks.preprocessing import Preprocessing
 
 def record_key(record: Record, config: Preprocessing) -> str:
     """Digest of everything a record's beat table depends on: the same key, the same table."""
-    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms)
+    arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms, record.unreadable)
     return sha256_json(
         {
             "record": [record.dataset, record.name, record.subject, record.lead],
@@ -67,7 +67,7 @@ def build_table(
     file = out / f"{name}.parquet"
     read = partial(read_lead, record)
     lead = LeadPrints(read, record.n_samples) if record.lead is not None else None
-    tables, counts = beat_tables(record, lead.read if lead else None, config)
+    tables, counts, stretches = beat_tables(record, lead.read if lead else None, config)
     content = content_of(record, lead)
     source = Source(
         dataset=record.dataset,
@@ -76,6 +76,7 @@ def build_table(
         lead=record.lead,
         fs_hz=record.fs_hz,
         n_samples=record.n_samples,
+        stretches=stretches.tolist(),
         files=dict(record.digests),
         preprocessing=asdict(config),
         preprocessing_sha256=config.digest(),
@@ -106,6 +107,7 @@ def build_table(
         key=key,
         lead=record.lead,
         hours=record.n_samples / record.fs_hz / 3600,
+        analysable_hours=float(np.diff(stretches).sum()) / record.fs_hz / 3600,
         beats=rows,
         af_beats=int(tally[0]),
         unknown_beats=int(tally[1]),

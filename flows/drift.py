@@ -174,7 +174,8 @@ def profiles_of(
             table = read_beats(path, waveform=reads_waveforms(name))
             p, known = probabilities(network, name, table)
             sure = table.take(known)
-            yield profile(sure, p[known], decide(p, threshold_of(version.model), change, 1)[known])
+            decided = decide(p, threshold_of(version.model), change, 1, table.begins)
+            yield profile(sure, p[known], decided[known])
             progress.step(entry.record)
 
 

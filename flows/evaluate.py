@@ -48,11 +48,13 @@ from tasks.splits import MOST_PAIRS
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
 #: What the report says of its rules.
 RULES = (
+    "What cannot be analysed is no time, and parts episodes and intervals. "
     "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the columns "
     "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
     "(WFDB epicmp): an episode of 30 s or more is found, or right, if one of any length overlaps "
     "it on the other side; durations count every episode; PPV leaves true flutter out, the burden"
-    " does not. The first five minutes count. A segment of 30 s is AF where half of it is. "
+    " does not. The first five minutes count. A segment of 30 s is AF where half of it "
+    "is; one counts where half of it can be analysed. "
     "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
     "width."
 )
@@ -216,13 +218,13 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
                     record=table.record,
                     subject=table.subject,
                     time_s=table.time_s,
-                    duration_s=float(table.time_s[-1]) if len(table) else 0.0,
+                    stretches_s=table.stretches_s,
                     label=np.where(known, table.label, np.int8(-1)),
                     rhythm=table.rhythm,
                     symbol=table.symbol,
                     quality=table.quality,
                     probability=probability,
-                    decided=decide(probability, threshold, change, least_beats),
+                    decided=decide(probability, threshold, change, least_beats, table.begins),
                 )
             )
             progress.step(table.record)
@@ -248,7 +250,9 @@ def write_up(
         mine = [s for s in scored if s.dataset == dataset]
         figures[dataset] = summary(mine)
         if score := CHALLENGE_SCORES.get(dataset):
-            points = [score(s.time_s, s.rhythm, s.decided) for s in mine if len(s.time_s)]
+            points = [
+                score(s.time_s, s.rhythm, s.decided, s.stretches_s) for s in mine if len(s.time_s)
+            ]
             figures[dataset]["challenge_score"] = float(np.mean(points))
         if any((s.rhythm == FLUTTER).any() for s in mine):
             figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in mine])
@@ -272,9 +276,9 @@ def write_up(
             parts += [report.tachogram(mistake), report.ecg_strip(mistake, beats)]
         parts += [] if worst else [report.paragraph("None.")]
         for record in mine:
-            runs = episodes(record.decided, record.time_s, record.duration_s)
+            runs = episodes(record.decided, record.time_s, record.stretches_s)
             path = folder / "annotations" / dataset / f"{record.record}.haf"
-            write_bytes(path, rhythm_annotations(runs, record.duration_s))
+            write_bytes(path, rhythm_annotations(runs, record.stretches_s))
     path = folder / "report.html"
     write_bytes(path, report.page(f"{version.reference}: evaluation", parts).encode())
     for dataset in datasets:

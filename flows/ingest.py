@@ -407,6 +407,11 @@ def figures_of(entry: Entry | None) -> dict[str, Any]:
         **({key: entry.counts.get(key) for key in ("matched", "missed", "extra")} if entry else {}),
         "uncovered h": round(entry.uncovered_hours, 2) if entry else None,
         "warnings": "; ".join(entry.warnings) if entry else "",
+        "analysable h": (
+            round(entry.analysable_hours, 2)
+            if entry and entry.analysable_hours is not None
+            else None
+        ),
     }
 
 

@@ -54,6 +54,7 @@ from storage.checkpoint import Checkpoint
 from storage.content import of_subjects
 from storage.files import sha256_file
 from storage.labelled import read_rhythms
+from storage.stretches import slices
 from storage.testset import TestSet, read_testset, write_testset
 from tasks.balance import balanced, refuse_unless_balance
 from tasks.calibration import best_threshold
@@ -67,7 +68,7 @@ from tasks.rhythm_training import (
     usual_averaged,
     usual_rate,
 )
-from tasks.sequence import reads_shapes, reads_waveforms, sequence_record, windowed, windows
+from tasks.sequence import cut, reads_shapes, reads_waveforms, sequence_record, windowed, windows
 from tasks.smoothing import fit_smoothing
 from tasks.splits import SIDES, Split, assert_no_leak, interpatient
 
@@ -266,8 +267,10 @@ def fit_network(
 def fit_decision(network: Any, sides: Sides, run_id: str) -> tuple[float, float]:
     """The threshold and the smoothing that serve training and validation patients best."""
     known = sides.of("train") + sides.of("validation")
-    probability = [predict_beats(network, record) for record in known]
-    label = [record.label for record in known]
+    predicted = [predict_beats(network, record) for record in known]
+    parts = [slices(record.begins) for record in known]
+    probability = [p[part] for p, every in zip(predicted, parts, strict=True) for part in every]
+    label = [r.label[part] for r, every in zip(known, parts, strict=True) for part in every]
     sure = np.concatenate(label) >= 0
     threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
     change = fit_smoothing(label, probability, threshold)
@@ -279,11 +282,11 @@ def parity_rows(
     model: str, sides: Sides
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
     """Windows of training patients, at most ten of each record, and their labels, shuffled."""
-    random, cut = np.random.default_rng(sides.split.seed), windows(model)
+    random = np.random.default_rng(sides.split.seed)
     rows: list[dict[str, NDArray[np.float32]]] = []
     labels: list[NDArray[np.int8]] = []
     for record in sides.of("train"):
-        label = cut.only_core(cut.cut(record.label, -1))
+        label = windows(model).only_core(cut(model, record.begins, record.label, -1))
         chosen = random.permutation(len(label))[:PARITY_WINDOWS]
         rows.append({name: part[chosen] for name, part in windowed(model, record).items()})
         labels.append(label[chosen])
@@ -295,7 +298,7 @@ def parity_rows(
 @step
 def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
     """Log the test side as one file that a device can run."""
-    cut = windows(model)
+    only_core = windows(model).only_core
     people = set(sides.split.test_subjects)
     tested = [
         (t, r) for t, r in zip(sides.tables, sides.records, strict=True) if r.subject in people
@@ -309,10 +312,10 @@ def hand_over_testset(sides: Sides, model: str, run_id: str) -> Path:
         path,
         TestSet(
             inputs={name: np.concatenate([part[name] for part in x]) for name in x[0]},
-            label=np.concatenate([cut.only_core(cut.cut(t.label, -1)) for t in tables]),
+            label=np.concatenate([only_core(cut(model, t.begins, t.label, -1)) for t in tables]),
             record=np.repeat([name for name, _ in names], lengths),
             subject=np.repeat([name for _, name in names], lengths),
-            sample=np.concatenate([cut.cut(t.sample, -1) for t in tables]),
+            sample=np.concatenate([cut(model, t.begins, t.sample, -1) for t in tables]),
         ),
     )
     tracking.log_file(run_id, path, "testset")

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from storage.errors import PlaceError, TableError
 from storage.files import whole
 from storage.places import Place, Remote, answering
+from storage.stretches import seconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WAVEFORM_SAMPLES = 300
 R_INDEX = 100
+
+
+#: An RR interval outside these, in seconds, is no plausible pair of beats.
+RR_RANGE_S = (0.2, 3.0)
 
 
 class Quality(IntFlag):
@@ -38,6 +43,10 @@ class Quality(IntFlag):
     UNCOVERED = 256  #: outside the stretch that the beat annotations cover
 
 
+#: A bad beat: what its signal shows may not be a heart's. The one meaning, in counts and pages.
+BAD = np.uint16(Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY)
+
+
 @dataclass(frozen=True, eq=False)
 class BeatTable:
     """The beats of one record, or of a stretch of it, in time order.
@@ -51,7 +60,8 @@ class BeatTable:
     time_s : float64, shape (n,)
         R peak, in seconds from the record's start.
     rr_prev_s, rr_next_s : float32, shape (n,)
-        RR intervals before and after the beat in seconds; NaN at the record's two ends.
+        RR intervals before and after the beat in seconds; NaN at both ends of every stretch, so
+        that NaN before a beat says that a stretch begins with it.
     symbol : str, shape (n,)
         Beat annotation (WFDB mnemonic); "" where the beat was detected but not annotated.
     rhythm : str, shape (n,)
@@ -65,6 +75,9 @@ class BeatTable:
     waveform : float32, shape (n, 300), or None
         Millivolts, R at index 100; rows of NaN where the beat has none; None where the whole
         table has none.
+    stretches_s : float64, shape (k, 2)
+        Start and end of the record's stretches that can be analysed, in seconds; see
+        `storage.stretches`. Every beat lies in one.
     """
 
     dataset: str
@@ -80,6 +93,12 @@ class BeatTable:
     quality: NDArray[np.uint16]
     noise: NDArray[np.float32]
     waveform: NDArray[np.float32] | None
+    stretches_s: NDArray[np.float64]
+
+    @property
+    def begins(self) -> NDArray[np.bool_]:
+        """Whether each beat is the first of its stretch, shape (n,)."""
+        return np.isnan(self.rr_prev_s)
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -93,10 +112,9 @@ class BeatTable:
 
 def joined(tables: Sequence[BeatTable]) -> BeatTable:
     """Successive stretches of a record as one table."""
+    names = [*_COLUMNS, *([] if tables[0].waveform is None else ["waveform"])]
     columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name, value in vars(tables[0]).items()
-        if isinstance(value, np.ndarray)
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in names
     }
     return replace(tables[0], **columns)
 
@@ -115,6 +133,8 @@ class Source:
         Sampling rate of the record.
     n_samples : int
         Length of the record in samples.
+    stretches : list of [int, int]
+        Stretches of it that can be analysed, in samples.
     files : dict of str to str
         SHA-256 of every source file, by name.
     preprocessing : dict
@@ -139,6 +159,7 @@ class Source:
     lead: str | None
     fs_hz: float
     n_samples: int
+    stretches: list[list[int]]
     files: dict[str, str]
     preprocessing: dict[str, Any]
     preprocessing_sha256: str
@@ -350,6 +371,7 @@ def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: b
         **{name: source[name] for name in _CONSTANTS},
         **columns,
         waveform=_waveforms(table["waveform"]) if waveform else None,
+        stretches_s=seconds(source["stretches"], source["fs_hz"]),
     )
 
 

@@ -39,6 +39,8 @@ class Entry:
         Rows; rows labelled AF; rows without a label; rows with any quality flag.
     counts : dict of str to int
         Beats annotated, detected, matched, missed and extra.
+    analysable_hours : float or None
+        Hours of it that can be analysed (`storage.stretches`); None where it is not known.
     uncovered_hours : float
         Hours in which no beat is annotated, though beats are; see `storage.check`.
     files : dict of str to str
@@ -66,6 +68,7 @@ class Entry:
     unknown_beats: int
     flagged_beats: int
     counts: dict[str, int]
+    analysable_hours: float | None = None
     uncovered_hours: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     task_run_id: str = ""

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.beats import RR_RANGE_S
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HeaderMismatch, RecordError, UnusableSignal
 from storage.leads import sample_sum
 from storage.records import Record, open_record, read_lead
+from storage.stretches import NOWHERE, Stretches, all_of, common, united, unrecorded, without
 
 BLOCK_SAMPLES = 1 << 20
-LONGEST_RR_S = 3.0  #: a longer one is no plausible pair of beats
+LONGEST_RR_S = RR_RANGE_S[1]
+#: Read beyond a block's ends: what is not recorded there shows within 3 s.
+MARGIN_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class RecordCheck:
         The lead that would be used.
     beats : int
         Annotated beats.
+    recorded_hours : float
+        Hours that were recorded (`storage.stretches`); all of them where no signal was read.
     rhythm_hours : dict of str to float
-        Hours of each rhythm; "" where none is known.
+        Recorded hours of each rhythm; "" where none is known.
     label_source : str
         What told the rhythm; see `storage.records.Record`.
     uncovered_hours : float
@@ -52,6 +58,7 @@ class RecordCheck:
     hours: float = 0.0
     lead: str | None = None
     beats: int = 0
+    recorded_hours: float = 0.0
     rhythm_hours: dict[str, float] = field(default_factory=dict)
     label_source: str = ""
     uncovered_hours: float = 0.0
@@ -60,13 +67,18 @@ class RecordCheck:
     warnings: tuple[str, ...] = ()
 
 
-def rhythm_hours(record: Record) -> dict[str, float]:
-    """Hours of each rhythm of a record, by name."""
+def rhythm_hours(record: Record, recorded: Stretches) -> dict[str, float]:
+    """Hours of each rhythm in what was recorded of a record, by name."""
     edges = np.append(np.minimum(record.rhythm_start, record.n_samples), record.n_samples)
     out: dict[str, float] = {}
-    for name, samples in zip(record.rhythms.tolist(), np.diff(edges).tolist(), strict=True):
-        out[name] = out.get(name, 0.0) + samples / record.fs_hz / 3600
+    for name, start, stop in zip(record.rhythms.tolist(), edges[:-1], edges[1:], strict=True):
+        here = common(recorded, np.array([[start, stop]]))
+        out[name] = out.get(name, 0.0) + _hours(here, record.fs_hz)
     return out
+
+
+def _hours(stretches: Stretches, fs_hz: float) -> float:
+    return float(np.diff(stretches).sum()) / fs_hz / 3600
 
 
 def uncovered_hours(record: Record) -> float:
@@ -87,8 +99,8 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
     try:
         record = open_record(spec, folder, name, signal=signal)
         fit = verify_checksums(folder, name, record.digests)
-        if record.lead is not None:
-            check_lead(record)
+        recorded = all_of(record.n_samples) if record.lead is None else check_lead(record)
+        recorded = without(recorded, record.unreadable)
     except RecordError as error:
         return RecordCheck(name, spec.subject_of(name), problem=str(error))
     return RecordCheck(
@@ -98,7 +110,8 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
         hours=record.n_samples / record.fs_hz / 3600,
         lead=record.lead,
         beats=len(record.beats),
-        rhythm_hours=rhythm_hours(record),
+        recorded_hours=_hours(recorded, record.fs_hz),
+        rhythm_hours=rhythm_hours(record, recorded),
         label_source=record.label_source,
         uncovered_hours=uncovered_hours(record),
         checksums="fit" if fit else "none listed",
@@ -106,8 +119,13 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
     )
 
 
-def check_lead(record: Record) -> None:
+def check_lead(record: Record) -> Stretches:
     """Read a record's whole lead, block by block, for what only its samples can tell.
+
+    Returns
+    -------
+    int64, shape (k, 2)
+        What was recorded, in samples.
 
     Raises
     ------
@@ -117,8 +135,12 @@ def check_lead(record: Record) -> None:
         The samples do not add up to the header's checksum.
     """
     low, high = np.inf, -np.inf
+    holes, margin = [NOWHERE], round(MARGIN_S * record.fs_hz)
     for start in range(0, record.n_samples, BLOCK_SAMPLES):
-        block = read_lead(record, start, min(start + BLOCK_SAMPLES, record.n_samples))
+        first, stop = max(start - margin, 0), start + BLOCK_SAMPLES
+        block = read_lead(record, first, min(stop + margin, record.n_samples))
+        here = unrecorded(block, record.fs_hz) + first
+        holes.append(common(here, np.array([[start, stop]])))
         low, high = np.fmin.reduce(block, initial=low), np.fmax.reduce(block, initial=high)
     if not low < high:
         found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
@@ -129,6 +151,7 @@ def check_lead(record: Record) -> None:
     if sums is not None and sums[0] != sums[1]:
         found = f"samples that add up to {sums[0]} modulo 65536"
         raise HeaderMismatch(record.name, found, f"{sums[1]}, the header's checksum", record.file)
+    return without(all_of(record.n_samples), united(*holes))
 
 
 def check_dataset(

@@ -62,6 +62,8 @@ class Opened:
         Where its samples are.
     warnings : tuple of str
         What a reader of its figures must know, such as an end that its header does not tell.
+    n_signals : int
+        Its signals, as far as marks of their quality count them; 0 where it does not say.
     """
 
     fs_hz: float
@@ -72,6 +74,7 @@ class Opened:
     lead: str | None = None
     source: Source | None = None
     warnings: tuple[str, ...] = ()
+    n_signals: int = 0
 
 
 @dataclass(frozen=True)

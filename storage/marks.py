@@ -25,8 +25,11 @@ from storage.leads import Opened, read_small
 from storage.text import decoded
 from storage.wfdb_annotation import (
     BEAT,
+    QUALITY_CHANGE,
+    QUALITY_SIGNALS,
     RHYTHM_CHANGE,
     SYMBOL,
+    UNREADABLE,
     Annotations,
     parse_annotations,
 )
@@ -58,8 +61,10 @@ def is_csv(annotator: str) -> bool:
 
 def annotated_beats(
     spec: DatasetSpec, folder: Path, name: str, opened: Opened, digests: dict[str, str]
-) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Sample and symbol of each annotated beat; none where the data set leaves them to be found.
+) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
+    """Sample and symbol of each annotated beat, and where no signal can be read, shape (k, 2).
+
+    No beats where the data set leaves them to be found.
 
     A beat that is marked on several leads is one beat; see `unique_beats`.
 
@@ -70,7 +75,7 @@ def annotated_beats(
     """
     for annotator in spec.annotations.beats:
         if annotator == DETECT:
-            return np.empty(0, np.int64), np.empty(0, "U1")
+            return np.empty(0, np.int64), np.empty(0, "U1"), np.empty((0, 2), np.int64)
         safe_path(folder, f"{name}.{annotator}", record=name)
         if (folder / stored_name(folder, f"{name}.{annotator}")).is_file():
             break
@@ -85,7 +90,19 @@ def annotated_beats(
     if opened.n_samples and int(beats[-1]) >= opened.n_samples:
         expected = f"beats before the end, sample {opened.n_samples}"
         raise BadAnnotation(name, f"a beat at sample {int(beats[-1])}", expected, file)
-    return beats, symbols
+    return beats, symbols, _unreadable(found, opened)
+
+
+def _unreadable(found: Annotations, opened: Opened) -> NDArray[np.int64]:
+    """Stretches of no readable signal: from a mark that says so to the next mark of quality."""
+    marks = np.flatnonzero(found.code == QUALITY_CHANGE)
+    end = max(opened.n_samples, int(found.sample[-1]) + 1 if len(found.sample) else 0)
+    edges = np.append(found.sample[marks], end)
+    every = (1 << opened.n_signals) - 1 << QUALITY_SIGNALS
+    told = 0 < opened.n_signals <= QUALITY_SIGNALS
+    subtypes = [found.subtype.get(mark, 0) for mark in marks.tolist()]
+    none = np.array([s == UNREADABLE or (told and s & every == every) for s in subtypes], bool)
+    return np.stack([edges[:-1][none], edges[1:][none]], axis=1)
 
 
 def unique_beats(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,8 @@ class Record:
         Their names, mapped by the data set's TOML ("AFIB", "N", ...); "" where unknown.
     af : frozenset of str
         The rhythm names that count as AF.
+    unreadable : int64, shape (j, 2)
+        Stretches in which its annotator could read no signal, in samples.
     digests : mapping of str to str
         SHA-256 of every file read, by name relative to the data set's folder; of a CSV that holds
         a row a record, what its row gives, by FILE#RECORD.
@@ -86,6 +88,7 @@ class Record:
     source: Source | None = None
     file: str = ""
     warnings: tuple[str, ...] = ()
+    unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
@@ -113,7 +116,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
     opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
-    beats, symbols = annotated_beats(spec, folder, name, opened, digests)
+    beats, symbols, unreadable = annotated_beats(spec, folder, name, opened, digests)
     starts, rhythms, label_source = annotated_rhythm(spec, folder, name, opened, digests)
     if row_digest := row_sha256(spec, folder, name):
         digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
@@ -137,6 +140,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         source=opened.source,
         file=opened.file,
         warnings=opened.warnings,
+        unreadable=unreadable,
     )
 
 

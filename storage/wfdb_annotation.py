@@ -8,7 +8,7 @@ bytes after it, NUM, SUB and CHN carry a number for the annotation before, AUX a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,10 @@ SYMBOL: NDArray[np.str_] = np.array(
 )
 #: The codes that are beats: PhysioNet's list, which leaves out "!", a flutter wave.
 BEAT = np.isin(SYMBOL, list("NLRBAaJSVrFejnE/fQ?"))
-RHYTHM_CHANGE, NOTE = CODE["+"], CODE['"']
+RHYTHM_CHANGE, QUALITY_CHANGE, NOTE = CODE["+"], CODE["~"], CODE['"']
+#: Subtype of a change of quality after which no signal can be read. Any other has a bit for each
+#: of the first four signals: the low four say that it is noisy, the high four unreadable.
+UNREADABLE, QUALITY_SIGNALS = -1, 4
 SKIP, NUM, SUB, CHN, AUX = 59, 60, 61, 62, 63
 RESOLUTION = b"## time resolution: "
 MOST_TEXT_BYTES = 255  #: the WFDB library keeps a text's length in a byte
@@ -50,6 +53,8 @@ class Annotations:
         Lead that each was marked on, by its number in the header; 0 where the file says nothing.
     fs_hz : float or None
         Sampling rate the times count in, where the file says so.
+    subtype : mapping of int to int
+        Subtypes other than 0, by the number of the annotation they belong to.
     """
 
     sample: NDArray[np.int64]
@@ -57,6 +62,7 @@ class Annotations:
     aux: Mapping[int, str]
     channel: NDArray[np.int16]
     fs_hz: float | None = None
+    subtype: Mapping[int, int] = field(default_factory=dict)
 
     def at(self, fs_hz: float, unsaid_hz: float | None = None) -> Annotations:
         """The same, with times counted at `fs_hz`.
@@ -97,7 +103,14 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
     aux, fs_hz = _resolution(aux)
     marked = np.flatnonzero((code[:end] == CHN) & ~payload[:end])
     channel = _channels(number[marked], words[marked], len(sample))
-    return Annotations(sample, code[:end][plain], aux, channel, fs_hz)
+    # A signed byte, which some write with its sign through all ten bits.
+    subtypes = (words[:end] & 255).astype(np.uint8).view(np.int8)
+    subtype = {
+        int(number[position]): int(subtypes[position])
+        for position in np.flatnonzero((code[:end] == SUB) & ~payload[:end])
+        if number[position] >= 0
+    }
+    return Annotations(sample, code[:end][plain], aux, channel, fs_hz, subtype)
 
 
 def _channels(number: NDArray[np.int64], words: NDArray[np.uint16], n: int) -> NDArray[np.int16]:

@@ -43,7 +43,14 @@ def open_wfdb(
     """Read a record's header and check its signal files; see `storage.records.open_record`."""
     file, header = _header(folder, name, name, digests)
     if not signal or not header.n_signals:
-        return Opened(header.fs_hz, header.n_samples, header.fs_hz, header.comments, file)
+        return Opened(
+            fs_hz=header.fs_hz,
+            n_samples=header.n_samples,
+            counts_hz=header.fs_hz,
+            comments=header.comments,
+            file=file,
+            n_signals=header.n_signals,
+        )
     if header.segments:
         lead, per_frame, n_frames, source = _segments(folder, name, prefer, header, digests)
     else:
@@ -58,6 +65,7 @@ def open_wfdb(
         file=file if isinstance(source, Joined) else _signal_file(folder, name, header, lead),
         lead=lead,
         source=source,
+        n_signals=header.n_signals,
     )
 
 

@@ -13,7 +13,22 @@ from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.marks import LEAST_BEATS
 from storage.records import Record
+from storage.stretches import (
+    NOWHERE,
+    Stretches,
+    all_of,
+    analysable,
+    begins,
+    common,
+    number,
+    seconds,
+    united,
+    unrecorded,
+    within,
+    without,
+)
 from tasks.filters import (
+    Block,
     Floats,
     Grid,
     Reader,
@@ -24,7 +39,7 @@ from tasks.filters import (
 )
 from tasks.match import Counts, count, match_beats
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import Rules, candidates
+from tasks.qrs import END_S, Rules, candidates
 from tasks.quality import (
     NOISY,
     Cells,
@@ -58,12 +73,15 @@ class Cleaned:
     cells : uint8, shape (m,)
         Quality flags of every 0.1 s.
     peaks : int64, shape (k,)
-        R peaks that were found.
+        R peaks that were found, in what was recorded.
+    recorded : int64, shape (m, 2)
+        Stretches that were recorded, in samples.
     """
 
     clean: Reader
     cells: NDArray[np.uint8]
     peaks: NDArray[np.int64]
+    recorded: Stretches
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +93,16 @@ class Chosen:
     quality: NDArray[np.uint16]
     counts: Counts
 
+    def of(self, stretches: Stretches) -> Chosen:
+        """Those in some stretches."""
+        inside = within(self.sample, stretches)
+        columns = (self.sample[inside], self.symbol[inside], self.quality[inside])
+        return Chosen(*columns, self.counts)
+
 
 def beat_tables(
     record: Record, read: Reader | None, config: Preprocessing
-) -> tuple[Iterator[BeatTable], Counts]:
+) -> tuple[Iterator[BeatTable], Counts, Stretches]:
     """Make the beat tables of a record.
 
     Parameters
@@ -96,6 +120,8 @@ def beat_tables(
         Stretches of at most 4096 beats, in time order.
     Counts
         How annotated and detected beats compare.
+    int64, shape (k, 2)
+        Stretches that can be analysed, in samples: the tables' beats lie in them.
 
     Raises
     ------
@@ -104,6 +130,7 @@ def beat_tables(
     TooFewBeats
         Fewer than three beats.
     """
+    recorded = all_of(record.n_samples)
     if read is None:
         cleaned = None
         n = len(record.beats)
@@ -111,10 +138,14 @@ def beat_tables(
     else:
         cleaned = clean_lead(record, read, config)
         chosen = choose(record, cleaned, config)
+        recorded = cleaned.recorded
+    recorded = without(recorded, record.unreadable)
+    stretches = analysable(recorded, chosen.sample, record.fs_hz)
+    chosen = chosen.of(stretches)
     if len(chosen.sample) < LEAST_BEATS:
-        found = f"{len(chosen.sample)} beats ({chosen.counts})"
+        found = f"{len(chosen.sample)} beats where it can be analysed ({chosen.counts})"
         raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
-    return _tables(record, chosen, cleaned), chosen.counts
+    return _tables(record, chosen, cleaned, stretches), chosen.counts, stretches
 
 
 def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
@@ -124,6 +155,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
+    holes = [NOWHERE]
     low, high = np.inf, -np.inf
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
@@ -132,6 +164,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
             clean[block.start : block.start + len(raw)] = block.band[block.inside]
         ends = block.start + grid.hop >= grid.n_samples
         peaks.append(rules.take(candidates(block, grid), last=ends))
+        holes.append(_holes(block, grid))
         low = np.fmin.reduce(raw, initial=low)
         high = np.fmax.reduce(raw, initial=high)
         carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
@@ -143,7 +176,20 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     if held:
         shrink_windows(clean, grid.fs_hz, config)
     part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
-    return Cleaned(part, cell_flags(raw_cells), np.concatenate(peaks))
+    recorded = without(all_of(grid.n_samples), united(*holes))
+    found = np.concatenate(peaks)
+    # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
+    real = found[within(found, recorded, END_S * grid.fs_hz)]
+    return Cleaned(part, cell_flags(raw_cells), real, recorded)
+
+
+def _holes(block: Block, grid: Grid) -> Stretches:
+    """What of a block was not recorded, as it and its margins show."""
+    first = block.start - grid.margin
+    low, high = max(-first, 0), min(grid.n_samples - first, grid.length)
+    holes = unrecorded(block.raw[low:high], grid.fs_hz) + (first + low)
+    mine = np.array([[block.start, block.start + grid.hop]])
+    return common(holes, mine)
 
 
 def _part(clean: Floats, start: int, stop: int) -> Floats:
@@ -232,13 +278,18 @@ def _relocated(
     return out
 
 
-def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator[BeatTable]:
-    sample = chosen.sample
+def _tables(
+    record: Record, chosen: Chosen, cleaned: Cleaned | None, stretches: Stretches
+) -> Iterator[BeatTable]:
+    sample, stretches_s = chosen.sample, seconds(stretches, record.fs_hz)
+    # No interval before the first beat of a stretch, and none after the last.
+    before = np.diff(sample, prepend=sample[:1])
+    before[begins(sample, stretches)] = 0
+    interval = np.append(before, 0)
     for at in range(0, len(sample), TABLE_BEATS):
         rows = slice(at, at + TABLE_BEATS)
         r = sample[rows]
-        before, beyond = sample[max(at - 1, 0)], sample[min(at + TABLE_BEATS, len(sample) - 1)]
-        rr = np.diff(r, prepend=before, append=beyond)
+        rr = interval[at : at + TABLE_BEATS + 1]
         prev, after = rr[:-1], rr[1:]
         rhythm, label, unlabelled = _labels(record, r, chosen.quality[rows])
         prev_s, next_s = (
@@ -252,9 +303,11 @@ def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator
             high = int(r[-1] + after[-1]) + 1
             waveform = segment(cleaned.clean(low, high), low, r, prev, after)
             noise = noise_index(waveform)
-            quality = quality | segment_flags(
-                cleaned.cells, record.fs_hz, r - prev // 3, r + 2 * after // 3
-            )
+            # Beside what was not recorded, up to it.
+            start, stop = stretches[number(r, stretches)].T
+            first = np.where((prev > 0) | (start == 0), r - prev // 3, start - 1)
+            last = np.where((after > 0) | (stop == record.n_samples), r + 2 * after // 3, stop)
+            quality = quality | segment_flags(cleaned.cells, record.fs_hz, first, last)
             quality[noise > NOISY] |= np.uint16(Quality.NOISY)
         yield BeatTable(
             dataset=record.dataset,
@@ -270,6 +323,7 @@ def _tables(record: Record, chosen: Chosen, cleaned: Cleaned | None) -> Iterator
             quality=quality,
             noise=noise,
             waveform=waveform,
+            stretches_s=stretches_s,
         )
 
 

@@ -42,7 +42,10 @@ GRID_HZ = 200
 
 
 def score_decisions(
-    time_s: NDArray[np.float64], rhythm: NDArray[np.str_], decided: NDArray[np.bool_]
+    time_s: NDArray[np.float64],
+    rhythm: NDArray[np.str_],
+    decided: NDArray[np.bool_],
+    stretches_s: NDArray[np.float64],
 ) -> float:
     """Score one record by its beats: where they are, their true rhythm, and what was decided.
 
@@ -54,20 +57,25 @@ def score_decisions(
         True rhythm at each beat; AFIB and AFL count.
     decided : bool, shape (n,)
         Whether each beat was decided AF.
+    stretches_s : float64, shape (k, 2)
+        What can be analysed: an episode, true or detected, goes on from none into the next.
     """
+    stretch = np.searchsorted(stretches_s[:, 0], time_s, side="right")
     beats = np.round(time_s * GRID_HZ).astype(np.int64)
     af = np.isin(rhythm, ["AFIB", "AFL"])
     truth = Kind.PERSISTENT if af.all() else Kind.PAROXYSMAL if af.any() else Kind.NO_AF
     n_samples = int(beats[-1]) + 1
     whole = np.array([[0, n_samples - 1]])
-    detected = whole if decided.all() else beats[_runs(decided)]
-    return score_record(truth, beats, _runs(af), detected, n_samples)
+    detected = whole if decided.all() else beats[_runs(decided, stretch)]
+    return score_record(truth, beats, _runs(af, stretch), detected, n_samples)
 
 
-def _runs(chosen: NDArray[np.bool_]) -> Beats:
-    """First and last place of every run of True, shape (k, 2)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
-    return np.asarray(edges.reshape(-1, 2) - np.array([0, 1]), np.int64)
+def _runs(chosen: NDArray[np.bool_], stretch: NDArray[np.int64]) -> Beats:
+    """First and last place of every run of True within one stretch, shape (k, 2)."""
+    new = np.diff(stretch, prepend=-1, append=-1) != 0
+    first = chosen & (np.append(True, ~chosen[:-1]) | new[:-1])
+    last = chosen & (np.append(~chosen[1:], True) | new[1:])
+    return np.stack([np.flatnonzero(first), np.flatnonzero(last)], axis=1)
 
 
 def score_record(

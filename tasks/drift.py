@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality
+from storage.beats import BAD, BeatTable
 from storage.errors import TableError
 from tasks.promotion import Figure
 
@@ -26,7 +26,6 @@ BINS: dict[str, NDArray[np.float64]] = {
     "P(AF)": np.arange(0.05, 1.0, 0.05),
     "noise index": np.arange(0.05, 1.0, 0.05),
 }
-BAD = Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY
 #: The least share of a bin: an empty one would make the index infinite.
 LEAST_SHARE = 1e-4
 #: The share of the reference's beats that its range of heart rates may leave out on either side.

@@ -1,10 +1,10 @@
 """Episodes of AF: from decisions at beats to stretches of time, and how two lists of them agree.
 
-An episode runs from its first AF beat to the first beat after it that is not AF, or to the record's
-end. Comparison follows ANSI/AAMI EC57:2012 as WFDB's `epicmp` does it: by episode (one that
-overlaps any of the other side's, however short, is found) and by duration (seconds that both sides
-call AF); PPV leaves out what lies in reference flutter. Unlike `epicmp`, the first five minutes
-count too.
+An episode runs from its first AF beat to the first beat after it that is not AF, or to the end of
+the stretch that can be analysed (`storage.stretches`). Comparison follows ANSI/AAMI EC57:2012 as
+WFDB's `epicmp` does it: by episode (one that overlaps any of the other side's, however short, is
+found) and by duration (seconds that both sides call AF); PPV leaves out what lies in reference
+flutter. Unlike `epicmp`, the first five minutes count too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ Intervals = NDArray[np.float64]
 NOTHING: Intervals = np.empty((0, 2))
 
 
-def episodes(af: NDArray[np.bool_], time_s: NDArray[np.float64], end_s: float) -> Intervals:
-    """Stretches of successive AF beats.
+def episodes(
+    af: NDArray[np.bool_], time_s: NDArray[np.float64], stretches_s: Intervals
+) -> Intervals:
+    """Successive AF beats of one stretch.
 
     Parameters
     ----------
@@ -29,8 +31,9 @@ def episodes(af: NDArray[np.bool_], time_s: NDArray[np.float64], end_s: float) -
         Whether each beat is AF.
     time_s : float64, shape (n,)
         Its time, ascending.
-    end_s : float
-        Where the record ends; an episode that is on at the last beat runs to there.
+    stretches_s : float64, shape (m, 2)
+        What of the record can be analysed; an episode that is on at the last beat of a stretch runs
+        to its end, and none reaches into the next.
 
     Returns
     -------
@@ -39,9 +42,15 @@ def episodes(af: NDArray[np.bool_], time_s: NDArray[np.float64], end_s: float) -
     """
     if len(af) != len(time_s):
         raise ValueError(f"{len(af)} decisions at {len(time_s)} beats")
-    edge = np.diff(af.astype(np.int8), prepend=0, append=0)
-    bound = np.append(time_s, max(end_s, float(time_s[-1]) if len(time_s) else 0.0))
-    return np.stack([bound[edge == 1], bound[edge == -1]], axis=1)
+    which = np.searchsorted(stretches_s[:, 0], time_s, side="right") - 1
+    if (which < 0).any() or (time_s > stretches_s[which, 1]).any():
+        raise ValueError("expected every beat in a stretch that can be analysed")
+    alone = np.ones(len(af) + 1, bool)  # whether a beat and the one before are of two stretches
+    alone[1:-1] = np.diff(which) != 0
+    before, after = np.append(False, af), np.append(af, False)
+    first, last = after & (~before | alone), before & (~after | alone)
+    until = np.where(alone[1:], stretches_s[which, 1], np.append(time_s[1:], np.nan))
+    return np.stack([time_s[first[:-1]], until[last[1:]]], axis=1)
 
 
 def durations_s(intervals: Intervals) -> NDArray[np.float64]:
@@ -89,9 +98,9 @@ class EpisodeCounts:
     detected, right : int
         Detected episodes of that length outside flutter, and those of them that overlap a
         reference episode of any length.
-    reference_s, detected_s, shared_s, record_s : float
+    reference_s, detected_s, shared_s, analysable_s : float
         Seconds of AF in truth, in decision outside flutter, in both (of episodes of any length),
-        and of the record.
+        and seconds that can be analysed.
     flutter_s : float
         Seconds of reference flutter that were decided to be AF.
     """
@@ -103,7 +112,7 @@ class EpisodeCounts:
     reference_s: float
     detected_s: float
     shared_s: float
-    record_s: float
+    analysable_s: float
     flutter_s: float
 
     def __add__(self, other: EpisodeCounts) -> EpisodeCounts:
@@ -122,8 +131,10 @@ class EpisodeCounts:
 
     @property
     def burden_error_pp(self) -> float:
-        """Detected (in flutter too) less true share of the record's time in AF, in points."""
-        return 100 * (self.detected_s + self.flutter_s - self.reference_s) / self.record_s
+        """Detected (in flutter too) less true share of analysable time in AF, in points."""
+        if not self.analysable_s:
+            return float("nan")
+        return 100 * (self.detected_s + self.flutter_s - self.reference_s) / self.analysable_s
 
 
 def outside(intervals: Intervals, excluded: Intervals, least_s: float) -> Intervals:
@@ -148,7 +159,7 @@ def outside(intervals: Intervals, excluded: Intervals, least_s: float) -> Interv
 def compare_episodes(
     reference: Intervals,
     detected: Intervals,
-    record_s: float,
+    stretches_s: Intervals,
     least_s: float = 30.0,
     flutter: Intervals = NOTHING,
 ) -> EpisodeCounts:
@@ -158,8 +169,8 @@ def compare_episodes(
     ----------
     reference, detected : float64, shape (k, 2)
         From `episodes`.
-    record_s : float
-        Length of the record.
+    stretches_s : float64, shape (m, 2)
+        What of the record can be analysed.
     least_s : float
         Episodes shorter than this are not counted; 30 s is what defines clinical AF (Hindricks et
         al. 2021, doi:10.1093/eurheartj/ehaa612). Durations and burden count all.
@@ -170,11 +181,12 @@ def compare_episodes(
     Raises
     ------
     ValueError
-        An episode ends before it starts, or beyond the record.
+        An episode ends before it starts, or lies where nothing can be analysed.
     """
     for intervals in (reference, detected, flutter):
-        if len(intervals) and (durations_s(intervals).min() < 0 or intervals[-1, 1] > record_s):
-            raise ValueError(f"episodes must lie in order within the record's {record_s:g} s")
+        length_s = durations_s(intervals)
+        if (length_s < 0).any() or abs(shared_s(intervals, stretches_s) - length_s.sum()) > 1e-6:
+            raise ValueError("expected episodes in order, where the record can be analysed")
     long_reference, long_detected = lasting(reference, least_s), outside(detected, flutter, least_s)
     flutter_s = shared_s(detected, flutter)
     return EpisodeCounts(
@@ -185,33 +197,50 @@ def compare_episodes(
         reference_s=float(durations_s(reference).sum()),
         detected_s=float(durations_s(detected).sum()) - flutter_s,
         shared_s=shared_s(reference, detected),
-        record_s=record_s,
+        analysable_s=float(durations_s(stretches_s).sum()),
         flutter_s=flutter_s,
     )
 
 
-def segment_shares(intervals: Intervals, record_s: float, length_s: float = 30.0) -> Intervals:
-    """Share of AF in every whole segment of a record, shape (segments,)."""
-    edges = np.arange(int(record_s // length_s) + 1) * length_s
+def segment_shares(
+    intervals: Intervals, stretches_s: Intervals, length_s: float = 30.0
+) -> NDArray[np.float64]:
+    """Share of AF in what can be analysed of every whole segment of a record, shape (segments,).
+
+    NaN where less than half of a segment can be analysed.
+    """
+    end_s = float(stretches_s[-1, 1]) if len(stretches_s) else 0.0
+    edges = np.arange(int(end_s // length_s) + 1) * length_s
+    analysable_s = np.diff(_covered_s(stretches_s, edges))
+    share = np.full(len(edges) - 1, np.nan)
+    known = analysable_s >= length_s / 2
+    share[known] = np.diff(_covered_s(intervals, edges))[known] / analysable_s[known]
+    return share
+
+
+def _covered_s(intervals: Intervals, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds of the intervals up to each edge."""
     starts, ends = intervals[:, 0], intervals[:, 1]
     before = np.concatenate([[0.0], np.cumsum(ends - starts)])
     which = np.searchsorted(starts, edges, side="right")
     last_end = np.concatenate([[0.0], ends])[which]
-    covered = before[which] - np.maximum(last_end - edges, 0)
-    return np.asarray(np.diff(covered) / length_s)
+    return np.asarray(before[which] - np.maximum(last_end - edges, 0))
 
 
-def rhythm_annotations(runs: Intervals, duration_s: float) -> bytes:
+def rhythm_annotations(runs: Intervals, stretches_s: Intervals) -> bytes:
     """Episodes as an MIT annotation file: a rhythm mark wherever AF starts or ends.
 
-    `epicmp` and its like compare it with the reference annotations. Times are in milliseconds,
+    A stretch that can be analysed begins with a mark of its rhythm, and ends with `)`: none goes
+    on. `epicmp` and its like compare it with the reference annotations. Times are in milliseconds,
     which the file says.
     """
-    marks = [(0.0, "(N")] if not len(runs) or runs[0, 0] > 0 else []
-    for start, end in runs.tolist():
-        marks += [(start, "(AFIB"), (end, "(N")]
-    if runs.size and runs[-1, 1] >= duration_s:
-        marks.pop()
-    sample = np.array([0, *(round(1000 * time) for time, _ in marks)], np.int64)
-    texts = {0: "## time resolution: 1000", **{k + 1: text for k, (_, text) in enumerate(marks)}}
-    return encode_annotations(sample, ['"', *"+" * len(marks)], texts)
+    marks = {round(1000 * end): ")" for end in stretches_s[:, 1].tolist()}
+    for end in runs[:, 1].tolist():
+        marks.setdefault(round(1000 * end), "(N")
+    marks |= {round(1000 * start): "(N" for start in stretches_s[:, 0].tolist()}
+    marks |= {round(1000 * start): "(AFIB" for start in runs[:, 0].tolist()}
+    order = sorted(marks)
+    sample = np.array([0, *order], np.int64)
+    texts = {0: "## time resolution: 1000"}
+    texts |= {number: marks[at] for number, at in enumerate(order, start=1)}
+    return encode_annotations(sample, ['"', *"+" * len(order)], texts)

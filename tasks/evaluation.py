@@ -14,10 +14,17 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import Quality
+from storage.beats import BAD, Quality
 from tasks.bootstrap import RATES, Interval, Statistic, bootstrap_patients
 from tasks.calibration import calibration
-from tasks.episodes import EpisodeCounts, compare_episodes, episodes, segment_shares
+from tasks.episodes import (
+    EpisodeCounts,
+    Intervals,
+    compare_episodes,
+    durations_s,
+    episodes,
+    segment_shares,
+)
 from tasks.metrics import area_under_roc
 
 SEGMENT_S = 30.0
@@ -28,7 +35,6 @@ SEGMENT_SHARE = 0.5
 ECTOPIC = tuple("AaJSVEFejn!")
 #: A premature beat bends the intervals of so many beats around it.
 ECTOPIC_REACH = 2
-POOR_SIGNAL = np.uint16(Quality.GAP | Quality.FLAT | Quality.SATURATED | Quality.NOISY)
 UNSURE_BEAT = np.uint16(Quality.MISSED | Quality.EXTRA | Quality.RR_RANGE)
 
 
@@ -42,8 +48,8 @@ class Scored:
         Where it comes from, and from whom.
     time_s : float64, shape (n,)
         R peaks, in seconds from the record's start.
-    duration_s : float
-        Seconds that the beats cover: nothing is known after the last one, however long the signal.
+    stretches_s : float64, shape (k, 2)
+        What of the record can be analysed, in seconds.
     label : int8, shape (n,)
         1 AF, 0 not AF, -1 unknown.
     rhythm, symbol : str, shape (n,)
@@ -60,7 +66,7 @@ class Scored:
     record: str
     subject: str
     time_s: NDArray[np.float64]
-    duration_s: float
+    stretches_s: Intervals
     label: NDArray[np.int8]
     rhythm: NDArray[np.str_]
     symbol: NDArray[np.str_]
@@ -74,6 +80,13 @@ class Scored:
         return replace(self, label=np.where(out, np.int8(-1), self.label))
 
     @property
+    def rr_s(self) -> NDArray[np.float64]:
+        """Interval before each beat in seconds, NaN where a stretch begins, shape (n,)."""
+        stretch = np.searchsorted(self.stretches_s[:, 0], self.time_s, side="right")
+        begins = np.diff(stretch, prepend=-1) != 0
+        return np.where(begins, np.nan, np.diff(self.time_s, prepend=np.nan))
+
+    @property
     def patient(self) -> str:
         """The subject, under its data set's name."""
         return f"{self.dataset}/{self.subject}"
@@ -84,8 +97,8 @@ class Scored:
 
     def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """True and decided episodes; none over beats whose rhythm is unknown."""
-        truth = episodes(self.label == 1, self.time_s, self.duration_s)
-        decided = episodes(self.decided & (self.label >= 0), self.time_s, self.duration_s)
+        truth = episodes(self.label == 1, self.time_s, self.stretches_s)
+        decided = episodes(self.decided & (self.label >= 0), self.time_s, self.stretches_s)
         return truth, decided
 
     def episode_counts(self, least_s: float = 30.0) -> EpisodeCounts:
@@ -93,17 +106,24 @@ class Scored:
         flutter = (self.rhythm == FLUTTER) & (self.label == 0)
         return compare_episodes(
             *self.intervals(),
-            self.duration_s,
+            self.stretches_s,
             least_s,
-            episodes(flutter, self.time_s, self.duration_s),
+            episodes(flutter, self.time_s, self.stretches_s),
         )
 
     def segments(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Truth and decision of every 30 s segment."""
-        truth, decided = (
-            segment_shares(i, self.duration_s, SEGMENT_S) >= SEGMENT_SHARE for i in self.intervals()
+        """Truth and decision of every 30 s segment of which at least half can be analysed."""
+        truth, decided = (segment_shares(i, self.stretches_s, SEGMENT_S) for i in self.intervals())
+        known = np.isfinite(truth)
+        return (
+            (truth[known] >= SEGMENT_SHARE).astype(np.int8),
+            decided[known] >= SEGMENT_SHARE,
         )
-        return truth.astype(np.int8), decided
+
+    @property
+    def analysable_hours(self) -> float:
+        """Hours that can be analysed."""
+        return float(durations_s(self.stretches_s).sum()) / 3600
 
 
 def counted(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -123,7 +143,7 @@ def per_patient(scored: Sequence[Scored]) -> list[dict[str, object]]:
         rows.append(
             {
                 "patient": patient,
-                "hours": round(sum(s.duration_s for s in mine) / 3600, 2),
+                "analysable_hours": round(sum(s.analysable_hours for s in mine), 2),
                 "beats": int(counts.sum()),
                 "af_beats": int(counts[0] + counts[2]),
                 **{name: _rate(rate, counts) for name, rate in RATES.items()},
@@ -166,8 +186,8 @@ def near_ectopy(scored: Scored) -> NDArray[np.bool_]:
 STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
     "ectopic beats and two on either side": near_ectopy,
     "away from ectopic beats": lambda s: ~near_ectopy(s),
-    "poor signal (gap, flat, saturated, noisy)": lambda s: (s.quality & POOR_SIGNAL) != 0,
-    "signal without a flag": lambda s: (s.quality & POOR_SIGNAL) == 0,
+    "poor signal (gap, flat, saturated, noisy)": lambda s: (s.quality & BAD) != 0,
+    "signal without a flag": lambda s: (s.quality & BAD) == 0,
     "beat missed, extra or at an odd interval": lambda s: (s.quality & UNSURE_BEAT) != 0,
 }
 
@@ -197,8 +217,8 @@ def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict
     dict of str to float
         `beat_*` and `segment_*` rates, `beat_auc`, `beat_ece`, `episode_*` and `duration_*`,
         `burden_error_median_pp`, `burden_error_worst_pp` (absolute, per patient),
-        `worst_patient_accuracy`, and how many patients, records, beats and hours there were.
-        NaN where there is nothing to compute a figure from.
+        `worst_patient_accuracy`, and how many patients, records, beats and analysable hours there
+        were. NaN where there is nothing to compute a figure from.
     """
     patients = list(dict.fromkeys(s.patient for s in scored))
     grouped = [[s for s in scored if s.patient == patient] for patient in patients]
@@ -215,7 +235,7 @@ def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict
         "patients": len(patients),
         "records": len(scored),
         "beats": len(label),
-        "hours": sum(s.duration_s for s in scored) / 3600,
+        "analysable_hours": sum(s.analysable_hours for s in scored),
     }
     for level, table in (("beat", beats), ("segment", segments)):
         for name, rate in RATES.items():

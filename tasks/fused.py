@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
+from storage.stretches import slices
 from tasks.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
 
 #: A shape: real time around R, whatever the heart rate.
@@ -294,4 +295,7 @@ def fused_record(
     record = rhythm_record(table, weight)
     if shape is None and table.waveform is not None:
         shape = real_time(table.waveform, table.rr_prev_s, table.rr_next_s)
-    return record if shape is None else replace(record, shape=normalised(shape))
+    if shape is None:
+        return record
+    parts = [normalised(shape[part]) for part in slices(record.begins)]
+    return replace(record, shape=parts[0] if len(parts) == 1 else np.concatenate(parts))

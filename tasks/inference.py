@@ -12,7 +12,7 @@ from storage.errors import ModelError, TableError
 from storage.testset import Beats
 from tasks.litert import af_probability
 from tasks.models import spec_of
-from tasks.rhythm import RhythmRecord
+from tasks.rhythm import RhythmRecord, spread
 from tasks.runtimes import Network
 from tasks.sequence import features, reads_records, sequence_record, windows
 
@@ -35,6 +35,8 @@ def answers(network: Network, inputs: Mapping[str, Beats]) -> NDArray[np.float32
 def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record, its windows cut and answered a few at a time.
 
+    Nothing of one stretch is seen from another: they stand as far apart as the network sees.
+
     A network from before a column was added reads the first ones. Where a column changes, the input
     gets another name.
 
@@ -45,16 +47,20 @@ def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.f
     """
     _refuse_unless_read(network, name)
     cut = windows(name)
-    inputs = {k: v[:, : network.inputs[k][-1]] for k, v in features(name, record).items()}
+    places = cut.places(record.begins)
+    n = int(places[-1]) + 1
+    inputs = {
+        k: spread(v[:, : network.inputs[k][-1]], places) for k, v in features(name, record).items()
+    }
     parts = [
         af_probability(
             network.predict(
                 {k: cut.cut(v, rows=range(at, at + WINDOWS)) for k, v in inputs.items()}
             )
         )
-        for at in range(0, cut.count(len(record)), WINDOWS)
+        for at in range(0, cut.count(n), WINDOWS)
     ]
-    return np.asarray(cut.join(np.concatenate(parts), len(record)), np.float32)
+    return np.asarray(cut.join(np.concatenate(parts), n)[places], np.float32)
 
 
 def _refuse_unless_read(network: Network, name: str) -> None:

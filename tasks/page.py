@@ -25,7 +25,7 @@ MOST_DOTS = 4_000
 COLUMNS = 1_000
 QUANTILES = np.array([0.05, 0.5, 0.95])
 STRIP_HEIGHT = 150
-AF, SINUS, FLAG, INK = "#c8102e", "#1f5fa8", "#e0a100", "#222"
+AF, SINUS, FLAG, INK, NONE = "#c8102e", "#1f5fa8", "#e0a100", "#222", "#d4d4d4"
 #: Steps of the time axis, seconds: the first that gives at most twelve.
 STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 604_800)
 
@@ -50,6 +50,8 @@ class Page:
         Names for the title.
     duration_s : float
         Length of the record.
+    stretches_s : float64, shape (m, 2)
+        What of it can be analysed; the rest is grey.
     time_s : float64, shape (n,)
         Time of each beat; `rr_s` the interval before it, `flagged` whether its signal is in doubt,
         `decided` whether it is AF, `probability` P(AF): shape (n,) each.
@@ -64,6 +66,7 @@ class Page:
     record: str
     lead: str
     duration_s: float
+    stretches_s: Intervals
     time_s: NDArray[np.float64]
     rr_s: NDArray[np.float32]
     flagged: NDArray[np.bool_]
@@ -72,6 +75,12 @@ class Page:
     runs: Intervals
     figures: Mapping[str, Any]
     strips: Sequence[Strip]
+
+    @property
+    def holes_s(self) -> Intervals:
+        """What cannot be analysed, shape (k, 2)."""
+        edges = np.concatenate([[0.0], self.stretches_s.ravel(), [self.duration_s]]).reshape(-1, 2)
+        return edges[edges[:, 1] > edges[:, 0]]
 
     def x(self, time_s: float | NDArray[np.float64]) -> Any:
         """Where a time lies across the page."""
@@ -120,13 +129,18 @@ def _head(page: Page) -> Iterable[str]:
     yield _text(
         LEFT,
         66,
-        f"lead {page.lead}, {clock(page.duration_s)}, {beats:,} beats ({flagged:,} on doubtful "
+        f"lead {page.lead}, {clock(page.duration_s)}, of which "
+        f"{100 * figures['unanalysable_share']:.1f} % cannot be analysed (grey), {beats:,} beats "
+        f"({flagged:,} on doubtful "
         f"signal), mean {figures['mean_heart_rate_bpm']:.0f} beats/min; decided by {model['name']} "
         f"({model['sha256'][:8]}), threshold {model['threshold']:g}",
         fill="#555",
     )
     shown = (
-        ("AF burden", f"{100 * figures['af_burden']:.1f} %"),
+        (
+            f"AF burden of {clock(3600 * figures['analysable_hours'])} analysed",
+            f"{100 * figures['af_burden']:.1f} %",
+        ),
         ("time in AF", clock(figures["af_s"])),
         ("episodes of 30 s or more", f"{figures['episodes_of_30_s']:,}"),
         ("longest episode", clock(figures["longest_af_s"])),
@@ -145,6 +159,7 @@ def _y(rr_s: Any) -> Any:
 
 def _tachogram(page: Page) -> Iterable[str]:
     bottom = TACHO_TOP + TACHO_HEIGHT
+    yield from _holes(page, TACHO_TOP, TACHO_HEIGHT)
     for start, end in page.runs.tolist():
         x = page.x(start)
         yield _rect(x, TACHO_TOP, max(page.x(end) - x, 0.5), TACHO_HEIGHT, AF, 0.1)
@@ -158,6 +173,16 @@ def _tachogram(page: Page) -> Iterable[str]:
     for at in np.arange(0, page.duration_s, step).tolist():
         yield _line(page.x(at), bottom, page.x(at), bottom + 5, "#888")
         yield _text(page.x(at), bottom + 18, clock(at), size=11, anchor="middle")
+
+
+def _holes(page: Page, top: float, height: float) -> Iterable[str]:
+    """What cannot be analysed, in grey."""
+    path = "".join(
+        f"M{page.x(start):.1f} {top}h{max(page.x(end) - page.x(start), 0.5):.1f}v{height}"
+        f"H{page.x(start):.1f}z"
+        for start, end in page.holes_s.tolist()
+    )
+    yield f'<path d="{path}" fill="{NONE}"/>'
 
 
 def _points(page: Page) -> Iterable[str]:
@@ -196,6 +221,7 @@ def _bands(page: Page) -> Iterable[str]:
     top = TACHO_TOP + TACHO_HEIGHT + 28
     yield _text(LEFT - 8, top + 11, "AF", size=11, anchor="end")
     yield _rect(LEFT, top, RIGHT - LEFT, 14, "#eef2f7")
+    yield from _holes(page, top, 14)
     for start, end in page.runs.tolist():
         yield _rect(page.x(start), top, max(page.x(end) - page.x(start), 0.8), 14, AF)
     column = (page.time_s / page.duration_s * COLUMNS).astype(np.int64).clip(0, COLUMNS - 1)
@@ -205,6 +231,7 @@ def _bands(page: Page) -> Iterable[str]:
         y = top + 20 * number
         yield _text(LEFT - 8, y + 11, name, size=11, anchor="end")
         yield _rect(LEFT, y, RIGHT - LEFT, 14, "#eef2f7")
+        yield from _holes(page, y, 14)
         share = np.bincount(column, weights=values.astype(np.float64), minlength=COLUMNS) / count
         width = (RIGHT - LEFT) / COLUMNS
         bars = "".join(

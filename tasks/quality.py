@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import Quality
+from storage.beats import RR_RANGE_S, Quality
 from tasks.filters import Floats
 
 #: The signal is judged in cells of this length.
@@ -25,8 +25,6 @@ STILL, SAME, AT_LOW, AT_HIGH = (np.uint8(bit) for bit in (8, 16, 32, 64))
 AT_ONCE = 1 << 16
 #: Beats whose noise is measured at once; what is made of them stays in the cache.
 BATCH = 256
-#: An RR interval outside these, in seconds, is no plausible pair of beats.
-RR_RANGE_S = (0.2, 3.0)
 
 
 @dataclass(frozen=True, eq=False)

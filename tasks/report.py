@@ -146,7 +146,7 @@ def tachogram(mistake: Mistake, before_s: float = 60.0, longest_s: float = 600.0
     high = min(max(mistake.end_s, mistake.start_s) + before_s, low + longest_s)
     near = (record.time_s >= low) & (record.time_s <= high)
     time_s = record.time_s[near]
-    rr_s = np.diff(record.time_s, prepend=np.nan)[near]
+    rr_s = record.rr_s[near]
 
     def across(value: float) -> float:
         return 50 + 800 * (min(max(value, low), high) - low) / (high - low)
@@ -194,7 +194,9 @@ def ecg_strip(mistake: Mistake, beats: BeatTable, length_s: float = 12.0) -> str
     if beats.waveform is None or not len(near):
         return paragraph("No signal was read for this record.")
     shape = beats.waveform[near]
-    before, after = beats.rr_prev_s[near, None] / 3, beats.rr_next_s[near, None] * (2 / 3)
+    # Beside what was not recorded a beat has no waveform, and stands at its R peak alone.
+    before, after = (np.nan_to_num(rr[near, None]) for rr in (beats.rr_prev_s, beats.rr_next_s))
+    before, after = before / 3, after * (2 / 3)
     steps = np.arange(WAVEFORM_SAMPLES) - R_INDEX
     away = np.where(
         steps < 0, before * steps / R_INDEX, after * steps / (WAVEFORM_SAMPLES - R_INDEX)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable
+from storage.beats import RR_RANGE_S, BeatTable
+from storage.stretches import slices
 
 FEATURES = 4
 WINDOW_BEATS = 640
 MEDIAN_BEATS = 61
 SHORT_MEDIAN_BEATS = 17
-RR_RANGE_S = (0.2, 3.0)
 TYPICAL_RR_S = 0.8
 
 Floats = NDArray[np.float32]
@@ -38,7 +38,7 @@ class RhythmRecord:
     name, subject : str
         With the data set's name before it ("afdb/04015"), so that they are unique.
     rr_s : float32, shape (n,)
-        Interval from the beat before, in seconds; NaN where there is none.
+        Interval from the beat before, in seconds; NaN where a stretch begins (`storage.stretches`).
     label : int8, shape (n,)
         1 AF, 0 not AF, -1 unknown.
     weight : float
@@ -57,6 +57,23 @@ class RhythmRecord:
 
     def __len__(self) -> int:
         return len(self.rr_s)
+
+    @property
+    def begins(self) -> NDArray[np.bool_]:
+        """Whether each beat is the first of its stretch, shape (n,)."""
+        return np.isnan(self.rr_s)
+
+    def stretches(self) -> list[RhythmRecord]:
+        """Its stretches, each as a record of its own."""
+        return [
+            replace(
+                self,
+                rr_s=self.rr_s[part],
+                label=self.label[part],
+                shape=None if self.shape is None else self.shape[part],
+            )
+            for part in slices(self.begins)
+        ]
 
 
 def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
@@ -169,6 +186,12 @@ class Windows:
         every = sliding_window_view(padded, self.beats, axis=0)[:: self.core]
         return np.ascontiguousarray(np.moveaxis(every, -1, 1))
 
+    def places(self, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Where each beat stands when stretches keep apart as a record keeps from its ends."""
+        return np.arange(len(begins)) + max(self.before, self.after) * np.cumsum(
+            np.append(False, begins[1:])[: len(begins)]
+        )
+
     def join(self, windows: NDArray[Any], n: int) -> NDArray[Any]:
         """The cores of windows (k, beats), put together as the record's (n,)."""
         return windows[:, self.before : self.before + self.core].reshape(-1)[:n]
@@ -183,6 +206,16 @@ class Windows:
 
 TWO_SIDED = Windows()
 BACKWARD = Windows(before=256, after=0)
+
+
+def spread(values: NDArray[Any], places: NDArray[np.int64], fill: float = 0.0) -> NDArray[Any]:
+    """Values (n, ...) at their places, ascending, and `fill` between them."""
+    length = int(places[-1]) + 1 if len(places) else 0
+    if length == len(values):
+        return values
+    out = np.full((length, *values.shape[1:]), fill, values.dtype)
+    out[places] = values
+    return out
 
 
 def windows_of(*, causal: bool) -> Windows:

@@ -96,8 +96,9 @@ def fit_rhythm(
 ) -> tuple[Any, Checkpoint]:
     """Train a network on whole records.
 
-    Every epoch's windows depend on the seed and the epoch's number alone, so a training that goes
-    on from a checkpoint ends as one that was never interrupted.
+    A record's stretches are learnt from as records of their own. Every epoch's windows depend on
+    the seed and the epoch's number alone, so a training that goes on from a checkpoint ends as one
+    that was never interrupted.
 
     Parameters
     ----------
@@ -134,6 +135,7 @@ def fit_rhythm(
     """
     import tensorflow as tf
 
+    records = [stretch for record in records for stretch in record.stretches()]
     if not sum(int((record.label >= 0).sum()) for record in records):
         raise ValueError("no beat with a known rhythm to learn from")
     if config.patience and not validation:
@@ -274,7 +276,9 @@ def simulated(count: int, random: np.random.Generator) -> list[RhythmRecord]:
 def predict_beats(model: Any, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
     answer = predict(model, windowed(model.name, record), batch=32)
-    return np.asarray(windows(model.name).join(answer, len(record)))
+    cut = windows(model.name)
+    places = cut.places(record.begins)
+    return np.asarray(cut.join(answer, int(places[-1]) + 1)[places])
 
 
 def log_loss(model: Any, records: Sequence[RhythmRecord]) -> float:

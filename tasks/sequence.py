@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 from storage.beats import BeatTable
 from tasks.fused import fused_record, inputs
 from tasks.models import spec_of
-from tasks.rhythm import RhythmRecord, Windows, rhythm_record, rr_features, windows_of
+from tasks.rhythm import (
+    RhythmRecord,
+    Windows,
+    rhythm_record,
+    rr_features,
+    spread,
+    windows_of,
+)
 
 Floats = NDArray[np.float32]
 
@@ -58,9 +66,12 @@ def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmR
 
 
 def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
-    """A network's inputs at every beat of a record, (n, ...) each, by name."""
+    """A network's inputs at every beat of a record, (n, ...) each, by name; stretch by stretch."""
     spec = spec_of(name)
-    return dict(zip(spec.inputs, FEATURES_OF[spec.inputs](record, causal=spec.causal), strict=True))
+    read = FEATURES_OF[spec.inputs]
+    parts = [read(stretch, causal=spec.causal) for stretch in record.stretches()]
+    columns = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return dict(zip(spec.inputs, columns, strict=True))
 
 
 def as_read_by(name: str, drawn: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -73,7 +84,15 @@ def windows(name: str) -> Windows:
     return windows_of(causal=spec_of(name).causal)
 
 
+def cut(
+    name: str, begins: NDArray[np.bool_], values: NDArray[Any], fill: float = 0.0
+) -> NDArray[Any]:
+    """Values of a record (n, ...) as a network's windows (k, 640, ...), its stretches apart."""
+    by = windows(name)
+    return by.cut(spread(values, by.places(begins), fill), fill)
+
+
 def windowed(name: str, record: RhythmRecord) -> dict[str, Floats]:
     """A network's inputs as windows (k, 640, ...), by name."""
-    cut = windows(name).cut
-    return {key: cut(values) for key, values in features(name, record).items()}
+    every = features(name, record)
+    return {key: cut(name, record.begins, values) for key, values in every.items()}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.stretches import slices
+
 Decisions = NDArray[np.bool_]
 #: Probability of a change at which `viterbi` gives the threshold's decisions, beat by beat.
 UNSMOOTHED = 0.5
@@ -89,10 +91,21 @@ def fit_smoothing(
 
 
 def decide(
-    probability: NDArray[np.floating], threshold: float, change: float, least_beats: int
+    probability: NDArray[np.floating],
+    threshold: float,
+    change: float,
+    least_beats: int,
+    begins: NDArray[np.bool_],
 ) -> Decisions:
-    """What is called AF: smoothed by `viterbi`, without runs of fewer than `least_beats`."""
-    return without_short(viterbi(probability, change, threshold), least_beats)
+    """What is called AF: smoothed by `viterbi`, without runs of fewer than `least_beats`.
+
+    Each stretch on its own; `begins` says of each beat whether it is the first of one.
+    """
+    parts = [
+        without_short(viterbi(probability[part], change, threshold), least_beats)
+        for part in slices(begins)
+    ]
+    return np.concatenate([np.empty(0, bool), *parts])
 
 
 @dataclass

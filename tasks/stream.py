@@ -2,30 +2,57 @@
 
 The lead is cut into short blocks with the margins of `tasks.filters`, each filtered as soon as the
 samples after it are there. R peaks do not depend on where blocks begin (`tests/test_laws.py`), so
-they are those of the whole record, but for rounding.
+they are those of the whole record, but for rounding. What is not recorded is told by the same rule
+as of a whole record (`storage.stretches`): a margin is longer than what the rule looks at.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.stretches import (
+    LONGEST_PAUSE_S,
+    NOWHERE,
+    Stretches,
+    all_of,
+    number,
+    united,
+    unrecorded,
+    within,
+    without,
+)
 from tasks.filters import Floats, Grid, filtered, make_grid
 from tasks.preprocessing import Preprocessing
-from tasks.qrs import Rules, candidates
+from tasks.qrs import END_S, LEARNING_S, Rules, candidates
 from tasks.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
 
 #: Stands for the length of a signal whose end is not known yet.
 ENDLESS = 1 << 62
 BLOCK_S = 4.0
+#: Holes are kept for so long: no beat becomes known later.
+KEPT_S = 60.0
+#: No beat was found for so long where none will be found any more: a pause, learning anew, a block.
+SILENT_S = LONGEST_PAUSE_S + LEARNING_S + BLOCK_S
 
 
 def live_grid(fs_hz: float) -> Grid:
     """Blocks of about four seconds: a beat is known at most a block and a margin after it."""
     hop = 64 * max(1, round(BLOCK_S * fs_hz / 64))
     return replace(make_grid(ENDLESS, fs_hz), hop=hop)
+
+
+class Peaks(NamedTuple):
+    """R peaks, shape (k,) each: where, and whether each is the first of its stretch."""
+
+    sample: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+
+
+NO_PEAKS = Peaks(np.empty(0, np.int64), np.empty(0, bool))
 
 
 @dataclass
@@ -38,13 +65,21 @@ class BeatStream:
         Sampling rate.
     received : int
         Samples so far.
+    holes : int64, shape (k, 2)
+        What of the last minute was not recorded, in samples.
     """
 
     fs_hz: float
     received: int = 0
+    holes: Stretches = field(default_factory=lambda: NOWHERE)
     _begin: int = 0
     _next: int = 0
     _held: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    _last: int = -1
+    _known: int = 0
+    _told: int = -1
+    _present: bool = True
+    _silent: bool = False
     _rules: Rules = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,29 +94,67 @@ class BeatStream:
         grid = live_grid(self.fs_hz)
         return (grid.hop + grid.margin) / self.fs_hz
 
-    def feed(self, signal_mv: Floats) -> NDArray[np.int64]:
+    def feed(self, signal_mv: Floats) -> Peaks:
         """Take more samples, NaN where invalid; gives the R peaks that became known."""
         self._held = np.concatenate([self._held, signal_mv])
         self.received += len(signal_mv)
         return self._filtered(live_grid(self.fs_hz), last=False)
 
-    def finish(self) -> NDArray[np.int64]:
+    def finish(self) -> Peaks:
         """The signal has ended: gives the last R peaks."""
         grid = replace(live_grid(self.fs_hz), n_samples=self.received)
-        return self._filtered(grid, last=True) if self.received else np.empty(0, np.int64)
+        return self._filtered(grid, last=True)
 
-    def _filtered(self, grid: Grid, *, last: bool) -> NDArray[np.int64]:
-        out = [np.empty(0, np.int64)]
+    def _filtered(self, grid: Grid, *, last: bool) -> Peaks:
+        out = [NO_PEAKS]
         while self._next < self.received and (
             last or self._next + grid.hop + grid.margin <= self.received
         ):
             (block,) = filtered(self._read, grid, [self._next], Preprocessing())
             self._next += grid.hop
             ends = last and self._next >= self.received
-            out.append(self._rules.take(candidates(block, grid), last=ends))
+            self._look()
+            peaks = self._rules.take(candidates(block, grid), last=ends)
+            out.append(self._new(peaks))
         keep = max(self._next - 3 * grid.margin - self._begin, 0)
         self._held, self._begin = self._held[keep:], self._begin + keep
-        return np.concatenate(out)
+        return out[-1] if len(out) < 3 else Peaks(*map(np.concatenate, zip(*out, strict=True)))
+
+    def _look(self) -> None:
+        """Find what was not recorded, as far as samples are there."""
+        here = unrecorded(self._held, self.fs_hz) + self._begin
+        if len(here) or len(self.holes):
+            holes = united(self.holes, here)
+            self.holes = holes[holes[:, 1] > self._next - KEPT_S * self.fs_hz]
+
+    def _new(self, peaks: NDArray[np.int64]) -> Peaks:
+        """The next R peaks, those in what was recorded."""
+        recorded = without(all_of(self.received), self.holes)
+        peaks = peaks[within(peaks, recorded, END_S * self.fs_hz)]
+        every = np.append(self._last, peaks)
+        self._last = int(every[-1])
+        long = np.diff(every) > LONGEST_PAUSE_S * self.fs_hz
+        return Peaks(peaks, long | (np.diff(number(every, recorded)) != 0) | (every[:-1] < 0))
+
+    def changes(self) -> list[tuple[int, bool]]:
+        """Samples at which the signal went (False) or came back (True), not given before.
+
+        A signal without any beat for `SILENT_S` went with its last beat.
+        """
+        known = min(self._next, self.received)
+        if known == self._known:
+            return []
+        self._known = known
+        edges = enumerate(self.holes.ravel().tolist())
+        out = [(edge, place % 2 == 1) for place, edge in edges if self._told < edge < known]
+        self._told = max([self._told, *(edge for edge, _ in out)])
+        self._present = out[-1][1] if out else self._present
+        since = max(self._last, self._told, 0)
+        silent = self._present and known - since > SILENT_S * self.fs_hz
+        if silent != self._silent:
+            out.append((since, self._silent))
+            self._silent = silent
+        return out
 
     def _read(self, start: int, stop: int) -> Floats:
         """Samples as far as they are held, NaN beyond."""

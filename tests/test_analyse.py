@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_agent import slots
-from edge_agent.analyse import analyse
+from edge_agent.analyse import analyse, files_of, summary
 from edge_agent.cli import main
 from flows.build import build_table
 from flows.release import seal
@@ -138,6 +138,34 @@ def test_an_edf_that_was_not_closed_is_told(
     assert f"warning  Night.1: {told}" in capsys.readouterr().err
     figures = json.loads((tmp_path / "Night.1.json").read_text())
     assert (figures["warnings"], figures["lead"]) == ([told], "EKG")
+
+
+@pytest.mark.parametrize("kind", ["hole", "flat tail"])
+def test_what_was_not_recorded_is_no_time_in_af(records: Path, tmp_path: Path, kind: str) -> None:
+    """Burden is of what can be analysed; an episode ends with the signal; all files say so."""
+    folder = tmp_path / "holed"
+    shutil.copytree(records, folder)
+    frames = np.fromfile(folder / "sim001.dat", np.uint8).reshape(450_000, 3)  # format 212
+    part = slice(150_000, 375_000) if kind == "hole" else slice(300_000, None)
+    frames[part] = (0x00, 0x88, 0x00) if kind == "hole" else frames[299_999]
+    frames.tofile(folder / "sim001.dat")
+    model = released(tmp_path / "all", "rhythm", 0.001)
+    found = analyse(folder / "sim001", model, read_json(model / MANIFEST))
+    figures = summary(found)
+    lasted = {"hole": [600, 300], "flat tail": [1200]}[kind]
+    assert figures["hours"] == 0.5
+    assert figures["analysable_hours"] == pytest.approx(sum(lasted) / 3600, abs=1e-4)
+    assert figures["unanalysable_share"] == pytest.approx(1 - sum(lasted) / 1800, abs=1e-4)
+    assert figures["af_burden"] == pytest.approx(1, abs=5e-3)
+    lengths = [row["end_s"] - row["start_s"] for row in figures["episodes"]]
+    assert lengths == pytest.approx(lasted, abs=2)
+    assert lengths <= lasted
+    assert 50 < figures["mean_heart_rate_bpm"] < 120
+    assert figures["flagged_beats"] == figures["profile"]["bad_beats"]
+    files = files_of(found)
+    assert "cannot be analysed" in files["sim001.svg"].decode()
+    marks = parse_annotations(files["sim001.haf"], "sim001", "sim001.haf").aux.values()
+    assert list(marks).count(")") == len(lasted)
 
 
 def test_the_active_release_decides(records: Path, release: Path, home: Path) -> None:

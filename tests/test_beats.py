@@ -22,6 +22,7 @@ SOURCE = Source(
     lead="ECG1",
     fs_hz=250.0,
     n_samples=9_000,
+    stretches=[[0, 4_000], [5_000, 9_000]],
     files={"sim001.dat": "0" * 64},
     preprocessing={"low_hz": 0.5},
     preprocessing_sha256="1" * 64,
@@ -51,6 +52,7 @@ def table(n: int, *, waveform: bool = True, seed: int = 0) -> BeatTable:
         quality=rng.integers(0, 512, n).astype(np.uint16),
         noise=rng.random(n).astype(np.float32),
         waveform=shapes if waveform else None,
+        stretches_s=np.array([[0.0, 16.0], [20.0, 36.0]]),
     )
 
 

@@ -77,7 +77,16 @@ def test_decisions_are_scored_as_episodes() -> None:
     """Right decisions earn the kind and two points; a whole record's, as one persistent episode."""
     time_s = BEATS / 200
     rhythm = np.where((np.arange(20) >= 6) & (np.arange(20) <= 12), "AFIB", "N")
-    assert score_decisions(time_s, rhythm, rhythm == "AFIB") == 3
-    assert score_decisions(time_s, rhythm, np.zeros(20, bool)) == -1
-    assert score_decisions(time_s, np.full(20, "AFL"), np.ones(20, bool)) == 3
-    assert score_decisions(time_s, np.full(20, "N"), np.zeros(20, bool)) == 1
+    whole = np.array([[0.0, 10.0]])
+    assert score_decisions(time_s, rhythm, rhythm == "AFIB", whole) == 3
+    assert score_decisions(time_s, rhythm, np.zeros(20, bool), whole) == -1
+    assert score_decisions(time_s, np.full(20, "AFL"), np.ones(20, bool), whole) == 3
+    assert score_decisions(time_s, np.full(20, "N"), np.zeros(20, bool), whole) == 1
+
+
+def test_what_was_not_recorded_parts_true_and_detected_episodes_alike() -> None:
+    """An episode around a hole is two, in truth as in decision: right ones earn all points."""
+    time_s = BEATS / 200
+    rhythm = np.where((np.arange(20) >= 6) & (np.arange(20) <= 12), "AFIB", "N")
+    parted = np.array([[0.0, 4.3], [4.6, 10.0]])
+    assert score_decisions(time_s, rhythm, rhythm == "AFIB", parted) == 1 + 4

@@ -40,6 +40,7 @@ def recording(seed: int = 0, *, rate: float = 70.0, af: float = 0.2, bad: float 
         quality=np.where(np.arange(n) < bad * n, Quality.NOISY, 0).astype(np.uint16),
         noise=rng.uniform(0, 0.3, n).astype(np.float32),
         waveform=None,
+        stretches_s=np.array([[0.0, n]]),
     )
     return profile(table, p, af_beats)
 

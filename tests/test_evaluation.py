@@ -106,7 +106,7 @@ def scored(label: list[int], decided: list[int], rhythm: list[str], name: str = 
         record=name,
         subject=name,
         time_s=np.arange(n, dtype=np.float64) * 10,
-        duration_s=n * 10.0,
+        stretches_s=np.array([[0.0, n * 10.0]]),
         label=np.array(label, np.int8),
         rhythm=np.array(rhythm, np.str_),
         symbol=np.full(n, "N"),

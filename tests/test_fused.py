@@ -119,6 +119,7 @@ def stretches(n: int, size: int) -> Iterator[BeatTable]:
             quality=np.zeros(count, np.uint16),
             noise=np.zeros(count, np.float32),
             waveform=waveform,
+            stretches_s=np.array([[0.0, time_s[-1]]]),
         )
 
 

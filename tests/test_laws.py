@@ -285,7 +285,7 @@ def test_policies_count_the_same_and_keep_different_rows() -> None:
     of = replace(of, beats=of.beats[keep], symbols=of.symbols[keep])
     made = {}
     for policy in get_args(Policy):
-        parts, counts = beat_tables(of, reader(x), Preprocessing(policy=policy))
+        parts, counts, _ = beat_tables(of, reader(x), Preprocessing(policy=policy))
         made[policy] = (next(iter(parts)), counts)
     (counts,) = {counts for _, counts in made.values()}
     assert counts.annotated == counts.matched + counts.missed == len(of.beats)

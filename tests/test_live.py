@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_agent import slots
 from edge_agent.analyse import analyse
-from edge_agent.live import Decision, decisions, millivolts, opened
+from edge_agent.live import Decision, Signal, decisions, millivolts, opened, run
 from flows.release import seal
 from flows.simulate import write_simulated
 from storage.errors import DeviceError, ModelError
@@ -36,6 +36,7 @@ from tasks.qrs import LEARNING_S
 from tasks.smoothing import Forward
 from tasks.stream import BeatStream
 from tests.conftest import ROOT
+from tests.test_signal_path import ecg
 
 FS_HZ = 250.0
 #: From before the fourth column: a device goes on with what it has.
@@ -80,8 +81,8 @@ def whole_beats(path: Path) -> NDArray[np.int64]:
 
 def streamed(signal: Floats, fs_hz: float, seed: int) -> NDArray[np.int64]:
     stream = BeatStream(fs_hz)
-    found = [stream.feed(piece) for piece in pieces(signal, seed)]
-    return np.concatenate([*found, stream.finish()])
+    found = [stream.feed(piece).sample for piece in pieces(signal, seed)]
+    return np.concatenate([*found, stream.finish().sample])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -114,6 +115,45 @@ def test_decisions_are_those_of_analyse_and_in_time(record: Path, release: Path)
     longest = BeatStream(FS_HZ).delay_s + 1 + 2 * rr_s
     assert max(one.delay_s for one in found) <= longest + LEARNING_S
     assert max(one.delay_s for one in found if one.time_s > LEARNING_S + 1) <= longest
+
+
+def test_a_stretch_is_a_stream_of_its_own(
+    record: Path, release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beats beyond a hole are decided as if nothing had been before; lines and words say of it."""
+    signal = read_lead(open_alone(record))[: 300 * 250].copy()
+    signal[100 * 250 : 130 * 250] = np.nan
+    signal[220 * 250 : 240 * 250] = signal[220 * 250]
+    about = {**ABOUT, "threshold": 0.001}
+    found = list(decisions(pieces(signal, 2), FS_HZ, release, about))
+    beats = [one for one in found if isinstance(one, Decision)]
+    begins = [one.time_s for one in beats if one.begins]
+    assert [int(time_s) // 10 for time_s in begins] == [0, 13, 24]
+    after = [one.p_af for one in beats if 130 < one.time_s < 219]
+    alone = list(decisions(pieces(signal[130 * 250 : 220 * 250], 2), FS_HZ, release, about))
+    fewer = [one.p_af for one in alone if isinstance(one, Decision)][: len(after)]
+    np.testing.assert_allclose(after, fewer, atol=1e-5)
+    changes = [(round(one.time_s, 1), one.present) for one in found if isinstance(one, Signal)]
+    assert changes == [(100.0, False), (130.0, True), (220.0, False), (240.0, True)]
+    words: list[str] = []
+    run(iter(found), words.append)
+    assert "100.0 s: signal lost; AF ends with it" in words
+    assert words[2:4] == ["130.0 s: signal back", f"{begins[1]:.1f} s: AF begins"]
+    assert '{"time_s": 100.0, "signal": "lost"}' in capsys.readouterr().out.splitlines()
+
+
+def test_a_signal_without_beats_is_said_to_be_lost() -> None:
+    """A lead that only wanders, without a beat for long, lost the signal with its last beat."""
+    signal = ecg(60)[0]
+    dead = np.sin(2 * np.pi * 0.1 * np.arange(60 * 250) / 250).astype(np.float32)
+    stream = BeatStream(FS_HZ)
+    changes, peaks = [], []
+    for at in range(0, 180 * 250, 250):
+        peaks += stream.feed(np.concatenate([signal, dead, signal])[at : at + 250]).sample.tolist()
+        changes += stream.changes()
+    last = max(peak for peak in peaks if peak < 60.2 * 250)
+    assert changes[0] == (last, False)
+    assert changes[1][1]
 
 
 #: Of stream, for what memory takes.

@@ -215,7 +215,7 @@ def use(spec: DatasetSpec, folder: Path, name: str) -> None:
     """What ingest does with a record."""
     record = open_record(spec, folder, name)
     verify_checksums(folder, name, record.digests)
-    tables, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
+    tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     assert sum(map(len, tables)) > 50
 
 

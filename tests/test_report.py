@@ -28,7 +28,7 @@ def scored() -> Scored:
         record="a<b",
         subject="a",
         time_s=second.astype(np.float64),
-        duration_s=float(n),
+        stretches_s=np.array([[0.0, n]]),
         label=label,
         rhythm=np.where(label == 1, "AFIB", "N"),
         symbol=np.full(n, "N"),
@@ -90,12 +90,23 @@ def test_a_report_needs_nothing_else() -> None:
 def test_annotations_hold_the_decisions() -> None:
     """Read back, the rhythm marks stand where AF was decided to start and end, in milliseconds."""
     made = scored()
-    runs = episodes(made.decided, made.time_s, made.duration_s)
-    found = parse_annotations(rhythm_annotations(runs, made.duration_s), "a", "a.haf")
+    runs = episodes(made.decided, made.time_s, made.stretches_s)
+    found = parse_annotations(rhythm_annotations(runs, made.stretches_s), "a", "a.haf")
     assert found.fs_hz == 1000
-    marks = {int(found.sample[k]): text for k, text in found.aux.items() if text.startswith("(")}
-    assert marks == {0: "(N", 120_000: "(AFIB", 300_000: "(N"}
-    assert SYMBOL[found.code].tolist().count("+") == 3
+    marks = {int(found.sample[k]): text for k, text in found.aux.items() if k}
+    end = round(1000 * made.stretches_s[0, 1])
+    assert marks == {0: "(N", 120_000: "(AFIB", 300_000: "(N", end: ")"}
+    assert SYMBOL[found.code].tolist().count("+") == 4
+
+
+def test_annotations_end_the_rhythm_where_the_signal_ends() -> None:
+    """A stretch that cannot be analysed begins with `)`; after it the rhythm is told anew."""
+    stretches_s = np.array([[0.0, 60.0], [90.0, 120.0], [150.0, 170.0]])
+    runs = np.array([[10.0, 60.0], [90.0, 100.0]])
+    found = parse_annotations(rhythm_annotations(runs, stretches_s), "a", "a.haf")
+    marks = {int(found.sample[k]) / 1000: text for k, text in found.aux.items() if k}
+    expected = {0: "(N", 10: "(AFIB", 60: ")", 90: "(AFIB", 100: "(N", 120: ")"}
+    assert marks == {**expected, 150: "(N", 170: ")"}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +142,7 @@ def test_a_strip_shows_the_signal_and_every_beat() -> None:
         quality=record.quality,
         noise=0 * one,
         waveform=np.tile(np.sin(np.arange(300) / 20).astype(np.float32), (n, 1)),
+        stretches_s=record.stretches_s,
     )
     missed, false = report.worst_mistakes([record])
     picture = report.ecg_strip(missed, beats)

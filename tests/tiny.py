@@ -11,7 +11,9 @@ from storage.beats import BeatTable, Source, write_beats
 from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.files import sha256_file
 
-SOURCE = Source("tiny", "", "", "II", 250.0, 12_000, {}, {}, "", "", "", {}, simulated=True)
+SOURCE = Source(
+    "tiny", "", "", "II", 250.0, 12_000, [[0, 12_000]], {}, {}, "", "", "", {}, simulated=True
+)
 
 
 def tiny_table(number: int, n: int) -> BeatTable:
@@ -26,7 +28,7 @@ def tiny_table(number: int, n: int) -> BeatTable:
         subject=f"{number}",
         sample=np.arange(n) * 200,
         time_s=np.arange(n, dtype=np.float64) * 0.8,
-        rr_prev_s=np.full(n, 0.8, np.float32),
+        rr_prev_s=np.where(np.arange(n) > 0, 0.8, np.nan).astype(np.float32),
         rr_next_s=np.full(n, 0.8, np.float32),
         symbol=np.full(n, "N"),
         rhythm=np.where(label == 1, "AFIB", "N"),
@@ -34,6 +36,7 @@ def tiny_table(number: int, n: int) -> BeatTable:
         quality=np.zeros(n, np.uint16),
         noise=np.zeros(n, np.float32),
         waveform=waveform,
+        stretches_s=np.array([[0.0, 48.0]]),
     )
 
 

@@ -1,0 +1,167 @@
+"""Which stretches of a record can be analysed: the one definition behind every figure of its time.
+
+What was not recorded is neither rhythm nor an RR interval. A record falls into stretches, and each
+of them is treated as a record of its own: no interval, feature, decision or episode reaches from
+one into another. Stretches are int64 (k, 2), the first sample and the one after the last, ascending
+and apart. Four things part them:
+
+- a hole: invalid samples for 0.2 s or more. A QRS complex with its slopes is as long, so that a
+  shorter hole hides no beat whole;
+- a still lead: one value for 1 s or more. The longest of 67 real records is 0.83 s;
+- a quiet lead, as an electrode that hangs loose before a converter that toggles: for 3 s or more
+  its samples stay within 20 uV in every 0.1 s. The longest of those records is 1.2 s;
+- no beat for more than 10 s, or a mark that no signal can be read. The longest pause of a heart in
+  them is 7.1 s (mitdb 232 has 5.9 s); what is longer is flutter, noise or a loose electrode.
+
+A stretch of fewer than three beats, where no beat has an interval on both sides, tells no rhythm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from storage.marks import LEAST_BEATS
+
+Stretches = NDArray[np.int64]
+Floats = NDArray[np.float32]
+HOLE_S = 0.2
+STILL_S = 1.0
+QUIET_S, QUIET_WIDTH_S, QUIET_MV = 3.0, 0.1, 0.02
+#: No beat for longer is no pause of a heart.
+LONGEST_PAUSE_S = 10.0
+#: Looks a second, one fewer to be sure, at what may be one of these.
+LOOKS = 9.0
+NOWHERE: Stretches = np.empty((0, 2), np.int64)
+
+
+def all_of(n_samples: int) -> Stretches:
+    """A whole record as one stretch."""
+    return np.array([[0, n_samples]], np.int64)
+
+
+def unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
+    """Holes, still and quiet stretches of a signal.
+
+    What is 3 s inside it is found whatever lies beyond its ends.
+
+    Parameters
+    ----------
+    signal_mv : float32, shape (n,)
+        Millivolts, NaN where invalid.
+    fs_hz : float
+        Its sampling rate.
+    """
+    # Ten looks a second tell a living signal from all of these, a hundred times faster.
+    looks = signal_mv[:: max(1, int(QUIET_WIDTH_S * fs_hz))]
+    step = np.abs(np.diff(looks))
+    parts = []
+    if len(_runs(np.isnan(looks), 1, LOOKS * HOLE_S)):
+        parts.append(_runs(np.isnan(signal_mv), 1, HOLE_S * fs_hz))
+    if len(_runs(step == 0, 2, LOOKS * STILL_S)):
+        parts.append(_runs(np.diff(signal_mv) == 0, 2, STILL_S * fs_hz))
+    if len(_runs(step <= QUIET_MV, 2, LOOKS * QUIET_S)):
+        width = max(2, round(QUIET_WIDTH_S * fs_hz))
+        windows = sliding_window_view(signal_mv, width)
+        quiet = windows.max(axis=1) - windows.min(axis=1) <= QUIET_MV
+        parts.append(_runs(quiet, width, QUIET_S * fs_hz))
+    return united(*parts)
+
+
+def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:
+    """Runs of windows of `width` samples, by their first one, of at least `least` samples."""
+    edges = np.flatnonzero(np.diff(true.astype(np.int8), prepend=0, append=0))
+    runs = edges.reshape(-1, 2) + np.array([0, width - 1])
+    return np.asarray(runs[runs[:, 1] - runs[:, 0] >= least], np.int64)
+
+
+def united(*parts: Stretches) -> Stretches:
+    """What lies in any of them."""
+    every = np.concatenate([NOWHERE, *parts])
+    every = every[np.argsort(every[:, 0], kind="stable")]
+    end = np.maximum.accumulate(every[:, 1])
+    first = np.ones(len(every), bool)
+    first[1:] = every[1:, 0] > end[:-1]
+    last = np.append(first[1:], True)[: len(every)]
+    return np.stack([every[first, 0], end[last]], axis=1)
+
+
+def without(stretches: Stretches, holes: Stretches) -> Stretches:
+    """What of the stretches lies in none of the holes."""
+    if not len(stretches):
+        return NOWHERE
+    first, last = stretches[0, 0], stretches[-1, 1]
+    rest = np.concatenate([[first], united(holes).clip(first, last).ravel(), [last]])
+    return common(stretches, rest.reshape(-1, 2))
+
+
+def common(these: Stretches, those: Stretches) -> Stretches:
+    """What lies in both."""
+    low = np.searchsorted(those[:, 1], these[:, 0], side="right")
+    high = np.searchsorted(those[:, 0], these[:, 1], side="left")
+    count = np.maximum(high - low, 0)
+    mine = np.repeat(np.arange(len(these)), count)
+    other = np.arange(len(mine)) + np.repeat(low - np.cumsum(count) + count, count)
+    a, b = these[mine], those[other]
+    both = np.stack([np.maximum(a[:, 0], b[:, 0]), np.minimum(a[:, 1], b[:, 1])], axis=1)
+    return np.asarray(both[both[:, 1] > both[:, 0]])
+
+
+def number(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.int64]:
+    """Number of the stretch that begins last up to each sample; -1 before all of them."""
+    return np.searchsorted(stretches[:, 0], sample, side="right") - 1
+
+
+def within(
+    sample: NDArray[np.int64], stretches: Stretches, margin: float = -1
+) -> NDArray[np.bool_]:
+    """Whether each sample lies in a stretch, more than `margin` samples from its ends."""
+    if not len(stretches):
+        return np.zeros(len(sample), bool)
+    which = number(sample, stretches)
+    first, stop = stretches[which].T
+    return np.asarray((which >= 0) & (np.minimum(sample - first, stop - 1 - sample) > margin))
+
+
+def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> Stretches:
+    """What can be analysed of recorded stretches, by the beats in them.
+
+    Where no beat is for more than 10 s, a stretch ends with the beat before and begins anew with
+    the beat after; one of fewer than three beats is left out.
+
+    Parameters
+    ----------
+    recorded : int64, shape (k, 2)
+        Stretches that were recorded, in samples.
+    beats : int64, shape (n,)
+        Beats, ascending; those outside of the stretches do not count.
+    fs_hz : float
+        Sampling rate.
+    """
+    beats = beats[within(beats, recorded)]
+    ends = np.sort(np.concatenate([recorded[:, 0], recorded[:, 1] - 1, beats]))
+    long = np.flatnonzero(np.diff(ends) > LONGEST_PAUSE_S * fs_hz)
+    # From just after a beat, or a beginning, to the next beat, or end.
+    pauses = np.stack([ends[long] + 1, ends[long + 1]], axis=1)
+    parts = without(recorded, pauses)
+    held = np.searchsorted(beats, parts)
+    return parts[held[:, 1] - held[:, 0] >= LEAST_BEATS]
+
+
+def begins(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.bool_]:
+    """Whether each of the beats, which all lie in stretches, is the first of its stretch."""
+    return np.diff(number(sample, stretches), prepend=-1) != 0
+
+
+def slices(first: NDArray[np.bool_]) -> list[slice]:
+    """The beats of each stretch, from which of them is the first of one; the first of all is."""
+    edges = np.unique([0, *np.flatnonzero(first).tolist(), len(first)])
+    return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+
+
+def seconds(stretches: Stretches | Sequence[Sequence[int]], fs_hz: float) -> NDArray[np.float64]:
+    """Stretches in seconds, shape (k, 2)."""
+    return np.asarray(stretches, np.float64).reshape(-1, 2) / fs_hz
