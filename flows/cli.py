@@ -54,6 +54,7 @@ from flows.options import (
     serving,
 )
 from flows.progress import console
+from storage.addresses import without_credentials
 from storage.errors import HolterError
 from storage.files import check_home
 from storage.logs import as_json, log, to_stderr
@@ -262,10 +263,11 @@ def plainly(work: Callable[[], object]) -> int:
     except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise
+        told = without_credentials(str(error))
         if as_json():
-            log.error(str(error))
+            log.error(told)
         else:
-            console.print(f"[bold red]error[/bold red]  {escape(str(error))}", soft_wrap=True)
+            console.print(f"[bold red]error[/bold red]  {escape(told)}", soft_wrap=True)
         return 1 if isinstance(error, HolterError | OSError) else 2
     return 0
 

@@ -35,6 +35,7 @@ from storage.files import alone, sweep
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
+from tasks.markup import inline
 from tasks.preprocessing import Preprocessing
 from tasks.splits import SIDES
 
@@ -241,7 +242,8 @@ def _ingest(
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
         table=report(ordered),
-        description=f"Records of {spec.title}: {len(entries)} tables, digest `{manifest.digest()}`"
+        description=f"Records of {inline(spec.title)}: {len(entries)} tables, "
+        f"digest `{manifest.digest()}`"
         + (
             f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
             if len(ordered) > MOST_ROWS
@@ -342,7 +344,7 @@ def used_by(manifest: Manifest, sides: Mapping[str, Any], page: str) -> None:
     create_table_artifact(
         key=f"ingest-{slug(manifest.dataset)}",
         table=rows,
-        description=f"Records of {manifest.title}, digest `{manifest.digest()}`, in "
+        description=f"Records of {inline(manifest.title)}, digest `{manifest.digest()}`, in "
         f"[the training's run in MLflow]({page})",
     )
 

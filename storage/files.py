@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import PlaceError, UnsafeName
-from storage.places import Place, Remote, answering
+from storage.places import Place, Remote, answering, beats_place
 
 AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
 
@@ -67,6 +67,19 @@ def check_home() -> Path:
     return check_writable(home(), "state folder (HOLTER_HOME)")
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those above it, where they are not there.
+
+    The state folder and that of the beat tables, when made here, are for this user alone (mode
+    700): recordings and databases lie in them. One that is there keeps its mode: it may be shared.
+    """
+    for private in (home(), beats_place()):
+        if isinstance(private, Path) and folder.absolute().is_relative_to(private):
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def alone(what: str) -> Iterator[None]:
     """Hold a lock of this state folder; whoever else asks for it waits, and it ends with us.
@@ -77,7 +90,7 @@ def alone(what: str) -> Iterator[None]:
 
     path = home() / "locks" / f"{what}.lock"
     with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = path.open("a")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -111,7 +124,7 @@ def whole(path: Place) -> Iterator[Path]:
         return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         partial.touch(exist_ok=False)
     try:
         yield partial
@@ -135,6 +148,14 @@ def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:
     """Write `data` at `path`, whole or not at all."""
     with whole(path) as partial:
         partial.write_bytes(data)
+    return path
+
+
+def write_secret(path: Path, text: str) -> Path:
+    """Write a key or password at `path`, whole or not at all, for this user alone (mode 600)."""
+    with whole(path) as partial:
+        partial.chmod(0o600)
+        partial.write_text(text)
     return path
 
 

@@ -19,12 +19,13 @@ from storage.files import (
     alone,
     check_writable,
     home,
+    make_folder,
     parsed,
     read_json,
     sha256_bytes,
     sha256_file,
-    whole,
     write_json,
+    write_secret,
 )
 from storage.model_files import MANIFEST
 
@@ -43,14 +44,12 @@ def _private_key() -> Any:
 
     path = release_key_path()
     if not path.exists() and "HOLTER_RELEASE_KEY" not in os.environ:
-        check_writable(path.parent, "folder of the release key").mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )
+        check_writable(path.parent, "folder of the release key")
+        make_folder(home())
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         with alone("release-key"):
             if not path.exists():  # nobody made one while we waited
-                with whole(path) as partial:
-                    partial.chmod(0o600)
-                    partial.write_text(Ed25519PrivateKey.generate().private_bytes_raw().hex())
+                write_secret(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):

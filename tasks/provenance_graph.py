@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.lineage import Lineage
+from tasks.markup import label
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
 RELATIONS = {
@@ -266,7 +267,7 @@ def mermaid(drawn: Graph) -> str:
     lines = ["flowchart LR"]
     for node in drawn.nodes:
         begin, end = SHAPES[node.kind]
-        text = "<br>".join(line.replace('"', "#quot;") for line in node.lines)
+        text = "<br>".join(map(label, node.lines))
         lines.append(f"    {number[node.id]}{begin}{text}{end}")
     for edge in drawn.edges:
         first, second = edge.flow
