@@ -69,9 +69,10 @@ def _place(name: str, look: Callable[[], Place]) -> Check:
 
 def _local_places() -> dict[str, Path]:
     """What lies on this machine's disks, by what it is; the beat tables where they lie apart."""
-    beats = beats_place()
-    apart = isinstance(beats, Path) and not beats.is_relative_to(home())
-    return {"state folder": home(), **({"beat tables": beats} if apart else {})}
+    places, beats = {"state folder": home()}, beats_place()
+    if isinstance(beats, Path) and not beats.is_relative_to(home()):
+        places["beat tables"] = beats
+    return places
 
 
 def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:
@@ -80,8 +81,9 @@ def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:
         folder = next(path for path in (place, *place.parents) if path.exists())
         disk = os.statvfs(folder)
         free_gb = disk.f_bavail * disk.f_frsize / 1e9
-        names = f", {disk.f_favail} files more" if disk.f_files else ""
-        short = free_gb < least_gb or 0 < disk.f_files and disk.f_favail < LEAST_FILES
+        counted = disk.f_files > 0  # some file systems have no limit of files
+        names = f", {disk.f_favail:,} files more" if counted else ""
+        short = free_gb < least_gb or (counted and disk.f_favail < LEAST_FILES)
         advice = f"free some: less than {least_gb:g} GB, or {LEAST_FILES} files, is soon used up"
         yield Check(
             f"free space, {what}", f"{free_gb:.1f} GB{names} at {folder}", advice if short else ""

@@ -62,8 +62,9 @@ def request(model: str, device: str, install: bool = False) -> str:
             "holter.simulated": version.tags.get("holter.simulated", "false"),
             "holter.install": str(install).lower(),
             "mlflow.note.content": (
-                f"[{inline(version.reference)}]({tracking.model_page(version)}) on {inline(device)}, "
-                f"with its test set. [The training]({tracking.run_page(version.run_id)})."
+                f"[{inline(version.reference)}]({tracking.model_page(version)}) "
+                f"on {inline(device)}, with its test set. "
+                f"[The training]({tracking.run_page(version.run_id)})."
             ),
         },
     )

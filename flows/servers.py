@@ -148,7 +148,7 @@ def log_bytes(log: Path) -> int:
 
 
 def log_tail(log: Path, start: int = 0, most: int = TAIL_BYTES) -> str:
-    """The end of what a log holds after its first `start` bytes; the free room if that is nothing."""
+    """The end of what a log holds after its first `start` bytes; the room where it is nothing."""
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - most))
         text = file.read().decode(errors="replace").strip()

@@ -11,7 +11,7 @@ import re
 
 #: Characters that no page of ours, and no XML (1.0, 2.2), may hold.
 _CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
 #: What begins markup within a line (CommonMark 0.31, 6; GitHub's tables and strikethrough).
 _INLINE = re.compile(r"[\\`*\[\]<|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)|#(?=#*$)")

@@ -109,9 +109,7 @@ def test_the_state_folder_is_made_for_its_owner_alone(
         assert ("privacy, state folder" in problems()) is told
 
 
-def test_what_has_ended_behind_our_back_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_ended_behind_our_back_is_told(tmp_path: Path) -> None:
     """Servers that `holter up` kept and that answer no more are a problem, with their logs' ends,
     for `doctor` and `status` alike; `holter down` takes the note away."""
     log = write_bytes(tmp_path / "home" / "logs" / "up.log", b"found no space left on the device\n")

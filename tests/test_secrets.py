@@ -81,7 +81,7 @@ def shown_everywhere(address: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         line.exc_info = sys.exc_info()
     run = [CliRunner().invoke(app, [word]) for word in ("up", "doctor", "status", "ingest")]
     return {
-        "error": f"{error} {pickle.loads(pickle.dumps(error))}",
+        "error": f"{error} {pickle.loads(pickle.dumps(error))}",  # noqa: S301 - our own
         "table": str(beats_place() / "dataset=a"),
         "log": logs.JsonLines().format(line) + logs.Lines("%(message)s").format(line),
         "lineage, device": mlflow_rest.address(),

@@ -50,10 +50,10 @@ def status_for(mlflow: str, **headers: str) -> int:
 
 def prefect_status(page: str, path: str, **headers: str) -> int:
     """Prefect's answer to a request with these headers: a question to its API, or for its page."""
-    method = "POST" if path.startswith("/api") else "GET"
-    sent = {"json": {}} if method == "POST" else {}
-    reply = httpx.request(method, f"{page}{path}", headers=headers, timeout=60, **sent)
-    return reply.status_code if reply.status_code != 307 else 200
+    method, body = ("POST", b"{}") if path.startswith("/api") else ("GET", b"")
+    sent = {"Content-Type": "application/json", **headers}
+    url = f"{page}{path}"
+    return httpx.request(method, url, content=body, headers=sent, timeout=60).status_code
 
 
 def socket_status(api: str, **headers: str) -> int:
