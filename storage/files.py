@@ -70,12 +70,19 @@ def check_home() -> Path:
 def make_folder(folder: Path) -> Path:
     """Make a folder, and those above it, where they are not there.
 
-    The state folder and that of the beat tables, when made here, are for this user alone (mode
-    700): recordings and databases lie in them. One that is there keeps its mode: it may be shared.
+    Recordings and databases lie in the state folder and in that of the beat tables. Made here,
+    these two are for this user alone (mode 700), and what is below them is never for others (770,
+    less the umask). One that is there keeps its mode: a group may share it.
     """
+    if folder.is_dir():
+        return folder
+    folder = folder.absolute()
     for private in (home(), beats_place()):
-        if isinstance(private, Path) and folder.absolute().is_relative_to(private):
+        if isinstance(private, Path) and folder.is_relative_to(private):
             private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            below = folder.relative_to(private)
+            for level in (*reversed(below.parents), below):
+                (private / level).mkdir(mode=0o770, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -85,8 +85,9 @@ def test_the_disk_of_the_beat_tables_is_looked_at(
 def test_the_state_folder_is_made_for_its_owner_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever makes state folder or table folder first gives it mode 700; one that others can
-    read is a problem, one that a group shares is not."""
+    """Whatever makes state folder or table folder first gives it mode 700; one that is there and
+    that others can read is a problem, one that a group shares is not; nothing below is for others.
+    """
     home, beats = tmp_path / "home", tmp_path / "beats"
     monkeypatch.setenv("HOLTER_BEATS", str(beats))
     makers: list[Callable[[], object]] = [
@@ -104,8 +105,10 @@ def test_the_state_folder_is_made_for_its_owner_alone(
     home.mkdir()
     for mode, told in ((0o755, True), (0o750, False)):
         home.chmod(mode)
-        write_json(home / "a.json", 1)
+        write_json(home / "beats" / f"dataset={mode}" / "a.json", 1)
         assert stat.S_IMODE(home.stat().st_mode) == mode
+        for below in (home / "beats", home / "beats" / f"dataset={mode}"):
+            assert stat.S_IMODE(below.stat().st_mode) & 0o707 == 0o700
         assert ("privacy, state folder" in problems()) is told
 
 
