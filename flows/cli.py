@@ -263,11 +263,11 @@ def plainly(work: Callable[[], object]) -> int:
     except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise
-        told = without_credentials(str(error))
+        message = without_credentials(str(error))
         if as_json():
-            log.error(told)
+            log.error(message)
         else:
-            console.print(f"[bold red]error[/bold red]  {escape(told)}", soft_wrap=True)
+            console.print(f"[bold red]error[/bold red]  {escape(message)}", soft_wrap=True)
         return 1 if isinstance(error, HolterError | OSError) else 2
     return 0
 

@@ -24,11 +24,11 @@ from storage.errors import ServerError
 from storage.files import check_home, home, make_folder
 
 if TYPE_CHECKING:
-    from flows.servers import Servers
+    from flows.up_state import Servers
 
 #: The work pool of prefect.yaml.
 POOL = "holter"
-START_S, STOP_S, WATCH_S = 150.0, 60.0, 2.0
+START_S, STOP_S, WATCH_S = 330.0, 60.0, 2.0
 
 Worker = Annotated[
     bool, typer.Option("--worker", help=f"Also a worker that runs the schedules of pool {POOL}.")
@@ -42,7 +42,8 @@ def up(
     ] = False,
 ) -> None:
     """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
-    from flows.servers import fault, kept, named_servers, running, up_process
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_process, up_servers
 
     named = named_servers()
     if len(named) == 2 and not worker:
@@ -57,7 +58,7 @@ def up(
             console.print("Without a worker: `holter down`, then `holter up --worker`.")
         return
     check_home()
-    if (there := kept()) and up_process(there):
+    if (there := up_servers()) and up_process(there):
         raise ServerError(f"process {there.up_pid} of `holter up` runs. {fault(there)}")
     if foreground:
         _stay(worker=worker)
@@ -67,7 +68,7 @@ def up(
 
 
 def _show(servers: Servers) -> None:
-    from flows.servers import prefect_key, prefect_key_path
+    from flows.access import prefect_key, prefect_key_path
 
     for name, url in (("Prefect", servers.prefect_page), ("MLflow", servers.mlflow)):
         console.print(f"  {name:<7}  {escape(url)}", soft_wrap=True)
@@ -80,10 +81,10 @@ def _show(servers: Servers) -> None:
 
 def _start_beside(*, worker: bool) -> Servers:
     """Start `holter up --foreground` as a process of its own, and wait until all answer."""
-    from flows.servers import log_bytes, log_tail, running, up_log
+    from flows.up_state import log_bytes, log_tail, running, server_log
 
     console.print("Starting ...")
-    log = up_log()
+    log = server_log(home(), "up")
     make_folder(log.parent)
     start = log_bytes(log)
     words = [sys.executable, "-m", "flows", "up", "--foreground", *(["--worker"] * worker)]
@@ -101,9 +102,11 @@ def _start_beside(*, worker: bool) -> Servers:
 
 
 def _stay(*, worker: bool) -> None:
+    from flows.access import prefect_key
     from flows.pool import make_pool
-    from flows.servers import announced, check_alive, prefect_key, servers
+    from flows.servers import servers
     from flows.servers import worker as start_worker
+    from flows.up_state import announced, check_alive
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -129,9 +132,9 @@ def down() -> None:
     """Stop what `holter up` started."""
     import psutil
 
-    from flows.servers import forget, kept, up_process
+    from flows.up_state import forget, up_process, up_servers
 
-    there = kept()
+    there = up_servers()
     process = up_process(there) if there else None
     if there is None or process is None:
         forget()  # of one that was killed
@@ -153,18 +156,19 @@ def env() -> None:
 
     With them go the key of `holter up --worker`, and passwords from addresses of your own.
     """
-    from flows.servers import access
+    from flows.access import access_variables
 
     found = _addresses()
     if len(found) < 2:
         raise ServerError("no servers are up: `holter up` starts them")
-    for name, value in {**found, **access(), "HOLTER_HOME": str(home())}.items():
+    for name, value in {**found, **access_variables(), "HOLTER_HOME": str(home())}.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
 def _addresses() -> dict[str, str]:
     """Where the servers are, by the variables that name them."""
-    from flows.servers import named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import running
 
     up = running()
     ours = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
@@ -173,11 +177,12 @@ def _addresses() -> dict[str, str]:
 
 def status() -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
-    from flows.servers import fault, kept, named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_servers
 
     if running() is None and len(named_servers()) < 2:
-        if (there := kept()) and (told := fault(there)):
-            raise ServerError(f"{told}; `holter down`, see that the disk has room, `holter up`")
+        if (there := up_servers()) and (ended := fault(there)):
+            raise ServerError(f"{ended}; `holter down`, see that the disk has room, `holter up`")
         console.print(
             "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
         )

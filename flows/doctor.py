@@ -103,7 +103,7 @@ def privacy() -> Iterator[Check]:
 
 def secrets() -> Iterator[Check]:
     """The signing key, and the key of the local Prefect server, are their owner's alone."""
-    from flows.servers import prefect_key_path
+    from flows.access import prefect_key_path
 
     for name, path, maker in (
         ("signing key", release_key_path(), "the first release"),
@@ -119,11 +119,12 @@ def secrets() -> Iterator[Check]:
 
 def servers() -> Iterator[Check]:
     """Prefect and MLflow answer, and their clocks are ours."""
-    from flows.servers import fault, kept, named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_servers
 
     there, named = running(), named_servers()
-    if there is None and len(named) < 2 and (ended := kept()) and (told := fault(ended)):
-        yield Check("`holter up`", told, "`holter down`, see that the disk has room, `holter up`")
+    if there is None and len(named) < 2 and (note := up_servers()) and (ended := fault(note)):
+        yield Check("`holter up`", ended, "`holter down`, see that the disk has room, `holter up`")
     prefect = named.get("PREFECT_API_URL") or (there.prefect_api if there else "")
     mlflow = named.get("MLFLOW_TRACKING_URI") or (there.mlflow if there else "")
     for name, url in (("Prefect", prefect), ("MLflow", mlflow)):

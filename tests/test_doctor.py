@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import alive, doctor
+from flows.access import prefect_key, prefect_key_path
 from flows.cli import app
-from flows.servers import Servers, announced, prefect_key, prefect_key_path
+from flows.up_state import Servers, announced
 from storage.errors import ServerError
 from storage.files import make_folder, write_bytes, write_json
 from storage.signing import public_key

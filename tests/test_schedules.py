@@ -24,8 +24,10 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect.workers.base import BaseWorker
 from pydantic import SecretStr
 
-from flows.servers import Servers, access, prefect_key, prefect_key_path, running, servers
+from flows.access import access_variables, prefect_key, prefect_key_path
+from flows.servers import servers
 from flows.simulate import write_simulated
+from flows.up_state import Servers, running
 from tests.conftest import ROOT
 
 WORD = "what the block holds"
@@ -88,7 +90,7 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(plan))
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-    env = {**os.environ, "PREFECT_API_URL": up.prefect_api, **access()}
+    env = {**os.environ, "PREFECT_API_URL": up.prefect_api, **access_variables()}
     subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=env, check=True, timeout=120)
     found = asked(up, "deployments/filter", {})
     flows = {flow["id"]: flow["name"] for flow in asked(up, "flows/filter", {})}
@@ -185,7 +187,10 @@ async def job_of(up: Servers, pool: str, worker: type[BaseWorker[Any, Any, Any]]
 @pytest.fixture
 def pool(up: Servers, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """A pool of the template in pools/ that a test asks for, with train/nightly deployed to it."""
-    kind, env = request.param, {**os.environ, "PREFECT_API_URL": up.prefect_api, **access()}
+    kind, env = (
+        request.param,
+        {**os.environ, "PREFECT_API_URL": up.prefect_api, **access_variables()},
+    )
     pytest.importorskip(f"prefect_{kind}", reason=f"no prefect-{kind}: the extra {kind}")
     name = f"holter-{kind}"
     plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())

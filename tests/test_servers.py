@@ -19,18 +19,8 @@ import pytest
 
 from flows.cli_ops import _start_beside
 from flows.prefect_server import LOCAL_NAMES, admits
-from flows.servers import (
-    LOOPBACK,
-    Kind,
-    Servers,
-    _answering,
-    _listens,
-    _start,
-    answers,
-    check_alive,
-    log_bytes,
-    running,
-)
+from flows.servers import LOOPBACK, Kind, _answering, _listens, _start
+from flows.up_state import Servers, answers, check_alive, log_bytes, running
 from storage.errors import ServerError
 from storage.files import write_bytes
 from tests.conftest import ROOT
@@ -180,7 +170,7 @@ def test_no_log_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ServerError, match=r"nothing was written; [0-9.]+ GB are free"):
         _start_beside(worker=False)
     assert log.read_bytes() == b"what was told\n"
-    monkeypatch.setattr("flows.servers.MOST_LOG_BYTES", 5)
+    monkeypatch.setattr("flows.up_state.MOST_LOG_BYTES", 5)
     assert log_bytes(log) == 0
     assert log.with_name("up.log.1").read_bytes() == b"what was told\n"
 
