@@ -57,6 +57,7 @@ from flows.options import (
     serving,
 )
 from flows.progress import console
+from storage.addresses import without_credentials
 from storage.bounds import MOST_FAILED
 from storage.errors import HolterError
 from storage.files import check_home
@@ -278,10 +279,11 @@ def plainly(work: Callable[[], object]) -> int:
     except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise
+        message = without_credentials(str(error))
         if as_json():
-            log.error(str(error))
+            log.error(message)
         else:
-            console.print(f"[bold red]error[/bold red]  {escape(str(error))}", soft_wrap=True)
+            console.print(f"[bold red]error[/bold red]  {escape(message)}", soft_wrap=True)
         return 1 if isinstance(error, HolterError | OSError) else 2
     return 0
 

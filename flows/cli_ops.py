@@ -19,15 +19,16 @@ from rich.table import Table
 
 from flows.options import answering, quiet, serving
 from flows.progress import console
+from storage.addresses import without_credentials
 from storage.errors import ServerError
-from storage.files import check_home, home
+from storage.files import check_home, home, make_folder
 
 if TYPE_CHECKING:
-    from flows.servers import Servers
+    from flows.up_state import Servers
 
 #: The work pool of prefect.yaml.
 POOL = "holter"
-START_S, STOP_S = 150.0, 60.0
+START_S, STOP_S, WATCH_S = 330.0, 60.0, 2.0
 
 Worker = Annotated[
     bool, typer.Option("--worker", help=f"Also a worker that runs the schedules of pool {POOL}.")
@@ -41,13 +42,14 @@ def up(
     ] = False,
 ) -> None:
     """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
-    from flows.servers import named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_process, up_servers
 
     named = named_servers()
     if len(named) == 2 and not worker:
         console.print("The environment names both servers; nothing is started here.")
         for name, url in named.items():
-            console.print(f"  {name}  {url}")
+            console.print(f"  {name}  {escape(url)}")
         return
     if there := running():
         console.print("Already up.")
@@ -56,6 +58,8 @@ def up(
             console.print("Without a worker: `holter down`, then `holter up --worker`.")
         return
     check_home()
+    if (there := up_servers()) and up_process(there):
+        raise ServerError(f"process {there.up_pid} of `holter up` runs. {fault(there)}")
     if foreground:
         _stay(worker=worker)
     else:
@@ -64,43 +68,53 @@ def up(
 
 
 def _show(servers: Servers) -> None:
-    console.print(f"  Prefect  {servers.prefect_page}\n  MLflow   {servers.mlflow}")
+    from flows.access import prefect_key, prefect_key_path
+
+    for name, url in (("Prefect", servers.prefect_page), ("MLflow", servers.mlflow)):
+        console.print(f"  {name:<7}  {escape(url)}", soft_wrap=True)
+    if servers.prefect_pid and prefect_key():
+        words = f"  Key      Prefect's page asks for it once: cat {prefect_key_path()}"
+        console.print(escape(words), soft_wrap=True)
     if servers.worker_pid:
         console.print(f"  Worker   of pool {POOL}, process {servers.worker_pid}")
 
 
 def _start_beside(*, worker: bool) -> Servers:
     """Start `holter up --foreground` as a process of its own, and wait until all answer."""
-    from flows.servers import running
+    from flows.up_state import log_bytes, log_tail, running, server_log
 
     console.print("Starting ...")
-    log = home() / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = server_log(home(), "up")
+    make_folder(log.parent)
+    start = log_bytes(log)
     words = [sys.executable, "-m", "flows", "up", "--foreground", *(["--worker"] * worker)]
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603 - our own command
             words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
     deadline = time.monotonic() + START_S
     while (found := running()) is None:
         if process.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text(errors="replace").strip()[-1500:]
-            raise ServerError(f"the servers did not start; {log} says:\n{said}")
+            raise ServerError(f"the servers did not start; {log} says:\n{log_tail(log, start)}")
         time.sleep(0.3)
     process.returncode = 0  # it is to outlive this command: no warning that it does
     return found
 
 
 def _stay(*, worker: bool) -> None:
+    from flows.access import prefect_key
     from flows.pool import make_pool
-    from flows.servers import announced, servers
+    from flows.servers import servers
     from flows.servers import worker as start_worker
+    from flows.up_state import announced, check_alive
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     quiet()
     console.print("Starting ...")
+    if worker and not os.environ.get("PREFECT_API_URL"):
+        prefect_key(make=True)
     with ExitStack() as stack:
         here = replace(stack.enter_context(servers()), up_pid=os.getpid())
         if worker:
@@ -109,7 +123,8 @@ def _stay(*, worker: bool) -> None:
         stack.enter_context(announced(here))
         _show(here)
         console.print("Ctrl-C stops all of it.")
-        stop.wait()
+        while not stop.wait(WATCH_S):
+            check_alive(here)
         console.print("Stopping ...")
 
 
@@ -117,13 +132,14 @@ def down() -> None:
     """Stop what `holter up` started."""
     import psutil
 
-    from flows.servers import running
+    from flows.up_state import forget, up_process, up_servers
 
-    there = running()
-    if there is None or not there.up_pid:
+    there = up_servers()
+    process = up_process(there) if there else None
+    if there is None or process is None:
+        forget()  # of one that was killed
         console.print("Nothing is up.")
         return
-    process = psutil.Process(there.up_pid)
     process.terminate()
     try:
         process.wait(STOP_S)
@@ -131,21 +147,28 @@ def down() -> None:
         raise ServerError(
             f"process {there.up_pid} still runs after {STOP_S:g} s; its log is in {home()}/logs"
         ) from error
+    forget()
     console.print("Stopped.")
 
 
 def env() -> None:
-    """Print what `prefect` and `mlflow` need to reach the servers: eval "$(holter env)"."""
+    """Print what `prefect` and `mlflow` need to reach the servers: eval "$(holter env)".
+
+    With them go the key of `holter up --worker`, and passwords from addresses of your own.
+    """
+    from flows.access import access_variables
+
     found = _addresses()
     if len(found) < 2:
         raise ServerError("no servers are up: `holter up` starts them")
-    for name, value in {**found, "HOLTER_HOME": str(home())}.items():
+    for name, value in {**found, **access_variables(), "HOLTER_HOME": str(home())}.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
 def _addresses() -> dict[str, str]:
     """Where the servers are, by the variables that name them."""
-    from flows.servers import named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import running
 
     up = running()
     ours = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
@@ -154,10 +177,12 @@ def _addresses() -> dict[str, str]:
 
 def status() -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
-    from flows.servers import named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_servers
 
-    there = running()
-    if there is None and len(named_servers()) < 2:
+    if running() is None and len(named_servers()) < 2:
+        if (there := up_servers()) and (ended := fault(there)):
+            raise ServerError(f"{ended}; `holter down`, see that the disk has room, `holter up`")
         console.print(
             "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
         )
@@ -167,7 +192,7 @@ def status() -> None:
         from flows.status import models_table, pool_line, runs_table
 
         for name, value in _addresses().items():
-            console.print(f"{name:<20} {value}")
+            console.print(f"{name:<20} {escape(value)}", soft_wrap=True)
         console.print(f"{'worker':<20} {pool_line(POOL)}")
         for run in close_dead():
             console.print(f"[yellow]closed[/yellow]  {run.flow}: its process {run.pid} is gone")
@@ -217,7 +242,8 @@ def doctor() -> None:
     problems = 0
     for check in examine():
         word = "[red]problem[/red]" if check.advice else "[green]ok[/green]     "
-        console.print(f"{word}  {check.name}: {escape(check.found)}", soft_wrap=True)
+        found = escape(without_credentials(check.found))
+        console.print(f"{word}  {escape(check.name)}: {found}", soft_wrap=True)
         if check.advice:
             problems += 1
             console.print(f"         {escape(check.advice)}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +16,12 @@ from packaging.requirements import Requirement
 
 from storage.errors import HolterError, PlaceError
 from storage.files import check_home, home
-from storage.places import Place, check_beats_place
+from storage.places import Place, beats_place, check_beats_place
 from storage.provenance import ROOT
 from storage.signing import release_key_path
 
 LEAST_FREE_GB = 5.0
+LEAST_FILES = 1000
 MOST_CLOCK_S = 5.0
 
 
@@ -66,30 +67,64 @@ def _place(name: str, look: Callable[[], Place]) -> Check:
         return Check(name, str(error), advice)
 
 
+def _local_places() -> dict[str, Path]:
+    """What lies on this machine's disks, by what it is; the beat tables where they lie apart."""
+    places, beats = {"state folder": home()}, beats_place()
+    if isinstance(beats, Path) and not beats.is_relative_to(home()):
+        places["beat tables"] = beats
+    return places
+
+
 def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:
-    """Room for beat tables, databases and artifacts."""
-    folder = next(path for path in (home(), *home().parents) if path.exists())
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    advice = f"free some: less than {least_gb:g} GB is soon used up" if free_gb < least_gb else ""
-    yield Check("free space", f"{free_gb:.1f} GB at {folder}", advice)
+    """Room for databases and artifacts, and for beat tables where they lie on another disk."""
+    for what, place in _local_places().items():
+        folder = next(path for path in (place, *place.parents) if path.exists())
+        disk = os.statvfs(folder)
+        free_gb = disk.f_bavail * disk.f_frsize / 1e9
+        counted = disk.f_files > 0  # some file systems have no limit of files
+        names = f", {disk.f_favail:,} files more" if counted else ""
+        short = free_gb < least_gb or (counted and disk.f_favail < LEAST_FILES)
+        advice = f"free some: less than {least_gb:g} GB, or {LEAST_FILES} files, is soon used up"
+        yield Check(
+            f"free space, {what}", f"{free_gb:.1f} GB{names} at {folder}", advice if short else ""
+        )
+
+
+def privacy() -> Iterator[Check]:
+    """Other users of this machine cannot read recordings, tables and databases; a group may."""
+    for what, place in _local_places().items():
+        if not place.is_dir():
+            yield Check(f"privacy, {what}", f"{place}: made with mode 700 when it is needed")
+            continue
+        mode = stat.S_IMODE(place.stat().st_mode)
+        advice = f"chmod o= {place}; who is to share it may be in its group" if mode & 0o007 else ""
+        yield Check(f"privacy, {what}", f"{place}, mode {mode:03o}", advice)
 
 
 def secrets() -> Iterator[Check]:
-    """The signing key is its owner's alone."""
-    path = release_key_path()
-    if not path.is_file():
-        yield Check("signing key", "none yet; the first release makes one")
-        return
-    mode = stat.S_IMODE(path.stat().st_mode)
-    advice = f"chmod 600 {path}" if mode & 0o077 else ""
-    yield Check("signing key", f"{path}, mode {mode:03o}", advice)
+    """The signing key, and the key of the local Prefect server, are their owner's alone."""
+    from flows.access import prefect_key_path
+
+    for name, path, maker in (
+        ("signing key", release_key_path(), "the first release"),
+        ("Prefect key", prefect_key_path(), "`holter up --worker`"),
+    ):
+        if not path.is_file():
+            yield Check(name, f"none yet; {maker} makes one")
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        advice = f"chmod 600 {path}" if mode & 0o077 else ""
+        yield Check(name, f"{path}, mode {mode:03o}", advice)
 
 
 def servers() -> Iterator[Check]:
     """Prefect and MLflow answer, and their clocks are ours."""
-    from flows.servers import named_servers, running
+    from flows.access import named_servers
+    from flows.up_state import fault, running, up_servers
 
     there, named = running(), named_servers()
+    if there is None and len(named) < 2 and (note := up_servers()) and (ended := fault(note)):
+        yield Check("`holter up`", ended, "`holter down`, see that the disk has room, `holter up`")
     prefect = named.get("PREFECT_API_URL") or (there.prefect_api if there else "")
     mlflow = named.get("MLFLOW_TRACKING_URI") or (there.mlflow if there else "")
     for name, url in (("Prefect", prefect), ("MLflow", mlflow)):
@@ -128,6 +163,7 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     versions,
     folders,
     space,
+    privacy,
     secrets,
     servers,
     dead,

@@ -38,6 +38,7 @@ from tasks.episodes import episodes, rhythm_annotations
 from tasks.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
+from tasks.markup import inline
 from tasks.metrics import roc_points
 from tasks.preprocessing import Policy
 from tasks.sequence import reads_records, reads_waveforms
@@ -117,7 +118,7 @@ def evaluate(
             "holter.model": version.name,
             "holter.version": str(version.version),
             "mlflow.note.content": (
-                f"[{version.reference}]({tracking.model_page(version)}). "
+                f"[{inline(version.reference)}]({tracking.model_page(version)}). "
                 f"[Its training]({tracking.run_page(version.run_id)})."
             ),
             "holter.model_run_id": version.run_id,

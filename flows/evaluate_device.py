@@ -14,6 +14,7 @@ from flows.progress import Progress
 from storage import evaluations, ledger, tracking
 from storage.chain import resolve
 from storage.errors import DeviceError, NotInRegistry
+from tasks.markup import inline
 
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.
@@ -62,8 +63,9 @@ def request(model: str, device: str, install: bool = False) -> str:
             "holter.simulated": version.tags.get("holter.simulated", "false"),
             "holter.install": str(install).lower(),
             "mlflow.note.content": (
-                f"[{version.reference}]({tracking.model_page(version)}) on {device}, with its test "
-                f"set. [The training]({tracking.run_page(version.run_id)})."
+                f"[{inline(version.reference)}]({tracking.model_page(version)}) "
+                f"on {inline(device)}, with its test set. "
+                f"[The training]({tracking.run_page(version.run_id)})."
             ),
         },
     )

@@ -48,6 +48,7 @@ from storage.files import alone, sweep
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
+from tasks.markup import inline
 from tasks.preprocessing import Preprocessing
 from tasks.splits import SIDES
 
@@ -287,7 +288,7 @@ def _ingest(
 
 def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> str:
     """What the table of records says above it."""
-    text = f"Records of {manifest.title}: {len(manifest.entries)} tables, digest "
+    text = f"Records of {inline(manifest.title)}: {len(manifest.entries)} tables, digest "
     text += f"`{manifest.digest()}`"
     if len(ordered) > MOST_ROWS:
         text += f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
@@ -432,7 +433,7 @@ def used_by(manifest: Manifest, sides: Mapping[str, Any], page: str) -> None:
     create_table_artifact(
         key=f"ingest-{slug(manifest.dataset)}",
         table=rows,
-        description=f"Records of {manifest.title}, digest `{manifest.digest()}`, in "
+        description=f"Records of {inline(manifest.title)}, digest `{manifest.digest()}`, in "
         f"[the training's run in MLflow]({page})",
     )
 

@@ -251,14 +251,13 @@ def answering(prefect: str) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
-        where = httpx.URL(prefect).copy_with(userinfo=b"")
         said = (str(cause) or type(cause).__name__).splitlines()[0]
         if isinstance(cause, httpx.HTTPStatusError):
             said = (
                 f"{cause.response.status_code} to {cause.request.method} {cause.request.url.path}"
             )
         raise ServerError(
-            f"Prefect at {where}: {said}; the same command again, when it answers, does the rest"
+            f"Prefect at {prefect}: {said}; the same command again, when it answers, does the rest"
         ) from error
 
 

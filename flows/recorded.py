@@ -32,6 +32,7 @@ from storage.provenance import ROOT, environment_sha256, git_changes, git_state,
 from storage.sbom import ENVIRONMENTS, sbom
 from storage.versions import recorded as recorded_version
 from tasks import THREADS
+from tasks.markup import inline, paragraph
 from tasks.splits import SIDES, Split
 
 P = ParamSpec("P")
@@ -110,7 +111,7 @@ def recorded(
             "mlflow.source.type": "LOCAL",
             "mlflow.source.name": source,
             "mlflow.source.git.commit": git["git.commit"],
-            "mlflow.note.content": said + flow_link(),
+            "mlflow.note.content": paragraph(said) + flow_link(),
             "holter.kind": "training",
             "holter.simulated": str(any(one.simulated for one in data)).lower(),
             **digests(data),
@@ -316,13 +317,14 @@ def seal(
 def description(first: str, manifests: Sequence[Manifest], sides: Mapping[str, Any]) -> str:
     """A version's description on its page: figures, data sets, subjects, and how to audit it."""
     rows = [
-        f"| {m.title} | {m.version} | {m.licence} | {len(m.entries)} | `{m.digest()[:12]}` |"
+        f"| {inline(m.title)} | {inline(m.version)} | {inline(m.licence)} "
+        f"| {len(m.entries)} | `{m.digest()[:12]}` |"
         for m in manifests
     ]
     people = ", ".join(f"{len(sides[side]['subjects'])} {side}" for side in SIDES)
     return "\n".join(
         [
-            f"{first} on the test side.{flow_link()}",
+            f"{inline(first)} on the test side.{flow_link()}",
             "",
             "| data set | version | licence | records | digest |",
             "|---|---|---|---|---|",

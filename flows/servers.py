@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -10,22 +9,27 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from flows.access import access_variables, environment, prefect_key
+from flows.access import named_servers as named_servers
+from flows.up_state import Servers as Servers
+from flows.up_state import answers as answers
+from flows.up_state import log_bytes, log_tail, server_log
+from flows.up_state import running as running
 from storage.errors import ServerError
-from storage.files import alone, home, write_bytes, write_json
+from storage.files import alone, home, make_folder, write_bytes
 from storage.provenance import ROOT
 from storage.signing import public_key
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT_S = 120.0
+#: A busy machine of two cores takes two minutes.
+START_LIMIT_S = 300.0
 KEEPER = Path(__file__).with_name("keeper.py")
 
 #: Nothing we start phones home, and MLflow's server stays at two processes and half a gigabyte.
@@ -40,26 +44,6 @@ QUIET: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Where the servers answer, and the processes that are ours to stop (0: not ours).
-
-    `up_pid` is the process of `holter up`, which ends the others when it ends.
-    """
-
-    prefect_api: str
-    mlflow: str
-    prefect_pid: int = 0
-    mlflow_pid: int = 0
-    up_pid: int = 0
-    worker_pid: int = 0
-
-    @property
-    def prefect_page(self) -> str:
-        """Prefect's page, for a browser."""
-        return self.prefect_api.removesuffix("/api")
-
-
-@dataclass(frozen=True)
 class Kind:
     """A server that can be started here: its command and environment in a folder, on a port."""
 
@@ -71,16 +55,20 @@ class Kind:
 
     def log(self, folder: Path) -> Path:
         """Where its output goes."""
-        return folder / "logs" / f"{self.name.lower()}.log"
+        return server_log(folder, self.name)
 
 
 @dataclass(frozen=True)
 class Started:
-    """A server that was started: perhaps it does not answer yet."""
+    """A server that was started: perhaps it does not answer yet.
+
+    Its log had `log_bytes` bytes then.
+    """
 
     kind: Kind
     process: subprocess.Popen[bytes]
     port: int
+    log_bytes: int
 
 
 def _free(port: int) -> int:
@@ -92,15 +80,6 @@ def _free(port: int) -> int:
         except OSError:
             return 0
         return int(probe.getsockname()[1])
-
-
-def answers(url: str, timeout_s: float = 2.0) -> bool:
-    """Whether a server answers with 200 at `url`."""
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as reply:  # noqa: S310 - http(s) only
-            return int(reply.status) == 200
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
 
 
 def _listens(pid: int, port: int) -> bool:
@@ -119,8 +98,11 @@ def _listens(pid: int, port: int) -> bool:
 def _start(stack: ExitStack, kind: Kind, folder: Path, port: int) -> Started:
     """Start a server on a port, or on a free one where that is taken."""
     port = _free(port) or _free(0)
-    words, env = kind.command(folder, port), kind.environment(folder, port)
-    return Started(kind, stack.enter_context(_process(words, env, kind.log(folder))), port)
+    words, env, log = kind.command(folder, port), kind.environment(folder, port), kind.log(folder)
+    before = log_bytes(log)
+    # Databases and artifacts are this user's alone, wherever they lie.
+    process = stack.enter_context(_process(words, env, log, umask=0o077))
+    return Started(kind, process, port, before)
 
 
 def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
@@ -137,7 +119,7 @@ def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
             server = _start(stack, server.kind, folder, 0)
         elif ended is not None or late:
             log = server.kind.log(folder)
-            tail = log.read_text(errors="replace")[-1500:]
+            tail = log_tail(log, server.log_bytes)
             how = "did not answer" if ended is None else f"ended with {ended}"
             raise ServerError(f"the {server.kind.name} server {how}; its log {log} ends:\n{tail}")
         time.sleep(0.2)
@@ -146,13 +128,13 @@ def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
 
 @contextmanager
 def _process(
-    words: list[str], env: Mapping[str, str], log: Path
+    words: list[str], env: Mapping[str, str], log: Path, umask: int = -1
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group of its own, ended with everything it started.
 
     Should this process be killed, the keeper in that group ends it: see `flows.keeper`.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
             [sys.executable, "-I", "-S", str(KEEPER), *words],
@@ -161,6 +143,7 @@ def _process(
             stderr=subprocess.STDOUT,
             stdin=subprocess.PIPE,
             start_new_session=True,
+            umask=umask,
         )
     try:
         yield process
@@ -178,20 +161,6 @@ def _process(
             process.stdin.close()
 
 
-def _state_file() -> Path:
-    return home() / "servers.json"
-
-
-def running() -> Servers | None:
-    """The servers that `holter up` keeps for this state folder, if they answer."""
-    try:
-        servers = Servers(**json.loads(_state_file().read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    healthy = answers(f"{servers.prefect_api}/health") and answers(f"{servers.mlflow}/health")
-    return servers if healthy else None
-
-
 @contextmanager
 def servers() -> Iterator[Servers]:
     """The servers to use, started where none are named or running, and then stopped at the end.
@@ -199,14 +168,14 @@ def servers() -> Iterator[Servers]:
     `PREFECT_API_URL` and `MLFLOW_TRACKING_URI` name servers of the user's own; otherwise those of
     `holter up`; otherwise new ones on loopback. The two variables are set meanwhile.
     """
-    up = running()
-    prefect_api = os.environ.get("PREFECT_API_URL") or (up.prefect_api if up else "")
-    mlflow = os.environ.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
+    up, named = running(), named_servers()
+    prefect_api = named.get("PREFECT_API_URL") or (up.prefect_api if up else "")
+    mlflow = named.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
     folder = home()
     with ExitStack() as stack:
         pids = {PREFECT: 0, MLFLOW: 0}
         with alone("servers"):  # each may upgrade its database
-            missing = [k for k, named in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not named]
+            missing = [kind for kind, url in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not url]
             starting = [_start(stack, kind, folder, kind.port) for kind in missing]
             for server in [_answering(stack, one, folder) for one in starting]:
                 pids[server.kind] = server.process.pid
@@ -214,7 +183,8 @@ def servers() -> Iterator[Servers]:
                     prefect_api = f"http://{LOOPBACK}:{server.port}/api"
                 else:
                     mlflow = f"http://{LOOPBACK}:{server.port}"
-        stack.enter_context(_environment(PREFECT_API_URL=prefect_api, MLFLOW_TRACKING_URI=mlflow))
+        both = {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": mlflow}
+        stack.enter_context(environment(**both, **access_variables()))
         yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW])
 
 
@@ -231,12 +201,6 @@ def mlflow_server(
     with ExitStack() as stack:
         server = _answering(stack, _start(stack, kind, folder, port), folder)
         yield f"http://{LOOPBACK}:{server.port}"
-
-
-def named_servers() -> dict[str, str]:
-    """The servers that the environment names: those of a team, which nobody starts here."""
-    names = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 @contextmanager
@@ -270,13 +234,14 @@ def check_registry() -> Servers | None:
 @contextmanager
 def registry_server() -> Iterator[None]:
     """MLflow alone: the one named, that of `holter up`, or one of this state folder meanwhile."""
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        yield
+    if named := named_servers().get("MLFLOW_TRACKING_URI"):
+        with environment(**{**access_variables(), "MLFLOW_TRACKING_URI": named}):
+            yield
         return
     with ExitStack() as stack:
         up = check_registry()
         address = up.mlflow if up else stack.enter_context(mlflow_server(home(), port=5000))
-        stack.enter_context(_environment(MLFLOW_TRACKING_URI=address))
+        stack.enter_context(environment(MLFLOW_TRACKING_URI=address))
         yield
 
 
@@ -284,43 +249,9 @@ def registry_server() -> Iterator[None]:
 def prefect_server() -> Iterator[str | None]:
     """Prefect alone, the one named or that of `holter up`: its API; None where there is none."""
     up = running()
-    api = os.environ.get("PREFECT_API_URL") or (up.prefect_api if up else None)
-    with _environment(**({"PREFECT_API_URL": api} if api else {})):
+    api = named_servers().get("PREFECT_API_URL") or (up.prefect_api if up else None)
+    with environment(**({**access_variables(), "PREFECT_API_URL": api} if api else {})):
         yield api
-
-
-@contextmanager
-def announced(servers: Servers) -> Iterator[None]:
-    """Tell other commands of this state folder about the servers while they run."""
-    write_json(_state_file(), asdict(servers))
-    try:
-        yield
-    finally:
-        _state_file().unlink(missing_ok=True)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    _refresh_prefect()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        _refresh_prefect()
-
-
-def _refresh_prefect() -> None:
-    """Have Prefect read its environment again, if it was imported before."""
-    if "prefect" in sys.modules:
-        from prefect.context import refresh_global_settings_context
-
-        refresh_global_settings_context()
 
 
 @contextmanager
@@ -342,9 +273,10 @@ def local_agent(device: str, *, start: bool) -> Iterator[None]:
 
 
 def prefect_environment(folder: Path, port: int) -> dict[str, str]:
-    """What the Prefect server is told: where its SQLite lies, and the address of its own page."""
-    api = f"http://{LOOPBACK}:{port}/api"
+    """What the Prefect server is told: its key, where its SQLite lies, its own page's address."""
+    api, key = f"http://{LOOPBACK}:{port}/api", prefect_key()
     return {
+        **({"PREFECT_SERVER_API_AUTH_STRING": key} if key else {}),
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect/prefect.db",
         "PREFECT_UI_API_URL": api,
@@ -354,14 +286,15 @@ def prefect_environment(folder: Path, port: int) -> dict[str, str]:
 
 
 def prefect_command(port: int) -> list[str]:
-    """The command that starts the Prefect server."""
-    words = ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    """The command that starts the Prefect server, as `prefect server start` does, but guarded."""
+    words = ["uvicorn", "--app-dir", str(ROOT), "--factory", "flows.prefect_server:app"]
+    words += ["--host", LOOPBACK, "--port", str(port), "--log-level", "warning"]
     return [sys.executable, "-m", *words]
 
 
 def mlflow_command(folder: Path, port: int) -> list[str]:
     """The command that starts the MLflow server; `mlflow/start.sh` is the same by hand."""
-    (folder / "mlflow").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "mlflow")
     return [
         sys.executable,
         "-m",
@@ -387,4 +320,6 @@ PREFECT = Kind(
     prefect_environment,
     "/api/health",
 )
+
+
 MLFLOW = Kind("MLflow", 5000, mlflow_command, lambda *_: {}, "/health")

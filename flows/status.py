@@ -8,10 +8,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
+from rich.markup import escape
 from rich.table import Table
 
 from flows.failures import ENDING
 from storage import tracking
+from storage.addresses import without_credentials
 
 RUNS = 8
 
@@ -30,11 +32,11 @@ def runs_table() -> Table:
         bad = state is not None and (state.is_failed() or state.is_crashed())
         lacking = state is not None and (state.name or "").endswith(ENDING)
         table.add_row(
-            run.name,
+            escape(run.name),
             state.name if state else "",
             f"{(now - start).total_seconds() / 60:.0f} min ago",
             f"{run.total_run_time.total_seconds():.0f} s",
-            (state.message or "")[:80] if state and (bad or lacking) else "",
+            escape(without_credentials(state.message or "")[:80]) if bad or lacking else "",
             style="red" if bad else "yellow" if lacking else None,
         )
     return table
@@ -45,7 +47,7 @@ def models_table() -> Table:
     table = Table("model", "newest", "aliases", title="Models", title_style="bold")
     for name, newest, aliases in tracking.newest_versions():
         said = "  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items()))
-        table.add_row(name, str(newest), said)
+        table.add_row(escape(name), str(newest), escape(said))
     return table
 
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The MLflow server as `holter up` starts it: loopback, SQLite and artifacts in the state folder.
 set -eu
+umask 077 # recordings' names and figures are nobody else's
 home=${HOLTER_HOME:-.holter}
 mkdir -p "$home/mlflow"
 home=$(cd "$home" && pwd)

@@ -37,9 +37,17 @@ HolterError
 
 from __future__ import annotations
 
+from storage.addresses import without_credentials
+
 
 class HolterError(Exception):
-    """The root of the tree: a message a user can act on, without a traceback."""
+    """The root of the tree: a message a user can act on, without a traceback.
+
+    Addresses in it are without the credentials that they were written with.
+    """
+
+    def __str__(self) -> str:
+        return without_credentials(super().__str__())
 
 
 class SpecError(HolterError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import PlaceError, UnsafeName
-from storage.places import Place, Remote, answering
+from storage.places import Place, Remote, answering, beats_place
 
 AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
 
@@ -71,6 +71,26 @@ def check_home() -> Path:
     return check_writable(home(), "state folder (HOLTER_HOME)")
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those above it, where they are not there.
+
+    Recordings and databases lie in the state folder and in that of the beat tables. Made here,
+    these two are for this user alone (mode 700), and what is below them is never for others (770,
+    less the umask). One that is there keeps its mode: a group may share it.
+    """
+    if folder.is_dir():
+        return folder
+    folder = folder.absolute()
+    for private in (home(), beats_place()):
+        if isinstance(private, Path) and folder.is_relative_to(private):
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            below = folder.relative_to(private)
+            for level in (*reversed(below.parents), below):
+                (private / level).mkdir(mode=0o770, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def alone(what: str) -> Iterator[None]:
     """Hold a lock of this state folder; whoever else asks for it waits, and it ends with us.
@@ -81,7 +101,7 @@ def alone(what: str) -> Iterator[None]:
 
     path = home() / "locks" / f"{what}.lock"
     with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = path.open("a")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +135,7 @@ def whole(path: Place) -> Iterator[Path]:
         return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         partial.touch(exist_ok=False)
     try:
         yield partial
@@ -145,12 +165,12 @@ def make_secret(path: Path, make: Callable[[], bytes]) -> None:
     """
     if path.exists():
         return
-    check_writable(path.parent, "folder of secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_writable(path.parent, "folder of secrets")
+    make_folder(home())
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with alone(path.name):
         if not path.exists():  # nobody made one while we waited
-            with whole(path) as partial:
-                partial.chmod(0o600)
-                partial.write_text(make().hex())
+            write_secret(path, make().hex())
 
 
 def read_secret(path: Path) -> bytes:
@@ -173,6 +193,14 @@ def write_bytes(path: AnyPlace, data: bytes) -> AnyPlace:
     """Write `data` at `path`, whole or not at all."""
     with whole(path) as partial:
         partial.write_bytes(data)
+    return path
+
+
+def write_secret(path: Path, text: str) -> Path:
+    """Write a key or password at `path`, whole or not at all, for this user alone (mode 600)."""
+    with whole(path) as partial:
+        partial.chmod(0o600)
+        partial.write_text(text)
     return path
 
 

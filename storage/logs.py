@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 
+from storage.addresses import without_credentials
+
 #: Where everything of ours is logged.
 log = logging.getLogger("holter")
 
@@ -51,7 +53,15 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, default=str, ensure_ascii=False)
+        return without_credentials(json.dumps(said, default=str, ensure_ascii=False))
+
+
+class Lines(logging.Formatter):
+    """A line as text, and a failure's traceback below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; addresses in it are without credentials, as in `JsonLines`."""
+        return without_credentials(super().format(record))
 
 
 def to_stderr(logger: logging.Logger) -> logging.Handler:
@@ -65,7 +75,7 @@ def to_stderr(logger: logging.Logger) -> logging.Handler:
     if (asked := os.environ.get("HOLTER_LOG") or FORMS[0]) not in FORMS:
         raise ValueError(f"HOLTER_LOG: found {asked!r}; expected {' or '.join(FORMS)}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if as_json() else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if as_json() else Lines("%(message)s"))
     logger.handlers = [handler]
     log.setLevel(logging.INFO)
     return handler

@@ -2,8 +2,8 @@
 
 The mlflow-skinny package costs a device 110 MB of disk, 70 MB of memory and 4 s at every start,
 measured; this module costs none of that. The server is named by MLFLOW_TRACKING_URI. Credentials
-come from MLflow's own variables (MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN), or from a
-file of such lines named by HOLTER_SECRETS_FILE that no other user may read.
+come from MLflow's own variables (MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN), from a file of
+such lines named by HOLTER_SECRETS_FILE that no other user may read, or from the address itself.
 MLFLOW_TRACKING_SERVER_CERT_PATH names a private certificate authority.
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from storage.addresses import credentials, without_credentials
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
 from storage.files import parsed, sha256_file
 
@@ -48,9 +49,9 @@ _clock: list[float] = []
 
 
 def address() -> str:
-    """Where MLflow is: MLFLOW_TRACKING_URI."""
+    """Where MLflow is: MLFLOW_TRACKING_URI, without the credentials that may be in it."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri.rstrip("/")
+        return without_credentials(uri).rstrip("/")
     raise RegistryError("MLFLOW_TRACKING_URI is not set; expected the MLflow server's address")
 
 
@@ -277,6 +278,8 @@ def _authorization(scheme: str, host: str | None) -> dict[str, str]:
     """The Authorization header; credentials never go in clear over a network."""
     known = _secrets()
     user, password, token = (known.get(name, "") for name in _SECRETS)
+    if not (token or user):
+        user, password = credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not (token or user):
         return {}
     if scheme != "https" and host not in ("127.0.0.1", "localhost", "::1"):

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from storage.addresses import without_credentials
 from storage.errors import PlaceError
 
 #: How often a request to S3 is made before it counts as failed: 15 s of pauses, 31 s at most.
@@ -42,7 +43,8 @@ class Remote:
         return Remote(f"{self.uri.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
-        return self.uri
+        """Its URI as it may be shown, without credentials."""
+        return without_credentials(self.uri)
 
     @property
     def parent(self) -> Remote:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # A dead server is told within seconds, not minutes; no progress bars in logs.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -37,6 +38,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from storage.addresses import without_credentials
 from storage.chain import ARTIFACT_TAG, FOLDER_TAG, resolve
 from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
@@ -47,15 +49,19 @@ from storage.model_files import RegisteredModel as RegisteredModel
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
-def address() -> str:
-    """Where MLflow is: MLFLOW_TRACKING_URI."""
+def _uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "") or str(mlflow.get_tracking_uri())
+
+
+def address() -> str:
+    """Where MLflow is: MLFLOW_TRACKING_URI, without the credentials that may be in it."""
+    return without_credentials(_uri())
 
 
 @contextmanager
 def _told(what: str) -> Iterator[MlflowClient]:
     """A client; whatever MLflow raises becomes one sentence with the server's address."""
-    mlflow.set_tracking_uri(address())
+    mlflow.set_tracking_uri(_uri())
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:
@@ -131,7 +137,7 @@ def log_input(
         name=name,
         digest=digest[:36],
         source_type="holter",
-        source=json.dumps({"uri": source}),
+        source=json.dumps({"uri": without_credentials(source)}),
         profile=json.dumps(profile),
     )
     marks = {MLFLOW_DATASET_CONTEXT: context, "sha256": digest, **tags}
@@ -143,7 +149,7 @@ def log_input(
 def finish_run(run_id: str, status: str, reason: str | None = None) -> None:
     """End a run FINISHED or FAILED, with the reason as a tag."""
     if reason:
-        log_tags(run_id, {"holter.reason": reason[:4000]})
+        log_tags(run_id, {"holter.reason": without_credentials(reason)[:4000]})
     with _told("end the run") as client:
         client.set_terminated(run_id, status)
 
@@ -241,4 +247,4 @@ def run_page(run_id: str) -> str:
 
 def model_page(model: RegisteredModel) -> str:
     """A model version's page, for a browser."""
-    return f"{address()}/#/models/{model.name}/versions/{model.version}"
+    return f"{address()}/#/models/{quote(model.name)}/versions/{model.version}"

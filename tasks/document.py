@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from urllib.parse import quote
+
+from tasks.markup import escape, inline, line, paragraph
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
@@ -64,21 +66,22 @@ Block = Heading | Words | Code | Table | Picture
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Markdown; pictures are files beside it, in `figures/`."""
-    return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
+    return "\n\n".join([f"# {inline(title)}", *map(_markdown, blocks)]) + "\n"
 
 
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text):
-            return f"## {text}"
+            return f"## {inline(text)}"
         case Words(text):
-            return text
+            return paragraph(text)
         case Code(text):
-            return f"    {text}"
+            return f"    {line(text)}"
         case Picture(name, _, shows):
-            return f"![{shows}](figures/{name})"
+            return f"![{inline(shows)}](figures/{quote(name)})"
         case Table(columns, rows):
-            lines = [columns, ["---"] * len(columns), *rows]
+            head, *body = ([inline(cell) for cell in cells] for cells in (columns, *rows))
+            lines = [head, ["---"] * len(columns), *body]
             return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
@@ -101,7 +104,7 @@ def _html(block: Block) -> str:
         case Code(text):
             return f"<p><code>{escape(text)}</code></p>"
         case Picture(_, png, shows):
-            data, said = base64.b64encode(png).decode(), escape(shows, quote=True)
+            data, said = base64.b64encode(png).decode(), escape(shows)
             image = f'<img alt="{said}" src="data:image/png;base64,{data}">'
             return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
         case Table(columns, rows):

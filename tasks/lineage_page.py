@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import Any
 
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, side_of
 from storage.ledger_entry import deed
 from storage.lineage import Lineage
+from tasks.markup import escape
 from tasks.provenance_graph import Graph, Node, graph
 from tasks.report import heading, page, paragraph, table
 from tasks.simulations import simulations
@@ -257,7 +257,7 @@ def _box(node: Node, x: float, y: float, height: float) -> str:
         f'<rect x="{x:g}" y="{y:g}" width="{WIDTH:g}" height="{height:g}" rx="{corner}" '
         f'fill="{FILLS[node.kind]}" stroke="#8a8f98"/>{texts}'
     )
-    return f'<a href="{escape(node.link, quote=True)}">{box}</a>' if node.link else f"<g>{box}</g>"
+    return f'<a href="{escape(node.link)}">{box}</a>' if node.link else f"<g>{box}</g>"
 
 
 def _cut(text: str, most: int = 24) -> str:

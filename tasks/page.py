@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import isfinite
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.episodes import Intervals
+from tasks.markup import escape
 from tasks.report import clock
 
 WIDTH, LEFT, RIGHT = 1120, 70, 1045

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.ledger_entry import deed
 from storage.lineage import Lineage
+from tasks.markup import label
 from tasks.simulations import simulations
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
@@ -269,7 +270,7 @@ def mermaid(drawn: Graph) -> str:
     lines = ["flowchart LR"]
     for node in drawn.nodes:
         begin, end = SHAPES[node.kind]
-        text = "<br>".join(line.replace('"', "#quot;") for line in node.lines)
+        text = "<br>".join(map(label, node.lines))
         lines.append(f"    {number[node.id]}{begin}{text}{end}")
     for edge in drawn.edges:
         first, second = edge.flow

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import isnan
 
 import numpy as np
@@ -17,6 +16,7 @@ from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
 from tasks.calibration import Calibration
 from tasks.episodes import Intervals, durations_s
 from tasks.evaluation import Scored
+from tasks.markup import escape
 
 Row = Mapping[str, object]
 Points = NDArray[np.floating]

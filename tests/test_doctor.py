@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from flows import alive, doctor
-from storage.files import write_json
+from flows.access import prefect_key, prefect_key_path
+from flows.cli import app
+from flows.up_state import Servers, announced
+from storage.errors import ServerError
+from storage.files import make_folder, write_bytes, write_json
 from storage.signing import public_key
 from tests.conftest import ROOT
 
@@ -46,13 +55,78 @@ def test_folders_space_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A place that cannot be written, a full disk and a readable key are problems."""
     assert public_key()
     (tmp_path / "home" / "keys" / "release.key").chmod(0o644)
-    (found,) = doctor.secrets()
-    assert "chmod 600" in found.advice
+    prefect_key(make=True)
+    prefect_key_path().chmod(0o640)
+    assert all("chmod 600" in found.advice for found in doctor.secrets())
     (found,) = doctor.space(least_gb=1e9)
     assert "GB" in found.advice
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "file"))
     assert "beat tables" in {check.name for check in doctor.folders() if check.advice}
+
+
+def test_the_disk_of_the_beat_tables_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where tables lie on a disk of their own, its room and its files are measured too."""
+    monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "tables" / "not yet made"))
+    full = SimpleNamespace(f_bavail=1, f_frsize=4096, f_files=9, f_favail=9)
+    room = SimpleNamespace(f_bavail=1 << 40, f_frsize=4096, f_files=1 << 20, f_favail=1 << 19)
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setattr(
+        "flows.doctor.os.statvfs", lambda path: full if path == tmp_path / "tables" else room
+    )
+    assert [found.name for found in doctor.space() if found.advice] == ["free space, beat tables"]
+    full.f_bavail = 1 << 40  # room, and no file more
+    assert [found.name for found in doctor.space() if found.advice] == ["free space, beat tables"]
+    monkeypatch.setenv("HOLTER_BEATS", "s3://holter/beats")
+    assert [found.name for found in doctor.space()] == ["free space, state folder"]
+
+
+def test_the_state_folder_is_made_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever makes state folder or table folder first gives it mode 700; one that is there and
+    that others can read is a problem, one that a group shares is not; nothing below is for others.
+    """
+    home, beats = tmp_path / "home", tmp_path / "beats"
+    monkeypatch.setenv("HOLTER_BEATS", str(beats))
+    makers: list[Callable[[], object]] = [
+        lambda: write_json(home / "logs" / "a.json", 1),
+        public_key,
+        lambda: prefect_key(make=True),
+        lambda: make_folder(home / "mlflow"),
+    ]
+    for maker in makers:
+        maker()
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        shutil.rmtree(home)
+    write_json(beats / "dataset=a" / "manifest.json", 1)
+    assert stat.S_IMODE(beats.stat().st_mode) == 0o700
+    home.mkdir()
+    for mode, told in ((0o755, True), (0o750, False)):
+        home.chmod(mode)
+        write_json(home / "beats" / f"dataset={mode}" / "a.json", 1)
+        assert stat.S_IMODE(home.stat().st_mode) == mode
+        for below in (home / "beats", home / "beats" / f"dataset={mode}"):
+            assert stat.S_IMODE(below.stat().st_mode) & 0o707 == 0o700
+        assert ("privacy, state folder" in problems()) is told
+
+
+def test_what_has_ended_behind_our_back_is_told(tmp_path: Path) -> None:
+    """Servers that `holter up` kept and that answer no more are a problem, with their logs' ends,
+    for `doctor` and `status` alike; `holter down` takes the note away."""
+    log = write_bytes(tmp_path / "home" / "logs" / "up.log", b"found no space left on the device\n")
+    gone = Servers("http://127.0.0.1:9/api", "http://127.0.0.1:9", 1, 1, up_pid=2**22 - 1)
+    with pytest.raises(RuntimeError), announced(gone):
+        raise RuntimeError
+    assert "no space left" in problems()["`holter up`"]
+    assert str(log) in problems()["`holter up`"]
+    told = CliRunner().invoke(app, ["status"])
+    assert isinstance(told.exception, ServerError)
+    assert "no space left" in str(told.exception)
+    assert CliRunner().invoke(app, ["down"]).exit_code == 0
+    assert problems() == {}
 
 
 def test_a_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,12 +20,14 @@ import pytest
 import yaml
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.base import BaseWorker
 from pydantic import SecretStr
 
-from flows.servers import Servers, running, servers
+from flows.access import access_variables, prefect_key, prefect_key_path
+from flows.servers import servers
 from flows.simulate import write_simulated
+from flows.up_state import Servers, running
 from tests.conftest import ROOT
 
 WORD = "what the block holds"
@@ -87,7 +90,7 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(plan))
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-    env = {**os.environ, "PREFECT_API_URL": up.prefect_api}
+    env = {**os.environ, "PREFECT_API_URL": up.prefect_api, **access_variables()}
     subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=env, check=True, timeout=120)
     found = asked(up, "deployments/filter", {})
     flows = {flow["id"]: flow["name"] for flow in asked(up, "flows/filter", {})}
@@ -96,9 +99,29 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 def asked(up: Servers, path: str, what: dict[str, Any]) -> Any:
     """The answer of Prefect's API."""
-    reply = httpx.post(f"{up.prefect_api}/{path}", json=what, timeout=30)
+    reply = httpx.post(f"{up.prefect_api}/{path}", json=what, auth=key(), timeout=30)
     reply.raise_for_status()
     return reply.json()
+
+
+def key() -> tuple[str, str]:
+    """What Prefect's server asks for, as user and password."""
+    user, _, password = prefect_key().partition(":")
+    return user, password
+
+
+@pytest.mark.slow
+def test_who_has_no_key_has_no_command_run(up: Servers) -> None:
+    """A server with a worker asks for the key of the state folder, which is its owner's alone;
+    its page opens without."""
+    assert prefect_key_path().stat().st_mode & 0o777 == 0o600
+    url = f"{up.prefect_api}/flows/filter"
+    assert httpx.post(url, json={}, timeout=30).status_code == 401
+    assert httpx.post(url, json={}, auth=("holter", "another"), timeout=30).status_code == 401
+    assert httpx.post(url, json={}, auth=key(), timeout=30).status_code == 200
+    assert httpx.get(f"{up.prefect_page}/", follow_redirects=True, timeout=30).status_code == 200
+    exported = dict(re.findall(r"^export (\w+)='?([^'\n]*)", holter("env"), re.MULTILINE))
+    assert exported["PREFECT_API_AUTH_STRING"] == prefect_key()
 
 
 @pytest.mark.slow
@@ -119,7 +142,8 @@ def test_every_deployment_has_a_form(deployed: dict[str, Any]) -> None:
 def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[str, Any]) -> None:
     """A run with a network that is not among the choices is not even scheduled."""
     url = f"{up.prefect_api}/deployments/{deployed['train/nightly']['id']}/create_flow_run"
-    reply = httpx.post(url, json={"parameters": {"model": "resnet22"}}, timeout=30)
+    wrong = {"parameters": {"model": "resnet22"}}
+    reply = httpx.post(url, json=wrong, auth=key(), timeout=30)
     assert reply.status_code in (409, 422), reply.text
     assert "resnet22" in reply.text
 
@@ -145,7 +169,7 @@ def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict
 
 async def job_of(up: Servers, pool: str, worker: type[BaseWorker[Any, Any, Any]]) -> Any:
     """What the pool's worker would start for a run of its deployment train/nightly."""
-    settings = {PREFECT_API_URL: up.prefect_api}
+    settings = {PREFECT_API_URL: up.prefect_api, PREFECT_API_AUTH_STRING: prefect_key()}
     with temporary_settings(settings):
         async with get_client() as client:
             deployment = await client.read_deployment_by_name("train/nightly")
@@ -163,7 +187,10 @@ async def job_of(up: Servers, pool: str, worker: type[BaseWorker[Any, Any, Any]]
 @pytest.fixture
 def pool(up: Servers, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """A pool of the template in pools/ that a test asks for, with train/nightly deployed to it."""
-    kind, env = request.param, {**os.environ, "PREFECT_API_URL": up.prefect_api}
+    kind, env = (
+        request.param,
+        {**os.environ, "PREFECT_API_URL": up.prefect_api, **access_variables()},
+    )
     pytest.importorskip(f"prefect_{kind}", reason=f"no prefect-{kind}: the extra {kind}")
     name = f"holter-{kind}"
     plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -194,7 +221,8 @@ def test_a_docker_pool_is_taken(up: Servers, pool: str) -> None:
     from docker.models import containers
     from prefect_docker import DockerWorker
 
-    with temporary_settings({PREFECT_API_URL: up.prefect_api}):
+    here = {PREFECT_API_URL: up.prefect_api, PREFECT_API_AUTH_STRING: prefect_key()}
+    with temporary_settings(here):
         Secret(value=SecretStr(WORD)).save("holter-mlflow-password")
     job = asyncio.run(job_of(up, pool, DockerWorker))
     assert job.command == "prefect flow-run execute"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,12 @@ import httpx
 import psutil
 import pytest
 
-from flows.servers import LOOPBACK, Kind, _answering, _listens, _start, answers, running
+from flows.cli_ops import _start_beside
+from flows.prefect_server import LOCAL_NAMES, admits
+from flows.servers import LOOPBACK, Kind, _answering, _listens, _start
+from flows.up_state import Servers, answers, check_alive, log_bytes, running
 from storage.errors import ServerError
+from storage.files import write_bytes
 from tests.conftest import ROOT
 
 
@@ -30,6 +36,57 @@ def status_for(mlflow: str, **headers: str) -> int:
     """MLflow's answer to a question that comes with these headers, as a web page's would."""
     url = f"{mlflow}/api/2.0/mlflow/experiments/search"
     return httpx.post(url, json={"max_results": 1}, headers=headers, timeout=30).status_code
+
+
+def prefect_status(page: str, path: str, **headers: str) -> int:
+    """Prefect's answer to a request with these headers: a question to its API, or for its page."""
+    method, body = ("POST", b"{}") if path.startswith("/api") else ("GET", b"")
+    sent = {"Content-Type": "application/json", **headers}
+    url = f"{page}{path}"
+    return httpx.request(method, url, content=body, headers=sent, timeout=60).status_code
+
+
+def socket_status(api: str, **headers: str) -> int:
+    """Prefect's answer to a page that opens the WebSocket of its events: 101 where it may."""
+    shake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": b64encode(b"0" * 16).decode(), "Sec-WebSocket-Protocol": "prefect"}
+    host, port = api.removeprefix("http://").removesuffix("/api").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request("GET", "/api/events/in", headers={**shake, **key, **headers})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+OWN = [("host", "127.0.0.1:4200")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "right"),
+    [
+        (OWN, True),
+        ([("host", "LOCALHOST:4200")], True),
+        ([("host", "[::1]:4200")], True),
+        ([("host", "added.example")], True),
+        ([*OWN, ("origin", "http://127.0.0.1:4200")], True),
+        ([("host", "evil.example:4200")], False),
+        ([("host", "127.0.0.1.evil.example")], False),
+        ([("host", "localhost@evil.example")], False),
+        ([("host", "[::1")], False),
+        ([("host", "")], False),
+        ([], False),
+        ([*OWN, ("host", "evil.example")], False),
+        ([*OWN, ("origin", "http://evil.example")], False),
+        ([*OWN, ("origin", "http://127.0.0.1:8000")], False),
+        ([*OWN, ("origin", "http://localhost:4200")], False),
+        ([*OWN, ("origin", "http://127.0.0.1:4200"), ("origin", "http://evil.example")], False),
+        ([*OWN, ("origin", "null")], False),
+    ],
+)
+def test_who_is_let_in(headers: list[tuple[str, str]], right: bool) -> None:
+    """A request names this machine, or a name that was added, and comes from no other page."""
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert admits(raw, (*LOCAL_NAMES, "added.example")) is right
 
 
 @pytest.mark.slow
@@ -52,6 +109,15 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert answers(f"{found.prefect_page}/")
             assert answers(f"{found.mlflow}/")
             assert allowed_origin(found.prefect_api, "https://evil.example") == ""
+            for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+                assert prefect_status(found.prefect_page, "/", **headers) == 403
+                assert prefect_status(found.prefect_page, "/api/flows/filter", **headers) == 403
+                assert socket_status(found.prefect_api, **headers) == 403
+            assert prefect_status(found.prefect_page, "/api/flows/filter") == 200
+            assert socket_status(found.prefect_api, Origin=found.prefect_page) == 101
+            for database in ("prefect/prefect.db", "mlflow/mlflow.db"):
+                assert (home / database).stat().st_mode & 0o077 == 0
+            assert home.stat().st_mode & 0o077 == 0
             assert allowed_origin(found.prefect_api, found.prefect_page) == found.prefect_page
             assert status_for(found.mlflow) == 200
             assert status_for(found.mlflow, Host="evil.example") == 403
@@ -91,6 +157,34 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     kind = replace(PAGES, command=lambda *_: words)
     with ExitStack() as stack, pytest.raises(ServerError, match=r"(?s)ended with 1.*no such data"):
         _answering(stack, _start(stack, kind, tmp_path, 0), tmp_path)
+
+
+def test_no_log_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails without a word, as on a full disk, leaves what the log held; it is told
+    that nothing came, and what room there is. A large log is put aside whole."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    silent = write_bytes(tmp_path / "silent", b"#!/bin/sh\nexit 1\n")
+    silent.chmod(0o700)
+    log = write_bytes(tmp_path / "logs" / "up.log", b"what was told\n")
+    monkeypatch.setattr("flows.cli_ops.sys.executable", str(silent))
+    with pytest.raises(ServerError, match=r"nothing was written; [0-9.]+ GB are free"):
+        _start_beside(worker=False)
+    assert log.read_bytes() == b"what was told\n"
+    monkeypatch.setattr("flows.up_state.MOST_LOG_BYTES", 5)
+    assert log_bytes(log) == 0
+    assert log.with_name("up.log.1").read_bytes() == b"what was told\n"
+
+
+def test_a_server_that_ends_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`holter up` ends with the end of the log where a server or its worker has ended."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    write_bytes(tmp_path / "logs" / "mlflow.log", b"No space left on device\n")
+    here = Servers("http://127.0.0.1:9/api", "http://127.0.0.1:9", prefect_pid=os.getpid())
+    check_alive(here)
+    with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ServerError, match=r"(?s)MLflow.*has ended.*No space left"):
+            check_alive(replace(here, mlflow_pid=process.pid))
 
 
 def test_a_server_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

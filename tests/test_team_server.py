@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from flows.servers import prefect_command
 from tests.conftest import ROOT
 from tests.services import free_port, postgres, running, s3_server
 
@@ -192,6 +191,8 @@ def team(nginx: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     ):
         env = {**team_environment(database), **s3, "HOLTER_PORT": str(mlflow)}
         env |= {"HOLTER_ARTIFACTS": "s3://holter/mlflow", "HOLTER_MLFLOW_WORKERS": "1"}
+        # As compose starts it: nginx looks at the names there.
+        words = [sys.executable, "-m", "prefect", "server", "start", "--port", str(prefect)]
         prefect_env = {
             "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{database}/prefect",
             "PREFECT_SERVER_API_AUTH_STRING": f"holter:{SECRETS['HOLTER_PREFECT_PASSWORD']}",
@@ -199,7 +200,7 @@ def team(nginx: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         }
         with (
             running(["sh", str(HOME / "team.sh")], folder / "mlflow.log", mlflow, env),
-            running(prefect_command(prefect), folder / "prefect.log", prefect, prefect_env),
+            running(words, folder / "prefect.log", prefect, prefect_env),
             running(
                 [nginx, "-c", str(nginx_config(folder, port, mlflow, prefect))],
                 folder / "nginx.log",

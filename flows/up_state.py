@@ -1,0 +1,159 @@
+"""What `holter up` keeps running: announced to other commands, and told of when it has ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from storage.errors import ServerError
+from storage.files import home, write_json
+
+MOST_LOG_BYTES = 1 << 24
+TAIL_BYTES = 1500
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers answer, and the processes that are ours to stop (0: not ours).
+
+    `up_pid` is the process of `holter up`, which ends the others when it ends.
+    """
+
+    prefect_api: str
+    mlflow: str
+    prefect_pid: int = 0
+    mlflow_pid: int = 0
+    up_pid: int = 0
+    worker_pid: int = 0
+
+    @property
+    def prefect_page(self) -> str:
+        """Prefect's page, for a browser."""
+        return self.prefect_api.removesuffix("/api")
+
+
+def answers(url: str, timeout_s: float = 2.0) -> bool:
+    """Whether a server answers with 200 at `url`."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as reply:  # noqa: S310 - http(s) only
+            return int(reply.status) == 200
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _state_file() -> Path:
+    return home() / "servers.json"
+
+
+def up_servers() -> Servers | None:
+    """The servers that `holter up` announced for this state folder, whether they answer or not."""
+    try:
+        return Servers(**json.loads(_state_file().read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def running() -> Servers | None:
+    """The servers that `holter up` keeps for this state folder, if they answer."""
+    servers = up_servers()
+    return servers if servers and not silent_servers(servers) else None
+
+
+def silent_servers(servers: Servers) -> list[str]:
+    """The names of the servers of `holter up` that do not answer."""
+    addresses = {"Prefect": servers.prefect_api, "MLflow": servers.mlflow}
+    return [name for name, url in addresses.items() if not answers(f"{url}/health")]
+
+
+def up_process(servers: Servers) -> psutil.Process | None:
+    """The process of `holter up`, if it is there; another one may have its number by now."""
+    with suppress(psutil.Error, OSError):
+        process = psutil.Process(servers.up_pid)
+        if servers.up_pid and process.create_time() <= _state_file().stat().st_mtime:
+            return process
+    return None
+
+
+def fault(servers: Servers) -> str:
+    """What has become of servers that `holter up` kept, and that do not answer now; "" if none."""
+    names = silent_servers(servers)
+    if not names:
+        return ""
+    how = "runs" if up_process(servers) else "is gone"
+    logs = [server_log(home(), name) for name in ("up", *names)]
+    ends = [f"{log} ends: {log_tail(log, most=300)}" for log in logs if log.is_file()]
+    process = f"process {servers.up_pid}, which {how}"
+    return "; ".join([f"no answer from {' and '.join(names)} of `holter up` ({process})", *ends])
+
+
+def check_alive(servers: Servers) -> None:
+    """Make sure that what `holter up` started runs still.
+
+    Raises
+    ------
+    ServerError
+        A server or the worker has ended, with the end of its log.
+    """
+    pids = {"Prefect": servers.prefect_pid, "MLflow": servers.mlflow_pid}
+    for name, pid in {**pids, "worker": servers.worker_pid}.items():
+        if pid and not _runs(pid):
+            log = server_log(home(), name)
+            raise ServerError(f"{name} (process {pid}) has ended; {log} ends:\n{log_tail(log)}")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and has not ended without its parent having asked how."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def server_log(folder: Path, name: str) -> Path:
+    """Where the output of a server goes whose state lies in a folder; "up": that of `holter up`."""
+    return folder / "logs" / f"{name.lower()}.log"
+
+
+def log_bytes(log: Path) -> int:
+    """The size of a log, which is added to; one over 16 MB is first put aside as `NAME.1`.
+
+    A log is never emptied: what a server said before the disk was full stays.
+    """
+    size = log.stat().st_size if log.is_file() else 0
+    if size > MOST_LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+        return 0
+    return size
+
+
+def log_tail(log: Path, start: int = 0, most: int = TAIL_BYTES) -> str:
+    """The end of what a log holds after its first `start` bytes; the room where it is nothing."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - most))
+        text = file.read().decode(errors="replace").strip()
+    free_gb = shutil.disk_usage(log).free / 1e9
+    return text or f"(nothing was written; {free_gb:.1f} GB are free there)"
+
+
+@contextmanager
+def announced(servers: Servers) -> Iterator[None]:
+    """Tell other commands of this state folder about the servers while they run.
+
+    Where the block fails the note stays, from which `holter doctor` tells what has ended.
+    """
+    write_json(_state_file(), asdict(servers))
+    yield
+    forget()
+
+
+def forget() -> None:
+    """Take away the note of the servers that `holter up` kept."""
+    _state_file().unlink(missing_ok=True)
