@@ -13,6 +13,7 @@ from flows.parameters import Device, Version, Wait
 from flows.progress import Progress
 from storage import evaluations, ledger, tracking
 from storage.errors import DeviceError
+from storage.signing import sign_roll_back
 
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.
@@ -48,9 +49,13 @@ def evaluate_on_device(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def request(model: str, device: str, install: bool = False) -> str:
-    """Put the request into the device's experiment; the device may be told to keep the model."""
+def request(model: str, device: str, install: bool = False, roll_back: bool = False) -> str:
+    """Put the request into the device's experiment; the device may be told to keep the model.
+
+    `roll_back` signs that it may be older than what the device has had.
+    """
     version = tracking.resolve_model(model)
+    back = sign_roll_back(device, version.name, version.version) if roll_back else ""
     request_id = evaluations.request_evaluation(
         device=device,
         model=version,
@@ -60,6 +65,7 @@ def request(model: str, device: str, install: bool = False) -> str:
         tags={
             "holter.simulated": version.tags.get("holter.simulated", "false"),
             "holter.install": str(install).lower(),
+            **({"holter.roll_back": back} if back else {}),
             "mlflow.note.content": (
                 f"[{version.reference}]({tracking.model_page(version)}) on {device}, with its test "
                 f"set. [The training]({tracking.run_page(version.run_id)})."

@@ -17,6 +17,7 @@ from storage.errors import PlaceError, UnsafeName
 from storage.places import Place, Remote, answering
 
 AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
+Value = TypeVar("Value")
 
 #: What the system says of a folder in which no file can be made, whatever it is to hold.
 UNWRITABLE = (
@@ -160,6 +161,36 @@ def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; ValueError as above."""
     return parsed(path.read_bytes())
+
+
+def read_state(path: Path, kind: type[Value], *names: str) -> Value:
+    """A value of a JSON file that this machine keeps, under a name where it is in an object.
+
+    Raises
+    ------
+    PlaceError
+        The file is damaged, or holds another kind of value.
+    """
+    try:
+        found = read_json(path)
+        for name in names:
+            found = found[name]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise PlaceError(f"state file {path}: found a damaged file ({error}); remove it") from error
+    if not isinstance(found, kind):
+        raise PlaceError(
+            f"state file {path}: found {type(found).__name__}; expected {kind.__name__}; remove it"
+        )
+    return found
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """A file's bytes, of which no more than the limit and one are read; ValueError beyond it."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"found over {most_bytes} bytes; at most {most_bytes}")
+    return data
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -23,7 +23,7 @@ from storage.beats import read_beats
 from storage.dataset import load_spec
 from storage.files import read_json, write_json
 from storage.model_files import LITERT, MANIFEST
-from storage.signing import public_key
+from storage.signing import public_key, sign_name
 from storage.wfdb_annotation import parse_annotations
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
@@ -125,6 +125,7 @@ def test_files_tell_one_story(records: Path, release: Path, tmp_path: Path) -> N
 
 def test_the_active_release_decides(records: Path, release: Path, home: Path) -> None:
     """Without --model the active slot's release is used, and a success ends its trial."""
+    sign_name(release, "holter-rhythm", 3)
     slots.install(home, release, "holter-rhythm/3")
     assert run(records / "sim000", "--out", home / "out") == 0
     assert not (home / "slots" / "trial").exists()

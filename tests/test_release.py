@@ -18,7 +18,16 @@ from storage.errors import DeviceError, SignatureError
 from storage.files import write_json
 from storage.golden_beats import GOLDEN, read_golden, write_golden
 from storage.model_files import LITERT, MANIFEST
-from storage.signing import SIGNATURE, check_release, public_key, release_key_path, sign_release
+from storage.signing import (
+    NAMED,
+    SIGNATURE,
+    check_release,
+    public_key,
+    release_key_path,
+    sign_name,
+    sign_release,
+    sign_roll_back,
+)
 from tests.conftest import ROOT
 
 
@@ -42,6 +51,13 @@ def release(home: Path, tmp_path: Path) -> Path:
     seal(folder, {"waveform": beats})
     assert slots.trusted_keys(home)
     return folder
+
+
+def install(home: Path, release: Path, reference: str, **more: str) -> None:
+    """Install a release under the name that is signed of it."""
+    name, _, version = reference.rpartition("/")
+    sign_name(release, name, int(version))
+    slots.install(home, release, reference, **more)
 
 
 def swapped(folder: Path) -> None:
@@ -77,7 +93,7 @@ def test_a_changed_release_is_refused(
     """Any byte, file or name that differs from what was signed is refused, and nothing switches."""
     change(release)
     with pytest.raises(SignatureError):
-        slots.install(home, release, "m/1")
+        install(home, release, "m/1")
     assert slots.active(home) is None
 
 
@@ -129,8 +145,8 @@ def test_the_release_key_is_made_whole_and_once(
 
 def test_slots_take_turns_and_roll_back(home: Path, release: Path) -> None:
     """Each installation takes the other slot; rollback returns to the one before."""
-    slots.install(home, release, "m/1")
-    slots.install(home, release, "m/2")
+    install(home, release, "m/1")
+    install(home, release, "m/2")
     assert slots.installed(home) == {"a": "m/1", "b": "m/2 (active)"}
     assert slots.rollback(home) == "m/1"
     assert slots.installed(home) == {"a": "m/1 (active)", "b": "m/2"}
@@ -138,21 +154,21 @@ def test_slots_take_turns_and_roll_back(home: Path, release: Path) -> None:
 
 def test_a_release_that_answers_otherwise_is_not_switched_to(home: Path, release: Path) -> None:
     """A signed release that fails its golden beats leaves the active slot as it was."""
-    slots.install(home, release, "m/1")
+    install(home, release, "m/1")
     inputs, probability = read_golden(release / GOLDEN)
     write_golden(release / GOLDEN, inputs, 1 - probability)
     sign_release(release)
     with pytest.raises(DeviceError, match="self-test: found an error"):
-        slots.install(home, release, "m/2")
+        install(home, release, "m/2")
     assert slots.installed(home) == {"a": "m/1 (active)"}
 
 
 def test_a_release_that_dies_on_trial_is_rolled_back(home: Path, release: Path) -> None:
     """After a process that began with a new release and died, the next starts with the old one."""
-    slots.install(home, release, "m/1")
+    install(home, release, "m/1")
     slots.begin(home)
     slots.confirm(home)
-    slots.install(home, release, "m/2")
+    install(home, release, "m/2")
     assert slots.begin(home)[0].name == "b"
     assert slots.begin(home)[0].name == "a"
     assert slots.begin(home)[0].name == "a"
@@ -164,8 +180,8 @@ def test_a_release_that_was_benched_is_off_trial(
     """A benchmark that ends well ends the trial: the next one finds the same release active."""
     monkeypatch.setenv("HOLTER_EDGE_HOME", str(home))
     monkeypatch.setattr("edge_agent.bench.bench", lambda *_: {})
-    slots.install(home, release, "m/1")
-    slots.install(home, release, "m/2")
+    install(home, release, "m/1")
+    install(home, release, "m/2")
     for _ in range(3):
         with pytest.raises(SystemExit) as ended:
             edge_main(["bench"])
@@ -175,8 +191,8 @@ def test_a_release_that_was_benched_is_off_trial(
 
 def test_a_slot_that_rots_is_rolled_back(home: Path, release: Path) -> None:
     """A changed byte in the active slot is noticed before use, and the other slot takes over."""
-    slots.install(home, release, "m/1")
-    slots.install(home, release, "m/2")
+    install(home, release, "m/1")
+    install(home, release, "m/2")
     slots.confirm(home)
     swapped(slots.active(home) or home)
     assert slots.begin(home)[0].name == "a"
