@@ -93,7 +93,10 @@ def refuse_other_shapes(network: Network, testset: TestSet) -> None:
     rows = {name: tuple(array.shape[1:]) for name, array in testset.inputs.items()}
     wanted = {name: tuple(shape) for name, shape in network.inputs.items()}
     if rows != wanted:
-        raise ModelError(f"test set: found inputs {rows}; the network takes {wanted}")
+        raise ModelError(
+            f"test set: found inputs {sorted(rows)} of shapes {sorted(rows.values())}; "
+            f"the network takes {sorted(wanted)} of {sorted(wanted.values())}"
+        )
 
 
 def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge_agent.slots import self_test, trusted_keys
+from storage.answers import part, rows, whole_number
 from storage.errors import DeviceError, NotInRegistry, SignatureError
 from storage.golden_beats import GOLDEN
-from storage.mlflow_rest import fetch_model_file
+from storage.mlflow_rest import call, fetch_model_file
 from storage.model_files import LITERT, MANIFEST
-from storage.model_versions import resolve
 from storage.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
 from tasks.runtimes import files_of, usual
 
@@ -91,9 +91,33 @@ def located(home: Path, model: str | None) -> Iterator[Path | None]:
             f"--model {model}: found no such file or folder; expected a release, or NAME@alias or "
             "NAME/version where MLFLOW_TRACKING_URI names a server"
         )
-    found = resolve(model)
+    name, version = numbered(model)
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix="release-", dir=work) as folder:
         to = Path(folder) / "model"
-        yield fetch_release(found["name"], found["version"], to, trusted_keys(home))[0]
+        yield fetch_release(name, version, to, trusted_keys(home))[0]
+
+
+def numbered(reference: str) -> tuple[str, int]:
+    """Name and version that NAME@alias, NAME/version or NAME (its newest) means on the server.
+
+    What it answers is trusted no further than its signature goes, which names both.
+
+    Raises
+    ------
+    RegistryError
+        The server knows no such version, or answers none.
+    """
+    name, _, number = reference.partition("/")
+    if number:
+        return name, int(number)
+    name, _, alias = reference.partition("@")
+    if alias:
+        answer = call("GET", "registered-models/alias", name=name, alias=alias)
+        return name, whole_number(part(answer, "model_version", "version"), "version")
+    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
+    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
+    for newest in rows(answer, "model_versions"):
+        return name, whole_number(part(newest, "version"), "version")
+    raise NotInRegistry(f"model {name}: found no version; expected at least one")

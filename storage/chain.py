@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.beats_manifest import Manifest
-from storage.errors import NotInRegistry, SignatureError
+from storage.errors import NotInRegistry, OutOfReach, RegistryError, SignatureError
 from storage.files import (
     home,
     parsed,
@@ -32,7 +32,6 @@ from storage.files import (
 from storage.ledger import REGISTERED, Entry
 from storage.mlflow_rest import call, fetch_run_file, server_time_s
 from storage.model_files import MANIFEST
-from storage.model_versions import resolve as resolve
 from storage.signing import SIGNATURE, sign, signed_by
 
 CHAIN_VERSION = 1
@@ -61,6 +60,42 @@ class Chain:
     def reference(self) -> str:
         """NAME/version."""
         return f"{self.document['model']['name']}/{self.document['model']['version']}"
+
+
+def resolve(reference: str) -> dict[str, Any]:
+    """The version that NAME@alias, NAME/version or NAME (its newest) means, as MLflow tells it.
+
+    Tags are a mapping; `version` is a number.
+
+    Raises
+    ------
+    NotInRegistry
+        There is no such version.
+    """
+    name, at, alias = reference.partition("@")
+    if at:
+        try:
+            found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
+        except OutOfReach:
+            raise
+        except RegistryError as error:  # MLflow answers 400, not 404
+            raise NotInRegistry(f"model {name}: found no alias {alias}") from error
+        return _flat(found)
+    name, _, number = reference.partition("/")
+    if number:
+        found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
+        return _flat(found)
+    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
+    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
+    for found in answer.get("model_versions", ()):
+        return _flat(found)
+    raise NotInRegistry(f"model {name}: found no version; expected at least one")
+
+
+def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
+    tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
+    number = int(version["version"])
+    return {"description": "", "run_id": "", **version, "tags": tags, "version": number}
 
 
 def run_state(run_id: str) -> dict[str, Any]:

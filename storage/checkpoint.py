@@ -79,7 +79,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         }
         if arrays or not isinstance(about, dict) or about.keys() != set(_ABOUT):
             raise ValueError(f"found {sorted(arrays)} and {about!a:.200}; expected {_ABOUT}")
-        kinds = {"epoch": int, "best_epoch": int, "best_loss": (int, float), "history": dict}
+        kinds: dict[str, Any] = {
+            "epoch": int,
+            "best_epoch": int,
+            "best_loss": (int, float),
+            "history": dict,
+        }
         if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
             raise ValueError(f"found {about!a:.200}; expected numbers and a history")
         if not all(_is_column(column) for column in about["history"].values()):

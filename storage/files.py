@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from storage.errors import PlaceError, UnsafeName
 from storage.places import Place, Remote, answering
@@ -182,6 +183,25 @@ def read_state(path: Path, kind: type[Value], *names: str) -> Value:
             f"state file {path}: found {type(found).__name__}; expected {kind.__name__}; remove it"
         )
     return found
+
+
+def checked(value: Value) -> Value:
+    """A dataclass's value from a file, whose fields are of the kinds it declares; else TypeError.
+
+    What lies within mappings and lists is not looked at.
+    """
+    hints = get_type_hints(type(value))
+    for name, hint in hints.items():
+        kinds = tuple(get_origin(one) or one for one in get_args(hint) or (hint,))
+        if get_origin(hint) not in (None, Union, UnionType):
+            kinds = (get_origin(hint),)
+        found = getattr(value, name)
+        whole_float = float in kinds and type(found) is int and abs(found) < 1 << 53
+        if not isinstance(found, kinds) and not whole_float:
+            raise TypeError(f"{name} is {type(found).__name__}; expected {hint}")
+        if isinstance(found, bool) and bool not in kinds:
+            raise TypeError(f"{name} is bool; expected {hint}")
+    return value
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote
 
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.files import home, parsed, read_json, sha256_bytes, write_json
+from storage.files import checked, home, parsed, read_json, sha256_bytes, write_json
 from storage.mlflow_rest import address, call, server_time_s
 from storage.signing import sign, signed_by
 
@@ -280,7 +280,7 @@ def _numbered(model: str) -> list[tuple[int, Entry]]:
 
 def _read(model: str, key: str, value: str) -> Entry:
     try:
-        return Entry(**parsed(value))
+        return checked(Entry(**parsed(value)))
     except (ValueError, TypeError) as error:
         raise RegistryError(f"ledger of {model}: {key} cannot be read: {error}") from error
 

@@ -26,7 +26,7 @@ from typing import IO, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from storage.answers import plain, run_id, text
-from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
+from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, PlaceError, RegistryError
 from storage.files import parsed, sha256_bytes, sha256_file
 
 API = "/api/%d.0/mlflow/"
@@ -284,11 +284,11 @@ def _read(
 
 
 def _refuse_unless_room(out: IO[bytes], n: int, total: int) -> None:
-    """Raise OSError, as a full disk does, where `n` bytes more would leave less than the spare."""
+    """Raise PlaceError, as of a full disk, where `n` bytes more would leave less than the spare."""
     disk = os.fstatvfs(out.fileno())
     room = max(disk.f_bavail * disk.f_frsize - min(total, SPARE_BYTES), 0)
     if n > room:
-        raise OSError(errno.ENOSPC, f"found {n} bytes to fetch; room for {room}", out.name)
+        raise PlaceError(f"{out.name}: found {n} bytes to fetch; room for {room}", errno.ENOSPC)
 
 
 def _refusal(status: int, body: bytes, path: str) -> RegistryError:

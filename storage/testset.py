@@ -22,9 +22,9 @@ from storage.waveforms import ChosenBeats
 #: Columns larger than this unpacked are refused before they are read: a device has 8 GB. The inputs
 #: lie in the file as they are, and stay there.
 MOST_BYTES = 1 << 30
-#: Kind of each column, its bytes or a multiple of them, and how many axes it may have.
-_COLUMNS = {"label": ("i1", (1, 2)), "record": ("U4", (1,)), "subject": ("U4", (1,))}
-_COLUMNS |= {"sample": ("i8", (1, 2))}
+#: Kind of each column's values (numpy's letter), and how many axes it may have.
+_COLUMNS = {"label": ("i", (1, 2)), "record": ("U", (1,)), "subject": ("U", (1,))}
+_COLUMNS |= {"sample": ("i", (1, 2))}
 INPUT = "input."
 
 
@@ -142,16 +142,18 @@ def read_testset(path: Path, most_bytes: int = MOST_BYTES) -> TestSet:
         raise TableError(f"{what}: found no {', '.join(missing) or 'inputs'}")
     for name, (kind, dimensions) in _COLUMNS.items():
         array = arrays[name]
-        if array.dtype.kind != kind[0] or array.dtype.itemsize % int(kind[1:]):
-            raise TableError(f"{what}: {name} is {array.dtype}; expected {kind}")
-        if array.ndim not in dimensions:
-            raise TableError(f"{what}: {name} has shape {array.shape}")
-    lengths = {len(array) for array in (*arrays.values(), *inputs.values())}
+        if array.dtype.kind != kind or array.ndim not in dimensions:
+            raise TableError(
+                f"{what}: {name} is {array.dtype} {array.shape}; expected kind {kind}, {dimensions}"
+            )
+    lengths = {len(array) for array in arrays.values()} | {len(one) for one in inputs.values()}
     if len(lengths) != 1 or lengths == {0}:
         raise TableError(f"{what}: found columns of lengths {sorted(lengths)}")
-    if arrays["sample"].shape != arrays["label"].shape:
+    label, sample = arrays["label"], arrays["sample"]
+    if sample.shape != label.shape or label.min(initial=0) < -1 or label.max(initial=0) > 1:
         raise TableError(
-            f"{what}: found samples {arrays['sample'].shape}; expected {arrays['label'].shape}"
+            f"{what}: found labels {label.shape} and samples {sample.shape}; expected "
+            "as many of each, and labels of -1, 0 and 1"
         )
     return TestSet(inputs=inputs, **{name: arrays[name] for name in _COLUMNS})
 

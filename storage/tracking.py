@@ -215,8 +215,8 @@ def register_model(
 def log_name(model: RegisteredModel, statement: Path) -> None:
     """Put the signed statement of a version's name beside its files."""
     with _told(f"name {model.reference}") as client:
-        version = client.get_model_version(model.name, str(model.version))
-        client.log_model_artifact(str(version.model_id), str(statement))
+        source = str(client.get_model_version(model.name, str(model.version)).source)
+        client.log_model_artifact(source.removeprefix("models:/"), str(statement))
 
 
 def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:
