@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from copy import deepcopy
@@ -26,8 +27,8 @@ from edge_agent import agent as edge
 from edge_agent import cli, measure, outbox, presence, slots
 from edge_agent.agent import Agent
 from flows.release import seal
-from storage import mlflow_rest
-from storage.errors import HolterError
+from storage import evaluations, mlflow_rest
+from storage.errors import HolterError, RegistryError
 from storage.files import sha256_file, write_json
 from storage.model_files import LITERT, MANIFEST
 from storage.signing import check_name, check_release, public_key, sign_name
@@ -319,9 +320,10 @@ def assert_trusted(home: Path) -> None:
 
 def spent(agent: Agent, say: Any = lambda _: None) -> None:
     """A pass of the agent and a look at its status: they end, or say why in our own words."""
-    for work in (lambda: edge.once(agent, say), lambda: cli._status(agent.home, agent.device)):
-        with suppress(HolterError), redirect_stdout(io.StringIO()):
-            work()
+    with suppress(HolterError):
+        edge.once(agent, say)
+    with suppress(HolterError), redirect_stdout(io.StringIO()):
+        cli._status(agent.home, agent.device)
 
 
 def test_the_stub_is_honest(made: dict[str, Path], connect: Any, tmp_path: Path) -> None:
@@ -481,3 +483,74 @@ def test_a_damaged_outcome_is_worked_on_again(
         assert edge.once(agent, said.append) == 0
         assert any("dropped: " in line for line in said)
         assert server.run["info"]["status"] == "FINISHED"
+
+
+class Endless(Stub):
+    """One that answers without end: pages, or bytes whose length is not told."""
+
+    def answered(self, method: str, path: str, body: bytes | None) -> bytes:
+        """Another page for each page."""
+        self.count += 1
+        if "runs/search" in path:
+            return Answer(json.dumps({"runs": [], "next_page_token": "more"}).encode()).raw()
+        return super().answered(method, path, body)
+
+
+def test_pages_end(made: dict[str, Path], connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that always has another page is given up, in one of our errors."""
+    server = Endless(made["m2"], made["testset"])
+    connect(server)
+    monkeypatch.setattr(mlflow_rest, "MOST_PAGES", 20)
+    with pytest.raises(RegistryError, match="found over 20 pages"):
+        evaluations.device_requests("belt", "SCHEDULED")
+    assert server.count < 30
+
+
+class Flood(Wire):
+    """A connection over which any number of bytes come, in chunks, their length not told."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Chunks of 64 kB, 700 MB in all, made as they are read."""
+
+        class Raw(io.RawIOBase):
+            left = 700 << 20
+            head = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+            def readable(self) -> bool:
+                return True
+
+            def readinto(self, buffer: Any) -> int:
+                data, self.head = self.head or b"10000\r\n" + b" " * 65_536 + b"\r\n", b""
+                self.left -= len(data)
+                assert len(data) <= len(buffer)
+                buffer[: len(data)] = data
+                return len(data) if self.left > 0 else 0
+
+        class Socket:
+            def makefile(self, _mode: str) -> io.BufferedReader:
+                return io.BufferedReader(Raw(), 1 << 17)
+
+        response = http.client.HTTPResponse(Socket())  # type: ignore[arg-type]  # makefile is all
+        response.begin()
+        return response
+
+
+def test_an_answer_is_read_up_to_its_limit(
+    made: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 700 MB as JSON, as an outcome or as a manifest no more is read than the limit."""
+    server = Stub(made["m2"], made["testset"])
+    monkeypatch.setattr(mlflow_rest, "_connection", lambda *_: Flood(server))
+    reads = {
+        mlflow_rest.MOST_ANSWER: lambda: mlflow_rest.call("GET", "experiments/get"),
+        1 << 20: lambda: mlflow_rest.read_run_file(RUN, "outcome.json", "0" * 64, 1 << 20),
+        1 << 19: lambda: mlflow_rest.fetch_model_file("m", 1, "f", None, tmp_path, 1 << 19),
+    }
+    for most, read in reads.items():
+        tracemalloc.start()
+        with pytest.raises(RegistryError, match=f"found over {most} bytes"):
+            read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2.5 * most + (1 << 20)
+    assert list(tmp_path.iterdir()) == []
