@@ -144,6 +144,17 @@ def edge_account(
         make_account(device, password, training, model)
 
 
+@app.command("maker")
+def edge_maker(
+    person: Annotated[str, typer.Argument(help="The person's account; no device's.")],
+) -> None:
+    """Let a person's account make experiments and models, as a training does."""
+    with serving():
+        from storage.accounts import let_make
+
+        let_make(person)
+
+
 @app.command("sign")
 def edge_sign(
     model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],

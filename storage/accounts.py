@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from storage.answers import part, rows, text
+from storage.answers import part, rows, text, whole_number
 from storage.errors import RegistryError
 from storage.evaluations import device_experiment
 from storage.mlflow_rest import call
 
 GRANT, PERMISSIONS = "users/permissions/grant", "users/permissions/list"
+#: The role of people who make experiments and models, and where it holds.
+MAKERS, WORKSPACE = "holter-makers", "default"
 #: Permissions that let an account change what is in an experiment.
 WRITING = ("EDIT", "MANAGE")
 
@@ -61,6 +63,37 @@ def make_account(device: str, password: str, training: str, models: list[str]) -
             resource_id=name,
             permission=permission,
         )
+
+
+def let_make(person: str) -> None:
+    """Let a person's account make experiments and registered models, and own what it makes.
+
+    The caller is the server's administrator.
+
+    Raises
+    ------
+    RegistryError
+        The server has no such account, or it is a device's, or the caller may not grant that.
+    """
+    if device_experiment(person) is not None:
+        raise RegistryError(f"account {person}: found a device's (edge/{person}); expected another")
+    known = {
+        text(part(one, "name"), "role"): whole_number(part(one, "id"), "role's id")
+        for one in rows(call("GET", "roles/list", api=3, workspace=WORKSPACE), "roles")
+    }
+    if MAKERS not in known:
+        made = call("POST", "roles/create", api=3, name=MAKERS, workspace=WORKSPACE)
+        known[MAKERS] = whole_number(part(made, "role", "id"), "role's id")
+        call(
+            "POST",
+            "roles/permissions/add",
+            api=3,
+            role_id=known[MAKERS],
+            resource_type="workspace",
+            resource_pattern="*",
+            permission="USE",
+        )
+    call("POST", "roles/assign", api=3, username=person, role_id=known[MAKERS])
 
 
 def _writers(experiment: str) -> set[str]:

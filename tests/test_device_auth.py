@@ -14,7 +14,7 @@ from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from flows.servers import mlflow_server
 from storage import evaluations, mlflow_rest
-from storage.accounts import GRANT, make_account
+from storage.accounts import let_make, make_account
 from storage.errors import RegistryError
 from tests.conftest import register_made_up
 
@@ -96,7 +96,6 @@ def test_people_make_what_they_were_granted_to(
         monkeypatch.setenv(name, value)
     mlflow_rest.call("POST", "users/create", username="ann", password=WORDS)
     mlflow_rest.call("POST", "experiments/create", name="train/anything")
-    asked = {"resource_type": "workspace", "resource_id": "*", "permission": "USE"}
 
     def as_ann() -> str:
         with monkeypatch.context() as patch:
@@ -107,7 +106,10 @@ def test_people_make_what_they_were_granted_to(
 
     with pytest.raises(RegistryError, match="403"):
         as_ann()
-    mlflow_rest.call("POST", GRANT, api=3, username="ann", **asked)
+    let_make("ann")
+    evaluations.device_experiment("bed-5", make=True)
+    with pytest.raises(RegistryError, match="account bed-5: found a device's"):
+        let_make("bed-5")
     assert as_ann()
     with pytest.raises(RegistryError, match="experiment edge/bed-4: found that ann may write it"):
         make_account("bed-4", "twelve letters", "train/anything", [])
