@@ -16,21 +16,24 @@ from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
 from edge_agent.presence import Presence, agent_id, locked, present
-from edge_agent.slots import install, self_test, trusted_keys
+from edge_agent.releases import fetch_release
+from edge_agent.slots import install, refuse_older, trusted_keys
 from storage import evaluations, mlflow_rest
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
-from storage.files import read_json, sha256_file, write_json
-from storage.golden_beats import GOLDEN
+from storage.files import read_state, sha256_file, write_json
 from storage.logs import bound
-from storage.model_files import LITERT, MANIFEST
-from storage.signing import SIGNATURE, check_release
+from storage.model_files import LITERT
 from storage.testset import TestSet, read_testset
 from tasks.metrics import beat_metrics
-from tasks.runtimes import files_of, open_runtime, usual
+from tasks.runtimes import open_runtime, usual
 
 POLL_S = 2.0
 #: A request that ended the agent's process this often is reported as failed.
 MOST_TRIES = 5
+#: What a request's tags name of its test set.
+TESTSET = ("run_id", "path", "sha256")
+#: So many complaints about a server's runs are remembered, not to be made twice.
+MOST_COMPLAINTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ def forever(agent: Agent, say: Callable[[str], None]) -> None:
         while True:
             try:
                 with present(_presence(agent), say) as presence:
+                    known: set[str] = set()
                     while True:
-                        cycle(agent, presence, say)
+                        cycle(agent, presence, say, known)
                         told = ""
                         time.sleep(POLL_S)
             except (RegistryError, OSError) as error:  # noqa: PERF203 - one pass is seconds long
@@ -85,23 +89,60 @@ def _presence(agent: Agent) -> Presence:
     return Presence(agent.device, agent_id(agent.home), {"kind": agent.kind["name"]})
 
 
-def cycle(agent: Agent, presence: Presence, say: Callable[[str], None]) -> int:
-    """One pass over outbox and requests; gives how many evaluations failed."""
-    outbox.send(agent.home, say)
+def cycle(
+    agent: Agent,
+    presence: Presence,
+    say: Callable[[str], None],
+    known: set[str] | None = None,
+) -> int:
+    """One pass over outbox and requests; gives how many evaluations failed or were skipped.
+
+    A run that cannot be read, or of which the server answers what cannot be, is said and skipped;
+    `known` holds what was said of such runs, which is not said again at each pass.
+    """
+    known = set() if known is None else known
+
+    def complain(words: str) -> None:
+        if words not in known:
+            say(words)
+        if len(known) < MOST_COMPLAINTS:
+            known.add(words)
+
+    outbox.send(agent.home, say, complain)
     failed = 0
     for request in reversed(evaluations.device_requests(agent.device, *evaluations.WAITING)):
         presence.check()
         if request.request_id in outbox.waiting(agent.home):
             continue
-        number = evaluations.claim(request, presence.agent_id)
-        if number is None:
-            continue
-        with bound(request=request.request_id, model=f"{request.model}/{request.version}"):
-            say(f"request {request.request_id}: {request.model} version {request.version}")
-            presence.beat(state=f"evaluates {request.model}/{request.version}")
-            failed += not serve(agent, request, number, say)
-        presence.beat(state="idle", model=f"{request.model}/{request.version}")
+        try:
+            failed += not _worked(agent, request, presence, say)
+        except OutOfReach:
+            raise
+        except RegistryError as error:
+            complain(f"run {request.request_id or 'of no id'}: skipped: {error}")
+            failed += 1
     return failed
+
+
+def _worked(
+    agent: Agent,
+    request: evaluations.RequestState,
+    presence: Presence,
+    say: Callable[[str], None],
+) -> bool:
+    """Claim a request and serve it; False where its evaluation failed."""
+    if request.fault:
+        raise RegistryError(request.fault)
+    number = evaluations.claim(request, presence.agent_id)
+    if number is None:
+        return True
+    model = f"{request.model}/{request.version}"
+    with bound(request=request.request_id, model=model):
+        say(f"request {request.request_id}: {request.model} version {request.version}")
+        presence.beat(state=f"evaluates {model}")
+        good = serve(agent, request, number, say)
+    presence.beat(state="idle", model=model)
+    return good
 
 
 def serve(
@@ -120,9 +161,8 @@ def serve(
         },
         "time_ms": int(1000 * mlflow_rest.server_time_s()),
     }
-    tries = _tries(agent, request.request_id)
     try:
-        if tries > MOST_TRIES:
+        if _tries(agent, request.request_id) > MOST_TRIES:
             raise DeviceError(f"the agent's process ended {MOST_TRIES} times while it evaluated")
         metrics = evaluate(agent, request, work)
         outcome["metrics"] = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
@@ -148,30 +188,30 @@ def serve(
 
 def _tries(agent: Agent, request_id: str) -> int:
     """How often this request was begun, this time included; kept on disk."""
-    path = agent.home / "tries" / request_id
-    tries = 1 + (int(read_json(path)) if path.exists() else 0)
+    path = outbox.place(agent.home, "tries", request_id)
+    tries = 1 + (read_state(path, int) if path.exists() else 0)
     write_json(path, tries)
     return tries
 
 
 def _forget(agent: Agent, request_id: str) -> None:
-    (agent.home / "tries" / request_id).unlink(missing_ok=True)
+    outbox.place(agent.home, "tries", request_id).unlink(missing_ok=True)
 
 
 def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dict[str, float]:
     """Fetch, check and run what a request names; leaves the report's files in `work`/report."""
-    tags = request.tags
-    release = fetch_release(agent, request, work / "model")
-    manifest = read_json(release / MANIFEST)
-    runtime = agent.runtime or usual(manifest)
-    path = mlflow_rest.fetch_run_file(
-        tags["holter.testset_run_id"],
-        tags["holter.testset_path"],
-        tags["holter.testset_sha256"],
-        work / "testset",
-    )
-    testset = read_testset(path)
+    tags, reference = request.tags, f"{request.model}/{request.version}"
+    back = (tags.get("holter.roll_back", ""), agent.device)
+    if tags.get("holter.install") == "true":
+        refuse_older(agent.home, reference, *back)
     threshold = threshold_of(tags)
+    run, file, sha256 = (tags.get(f"holter.testset_{name}", "") for name in TESTSET)
+    release, manifest = fetch_release(
+        request.model, request.version, work / "model", trusted_keys(agent.home), agent.runtime
+    )
+    refuse_other_model(release, tags.get("holter.model_sha256", ""))
+    runtime = agent.runtime or usual(manifest)
+    testset = read_testset(mlflow_rest.fetch_run_file(run, file, sha256, work / "testset"))
     measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
     scores = beat_metrics(*testset.counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
@@ -191,34 +231,15 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     )
     np.save(work / "report" / "probability.npy", measured.probability, allow_pickle=False)
     if tags.get("holter.install") == "true":
-        install(agent.home, release, f"{request.model}/{request.version}")
+        install(agent.home, release, reference, *back)
     return metrics
 
 
-def fetch_release(agent: Agent, request: evaluations.RequestState, to: Path) -> Path:
-    """Fetch a model version: signature first, then what it vouches for, as far as a device needs.
-
-    Raises
-    ------
-    SignatureError
-        No trusted key signed it, or it was changed since.
-    DigestMismatch
-        It is not the model that the request names.
-    """
-    for file in (MANIFEST, SIGNATURE):
-        mlflow_rest.fetch_model_file(request.model, request.version, file, None, to)
-    manifest = check_release(to, trusted_keys(agent.home))
-    mine = files_of(manifest).get(agent.runtime or usual(manifest), LITERT)
-    for file in dict.fromkeys((LITERT, GOLDEN, mine)):
-        sha256 = manifest["files"].get(file, {}).get("sha256", "")
-        mlflow_rest.fetch_model_file(request.model, request.version, file, sha256, to)
-    wanted, found = request.tags.get("holter.model_sha256"), sha256_file(to / LITERT)
-    if wanted != found:
-        raise DigestMismatch(f"{LITERT}: signed with SHA-256 {found}; the request says {wanted}")
-    self_test(to)
-    if agent.runtime:
-        self_test(to, agent.runtime)
-    return to
+def refuse_other_model(release: Path, sha256: str) -> None:
+    """Raise DigestMismatch where a release's default network is not the one of a digest."""
+    found = sha256_file(release / LITERT)
+    if sha256 != found:
+        raise DigestMismatch(f"{LITERT}: signed with SHA-256 {found}; the request says {sha256!a}")
 
 
 def threshold_of(tags: Mapping[str, str]) -> float:

@@ -9,10 +9,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from storage.answers import plain
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
-from storage.files import check_writable, read_json, write_json
+from storage.files import check_writable, read_state, write_json
 from storage.logs import bound, log, to_stderr
+
+MODEL = (
+    "a release's folder; where a server is named, NAME@alias, NAME/version or NAME "
+    "(default: the active one)"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "enroll":
             command.add_argument("--key", required=True, help="64 digits, from `holter edge key`")
         if name == "bench":
-            command.add_argument("model", nargs="?", help="file or release (default: the active)")
+            text = "file, release or, where a server is named, NAME@alias (default: the active)"
+            command.add_argument("model", nargs="?", help=text)
             text = "compare this runtime of the release; may be given several times"
             command.add_argument("--runtime", action="append", help=text)
         if name in ("run", "once", "analyse"):
@@ -65,7 +72,7 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     text = "a .hea, .edf or .ecg file, or a WFDB record without suffix"
     command.add_argument("record", type=Path, help=text)
     command.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: .)")
-    command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
+    command.add_argument("--model", help=MODEL)
     text = "lead to read; may be given several times, the first that is there is read"
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
@@ -88,7 +95,7 @@ def _live_options(command: argparse.ArgumentParser) -> None:
     )
     text = "rate of a serial port (default: %(default)s)"
     command.add_argument("--baud", type=_number("baud", int), default=115_200, help=text)
-    command.add_argument("--model", type=Path, help="a release's folder (default: the active one)")
+    command.add_argument("--model", help=MODEL)
 
 
 def _number(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -116,8 +123,8 @@ def _runtime(name: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line to the log."""
-    log.info(text)
+    """One line to the log, whatever a server wrote into it."""
+    log.info(plain(text))
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -136,7 +143,7 @@ def main(words: list[str] | None = None) -> None:
     try:
         sys.exit(work(options))
     except (HolterError, OSError) as error:
-        log.error("error  %s", error)
+        log.error("error  %s", plain(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -189,10 +196,12 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
     from edge_agent.facts import device_kind
+    from edge_agent.releases import located
 
-    model = Path(options.model) if options.model else slots.begin(home)[0]
     runtimes = options.runtime or USUAL_RUNTIMES
-    print(json.dumps(bench(model, device_kind(options.kind), BEATS, runtimes), indent=1))
+    with located(home, options.model) as model:
+        what = model or slots.begin(home)[0]
+        print(json.dumps(bench(what, device_kind(options.kind), BEATS, runtimes), indent=1))
     if not options.model:
         slots.confirm(home)
     return 0
@@ -201,11 +210,13 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.analyse import analyse, files_of, summary, write_files
+    from edge_agent.releases import located
 
     check_writable(options.out, "folder (--out)")
-    release, manifest = slots.chosen(home, options.model, options.runtime)
-    leads = options.lead or ()
-    found = analyse(options.record, release, manifest, leads, options.least_beats, options.runtime)
+    leads, runtime = options.lead or (), options.runtime
+    with located(home, options.model) as folder:
+        release, manifest = slots.chosen(home, folder, runtime)
+        found = analyse(options.record, release, manifest, leads, options.least_beats, runtime)
     for warning in found.record.warnings:
         log.warning("warning  %s: %s", found.record.name, warning)
     files = files_of(found)
@@ -228,11 +239,13 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
 def _live(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.live import decisions, millivolts, opened, run
+    from edge_agent.releases import located
 
-    release, manifest = slots.chosen(home, options.model)
-    with opened(options.source, options.baud) as read:
-        chunks = millivolts(read, options.format, options.units_per_mv)
-        done = run(decisions(chunks, options.fs, release, manifest), say)
+    with located(home, options.model) as folder:
+        release, manifest = slots.chosen(home, folder)
+        with opened(options.source, options.baud) as read:
+            chunks = millivolts(read, options.format, options.units_per_mv)
+            done = run(decisions(chunks, options.fs, release, manifest), say)
     if not options.model:
         slots.confirm(home)
     return done
@@ -240,8 +253,8 @@ def _live(home: Path, options: argparse.Namespace) -> int:
 
 def _enrolled(home: Path) -> str:
     try:
-        return str(read_json(home / "device.json")["device"])
-    except (OSError, ValueError, KeyError) as error:
+        return read_state(home / "device.json", str, "device")
+    except OSError as error:
         words = "name this device with --device, or once with `holter-edge enroll --device NAME`"
         raise DeviceError(words) from error
 
@@ -254,5 +267,6 @@ def _status(home: Path, device: str) -> int:
         print(f"slot {slot}: {release}")
     for state in device_requests(device):
         words = (state.request_id, f"{state.model}/{state.version}", state.status)
-        print(*words, state.reason or "")
+        told = ("cannot be read:", state.fault) if state.fault else (state.reason or "",)
+        print(*map(plain, (*words, *told)))
     return 0

@@ -17,7 +17,10 @@ else:  # JetPack 6 ships Python 3.10
 
 from edge_agent.sensors import sensors
 from storage.errors import DeviceError
+from storage.files import parsed
 
+#: Where sensors lie, by what they measure.
+ROOTS = ("thermal", "hwmon", "powercap", "cpu", "nvpmodel")
 KINDS = Path(__file__).parent / "devices"
 PACKAGES = ("holter-af", "ai-edge-litert", "cryptography", "numpy", "onnxruntime", "psutil")
 
@@ -33,7 +36,32 @@ def device_kind(name: str) -> dict[str, Any]:
     known = {path.stem: path for path in KINDS.glob("*.toml")}
     if name not in known:
         raise DeviceError(f"device kind {name!r}: found none; there are {', '.join(sorted(known))}")
-    return tomllib.loads(known[name].read_text())
+    return read_kind(known[name])
+
+
+def read_kind(path: Path) -> dict[str, Any]:
+    """A device kind's TOML: name, title, the sensors' roots, and the rail of the whole board.
+
+    Raises
+    ------
+    DeviceError
+        It is no TOML, or a member is unknown, missing or of another type.
+    """
+    try:
+        found = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"device kind {path.name}: cannot be read: {error}") from error
+    roots = found.get("roots")
+    texts = (found.get("name"), found.get("title"), found.get("total_rail", ""))
+    good = isinstance(roots, dict) and set(roots) == set(ROOTS)
+    if not good or not all(isinstance(value, str) for value in (*texts, *roots.values())):
+        raise DeviceError(
+            f"device kind {path.name}: expected texts name and title, and [roots] with "
+            f"{', '.join(ROOTS)}"
+        )
+    if unknown := found.keys() - {"name", "title", "total_rail", "roots"}:
+        raise DeviceError(f"device kind {path.name}: found unknown {sorted(unknown)}")
+    return dict(found)
 
 
 def _version(package: str) -> str:

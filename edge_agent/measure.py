@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.sensors import Energy, energy_costs, idle, metered
+from storage.errors import ModelError
 from storage.testset import TestSet
 from tasks.litert import af_probability
 from tasks.runtimes import Network
@@ -48,6 +49,7 @@ def measure(
     resting = idle(kind) if kind else None
     began = time.perf_counter()
     network = opened()
+    refuse_other_shapes(network, testset)
     network.predict({name: array[:1] for name, array in testset.inputs.items()})
     cold_ms = 1e3 * (time.perf_counter() - began)
 
@@ -84,6 +86,17 @@ def measure(
     if kind and resting:
         costs |= energy_costs(kind, resting, load, beats)
     return Measured(probability, costs)
+
+
+def refuse_other_shapes(network: Network, testset: TestSet) -> None:
+    """Raise ModelError, before rows are read, where a test set's inputs are not a network's."""
+    rows = {name: tuple(array.shape[1:]) for name, array in testset.inputs.items()}
+    wanted = {name: tuple(shape) for name, shape in network.inputs.items()}
+    if rows != wanted:
+        raise ModelError(
+            f"test set: found inputs {sorted(rows)} of shapes {sorted(rows.values())}; "
+            f"the network takes {sorted(wanted)} of {sorted(wanted.values())}"
+        )
 
 
 def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:

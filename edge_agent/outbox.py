@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from storage import evaluations
-from storage.errors import NotInRegistry, OutOfReach, RegistryError
+from storage.answers import RUN_ID, run_id
+from storage.errors import DeviceError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import sync_folder, write_json
 from storage.logs import bound
 
 
+def place(home: Path, kind: str, request_id: str) -> Path:
+    """Where the agent keeps something of a request; RegistryError where the id is none."""
+    return home / kind / run_id(request_id)
+
+
 def workplace(home: Path, request_id: str) -> Path:
     """An empty folder to work on a request in; what a killed agent left there is removed."""
-    folder = home / "work" / request_id
+    folder = place(home, "work", request_id)
     remove(home, folder)
     folder.mkdir(parents=True, mode=0o700)
     return folder
@@ -41,21 +47,26 @@ def put(home: Path, request_id: str, report: Path, outcome: dict[str, Any]) -> N
             os.fsync(content.fileno())
     write_json(report / evaluations.OUTCOME, outcome)
     sync_folder(report)
-    place = home / "outbox" / request_id
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        report.rename(place)
-    sync_folder(place.parent)
+    sealed = place(home, "outbox", request_id)
+    sealed.parent.mkdir(parents=True, exist_ok=True)
+    if not sealed.exists():
+        report.rename(sealed)
+    sync_folder(sealed.parent)
 
 
 def waiting(home: Path) -> list[str]:
-    """The requests whose outcomes wait to be sent, in order of their names."""
+    """The requests whose outcomes wait to be sent, in order of their ids; nothing else is one."""
     folder = home / "outbox"
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [entry.name for entry in entries if RUN_ID.fullmatch(entry.name)]
 
 
-def send(home: Path, say: Callable[[str], None]) -> None:
+def send(
+    home: Path, say: Callable[[str], None], complain: Callable[[str], None] | None = None
+) -> None:
     """Send every outcome that waits; each leaves the outbox only when its request has ended.
+
+    One that the disk damaged leaves it too: its request is still open, and is worked on again.
 
     Raises
     ------
@@ -63,19 +74,19 @@ def send(home: Path, say: Callable[[str], None]) -> None:
         The server went away: what is left waits for the next time.
     """
     for request_id in waiting(home):
-        place = home / "outbox" / request_id
+        sealed = place(home, "outbox", request_id)
         with bound(request=request_id):
             try:
-                became = evaluations.deliver(request_id, place)
+                became = evaluations.deliver(request_id, sealed)
             except OutOfReach:
                 raise
-            except NotInRegistry as error:
+            except (NotInRegistry, DeviceError) as error:
                 became = f"dropped: {error}"
             except RegistryError as error:
-                say(f"request {request_id}: kept in the outbox: {error}")
+                (complain or say)(f"request {request_id}: kept in the outbox: {error}")
                 continue
             say(f"request {request_id}: {became}")
-        remove(home, place)
+        remove(home, sealed)
 
 
 def remove(home: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from storage import evaluations
 from storage.errors import DeviceError, RegistryError
-from storage.files import read_json, write_json
+from storage.files import read_state, write_json
 from storage.mlflow_rest import server_time_s
 
 BEAT_S = 5.0
@@ -75,7 +75,7 @@ def agent_id(home: Path) -> str:
     path = home / "agent.json"
     if not path.exists():
         write_json(path, {"agent": uuid.uuid4().hex[:12]})
-    return str(read_json(path)["agent"])
+    return read_state(path, str, "agent")
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def energy_costs(
     at_rest, at_work = watts(resting), watts(load)
     if at_rest is None or at_work is None:
         return {}
-    joules = (at_work - at_rest) * load.seconds / beats
+    joules = (at_work - at_rest) * load.seconds / max(beats, 1)
     return {
         "idle_w": at_rest,
         "load_w": at_work,

@@ -3,6 +3,9 @@
 A release is copied into the slot that is not active, checked and self-tested there, and made
 active by the rename of one link. Until its first success it is on trial: a process that begins to
 use it and does not end well makes the next start go back to the slot before.
+
+`newest.json` keeps, of each model, the newest version that was ever put here: an older one is
+refused unless the release key signed that this device may go back to it.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ import numpy as np
 
 from edge_agent import outbox
 from storage.errors import DeviceError, HolterError
-from storage.files import read_json, sync_folder, write_json
+from storage.files import read_json, read_state, sync_folder, write_json
 from storage.golden_beats import GOLDEN, read_golden
 from storage.model_files import MANIFEST
-from storage.signing import check_release
+from storage.signing import ROLL_BACK, check_name, check_release, read_statement
 from tasks.litert import af_probability
 from tasks.runtimes import open_runtime, usual
 
@@ -34,7 +37,7 @@ RELEASE = ".release"
 def trusted_keys(home: Path) -> list[str]:
     """The enrolled public keys: files `*.pub` of HOLTER_EDGE_KEYS, or of `keys` in the home."""
     folder = Path(os.environ.get("HOLTER_EDGE_KEYS") or home / "keys")
-    return [path.read_text().strip() for path in sorted(folder.glob("*.pub"))]
+    return [path.read_text(errors="replace").strip() for path in sorted(folder.glob("*.pub"))]
 
 
 def enrol(home: Path, key: str) -> str:
@@ -84,18 +87,80 @@ def installed(home: Path) -> dict[str, str]:
         about = home / "slots" / f"{name}{RELEASE}"
         if about.exists():
             word = " (active)" if now and now.name == name else ""
-            found[name] = str(read_json(about)["release"]) + word
+            found[name] = read_state(about, str, "release") + word
     return found
 
 
-def install(home: Path, release: Path, name: str) -> None:
+def refuse_older(
+    home: Path, reference: str, roll_back: str = "", device: str = ""
+) -> dict[str, dict[str, int]]:
+    """Refuse a version that is older than the newest of its model that was put here.
+
+    Parameters
+    ----------
+    home : Path
+        The state folder.
+    reference : str
+        NAME/version, as its signed statement has it.
+    roll_back : str
+        The signed statement that this device may go back to it, where there is one. It counts
+        once: the next one must be signed later.
+    device : str
+        This device's name.
+
+    Returns
+    -------
+    dict of str to dict
+        By model the newest version, and when its last roll-back was signed, once this is installed.
+
+    Raises
+    ------
+    DeviceError
+        It is older, and no such statement came with it.
+    SignatureError
+        The statement is not to be trusted, or is for something else.
+    """
+    path = home / "slots" / "newest.json"
+    known: dict[str, dict[str, int]] = read_state(path, dict) if path.exists() else {}
+    for model in known:
+        read_state(path, int, model, "version")
+    name, version = _parts(reference)
+    of_slots = [_parts(one.removesuffix(" (active)")) for one in installed(home).values()]
+    mine = known.get(name) or {"version": max([v for n, v in of_slots if n == name], default=0)}
+    if version < mine["version"]:
+        if not roll_back:
+            raise DeviceError(
+                f"{reference}: this device has had version {mine['version']}; an older one needs a "
+                f"signed roll-back: holter edge request {reference} --install --roll-back"
+            )
+        about = {"statement": ROLL_BACK, "device": device, "name": name, "version": version}
+        when = read_statement(roll_back, trusted_keys(home), **about).get("time_ms")
+        if not isinstance(when, int) or when <= mine.get("roll_back_ms", 0):
+            raise DeviceError(f"{reference}: this roll-back was used; sign another one")
+        mine = {"roll_back_ms": when}
+    return {**known, name: {**mine, "version": version}}
+
+
+def _parts(reference: str) -> tuple[str, int]:
+    """Name and version of NAME/version."""
+    name, _, version = reference.rpartition("/")
+    if not name or not (version.isascii() and version.isdecimal() and len(version) < 12):
+        raise DeviceError(f"release {reference!r}: found no NAME/version; expected one")
+    return name, int(version)
+
+
+def install(
+    home: Path, release: Path, reference: str, roll_back: str = "", device: str = ""
+) -> None:
     """Put a release into the slot that is not active, check and self-test it, and switch to it.
 
     Raises
     ------
     SignatureError, DeviceError, ModelError, TableError
-        It is not to be trusted, or does not answer as it should; the active slot stays.
+        It is not to be trusted, is not the version that it is called, is older than what was here
+        (`refuse_older`), or does not answer as it should; the active slot stays.
     """
+    newest = refuse_older(home, reference, roll_back, device)
     now = active(home)
     target = home / "slots" / ("b" if now and now.name == "a" else "a")
     outbox.remove(home, target)
@@ -104,8 +169,10 @@ def install(home: Path, release: Path, name: str) -> None:
     about.unlink(missing_ok=True)
     shutil.copytree(release, target)
     check_release(target, trusted_keys(home))
+    check_name(target, *_parts(reference), trusted_keys(home))
     self_test(target)
-    write_json(about, {"release": name})
+    write_json(about, {"release": reference})
+    write_json(home / "slots" / "newest.json", newest)
     write_json(home / "slots" / "trial", {"begun": 0})
     _switch(home, target)
 
@@ -129,7 +196,7 @@ def rollback(home: Path) -> str:
     self_test(other)
     _switch(home, other)
     (home / "slots" / "trial").unlink(missing_ok=True)
-    return str(read_json(other.with_name(other.name + RELEASE))["release"])
+    return read_state(other.with_name(other.name + RELEASE), str, "release")
 
 
 def begin(home: Path) -> tuple[Path, dict[str, Any]]:
@@ -146,7 +213,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
         Nothing is installed, or what is was changed and there is nothing to go back to.
     """
     trial = home / "slots" / "trial"
-    if trial.exists() and int(read_json(trial)["begun"]) and len(installed(home)) > 1:
+    if trial.exists() and read_state(trial, int, "begun") and len(installed(home)) > 1:
         rollback(home)
     now = active(home)
     if now is None:

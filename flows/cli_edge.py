@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.options import LOCAL_DEVICE, Wait, serving, to_write, version
 from flows.progress import console
+from storage.answers import plain
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
+
+
+def cells(*values: object) -> list[str]:
+    """A row of a table: what devices and servers wrote is text in it, and no markup."""
+    return [escape(plain(value)) for value in values]
 
 
 Devices = Annotated[
@@ -25,6 +32,9 @@ def edge_request(
     device: Devices = None,
     wait_s: Wait = 600.0,
     install: Annotated[bool, typer.Option(help="The device keeps the model.")] = False,
+    roll_back: Annotated[
+        bool, typer.Option(help="Sign that it may be older than what the device has had.")
+    ] = False,
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
     with serving(model):
@@ -33,7 +43,7 @@ def edge_request(
 
         names = device or [LOCAL_DEVICE]
         with local_agent(LOCAL_DEVICE, start=LOCAL_DEVICE in names):
-            reports = evaluate_on_devices(model, names, wait_s, install)
+            reports = evaluate_on_devices(model, names, wait_s, install, roll_back)
     console.print_json(data={report.device: report.metrics for report in reports})
 
 
@@ -48,8 +58,8 @@ def edge_devices(
         table = Table("device", "group", "health", "seen", "kind", "last model", "state")
         for one in devices(group):
             seen = "" if one.seen_ago_s is None else f"{max(one.seen_ago_s, 0):.0f} s ago"
-            said = [str(one.said.get(name, "")) for name in ("kind", "model", "state")]
-            table.add_row(one.name, one.group, one.health, seen, *said)
+            said = [one.said.get(name, "") for name in ("kind", "model", "state")]
+            table.add_row(*cells(one.name, one.group, one.health, seen, *said))
         console.print(table)
 
 
@@ -81,7 +91,7 @@ def edge_compare(
         for state in found:
             values = [state.metrics.get(name) for name in COMPARED]
             words = ["missing" if value is None else f"{value:.4g}" for value in values]
-            table.add_row(state.device, f"{state.model}/{state.version}", *words)
+            table.add_row(*cells(state.device, f"{state.model}/{state.version}", *words))
         console.print(table)
         if figure:
             from storage.files import write_bytes
@@ -134,6 +144,28 @@ def edge_account(
         make_account(device, password, training, model)
 
 
+@app.command("maker")
+def edge_maker(
+    person: Annotated[str, typer.Argument(help="The person's account; no device's.")],
+) -> None:
+    """Let a person's account make experiments and models, as a training does."""
+    with serving():
+        from storage.accounts import let_make
+
+        let_make(person)
+
+
+@app.command("sign")
+def edge_sign(
+    model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
+) -> None:
+    """State, signed, a version's name and number, by its sealed chain: for versions without."""
+    with serving():
+        from flows.release import name_again
+
+        console.print(f"{name_again(model)} has its signed name and version now")
+
+
 @app.command("key")
 def edge_key() -> None:
     """The public key that a device enrols to trust this server's releases."""
@@ -152,12 +184,8 @@ def edge_status(
 
         table = Table("request", "model", "version", "state", "agent", "reason")
         for state in device_requests(device):
-            table.add_row(
-                state.request_id,
-                state.model,
-                str(state.version),
-                state.status,
-                state.agent or "",
-                state.reason or "",
-            )
+            why = state.fault or state.reason or ""
+            status = "cannot be read" if state.fault else state.status
+            about = (state.request_id, state.model, state.version, status, state.agent or "")
+            table.add_row(*cells(*about, why))
         console.print(table)

@@ -14,6 +14,7 @@ from flows.progress import Progress
 from storage import evaluations, ledger, tracking
 from storage.chain import resolve
 from storage.errors import DeviceError, NotInRegistry
+from storage.signing import sign_roll_back
 from tasks.markup import inline
 
 POLL_S = 1.0
@@ -50,9 +51,13 @@ def evaluate_on_device(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def request(model: str, device: str, install: bool = False) -> str:
-    """Put the request into the device's experiment; the device may be told to keep the model."""
+def request(model: str, device: str, install: bool = False, roll_back: bool = False) -> str:
+    """Put the request into the device's experiment; the device may be told to keep the model.
+
+    `roll_back` signs that it may be older than what the device has had.
+    """
     version = tracking.resolve_model(model)
+    back = sign_roll_back(device, version.name, version.version) if roll_back else ""
     request_id = evaluations.request_evaluation(
         device=device,
         model=version,
@@ -62,6 +67,7 @@ def request(model: str, device: str, install: bool = False) -> str:
         tags={
             "holter.simulated": version.tags.get("holter.simulated", "false"),
             "holter.install": str(install).lower(),
+            **({"holter.roll_back": back} if back else {}),
             "mlflow.note.content": (
                 f"[{inline(version.reference)}]({tracking.model_page(version)}) "
                 f"on {inline(device)}, with its test set. "

@@ -6,18 +6,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.recorded import step, work_folder
-from storage import tracking
+from storage import tracking, versions
 from storage.errors import ModelError, ParityError
 from storage.files import read_json
 from storage.golden_beats import GOLDEN, write_golden
+from storage.mlflow_rest import fetch_model_file
 from storage.model_files import LITERT, MANIFEST, WEIGHTS, write_model_files
-from storage.signing import sign_release
+from storage.signing import MOST_MANIFEST, sign_name, sign_release
 from tasks.convert import EXPORTS, check, compare
 from tasks.cost import multiply_adds
 from tasks.litert import af_probability
@@ -118,6 +120,25 @@ def _cpu_us(runner: Network, rows: Mapping[str, NDArray[np.float32]]) -> float:
         runner.predict(rows, BATCH)
         passes.append(time.process_time() - began)
     return 1e6 * min(passes) / len(next(iter(rows.values())))
+
+
+def name_again(reference: str) -> str:
+    """State, signed, the name and number of a version that was registered without; gives them.
+
+    The manifest is the one that the version's sealed chain names, whatever the server answers.
+
+    Raises
+    ------
+    SignatureError, RegistryError
+        The version has no sealed chain, or its manifest is not the one of the chain.
+    """
+    version = versions.recorded(reference)
+    model, digest = version.model, version.files[MANIFEST]
+    with TemporaryDirectory() as folder:
+        to = Path(folder)
+        fetch_model_file(model.name, model.version, MANIFEST, digest, to, MOST_MANIFEST)
+        tracking.log_name(model, sign_name(to, model.name, model.version))
+    return model.reference
 
 
 def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:

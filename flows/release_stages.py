@@ -26,10 +26,14 @@ class Staged:
 
 @flow(name="evaluate-on-devices", flow_run_name="{model}", **WATCHED)
 def evaluate_on_devices(
-    model: str, devices: list[str], wait_s: float = 600.0, install: bool = False
+    model: str,
+    devices: list[str],
+    wait_s: float = 600.0,
+    install: bool = False,
+    roll_back: bool = False,
 ) -> list[evaluations.RequestState]:
     """Have several devices run a registered model at the same time, and give back their reports."""
-    asked = [(request(model, device, install), device) for device in devices]
+    asked = [(request(model, device, install, roll_back), device) for device in devices]
     return [await_report(request_id, device, wait_s) for request_id, device in asked]
 
 

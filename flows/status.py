@@ -31,12 +31,13 @@ def runs_table() -> Table:
         state, start = run.state, run.start_time or now
         bad = state is not None and (state.is_failed() or state.is_crashed())
         lacking = state is not None and (state.name or "").endswith(ENDING)
+        message = without_credentials(state.message or "")[:80] if state else ""
         table.add_row(
             escape(run.name),
             state.name if state else "",
             f"{(now - start).total_seconds() / 60:.0f} min ago",
             f"{run.total_run_time.total_seconds():.0f} s",
-            escape(without_credentials(state.message or "")[:80]) if bad or lacking else "",
+            escape(message) if bad or lacking else "",
             style="red" if bad else "yellow" if lacking else None,
         )
     return table

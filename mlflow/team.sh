@@ -20,6 +20,8 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 export MLFLOW_AUTH_CONFIG_PATH="$config"
 export MLFLOW_BACKEND_STORE_URI="postgresql+psycopg2://$HOLTER_DB/mlflow" # not in the process list
+# Without it every account may make experiments and models, and owns what it makes.
+export MLFLOW_ENABLE_WORKSPACES=true
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 exec mlflow server --app-name basic-auth --host "${HOLTER_LISTEN:-127.0.0.1}" \
     --port "${HOLTER_PORT:-5000}" --workers "${HOLTER_MLFLOW_WORKERS:-2}" \

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from storage.answers import part, rows, text, whole_number
+from storage.errors import RegistryError
 from storage.evaluations import device_experiment
 from storage.mlflow_rest import call
 
-GRANT = "users/permissions/grant"
+GRANT, PERMISSIONS = "users/permissions/grant", "users/permissions/list"
+#: The role of people who make experiments and models, and where it holds.
+MAKERS, WORKSPACE = "holter-makers", "default"
+#: Permissions that let an account change what is in an experiment.
+WRITING = ("EDIT", "MANAGE")
 
 
 def make_account(device: str, password: str, training: str, models: list[str]) -> None:
     """Make a device's account; the caller is the server's administrator.
+
+    It may not make experiments or registered models: one who could would own the runs of a device
+    that is named so later.
 
     Parameters
     ----------
@@ -25,12 +34,24 @@ def make_account(device: str, password: str, training: str, models: list[str]) -
     Raises
     ------
     RegistryError
-        The server has no accounts, or the account exists, or the caller may not make one.
+        The server has no accounts, or lets every account make experiments; the account exists, or
+        the caller may not make one; or the device's experiment belongs to another account.
     """
+    if call("GET", "server-info", api=3).get("workspaces_enabled") is not True:
+        raise RegistryError(
+            "found a server where every account may make experiments and models; expected one with "
+            "MLFLOW_ENABLE_WORKSPACES=true, as mlflow/team.sh starts it"
+        )
     experiment = device_experiment(device, make=True)
-    learnt = call("GET", "experiments/get-by-name", experiment_name=training)["experiment"]
+    if others := sorted(_writers(str(experiment))):
+        raise RegistryError(
+            f"experiment edge/{device}: found that {', '.join(others)} may write it; expected "
+            "nobody: revoke that, and delete the experiment if the device did not make its runs"
+        )
+    found = call("GET", "experiments/get-by-name", experiment_name=training)
+    learnt = text(part(found, "experiment", "experiment_id"), "experiment id")
     call("POST", "users/create", username=device, password=password)
-    grants = [("experiment", experiment, "EDIT"), ("experiment", learnt["experiment_id"], "READ")]
+    grants = [("experiment", experiment, "EDIT"), ("experiment", learnt, "READ")]
     grants += [("registered_model", model, "READ") for model in models]
     for kind, name, permission in grants:
         call(
@@ -42,3 +63,52 @@ def make_account(device: str, password: str, training: str, models: list[str]) -
             resource_id=name,
             permission=permission,
         )
+
+
+def let_make(person: str) -> None:
+    """Let a person's account make experiments and registered models, and own what it makes.
+
+    The caller is the server's administrator.
+
+    Raises
+    ------
+    RegistryError
+        The server has no such account, or it is a device's, or the caller may not grant that.
+    """
+    if device_experiment(person) is not None:
+        raise RegistryError(f"account {person}: found a device's (edge/{person}); expected another")
+    known = {
+        text(part(one, "name"), "role"): whole_number(part(one, "id"), "role's id")
+        for one in rows(call("GET", "roles/list", api=3, workspace=WORKSPACE), "roles")
+    }
+    if MAKERS not in known:
+        made = call("POST", "roles/create", api=3, name=MAKERS, workspace=WORKSPACE)
+        known[MAKERS] = whole_number(part(made, "role", "id"), "role's id")
+        call(
+            "POST",
+            "roles/permissions/add",
+            api=3,
+            role_id=known[MAKERS],
+            resource_type="workspace",
+            resource_pattern="*",
+            permission="USE",
+        )
+    call("POST", "roles/assign", api=3, username=person, role_id=known[MAKERS])
+
+
+def _writers(experiment: str) -> set[str]:
+    """The accounts, administrators aside, that were granted to write this very experiment."""
+    found = set()
+    for user in rows(call("GET", "users/list"), "users"):
+        name = text(part(user, "username"), "username")
+        granted = call("GET", PERMISSIONS, api=3, username=name)
+        if granted.get("is_admin") is True:
+            continue
+        found |= {
+            name
+            for one in rows(granted, "permissions")
+            if part(one, "resource_type") == "experiment"
+            and part(one, "resource_pattern") == experiment
+            and part(one, "permission") in WRITING
+        }
+    return found

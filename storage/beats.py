@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntFlag
 from functools import cache, partial
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import PlaceError, TableError
-from storage.files import whole
+from storage.files import checked, parsed, whole
 from storage.places import Place, Remote, answering
 from storage.stretches import seconds
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 WAVEFORM_SAMPLES = 300
 R_INDEX = 100
+#: What a damaged table makes pyarrow, JSON and numpy raise, besides pyarrow's own.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 #: An RR interval outside these, in seconds, is no plausible pair of beats.
@@ -289,20 +292,30 @@ def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int
     return rows
 
 
-def _open(path: Place) -> Any:
+@contextmanager
+def _reading(path: Place) -> Iterator[None]:
+    """Whatever a damaged table makes pyarrow and numpy raise becomes one TableError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         with answering(path):
-            file = pq.ParquetFile(path.open() if isinstance(path, Remote) else path)
-    except PlaceError:
+            yield
+    except (PlaceError, TableError):
         raise
     except FileNotFoundError as error:
         raise TableError(f"beat table {path}: found no file; expected the one to read") from error
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"beat table {path}: found a damaged file ({error})") from error
-    version = (file.schema_arrow.metadata or {}).get(b"holter.schema", b"none").decode()
+    except (pa.ArrowException, *DAMAGE) as error:
+        cause = str(error).split("\n", 1)[0][:200]
+        raise TableError(f"beat table {path}: found a damaged file ({cause})") from error
+
+
+def _open(path: Place) -> Any:
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        file = pq.ParquetFile(path.open() if isinstance(path, Remote) else path)
+        metadata = file.schema_arrow.metadata or {}
+    version = metadata.get(b"holter.schema", b"none").decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         file.close()
         raise TableError(
@@ -314,7 +327,12 @@ def _open(path: Place) -> Any:
 def read_source(path: Place) -> Source:
     """What a beat table was made from, read from its file's metadata."""
     with _open(path) as file:
-        return Source(**json.loads(file.schema_arrow.metadata[b"holter.source"]))
+        return _source(path, file)
+
+
+def _source(path: Place, file: Any) -> Source:
+    with _reading(path):
+        return checked(Source(**parsed(file.schema_arrow.metadata[b"holter.source"])))
 
 
 def read_beats(path: Place, *, waveform: bool = True) -> BeatTable:
@@ -340,39 +358,42 @@ def read_waveforms(path: Place, group: int) -> NDArray[np.float32]:
     """Read a row group's waveforms, shape (n, 300), NaN where there is none; errors as above."""
     with _open(path) as file:
         table = _arrow(path, partial(file.read_row_group, group), ["waveform"])
-    rows = _waveforms(table["waveform"])
+    with _reading(path):
+        rows = _waveforms(table["waveform"])
     return np.full((len(table), WAVEFORM_SAMPLES), np.nan, np.float32) if rows is None else rows
 
 
 def _arrow(path: Place, read: Callable[..., pa.Table], names: list[str]) -> pa.Table:
-    import pyarrow as pa
-
-    try:
-        with answering(path):
-            return read(columns=names, use_threads=False)
-    except PlaceError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"beat table {path}: found a damaged file ({error})") from error
+    with _reading(path):
+        table = read(columns=names, use_threads=False)
+        for name in names:
+            column, wanted = table[name], arrow_schema().field(name).type
+            text = str(wanted).startswith("dictionary")
+            if not text and column.type != wanted:
+                raise ValueError(f"{name} is {column.type}; expected {wanted}")
+            if name != "waveform" and column.null_count:
+                raise ValueError(f"{name} has {column.null_count} gaps; expected none")
+        return table
 
 
 def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: bool) -> BeatTable:
-    source = json.loads(file.schema_arrow.metadata[b"holter.source"])
+    source = _source(path, file)
     table = _arrow(path, read, [*_COLUMNS, "waveform"] if waveform else list(_COLUMNS))
     columns: dict[str, Any] = {}
-    for name in _COLUMNS:
-        column = table[name]
-        columns[name] = (
-            np.array(column.to_pylist(), dtype=np.str_)
-            if name in ("symbol", "rhythm")
-            else column.to_numpy()
+    with _reading(path):
+        for name in _COLUMNS:
+            column = table[name]
+            columns[name] = (
+                np.array(column.to_pylist(), dtype=np.str_)
+                if name in ("symbol", "rhythm")
+                else column.to_numpy()
+            )
+        return BeatTable(
+            **{name: getattr(source, name) for name in _CONSTANTS},
+            **columns,
+            waveform=_waveforms(table["waveform"]) if waveform else None,
+            stretches_s=seconds(source.stretches, source.fs_hz),
         )
-    return BeatTable(
-        **{name: source[name] for name in _CONSTANTS},
-        **columns,
-        waveform=_waveforms(table["waveform"]) if waveform else None,
-        stretches_s=seconds(source["stretches"], source["fs_hz"]),
-    )
 
 
 def _waveforms(column: pa.ChunkedArray) -> NDArray[np.float32] | None:

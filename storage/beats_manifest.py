@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import PlaceError, TableError
-from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
+from storage.files import AnyPlace, checked, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
 
 MANIFEST_VERSION = 1
@@ -207,8 +207,8 @@ def read_manifest(path: Place) -> Manifest:
     try:
         value: dict[str, Any] = parsed(path.read_text())
         version = value.pop("manifest_version")
-        entries = tuple(Entry(**entry) for entry in value.pop("entries"))
-        manifest = Manifest(entries=entries, **value)
+        entries = tuple(checked(Entry(**entry)) for entry in value.pop("entries"))
+        manifest = checked(Manifest(entries=entries, **value))
     except FileNotFoundError as error:
         raise TableError(f"manifest {path}: found no file; expected one made by ingest") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -259,7 +259,7 @@ def noted_entry(folder: Place, record: str) -> Entry | None:
         The store that it lies in does not answer: it may well be there.
     """
     try:
-        entry = Entry(**parsed((folder / "entries" / f"{record}.json").read_bytes()))
+        entry = checked(Entry(**parsed((folder / "entries" / f"{record}.json").read_bytes())))
     except PlaceError:
         raise
     except (OSError, ValueError, TypeError):

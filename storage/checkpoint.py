@@ -7,13 +7,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import TableError
-from storage.files import write_bytes
+from storage.files import parsed, write_bytes
+from storage.npz import damaged, read_arrays
 
 Arrays = list[NDArray[np.generic]]
 
@@ -71,14 +70,31 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     """
     if not path.is_file():
         return None
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop("about")))
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise TableError(f"checkpoint {path}: found a damaged file ({error})") from error
-    lists: dict[str, Any] = {
-        name: [arrays[f"{name}.{k}"] for k in range(sum(a.startswith(f"{name}.") for a in arrays))]
-        for name in _ARRAYS
-    }
-    return Checkpoint(**about, **lists)
+    with damaged(f"checkpoint {path}"):
+        arrays = read_arrays(path)
+        about = parsed(str(arrays.pop("about")))
+        lists: dict[str, Any] = {
+            name: [arrays.pop(f"{name}.{k}") for k in range(_count(name, arrays))]
+            for name in _ARRAYS
+        }
+        if arrays or not isinstance(about, dict) or about.keys() != set(_ABOUT):
+            raise ValueError(f"found {sorted(arrays)} and {about!a:.200}; expected {_ABOUT}")
+        kinds: dict[str, Any] = {
+            "epoch": int,
+            "best_epoch": int,
+            "best_loss": (int, float),
+            "history": dict,
+        }
+        if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
+            raise ValueError(f"found {about!a:.200}; expected numbers and a history")
+        if not all(_is_column(column) for column in about["history"].values()):
+            raise ValueError("found a history that is no lists of numbers")
+        return Checkpoint(**about, **lists)
+
+
+def _count(name: str, arrays: dict[str, NDArray[Any]]) -> int:
+    return sum(array.startswith(f"{name}.") for array in arrays)
+
+
+def _is_column(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)

@@ -13,27 +13,48 @@ No clock is compared across machines.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage.errors import NotInRegistry, RegistryError
-from storage.files import parsed, read_json, sha256_file
-from storage.mlflow_rest import call, fetch_run_file, server_time_s, upload
+from storage.answers import (
+    EXPERIMENT_ID,
+    SHA256,
+    numbers,
+    part,
+    plain,
+    rows,
+    run_id,
+    shown,
+    text,
+    texts,
+    whole_number,
+)
+from storage.errors import DeviceError, NotInRegistry, RegistryError
+from storage.files import parsed, sha256_bytes
+from storage.mlflow_rest import call, pages, read_run_file, server_time_s, upload
 from storage.model_files import LITERT, RegisteredModel
 
 WAITING = ("SCHEDULED", "RUNNING")
+STATUSES = (*WAITING, "FINISHED", "FAILED", "KILLED")
 CLAIM, REPORT, WITHDRAWN = "holter.claim.", "holter.report", "withdrawn"
 PRESENCE = "holter.agent"
 #: The file of an outcome that says what it is; the others are the report's.
 OUTCOME = "outcome.json"
+#: No outcome is larger, none has a number of a claim beyond it, and no more requests wait at once.
+MOST_OUTCOME, MOST_CLAIMS, MOST_WAITING = 1 << 20, 100_000, 1_000
+#: A model's name, and a version's largest number.
+NAME, MOST_VERSION = re.compile(r"[^/:\x00-\x1f\x7f-\x9f]{0,250}"), (1 << 31) - 1
 
 
 @dataclass(frozen=True)
 class RequestState:
-    """A device evaluation: what was asked, who took it, and what came of it."""
+    """A device evaluation: what was asked, who took it, and what came of it.
+
+    `fault` says why a run cannot be read, where it cannot; only its id is known then, at best.
+    """
 
     request_id: str
     device: str
@@ -47,6 +68,7 @@ class RequestState:
     params: Mapping[str, str]
     artifact_uri: str
     asked_ms: int
+    fault: str = ""
 
     @property
     def claims(self) -> int:
@@ -59,23 +81,39 @@ class RequestState:
         return self.params.get(f"{CLAIM}{self.claims}")
 
 
-def _state(run: Mapping[str, Any]) -> RequestState:
-    info, data = run["info"], run["data"]
-    tags = {tag["key"]: tag["value"] for tag in data.get("tags", ())}
+def _state(run: Any) -> RequestState:
+    """A run as a device evaluation; RegistryError where a field of it is not of its form."""
+    info, data = part(run, "info"), part(run, "data")
+    tags, status = texts(data, "tags"), text(part(info, "status"), "status")
+    if status not in STATUSES:
+        raise RegistryError(f"MLflow's answer: status: found {shown(status)}; expected {STATUSES}")
     return RequestState(
-        request_id=info["run_id"],
+        request_id=run_id(part(info, "run_id")),
         device=tags.get("holter.device", ""),
-        model=tags.get("holter.model", ""),
-        version=int(tags.get("holter.version", "0")),
-        status=info["status"],
+        model=text(tags.get("holter.model", ""), "tag holter.model", NAME),
+        version=whole_number(tags.get("holter.version", "0"), "tag holter.version", MOST_VERSION),
+        status=status,
         agent=tags.get("holter.agent"),
         reason=tags.get("holter.reason"),
-        metrics={one["key"]: float(one["value"]) for one in data.get("metrics", ())},
+        metrics=numbers(data, "metrics"),
         tags=tags,
-        params={one["key"]: one["value"] for one in data.get("params", ())},
-        artifact_uri=info["artifact_uri"],
-        asked_ms=int(info["start_time"]),
+        params=texts(data, "params"),
+        artifact_uri=text(part(info, "artifact_uri"), "artifact_uri"),
+        asked_ms=whole_number(part(info, "start_time"), "start_time"),
     )
+
+
+def _listed(run: Any) -> RequestState:
+    """A run of a list: one that cannot be read is there with its fault, and spoils no other."""
+    try:
+        return _state(run)
+    except RegistryError as error:
+        fault = plain(error)
+    try:
+        name = run_id(part(run, "info", "run_id"))
+    except RegistryError:
+        name = ""
+    return RequestState(name, "", "", 0, "", None, None, {}, {}, {}, "", 0, fault)
 
 
 def request_evaluation(
@@ -102,14 +140,14 @@ def request_evaluation(
         "holter.testset_path": testset_path,
         "holter.testset_sha256": testset_sha256,
     }
-    run = call(
+    made = call(
         "POST",
         "runs/create",
         experiment_id=device_experiment(device, make=True),
         start_time=int(server_time_s() * 1000),
         tags=[{"key": key, "value": value} for key, value in marks.items()],
-    )["run"]
-    request_id = str(run["info"]["run_id"])
+    )
+    request_id = run_id(part(made, "run", "info", "run_id"))
     call("POST", "runs/update", run_id=request_id, status="SCHEDULED")
     return request_id
 
@@ -118,42 +156,45 @@ def device_experiment(device: str, *, make: bool = False) -> str | None:
     """Id of a device's experiment, made if need be and asked for."""
     name = f"edge/{device}"
     try:
-        found = call("GET", "experiments/get-by-name", experiment_name=name)
-        return str(found["experiment"]["experiment_id"])
+        return _experiment_id(call("GET", "experiments/get-by-name", experiment_name=name))
     except NotInRegistry:
         if not make:
             return None
     try:
-        return str(call("POST", "experiments/create", name=name)["experiment_id"])
-    except RegistryError:  # another process made it meanwhile
-        return device_experiment(device)
+        made = call("POST", "experiments/create", name=name)
+    except RegistryError:  # another process made it meanwhile, or it may not be made
+        if (there := device_experiment(device)) is None:
+            raise
+        return there
+    return text(part(made, "experiment_id"), "experiment id", EXPERIMENT_ID)
+
+
+def _experiment_id(answer: Any) -> str:
+    found = part(answer, "experiment", "experiment_id")
+    return text(found, "experiment id", EXPERIMENT_ID)
 
 
 def request_state(request_id: str) -> RequestState:
     """The state of a device evaluation."""
-    return _state(call("GET", "runs/get", run_id=request_id)["run"])
+    return _state(part(call("GET", "runs/get", run_id=request_id), "run"))
 
 
 def device_requests(device: str, *statuses: str) -> list[RequestState]:
-    """A device's evaluations, newest first; only those in the given statuses, if any are."""
+    """A device's evaluations, newest first; only those in the given statuses, if any are.
+
+    A run that cannot be read is among them, with its `fault`.
+    """
     experiment = device_experiment(device)
     if experiment is None:
         return []
     found = []
     for status in statuses or ("",):
         wanted = f"attributes.status = '{status}'" if status else ""
-        token = None
-        while True:
-            fields: dict[str, Any] = {
-                "experiment_ids": [experiment],
-                "filter": wanted,
-                "max_results": 200,
-            }
-            fields |= {"page_token": token} if token else {}
-            answer = call("POST", "runs/search", **fields)
-            found += [_state(run) for run in answer.get("runs", ())]
-            token = answer.get("next_page_token")
-            if not token or not statuses:
+        for answer in pages(
+            "POST", "runs/search", experiment_ids=[experiment], filter=wanted, max_results=200
+        ):
+            found += [_listed(run) for run in rows(answer, "runs")]
+            if not statuses or len(found) > MOST_WAITING * len(statuses):
                 break
     return sorted(found, key=lambda state: (-state.asked_ms, state.request_id))
 
@@ -219,20 +260,50 @@ def deliver(request_id: str, folder: Path) -> str:
     -------
     str
         What became of it: "reported", or why it is not the request's report.
+
+    Raises
+    ------
+    DeviceError
+        The outcome is damaged on this disk.
+    RegistryError
+        The server refused, or its answer cannot be read.
     """
-    outcome = read_json(folder / OUTCOME)
+    try:
+        data = (folder / OUTCOME).read_bytes()
+        outcome = read_outcome(data)
+    except (FileNotFoundError, NotADirectoryError, RegistryError) as error:
+        raise DeviceError(f"request {request_id}, on this disk: {error}") from error
     state = request_state(request_id)
-    mine = f"{outcome['claim']}:{sha256_file(folder / OUTCOME)}"
+    mine = f"{outcome['claim']}:{sha256_bytes(data)}"
     if REPORT not in state.params:
         for file in sorted(folder.iterdir()):
             upload(state.artifact_uri, report_folder(outcome["claim"]), file)
         _set_once(request_id, REPORT, mine)
         state = request_state(request_id)
-    decided = state.params[REPORT]
+    decided = part(state.params, REPORT)
     _settle(state, decided)
     if decided == WITHDRAWN:
         return "withdrawn by the server meanwhile"
     return "reported" if decided == mine else f"claim {decided.partition(':')[0]} was faster"
+
+
+def read_outcome(data: bytes) -> dict[str, Any]:
+    """An outcome's claim, status, metrics, tags and time; RegistryError where it is none."""
+    try:
+        told = parsed(data)
+        metrics, tags = part(told, "metrics"), part(told, "tags")
+        if not (isinstance(metrics, dict) and isinstance(tags, dict)):
+            raise RegistryError("found no metrics and tags by name; expected them")
+        known = [{"key": k, "value": v} for k, v in metrics.items() if v is not None]
+        return {
+            "claim": whole_number(part(told, "claim"), "claim", MOST_CLAIMS),
+            "status": text(part(told, "status"), "status", re.compile("FINISHED|FAILED")),
+            "metrics": numbers({"metrics": known}, "metrics"),
+            "tags": {key: text(value, f"tag {key[:80]}") for key, value in tags.items()},
+            "time_ms": whole_number(part(told, "time_ms"), "time_ms"),
+        }
+    except (ValueError, RegistryError) as error:
+        raise RegistryError(f"{OUTCOME}: found a damaged file ({plain(error)})") from error
 
 
 def _settle(state: RequestState, decided: str) -> None:
@@ -241,13 +312,12 @@ def _settle(state: RequestState, decided: str) -> None:
         _end(state.request_id, "FAILED")
         return
     number, _, sha256 = decided.partition(":")
-    file = f"{report_folder(int(number))}/{OUTCOME}"
-    with TemporaryDirectory() as folder:
-        outcome = read_json(fetch_run_file(state.request_id, file, sha256, Path(folder)))
+    claim = whole_number(number, f"parameter {REPORT}", MOST_CLAIMS)
+    file, digest = f"{report_folder(claim)}/{OUTCOME}", text(sha256, f"parameter {REPORT}", SHA256)
+    outcome = read_outcome(read_run_file(state.request_id, file, digest, MOST_OUTCOME))
     metrics = [
         {"key": key, "value": value, "timestamp": outcome["time_ms"], "step": 0}
         for key, value in outcome["metrics"].items()
-        if value is not None
     ]
     tags = [{"key": key, "value": value} for key, value in outcome["tags"].items()]
     call("POST", "runs/log-batch", run_id=state.request_id, metrics=metrics, tags=tags)
@@ -277,8 +347,7 @@ def presence(device: str) -> tuple[str, dict[str, Any]]:
     except NotInRegistry:
         experiment = device_experiment(device, make=True)
         found = call("GET", "experiments/get", experiment_id=experiment)
-    tags = {tag["key"]: tag["value"] for tag in found["experiment"].get("tags", ())}
-    return found["experiment"]["experiment_id"], said_in(tags)
+    return _experiment_id(found), said_in(texts(found["experiment"], "tags"))
 
 
 def said_in(tags: Mapping[str, str]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from storage.errors import PlaceError, UnsafeName
 from storage.places import Place, Remote, answering, beats_place
 
 AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
+Value = TypeVar("Value")
 
 #: What the system says of a folder in which no file can be made, whatever it is to hold.
 UNWRITABLE = (
@@ -226,6 +228,55 @@ def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; ValueError as above."""
     return parsed(path.read_bytes())
+
+
+def read_state(path: Path, kind: type[Value], *names: str) -> Value:
+    """A value of a JSON file that this machine keeps, under a name where it is in an object.
+
+    Raises
+    ------
+    PlaceError
+        The file is damaged, or holds another kind of value.
+    """
+    try:
+        found = read_json(path)
+        for name in names:
+            found = found[name]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise PlaceError(f"state file {path}: found a damaged file ({error}); remove it") from error
+    if not isinstance(found, kind):
+        raise PlaceError(
+            f"state file {path}: found {type(found).__name__}; expected {kind.__name__}; remove it"
+        )
+    return found
+
+
+def checked(value: Value) -> Value:
+    """A dataclass's value from a file, whose fields are of the kinds it declares; else TypeError.
+
+    What lies within mappings and lists is not looked at.
+    """
+    hints = get_type_hints(type(value))
+    for name, hint in hints.items():
+        kinds = tuple(get_origin(one) or one for one in get_args(hint) or (hint,))
+        if get_origin(hint) not in (None, Union, UnionType):
+            kinds = (get_origin(hint),)
+        found = getattr(value, name)
+        whole_float = float in kinds and type(found) is int and abs(found) < 1 << 53
+        if not isinstance(found, kinds) and not whole_float:
+            raise TypeError(f"{name} is {type(found).__name__}; expected {hint}")
+        if isinstance(found, bool) and bool not in kinds:
+            raise TypeError(f"{name} is bool; expected {hint}")
+    return value
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """A file's bytes, of which no more than the limit and one are read; ValueError beyond it."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"found over {most_bytes} bytes; at most {most_bytes}")
+    return data
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from storage.answers import MOST_NUMBER, numbers, part, rows, text, texts
 from storage.errors import DeviceError
 from storage.evaluations import RequestState, device_experiment, device_requests, said_in
-from storage.mlflow_rest import call, server_time_s
+from storage.mlflow_rest import call, pages, server_time_s
 from storage.model_files import RegisteredModel
 
 GROUP = "holter.group"
@@ -35,24 +36,20 @@ class DeviceState:
 
 def devices(group: str | None = None) -> list[DeviceState]:
     """Every device, by name; only those of a group, if one is given."""
-    fields: dict[str, Any] = {"filter": "name LIKE 'edge/%'", "max_results": 1000}
-    found = []
-    while True:
-        answer = call("POST", "experiments/search", **fields)
-        found += [_device(experiment) for experiment in answer.get("experiments", ())]
-        if not answer.get("next_page_token"):
-            break
-        fields["page_token"] = answer["next_page_token"]
+    answers = pages("POST", "experiments/search", filter="name LIKE 'edge/%'", max_results=100)
+    found = [_device(one) for answer in answers for one in rows(answer, "experiments")]
     wanted = [one for one in found if group is None or one.group == group]
     return sorted(wanted, key=lambda one: one.name)
 
 
-def _device(experiment: dict[str, Any]) -> DeviceState:
-    tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", ())}
+def _device(experiment: Any) -> DeviceState:
+    tags, name = texts(experiment, "tags"), text(part(experiment, "name"), "experiment's name")
     said = said_in(tags)
     seen = said.get("seen_s")
-    ago = server_time_s() - seen if isinstance(seen, int | float) else None
-    return DeviceState(experiment["name"].removeprefix("edge/"), tags.get(GROUP, ""), said, ago)
+    ago = None
+    if isinstance(seen, int | float) and abs(seen) < MOST_NUMBER:
+        ago = server_time_s() - seen
+    return DeviceState(name.removeprefix("edge/"), tags.get(GROUP, ""), said, ago)
 
 
 def set_group(device: str, group: str) -> None:
@@ -70,19 +67,20 @@ def members(group: str) -> list[str]:
 
 
 def reports(names: Iterable[str]) -> list[RequestState]:
-    """The newest finished report of every device on every model version."""
+    """The newest finished report of every device on every model version.
+
+    Runs that cannot be read are left out: `holter edge status` tells of them.
+    """
     newest: dict[tuple[str, str, int], RequestState] = {}
     for name in names:
         for state in device_requests(name, "FINISHED"):
-            newest.setdefault((name, state.model, state.version), state)
+            if not state.fault:
+                newest.setdefault((name, state.model, state.version), state)
     return [newest[key] for key in sorted(newest)]
 
 
 def server_metrics(model: RegisteredModel) -> dict[str, float]:
     """What the server scored on the model's test set, by the names a device uses."""
-    data = call("GET", "runs/get", run_id=model.run_id)["run"]["data"]
-    return {
-        one["key"].removeprefix("test_"): float(one["value"])
-        for one in data.get("metrics", ())
-        if one["key"].startswith("test_")
-    }
+    data = part(call("GET", "runs/get", run_id=model.run_id), "run", "data")
+    metrics = numbers(data, "metrics").items()
+    return {key.removeprefix("test_"): one for key, one in metrics if key.startswith("test_")}

@@ -42,13 +42,22 @@ def read_golden(
     """
     try:
         found: Any = read_json(path)
-        inputs = {k: np.asarray(v, np.float32) for k, v in found["inputs"].items()}
+        inputs = {name: _finite(values) for name, values in found["inputs"].items()}
         if runtime is None:
-            return inputs, np.asarray(found["probability"], np.float32)
+            return inputs, _finite(found["probability"])
         others = found.get("runtimes", {})
         if runtime not in others:
             known = ", ".join(others) or "none other"
             raise TableError(f"golden beats {path.name}: found no answers of {runtime}, of {known}")
-        return inputs, np.asarray(others[runtime], np.float32)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return inputs, _finite(others[runtime])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
         raise TableError(f"golden beats {path.name}: found a damaged file ({error})") from error
+
+
+def _finite(values: Any) -> NDArray[np.float32]:
+    """Rows of numbers; ValueError or TypeError where they are none, or NaN or infinite."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(values, np.float32)
+    if found.ndim == 0 or not np.isfinite(found).all():
+        raise ValueError("found a value that is no finite number")
+    return found

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from storage.errors import RegistryError
-from storage.files import parsed, sha256_bytes
+from storage.files import checked, parsed, sha256_bytes
 from storage.signing import signed_by
 
 REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
@@ -131,7 +131,7 @@ def read_entry(model: str, key: str, value: str) -> Entry:
         It cannot be read at all.
     """
     try:
-        entry = Entry(**parsed(value))
+        entry = checked(Entry(**parsed(value)))
         datetime.fromisoformat(entry.time_utc)
     except (ValueError, TypeError) as error:
         raise RegistryError(f"ledger of {model}: {key} cannot be read: {error}") from error

@@ -18,16 +18,17 @@ import ssl
 import stat
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from storage.addresses import credentials, without_credentials
-from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, RegistryError
-from storage.files import parsed, sha256_file
+from storage.answers import plain, run_id, text
+from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, PlaceError, RegistryError
+from storage.files import parsed, sha256_bytes, sha256_file
 
 API = "/api/%d.0/mlflow/"
 UPLOADS = "/api/2.0/mlflow-artifacts/artifacts/"
@@ -38,8 +39,12 @@ PAUSES_S = (0.2, 1.0)
 MOST_BYTES = 1 << 34
 #: Room that a fetched file leaves on the disk, or as much as itself.
 SPARE_BYTES = 1 << 28
-#: No answer larger than this is read.
-MOST_ANSWER = 1 << 26
+#: No answer larger than this is read: as objects it takes up to 25 times as much, of 512 MB.
+MOST_ANSWER = 1 << 23
+#: Nor more of a refusal.
+MOST_REFUSAL = 1 << 16
+#: No list of more pages is followed.
+MOST_PAGES = 1_000
 BLOCK = 1 << 16
 _SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 #: What a full or failing disk of our own says.
@@ -53,6 +58,15 @@ def address() -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return without_credentials(uri).rstrip("/")
     raise RegistryError("MLFLOW_TRACKING_URI is not set; expected the MLflow server's address")
+
+
+def _where() -> tuple[SplitResult, int | None]:
+    """The address in parts, and its port."""
+    try:
+        where = urlsplit(address())
+        return where, where.port
+    except ValueError as error:
+        raise RegistryError(f"MLFLOW_TRACKING_URI is {address()!r}: {error}") from error
 
 
 def server_time_s() -> float:
@@ -79,7 +93,7 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
     OutOfReach
         The server did not answer, or answered that it cannot now: try again later.
     RegistryError
-        The server refused; the message holds its reason.
+        The server refused, and the message holds its reason; or it answered no JSON object.
     """
     path, body = API % api + endpoint, None
     if method == "GET":
@@ -88,13 +102,17 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
         body = json.dumps(fields).encode()
     answer = _persistent(method, path, body)
     try:
-        found: dict[str, Any] = parsed(answer or b"{}")
+        found = parsed(answer or b"{}")
     except ValueError as error:
         raise RegistryError(f"MLflow at {address()}: {endpoint}: found no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RegistryError(
+            f"MLflow at {address()}: {endpoint}: found a {type(found).__name__}; expected an object"
+        )
     return found
 
 
-def deletions(run_id: str) -> list[str]:
+def deletions(run: str) -> list[str]:
     """What MLflow no longer has, or only until `mlflow gc`, of a run and its experiment.
 
     Returns
@@ -109,12 +127,12 @@ def deletions(run_id: str) -> list[str]:
         The server does not answer.
     """
     try:
-        info = call("GET", "runs/get", run_id=run_id)["run"]["info"]
+        info = call("GET", "runs/get", run_id=run)["run"]["info"]
     except NotInRegistry:
-        return [f"run {run_id} is gone from MLflow"]
+        return [f"run {run} is gone from MLflow"]
     experiment = call("GET", "experiments/get", experiment_id=info["experiment_id"])["experiment"]
     stages = {
-        f"run {run_id}": info.get("lifecycle_stage"),
+        f"run {run}": info.get("lifecycle_stage"),
         f"experiment {experiment['name']}": experiment.get("lifecycle_stage"),
     }
     return [
@@ -124,53 +142,91 @@ def deletions(run_id: str) -> list[str]:
     ]
 
 
+def pages(method: str, endpoint: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """The answers of a list that comes page by page; RegistryError where it does not end."""
+    for _ in range(MOST_PAGES):
+        answer = call(method, endpoint, **fields)
+        yield answer
+        if not answer.get("next_page_token"):
+            return
+        fields["page_token"] = text(answer["next_page_token"], "next_page_token")
+    raise RegistryError(f"MLflow at {address()}: {endpoint}: found over {MOST_PAGES} pages")
+
+
 def upload(artifact_uri: str, folder: str, file: Path) -> None:
     """Put a file under a folder of a run's artifacts; the same file again changes nothing."""
-    root = urlsplit(artifact_uri)
+    try:
+        root = urlsplit(artifact_uri)
+    except ValueError as error:
+        raise RegistryError(f"artifacts lie at {artifact_uri[:80]!r}: {error}") from error
     if root.scheme != "mlflow-artifacts":
         raise RegistryError(
-            f"artifacts lie at {artifact_uri}; expected a server that keeps them itself "
-            "(mlflow server --artifacts-destination)"
+            f"artifacts lie at {plain(artifact_uri)[:200]}; expected a server that keeps them "
+            "itself (mlflow server --artifacts-destination)"
         )
     path = UPLOADS + quote(f"{root.path.strip('/')}/{folder}/{file.name}")
     _persistent("PUT", path, file)
 
 
-def fetch_model_file(name: str, version: int, file: str, sha256: str | None, to: Path) -> Path:
+def fetch_model_file(
+    name: str,
+    version: int,
+    file: str,
+    sha256: str | None,
+    to: Path,
+    most_bytes: int | None = None,
+) -> Path:
     """Fetch one file of a model version; its digest must be the one named.
 
-    None: the caller checks the file, which is small, by a signature.
+    None: the caller checks the file, which is small, by a signature. A file of more than
+    `most_bytes` is refused before that much is read; by default `MOST_BYTES`.
     """
     query = urlencode({"name": name, "version": version, "path": _safe(file)})
-    return _fetched(f"/model-versions/get-artifact?{query}", file, sha256, to)
+    return _fetched(f"/model-versions/get-artifact?{query}", file, sha256, to, most_bytes)
 
 
-def fetch_run_file(run_id: str, file: str, sha256: str | None, to: Path) -> Path:
+def fetch_run_file(
+    run: str, file: str, sha256: str | None, to: Path, most_bytes: int | None = None
+) -> Path:
     """Fetch one artifact of a run; its digest must be the one named, as above."""
-    query = urlencode({"run_uuid": run_id, "path": _safe(file)})
-    return _fetched(f"/get-artifact?{query}", file, sha256, to)
+    return _fetched(_run_file(run, file), file, sha256, to, most_bytes)
+
+
+def read_run_file(run: str, file: str, sha256: str, most_bytes: int = MOST_ANSWER) -> bytes:
+    """The bytes of a small artifact of a run, which no disk sees; as above."""
+    data = _persistent("GET", _run_file(run, file), None, None, most_bytes)
+    _refuse_unless_same(file, sha256_bytes(data), sha256)
+    return data
+
+
+def _run_file(run: str, file: str) -> str:
+    return "/get-artifact?" + urlencode({"path": _safe(file), "run_uuid": run_id(run)})
 
 
 def _safe(file: str) -> str:
+    """An artifact's name that stays in its folder and that a disk takes."""
     path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts or "\\" in file or not path.name:
-        raise RegistryError(f"artifact {file!r}: found a path that leaves its folder")
+    inside = not path.is_absolute() and ".." not in path.parts and path.name
+    if not inside or "\\" in file or not file.isprintable() or len(path.name.encode()) > 200:
+        raise RegistryError(f"artifact {file[:200]!r}: found a path that leaves its folder")
     return file
 
 
-def _fetched(path: str, file: str, sha256: str | None, to: Path) -> Path:
+def _refuse_unless_same(file: str, found: str, sha256: str) -> None:
+    if found != sha256:
+        raise DigestMismatch(f"artifact {file}: found SHA-256 {found}; expected {sha256 or 'one'}")
+
+
+def _fetched(path: str, file: str, sha256: str | None, to: Path, most_bytes: int | None) -> Path:
     """Stream an artifact to disk within the size limit, and check its digest."""
     local = to / PurePosixPath(file).name
     to.mkdir(parents=True, exist_ok=True)
     partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("wb") as out:
-            _persistent("GET", path, None, out)
-        found = sha256_file(partial)
-        if sha256 is not None and found != sha256:
-            raise DigestMismatch(
-                f"artifact {file}: found SHA-256 {found}; expected {sha256 or 'one'}"
-            )
+            _persistent("GET", path, None, out, MOST_BYTES if most_bytes is None else most_bytes)
+        if sha256 is not None:
+            _refuse_unless_same(file, sha256_file(partial), sha256)
         partial.replace(local)
     finally:
         partial.unlink(missing_ok=True)
@@ -178,22 +234,28 @@ def _fetched(path: str, file: str, sha256: str | None, to: Path) -> Path:
 
 
 def _persistent(
-    method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None = None
+    method: str,
+    path: str,
+    body: bytes | Path | None,
+    out: IO[bytes] | None = None,
+    most_bytes: int = MOST_ANSWER,
 ) -> bytes:
     """One exchange, tried again where that is safe: all our calls but the creating ones are."""
     pauses = () if path.endswith("/create") else PAUSES_S
     for pause in pauses:
         try:
-            return _exchange(method, path, body, out)
+            return _exchange(method, path, body, out, most_bytes)
         except OutOfReach:  # noqa: PERF203 - a call takes milliseconds
             time.sleep(pause)
-    return _exchange(method, path, body, out)
+    return _exchange(method, path, body, out, most_bytes)
 
 
-def _exchange(method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None) -> bytes:
+def _exchange(
+    method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None, most_bytes: int
+) -> bytes:
     """One HTTP exchange; the answer's body, or written to `out` from its start."""
-    where = urlsplit(address())
-    connection = _connection(where.scheme, where.hostname or "", where.port)
+    where, port = _where()
+    connection = _connection(where.scheme, where.hostname or "", port)
     headers = {"Content-Type": "application/json", **_authorization(where.scheme, where.hostname)}
     try:
         with body.open("rb") if isinstance(body, Path) else nullcontext(body) as content:
@@ -202,15 +264,14 @@ def _exchange(method: str, path: str, body: bytes | Path | None, out: IO[bytes] 
                 headers["Content-Length"] = str(body.stat().st_size)
             connection.request(method, where.path.rstrip("/") + path, content, headers)
         answer = connection.getresponse()
-        if told := answer.getheader("Date"):
-            _clock[:] = [parsedate_to_datetime(told).timestamp(), time.monotonic()]
+        _set_clock(answer.getheader("Date"))
         if answer.length is None and not answer.chunked:
             # A connection cut within the headers: without this the body would seem empty.
             raise http.client.HTTPException("an answer that does not tell its length")
         if answer.status != 200:
-            raise _refusal(answer.status, answer.read(MOST_ANSWER), path)
-        return _read(answer, out, path)
-    except (OSError, http.client.HTTPException) as error:
+            raise _refusal(answer.status, answer.read(MOST_REFUSAL), path)
+        return _read(answer, out, path, most_bytes)
+    except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "errno", None) in (*DISK_ERRORS, errno.ENOENT):
             raise  # our own disk, not the network
         cause = str(error) or type(error).__name__
@@ -219,35 +280,46 @@ def _exchange(method: str, path: str, body: bytes | Path | None, out: IO[bytes] 
         connection.close()
 
 
-def _read(answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str) -> bytes:
-    most = MOST_ANSWER if out is None else MOST_BYTES
-    promised = answer.length
-    if promised is not None and promised > most:
-        raise RegistryError(f"{path.split('?')[0]}: found {promised} bytes; at most {most}")
+def _set_clock(date: str | None) -> None:
+    """Take the server's time from an answer's header; one that cannot be read changes nothing."""
+    try:
+        _clock[:] = [parsedate_to_datetime(date or "").timestamp(), time.monotonic()]
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return
+
+
+def _read(
+    answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str, most_bytes: int
+) -> bytes:
+    what, promised = path.split("?")[0], answer.length
+    if promised is not None and promised > most_bytes:
+        raise RegistryError(f"{what}: found {promised} bytes; at most {most_bytes}")
     if out is not None:
         out.seek(0)
         out.truncate()
-        _refuse_unless_room(out, promised or 0)
+        _refuse_unless_room(out, promised or 0, promised or 0)
     parts, total = [], 0
     while block := answer.read(BLOCK):
         total += len(block)
-        if total > most:
-            raise RegistryError(f"{path.split('?')[0]}: found over {most} bytes; at most {most}")
+        if total > most_bytes:
+            raise RegistryError(f"{what}: found over {most_bytes} bytes; at most {most_bytes}")
         if out is None:
             parts.append(block)
-        else:
-            out.write(block)
+            continue
+        if promised is None:
+            _refuse_unless_room(out, len(block), total)
+        out.write(block)
     if promised is not None and total < promised:
         raise http.client.IncompleteRead(b"", promised - total)
     return b"".join(parts)
 
 
-def _refuse_unless_room(out: IO[bytes], n: int) -> None:
-    """Raise OSError, as a full disk does, where so many bytes would leave less than the spare."""
+def _refuse_unless_room(out: IO[bytes], n: int, total: int) -> None:
+    """Raise PlaceError, as of a full disk, where `n` bytes more would leave less than the spare."""
     disk = os.fstatvfs(out.fileno())
-    room = max(disk.f_bavail * disk.f_frsize - min(n, SPARE_BYTES), 0)
+    room = max(disk.f_bavail * disk.f_frsize - min(total, SPARE_BYTES), 0)
     if n > room:
-        raise OSError(errno.ENOSPC, f"found {n} bytes to fetch; room for {room}", out.name)
+        raise PlaceError(f"{out.name}: found {n} bytes to fetch; room for {room}", errno.ENOSPC)
 
 
 def _refusal(status: int, body: bytes, path: str) -> RegistryError:
@@ -258,7 +330,7 @@ def _refusal(status: int, body: bytes, path: str) -> RegistryError:
         cause = body[:200].decode(errors="replace").strip()
     later = status in (408, 429) or status >= 500
     kind = NotInRegistry if status == 404 else OutOfReach if later else RegistryError
-    return kind(f"MLflow at {address()}: {path.split('?')[0]}: {status} {cause}")
+    return kind(f"MLflow at {address()}: {path.split('?')[0]}: {status} {plain(cause)[:1000]}")
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
@@ -288,6 +360,8 @@ def _authorization(scheme: str, host: str | None) -> dict[str, str]:
         return {
             "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         }
+    if not (token.isascii() and token.isprintable()):  # http.client would print it
+        raise RegistryError("MLFLOW_TRACKING_TOKEN: found what no header holds; expected ASCII")
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -298,13 +372,13 @@ def _secrets() -> Mapping[str, str]:
         return os.environ
     try:
         about = Path(path).stat()
-        text = Path(path).read_text()
-    except OSError as error:
-        raise RegistryError(f"secrets file {path}: {error.strerror}") from error
+        content = Path(path).read_text()
+    except (OSError, ValueError) as error:
+        raise RegistryError(f"secrets file {path}: {error}") from error
     if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or about.st_uid not in (0, os.geteuid()):
         raise RegistryError(
             f"secrets file {path}: found mode {stat.S_IMODE(about.st_mode):o}, owner "
             f"{about.st_uid}; expected 600 and the agent's own user"
         )
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in content.splitlines()]
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

@@ -12,6 +12,8 @@ from storage.files import sha256_file, write_bytes, write_json
 LITERT = "model.tflite"
 WEIGHTS = "model.weights.h5"
 MANIFEST = "manifest.json"
+#: What `mlflow artifacts download models:/NAME/1` adds to the files.
+MLFLOW_META = "registered_model_meta"
 
 
 @dataclass(frozen=True)

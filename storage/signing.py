@@ -1,34 +1,50 @@
 """Signed releases: what the server signs at registration, and a device checks before it runs it.
 
 A release is a model's folder: its manifest names every file with size and SHA-256, `manifest.sig`
-is an Ed25519 signature (RFC 8032) over the manifest's bytes. The private key is the one file of
-this project that must stay secret: HOLTER_RELEASE_KEY names it, or it is made at first use in the
-state folder, readable by its owner alone.
+is an Ed25519 signature (RFC 8032) over the manifest's bytes. `release.json` is a signed statement
+of the registered name and version that this manifest has; the version's number is known only when
+it is registered, after the folder is signed. A roll-back is a signed statement too.
+
+The private key is the one file of this project that must stay secret: HOLTER_RELEASE_KEY names it,
+or it is made at first use in the state folder, readable by its owner alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from storage.answers import MOST_NUMBER, plain, shown
 from storage.errors import SignatureError
 from storage.files import (
     home,
     make_secret,
     parsed,
+    read_bounded,
     read_json,
     read_secret,
     sha256_bytes,
     sha256_file,
     write_json,
 )
-from storage.model_files import MANIFEST
+from storage.model_files import MANIFEST, MLFLOW_META
 
 SIGNATURE = "manifest.sig"
-#: A manifest larger than this is not read.
+#: The signed statement of a release's registered name and version.
+NAMED = "release.json"
+#: Files of a release that its manifest does not name. MLflow's downloads add the last, which
+#: nothing here reads.
+BESIDE = (MANIFEST, SIGNATURE, NAMED, MLFLOW_META)
+#: A manifest, signature or statement larger than this is not read.
 MOST_MANIFEST = 1 << 20
+#: Kinds of signed statements: what a signature on one means is in it.
+RELEASE, ROLL_BACK = "release", "roll-back"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def release_key_path() -> Path:
@@ -63,7 +79,7 @@ def trusted_keys() -> set[str]:
     """The public keys that this machine believes: its own, and those of `keys/*.pub` beside it."""
     own = {public_key()} if release_key_path().exists() else set()
     files = sorted((home() / "keys").glob("*.pub"))
-    return own | {path.read_text().strip() for path in files}
+    return own | {path.read_text(errors="replace").strip() for path in files}
 
 
 def sign(data: bytes) -> dict[str, str]:
@@ -93,15 +109,80 @@ def signed_by(data: bytes, said: Mapping[str, str]) -> bool:
 
 
 def sign_release(folder: Path) -> None:
-    """Bring a folder's manifest up to its files and sign it."""
+    """Bring a folder's manifest up to its files and sign it; no name is stated of it any more."""
     manifest = read_json(folder / MANIFEST)
+    (folder / NAMED).unlink(missing_ok=True)
     manifest["files"] = {
         str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, SIGNATURE)
+        if path.is_file() and str(path.relative_to(folder)) not in BESIDE
     }
     write_json(folder / MANIFEST, manifest)
     write_json(folder / SIGNATURE, sign((folder / MANIFEST).read_bytes()))
+
+
+def sign_name(folder: Path, name: str, version: int) -> Path:
+    """State, signed, that a folder's release is this registered version; gives the file."""
+    digest = sha256_file(folder / MANIFEST)
+    about = {"name": name, "version": version, "manifest_sha256": digest}
+    return write_json(folder / NAMED, _signed({"statement": RELEASE, **about}))
+
+
+def sign_roll_back(device: str, name: str, version: int) -> str:
+    """A signed statement that a device may go back to a version, once; JSON."""
+    about = {"device": device, "name": name, "version": version}
+    when = {"time_ms": time.time_ns() // 1_000_000}  # a later one replaces it, by this key's clock
+    return json.dumps(_signed({"statement": ROLL_BACK, **about, **when}), sort_keys=True)
+
+
+def _signed(statement: Mapping[str, Any]) -> dict[str, Any]:
+    return {**statement, **sign(_stated(statement))}
+
+
+def _stated(statement: Mapping[str, Any]) -> bytes:
+    """What of a statement is signed: all but key and signature, as canonical JSON."""
+    parts = {k: v for k, v in statement.items() if k not in ("key", "signature")}
+    return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_statement(data: bytes | str, trusted: Iterable[str], **expected: Any) -> dict[str, Any]:
+    """A statement that one of the trusted keys signed, and that says what is expected of it.
+
+    Parameters
+    ----------
+    data : bytes or str
+        Its JSON.
+    trusted : iterable of str
+        Public keys, 64 hexadecimal digits each.
+    **expected
+        Members that it must have: "statement" is its kind.
+
+    Raises
+    ------
+    SignatureError
+        No trusted key signed it, it was changed since, or it states something else.
+    """
+    kind = expected.get("statement", "statement")
+    try:
+        told = parsed(data)
+        public, unchanged = str(told["key"]), signed_by(_stated(told), told)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SignatureError(f"{kind}: found a signed statement that cannot be read") from error
+    _refuse_stranger(kind, public, trusted)
+    if not unchanged:
+        raise SignatureError(f"{kind}: the statement is not what was signed")
+    for name, wanted in expected.items():
+        if told.get(name) != wanted or type(told.get(name)) is not type(wanted):
+            raise SignatureError(f"{kind}: signed for {name} {told.get(name)!r}; wanted {wanted!r}")
+    return dict(told)
+
+
+def _refuse_stranger(what: str, public: str, trusted: Iterable[str]) -> None:
+    keys = set(trusted)
+    if public not in keys:
+        known = ", ".join(sorted(key[:16] for key in keys)) or "none"
+        signer = plain(public[:16])
+        raise SignatureError(f"{what}: signed by key {signer}; this device trusts {known}")
 
 
 def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str]) -> dict[str, Any]:
@@ -119,23 +200,45 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
     SignatureError
         No trusted key signed it, it was changed since, or it names a file outside its folder.
     """
-    keys = set(trusted)
     try:
         said = parsed(signature)
-        public, whole = str(said["key"]), signed_by(manifest, said)
+        public, unchanged = str(said["key"]), signed_by(manifest, said)
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError("release: found a signature file that cannot be read") from error
-    if public not in keys:
-        known = ", ".join(sorted(key[:16] for key in keys)) or "none"
-        raise SignatureError(f"release: signed by key {public[:16]}; this device trusts {known}")
-    if not whole:
+    _refuse_stranger("release", public, trusted)
+    if not unchanged:
         raise SignatureError("release: the manifest is not what was signed")
-    found: dict[str, Any] = parsed(manifest)
-    for name in found["files"]:
+    return _checked(manifest)
+
+
+def _checked(manifest: bytes) -> dict[str, Any]:
+    """A signed manifest's value, whose members are of the kinds that its readers take."""
+    try:
+        found = parsed(manifest)
+    except ValueError as error:
+        raise SignatureError(f"release: found a signed manifest that is no JSON: {error}") from None
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict):
+        raise SignatureError("release: found a signed manifest without files; expected them")
+    for name, about in files.items():
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise SignatureError(f"release: names the file {name!r} outside its folder")
-    return found
+        if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
+            raise SignatureError(f"release: names the file {name!a} outside its folder")
+        size = about.get("bytes") if isinstance(about, dict) else None
+        if not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(str(about.get("sha256"))):
+            raise SignatureError(f"release: file {name}: found no bytes and SHA-256; expected both")
+    runtimes = found.get("runtimes", {})
+    kinds: dict[str, Any] = {"name": str, "runtime": str, "runtimes": dict}
+    kinds |= dict.fromkeys(("threshold", "smoothing_change"), int | float)
+    for name in kinds.keys() & found.keys():
+        value = found[name]
+        large = isinstance(value, int | float) and not abs(value) <= MOST_NUMBER
+        if not isinstance(value, kinds[name]) or large:
+            raise SignatureError(f"release: the manifest's {name} is {shown(value)}")
+    for name, about in runtimes.items():
+        if not isinstance(about, dict) or not isinstance(about.get("file", ""), str):
+            raise SignatureError(f"release: runtime {name!a}: found no file's name; expected one")
+    return dict(found)
 
 
 def check_release(folder: Path, trusted: Iterable[str]) -> dict[str, Any]:
@@ -146,16 +249,39 @@ def check_release(folder: Path, trusted: Iterable[str]) -> dict[str, Any]:
     SignatureError
         As `verified_manifest`, or a file that differs from the manifest or is not in it.
     """
-    try:
-        manifest, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
-    except OSError as error:
-        raise SignatureError(f"release {folder.name}: {error.strerror}") from error
+    manifest, signature = _read(folder, MANIFEST), _read(folder, SIGNATURE)
     found = verified_manifest(manifest, signature, trusted)
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() or name in (MANIFEST, SIGNATURE):
+        if (path.is_dir() and not path.is_symlink()) or name in BESIDE:
             continue
-        wanted = found["files"].get(name, {}).get("sha256")
-        if path.is_symlink() or sha256_bytes(path.read_bytes()) != wanted:
+        wanted = found["files"].get(name, {"bytes": -1})
+        same = not path.is_symlink() and path.is_file() and path.stat().st_size == wanted["bytes"]
+        if not same or sha256_file(path) != wanted["sha256"]:
             raise SignatureError(f"release: file {name} is not what was signed")
     return found
+
+
+def check_name(folder: Path, name: str, version: int, trusted: Iterable[str]) -> None:
+    """Make sure that a checked release is the registered version that it is taken for.
+
+    Raises
+    ------
+    SignatureError
+        It is another's, or it was signed before releases had their names in what is signed.
+    """
+    if not (folder / NAMED).is_file():
+        raise SignatureError(
+            f"release {name}/{version}: found no signed name and version ({NAMED}); "
+            f"make it on the server: holter edge sign {name}/{version}"
+        )
+    manifest = sha256_bytes(_read(folder, MANIFEST))
+    about = {"name": name, "version": version, "manifest_sha256": manifest}
+    read_statement(_read(folder, NAMED), trusted, statement=RELEASE, **about)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return read_bounded(folder / name, MOST_MANIFEST)
+    except (OSError, ValueError) as error:
+        raise SignatureError(f"release {folder.name}: {name}: {error}") from error

@@ -5,7 +5,6 @@ The inputs stay on disk and are read block by block: 200,000 beats are 240 MB.
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,16 @@ from numpy.typing import NDArray
 
 from storage.errors import TableError
 from storage.files import whole
+from storage.npz import damaged, layout, members, read_array
 from storage.waveforms import ChosenBeats
 
 #: Columns larger than this unpacked are refused before they are read: a device has 8 GB. The inputs
 #: lie in the file as they are, and stay there.
 MOST_BYTES = 1 << 30
-_COLUMNS = ("label", "record", "subject", "sample")
+#: Kind of each column's values (numpy's letter), and how many axes it may have.
+_COLUMNS = {"label": ("i", (1, 2)), "record": ("U", (1,)), "subject": ("U", (1,))}
+_COLUMNS |= {"sample": ("i", (1, 2))}
+INPUT = "input."
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,47 +125,42 @@ def read_testset(path: Path, most_bytes: int = MOST_BYTES) -> TestSet:
     TableError
         Not such a file, columns larger unpacked than `most_bytes`, missing, or of other lengths.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        of_inputs = [one for one in members if one.filename.startswith("input.")]
-        size = sum(one.file_size for one in members) - sum(one.file_size for one in of_inputs)
+    what = f"test set {path.name}"
+    with damaged(what), path.open("rb") as file:
+        entries = members(file)
+        of_inputs = {name: one for name, one in entries.items() if name.startswith(INPUT)}
+        columns = {name: one for name, one in entries.items() if name not in of_inputs}
+        size = sum(one.file_size for one in columns.values())
         if size > most_bytes:
-            raise TableError(
-                f"test set {path.name}: columns of {size} bytes unpacked; at most {most_bytes}"
-            )
-        with path.open("rb") as file:
-            inputs = {
-                one.filename.removeprefix("input.").removesuffix(".npy"): _on_disk(path, file, one)
-                for one in of_inputs
-            }
-        with np.load(path, allow_pickle=False) as columns:
-            arrays = {name: columns[name] for name in _COLUMNS if name in columns.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, struct.error) as error:
-        raise TableError(f"test set {path.name}: found a damaged file ({error})") from error
+            raise TableError(f"{what}: columns of {size} bytes unpacked; at most {most_bytes}")
+        inputs = {
+            name.removeprefix(INPUT): _on_disk(path, file, one) for name, one in of_inputs.items()
+        }
+        arrays = {name: read_array(file, columns[name]) for name in _COLUMNS if name in columns}
     missing = [name for name in _COLUMNS if name not in arrays]
     if missing or not inputs:
-        raise TableError(f"test set {path.name}: found no {', '.join(missing) or 'inputs'}")
-    lengths = {len(array) for array in (*arrays.values(), *inputs.values())}
-    if len(lengths) != 1:
-        raise TableError(f"test set {path.name}: found columns of lengths {sorted(lengths)}")
+        raise TableError(f"{what}: found no {', '.join(missing) or 'inputs'}")
+    for name, (kind, dimensions) in _COLUMNS.items():
+        array = arrays[name]
+        if array.dtype.kind != kind or array.ndim not in dimensions:
+            raise TableError(
+                f"{what}: {name} is {array.dtype} {array.shape}; expected kind {kind}, {dimensions}"
+            )
+    lengths = {len(array) for array in arrays.values()} | {len(one) for one in inputs.values()}
+    if len(lengths) != 1 or lengths == {0}:
+        raise TableError(f"{what}: found columns of lengths {sorted(lengths)}")
+    label, sample = arrays["label"], arrays["sample"]
+    if sample.shape != label.shape or label.min(initial=0) < -1 or label.max(initial=0) > 1:
+        raise TableError(
+            f"{what}: found labels {label.shape} and samples {sample.shape}; expected "
+            "as many of each, and labels of -1, 0 and 1"
+        )
     return TestSet(inputs=inputs, **{name: arrays[name] for name in _COLUMNS})
 
 
 def _on_disk(path: Path, file: IO[bytes], entry: zipfile.ZipInfo) -> DiskArray:
-    """Where an uncompressed member's array lies (APPNOTE.TXT 4.3.7: 30 bytes, name, extra)."""
-    if entry.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{entry.filename} is compressed; expected it stored")
-    file.seek(entry.header_offset)
-    name, extra = struct.unpack("<26x2H", file.read(30))
-    start = entry.header_offset + 30 + name + extra
-    file.seek(start)
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-    if header is None:
-        raise ValueError(f"{entry.filename} has version {version}; expected 1.0")
-    shape, fortran, dtype = header(file)
-    size = int(np.prod(shape, dtype=np.int64)) * 4 + file.tell() - start
-    if fortran or dtype != np.float32 or not shape or size != entry.file_size:
-        raise ValueError(f"{entry.filename} is {dtype} {shape}; expected float32 rows")
-    return DiskArray(path, file.tell(), shape)
+    """Where a member's float32 rows lie in the file."""
+    where = layout(file, entry)
+    if where.fortran or where.dtype != np.float32 or not where.shape:
+        raise ValueError(f"{entry.filename} is {where.dtype} {where.shape}; expected float32 rows")
+    return DiskArray(path, where.offset, where.shape)

@@ -44,6 +44,7 @@ from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.model_files import RegisteredModel as RegisteredModel
+from storage.signing import sign_name
 
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -190,7 +191,10 @@ def register_model(
     tags: Mapping[str, str],
     description: str,
 ) -> RegisteredModel:
-    """Register a folder as a new version of `name`; `flows.recorded.seal` makes it known."""
+    """Register a folder as a new version of `name`; `flows.recorded.seal` makes it known.
+
+    The version's number is stated, signed, beside the folder's files as soon as it is known.
+    """
     digests = {f"holter.sha256.{f}": sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
     marks = {**tags, **digests}
     with _told(f"register {name}") as client:
@@ -209,7 +213,16 @@ def register_model(
             description=description,
             model_id=logged.model_id,
         )
-    return RegisteredModel(name, int(version.version), run_id, marks)
+    model = RegisteredModel(name, int(version.version), run_id, marks)
+    log_name(model, sign_name(folder, name, model.version))
+    return model
+
+
+def log_name(model: RegisteredModel, statement: Path) -> None:
+    """Put the signed statement of a version's name beside its files."""
+    with _told(f"name {model.reference}") as client:
+        source = str(client.get_model_version(model.name, str(model.version)).source)
+        client.log_model_artifact(source.removeprefix("models:/"), str(statement))
 
 
 def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ from storage.dataset import load_spec
 from storage.files import read_json, write_json
 from storage.model_files import LITERT, MANIFEST
 from storage.records import open_alone, read_lead
-from storage.signing import public_key
+from storage.signing import public_key, sign_name
 from storage.wfdb_annotation import parse_annotations
 from tasks.inference import probabilities
 from tasks.litert import LiteRT
@@ -170,6 +170,7 @@ def test_what_was_not_recorded_is_no_time_in_af(records: Path, tmp_path: Path, k
 
 def test_the_active_release_decides(records: Path, release: Path, home: Path) -> None:
     """Without --model the active slot's release is used, and a success ends its trial."""
+    sign_name(release, "holter-rhythm", 3)
     slots.install(home, release, "holter-rhythm/3")
     assert run(records / "sim000", "--out", home / "out") == 0
     assert not (home / "slots" / "trial").exists()

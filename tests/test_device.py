@@ -15,13 +15,27 @@ from typing import Any
 import pytest
 
 from edge_agent import agent as edge
-from edge_agent import presence
+from edge_agent import presence, slots
 from edge_agent.agent import Agent
+from edge_agent.cli import main as edge_main
 from edge_agent.facts import device_kind
-from storage import evaluations, mlflow_rest
-from storage.errors import DeviceError, NotInRegistry, OutOfReach, RegistryError
+from edge_agent.releases import fetch_release
+from flows.release import name_again
+from storage import evaluations, mlflow_rest, tracking
+from storage.errors import (
+    DeviceError,
+    DigestMismatch,
+    NotInRegistry,
+    OutOfReach,
+    RegistryError,
+    SignatureError,
+)
 from storage.evaluations import RequestState
+from storage.files import write_json
+from storage.model_files import MANIFEST, RegisteredModel
+from storage.signing import NAMED, check_name, public_key
 from tests.conftest import ROOT, Registered
+from tests.sealed import made_up_manifest, made_up_version, sides_of
 
 
 @pytest.fixture(autouse=True)
@@ -318,3 +332,96 @@ def test_what_is_not_there_is_told_apart_from_a_dead_server() -> None:
     with pytest.raises(NotInRegistry):
         mlflow_rest.call("GET", "runs/get", run_id="0" * 32)
     assert evaluations.device_requests("nobody") == []
+
+
+def versions_named(
+    monkeypatch: pytest.MonkeyPatch, reference: str, home: Path
+) -> list[tuple[int, str]]:
+    """What `holter-edge bench REFERENCE` ends with, and the name that is signed of its release."""
+    seen: list[str] = []
+
+    def bench(model: Path, *_: Any) -> dict[str, Any]:
+        assert (model / "model.tflite").is_file()
+        statement = json.loads((model / NAMED).read_text())
+        seen.append(f"{statement['name']}/{statement['version']}")
+        return {}
+
+    monkeypatch.setenv("HOLTER_EDGE_HOME", str(home))
+    monkeypatch.setattr("edge_agent.bench.bench", bench)
+    with pytest.raises(SystemExit) as ended:
+        edge_main(["bench", reference])
+    return [(int(str(ended.value.code)), one) for one in seen or [""]]
+
+
+def test_a_model_is_named_as_on_the_server(
+    registered: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NAME, NAME/version and NAME@alias are fetched, checked, and gone at the end; what is none
+    ends with one line, and so does a name where no server is said."""
+    model, home = registered.model, tmp_path / "edge"
+    version = {"name": model.name, "version": str(model.version)}
+    mlflow_rest.call("POST", "registered-models/alias", **version, alias="ward")
+    for reference in (model.name, model.reference, f"{model.name}@ward"):
+        assert versions_named(monkeypatch, reference, home) == [(0, model.reference)]
+    for reference in (f"{model.name}@none", f"{model.name}/99", "none", "/none", "a@b@c"):
+        assert versions_named(monkeypatch, reference, home) == [(1, "")]
+    assert list((home / "work").iterdir()) == []
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert versions_named(monkeypatch, model.reference, home) == [(1, "")]
+
+
+def test_mlflow_s_own_download_is_a_release(registered: Registered, tmp_path: Path) -> None:
+    """A release that `mlflow artifacts download models:/NAME/VERSION` brought is accepted."""
+    import mlflow
+
+    source = f"models:/{registered.model.reference}"
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(tmp_path)))
+    write_json(folder / "registered_model_meta", {})  # MLflow adds it beside an MLmodel file
+    chosen, manifest = slots.chosen(tmp_path / "edge", folder)
+    assert (chosen, "files" in manifest) == (folder, True)
+    check_name(folder, registered.model.name, registered.model.version, trusted(registered))
+
+
+def trusted(registered: Registered) -> list[str]:
+    return [path.read_text() for path in registered.keys.glob("*.pub")]
+
+
+@pytest.fixture
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredModel:
+    """A sealed version from before names were signed."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
+    path, manifest = made_up_manifest(tmp_path / "records")
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "log_name", lambda *_: None)
+        return made_up_version(
+            "holter-older", tmp_path / "made", path, manifest, sides_of(manifest)
+        )
+
+
+def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path: Path) -> None:
+    """A device refuses a version without a signed name and says the command; that makes it."""
+    keys, words = {public_key()}, f"make it on the server: holter edge sign {older.reference}"
+    arguments = (older.name, older.version)
+    with pytest.raises(SignatureError, match=words):
+        fetch_release(*arguments, tmp_path / "before", keys)
+    assert name_again(older.reference) == older.reference
+    for file in (MANIFEST, NAMED):
+        mlflow_rest.fetch_model_file(*arguments, file, None, tmp_path / "after")
+    check_name(tmp_path / "after", *arguments, keys)
+
+
+def test_a_manifest_of_another_chain_is_not_named(
+    older: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is named again is the manifest that was sealed, whatever the server answers."""
+    real = mlflow_rest._persistent
+
+    def other(method: str, path: str, *rest: Any) -> bytes:
+        if "get-artifact" in path and "model-versions" in path:
+            rest[1].write(b'{"files": {}}')
+            return b""
+        return real(method, path, *rest)
+
+    monkeypatch.setattr(mlflow_rest, "_persistent", other)
+    with pytest.raises(DigestMismatch):
+        name_again(older.reference)

@@ -1,32 +1,57 @@
 """A seeded fuzzer over every reader: damaged bytes give a value or one of our errors, never else.
 
-200,000 inputs in all, made from real files where they are here, and from files the tests write.
+260,000 inputs in all, or as many as HOLTER_FUZZ_INPUTS says, made from real files where they are
+here, and from files the tests write.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_agent.facts import KINDS, read_kind
+from storage import ledger
+from storage.beats import read_beats, read_waveforms, write_beats
+from storage.beats import read_source as read_table_source
+from storage.beats_manifest import read_manifest
+from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from storage.edf import open_edf
-from storage.errors import RecordError
+from storage.errors import HolterError, RecordError
+from storage.evaluations import read_outcome
+from storage.golden_beats import read_golden, write_golden
 from storage.ishne import open_ishne
 from storage.leads import Opened, read_source
 from storage.marks import annotated_rhythm
+from storage.policy import DEFAULT, DRIFT, read_checks, read_policy
 from storage.records import open_record, read_lead
+from storage.results import read_arrays, write_arrays
+from storage.signing import public_key, read_statement, sign, sign_roll_back, verified_manifest
+from storage.testset import TestSet, read_testset, write_testset
 from storage.wfdb_annotation import encode_annotations, parse_annotations
 from storage.wfdb_header import parse_header
+from tasks.runtimes import files_of
 from tasks.simulate import simulate_subject
 from tests.conftest import ROOT
+from tests.test_beats import SOURCE, table
+from tests.test_beats_manifest import dataset as beat_tables
+from tests.test_device_hostile import OUTCOME
 from tests.test_formats import spec_of, values, write_segments, write_wfdb
 from tests.test_holter_formats import CSV, dataset, write_edf, write_ishne
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+#: Inputs in all where HOLTER_FUZZ_INPUTS says nothing, and how many times as many are wanted.
+USUAL = 260_000
+TIMES = int(os.environ.get("HOLTER_FUZZ_INPUTS", USUAL)) / USUAL
 WORDS = [b"0", b"-1", b"4294967296", b"9" * 30, b"nan", b"inf", b"1e308", b"~", b"../x", b"/"]
 WORDS += [b"\n", b"#", b"x", b":", b"+", b"(", b" ", b"\0", b"\xff\xff", b"\x00\xec", b"\x3f\xfc"]
 WORDS += ["٣".encode(), "²".encode(), b"1_0", b"\x0c", b"\x1c", b"\x85", b"-0"]
@@ -62,20 +87,25 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def fuzz(seeds: list[bytes], inputs: int, use: Callable[[bytes], object]) -> dict[str, int]:
-    """Use `inputs` damaged copies; count what became of them by the error's name."""
+    """Use so many damaged copies, and count what became of them by the error's name.
+
+    Of a multiple of them that HOLTER_FUZZ_INPUTS asks for, the counts are given for one.
+    """
     rng = random.Random(2024)  # noqa: S311 - a fuzzer wants repeatable numbers
     found: dict[str, int] = {}
-    for number in range(inputs):
+    for number in range(round(inputs * TIMES)):
         data = damaged(seeds[number % len(seeds)], rng)
         try:
             use(data)
             kind = "read"
         except RecordError as error:
             kind = type(error).__name__ if error.record == "rec" else "an unnamed record"
+        except HolterError as error:
+            kind = type(error).__name__
         except Exception as error:
             raise AssertionError(f"input {number}, {data!r}: {error!r}") from error
         found[kind] = found.get(kind, 0) + 1
-    return found
+    return {kind: round(count / TIMES) for kind, count in found.items()}
 
 
 def real(pattern: str, most_bytes: int) -> list[bytes]:
@@ -188,3 +218,164 @@ def test_intervals(folder: Path) -> None:
 
     found = fuzz([CSV.encode()], 6_000, use)
     assert set(found) == {"read", "BadAnnotation", "UnknownRhythm", "NoRhythm"}
+
+
+#: Seeds of our own files, and what reads each.
+Own = tuple[list[bytes], Callable[[bytes], object]]
+ENTRY = ledger.Entry(
+    1, "2026-01-01T00:00:00+00:00", "a", "alias", "m", 3, "b", {"c": "d"}, "0" * 64
+)
+RELEASE = {
+    "name": "rhythm",
+    "threshold": 0.5,
+    "smoothing_change": 1e-4,
+    "runtime": "litert-float32",
+    "runtimes": {"litert-float32": {"file": "model.tflite", "bytes": 5}},
+    "files": {"model.tflite": {"sha256": "0" * 64, "bytes": 5}},
+}
+
+
+def of_path(path: Path, read: Callable[[Path], object]) -> Own:
+    """A file that was written, and what reads it there."""
+    whole = path.read_bytes()
+
+    def use(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    return [whole], use
+
+
+def testsets(folder: Path) -> Own:
+    """A test set of windows."""
+    rows = np.zeros((3, 4, 2), np.float32)
+    names, sample = np.array(["a", "b", "é"]), np.arange(12, dtype=np.int64).reshape(3, 4)
+    testset = TestSet({"rhythm": rows}, np.zeros((3, 4), np.int8), names, names, sample)
+
+    def read(path: Path) -> None:
+        found = read_testset(path)
+        for array in found.inputs.values():
+            assert len(array[0:2]) == min(len(array), 2)
+        assert len(found.counted(np.zeros(found.label.shape, np.float32))[0]) <= found.label.size
+        assert all(str(name) is not None for name in np.unique(found.record))
+
+    return of_path(write_testset(folder / "testset.npz", testset), read)
+
+
+def checkpoints(folder: Path) -> Own:
+    """A checkpoint of two layers."""
+    arrays: Any = [np.ones((2, 3), np.float32), np.array(5), np.zeros(3)]
+    path = folder / "state.npz"
+    write_checkpoint(path, Checkpoint(1, arrays, arrays, arrays, 0, 0.5, {"loss": [1.0, 2.5]}))
+    return of_path(path, read_checkpoint)
+
+
+def beats(folder: Path) -> Own:
+    """A beat table of two row groups."""
+    path = folder / "sim001.parquet"
+    write_beats(path, [table(5), table(4, waveform=False)], SOURCE)
+
+    def read(path: Path) -> None:
+        found = read_beats(path)
+        assert len(found.symbol) == len(found.label)
+        read_table_source(path)
+        read_waveforms(path, 0)
+
+    return of_path(path, read)
+
+
+def golden(folder: Path) -> Own:
+    """Golden beats."""
+    path, rows = folder / "golden.json", np.zeros((2, 3), np.float32)
+    write_golden(path, {"rr": rows}, rows[:, 0], {"onnx": rows[:, 0]})
+    return of_path(path, lambda path: (read_golden(path), read_golden(path, "onnx")))
+
+
+def results(folder: Path) -> Own:
+    """Results of a training."""
+    path = write_arrays(folder / "r.npz", {"a": np.arange(9.0), "b": np.array(["x", "yy"])})
+    return of_path(path, read_arrays)
+
+
+def manifests(_: Path) -> Own:
+    """A release's manifest; whatever it says, a trusted key signed it."""
+    trusted = {public_key()}
+
+    def read(data: bytes) -> None:
+        found = verified_manifest(data, json.dumps(sign(data)).encode(), trusted)
+        assert files_of(found) is not None
+        assert float(found.get("threshold", 0)) is not None
+
+    return [json.dumps(RELEASE).encode()], read
+
+
+def signatures(_: Path) -> Own:
+    """The signature of a manifest."""
+    data, trusted = json.dumps(RELEASE).encode(), {public_key()}
+    seed = json.dumps(sign(data)).encode()
+    return [seed], lambda bent: verified_manifest(data, bent, trusted)
+
+
+def statements(_: Path) -> Own:
+    """A signed statement."""
+    trusted, seed = {public_key()}, sign_roll_back("belt", "m", 3).encode()
+    return [seed], lambda data: read_statement(data, trusted, statement="roll-back", device="belt")
+
+
+def beat_manifests(folder: Path) -> Own:
+    """The manifest of a data set's beat tables."""
+    return of_path(beat_tables(folder), read_manifest)
+
+
+def policies(folder: Path) -> Own:
+    """A promotion policy."""
+    path = folder / "p.toml"
+    path.write_bytes(DEFAULT.read_bytes())
+    return of_path(path, read_policy)
+
+
+def thresholds(folder: Path) -> Own:
+    """Thresholds of drift."""
+    path = folder / "d.toml"
+    path.write_bytes(DRIFT.read_bytes())
+    return of_path(path, read_checks)
+
+
+def kinds(folder: Path) -> Own:
+    """A device kind."""
+    path = folder / "k.toml"
+    path.write_bytes((KINDS / "jetson-orin-nano.toml").read_bytes())
+    return of_path(path, read_kind)
+
+
+OWN: dict[str, tuple[int, Callable[[Path], Own]]] = {
+    "beat table": (4_000, beats),
+    "beat manifest": (4_000, beat_manifests),
+    "test set": (10_000, testsets),
+    "checkpoint": (6_000, checkpoints),
+    "results": (3_000, results),
+    "golden beats": (3_000, golden),
+    "release manifest": (6_000, manifests),
+    "signature": (3_000, signatures),
+    "statement": (3_000, statements),
+    "outcome": (3_000, lambda _: ([json.dumps(OUTCOME).encode()], read_outcome)),
+    "ledger entry": (
+        3_000,
+        lambda _: ([json.dumps(asdict(ENTRY)).encode()], partial(ledger._read, "m", "entry.1")),
+    ),
+    "policy": (4_000, policies),
+    "thresholds of drift": (4_000, thresholds),
+    "device kind": (4_000, kinds),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_files(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged files of our own, signed or not: each is read, or refused in one of our errors."""
+    monkeypatch.setenv("HOLTER_HOME", str(folder / "server"))
+    inputs, made = OWN[name]
+    seeds, use = made(folder)
+    use(seeds[0])
+    found = fuzz(seeds, inputs, use)
+    assert "an unnamed record" not in found
+    assert len(found) > 1 or name == "results", found
