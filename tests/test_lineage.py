@@ -313,9 +313,9 @@ def test_a_recording_that_was_seen_under_another_name(
         assert sights("lone000") == expected
         assert {one.same_as for one in asked("lone000").sights} == {"lonely/lone000"}
         assert {one.same_as for one in asked("sim000").sights} == {""}
-        command(record="lonely/lone000")
-        told = " ".join(capsys.readouterr().err.split())
-        assert "the same recording as" in told
+        command(record="lonely/lone000", form="json")
+        told = json.loads(capsys.readouterr().out)
+        assert {one["same_as"] for one in told} == {"lonely/lone000"}
         manifest = read_manifest(folder / "manifest.json")
         bare = tuple(replace(entry, content={}, files={}) for entry in manifest.entries)
         look = look_into(
