@@ -162,7 +162,7 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
     try:
         version = recorded(reference)
         learnt = learnt_recordings(version)
-        behind = [one for source in (version, *teachers_of(version)) for one in source.manifests]
+        behind = [data for source in (version, *teachers_of(version)) for data in source.manifests]
     except (NotInRegistry, SignatureError, DigestMismatch) as error:
         return [f"Whether it learnt from these records cannot be told: {error}."]
     names = {recording.name for recording in learnt}

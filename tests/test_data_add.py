@@ -229,10 +229,12 @@ def test_subjects_from_a_csv(tmp_path: Path) -> None:
     done = add(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No picture" in done.stderr
+    assert "--no-signal" not in done.stderr
     spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
     assert {spec.subject_of(name) for name in ("r1", "r2")} == {"a"}
     assert spec.rhythms.map == {"N": "", "AFIB": "AFIB", "SR": "N"}
     assert spec.leads.prefer == ("V5",)
+    assert not spec.records.signal, "there are annotations alone"
     assert spec.source.folder == str(tmp_path / "set")
 
 
