@@ -99,6 +99,7 @@ def test_the_command_takes_one_for_each(
         calls.append(options.get("signal"))
         return SimpleNamespace(version=version, ingested=[])
 
+    (tmp_path / "RECORDS").write_text("100\n")
     monkeypatch.setattr(cli_train, "serving", nullcontext)
     monkeypatch.setattr(training, "train_network", train)
     data = ["--data", str(tmp_path), "--data", str(tmp_path)]
