@@ -153,7 +153,7 @@ def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> S
 
 def begins(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.bool_]:
     """Whether each of the beats, which all lie in stretches, is the first of its stretch."""
-    return np.diff(number(sample, stretches), prepend=-1) != 0
+    return np.asarray(np.diff(number(sample, stretches), prepend=-1) != 0)
 
 
 def slices(first: NDArray[np.bool_]) -> list[slice]:

@@ -177,9 +177,9 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
         shrink_windows(clean, grid.fs_hz, config)
     part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
     recorded = without(all_of(grid.n_samples), united(*holes))
-    found = np.concatenate(peaks)
+    every = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
-    real = found[within(found, recorded, END_S * grid.fs_hz)]
+    real = every[within(every, recorded, END_S * grid.fs_hz)]
     return Cleaned(part, cell_flags(raw_cells), real, recorded)
 
 

@@ -210,7 +210,7 @@ def segment_shares(
     NaN where less than half of a segment can be analysed.
     """
     end_s = float(stretches_s[-1, 1]) if len(stretches_s) else 0.0
-    edges = np.arange(int(end_s // length_s) + 1) * length_s
+    edges = np.arange(int(end_s // length_s) + 1, dtype=np.float64) * np.float64(length_s)
     analysable_s = np.diff(_covered_s(stretches_s, edges))
     share = np.full(len(edges) - 1, np.nan)
     known = analysable_s >= length_s / 2

@@ -195,8 +195,8 @@ def ecg_strip(mistake: Mistake, beats: BeatTable, length_s: float = 12.0) -> str
         return paragraph("No signal was read for this record.")
     shape = beats.waveform[near]
     # Beside what was not recorded a beat has no waveform, and stands at its R peak alone.
-    before, after = (np.nan_to_num(rr[near, None]) for rr in (beats.rr_prev_s, beats.rr_next_s))
-    before, after = before / 3, after * (2 / 3)
+    before = np.nan_to_num(beats.rr_prev_s[near, None]) / 3
+    after = np.nan_to_num(beats.rr_next_s[near, None]) * (2 / 3)
     steps = np.arange(WAVEFORM_SAMPLES) - R_INDEX
     away = np.where(
         steps < 0, before * steps / R_INDEX, after * steps / (WAVEFORM_SAMPLES - R_INDEX)
