@@ -359,7 +359,7 @@ def test_a_model_is_named_as_on_the_server(
     """NAME, NAME/version and NAME@alias are fetched, checked, and gone at the end; what is none
     ends with one line, and so does a name where no server is said."""
     model, home = registered.model, tmp_path / "edge"
-    version = {"name": model.name, "version": str(model.version)}
+    version: dict[str, Any] = {"name": model.name, "version": str(model.version)}
     mlflow_rest.call("POST", "registered-models/alias", **version, alias="ward")
     for reference in (model.name, model.reference, f"{model.name}@ward"):
         assert versions_named(monkeypatch, reference, home) == [(0, model.reference)]

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from edge_agent.facts import KINDS, read_kind
-from storage import ledger
 from storage.beats import read_beats, read_waveforms, write_beats
 from storage.beats import read_source as read_table_source
 from storage.beats_manifest import read_manifest
@@ -31,6 +30,7 @@ from storage.evaluations import read_outcome
 from storage.golden_beats import read_golden, write_golden
 from storage.ishne import open_ishne
 from storage.leads import Opened, read_source
+from storage.ledger_entry import Entry, read_entry
 from storage.marks import annotated_rhythm
 from storage.policy import DEFAULT, DRIFT, read_checks, read_policy
 from storage.records import open_record, read_lead
@@ -222,9 +222,7 @@ def test_intervals(folder: Path) -> None:
 
 #: Seeds of our own files, and what reads each.
 Own = tuple[list[bytes], Callable[[bytes], object]]
-ENTRY = ledger.Entry(
-    1, "2026-01-01T00:00:00+00:00", "a", "alias", "m", 3, "b", {"c": "d"}, "0" * 64
-)
+ENTRY = Entry(1, "2026-01-01T00:00:00+00:00", "a", "alias", "m", 3, "b", {"c": "d"}, "0" * 64)
 RELEASE = {
     "name": "rhythm",
     "threshold": 0.5,
@@ -361,7 +359,7 @@ OWN: dict[str, tuple[int, Callable[[Path], Own]]] = {
     "outcome": (3_000, lambda _: ([json.dumps(OUTCOME).encode()], read_outcome)),
     "ledger entry": (
         3_000,
-        lambda _: ([json.dumps(asdict(ENTRY)).encode()], partial(ledger._read, "m", "entry.1")),
+        lambda _: ([json.dumps(asdict(ENTRY)).encode()], partial(read_entry, "m", "entry.1")),
     ),
     "policy": (4_000, policies),
     "thresholds of drift": (4_000, thresholds),

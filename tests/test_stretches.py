@@ -248,7 +248,7 @@ def test_marks_that_no_signal_can_be_read_end_the_rhythm() -> None:
         (0x30, 0, []),
         (0x30, 12, []),
     ):
-        marks = Annotations(sample, codes, {}, None, {1: subtype})
+        marks = Annotations(sample, codes, {}, np.zeros(len(sample), np.int16), None, {1: subtype})
         found = _unreadable(marks, replace(opened, n_signals=signals))
         assert found.tolist() == expected
 
