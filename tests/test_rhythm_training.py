@@ -77,6 +77,22 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
     assert capsys.readouterr().out.split() == [str(k) for k in range(state.epoch + 1, 5)]
 
 
+def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
+    """No window of a training joins what lies on two sides of a hole."""
+    from tasks.rhythm_training import RhythmConfig, fit_rhythm
+
+    config = RhythmConfig(epochs=1, steps=2, batch=2, simulated=0)
+    (whole, *_) = patients()
+    holed = replace(whole, rr_s=whole.rr_s.copy())
+    holed.rr_s[[0, 700]] = np.nan
+    parts = [
+        replace(holed, rr_s=holed.rr_s[part], label=holed.label[part])
+        for part in (slice(700), slice(700, None))
+    ]
+    weights = [fit_rhythm("rhythm_tiny", r, config)[0].get_weights() for r in ([holed], parts)]
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
     from tasks.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
