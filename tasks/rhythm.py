@@ -188,9 +188,9 @@ class Windows:
 
     def places(self, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Where each beat stands when stretches keep apart as a record keeps from its ends."""
-        return np.arange(len(begins)) + max(self.before, self.after) * np.cumsum(
-            np.append(False, begins[1:])[: len(begins)]
-        )
+        later = np.append(False, begins[1:])[: len(begins)]
+        apart = max(self.before, self.after) * np.cumsum(later)
+        return np.asarray(np.arange(len(begins)) + apart, np.int64)
 
     def join(self, windows: NDArray[Any], n: int) -> NDArray[Any]:
         """The cores of windows (k, beats), put together as the record's (n,)."""

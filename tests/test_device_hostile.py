@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -541,7 +541,7 @@ def test_an_answer_is_read_up_to_its_limit(
     """Of 700 MB as JSON, as an outcome or as a manifest no more is read than the limit."""
     server = Stub(made["m2"], made["testset"])
     monkeypatch.setattr(mlflow_rest, "_connection", lambda *_: Flood(server))
-    reads = {
+    reads: dict[int, Callable[[], object]] = {
         mlflow_rest.MOST_ANSWER: lambda: mlflow_rest.call("GET", "experiments/get"),
         1 << 20: lambda: mlflow_rest.read_run_file(RUN, "outcome.json", "0" * 64, 1 << 20),
         1 << 19: lambda: mlflow_rest.fetch_model_file("m", 1, "f", None, tmp_path, 1 << 19),

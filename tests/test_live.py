@@ -101,11 +101,16 @@ def test_beats_of_real_records_too(real_data: Path, name: str) -> None:
     np.testing.assert_array_equal(found, whole_beats(real_data / name))
 
 
+def decided(outputs: Iterator[Decision | Signal]) -> Iterator[Decision]:
+    """The decisions of a stream alone."""
+    return (output for output in outputs if isinstance(output, Decision))
+
+
 def test_decisions_are_those_of_analyse_and_in_time(record: Path, release: Path) -> None:
     """P(AF) within 1e-5 of `analyse`, and every beat within the stated delay and two RR."""
     expected = analyse(record, release, ABOUT)
     signal = read_lead(open_alone(record))
-    found = list(decisions(pieces(signal, 4), FS_HZ, release, ABOUT))
+    found = list(decided(decisions(pieces(signal, 4), FS_HZ, release, ABOUT)))
     assert [one.sample for one in found] == expected.beats.sample.tolist()
     p_af = np.array([one.p_af for one in found])
     np.testing.assert_allclose(p_af, expected.probability, atol=1e-5)
@@ -126,7 +131,7 @@ def test_a_stretch_is_a_stream_of_its_own(
     signal[220 * 250 : 240 * 250] = signal[220 * 250]
     about = {**ABOUT, "threshold": 0.001}
     found = list(decisions(pieces(signal, 2), FS_HZ, release, about))
-    beats = [one for one in found if isinstance(one, Decision)]
+    beats = list(decided(iter(found)))
     begins = [one.time_s for one in beats if one.begins]
     assert [int(time_s) // 10 for time_s in begins] == [0, 13, 24]
     after = [one.p_af for one in beats if 130 < one.time_s < 219]
@@ -172,7 +177,7 @@ def days(record: Path, release: Path) -> tuple[Decision, int, float, list[int]]:
             resident.append(process.memory_info().rss)
 
     longest = 0.0
-    for one in decisions(stream(), FS_HZ / 2, release, ABOUT):
+    for one in decided(decisions(stream(), FS_HZ / 2, release, ABOUT)):
         assert one.sample > last.sample
         last, count, longest = one, count + 1, max(longest, one.delay_s)
     return last, count, longest, resident
