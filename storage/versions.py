@@ -120,7 +120,7 @@ def _states(run_id: str) -> list[RequestState]:
 
 def every() -> list[str]:
     """All registered versions, NAME/version, by name and number."""
-    fields: dict[str, Any] = {"max_results": 1000}
+    fields: dict[str, Any] = {"max_results": 200}  # an answer is read up to 8 MiB
     found: list[tuple[str, int]] = []
     while True:
         answer = call("GET", "model-versions/search", **fields)
