@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from edge_agent.facts import facts
 from edge_agent.measure import BATCH, measure, peak_memory_mb
 from storage.errors import ModelError
-from storage.files import read_json
 from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import LITERT, MANIFEST
+from storage.model_files import LITERT
+from storage.signing import read_unsigned
 from storage.testset import TestSet
 from tasks.rhythm import WINDOW_BEATS
 from tasks.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
@@ -64,7 +64,7 @@ def bench(
     file = model / LITERT if model.is_dir() else model
     opened: Callable[[int], Network]
     if model.is_dir():
-        manifest = read_json(model / MANIFEST)
+        manifest = read_unsigned(model)
         opened = partial(open_runtime, model, manifest, usual(manifest))
     else:
         opened = partial(RUNTIMES["litert-float32"].open, file.read_bytes(), file.stem)
@@ -98,7 +98,7 @@ def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
 
     Each runs in a process of its own: memory is its alone, and cold start has the imports in it.
     """
-    files = files_of(read_json(release / MANIFEST))
+    files = files_of(read_unsigned(release))
     out: dict[str, Any] = {}
     for name in names:
         if name not in files:
@@ -112,7 +112,7 @@ def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
 def _costs(release: Path, name: str) -> dict[str, Any] | str:
     """Cold start, latency, throughput, memory and bytes of a runtime; or what is missing."""
     began = time.perf_counter()
-    manifest = read_json(release / MANIFEST)
+    manifest = read_unsigned(release)
     try:
         network = open_runtime(release, manifest, name)
     except ModelError as error:

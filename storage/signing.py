@@ -211,15 +211,26 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
     return _checked(manifest)
 
 
+def read_unsigned(folder: Path) -> dict[str, Any]:
+    """A folder's manifest, checked but for its signature: to measure a network, not to decide by.
+
+    Raises
+    ------
+    SignatureError
+        There is none, or a member of it is not of the kind that its readers take.
+    """
+    return _checked(_read(folder, MANIFEST))
+
+
 def _checked(manifest: bytes) -> dict[str, Any]:
-    """A signed manifest's value, whose members are of the kinds that its readers take."""
+    """A manifest's value, whose members are of the kinds that its readers take."""
     try:
         found = parsed(manifest)
     except ValueError as error:
-        raise SignatureError(f"release: found a signed manifest that is no JSON: {error}") from None
+        raise SignatureError(f"release: found a manifest that is no JSON: {error}") from None
     files = found.get("files") if isinstance(found, dict) else None
     if not isinstance(files, dict):
-        raise SignatureError("release: found a signed manifest without files; expected them")
+        raise SignatureError("release: found a manifest without files; expected them")
     for name, about in files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():

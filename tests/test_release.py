@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edge_agent import presence, slots
+from edge_agent.bench import bench
 from edge_agent.cli import main as edge_main
 from flows.release import seal
 from storage.errors import DeviceError, PlaceError, SignatureError
@@ -354,6 +355,8 @@ def test_a_signed_manifest_is_checked_too(home: Path, release: Path, manifest: o
     write_json(release / SIGNATURE, sign((release / MANIFEST).read_bytes()))
     with pytest.raises(SignatureError, match="release: "):
         check_release(release, slots.trusted_keys(home))
+    with pytest.raises(SignatureError, match="release: "):  # what is only measured, too
+        bench(release, {})
 
 
 STATES: dict[str, Callable[[Path], object]] = {
