@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,15 +10,13 @@ from typing import Any
 
 from edge_agent.slots import self_test, trusted_keys
 from storage.answers import part, rows, whole_number
-from storage.errors import DeviceError, NotInRegistry, SignatureError
+from storage.errors import DeviceError, NotInRegistry, RegistryError, SignatureError
 from storage.golden_beats import GOLDEN
-from storage.mlflow_rest import call, fetch_model_file
+from storage.mlflow_rest import address, call, fetch_model_file
 from storage.model_files import LITERT, MANIFEST
+from storage.reference import FORMS, parse
 from storage.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
 from tasks.runtimes import files_of, usual
-
-#: NAME, NAME@alias, NAME/version.
-VERSION = re.compile(r"[^/@.][^/@]*(@[^/@]+|/\d{1,9})?")
 
 
 def fetch_release(
@@ -86,11 +82,14 @@ def located(home: Path, model: str | None) -> Iterator[Path | None]:
     if model is None or Path(model).exists():
         yield Path(model) if model else None
         return
-    if not VERSION.fullmatch(model) or "MLFLOW_TRACKING_URI" not in os.environ:
+    try:
+        parse(model)
+        address()
+    except (ValueError, RegistryError) as error:
         raise DeviceError(
-            f"--model {model}: found no such file or folder; expected a release, or NAME@alias or "
-            "NAME/version where MLFLOW_TRACKING_URI names a server"
-        )
+            f"--model {model}: found no such file or folder; expected a release, or {FORMS} where "
+            "MLFLOW_TRACKING_URI names a server"
+        ) from error
     name, version = numbered(model)
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,10 +108,9 @@ def numbered(reference: str) -> tuple[str, int]:
     RegistryError
         The server knows no such version, or answers none.
     """
-    name, _, number = reference.partition("/")
+    name, alias, number = parse(reference)
     if number:
         return name, int(number)
-    name, _, alias = reference.partition("@")
     if alias:
         answer = call("GET", "registered-models/alias", name=name, alias=alias)
         return name, whole_number(part(answer, "model_version", "version"), "version")

@@ -244,7 +244,7 @@ def of_path(path: Path, read: Callable[[Path], object]) -> Own:
     return [whole], use
 
 
-def testsets(folder: Path) -> Own:
+def sets_of_beats(folder: Path) -> Own:
     """A test set of windows."""
     rows = np.zeros((3, 4, 2), np.float32)
     names, sample = np.array(["a", "b", "é"]), np.arange(12, dtype=np.int64).reshape(3, 4)
@@ -349,7 +349,7 @@ def kinds(folder: Path) -> Own:
 OWN: dict[str, tuple[int, Callable[[Path], Own]]] = {
     "beat table": (4_000, beats),
     "beat manifest": (4_000, beat_manifests),
-    "test set": (10_000, testsets),
+    "test set": (10_000, sets_of_beats),
     "checkpoint": (6_000, checkpoints),
     "results": (3_000, results),
     "golden beats": (3_000, golden),
