@@ -10,8 +10,8 @@ and apart. Four things part them:
 - a still lead: one value for 1 s or more. The longest of 67 real records is 0.83 s;
 - a quiet lead, as an electrode that hangs loose before a converter that toggles: for 3 s or more
   its samples stay within 20 uV in every 0.1 s. The longest of those records is 1.2 s;
-- no beat for more than 10 s, or a mark that no signal can be read. The longest pause of a heart in
-  them is 7.1 s (mitdb 232 has 5.9 s); what is longer is flutter, noise or a loose electrode.
+- no beat for more than 10 s, or a mark that no signal can be read. Intervals between annotated
+  beats reach 7.1 s (ltafdb; 5.9 s in mitdb 232); what is longer is flutter, noise or a loose lead.
 
 A stretch of fewer than three beats, where no beat has an interval on both sides, tells no rhythm.
 """
