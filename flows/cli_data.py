@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -112,41 +114,7 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
         checks = check_dataset(
             spec, folder, lambda check: progress.step(check.record), signal=signal
         )
-    table = Table(
-        "record",
-        "subject",
-        "Hz",
-        "hours",
-        "lead",
-        "beats",
-        "uncovered h",
-        "recorded h",
-        "rhythm hours",
-        "labels by",
-        "sums",
-        "problem",
-    )
-    for check in checks:
-        rhythms = "  ".join(f"{name or '?'} {h:.2f}" for name, h in check.rhythm_hours.items())
-        cells = (
-            check.record,
-            check.subject,
-            f"{check.fs_hz:g}",
-            f"{check.hours:.2f}",
-            check.lead or "-",
-            str(check.beats),
-            f"{check.uncovered_hours:.2f}",
-            f"{check.recorded_hours:.2f}",
-            rhythms,
-            check.label_source or "-",
-            check.checksums,
-            check.problem or "",
-        )
-        table.add_row(
-            *map(escape, cells),
-            style="red" if check.problem else None,
-        )
-    console.print(table)
+    console.print(table_of(checks))
     for check in checks:
         for warning in check.warnings:
             told = escape(f"{check.record}: {warning}")
@@ -155,9 +123,47 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
         console.print(f"[dim]left out[/dim]  {escape(f'{record}: {why}')}", soft_wrap=True)
     if absent := absent_records(spec, folder):
         console.print(f"[yellow]note[/yellow]    {escape(absent)}", soft_wrap=True)
-    bad = sum(check.problem is not None for check in checks)
-    console.print(f"{len(checks)} records, {bad} with a problem.")
+    bad = [check for check in checks if check.problem is not None]
+    for check in bad:
+        console.print(f"[red]problem[/red]  {escape(check.problem or '')}", soft_wrap=True)
+    fit = sum(check.checksums == "fit" for check in checks)
+    sums = f" Checksums of {fit} fit." if fit else ""
+    console.print(f"{len(checks)} records, {len(bad)} with a problem.{sums}")
     return checks
+
+
+def table_of(checks: Sequence[RecordCheck]) -> Table:
+    """The table of checked records: a column stands there where it tells something of one."""
+    columns: dict[str, Callable[[RecordCheck], str]] = {
+        "record": lambda check: check.record,
+        "subject": lambda check: check.subject if check.subject != check.record else "",
+        "Hz": lambda check: f"{check.fs_hz:g}" if check.fs_hz else "",
+        "hours": lambda check: _unless("0", _told(check.hours)),
+        "recorded": lambda check: _unless(_told(check.hours), _told(check.recorded_hours)),
+        "lead": lambda check: check.lead or "",
+        "beats": lambda check: str(check.beats) if check.beats else "",
+        "uncovered": lambda check: _unless("0", _told(check.uncovered_hours)),
+        "hours of rhythm": lambda check: _rhythms(check.rhythm_hours),
+        "labels by": lambda check: check.label_source,
+    }
+    telling = {name: cell for name, cell in columns.items() if any(map(cell, checks))}
+    table = Table(*telling, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for check in checks:
+        cells = [escape(cell(check)) for cell in telling.values()]
+        table.add_row(*cells, style="red" if check.problem else None)
+    return table
+
+
+def _told(hours: float) -> str:
+    return f"{hours:.2f}" if hours >= 0.005 or not hours else "<0.01"
+
+
+def _unless(usual: str, text: str) -> str:
+    return "" if float(text.strip("<")) == float(usual.strip("<")) else text
+
+
+def _rhythms(hours: Mapping[str, float]) -> str:
+    return ", ".join(f"{name or '?'} {_told(h)}" for name, h in hours.items())
 
 
 @app.command("simulate")

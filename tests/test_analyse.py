@@ -202,7 +202,7 @@ def renamed(folder: Path) -> None:
         (cut, "bytes of samples; expected"),
         (flat, "expected a signal that varies"),
         (gone, "file sim001.hea: found no such file"),
-        (renamed, "found leads resp, pleth; expected one of II"),
+        (renamed, "found leads 'resp', 'pleth'; expected an ECG, by name and unit"),
     ],
 )
 def test_a_bad_record_is_refused(
