@@ -25,6 +25,7 @@ from tasks.beats import beat_tables, clean_lead
 from tasks.filters import filtered_blocks, make_grid, shrink
 from tasks.match import match_beats
 from tasks.preprocessing import Preprocessing
+from tasks.qrs import REFRACTORY_S
 from tasks.segment import segment
 from tasks.simulate import simulate_subject
 
@@ -191,6 +192,15 @@ def test_shift_shifts_beats(shift: int) -> None:
     after = tables(x[shift:], replace(plain, n_samples=len(x) - shift)).sample + shift
     late = shift + 20 * 250
     np.testing.assert_array_equal(after[after > late], before[before > late])
+
+
+def test_a_loose_electrode_s_hum_has_no_beats_within_the_refractory_period() -> None:
+    """Of a hum's equal waves none is higher than those beside it: no rate of 700 beats a minute."""
+    x, of = ecg(120)
+    hum = 0.05 * np.sin(2 * np.pi * 50 * np.arange(60 * 250) / 250)
+    x[60 * 250 :] = np.rint(1000 * hum) / 1000
+    plain = replace(of, beats=np.empty(0, np.int64), symbols=np.empty(0, "U1"))
+    assert np.median(np.diff(tables(x, plain).sample)) > REFRACTORY_S * 250
 
 
 @pytest.mark.parametrize("artefact_mv", [5.0, 50.0])
