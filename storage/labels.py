@@ -85,7 +85,7 @@ class LabelTable:
 
     @cached_property
     def _folded(self) -> Mapping[str, str]:
-        return {name.lower(): name for name in reversed(self.rows)}
+        return {name.lower(): name for name in self.rows}
 
 
 def label_table(spec: DatasetSpec, folder: Path) -> LabelTable:

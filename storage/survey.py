@@ -167,10 +167,11 @@ def survey(
         for path in files
         if path.suffix.lower() == end
     }
+    any_case = {name.lower(): name for name in beside}
     loose: list[str] = []
     for path in files:
         file = path.relative_to(folder).as_posix()
-        if name := owner(file, beside):
+        if name := owner(file, beside) or any_case.get(owner(file.lower(), any_case) or ""):
             beside[name].append(file[len(name) + 1 :].lower())
         elif path.suffix.lower() == ".csv":
             loose.append(file)

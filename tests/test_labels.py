@@ -123,6 +123,7 @@ def test_an_annotation_wins_over_a_label(folder: Path) -> None:
         assert rhythms(folder, how) == [
             (["N", "AFIB"], "annotation"), (["AFIB"], "record label"), (["N"], "record label")
         ], file  # fmt: skip
+        assert survey(folder).records[0].annotators["atr"].rhythms == {"N": 1, "AFIB": 1}, file
         (folder / file).unlink()
 
 
