@@ -146,9 +146,10 @@ class Decider:
 def run(found: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
     """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end.
 
-    Where the signal goes, AF ends, and a line and words say so.
+    Where the signal goes, AF ends, and a line and words say so. A beat from before it went may
+    become known later: it has its line, and begins no AF.
     """
-    state, beats, af_beats = False, 0, 0
+    state, beats, af_beats, gone_s = False, 0, 0, 0.0
     for one in found:
         if isinstance(one, Signal):
             word = "back" if one.present else "lost"
@@ -156,9 +157,10 @@ def run(found: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
             say(f"{one.time_s:.1f} s: signal {word}{ends}")
             print(json.dumps({"time_s": round(one.time_s, 3), "signal": word}), flush=True)
             state = state and one.present
+            gone_s = gone_s if one.present else one.time_s
             continue
         beats, af_beats, state = beats + 1, af_beats + one.af, state and not one.begins
-        if one.af != state:
+        if one.af != state and one.time_s >= gone_s:
             state = one.af
             say(f"{one.time_s:.1f} s: AF {'begins' if state else 'ends'}")
         line = {"sample": one.sample, "time_s": round(one.time_s, 3), "af": one.af}

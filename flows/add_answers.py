@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -175,12 +173,13 @@ def _numbered_anew(patients: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
     """Record to subject from a CSV; every record must be in it."""
-    from storage.text import decoded, file_name
+    from storage.labels import plain_name, read_rows
 
     try:
-        table = csv.DictReader(io.StringIO(decoded(path.read_bytes())))
-        rows = {file_name(row["record"]): row["subject"].strip() for row in table}
-    except (OSError, KeyError, AttributeError, csv.Error) as error:
+        header, *table = read_rows(path)
+        record, subject = (header.index(column) for column in ("record", "subject"))
+        rows = {plain_name(row[record]): row[subject] for row in table}
+    except (OSError, ValueError, IndexError) as error:
         raise ValueError(
             f"{path}: found {type(error).__name__} {error}; expected a CSV with the columns "
             "record and subject"

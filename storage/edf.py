@@ -39,7 +39,9 @@ UNKNOWN = -1  #: data records of a file whose recorder was switched off before i
 TIMEKEEPING = "EDF Annotations"
 TOLD_DRIFT_S = 1.0  #: a clock that runs away from the samples by so much is worth a warning
 #: A data record's first annotation is its onset: "+12.5", 0x14, 0x14.
-_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.\d{0,9})?)\x14")
+_ONSET = re.compile(rb"([+-]\d{1,9}(?:\.(\d{0,9}))?)\x14")
+#: A recorder's clock goes wrong by no more of the time, with room: by 50 ppm in common crystals.
+CLOCK = 2e-4
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,12 @@ def _in_time(
         raise HeaderMismatch(name, "EDF+ without timekeeping", f"{TIMEKEEPING!r}", file)
     number = header.labels.index(TIMEKEEPING)
     before, size = 2 * sum(header.per_record[:number]), 2 * header.per_record[number]
-    onsets = _onsets(lead, before, size, name, file)
-    n_samples, source, drift_s = _stretches(lead, onsets, header.duration_s, name, file)
+    onsets, decimals = _onsets(lead, before, size, name, file)
+    duration_s = header.duration_s
+    # Onsets of fewer decimals than the duration has are rounded: 0, 0.33, 0.67.
+    rounded_s = 0.0 if round(duration_s, decimals) == duration_s else 10.0**-decimals
+    tolerance_s = CLOCK * duration_s + rounded_s
+    n_samples, source, drift_s = _stretches(lead, onsets, duration_s, tolerance_s, name, file)
     if header.kind == b"EDF+C" and isinstance(source, Joined):
         raise HeaderMismatch(name, "gaps between data records", "none in EDF+C", file)
     if abs(drift_s) < TOLD_DRIFT_S:
@@ -207,9 +213,11 @@ def _scale(
     return gain, least - low * per_unit, (least, most)
 
 
-def _onsets(lead: FramedLead, before: int, size: int, name: str, file: str) -> list[float]:
-    """Seconds at which each data record begins, from its timekeeping annotation."""
-    onsets = []
+def _onsets(
+    lead: FramedLead, before: int, size: int, name: str, file: str
+) -> tuple[list[float], int]:
+    """Seconds at which each data record begins, from its timekeeping annotation; their decimals."""
+    onsets, decimals = [], 0
     with lead.path.open("rb", buffering=0) as opened:
         for number in range(lead.n_frames):
             at = lead.offset_bytes + number * 2 * lead.frame_samples + before
@@ -218,18 +226,26 @@ def _onsets(lead: FramedLead, before: int, size: int, name: str, file: str) -> l
                 expected = "the time it begins at"
                 raise HeaderMismatch(name, f"data record {number} without", expected, file)
             onsets.append(float(found[1]))
-    return [onset - onsets[0] for onset in onsets]
+            decimals = max(decimals, len((found[2] or b"").rstrip(b"0")))
+    return [onset - onsets[0] for onset in onsets], decimals
 
 
 def _stretches(
-    lead: FramedLead, onsets: list[float], duration_s: float, name: str, file: str
+    lead: FramedLead,
+    onsets: list[float],
+    duration_s: float,
+    tolerance_s: float,
+    name: str,
+    file: str,
 ) -> tuple[int, Source, float]:
     """Length in samples with its gaps; the lead, joined around them; the clock's drift in seconds.
 
     Samples are counted on from one data record to the next, whose onset may be off by less than a
-    sample: a clock that runs 50 ppm fast makes neither an overlap nor a gap, however long it runs.
+    sample, or by the tolerance: a clock that runs 50 ppm fast makes neither an overlap nor a gap,
+    however long it runs and however long the data records are.
     """
     fs_hz = lead.per_frame / duration_s
+    least = max(1 - 1e-6, tolerance_s * fs_hz + 1e-6)
     first, start, residue, drift = 0, 0, 0.0, 0.0
     starts: list[int] = []
     parts: list[Source | None] = []
@@ -240,7 +256,7 @@ def _stretches(
 
     for number, (before, onset) in enumerate(pairwise(onsets), start=1):
         step = (onset - before) * fs_hz - lead.per_frame
-        if abs(step) < 1 - 1e-6:
+        if abs(step) < least:
             drift += step
             continue
         if step < 0:

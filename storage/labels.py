@@ -6,19 +6,18 @@ known its subject, whether it is left out, and why.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from storage.errors import BadLabel, SpecError
 from storage.files import safe_path, sha256_json
 from storage.leads import SUFFIX
+from storage.text import table_rows
 
 if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
     from storage.dataset import DatasetSpec
@@ -75,8 +74,18 @@ class LabelTable:
     rows: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     def key(self, record: str) -> str | None:
-        """The name under which a record is in: its whole name, or else the last part of it."""
-        return next((k for k in (record, record.rpartition("/")[2]) if k in self.rows), None)
+        """The name under which a record is in: its whole name, or else the last part of it.
+
+        A name of another case is taken where the record's own is not there.
+        """
+        names = (record, record.rpartition("/")[2])
+        as_it_is = (name for name in names if name in self.rows)
+        folded = (self._folded[name.lower()] for name in names if name.lower() in self._folded)
+        return next(as_it_is, None) or next(folded, None)
+
+    @cached_property
+    def _folded(self) -> Mapping[str, str]:
+        return {name.lower(): name for name in self.rows}
 
 
 def label_table(spec: DatasetSpec, folder: Path) -> LabelTable:
@@ -85,7 +94,7 @@ def label_table(spec: DatasetSpec, folder: Path) -> LabelTable:
     Raises
     ------
     SpecError
-        The file is not there, is not a CSV in UTF-8, or has not the columns that the TOML tells.
+        The file is not there, is no CSV, or has not the columns that the TOML tells.
     """
     names = spec.labels.files
     if not names:
@@ -218,27 +227,19 @@ def read_rows(path: Path) -> list[list[str]]:
     Raises
     ------
     ValueError
-        Not UTF-8, a quote that is never closed, or far too large.
+        A quote that is never closed, or far too large.
     OSError
         It cannot be read.
     """
     if (size := path.stat().st_size) > MOST_CSV_BYTES:
         raise ValueError(f"{size} bytes; at most {MOST_CSV_BYTES} are read")
-    text = path.read_bytes().decode("utf-8-sig")
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
-    stripped = [[cell.strip() for cell in row] for row in rows]
-    return [row for row in stripped if any(row)]
+    return table_rows(path.read_bytes())
 
 
 def plain_name(cell: str) -> str:
     """A record's name as a CSV gives it: without "./" before it and its file's ending."""
     name = cell.replace("\\", "/").removeprefix("./")
-    return next((name.removesuffix(end) for end in _ENDINGS if name.endswith(end)), name)
+    return next((name[: -len(end)] for end in _ENDINGS if name.lower().endswith(end)), name)
 
 
 @lru_cache(maxsize=4)

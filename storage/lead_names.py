@@ -35,8 +35,11 @@ _LEAD = re.compile(
 _PAIR = re.compile(rf"(?:{_LEAD.pattern})(?: (?:{_LEAD.pattern}))*")
 #: What stands before a lead's name (IEEE 11073 calls lead II MDC_ECG_LEAD_II), or inside a text.
 _BEFORE = re.compile(
-    r"^(?:(?:MDC|HOLTER|LIMB|CHEST|MOD|MODIFIED|ABLEITUNG) |(?:ECG|EKG|ЭКГ|LEAD) ?(?=\D))+"
+    r"^(?:(?:MDC|HOLTER|LIMB|CHEST|MOD|MODIFIED|ABL|ABLEITUNG) |(?:ECG|EKG|ЭКГ|LEAD) ?(?=\D))+"
 )
+_AFTER = re.compile(r" (?:ECG|EKG|ЭКГ)$")
+#: A lead's name whose number is written apart: "V 5", "MCL-1".
+_APART = re.compile(r"(V|M[LV]|MCL|C[CMS]) (\d|I{1,3})")
 _INSIDE = re.compile(rf"\b(?:LEAD|ABLEITUNG|ECG|EKG) ({_LEAD.pattern})\b")
 _NUMBERED = re.compile(r"(?:ECG|EKG|ЭКГ)(?: ?(?:CHANNEL|CHAN|CH|LEAD|SIGNAL|NO))? ?(\d*)")
 #: Names that tell neither an ECG nor another signal: taken where no other lead is there.
@@ -72,7 +75,9 @@ def plain(name: str) -> str:
         return ""
     if numbered := _NUMBERED.fullmatch(words):
         return f"ECG{numbered[1]}"
-    short = _BEFORE.sub("", words)
+    short = _AFTER.sub("", _BEFORE.sub("", words))
+    if apart := _APART.fullmatch(short):
+        short = apart[1] + apart[2]
     inside = None if _LEAD.fullmatch(short) else _INSIDE.search(words)
     short = inside[1] if inside else short
     return SYNONYMS.get(short, short) if _LEAD.fullmatch(short) else words

@@ -7,8 +7,6 @@ rhythm mark, a label of the whole record may give it; see `storage.labels`.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -22,7 +20,7 @@ from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.files import safe_path, stored_name
 from storage.labels import record_label
 from storage.leads import Opened, read_small
-from storage.text import decoded
+from storage.text import decimal, table_rows
 from storage.wfdb_annotation import (
     BEAT,
     QUALITY_CHANGE,
@@ -174,7 +172,8 @@ def annotated_rhythm(
     comment = next((line for line in opened.comments if line in rules.from_comments), None)
     otherwise = label or comment or rules.unmarked != ERROR
     marks: list[Mark] = []
-    if annotator and (not otherwise or safe_path(folder, file, record=name).is_file()):
+    safe_path(folder, file, record=name)
+    if annotator and (not otherwise or (folder / stored_name(folder, file)).is_file()):
         if is_csv(annotator):
             data = read_small(folder, file, name, "its rhythm intervals", digests)
             marks = _from_intervals(data, rules.map, rules.outside, opened, name, file)
@@ -246,10 +245,9 @@ def _from_intervals(
     if len(data) > MOST_CSV_BYTES:
         raise BadAnnotation(name, f"{len(data)} bytes", f"at most {MOST_CSV_BYTES}", file)
     try:
-        rows = list(csv.reader(io.StringIO(decoded(data)), strict=True))
-    except csv.Error as error:
+        rows = table_rows(data)
+    except ValueError as error:
         raise BadAnnotation(name, str(error), "a CSV of intervals", file) from error
-    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not rows or rows[0] != COLUMNS:
         found = f"the header {','.join(rows[0] if rows else [])[:80]!r}"
         raise BadAnnotation(name, found, ",".join(COLUMNS), file)
@@ -258,7 +256,7 @@ def _from_intervals(
     most_s = opened.n_samples / opened.fs_hz if opened.n_samples else math.inf
     for number, row in enumerate(rows[1:], start=2):
         try:
-            start_s, end_s = float(row[0]), float(row[1])
+            start_s, end_s = decimal(row[0]), decimal(row[1])
         except (ValueError, IndexError):
             start_s = end_s = math.nan
         # An interval may round up to the second in which the record ends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from storage.ishne import describe_ishne
 from storage.labels import plain_name, read_rows
 from storage.leads import SUFFIX, Described, read_small
 from storage.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
-from storage.text import lines
+from storage.text import lines, table_rows
 from storage.wfdb_annotation import BEAT, parse_annotations
 from storage.wfdb_record import describe_wfdb
 
@@ -166,10 +167,11 @@ def survey(
         for path in files
         if path.suffix.lower() == end
     }
+    any_case = {name.lower(): name for name in beside}
     loose: list[str] = []
     for path in files:
         file = path.relative_to(folder).as_posix()
-        if name := owner(file, beside):
+        if name := owner(file, beside) or any_case.get(owner(file.lower(), any_case) or ""):
             beside[name].append(file[len(name) + 1 :].lower())
         elif path.suffix.lower() == ".csv":
             loose.append(file)
@@ -225,8 +227,10 @@ def _annotator(data: bytes, name: str) -> Annotator:
 def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as `_annotator` is
     if len(data) > MOST_CSV_BYTES:
         return Annotator()
-    rows = [line.split(",") for line in lines(data)]
-    rows = [[cell.strip() for cell in row] for row in rows]
+    try:
+        rows = table_rows(data)
+    except ValueError:
+        return Annotator()
     if not rows or rows[0] != COLUMNS:
         return Annotator()
     codes = [row[2] for row in rows[1:] if len(row) == len(COLUMNS)]
@@ -239,9 +243,14 @@ def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
         rows = read_rows(folder / file)
     except (OSError, ValueError):
         return None
-    known = {**{name.rpartition("/")[2]: name for name in names}, **{name: name for name in names}}
-    width = min([MOST_COLUMNS, *(len(row) for row in rows)]) if rows else 0
-    columns = [[known.get(plain_name(row[place])) for row in rows] for place in range(width)]
+    known = {name.rpartition("/")[2].lower(): name for name in names}
+    known |= {name.lower(): name for name in names}
+    width = min(MOST_COLUMNS, statistics.mode(map(len, rows))) if rows else 0
+    # A line of a total, or of a remark, has fewer cells.
+    rows = [[*row, *[""] * (width - len(row))] for row in rows]
+    columns = [
+        [known.get(plain_name(row[place]).lower()) for row in rows] for place in range(width)
+    ]
     if not columns:
         return None
     place = max(range(width), key=lambda place: sum(map(bool, columns[place])))

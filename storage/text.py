@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import math
 import re
 
@@ -31,6 +33,25 @@ def decoded(data: bytes) -> str:
 def lines(data: bytes) -> list[str]:
     """The lines of a text, stripped; they end at LF or CR LF, at no other character."""
     return [line.strip() for line in decoded(data).split("\n")]
+
+
+def table_rows(data: bytes) -> list[list[str]]:
+    """The rows of a CSV, their cells stripped, empty rows left out; commas, ";" or tabs between.
+
+    Raises
+    ------
+    ValueError
+        A quote is never closed, or a cell is far too large.
+    """
+    text = decoded(data)
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    stripped = [[cell.strip() for cell in row] for row in rows]
+    return [row for row in stripped if any(row)]
 
 
 def file_name(text: str) -> str:

@@ -143,7 +143,8 @@ def beat_tables(
     stretches = analysable(recorded, chosen.sample, record.fs_hz)
     chosen = chosen.of(stretches)
     if len(chosen.sample) < LEAST_BEATS:
-        found = f"{len(chosen.sample)} beats where it can be analysed ({chosen.counts})"
+        counts = f"of {chosen.counts.annotated} annotated and {chosen.counts.detected} detected"
+        found = f"{len(chosen.sample)} beats where it can be analysed ({counts})"
         raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
     return _tables(record, chosen, cleaned, stretches), chosen.counts, stretches
 

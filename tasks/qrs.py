@@ -86,7 +86,8 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     highest = moving(integrated[first - reach : last + reach], 2 * reach + 1, np.maximum)
     peak = first + np.flatnonzero(integrated[first:last] == highest)
     height = integrated[peak]
-    high = (height > integrated[peak - 1]) & (height > LEAST_HEIGHT**2)
+    before = integrated[peak[:, None] - np.arange(1, reach + 1)].max(axis=1, initial=0)
+    high = (height > before) & (height > LEAST_HEIGHT**2)
     peak, height = peak[high], height[high]
     half = round(INTEGRATION_S / 2 * fs_hz)
     steep = np.abs(_windows(block.slope, peak, half))

@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: A date, with a time or without, is of the recording, never of the patient.
-_DATE = r"(?:19|20)\d\d[._-]?[01]\d[._-]?[0-3]\d(?:[T._-]?[0-2]\d[._-]?[0-5]\d(?:[._-]?[0-5]\d)?)?"
+_TIME = r"[T._-]?[0-2]\d[._-]?[0-5]\d(?:[._-]?[0-5]\d)?"
+_DATE = (
+    rf"(?:(?:19|20)\d\d[._-]?[01]\d[._-]?[0-3]\d"
+    rf"|[0-3]\d[._-]?[01]\d[._-]?(?:19|20)\d\d(?!\d))(?:{_TIME})?"
+)
+#: Begins many names too, but may be a number.
+_SHORT_DATE = r"\d\d[01]\d[0-3]\d(?!\d)|[0-3]\d[._-][01]\d[._-]\d\d(?!\d)"
 _WORDS = re.compile(rf"{_DATE}|[_-]|[^_-]+")
 #: Folders of these names hold many people's records, not one's.
 _GROUPS = re.compile(
@@ -51,11 +57,12 @@ def folder_names(names: Sequence[str], level: int) -> list[str]:
 
 
 def patient_folders(names: Sequence[str], labels_at: int | None) -> Folders | None:
-    """The first level of folders that are not labels and not named as groups of people are."""
+    """The first level of folders that are neither labels nor dates nor groups of people."""
     depth = min((name.count("/") for name in names), default=0)
     for level in range(depth):
         folders = Counter(name.split("/")[level] for name in names)
-        if level == labels_at or any(map(_GROUPS.fullmatch, folders)):
+        dated = any(re.match(_DATE, folder) for folder in folders)
+        if dated or level == labels_at or any(map(_GROUPS.fullmatch, folders)):
             continue
         files = {name.rpartition("/")[2] for name in names}
         # p01 under two labels may be one patient, or a numbering that begins anew.
@@ -71,7 +78,7 @@ def patient_folders(names: Sequence[str], labels_at: int | None) -> Folders | No
 
 def begins_with_date(names: Sequence[str]) -> bool:
     """Whether a name begins with a date: a number after it may be the recording's of that day."""
-    return any(re.match(_DATE, name.rpartition("/")[2]) for name in names)
+    return any(re.match(f"{_DATE}|{_SHORT_DATE}", name.rpartition("/")[2]) for name in names)
 
 
 def by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:

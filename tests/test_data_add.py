@@ -196,6 +196,8 @@ def test_numbers_of_edf_and_ishne_headers_tell_the_patient(tmp_path: Path) -> No
         (["p1_2026-11-29", "p1_2026-11-30"], r"(?P<subject>[^_-]+)_\d+-\d+-\d+"),
         (["2026.11.29_p01", "2026.11.30_p02"], r"\d+\.\d+\.\d+_(?P<subject>[^_-]+)"),
         (["2026-11-29", "2026-11-30"], None),
+        (["29.11.2026_p01", "30.11.2026_p02"], r"\d+\.\d+\.\d+_(?P<subject>[^_-]+)"),
+        (["29112026_p01_1", "30112026_p02_1"], r"\d+_(?P<subject>[^_-]+)_\d+"),
     ],
 )
 def test_names_tell_the_patient_or_not(names: list[str], pattern: str | None) -> None:
@@ -245,6 +247,10 @@ def test_two_folders_of_labels_are_no_two_patients(tmp_path: Path) -> None:
         (["w/p1_1", "w/p2_1", "w/p2_2"], r"(?P<subject>[^_-]+)_\d+", ""),
         (["v/p1_1", "w/p1_2", "w/p2_1"], r"(?P<subject>[^_-]+)_\d+", "p1 lies in more than one"),
         (["20261129_1", "20261129_2", "20261130_1"], r"\d+_(?P<subject>\d+)", "begin with a date"),
+        (["261129_p1", "261129_p2", "261130_p1"], r"(?P<subject>\d+)_[^_-]+", "begin with a date"),
+        (["29.11.26_p1", "30.11.26_p2", "30.11.26_p1"], r"(?P<subject>[^_-]+)_[^_-]+", "a date"),
+        ([f"2026-11-{day}/p{n}" for day in (29, 30) for n in (1, 2)], None, "nor do the folders"),
+        ([f"{day}.11.2026/p{n}" for day in (29, 30) for n in (1, 2)], None, "nor do the folders"),
     ],
 )
 def test_folders_and_names_are_asked_about(
@@ -385,7 +391,7 @@ def test_what_is_open_must_be_said(words: tuple[str, ...], told: list[str], tmp_
 def test_subjects_from_a_csv(tmp_path: Path) -> None:
     """A CSV says whose each record is; rhythms can be renamed, counted as AF and left out."""
     wfdb(tmp_path / "set", ("r1", "r2"))
-    (tmp_path / "who.csv").write_text("subject,record\na,r1\na,r2\n")
+    (tmp_path / "who.csv").write_text("subject;record\na;.\\r1.HEA\na;r2\n")
     words = ["set", "--no-ask", "--licence", "x", "--subjects-csv", "who.csv"]
     words += ["--rhythm", "SR=N", "--exclude", "N", "--beats", "atr", "--lead", "V5"]
     done = add(*words, cwd=tmp_path)

@@ -53,13 +53,13 @@ def write_wfdb(folder: Path, name: str, *leads: str, head: str = "{}", end: str 
     (folder / f"{name}.hea").write_bytes((end.join(text) + end).encode())
 
 
-def timed(data: bytes, onsets_s: list[float]) -> bytes:
+def timed(data: bytes, onsets_s: list[float], decimals: int = 5, per_record: int = FS_HZ) -> bytes:
     """An EDF+ of one lead as EDF+D, its data records at these times."""
-    size, tal = 2 * FS_HZ, len(data[256 * 3 :]) // len(onsets_s) - 2 * FS_HZ
+    size, tal = 2 * per_record, len(data[256 * 3 :]) // len(onsets_s) - 2 * per_record
     out = bytearray(data.replace(b"EDF+C", b"EDF+D"))
     for number, onset_s in enumerate(onsets_s):
         at = 256 * 3 + number * (size + tal) + size
-        out[at : at + tal] = f"+{onset_s:.5f}\x14\x14\0".encode().ljust(tal, b"\0")
+        out[at : at + tal] = f"+{onset_s:.{decimals}f}\x14\x14\0".encode().ljust(tal, b"\0")
     return bytes(out)
 
 
@@ -177,8 +177,9 @@ def test_an_ishne_lead_without_a_name(codes: tuple[int, int], tmp_path: Path) ->
 
 def test_names_of_leads() -> None:
     """Standard texts, other alphabets and long descriptions come down to the field's names."""
-    same = {"II": "ecg ii|EKG-II|ECG_II|ECGII|Lead II|DII|\u2161|Modified lead II, chest"}
-    same |= {"ECG": "ecg|EKG|ECG.", "ECG1": "EKG 1|ECG ch1|ecg channel 1", "V1": "mod.V1|ECG V1"}
+    same = {"II": "ecg ii|EKG-II|ECG_II|ECGII|Lead II|DII|\u2161|Modified lead II, chest|II-ECG|EKG, Abl. II"}
+    same |= {"ECG": "ecg|EKG|ECG.", "ECG1": "EKG 1|ECG ch1|ecg channel 1", "V1": "mod.V1|ECG V1|V 1|V1 (EKG)"}
+    same |= {"MLII": "ML II|ml-ii", "MCL1": "MCL-1", "I II": "I/II"}
     for name, spellings in same.items():
         assert {plain(spelling) for spelling in spellings.split("|")} == {name}
     for name in ("EMG", "Chin-EMG", "resp.", "SpO2", "NIBP", "EDF Annotations", "ECG lead off", ""):
@@ -310,6 +311,26 @@ def test_a_clock_that_drifts_makes_no_gap(ppm: int, tmp_path: Path) -> None:
     gap = slice(11 * FS_HZ, 11 * FS_HZ + round((6.5 + clock) * FS_HZ))
     assert np.isnan(found[gap]).all()
     np.testing.assert_array_equal(np.delete(found, gap), whole)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "ppm", "decimals"), [(12.0, -50, 5), (12.0, 50, 5), (0.25, 0, 1), (0.75, 0, 1)]
+)
+def test_long_data_records_and_rounded_times_make_no_gap(
+    duration_s: float, ppm: int, decimals: int, tmp_path: Path
+) -> None:
+    """A clock may be off by samples in a long data record; times may be rounded to a decimal."""
+    fs_hz, seconds = 2000, 60
+    noise = np.random.default_rng(1).normal(size=seconds * fs_hz)
+    signal = edfio.EdfSignal(noise, fs_hz, label="II", physical_dimension="mV")
+    notes = [edfio.EdfAnnotation(3.0, None, "a note")]
+    path = tmp_path / "rec.edf"
+    edfio.Edf([signal], annotations=notes, data_record_duration=duration_s).write(path)
+    whole = read_lead(open_alone(path))
+    times_s = [number * duration_s * (1 + ppm / 1e6) for number in range(int(60 / duration_s))]
+    data = timed(path.read_bytes(), times_s, decimals, int(fs_hz * duration_s))
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_lead(open_alone(path)), whole)
 
 
 def test_a_clock_that_ran_far_away_is_told(tmp_path: Path) -> None:

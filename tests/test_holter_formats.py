@@ -389,6 +389,8 @@ def test_outside_the_intervals(folder: Path) -> None:
     record = open_record(load_spec(folder), folder, "rec")
     assert record.rhythm_start.tolist() == [0, 2500, 5125]
     assert record.rhythms.tolist() == ["N", "AFIB", "N"]
+    (folder / "rec.csv").write_text("start_s;end_s;rhythm\n10;20,5;AFIB\n")
+    assert open_record(load_spec(folder), folder, "rec").rhythm_start.tolist() == [0, 2500, 5125]
     (folder / "rec.csv").write_text("start_s,end_s,rhythm\n")
     record = open_record(load_spec(folder), folder, "rec")
     assert record.rhythms.tolist() == ["N"]

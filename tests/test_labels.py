@@ -94,6 +94,18 @@ def test_a_csv_labels_whole_records(folder: Path, text: str, labels: dict[str, A
     assert rows_without_record(how, folder, record_names(how, folder)) == []
 
 
+@pytest.mark.parametrize("code", ["utf-8-sig", "latin-1", "utf-16"])
+def test_a_csv_of_any_code_and_case(folder: Path, code: str) -> None:
+    """Rows name records in any case, with their files' endings; Latin-1 and UTF-16 are read."""
+    text = "record;label;why\r\naf\\P01.HEA;A;\r\nP02.Hea;~;unruhig, für 1 h\r\np03;N\r\n"
+    (folder / "r.csv").write_bytes(text.encode(code))
+    how = spec({"file": "r.csv", "columns": {"record": 1, "label": 2}})
+    assert [told for told, _ in rhythms(folder, how)] == [["AFIB"], [""], ["N"]]
+    (table,) = survey(folder).tables
+    assert table.columns == {"record": "record", "label": "label", "why": "why"}
+    assert table.records == set(NAMES), "a row of fewer cells hides no column"
+
+
 def test_paths_label_whole_records(folder: Path) -> None:
     """A pattern of a record's path gives it a rhythm, in exactly the letters of the pattern."""
     how = spec({"paths": {"af/*": "AFIB", "NSR/*": "N"}}, unmarked="N")
@@ -104,12 +116,15 @@ def test_paths_label_whole_records(folder: Path) -> None:
 def test_an_annotation_wins_over_a_label(folder: Path) -> None:
     """Where a rhythm is marked the marks are taken, the record's label where none is."""
     marks = encode_annotations(np.array([0, 1000]), ["+", "+"], {0: "(N", 1: "(AFIB"})
-    (folder / "af/p01.atr").write_bytes(marks)
     (folder / "af/p02.atr").write_bytes(encode_annotations(np.array([500]), ["~"]))
     how = spec({"paths": {"af/*": "AFIB", "nsr/*": "N"}})
-    assert rhythms(folder, how) == [
-        (["N", "AFIB"], "annotation"), (["AFIB"], "record label"), (["N"], "record label")
-    ]  # fmt: skip
+    for file in ("af/p01.atr", "af/P01.ATR"):
+        (folder / file).write_bytes(marks)
+        assert rhythms(folder, how) == [
+            (["N", "AFIB"], "annotation"), (["AFIB"], "record label"), (["N"], "record label")
+        ], file  # fmt: skip
+        assert survey(folder).records[0].annotators["atr"].rhythms == {"N": 1, "AFIB": 1}, file
+        (folder / file).unlink()
 
 
 def test_a_comment_and_then_the_unmarked_follow_a_label(folder: Path) -> None:

@@ -147,6 +147,22 @@ def test_a_stretch_is_a_stream_of_its_own(
     assert '{"time_s": 100.0, "signal": "lost"}' in capsys.readouterr().out.splitlines()
 
 
+def test_a_beat_that_becomes_known_late_begins_no_af_in_a_hole() -> None:
+    """Search-back finds a beat when the signal is lost already: AF has ended, and stays so."""
+    words: list[str] = []
+    beats = {at: Decision(250 * at, at, 0.9, True, 1.0, at == 180) for at in (58, 59, 180)}
+    run(
+        iter([beats[58], Signal(60, False), beats[59], Signal(179, True), beats[180]]), words.append
+    )
+    assert words == [
+        "58.0 s: AF begins",
+        "60.0 s: signal lost; AF ends with it",
+        "179.0 s: signal back",
+        "180.0 s: AF begins",
+        "3 beats, 3 of them AF",
+    ]
+
+
 def test_a_signal_without_beats_is_said_to_be_lost() -> None:
     """A lead that only wanders, without a beat for long, lost the signal with its last beat."""
     signal = ecg(60)[0]

@@ -25,6 +25,7 @@ from tasks.beats import beat_tables, clean_lead
 from tasks.filters import filtered_blocks, make_grid, shrink
 from tasks.match import match_beats
 from tasks.preprocessing import Preprocessing
+from tasks.qrs import REFRACTORY_S
 from tasks.segment import segment
 from tasks.simulate import simulate_subject
 
@@ -193,6 +194,15 @@ def test_shift_shifts_beats(shift: int) -> None:
     np.testing.assert_array_equal(after[after > late], before[before > late])
 
 
+def test_a_loose_electrode_s_hum_has_no_beats_within_the_refractory_period() -> None:
+    """Of a hum's equal waves none is higher than those beside it: no rate of 700 beats a minute."""
+    x, of = ecg(120)
+    hum = 0.05 * np.sin(2 * np.pi * 50 * np.arange(60 * 250) / 250)
+    x[60 * 250 :] = np.rint(1000 * hum) / 1000
+    plain = replace(of, beats=np.empty(0, np.int64), symbols=np.empty(0, "U1"))
+    assert np.median(np.diff(tables(x, plain).sample)) > REFRACTORY_S * 250
+
+
 @pytest.mark.parametrize("artefact_mv", [5.0, 50.0])
 @pytest.mark.parametrize("begins_s", [0, 100])
 def test_an_artefact_hides_no_more_than_seconds(begins_s: int, artefact_mv: float) -> None:
@@ -247,8 +257,9 @@ def test_any_rate_finds_the_same_beats(fs_hz: float) -> None:
 )
 def test_useless_signals_are_named(signal: Signal, error: type[Exception]) -> None:
     """A lead that is NaN, constant, empty, or without three beats is an error naming the record."""
-    with pytest.raises(error, match="record sim001"):
+    with pytest.raises(error, match="record sim001") as caught:
         beat_tables(record(len(signal)), reader(signal), CONFIG)
+    assert "=" not in str(caught.value), "in words, not as Python shows a value"
 
 
 def test_gaps_and_flat_stretches_are_flagged() -> None:
