@@ -115,7 +115,14 @@ def _ledger_words(name: str, number: str) -> str:
 def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
     tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
     number = int(version["version"])
-    return {"description": "", "run_id": "", **version, "tags": tags, "version": number}
+    return {
+        "description": "",
+        "run_id": "",
+        "source": "",
+        **version,
+        "tags": tags,
+        "version": number,
+    }
 
 
 def run_state(run_id: str) -> dict[str, Any]:
@@ -205,6 +212,7 @@ def document(
             "version": version,
             "run_id": found["run_id"],
             "description": found["description"],
+            "source": found["source"],
             "tags": found["tags"],
             "files": files,
         },

@@ -15,7 +15,12 @@ from storage.errors import RegistryError
 from storage.files import checked, parsed, sha256_bytes
 from storage.signing import signed_by
 
-REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
+REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
+APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
+#: The details of a decision that are among the version's tags too.
+DECISION = ("policy_sha256", "result", "result_sha256", "use")
+#: How the details of a card's entry begin that have the SHA-256 of its files, by name.
+CARD_FILE = f"{CARD}/"
 #: The detail of an alias's entry that says from which version it went back.
 ROLLED_BACK = "rolled_back"
 #: The detail that says when MLflow made the registered model, ms since 1970.
@@ -101,6 +106,13 @@ def of_version(known: Iterable[Entry], version: int) -> list[Entry]:
         if entry.version == version
         or (entry.action == ALIAS and entry.details.get("from") == str(version))
     ]
+
+
+def decision_tags(entry: Entry) -> dict[str, str]:
+    """What a decision leaves among the tags of its version."""
+    details = {name: entry.details[name] for name in DECISION if name in entry.details}
+    said = {"decision": entry.action, "by": entry.who, **details}
+    return {f"holter.{entry.details['alias']}.{name}": text for name, text in said.items()}
 
 
 def deed(entry: Entry) -> str:

@@ -37,7 +37,8 @@ def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
     until = time.monotonic() + (0 if first or not make else WAIT_S)
     while True:
         fields: dict[str, Any] = {"experiment_ids": [experiment], "run_view_type": "ALL"}
-        runs = pages("POST", "runs/search", "runs", **fields)
+        answers = pages("POST", "runs/search", max_results=100, **fields)
+        runs = [run for answer in answers for run in answer.get("runs", ())]
         if mine := min(runs, key=lambda run: _order(model, run), default=None):
             return _ended(mine) if make else mine
         if time.monotonic() >= until:

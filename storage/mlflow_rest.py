@@ -112,16 +112,6 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
     return found
 
 
-def pages(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """All that a search of MLflow's gives, page after page."""
-    while True:
-        answer = call(method, endpoint, max_results=1000, **fields)
-        yield from answer.get(kind, ())
-        if not answer.get("next_page_token"):
-            return
-        fields["page_token"] = answer["next_page_token"]
-
-
 def deletions(run: str) -> list[str]:
     """What MLflow no longer has, or only until `mlflow gc`, of a run and its experiment.
 
