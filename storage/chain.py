@@ -259,7 +259,7 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
     if not (kept.is_file() and sha256_file(kept) == sha256 and kept.with_suffix(".sig").is_file()):
         file = f"{FOLDER}/{chain_file(entry.model, entry.version)}"
         with TemporaryDirectory() as folder:
-            run_id = entry.details["run_id"]
+            run_id = entry.details.get("run_id", "")
             there = fetch_run_file(run_id, file, sha256, Path(folder))
             beside = file.removesuffix(".json") + ".sig"
             signature = fetch_run_file(run_id, beside, None, Path(folder))

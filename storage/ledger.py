@@ -11,6 +11,7 @@ counts for nothing.
 
 - `append(model, version, action, reason, who=..., **details)` writes an entry: "registered",
   "evaluated", "approved", or what else. Details are strings; of anything long, give the digest.
+  `check_open(model)` asks beforehand whether it can.
 - `move_alias(model, version, alias, reason, who=..., **details)` is how every alias moves: the
   entry first, then the alias. Version None takes the alias away.
 - `entries(model)` reads them, `own_entries(model)` those of the model that MLflow has now, and
@@ -132,6 +133,11 @@ def append(
             raise
         _settle(model)
         return entry
+
+
+def check_open(model: str) -> None:
+    """Make sure, before any work, that the ledger of a model takes an entry; errors as `append`."""
+    _to_append_to(model)
 
 
 def _now_utc(last: Entry | None) -> str:
