@@ -60,12 +60,14 @@ def write_outcome(run_id: str, folder: Path) -> str:
     Parameters
     ----------
     run_id : str
-        Its run, with all figures, parameters and tags.
+        Its run, with all figures, parameters and tags; MLflow's own tags, such as the description
+        that a person may change on its page, are left out.
     folder : Path
         The files of its report, before they are logged.
     """
     run = run_state(run_id)
-    parts = {kind: run[kind] for kind in ("metrics", "params", "tags")}
+    tags = {name: tag for name, tag in run["tags"].items() if not name.startswith("mlflow.")}
+    parts = {"metrics": run["metrics"], "params": run["params"], "tags": tags}
     return sha256_file(write_json(folder / OUTCOME, parts))
 
 
@@ -118,9 +120,7 @@ def held(entry: Entry) -> Evaluation:
     return Evaluation(replace(signed, **outcome), tuple(findings))
 
 
-def _outcome(
-    entry: Entry, now: RequestState
-) -> tuple[dict[str, dict[str, Any]] | None, list[Finding]]:
+def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, list[Finding]]:
     """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
     if not device_of(entry):
         digest = entry.details.get(DETAIL)

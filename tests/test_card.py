@@ -83,7 +83,7 @@ def test_a_card_has_signed_figures_alone(version: Recorded) -> None:
 
     An evaluation whose figures nobody signed is a limit.
     """
-    made_up.on_data_set(version, signed=False, nsrdb_beat_accuracy=0.97)
+    made_up.on_data_set_unsigned(version, nsrdb_beat_accuracy=0.97)
     blocks = card(recorded(version.model.reference))
     assert "nobody signed the figures" in limits(blocks)
     assert sections(blocks)["Other data sets"] == [Words("Not recorded.")]

@@ -298,7 +298,7 @@ def ledger_entries(_: Path) -> Own:
         previous = known[-1].sha256 if known else NOTHING
         time = "2026-11-29T10:00:00+00:00"
         entry = Entry(number, time, "me", action, "m", 1, "why", details, previous)
-        known.append(replace(entry, **sign(entry.said())))
+        known.append(Entry(**{**asdict(entry), **sign(entry.said())}))
     params = {parameter(entry.sequence): json.dumps(asdict(entry)) for entry in known}
 
     def use(data: bytes) -> None:

@@ -361,7 +361,7 @@ def test_an_edited_decision_is_found(ready: Recorded, tmp_path: Path) -> None:
 def test_a_figure_that_nobody_signed_is_missing(fresh_model: str, tmp_path: Path) -> None:
     """An evaluation of before figures were signed gives none: it is to be made again."""
     version = made_up.register(tmp_path / "1", name=fresh_model)
-    made_up.on_data_set(version, signed=False, nsrdb_beat_specificity=0.97)
+    made_up.on_data_set_unsigned(version, nsrdb_beat_specificity=0.97)
     mine = recorded(version.model.reference)
     assert [dict(one.metrics) for one in mine.evaluations] == [{}]
     (told,) = mine.unsigned
