@@ -96,7 +96,7 @@ def test_a_release_reaches_the_group_after_its_canary(
     assert [report.device for report in staged.installed] == [a.device for a in ward.values()]
     stable = tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert stable.version == registered.model.version
-    last = ledger.entries(stable.name)[-1]
+    last = [e for e in ledger.entries(stable.name) if e.action == ledger.ALIAS][-1]
     assert last.details["request"] == staged.canary.request_id
     assert last.reason == f"canary {staged.canary.device}: its report passed the gate"
     for agent in ward.values():
