@@ -94,8 +94,15 @@ def recorded(reference: str) -> Recorded:
     found = resolve(reference)
     name, version = str(found["name"]), int(found["version"])
     keys = trusted_keys()
-    known = ledger.trusted_entries(name, keys)
-    sealed = read_chain(registered(known, version), f"{name}/{version}", keys)
+    entries = ledger.own_entries(name)
+    known = [entry for entry in entries if entry.key in keys]
+    entry = registered(known, version)
+    if entry is None and (strange := registered(entries, version)):
+        raise SignatureError(
+            f"the chain of {name}/{version}: entered by key {strange.key[:16]}, which this machine "
+            "does not trust"
+        )
+    sealed = read_chain(entry, f"{name}/{version}", keys)
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
