@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
 from flows.shown import FORMS, write
-from storage import tracking
+from storage.cards import enter_card
 from storage.chain import SIDES, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.testset import TestSet
-from storage.versions import Recorded
+from storage.versions import Recorded, unedited
 from tasks.bootstrap import RATES
 from tasks.checklists import CHECKLISTS
 from tasks.compare import Counts, Decisions, figures
@@ -54,8 +54,13 @@ def card(version: Recorded) -> list[Block]:
 
     A section is there with what is recorded, or says "Not recorded."; the checklists count an item
     as filled where its section holds something.
+
+    Raises
+    ------
+    DigestMismatch
+        MLflow has other figures or parameters of its runs than were signed.
     """
-    handed, probability = answers_of(version.model)
+    handed, probability = answers_of(unedited(version).model)
     decisions = decided(handed, probability, threshold_of(version.model))
     facts = Facts(version, handed, probability, decisions)
     found = {name: section(facts) for name, section in SECTIONS.items()}
@@ -257,6 +262,9 @@ LIMITS: dict[str, Callable[[Facts], bool]] = {
     "Parts of its record are deleted in MLflow (see Provenance): they may be lost for good.": (
         lambda f: bool(f.version.deleted)
     ),
+    "Of some evaluations nobody signed the figures (see Provenance): they are not told here.": (
+        lambda f: bool(f.version.unsigned)
+    ),
     "The recordings are simulated: the figures say nothing about people.": lambda f: any(
         m.simulated for m in f.version.manifests
     ),
@@ -336,8 +344,9 @@ def provenance(facts: Facts) -> Section:
         ("training run", version.model.run_id),
         *((said, version.tags[tag]) for tag, said in CODE.items() if version.tags.get(tag)),
     ]
-    deleted: Section = [Table(("deleted in MLflow",), [(text,) for text in facts.version.deleted])]
-    return [Table(("", "recorded"), rows), *(deleted if facts.version.deleted else [])]
+    lost = {"deleted in MLflow": version.deleted, "figures not signed": version.unsigned}
+    lacking = [Table((head,), [(text,) for text in texts]) for head, texts in lost.items() if texts]
+    return [Table(("", "recorded"), rows), *lacking]
 
 
 def files(facts: Facts) -> Section:
@@ -377,8 +386,11 @@ def title(version: Recorded) -> str:
 
 
 def log_card(version: Recorded, blocks: Sequence[Block]) -> None:
-    """Log a card to the version's run, as Markdown and as one HTML page."""
+    """Log a card to the version's run, as Markdown and as one HTML page.
+
+    The ledger has the digests of its files; a card that is as the last one has no further entry.
+    """
     with TemporaryDirectory() as folder:
         for form in FORMS:
             write(title(version), blocks, Path(folder) / f"card{form}")
-        tracking.log_folder(version.model.run_id, Path(folder), "card")
+        enter_card(version.model, Path(folder))

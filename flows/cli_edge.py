@@ -86,13 +86,15 @@ def edge_compare(
     with serving():
         from storage.fleet import devices, reports
 
-        found = reports(device or [one.name for one in devices()])
+        found, wrong = reports(device or [one.name for one in devices()])
         table = Table("device", "model", *COMPARED.values())
         for state in found:
             values = [state.metrics.get(name) for name in COMPARED]
             words = ["missing" if value is None else f"{value:.4g}" for value in values]
             table.add_row(*cells(state.device, f"{state.model}/{state.version}", *words))
         console.print(table)
+        for text in wrong:
+            console.print(f"[bold red]left out[/bold red]  {escape(text)}", soft_wrap=True)
         if figure:
             from storage.files import write_bytes
             from tasks.fleet_figure import fleet_figure

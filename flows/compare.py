@@ -13,7 +13,7 @@ from storage.chain import SIDES
 from storage.errors import SplitError
 from storage.model_files import RegisteredModel
 from storage.testset import TestSet
-from storage.versions import Recorded, model_bytes, testset_of
+from storage.versions import Recorded, model_bytes, testset_of, unedited
 from tasks.compare import Decisions, Paired, figures, pair
 from tasks.document import Block, Heading, Table, Words
 from tasks.inference import answers
@@ -117,9 +117,10 @@ def compare(one: Recorded, two: Recorded) -> Compared:
     SplitError
         Their test sets share no patient.
     RegistryError
-        A model's file or test set is not there or was changed.
+        A model's file or test set is not there or was changed, or MLflow has other figures or
+        parameters of a version than were signed.
     """
-    first, second = decisions_of(one.model), decisions_of(two.model)
+    first, second = (decisions_of(unedited(version).model) for version in (one, two))
     names = (one.model.reference, two.model.reference)
     found = paired_decisions(first, second, names)
     blocks = [

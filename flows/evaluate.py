@@ -21,11 +21,12 @@ from flows.parameters import LeastBeats, Signals
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
 from flows.teacher import learnt_recordings, teachers_of
-from storage import ledger, mlflow_rest, tracking
+from storage import ledger, mlflow_rest, outcomes, tracking
 from storage.beats import read_beats
 from storage.beats_manifest import Manifest
 from storage.content import copies, recordings, without_prints
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
+from storage.evaluations import OUTCOME
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.model_files import LITERT, RegisteredModel
 from storage.places import Place
@@ -146,6 +147,7 @@ def evaluate(
             run_id=run_id,
             datasets=" ".join(made.manifest.digest() for made in ingested),
             report=sha256_folder(done.report.parent),
+            **{outcomes.DETAIL: sha256_file(done.report.parent / OUTCOME)},
         )
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
@@ -285,7 +287,8 @@ def write_up(
     for dataset in datasets:
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
-    tracking.log_folder(run_id, folder, "evaluation")
+    outcomes.write_outcome(run_id, folder)
+    tracking.log_folder(run_id, folder, outcomes.FOLDER)
     return Evaluated(run_id, figures, path)
 
 

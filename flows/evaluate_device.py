@@ -14,6 +14,7 @@ from flows.progress import Progress
 from storage import evaluations, ledger, tracking
 from storage.chain import resolve
 from storage.errors import DeviceError, NotInRegistry
+from storage.outcomes import REASON
 from storage.signing import sign_roll_back
 from tasks.markup import inline
 
@@ -129,7 +130,8 @@ def enter(state: evaluations.RequestState) -> None:
         state.model,
         state.version,
         ledger.EVALUATED,
-        f"report of device {state.device}",
+        f"{REASON}{state.device}",
         run_id=state.request_id,
+        device=state.device,
         report=state.params[evaluations.REPORT].partition(":")[2],
     )

@@ -26,6 +26,7 @@ from storage.beats_manifest import (
     Entry,
     Manifest,
     earlier_failures,
+    is_signed,
     known_entries,
     manifest_path,
     note_entry,
@@ -48,6 +49,7 @@ from storage.files import alone, sweep
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.provenance import beat_code_sha256
+from storage.signing import trusted_keys
 from tasks.markup import inline
 from tasks.preprocessing import Preprocessing
 from tasks.splits import SIDES
@@ -274,7 +276,9 @@ def _ingest(
         signal=signal,
     )
     manifest = replace(manifest, duplicates=duplicates(manifest, beats))
-    write_manifest(path, manifest)
+    # The entries of the others are of the earlier manifest: who signed these is not known anew.
+    own = only is None or not path.is_file() or is_signed(path, trusted_keys())
+    write_manifest(path, manifest, signed=own)
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
         table=report(ordered, manifest.duplicates),

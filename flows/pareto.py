@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from flows.compare import decisions_of
 from storage.errors import HolterError, OutOfReach
 from storage.evaluations import RequestState
-from storage.versions import Recorded, recorded
+from storage.versions import Recorded, recorded, unedited
 from tasks import figures
 from tasks.compare import figures as rates
 from tasks.document import Block, Heading, Picture, Table, Words
@@ -62,7 +62,7 @@ def read(references: Sequence[str]) -> tuple[list[Recorded], dict[str, str]]:
     found, left_out = [], {}
     for reference in references:
         try:
-            version = recorded(reference)
+            version = unedited(recorded(reference))
         except OutOfReach:
             raise
         except HolterError as error:

@@ -15,7 +15,8 @@ from storage import ledger, tracking
 from storage.chain import SIDES, resolve
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
-from storage.ledger_entry import ROLLED_BACK
+from storage.ledger_entry import APPROVED, OVERRIDDEN, ROLLED_BACK, decision_tags
+from storage.ledger_entry import REFUSED as REFUSED
 from storage.policy import Policy
 from storage.signing import trusted_keys
 from storage.verify import MISMATCH, verify
@@ -29,10 +30,12 @@ from tasks.runtimes import REFERENCE
 from tasks.simulations import simulated_records
 
 CHAMPION = "champion"
-APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
 #: Links of the chain that must hold: what the registry keeps. Beat tables and sources on this
 #: machine may have moved on with the code since.
-SEALED = ("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations")
+SEALED = (
+    *("ledger", "seal", "version", "run", "artifacts", "model files", "evaluations"),
+    "decisions",
+)
 ENERGY = "energy_j_per_24_h"
 #: Of a runtime's parity with Keras what a policy may bound.
 PARITY = [field.name for field in fields(Limits)]
@@ -298,12 +301,10 @@ def promote(
     }
     why = reason.strip() or (wrong[0][:500] if wrong else f"passes {policy.title!r}")
     number = version.model.version
-    ledger.append(version.model.name, number, decision, why, who=who, alias=alias, **marks)
+    entry = ledger.append(version.model.name, number, decision, why, who=who, alias=alias, **marks)
     if decision != REFUSED:
         ledger.move_alias(version.model.name, number, alias, why, who=who, **marks)
-        said = {"decision": decision, "by": who or ledger.user(), **marks}
-        tags = {f"holter.{alias}.{key}": value for key, value in said.items()}
-        tracking.tag_version(version.model, tags)
+        tracking.tag_version(version.model, decision_tags(entry))
     tell(
         f"{PROMOTION}.{decision}",
         f"holter.model.{version.model.name}",
@@ -331,7 +332,7 @@ def rollback(
     NotInRegistry
         MLflow no longer has the version before.
     """
-    known = ledger.own_entries(model)
+    known = ledger.trusted_entries(model, trusted_keys())
     in_mlflow, in_ledger = (
         where.get(alias) for where in (ledger.mlflow_aliases(model), ledger.aliases(known))
     )

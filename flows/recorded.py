@@ -95,6 +95,7 @@ def recorded(
     marks : mapping of str to str, optional
         More tags of the run: whose answers it learns from.
     """
+    ledger.check_open(f"holter-{params['model']}")
     data = list(manifests.values())
     git = git_state()
     run_id = tracking.start_run(

@@ -66,13 +66,16 @@ def release_in_stages(
     ------
     DeviceError
         The canary failed or its report did not pass: no alias moves, nothing is installed.
+    DigestMismatch
+        MLflow has other figures of the canary than were signed.
     """
     names = fleet.members(group)
     first = canary or names[0]
     if first not in names:
         raise DeviceError(f"device {first}: not in group {group}; there are {', '.join(names)}")
     version = tracking.resolve_model(model)
-    (report,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
+    (delivered,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
+    report = fleet.signed_report(delivered)
     wrong = gate(report.metrics, fleet.server_metrics(version), most_p99_ms)
     alias = f"stable-{group}"
     if wrong:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 from storage.errors import PlaceError, TableError
 from storage.files import AnyPlace, checked, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
+from storage.signing import sign, signed_by
 
 MANIFEST_VERSION = 1
+#: What of a manifest's file is the signature of the ingest that made it, with the release key.
+SIGNATURE = "signature"
 #: The policy of tables that are named by their data set alone.
 USUAL = "consensus"
 
@@ -171,7 +175,7 @@ def every_manifest(beats: Place) -> Iterator[Manifest]:
 def manifest_from(document: Mapping[str, Any]) -> Manifest:
     """A manifest as a chain, or the file of a manifest, holds it."""
     entries = tuple(Entry(**entry) for entry in document["entries"])
-    beside = ("sha256", "manifest_version")
+    beside = ("sha256", "manifest_version", SIGNATURE)
     values = {name: value for name, value in document.items() if name not in beside}
     return Manifest(**values | {"entries": entries})
 
@@ -189,9 +193,34 @@ def manifest_paths(beats: Place) -> list[Place]:
     return [path for path in paths if path.is_file()]
 
 
-def write_manifest(path: AnyPlace, manifest: Manifest) -> AnyPlace:
-    """Write a manifest, whole or not at all."""
-    return write_json(path, {"manifest_version": MANIFEST_VERSION, **asdict(manifest)})
+def write_manifest(path: AnyPlace, manifest: Manifest, *, signed: bool = False) -> AnyPlace:
+    """Write a manifest, whole or not at all; signed with the release key where that is asked."""
+    value = {"manifest_version": MANIFEST_VERSION, **asdict(manifest)}
+    return write_json(path, {**value, **({SIGNATURE: sign(_canonical(value))} if signed else {})})
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    """What is signed of a manifest: all but the signature, as canonical JSON."""
+    parts = {name: part for name, part in value.items() if name != SIGNATURE}
+    return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+
+
+def is_signed(path: Place, trusted: Iterable[str]) -> bool:
+    """Whether a manifest is there as an ingest whose key is trusted signed it.
+
+    Raises
+    ------
+    PlaceError
+        The store that it lies in does not answer.
+    """
+    try:
+        value = parsed(path.read_text())
+        signature = value[SIGNATURE]
+        return signature["key"] in set(trusted) and signed_by(_canonical(value), signature)
+    except PlaceError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def read_manifest(path: Place) -> Manifest:
@@ -206,6 +235,7 @@ def read_manifest(path: Place) -> Manifest:
     """
     try:
         value: dict[str, Any] = parsed(path.read_text())
+        value.pop(SIGNATURE, None)
         version = value.pop("manifest_version")
         entries = tuple(checked(Entry(**entry)) for entry in value.pop("entries"))
         manifest = checked(Manifest(entries=entries, **value))

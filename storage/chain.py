@@ -115,7 +115,14 @@ def _ledger_words(name: str, number: str) -> str:
 def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
     tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
     number = int(version["version"])
-    return {"description": "", "run_id": "", **version, "tags": tags, "version": number}
+    return {
+        "description": "",
+        "run_id": "",
+        "source": "",
+        **version,
+        "tags": tags,
+        "version": number,
+    }
 
 
 def run_state(run_id: str) -> dict[str, Any]:
@@ -205,6 +212,7 @@ def document(
             "version": version,
             "run_id": found["run_id"],
             "description": found["description"],
+            "source": found["source"],
             "tags": found["tags"],
             "files": files,
         },
@@ -251,7 +259,7 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
     if not (kept.is_file() and sha256_file(kept) == sha256 and kept.with_suffix(".sig").is_file()):
         file = f"{FOLDER}/{chain_file(entry.model, entry.version)}"
         with TemporaryDirectory() as folder:
-            run_id = entry.details["run_id"]
+            run_id = entry.details.get("run_id", "")
             there = fetch_run_file(run_id, file, sha256, Path(folder))
             beside = file.removesuffix(".json") + ".sig"
             signature = fetch_run_file(run_id, beside, None, Path(folder))

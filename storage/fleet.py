@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from storage.answers import MOST_NUMBER, numbers, part, rows, text, texts
-from storage.errors import DeviceError
+from storage import ledger
+from storage.answers import MOST_NUMBER, part, rows, text, texts
+from storage.errors import DeviceError, DigestMismatch
 from storage.evaluations import RequestState, device_experiment, device_requests, said_in
+from storage.findings import MISMATCH
 from storage.mlflow_rest import call, pages, server_time_s
 from storage.model_files import RegisteredModel
+from storage.outcomes import held, sentences
+from storage.signing import trusted_keys
+from storage.versions import recorded
 
 GROUP = "holter.group"
 
@@ -66,21 +71,62 @@ def members(group: str) -> list[str]:
     return found
 
 
-def reports(names: Iterable[str]) -> list[RequestState]:
-    """The newest finished report of every device on every model version.
+def reports(names: Iterable[str]) -> tuple[list[RequestState], list[str]]:
+    """The newest finished report of every device on every model version, its figures as signed.
 
-    Runs that cannot be read are left out: `holter edge status` tells of them.
+    Returns
+    -------
+    list of RequestState
+        Those that the ledgers hold, and that MLflow has as they were signed.
+    list of str
+        The others, and what is wrong with them, in sentences. Runs that cannot be read are left
+        out: `holter edge status` tells of them.
     """
     newest: dict[tuple[str, str, int], RequestState] = {}
     for name in names:
         for state in device_requests(name, "FINISHED"):
             if not state.fault:
                 newest.setdefault((name, state.model, state.version), state)
-    return [newest[key] for key in sorted(newest)]
+    good, wrong = [], []
+    for key in sorted(newest):
+        try:
+            good.append(signed_report(newest[key]))
+        except DigestMismatch as error:  # noqa: PERF203 - each report is a request
+            wrong.append(str(error))
+    return good, wrong
+
+
+def signed_report(state: RequestState) -> RequestState:
+    """A device's report, its figures as its model's ledger holds them.
+
+    Raises
+    ------
+    DigestMismatch
+        No trusted entry is about it, or MLflow has other figures than were signed.
+    """
+    what, trusted = f"{state.model}/{state.version}", trusted_keys()
+    mine = [
+        entry
+        for entry in ledger.entries(state.model)
+        if entry.action == ledger.EVALUATED
+        and entry.details["run_id"] == state.request_id
+        and entry.key in trusted
+    ]
+    if not mine:
+        raise DigestMismatch(
+            f"{what}: report of device {state.device}, run {state.request_id}: found no signed "
+            "entry in the ledger; expected one"
+        )
+    report = held(mine[-1])
+    if report.state is None or sentences(report.findings, MISMATCH):
+        raise DigestMismatch(f"{what}: {'; '.join(sentences(report.findings, MISMATCH))}")
+    return replace(report.state, model=mine[-1].model, version=mine[-1].version or 0)
 
 
 def server_metrics(model: RegisteredModel) -> dict[str, float]:
-    """What the server scored on the model's test set, by the names a device uses."""
-    data = part(call("GET", "runs/get", run_id=model.run_id), "run", "data")
-    metrics = numbers(data, "metrics").items()
-    return {key.removeprefix("test_"): one for key, one in metrics if key.startswith("test_")}
+    """What the server scored on the model's test set, as sealed, by the names a device uses."""
+    return {
+        name.removeprefix("test_"): value
+        for name, value in recorded(model.reference).metrics.items()
+        if name.startswith("test_")
+    }

@@ -4,15 +4,19 @@ A registered model has one ledger, for all who share its MLflow server: one run 
 `ledger/MODEL`, one parameter an entry (`entry.000001` ...), which MLflow's database lets nobody
 log twice. Every entry holds the digest of the one before and is signed with the release key
 (Ed25519). Its digest is also in the registered model's tag `holter.ledger`, and each machine keeps
-the newest one it saw in `ledger/` of its state folder: an entry that is edited, deleted or put
-into the database by hand is found, and so is a ledger that was cut off at its end.
+the newest one it saw in `ledger/` of its state folder (`storage.witness`): an entry that is edited,
+deleted or put into the database by hand is found, and so is a ledger that was cut off at its end.
+Nothing is appended to a ledger that was cut off. What else stands among its parameters is told, and
+counts for nothing.
 
 - `append(model, version, action, reason, who=..., **details)` writes an entry: "registered",
   "evaluated", "approved", or what else. Details are strings; of anything long, give the digest.
+  `check_open(model)` asks beforehand whether it can.
 - `move_alias(model, version, alias, reason, who=..., **details)` is how every alias moves: the
   entry first, then the alias. Version None takes the alias away.
-- `entries(model)` reads them, `own_entries(model)` those of the model that MLflow has now,
-  `aliases(entries)` says where each alias stands by them, `mlflow_aliases(model)` where it stands
+- `entries(model)` reads them, `own_entries(model)` those of the model that MLflow has now, and
+  `trusted_entries(model, keys)` of these the ones that such a key signed.
+- `aliases(entries)` says where each alias stands by them, `mlflow_aliases(model)` where it stands
   in MLflow, `check(...)` says all that is wrong.
 
 Two that append at the same time get two numbers; an alias then follows the later entry.
@@ -27,32 +31,39 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import time
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.files import home, read_json, sha256_bytes, write_json
 from storage.ledger_entry import ALIAS as ALIAS
 from storage.ledger_entry import EVALUATED as EVALUATED
-from storage.ledger_entry import MODEL_CREATED, NOTHING, chain_faults, own, read_entry
+from storage.ledger_entry import (
+    MODEL_CREATED,
+    NOTHING,
+    Pages,
+    chain_faults,
+    head,
+    own,
+    parameter,
+    read_pages,
+)
 from storage.ledger_entry import REGISTERED as REGISTERED
 from storage.ledger_entry import Entry as Entry
 from storage.ledger_entry import aliases as aliases
-from storage.mlflow_rest import address, call, deletions, server_time_s
-from storage.signing import sign
+from storage.ledger_run import LEDGER as LEDGER
+from storage.ledger_run import ledger_run
+from storage.mlflow_rest import call, deletions, server_time_s
+from storage.signing import sign, trusted_keys
+from storage.witness import Witness, marks_of, missing, see, witnesses
 
-ENTRY, HEAD = "entry.", "holter.ledger"
-#: Experiments that hold a ledger, before the model's name.
-LEDGER = "ledger/"
+HEAD = "holter.ledger"
+#: What the tag of that name holds: the number of the newest entry and its SHA-256.
+HEADS = re.compile("[0-9]{1,18}:[0-9a-f]{64}")
 #: MLflow keeps no parameter longer than this.
 MOST_CHARACTERS = 6_000
-#: How long the one who made the experiment may take to make its run.
-WAIT_S = 10.0
 
 
 def user() -> str:
@@ -78,25 +89,29 @@ def append(
     NotInRegistry
         MLflow has no such model.
     RegistryError
-        The server is out of reach or refuses, or the last entry cannot be read.
+        The server is out of reach or refuses, the ledger was cut off at its end or is deleted in
+        MLflow, or somebody whose key is unknown here signed an entry of it.
     """
     if not reason.strip():
         raise ValueError(f"{action} of {model}: an entry of the ledger needs a reason")
     details = {**details, MODEL_CREATED: str(created_ms(model))}
-    run_id = _run(model, make=True)["info"]["run_id"]
+    run_id = ledger_run(model, make=True)["info"]["run_id"]
     while True:
-        known = entries(model)
-        when = datetime.fromtimestamp(server_time_s(), tz=timezone.utc)
+        known, taken = _to_append_to(model)
+        last = known[-1] if known else None
+        number = last.sequence + 1 if last else 1
+        while number in taken:  # by what is no entry
+            number += 1
         entry = Entry(
-            sequence=len(known) + 1,
-            time_utc=when.isoformat(timespec="seconds"),
+            sequence=number,
+            time_utc=_now_utc(last),
             who=who or user(),
             action=action,
             model=model,
             version=version,
             reason=reason.strip(),
             details=details,
-            previous=known[-1].sha256 if known else NOTHING,
+            previous=last.sha256 if last else NOTHING,
         )
         entry = Entry(**{**asdict(entry), **sign(entry.said())})
         value = json.dumps(asdict(entry), sort_keys=True)
@@ -105,17 +120,60 @@ def append(
                 f"{action} of {model}: found an entry of {len(value)} characters; at most "
                 f"{MOST_CHARACTERS}"
             )
-        key = f"{ENTRY}{entry.sequence:06d}"
+        key = parameter(number)
         try:
             call("POST", "runs/log-parameter", run_id=run_id, key=key, value=value)
         except OutOfReach:
             raise
-        except RegistryError:
-            if len(entries(model)) > len(known):
+        except RegistryError as error:
+            if number in _pages(model).taken:
                 continue  # another one was faster
+            if gone := deletions(run_id):
+                raise RegistryError(f"ledger of {model}: {'; '.join(gone)}") from error
             raise
         _settle(model)
         return entry
+
+
+def check_open(model: str) -> None:
+    """Make sure, before any work, that the ledger of a model takes an entry; errors as `append`."""
+    _to_append_to(model)
+
+
+def _now_utc(last: Entry | None) -> str:
+    """When an entry is made, by the server's clock; never before the entry that it follows."""
+    now = datetime.fromtimestamp(server_time_s(), tz=timezone.utc).replace(microsecond=0)
+    return max(now, datetime.fromisoformat(last.time_utc) if last else now).isoformat()
+
+
+def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
+    """The entries that another one may follow, and the numbers that are taken.
+
+    Raises
+    ------
+    RegistryError
+        One that was seen is missing at the end, or nobody here knows the key of one.
+    """
+    seen, registered = _seen(model)  # before the entries, to which others append
+    pages = _pages(model)
+    cut = _cut_faults(pages.entries, seen, registered)
+    in_tag = _tag(registered) or ""
+    if HEADS.fullmatch(in_tag) and in_tag not in map(head, pages.entries):
+        cut.append(f"entry {in_tag} is in the model's tag {HEAD}; it is not in the ledger")
+    if cut:
+        raise RegistryError(
+            f"ledger of {model}: {'; '.join(cut)}; expected one that goes on from it. Nothing is "
+            "added to a ledger that was cut off: bring MLflow's database back from a copy"
+        )
+    keys = trusted_keys() | {entry.key for entry in pages.entries[:1]}
+    for entry in pages.entries:
+        if entry.key not in keys:
+            raise RegistryError(
+                f"ledger of {model}: entry {entry.sequence} is signed by key {entry.key}, which is "
+                "unknown here; expected a key in keys/*.pub of the state folder. If it is nobody's "
+                f"of yours, take the parameter {parameter(entry.sequence)} out of MLflow's database"
+            )
+    return pages.entries, pages.taken
 
 
 def move_alias(
@@ -148,14 +206,14 @@ def move_alias(
 
 
 def entries(model: str) -> list[Entry]:
-    """The entries of a model, first to last, as they stand in the database; `check` judges them.
+    """The entries of a model, first to last, each as somebody signed it; `check` judges them.
 
     Raises
     ------
     RegistryError
-        The server is out of reach, or an entry cannot be read at all.
+        The server is out of reach.
     """
-    return [entry for _, entry in _numbered(model, _run(model, make=False))]
+    return list(_pages(model).entries)
 
 
 def own_entries(model: str) -> list[Entry]:
@@ -169,6 +227,12 @@ def own_entries(model: str) -> list[Entry]:
         As `entries`.
     """
     return own(entries(model), created_ms(model))
+
+
+def trusted_entries(model: str, trusted: Iterable[str]) -> list[Entry]:
+    """Of the model's own entries those that a trusted key signed; errors as `own_entries`."""
+    keys = set(trusted)
+    return [entry for entry in own_entries(model) if entry.key in keys]
 
 
 def mlflow_aliases(model: str) -> dict[str, int]:
@@ -240,100 +304,76 @@ def check(model: str, trusted: Iterable[str]) -> list[str]:
         The public keys that may sign, 64 hexadecimal digits each.
     """
     try:
-        run = _run(model, make=False)
-        numbered = _numbered(model, run)
+        seen, registered = _seen(model)  # before the entries, to which others append
+        run = ledger_run(model, make=False)
     except OutOfReach:
         raise
     except RegistryError as error:
         return [str(error)]
-    wrong = chain_faults(model, numbered, set(trusted))
+    pages = _read(model, run)
+    known = pages.entries
+    wrong = [*pages.faults, *chain_faults(known, set(trusted))]
     wrong += deletions(run["info"]["run_id"]) if run else []
-    known = [entry for _, entry in numbered]
-    last = _head(known)
     try:
         wrong += _registry_faults(model, known)
-    except OutOfReach:
-        raise
     except NotInRegistry as error:
         wrong += [] if known else [str(error)]
-    seen = _seen(model)
-    if seen and seen not in {_head(known[:n]) for n in range(1, len(known) + 1)}:
-        wrong.append(f"entry {seen} was seen on this machine; it is not in the ledger")
+    wrong += _cut_faults(known, seen, registered)
     if not wrong:
-        _see(model, last)
+        _see(known, model, registered)
     return wrong
+
+
+def _seen(model: str) -> tuple[list[Witness], dict[str, Any]]:
+    """What this machine saw of ledgers of the name, and the registered model; {} where none is."""
+    try:
+        return witnesses(model), _registered(model)
+    except NotInRegistry:
+        return witnesses(model), {}
+
+
+def _cut_faults(
+    known: Sequence[Entry], seen: Iterable[Witness], registered: Mapping[str, Any]
+) -> list[str]:
+    """Entries that this machine saw and that are no longer in the ledger."""
+    lost = missing(seen, _marks(known, registered), [head(entry) for entry in known])
+    return [
+        f"entry {at} was seen on this machine; it is not in the ledger (kept in {path})"
+        for at, path in {one.head: one.path for one in lost}.items()
+    ]
+
+
+def _see(known: Sequence[Entry], model: str, registered: Mapping[str, Any]) -> None:
+    see(model, _marks(known, registered), [head(entry) for entry in known])
+
+
+def _marks(known: Sequence[Entry], registered: Mapping[str, Any]) -> frozenset[str]:
+    made_ms = registered.get("creation_timestamp")
+    return marks_of(known[0] if known else None, int(made_ms) if made_ms else None)
 
 
 def _registry_faults(model: str, known: Sequence[Entry]) -> list[str]:
     """Where the registered model is not as the ledger says: the head in its tag, its aliases."""
-    registered, last = _registered(model), _head(known)
-    head = {tag["key"]: tag["value"] for tag in registered.get("tags", ())}.get(HEAD)
+    registered, last = _registered(model), head(known[-1]) if known else ""
+    in_tag = _tag(registered)
     wrong = alias_faults(model, own(known, int(registered["creation_timestamp"])))
-    if (head or "") != last:
-        wrong.append(f"the model's tag {HEAD} is {head!r}; the last entry is {last!r}")
+    if (in_tag or "") != last:
+        wrong.append(f"the model's tag {HEAD} is {in_tag!r}; the last entry is {last!r}")
     return wrong
 
 
-def _numbered(model: str, run: Mapping[str, Any]) -> list[tuple[int, Entry]]:
+def _tag(registered: Mapping[str, Any]) -> str | None:
+    tags = {tag["key"]: tag["value"] for tag in registered.get("tags", ())}
+    return tags.get(HEAD)
+
+
+def _pages(model: str) -> Pages:
+    return _read(model, ledger_run(model, make=False))
+
+
+def _read(model: str, run: Mapping[str, Any]) -> Pages:
     params = {one["key"]: one["value"] for one in run.get("data", {}).get("params", ())}
-    return [
-        (int(key.removeprefix(ENTRY)), read_entry(model, key, params[key]))
-        for key in sorted(params)
-        if key.startswith(ENTRY)
-    ]
-
-
-def _run(model: str, *, make: bool) -> dict[str, Any]:
-    """The run that holds a model's ledger, made if need be; {} where there is none."""
-    name = f"{LEDGER}{model}"
-    first = False
-    try:
-        found = call("GET", "experiments/get-by-name", experiment_name=name)["experiment"]
-        experiment = found["experiment_id"]
-    except NotInRegistry:
-        if not make:
-            return {}
-        try:
-            note = {"key": "mlflow.note.content", "value": __doc__.split("\n\n")[0]}
-            experiment = call("POST", "experiments/create", name=name, tags=[note])["experiment_id"]
-            first = True
-        except RegistryError:  # another process made it meanwhile
-            return _run(model, make=True)
-    until = time.monotonic() + (0 if first or not make else WAIT_S)
-    while True:
-        answer = call(
-            "POST", "runs/search", experiment_ids=[experiment], run_view_type="ALL", max_results=50
-        )
-        runs: list[dict[str, Any]] = answer.get("runs", [])
-        if runs:
-            oldest = min(runs, key=lambda run: (run["info"]["start_time"], run["info"]["run_id"]))
-            return _ended(oldest) if make else oldest
-        if time.monotonic() >= until:
-            break
-        time.sleep(0.1)
-    if not make:
-        return {}
-    tags = [
-        {"key": "mlflow.runName", "value": f"ledger of {model}"},
-        {"key": "holter.kind", "value": "ledger"},
-    ]
-    made: dict[str, Any] = call(
-        "POST",
-        "runs/create",
-        experiment_id=experiment,
-        start_time=int(server_time_s() * 1000),
-        tags=tags,
-    )["run"]
-    return _ended(made)
-
-
-def _ended(run: dict[str, Any]) -> dict[str, Any]:
-    """A ledger's run, FINISHED: MLflow takes parameters all the same, and nothing seems to run."""
-    info = run["info"]
-    if info["status"] == "RUNNING":
-        end = max(int(server_time_s() * 1000), info["start_time"])
-        call("POST", "runs/update", run_id=info["run_id"], status="FINISHED", end_time=end)
-    return run
+    return read_pages(model, params)
 
 
 def _registered(model: str) -> dict[str, Any]:
@@ -341,17 +381,13 @@ def _registered(model: str) -> dict[str, Any]:
     return found
 
 
-def _head(known: Sequence[Entry]) -> str:
-    return f"{known[-1].sequence}:{known[-1].sha256}" if known else ""
-
-
 def _settle(model: str, alias: str | None = None) -> None:
     """Bring the head's tag, and an alias, to the last word, though others append meanwhile."""
     before = None
     while (known := entries(model)) != before:
         before = known
-        call("POST", "registered-models/set-tag", name=model, key=HEAD, value=_head(known))
-        _see(model, _head(known))
+        call("POST", "registered-models/set-tag", name=model, key=HEAD, value=head(known[-1]))
+        _see(known, model, _registered(model))
         if alias is None:
             continue
         version = aliases(own(known, created_ms(model))).get(alias)
@@ -360,19 +396,3 @@ def _settle(model: str, alias: str | None = None) -> None:
             call("POST", "registered-models/alias", name=model, alias=alias, version=at)
         elif alias in mlflow_aliases(model):
             call("DELETE", "registered-models/alias", name=model, alias=alias)
-
-
-def _witness(model: str) -> Path:
-    """Where this machine keeps the newest head that it saw of a server's ledger."""
-    server = sha256_bytes(address().encode())[:12]
-    return home() / "ledger" / server / f"{quote(model, safe='')}.json"
-
-
-def _seen(model: str) -> str:
-    path = _witness(model)
-    return str(read_json(path)["head"]) if path.exists() else ""
-
-
-def _see(model: str, head: str) -> None:
-    if head and head != _seen(model):
-        write_json(_witness(model), {"head": head, "server": address(), "model": model})

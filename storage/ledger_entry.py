@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -14,7 +15,12 @@ from storage.errors import RegistryError
 from storage.files import checked, parsed, sha256_bytes
 from storage.signing import signed_by
 
-REGISTERED, ALIAS, EVALUATED = "registered", "alias", "evaluated"
+REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
+APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
+#: The details of a decision that are among the version's tags too.
+DECISION = ("policy_sha256", "result", "result_sha256", "use")
+#: How the details of a card's entry begin that have the SHA-256 of its files, by name.
+CARD_FILE = f"{CARD}/"
 #: The detail of an alias's entry that says from which version it went back.
 ROLLED_BACK = "rolled_back"
 #: The detail that says when MLflow made the registered model, ms since 1970.
@@ -23,6 +29,10 @@ MODEL_CREATED = "model_created_ms"
 CLOCK_S = 2.0
 #: What the first entry names as the one before it.
 NOTHING = "0" * 64
+#: The parameter that holds an entry, before its number of six digits or more.
+PARAMETER = "entry."
+#: The details that an action cannot be without.
+NEEDED = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,13 @@ def of_version(known: Iterable[Entry], version: int) -> list[Entry]:
     ]
 
 
+def decision_tags(entry: Entry) -> dict[str, str]:
+    """What a decision leaves among the tags of its version."""
+    details = {name: entry.details[name] for name in DECISION if name in entry.details}
+    said = {"decision": entry.action, "by": entry.who, **details}
+    return {f"holter.{entry.details['alias']}.{name}": text for name, text in said.items()}
+
+
 def deed(entry: Entry) -> str:
     """What an entry did, in words: "roll-back of @champion from version 2 to version 1"."""
     alias = f" @{entry.details['alias']}" if "alias" in entry.details else ""
@@ -122,37 +139,108 @@ def aliases(known: Iterable[Entry]) -> dict[str, int]:
     return found
 
 
+def parameter(number: int) -> str:
+    """The parameter that holds the entry of a number."""
+    return f"{PARAMETER}{number:06d}"
+
+
 def read_entry(model: str, key: str, value: str) -> Entry:
-    """An entry as it stands in the database, whether or not it is what was signed.
+    """An entry as it stands in the database: whole in form, not asked who signed it.
 
     Raises
     ------
     RegistryError
-        It cannot be read at all.
+        It cannot be read.
     """
     try:
         entry = checked(Entry(**parsed(value)))
-        datetime.fromisoformat(entry.time_utc)
+        if wrong := [name for name, detail in entry.details.items() if not isinstance(detail, str)]:
+            raise ValueError(f"found no text in {', '.join(wrong)} of its details")
+        if missing := NEEDED.get(entry.action, set()) - entry.details.keys():
+            raise ValueError(f"found no {', '.join(sorted(missing))} of {entry.action!r}")
+        if datetime.fromisoformat(entry.time_utc).tzinfo is None:
+            raise ValueError(f"found the time {entry.time_utc!r}; expected one with its zone")
     except (ValueError, TypeError) as error:
         raise RegistryError(f"ledger of {model}: {key} cannot be read: {error}") from error
     return entry
 
 
-def chain_faults(model: str, numbered: Sequence[tuple[int, Entry]], keys: set[str]) -> list[str]:
-    """What is wrong with a ledger's entries among themselves, each with the number it stands at."""
-    wrong, previous = [], NOTHING
-    for expected, (number, entry) in enumerate(numbered, start=1):
-        faults = {
-            f"stands at number {number}; expected {expected}": number != expected,
+@dataclass(frozen=True)
+class Pages:
+    """A ledger as it stands in the database.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+        Those that somebody signed as they stand, at their own number, first to last.
+    taken : frozenset of int
+        The numbers that are taken, be it by what is no entry.
+    faults : tuple of str
+        What else is there, in sentences.
+    """
+
+    entries: tuple[Entry, ...]
+    taken: frozenset[int]
+    faults: tuple[str, ...]
+
+
+def read_pages(model: str, params: Mapping[str, str]) -> Pages:
+    """Part the entries of a ledger from what else stands among its run's parameters.
+
+    Whoever may write to the run may put parameters beside the entries, and MLflow lets nobody take
+    them away: they are told, and count for nothing.
+    """
+    numbers, faults = {}, []
+    for key in sorted(key for key in params if key.startswith(PARAMETER)):
+        digits = key.removeprefix(PARAMETER)
+        if re.fullmatch("[0-9]{6,18}", digits) and key == parameter(int(digits)):
+            numbers[int(digits)] = key
+        else:
+            faults.append(f"parameter {key[:40]!r} is no entry; expected {parameter(1)} and so on")
+    entries = []
+    for number, key in sorted(numbers.items()):
+        try:
+            entry = read_entry(model, key, params[key])
+        except RegistryError as error:
+            faults.append(str(error))
+            continue
+        wrong = {
             f"says that it is number {entry.sequence}": entry.sequence != number,
             f"is about {entry.model}": entry.model != model,
-            "does not follow the entry before it": entry.previous != previous,
-            f"is signed by key {entry.key[:16]}, which is not trusted": entry.key not in keys,
             "is not what was signed": not _signed(entry),
         }
-        wrong += [f"entry {number} {text}" for text, found in faults.items() if found]
-        previous = entry.sha256
+        faults += [f"entry {number} {text}" for text, is_so in wrong.items() if is_so]
+        if not any(wrong.values()):
+            entries.append(entry)
+    return Pages(tuple(entries), frozenset(numbers), tuple(faults))
+
+
+def chain_faults(entries: Iterable[Entry], keys: set[str]) -> list[str]:
+    """What is wrong with the entries of a ledger among themselves.
+
+    A number may be left out, as another parameter had taken it: each entry names the one before.
+    """
+    wrong, last = [], None
+    for entry in entries:
+        previous, expected = (last.sha256, last.sequence + 1) if last else (NOTHING, 1)
+        is_cut = entry.previous != previous
+        faults = {
+            f"stands at number {entry.sequence}; expected {expected}": (
+                is_cut and entry.sequence != expected
+            ),
+            "does not follow the entry before it": is_cut,
+            f"is of {entry.time_utc}; the one before it is later": (
+                last is not None and _time_s(last) > _time_s(entry) + CLOCK_S
+            ),
+            f"is signed by key {entry.key[:16]}, which is not trusted": entry.key not in keys,
+        }
+        wrong += [f"entry {entry.sequence} {text}" for text, is_so in faults.items() if is_so]
+        last = entry
     return wrong
+
+
+def _time_s(entry: Entry) -> float:
+    return datetime.fromisoformat(entry.time_utc).timestamp()
 
 
 def _signed(entry: Entry) -> bool:
@@ -160,3 +248,8 @@ def _signed(entry: Entry) -> bool:
         return signed_by(entry.said(), {"key": entry.key, "signature": entry.signature})
     except ValueError:
         return False
+
+
+def head(entry: Entry | None) -> str:
+    """An entry by number and digest, as the model's tag and each machine keep the newest one."""
+    return f"{entry.sequence}:{entry.sha256}" if entry else ""

@@ -8,9 +8,11 @@ from typing import Any
 
 from storage import chain, ledger
 from storage.chain import Chain
-from storage.errors import NotInRegistry
+from storage.evaluations import RequestState
+from storage.findings import MISMATCH
 from storage.ledger_entry import Entry, of_version
 from storage.mlflow_rest import address
+from storage.outcomes import held, sentences
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,12 @@ class Lineage:
     entries : tuple of Entry
         What the ledger has of it, and of aliases that left it.
     evaluations : tuple of dict
-        The runs of its evaluations, on devices and on data sets, as `chain.run_state`; those that
-        are gone are among the faults.
+        The runs of its evaluations, on devices and on data sets, as `chain.run_state`, with the
+        figures, parameters and tags that were signed; those that are gone are among the faults.
     server : str
         Address of the MLflow server.
     faults : tuple of str
-        What is wrong with the ledger, or deleted in MLflow, in sentences.
+        What is wrong with the ledger, deleted in MLflow, or not as it was signed, in sentences.
     """
 
     chain: Chain
@@ -56,24 +58,31 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     version = chain.resolve(reference)
     name, number = version["name"], version["version"]
     known = ledger.own_entries(name)
-    sealed = chain.read_chain(chain.registered(known, number), f"{name}/{number}", keys)
+    signed = [entry for entry in known if entry.key in keys]
+    entry = chain.registered(signed or known, number)
+    sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     mine = tuple(of_version(known, number))
     deleted = chain.deleted_runs(sealed.document["run"], mine)
+    evaluations = [held(entry) for entry in mine if entry.action == ledger.EVALUATED]
+    edited = [text for one in evaluations for text in sentences(one.findings, MISMATCH)]
     return Lineage(
         chain=sealed,
         aliases=aliases_on(ledger.mlflow_aliases(name), number),
         entries=mine,
-        evaluations=tuple(run for one in chain.evaluation_runs(mine) for run in _state(one)),
+        evaluations=tuple(_as_signed(one.state) for one in evaluations if one.state),
         server=address(),
-        faults=(*ledger.check(name, keys), *(text for one in deleted.values() for text in one)),
+        faults=(
+            *ledger.check(name, keys),
+            *(text for one in deleted.values() for text in one),
+            *edited,
+        ),
     )
 
 
-def _state(run_id: str) -> list[dict[str, Any]]:
-    try:
-        return [chain.run_state(run_id)]
-    except NotInRegistry:
-        return []
+def _as_signed(state: RequestState) -> dict[str, Any]:
+    """A run as MLflow has it, its figures, parameters and tags as they were signed."""
+    signed = {"params": state.params, "tags": state.tags, "metrics": state.metrics}
+    return {**chain.run_state(state.request_id), **signed}
 
 
 def aliases_on(aliases: Mapping[str, int], version: int) -> tuple[str, ...]:

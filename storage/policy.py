@@ -102,13 +102,21 @@ def _check(path: Path, said: Any) -> Check:
         raise PolicyError(f"policy {path}, {where}: found no bound; expected least or most")
     kinds: dict[str, Any] = dict.fromkeys(said.keys() & bounds, (int, float))
     _keys(path, where, said, {"title": str, "figure": str, **kinds})
-    given = [said[name] for name in bounds if name in said]
+    given = [_as_float(said[name]) for name in bounds if name in said]
     if not all(map(math.isfinite, given)) or given != sorted(given):
         raise PolicyError(
             f"policy {path}, {where}: found {' and '.join(f'{one:g}' for one in given)}; expected "
             "finite bounds, least not above most"
         )
     return Check(**{**bounds, **said})
+
+
+def _as_float(bound: float) -> float:
+    """A bound as a float; infinite where it is a whole number beyond the largest one."""
+    try:
+        return float(bound)
+    except OverflowError:
+        return math.inf if bound > 0 else -math.inf
 
 
 def _keys(path: Path, where: str, said: dict[str, Any], kinds: dict[str, Any]) -> None:

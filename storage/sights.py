@@ -15,7 +15,8 @@ from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import read_json
 from storage.ledger_entry import MODEL_CREATED, Entry, own
 from storage.lineage import aliases_on
-from storage.mlflow_rest import call, fetch_run_file
+from storage.mlflow_rest import fetch_run_file
+from storage.mlflow_rest import pages as answers
 from storage.patients import number_digest
 from storage.places import beats_place
 from storage.record_search import Look, Query, look_into
@@ -161,29 +162,25 @@ def _registry() -> dict[str, dict[str, Any]]:
             "aliases": {a["alias"]: int(a["version"]) for a in one.get("aliases", ())},
             "versions": {},
         }
-        for one in _pages("GET", "registered-models/search", "registered_models")
+        for one in _all("GET", "registered-models/search", "registered_models")
     }
-    for one in _pages("GET", "model-versions/search", "model_versions"):
+    for one in _all("GET", "model-versions/search", "model_versions"):
         tags = {tag["key"] for tag in one.get("tags", ())}
         if one["name"] in models:  # made since
             models[one["name"]]["versions"][int(one["version"])] = tags
     return models
 
 
-def _pages(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
-    """All that a search of MLflow's gives, page after page."""
-    while True:
-        answer = call(method, endpoint, max_results=1000, **fields)
+def _all(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """All that a search of MLflow's gives."""
+    for answer in answers(method, endpoint, max_results=1000, **fields):
         yield from answer.get(kind, ())
-        if not answer.get("next_page_token"):
-            return
-        fields["page_token"] = answer["next_page_token"]
 
 
 def _models() -> list[str]:
     """Every model that has a ledger."""
     fields: dict[str, Any] = {"filter": f"name LIKE '{ledger.LEDGER}%'", "view_type": "ALL"}
-    experiments = _pages("POST", "experiments/search", "experiments", **fields)
+    experiments = _all("POST", "experiments/search", "experiments", **fields)
     return [one["name"].removeprefix(ledger.LEDGER) for one in experiments]
 
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage import chain, ledger
-from storage.beats_manifest import Entry, known_entries, manifest_from, manifest_places
-from storage.errors import (
-    DigestMismatch,
-    HolterError,
-    NotInRegistry,
-    OutOfReach,
-    PlaceError,
-    RegistryError,
+from storage import chain, ledger, outcomes
+from storage.beats_manifest import Entry, is_signed, known_entries, manifest_from, manifest_places
+from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
+from storage.files import sha256_file, sha256_folder
+from storage.findings import MATCH as MATCH
+from storage.findings import MISMATCH as MISMATCH
+from storage.findings import OUT as OUT
+from storage.findings import Finding as Finding
+from storage.findings import all_same, fetched, same
+from storage.ledger_entry import (
+    APPROVED,
+    CARD,
+    CARD_FILE,
+    DECISION,
+    OVERRIDDEN,
+    decision_tags,
 )
-from storage.evaluations import OUTCOME, REPORT, report_folder
-from storage.files import read_json, sha256_file, sha256_folder
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import WEIGHTS
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_at, beat_code_sha256, has_commit
 
-MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
 ABSENT = "is not there"
 #: The links of a chain, in the order of the work, and what each compares.
 LINKS = {
@@ -37,22 +40,13 @@ LINKS = {
     "run": "parameters, tags and every value of each metric; it is not deleted",
     "artifacts": "inputs, split, environment, test set and figures of the run",
     "model files": "each exported file, and the weights of the version that taught it",
-    "evaluations": "reports of devices and on data sets",
+    "evaluations": "reports of devices and on data sets: files, figures, parameters, tags",
+    "decisions": "results of promotions, the tags that they left, the newest model card",
     "environment": "the locked environment",
     "code": "the commit, and the code that shaped the beat tables",
     "beat tables": "one Parquet file a record",
     "sources": "the files of the recordings",
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One comparison: its link of the chain, what was compared, the outcome, and what was found."""
-
-    link: str
-    name: str
-    state: str
-    told: str = ""
 
 
 def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
@@ -78,7 +72,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
-        known = ledger.own_entries(name)
+        known = ledger.trusted_entries(name, keys)
     except RegistryError:
         return  # told above: without a ledger nothing says which chain is the version's
     if not wrong:
@@ -92,7 +86,8 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield Finding("seal", "document", MISMATCH, str(error))
         return
     yield Finding("seal", "document", MISMATCH if sealed.fault else MATCH, sealed.fault)
-    mine = [one for one in known if one.version == number and one.action == ledger.EVALUATED]
+    about = [one for one in known if one.version == number]
+    mine = [one for one in about if one.action == ledger.EVALUATED]
     for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
@@ -104,46 +99,22 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _files(document["model"], Path(folder))
         yield from _teacher(document["run"]["tags"], Path(folder))
         yield from _evaluations(mine, Path(folder))
+        yield from _decision_files(about, document["run"]["run_id"], Path(folder))
+    yield from _decision_tags(about, document["model"]["tags"], version["tags"])
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
-        yield from table_findings(data)
+        yield from table_findings(data, keys)
         yield from _sources(data)
 
 
-def same(link: str, name: str, sealed: object, now: object) -> Finding:
-    """Whether a value is what was sealed."""
-    if sealed == now:
-        return Finding(link, name, MATCH)
-    return Finding(link, name, MISMATCH, f"found {_short(now)}; sealed was {_short(sealed)}")
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _all(link: str, kind: str, sealed: Mapping[str, Any], now: Mapping[str, Any]) -> list[Finding]:
-    return [same(link, f"{kind} {key}", value, now.get(key)) for key, value in sealed.items()]
-
-
-def fetched(link: str, name: str, fetch: Callable[[], object]) -> Finding:
-    """Whether a file of the server is what was sealed; `fetch` compares its digest."""
-    try:
-        fetch()
-    except OutOfReach as error:
-        return Finding(link, name, OUT, str(error))
-    except DigestMismatch as error:
-        return Finding(link, name, MISMATCH, str(error))
-    except RegistryError:
-        return Finding(link, name, MISMATCH, "found no such file on the server")
-    return Finding(link, name, MATCH)
-
-
 def _version(sealed: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
-    for name in ("run_id", "description"):
-        yield same("version", name, sealed[name], now[name])
-    yield from _all("version", "tag", sealed["tags"], now["tags"])
+    for name in ("run_id", "description", "source"):
+        if name in sealed:
+            yield same("version", name, sealed[name], now[name])
+        else:
+            yield Finding("version", name, OUT, "this chain was sealed without it")
+    yield from all_same("version", "tag", sealed["tags"], now["tags"])
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
@@ -156,7 +127,7 @@ def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("run", sealed["run_id"], MISMATCH, str(error))
         return
     for kind in ("params", "tags"):
-        yield from _all("run", kind[:-1], sealed[kind], now[kind])
+        yield from all_same("run", kind[:-1], sealed[kind], now[kind])
     for key, value in sealed["metrics"].items():
         found = metrics.get(key, {})
         yield same("run", f"metric {key}", value["value"], found.get("value"))
@@ -208,27 +179,39 @@ def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
 
 
 def _evaluations(known: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:
-    """Reports are what the ledger says; a device's figures in MLflow are those of its report."""
+    """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
     for entry in known:
-        run_id, digest = entry.details["run_id"], entry.details["report"]
-        name = f"{entry.reason}, run {run_id}"
-        try:
-            run = chain.run_state(run_id)
-            if "datasets" in entry.details:
-                now = _digest_of(run_id, "evaluation", folder / "all")
-                yield same("evaluations", name, digest, now)
-                continue
-            claim, _, said = run["params"].get(REPORT, "").partition(":")
-            yield same("evaluations", name, digest, said)
-            file = f"{report_folder(int(claim or 1))}/{OUTCOME}"
-            outcome = read_json(fetch_run_file(run_id, file, digest, folder))
-        except OutOfReach:
-            raise
-        except HolterError as error:
-            yield Finding("evaluations", name, MISMATCH, str(error))
-            continue
-        metrics = {k: v for k, v in outcome["metrics"].items() if v is not None}
-        yield from _all("evaluations", f"{name}: metric", metrics, run["metrics"])
+        if not outcomes.device_of(entry):
+            now = _digest_of(entry.details["run_id"], outcomes.FOLDER, folder / "all")
+            yield same("evaluations", outcomes.title(entry), entry.details["report"], now)
+        yield from outcomes.held(entry).findings
+
+
+def _decision_files(about: Sequence[ledger.Entry], run_id: str, folder: Path) -> Iterator[Finding]:
+    """Results of promotions, and the newest card, are what the ledger says."""
+    details = [entry.details for entry in about]
+    files = {one["result"]: one.get("result_sha256") for one in details if "result" in one}
+    cards = [entry.details for entry in about if entry.action == CARD]
+    files |= {name: sha for one in cards[-1:] for name, sha in one.items() if CARD_FILE in name}
+    for file, digest in files.items():
+        there = folder / "decisions" / Path(file).parent
+        yield fetched("decisions", file, partial(fetch_run_file, run_id, file, digest, there))
+
+
+def _decision_tags(
+    about: Sequence[ledger.Entry], sealed: Mapping[str, str], now: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Tags that name a decision and who took it are those of the ledger's last one of the alias.
+
+    Those that a promotion that broke off has not set are not asked for.
+    """
+    signed: dict[str, str] = {}
+    for entry in about:
+        if entry.action in (APPROVED, OVERRIDDEN) and "alias" in entry.details:
+            signed |= decision_tags(entry)
+    for tag, value in now.items():
+        if tag not in sealed and tag.rpartition(".")[2] in ("decision", "by", *DECISION):
+            yield same("decisions", f"tag {tag}", signed.get(tag), value)
 
 
 def _environment(tags: Mapping[str, str]) -> Iterator[Finding]:
@@ -252,12 +235,17 @@ def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("code", name, OUT, "the code has moved on, or was not committed")
 
 
-def table_findings(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether the beat tables of a sealed manifest are what they were, in any place of theirs."""
+def table_findings(data: Mapping[str, Any], trusted: Iterable[str]) -> Iterator[Finding]:
+    """Whether the beat tables of a sealed manifest are what they were, in any place of theirs.
+
+    Other bytes are a later ingest's where its manifest has them and a trusted key signed it.
+    """
+    keys = set(trusted)
     manifest = manifest_from(data)
     try:
         places = [
-            (path.parent, known_entries(path)) for path in manifest_places(beats_place(), manifest)
+            (path.parent, known_entries(path) if is_signed(path, keys) else {})
+            for path in manifest_places(beats_place(), manifest)
         ]
     except PlaceError as error:  # a store that is away: nothing of it is asked for again
         yield Finding("beat tables", manifest.dataset, OUT, str(error))

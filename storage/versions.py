@@ -1,7 +1,8 @@
 """What is recorded of a model version: its sealed training, its evaluations, its test set.
 
 A training is believed where the ledger names its sealed chain, an evaluation or a device's report
-where the ledger has it.
+where the ledger has it, by entries that a trusted key signed. Every figure here is a signed one:
+what MLflow's database has instead is told, and `unedited` refuses it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from typing import Any
 
 from storage import ledger
 from storage.beats_manifest import Manifest, manifest_from
-from storage.chain import deleted_runs, evaluation_runs, read_chain, registered, resolve
-from storage.errors import NotInRegistry, RegistryError, SignatureError
-from storage.evaluations import RequestState, request_state
+from storage.chain import deleted_runs, read_chain, registered, resolve, run_state
+from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
+from storage.evaluations import RequestState
 from storage.files import home, sha256_file
+from storage.findings import MISMATCH, OUT, Finding, all_same
 from storage.ledger_entry import of_version
 from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import LITERT, RegisteredModel
+from storage.outcomes import held, sentences
 from storage.signing import trusted_keys
 from storage.testset import TestSet, read_testset
+
+#: Edits of a version that are told one by one where it is refused.
+MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,17 @@ class Recorded:
     split : mapping
         Paradigm, seed, and of each side subjects, beats and AF beats.
     evaluations : tuple of RequestState
-        On whole data sets, newest first; no device.
+        On whole data sets, newest first; no device. Figures, parameters and tags as signed.
     reports : tuple of RequestState
-        The newest report of every device, by device.
+        The newest report of every device, by device; as signed too.
     entries : tuple of Entry
         What the ledger says of the version, and of aliases that left it.
     deleted : tuple of str
         What MLflow has deleted of the runs behind it, in sentences.
+    edited : tuple of str
+        What MLflow has of its runs that is not as it was signed, in sentences with both values.
+    unsigned : tuple of str
+        Evaluations whose figures nobody signed, in sentences: they are not among the figures.
     """
 
     model: RegisteredModel
@@ -67,6 +77,8 @@ class Recorded:
     reports: tuple[RequestState, ...]
     entries: tuple[ledger.Entry, ...]
     deleted: tuple[str, ...]
+    edited: tuple[str, ...]
+    unsigned: tuple[str, ...]
 
 
 def recorded(reference: str) -> Recorded:
@@ -81,14 +93,23 @@ def recorded(reference: str) -> Recorded:
     """
     found = resolve(reference)
     name, version = str(found["name"]), int(found["version"])
-    known = ledger.own_entries(name)
-    sealed = read_chain(registered(known, version), f"{name}/{version}", trusted_keys())
+    keys = trusted_keys()
+    entries = ledger.own_entries(name)
+    known = [entry for entry in entries if entry.key in keys]
+    entry = registered(known, version)
+    if entry is None and (strange := registered(entries, version)):
+        raise SignatureError(
+            f"the chain of {name}/{version}: entered by key {strange.key[:16]}, which this machine "
+            "does not trust"
+        )
+    sealed = read_chain(entry, f"{name}/{version}", keys)
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
     mine = tuple(of_version(known, version))
-    runs = evaluation_runs(mine)
-    evaluated = [state for run_id in reversed(runs) for state in _states(run_id)]
+    entered = [held(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED]
+    evaluated = [one.state for one in entered if one.state is not None]
+    findings = [*_training(run), *(finding for one in entered for finding in one.findings)]
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
@@ -107,15 +128,46 @@ def recorded(reference: str) -> Recorded:
         reports=tuple(newest[device] for device in sorted(newest) if device),
         entries=mine,
         deleted=tuple(text for one in deleted_runs(run, mine).values() for text in one),
+        edited=sentences(findings, MISMATCH),
+        unsigned=sentences(findings, OUT),
     )
 
 
-def _states(run_id: str) -> list[RequestState]:
-    """An evaluation's state; none where MLflow no longer has its run, which is told elsewhere."""
+def _training(sealed: Mapping[str, Any]) -> list[Finding]:
+    """The newest figures and the parameters of a training against those that were sealed.
+
+    None where MLflow no longer has the run, which is told as deleted; `storage.verify` compares
+    all that was logged.
+    """
     try:
-        return [request_state(run_id)]
+        now = run_state(sealed["run_id"])
     except NotInRegistry:
         return []
+    metrics = {key: one["value"] for key, one in sealed["metrics"].items()}
+    kinds = (("metrics", metrics), ("params", sealed["params"]))
+    about = f"training, run {sealed['run_id']}"
+    return [
+        finding
+        for kind, values in kinds
+        for finding in all_same("run", f"{about}: {kind.removesuffix('s')}", values, now[kind])
+    ]
+
+
+def unedited(version: Recorded) -> Recorded:
+    """The same version, where MLflow has its figures and parameters as they were signed.
+
+    Raises
+    ------
+    DigestMismatch
+        It has others: run, figure and both values are named.
+    """
+    if version.edited:
+        more = f"; and {len(version.edited) - MOST_TOLD} more" * (len(version.edited) > MOST_TOLD)
+        raise DigestMismatch(
+            f"{version.model.reference}: {'; '.join(version.edited[:MOST_TOLD])}{more}; holter "
+            f"verify {version.model.reference} tells all"
+        )
+    return version
 
 
 def every() -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from flows.card import SECTIONS, card, log_card, title
 from flows.promote import promote, rollback
 from flows.shown import write
-from storage import ledger
+from storage import ledger, tracking
+from storage.errors import DigestMismatch
 from storage.mlflow_rest import call
 from storage.policy import DEFAULT, read_policy
 from storage.versions import Recorded, recorded
@@ -75,6 +76,23 @@ def test_what_comes_later_is_on_it(version: Recorded) -> None:
     assert filled(blocks, "TRIPOD+AI")["16"] == "Other data sets"
     for gone in ("No device", "Nobody has approved", "no data set but its own"):
         assert gone not in limits(blocks)
+
+
+def test_a_card_has_signed_figures_alone(version: Recorded) -> None:
+    """Where MLflow has other figures than were signed there is no card: they are named.
+
+    An evaluation whose figures nobody signed is a limit.
+    """
+    made_up.on_data_set_unsigned(version, nsrdb_beat_accuracy=0.97)
+    blocks = card(recorded(version.model.reference))
+    assert "nobody signed the figures" in limits(blocks)
+    assert sections(blocks)["Other data sets"] == [Words("Not recorded.")]
+    made_up.on_data_set(version, nsrdb_beat_accuracy=0.97)
+    (_, run_id) = (one.request_id for one in recorded(version.model.reference).evaluations[::-1])
+    tracking.log_metrics(run_id, {"nsrdb_beat_accuracy": 0.99})
+    told = f"run {run_id}: metric nsrdb_beat_accuracy: found 0.99; sealed was 0.97"
+    with pytest.raises(DigestMismatch, match=told):
+        card(recorded(version.model.reference))
 
 
 def test_limits_follow_from_the_record(fresh_model: str, tmp_path: Path) -> None:

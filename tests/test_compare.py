@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows import pareto
 from flows.compare import Compared, compare, decisions_of
 from flows.shown import deliver
+from storage import tracking
 from storage.errors import DigestMismatch, NotInRegistry, SplitError
 from storage.mlflow_rest import call
 from storage.versions import recorded
@@ -26,6 +28,31 @@ def table(done: Compared, column: str) -> Table:
     """The one table that has a column."""
     (found,) = (b for b in done.blocks if isinstance(b, Table) and column in b.columns)
     return found
+
+
+def test_edited_versions_are_not_compared(fresh_model: str, tmp_path: Path) -> None:
+    """A figure in MLflow that is not the signed one: the version is refused, run and values named.
+
+    `holter pareto` leaves it out with the same words.
+    """
+    one, two = (made_up.register(tmp_path / str(n), name=fresh_model) for n in range(2))
+    made_up.on_device(one, "belt", latency_p99_ms=90.0)
+    run_id = recorded(one.model.reference).reports[0].request_id
+    tracking.log_metrics(run_id, {"latency_p99_ms": 3.0})
+    told = f"run {run_id}: metric latency_p99_ms: found 3.0; sealed was 90.0"
+    with pytest.raises(DigestMismatch, match=told):
+        compare(recorded(one.model.reference), two)
+    versions, left_out = pareto.read([one.model.reference, two.model.reference])
+    assert [version.model.reference for version in versions] == [two.model.reference]
+    assert told in left_out[one.model.reference]
+
+
+def test_an_edited_training_is_not_compared(fresh_model: str, tmp_path: Path) -> None:
+    """Nor is one whose training has another figure in MLflow than was sealed."""
+    version = made_up.register(tmp_path / "1", name=fresh_model)
+    tracking.log_metrics(version.model.run_id, {"test_f1": 1.0})
+    with pytest.raises(DigestMismatch, match=r"metric test_f1: found 1\.0; sealed was"):
+        compare(recorded(version.model.reference), version)
 
 
 def test_what_changed_is_told(fresh_model: str, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def check_chain(done: Retrained, sha256: str) -> None:
     version = done.trained.version
     known = ledger.entries(version.name)
     mine = [entry for entry in known if entry.version == version.version]
-    assert [entry.action for entry in mine] == ["registered", "alias", "evaluated"]
+    assert [entry.action for entry in mine] == ["registered", "alias", "card", "evaluated"]
     assert ledger.check(version.name, trusted_keys()) == []
     sealed = read_chain(mine[0], version.reference, trusted_keys())
     assert (sealed.sha256, sealed.fault) == (sha256, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from edge_agent import slots
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from flows import release_stages
+from flows.evaluate_device import enter
 from storage import evaluations, fleet, ledger, tracking
-from storage.errors import DeviceError
+from storage.errors import DeviceError, DigestMismatch
 from storage.evaluations import RequestState
 from tasks.fleet_figure import fleet_figure
 from tasks.gate import gate
@@ -53,6 +55,8 @@ def ward(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOLTER_EDGE_KEYS", str(registered.keys))
+    key = registered.keys.parent / "home" / "keys" / "release.key"
+    monkeypatch.setenv("HOLTER_RELEASE_KEY", str(key))
     agents = {
         name: Agent(f"{name}-{tmp_path.name}", device_kind("x86-64"), tmp_path / name)
         for name in ("belt", "wall")
@@ -68,6 +72,7 @@ def ward(
             request_id = registered.request(name, **{"holter.install": str(install).lower()})
             edge.once(next(a for a in agents.values() if a.device == name), lambda _: None)
             found.append(evaluations.request_state(request_id))
+            enter(found[-1])
         return found
 
     monkeypatch.setattr(release_stages, "evaluate_on_devices", ask)
@@ -91,13 +96,14 @@ def test_a_release_reaches_the_group_after_its_canary(
     assert [report.device for report in staged.installed] == [a.device for a in ward.values()]
     stable = tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert stable.version == registered.model.version
-    last = ledger.entries(stable.name)[-1]
+    last = [e for e in ledger.entries(stable.name) if e.action == ledger.ALIAS][-1]
     assert last.details["request"] == staged.canary.request_id
     assert last.reason == f"canary {staged.canary.device}: its report passed the gate"
     for agent in ward.values():
         assert slots.installed(agent.home) == {"a": f"{stable.reference} (active)"}
     assert [one.health for one in fleet.devices(tmp_path.name)] == ["stopped", "stopped"]
-    rows = fleet.reports(fleet.members(tmp_path.name))
+    rows, wrong = fleet.reports(fleet.members(tmp_path.name))
+    assert wrong == []
     assert [row.metrics["f1"] for row in rows] == [registered.metrics["f1"]] * 2
     assert fleet_figure([(row.device, row.metrics) for row in rows]).startswith(b"\x89PNG")
 
@@ -114,6 +120,29 @@ def test_a_failed_canary_stops_the_release(
         tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert evaluations.device_requests(ward["wall"].device) == []
     assert slots.installed(ward["belt"].home) == {}
+
+
+def test_a_canarys_edited_report_stops_the_release(
+    registered: Registered, ward: dict[str, Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate reads what the ledger signed: another figure in MLflow is refused, and named.
+
+    `holter edge compare` leaves the report out, with the same words.
+    """
+    monkeypatch.setattr(fleet, "server_metrics", lambda _: registered.metrics)
+    ask = release_stages.evaluate_on_devices
+
+    def edited(*about: Any, **how: Any) -> list[RequestState]:
+        found: list[RequestState] = ask(*about, **how)
+        tracking.log_metrics(found[0].request_id, {"latency_p99_ms": 1e-3})
+        return found
+
+    monkeypatch.setattr(release_stages, "evaluate_on_devices", edited)
+    with pytest.raises(DigestMismatch, match=r"metric latency_p99_ms: found 0\.001; sealed was"):
+        released(registered, tmp_path.name)
+    rows, (told,) = fleet.reports([ward["belt"].device])
+    assert rows == []
+    assert "metric latency_p99_ms" in told
 
 
 def test_a_group_without_devices_is_said(registered: Registered, ward: dict[str, Agent]) -> None:

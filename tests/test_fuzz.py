@@ -11,8 +11,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,17 @@ from storage.evaluations import read_outcome
 from storage.golden_beats import read_golden, write_golden
 from storage.ishne import open_ishne
 from storage.leads import Opened, read_source
-from storage.ledger_entry import Entry, read_entry
+from storage.ledger_entry import (
+    NOTHING,
+    Entry,
+    aliases,
+    chain_faults,
+    deed,
+    own,
+    parameter,
+    read_entry,
+    read_pages,
+)
 from storage.marks import annotated_rhythm
 from storage.policy import DEFAULT, DRIFT, read_checks, read_policy
 from storage.records import open_record, read_lead
@@ -222,7 +231,6 @@ def test_intervals(folder: Path) -> None:
 
 #: Seeds of our own files, and what reads each.
 Own = tuple[list[bytes], Callable[[bytes], object]]
-ENTRY = Entry(1, "2026-01-01T00:00:00+00:00", "a", "alias", "m", 3, "b", {"c": "d"}, "0" * 64)
 RELEASE = {
     "name": "rhythm",
     "threshold": 0.5,
@@ -280,6 +288,31 @@ def beats(folder: Path) -> Own:
         read_waveforms(path, 0)
 
     return of_path(path, read)
+
+
+def ledger_entries(_: Path) -> Own:
+    """Entries among honest ones, which stand as they were; what is read is told in words."""
+    known: list[Entry] = []
+    for number, action in enumerate(("registered", "alias", "evaluated"), start=1):
+        details = {"alias": "champion", "run_id": "r", "report": "d", "model_created_ms": "1"}
+        previous = known[-1].sha256 if known else NOTHING
+        time = "2026-11-29T10:00:00+00:00"
+        entry = Entry(number, time, "me", action, "m", 1, "why", details, previous)
+        known.append(Entry(**{**asdict(entry), **sign(entry.said())}))
+    params = {parameter(entry.sequence): json.dumps(asdict(entry)) for entry in known}
+
+    def use(data: bytes) -> None:
+        text = data.decode(errors="surrogateescape")
+        pages = read_pages("m", {**params, parameter(4): text})
+        assert pages.entries == tuple(known)
+        assert pages.faults
+        entry = read_entry("m", parameter(4), text)
+        chain_faults([*known, entry], set())
+        deed(entry)
+        own([replace(entry, details={}), entry], 1)
+        aliases([entry])
+
+    return [value.encode() for value in params.values()], use
 
 
 def golden(folder: Path) -> Own:
@@ -357,10 +390,7 @@ OWN: dict[str, tuple[int, Callable[[Path], Own]]] = {
     "signature": (3_000, signatures),
     "statement": (3_000, statements),
     "outcome": (3_000, lambda _: ([json.dumps(OUTCOME).encode()], read_outcome)),
-    "ledger entry": (
-        3_000,
-        lambda _: ([json.dumps(asdict(ENTRY)).encode()], partial(read_entry, "m", "entry.1")),
-    ),
+    "ledger entry": (3_000, ledger_entries),
     "policy": (4_000, policies),
     "thresholds of drift": (4_000, thresholds),
     "device kind": (4_000, kinds),

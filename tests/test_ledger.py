@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +16,20 @@ import pytest
 
 from flows.servers import mlflow_server
 from storage import ledger
-from storage.errors import NotInRegistry
-from storage.ledger_entry import MODEL_CREATED, ROLLED_BACK, deed, own
+from storage.errors import NotInRegistry, RegistryError
+from storage.files import write_json
+from storage.ledger_entry import (
+    MODEL_CREATED,
+    NOTHING,
+    ROLLED_BACK,
+    chain_faults,
+    deed,
+    head,
+    own,
+)
+from storage.ledger_run import ledger_run
 from storage.mlflow_rest import call
-from storage.signing import public_key, trusted_keys
+from storage.signing import public_key, sign, trusted_keys
 
 Edit = Callable[[str], None]
 
@@ -84,12 +98,12 @@ def test_a_ledger_does_not_seem_to_run(model: str) -> None:
     Earlier versions left it RUNNING, and so does a process killed between the two requests.
     """
     ledger.append(model, 1, "registered", "training 1")
-    run = ledger._run(model, make=False)["info"]
+    run = ledger_run(model, make=False)["info"]
     assert run["status"] == "FINISHED"
     assert run["end_time"] >= run["start_time"]
     call("POST", "runs/update", run_id=run["run_id"], status="RUNNING")
     filled(model)
-    assert ledger._run(model, make=False)["info"]["status"] == "FINISHED"
+    assert ledger_run(model, make=False)["info"]["status"] == "FINISHED"
     assert len(ledger.entries(model)) == 6
     assert ledger.check(model, {public_key()}) == []
 
@@ -229,3 +243,191 @@ def test_a_cut_ledger_whose_head_was_edited_too_is_found(model: str, edit: Edit)
     edit(f"UPDATE registered_model_tags SET value = '{value}' WHERE name = '{model}'")
     (wrong,) = ledger.check(model, trusted_keys())
     assert wrong.startswith(f"entry 5:{known[4].sha256} was seen on this machine")
+
+
+def cut(model: str, edit: Edit) -> None:
+    """Take the last entry out of the database, and set the model's tag back."""
+    known = ledger.entries(model)
+    edit(f"DELETE FROM params WHERE key = 'entry.000005' AND value LIKE '%{model}%'")
+    value = f"4:{known[3].sha256}"
+    edit(f"UPDATE registered_model_tags SET value = '{value}' WHERE name = '{model}'")
+
+
+def test_nothing_is_appended_to_a_cut_ledger(model: str, edit: Edit) -> None:
+    """What was seen and is missing stops an append, and no append makes this machine forget it."""
+    filled(model)
+    cut(model, edit)
+    for _ in range(2):
+        with pytest.raises(RegistryError, match=r"entry 5:.* was seen on this machine"):
+            ledger.move_alias(model, 1, "champion", "better")
+        assert "entry 5:" in "\n".join(ledger.check(model, trusted_keys()))
+    assert len(ledger.entries(model)) == 4
+    assert alias_of(model) == {"candidate": 2}
+
+
+def test_an_entry_that_the_tag_names_alone_stops_an_append(
+    model: str, edit: Edit, tmp_path: Path
+) -> None:
+    """A machine that never saw the ledger finds the cut by the model's tag."""
+    filled(model)
+    edit(f"DELETE FROM params WHERE key = 'entry.000005' AND value LIKE '%{model}%'")
+    shutil.rmtree(tmp_path / "ledger")
+    with pytest.raises(RegistryError, match=r"entry 5:.* is in the model's tag holter\.ledger"):
+        ledger.append(model, 1, "approved", "F1 0.95")
+
+
+@pytest.mark.parametrize("what", ["the last entry", "every entry"])
+def test_a_cut_is_found_whatever_the_server_is_called(
+    model: str, edit: Edit, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A ledger is known again by itself: another name or port of its server hides nothing."""
+    filled(model)
+    if what == "the last entry":
+        cut(model, edit)
+    else:
+        edit(f"DELETE FROM params WHERE key LIKE 'entry.%' AND value LIKE '%{model}%'")
+        edit(f"DELETE FROM registered_model_tags WHERE name = '{model}'")
+    other = os.environ["MLFLOW_TRACKING_URI"].replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    assert "was seen on this machine" in "\n".join(ledger.check(model, trusted_keys()))
+    with pytest.raises(RegistryError, match="was seen on this machine"):
+        ledger.append(model, 1, "approved", "F1 0.95")
+
+
+def test_what_was_seen_by_a_servers_address_counts(model: str, edit: Edit, tmp_path: Path) -> None:
+    """A witness as earlier versions kept it, by its server's address, finds the cut too."""
+    filled(model)
+    last = ledger.entries(model)[-1]
+    shutil.rmtree(tmp_path / "ledger")
+    about = {"head": head(last), "server": os.environ["MLFLOW_TRACKING_URI"], "model": model}
+    write_json(tmp_path / "ledger" / "0123456789ab" / f"{model}.json", about)
+    assert ledger.check(model, trusted_keys()) == []
+    cut(model, edit)
+    (wrong,) = ledger.check(model, trusted_keys())
+    assert wrong.startswith(f"entry {head(last)} was seen on this machine")
+
+
+def test_a_damaged_witness_is_named(model: str, tmp_path: Path) -> None:
+    """The file that says what was seen is named where it cannot be read."""
+    filled(model)
+    for text in ("{", "[]", '{"seen": [1]}', '{"seen": [{"head": "1:a"}]}'):
+        (tmp_path / "ledger" / f"{model}.json").write_text(text)
+        assert "found a damaged file" in "\n".join(ledger.check(model, trusted_keys()))
+        with pytest.raises(RegistryError, match=f"{model}.json: found a damaged file"):
+            ledger.append(model, 1, "approved", "F1 0.95")
+
+
+def replayed(known: list[ledger.Entry]) -> str:
+    return json.dumps(asdict(known[3]))
+
+
+def unsigned(known: list[ledger.Entry]) -> str:
+    marks = {"alias": "champion"}
+    entry = replace(known[-1], sequence=6, action="alias", details=marks, previous=known[-1].sha256)
+    return json.dumps(asdict(replace(entry, signature="", key="")))
+
+
+JUNK: dict[str, tuple[str, Callable[[list[ledger.Entry]], str], str]] = {
+    "name": ("entry.abc", lambda _: "x", "parameter 'entry.abc' is no entry"),
+    "digits": ("entry.6", lambda _: "x", "parameter 'entry.6' is no entry"),
+    "other digits": ("entry.00000²", lambda _: "x", "is no entry"),
+    "far": ("entry." + "9" * 200, lambda _: "x", "is no entry"),
+    "text": ("entry.000006", lambda _: "x", "entry.000006 cannot be read"),
+    "list": ("entry.000006", lambda _: "[]", "entry.000006 cannot be read"),
+    "unsigned": ("entry.000006", unsigned, "entry 6 is not what was signed"),
+    "replayed": ("entry.000006", replayed, "entry 6 says that it is number 4"),
+    "details": (
+        "entry.000006",
+        lambda known: json.dumps({**asdict(known[-1]), "details": ["alias"]}),
+        "entry.000006 cannot be read",
+    ),
+    "no alias": (
+        "entry.000006",
+        lambda known: json.dumps({**asdict(known[1]), "details": {}}),
+        "entry.000006 cannot be read",
+    ),
+    "no zone": (
+        "entry.000006",
+        lambda known: json.dumps({**asdict(known[1]), "time_utc": "2026-11-29T10:00:00"}),
+        "entry.000006 cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", JUNK)
+def test_what_is_no_entry_is_told_and_stops_nothing(model: str, edit: Edit, what: str) -> None:
+    """The honest entries stand beside it and go on after it; without it the ledger is whole."""
+    filled(model)
+    known = ledger.entries(model)
+    key, make, words = JUNK[what]
+    run_id = ledger_run(model, make=False)["info"]["run_id"]
+    call("POST", "runs/log-parameter", run_id=run_id, key=key, value=make(known))
+    assert ledger.entries(model) == known
+    (wrong,) = ledger.check(model, trusted_keys())
+    assert words in wrong
+    ledger.move_alias(model, 1, "champion", "better")
+    ledger.append(model, 1, "approved", "F1 0.95")
+    assert [e.action for e in ledger.entries(model)][5:] == ["alias", "approved"]
+    assert alias_of(model) == {"candidate": 2, "champion": 1}
+    assert ledger.check(model, trusted_keys()) == [wrong]
+    edit(f"DELETE FROM params WHERE key = '{key}' AND run_uuid = '{run_id}'")
+    assert ledger.check(model, trusted_keys()) == []
+
+
+def test_an_entry_of_a_stranger_is_named(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is appended after an entry whose key nobody here knows: it is named, with what to do.
+
+    Its key among those of this machine, the ledger goes on.
+    """
+    filled(model)
+    with monkeypatch.context() as other:
+        other.setenv("HOLTER_HOME", str(tmp_path / "other"))
+        ledger.append(model, 3, "approved", "because I say so")
+        key = public_key()
+    with pytest.raises(RegistryError, match=f"entry 6 is signed by key {key}.*keys/"):
+        ledger.append(model, 1, "approved", "F1 0.95")
+    assert [e.sequence for e in ledger.trusted_entries(model, trusted_keys())] == [1, 2, 3, 4, 5]
+    (tmp_path / "keys" / "other.pub").write_text(key)
+    assert ledger.append(model, 1, "approved", "F1 0.95").sequence == 7
+    assert ledger.check(model, trusted_keys()) == []
+
+
+def test_a_deleted_ledger_is_named(model: str) -> None:
+    """Nothing is appended to a run that is deleted in MLflow: it says what restores the ledger."""
+    filled(model)
+    run_id = ledger_run(model, make=False)["info"]["run_id"]
+    call("POST", "runs/delete", run_id=run_id)
+    with pytest.raises(RegistryError, match=f"run {run_id} is deleted in MLflow: restore it"):
+        ledger.append(model, 1, "approved", "F1 0.95")
+    call("POST", "runs/restore", run_id=run_id)
+    assert ledger.append(model, 1, "approved", "F1 0.95").sequence == 6
+
+
+def test_another_run_beside_the_ledger_hides_nothing(model: str) -> None:
+    """Runs that are put into the ledger's experiment, older ones too, are not the ledger."""
+    filled(model)
+    known = ledger.entries(model)
+    experiment = ledger_run(model, make=False)["info"]["experiment_id"]
+    for _ in range(2):
+        call("POST", "runs/create", experiment_id=experiment, start_time=1)
+    assert ledger.entries(model) == known
+    assert ledger.append(model, 1, "approved", "F1 0.95").sequence == 6
+    assert ledger.check(model, trusted_keys()) == []
+
+
+def test_an_entry_of_before_the_one_before_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries that are dated backwards are named; the second that two servers differ is not."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    known: list[ledger.Entry] = []
+    for number, second in enumerate((30, 29, 10), start=1):
+        time = f"2026-11-29T10:00:{second}+00:00"
+        previous = known[-1].sha256 if known else NOTHING
+        entry = ledger.Entry(number, time, "me", "approved", "m", 1, "r", {}, previous)
+        known.append(ledger.Entry(**{**asdict(entry), **sign(entry.said())}))
+    assert chain_faults(known, trusted_keys()) == [
+        "entry 3 is of 2026-11-29T10:00:10+00:00; the one before it is later"
+    ]

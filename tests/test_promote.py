@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 
 from flows import promote as work
+from flows.card import log_card
 from flows.evaluate_device import enter
 from flows.promote import promote, rollback
-from storage import ledger, tracking
+from storage import evaluations, ledger, tracking
 from storage.errors import NotInRegistry, PolicyError, PromotionError
+from storage.files import write_bytes
 from storage.ledger_entry import ROLLED_BACK, deed
 from storage.lineage import read_lineage
 from storage.mlflow_rest import call, fetch_run_file
 from storage.policy import DEFAULT, Check, Policy, read_policy
 from storage.signing import trusted_keys
+from storage.verify import MISMATCH, verify
 from storage.versions import Recorded, recorded
+from tasks.document import Words
 from tasks.lineage_page import outline
 from tasks.promotion import Figure, judge
 from tests import made_up
@@ -260,7 +264,7 @@ def test_a_model_made_again_starts_without_a_champion(ready: Recorded, tmp_path:
     """Nothing that was decided or measured of an earlier model of the name counts for the new."""
     name, policy = ready.model.name, read_policy(DEFAULT)
     assert promote(ready.model.reference, policy).decision == "approved"
-    request = ready.reports[0]
+    request = evaluations.request_state(ready.reports[0].request_id)
     call("DELETE", "registered-models/delete", name=name)
     again = made_up.register(tmp_path / "again", name=name)
     assert again.model.reference == ready.model.reference
@@ -295,6 +299,90 @@ def test_an_edited_version_is_refused(ready: Recorded) -> None:
     assert [f for f, state in states(done).items() if state == "failed"] == ["broken_seals"]
 
 
+def test_a_figure_edited_in_mlflow_neither_passes_nor_is_read(
+    fresh_model: str, tmp_path: Path
+) -> None:
+    """The gate reads what was signed: an evaluation's or a report's better figure is refused.
+
+    The refusal names run, figure and both values.
+    """
+    version = made_up.register(tmp_path / "1", name=fresh_model)
+    made_up.on_device(version, "belt", energy_j_per_24_h=1e6)
+    made_up.on_data_set(version, nsrdb_beat_specificity=0.5)
+    before = recorded(version.model.reference)
+    report, evaluation = before.reports[0].request_id, before.evaluations[0].request_id
+    tracking.log_metrics(evaluation, {"nsrdb_beat_specificity": 0.99})
+    tracking.log_metrics(report, {"energy_j_per_24_h": 1.0})
+    done = promote(version.model.reference, read_policy(DEFAULT))
+    failed = {one.figure: one for one in done.verdicts if one.state == "failed"}
+    assert failed.keys() == {
+        "broken_seals", "nsrdb_beat_specificity", "device_energy_j_per_24_h"
+    }  # fmt: skip
+    assert failed["nsrdb_beat_specificity"].found == "0.5"
+    for run_id, name, now, signed in (
+        (evaluation, "nsrdb_beat_specificity", 0.99, 0.5),
+        (report, "energy_j_per_24_h", 1.0, 1e6),
+    ):
+        told = f"run {run_id}: metric {name} found {now}; sealed was {signed}"
+        assert told in failed["broken_seals"].note
+
+
+def test_an_edited_decision_is_found(ready: Recorded, tmp_path: Path) -> None:
+    """Approver and reason of a promotion, its tags and a card are held to the ledger's digests."""
+    promote(ready.model.reference, read_policy(DEFAULT), who="Dr. Who")
+    log_card(ready, [Words("A card.")])
+    name, run_id = ready.model.name, ready.model.run_id
+
+    def edited() -> list[tuple[str, str]]:
+        """What differs of the links that the registry keeps; there is no data set's code here."""
+        found = verify(ready.model.reference, trusted_keys())
+        return [(f.name, f.told) for f in found if f.state == MISMATCH and f.link in work.SEALED]
+
+    assert edited() == []
+    result = next(e.details["result"] for e in ledger.entries(name) if e.action == "approved")
+    file = fetch_run_file(run_id, result, None, tmp_path / "edited")
+    file.write_text(file.read_text().replace("Dr. Who", "Dr. Kim"))
+    tracking.log_file(run_id, file, "promotions")
+    assert [told[0] for told in edited()] == [result]
+    tracking.tag_version(ready.model, {"holter.champion.by": "Dr. Kim"})
+    tracking.tag_version(ready.model, {"holter.stable-ward.by": "Dr. Kim"})
+    log_card(replace(ready, chain_sha256=""), [Words("A card.")])  # as it was: no further entry
+    page = tmp_path / "card" / "card.html"
+    write_bytes(page, b"The best of all.")
+    tracking.log_file(run_id, page, "card")
+    assert dict(edited()[1:]) == {
+        "card/card.html": edited()[1][1],
+        "tag holter.champion.by": "found Dr. Kim; sealed was Dr. Who",
+        "tag holter.stable-ward.by": "found Dr. Kim; sealed was nothing",
+    }
+    assert [e.action for e in ledger.entries(name)].count("card") == 1
+
+
+def test_a_figure_that_nobody_signed_is_missing(fresh_model: str, tmp_path: Path) -> None:
+    """An evaluation of before figures were signed gives none: it is to be made again."""
+    version = made_up.register(tmp_path / "1", name=fresh_model)
+    made_up.on_data_set_unsigned(version, nsrdb_beat_specificity=0.97)
+    mine = recorded(version.model.reference)
+    assert [dict(one.metrics) for one in mine.evaluations] == [{}]
+    (told,) = mine.unsigned
+    assert "its figures were signed by nobody: evaluate again" in told
+    figure = work.measured(mine, None, read_policy(DEFAULT))["nsrdb_beat_specificity"]
+    assert (figure.value, "holter evaluate" in figure.note) == (None, True)
+
+
+def test_a_stranger_adds_no_figure(
+    fresh_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation that a key nobody trusts entered is not among a version's, nor an approval."""
+    version = made_up.register(tmp_path / "1", name=fresh_model)
+    with monkeypatch.context() as other:
+        other.setenv("HOLTER_HOME", str(tmp_path / "other"))
+        made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
+    mine = recorded(version.model.reference)
+    assert mine.evaluations == ()
+    assert [entry.action for entry in mine.entries] == ["registered", "alias"]
+
+
 def test_history_takes_back_what_was_rolled_back() -> None:
     """After a roll-back the alias's past is what it was before the promotion."""
 
@@ -322,6 +410,7 @@ def test_no_number_never_passes(value: float | None) -> None:
         ('use = "research"\n', "", "missing \\['use'\\]"),
         ("least = 0.85", "lesat = 0.85", "no bound"),
         ("least = 0.85", 'least = "0.85"', "least is '0.85'"),
+        ("least = 0.85", f"least = {'9' * 400}", "found inf; expected finite bounds"),
         ('figure = "test_f1_low"', 'figure = "test_f1_low"\nwhy = "x"', "unknown \\['why'\\]"),
         ("[licences]", "[licences", "cannot be read"),
         ('"internal" = ["research"]', '"internal" = "research"', "expected a list of uses"),

@@ -32,6 +32,7 @@ from storage.beats_manifest import (
 from storage.dataset import load_spec
 from storage.errors import SplitError
 from storage.places import Place, beats_place
+from storage.signing import public_key
 from storage.verify import MATCH, MISMATCH, OUT, table_findings, verify
 from storage.versions import Recorded
 from tasks.preprocessing import Preprocessing
@@ -151,6 +152,8 @@ def test_tables_of_before_are_verified_where_they_lay(
 ) -> None:
     """Annotations alone in the data set's one place: they match until an ingest replaces them."""
     monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "beats"))
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    keys = {public_key()}
     source = tmp_path / "records"
     spec = load_spec(write_simulated(source, 1, 0.01, 0))
     path = manifest_path(beats_place(), spec.name)
@@ -162,13 +165,19 @@ def test_tables_of_before_are_verified_where_they_lay(
         return Manifest(*about, True, (entry,), {}, {})
 
     old = built(signal=False, folder=path.parent)
-    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
-    write_manifest(path, built(signal=True, folder=path.parent))
-    (replaced,) = table_findings(asdict(old))
+    assert [one.state for one in table_findings(asdict(old), keys)] == [MATCH]
+    later = built(signal=True, folder=path.parent)
+    write_manifest(path, later)
+    (unsigned,) = table_findings(asdict(old), keys)
+    assert unsigned.state == MISMATCH
+    write_manifest(path, later, signed=True)
+    (strange,) = table_findings(asdict(old), {"0" * 64})
+    assert strange.state == MISMATCH
+    (replaced,) = table_findings(asdict(old), keys)
     assert (replaced.state, replaced.told) == (OUT, "a later ingest took its place")
     beside = manifest_path(beats_place(), spec.name, signal=False)
     assert built(signal=False, folder=beside.parent).digest() == old.digest()
-    assert [one.state for one in table_findings(asdict(old))] == [MATCH]
+    assert [one.state for one in table_findings(asdict(old), keys)] == [MATCH]
 
 
 def test_a_rebuild_reads_what_the_training_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,18 @@ from typer import Exit
 
 from flows.cli_lineage import verify as verify_command
 from flows.servers import mlflow_server
-from storage import ledger
+from storage import chain, ledger
+from storage.beats_manifest import manifest_path, read_manifest, write_manifest
+from storage.cards import enter_card
 from storage.errors import ServerError
+from storage.files import sha256_file, write_bytes
 from storage.mlflow_rest import call
 from storage.model_files import RegisteredModel
+from storage.places import beats_place
 from storage.signing import public_key
-from storage.verify import LINKS, MATCH, MISMATCH, OUT, Finding, verify
+from storage.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
+from storage.versions import recorded
+from tests import made_up
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -57,6 +63,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
         split = sides_of(manifest)
         version = made_up_version("holter-x", folder / "work", path, manifest, split)
         made_up_report(version, "belt", folder / "report")
+        made_up.on_data_set(recorded(version.reference), simulated_beat_f1=0.9)
+        enter_card(version, write_bytes(folder / "card" / "card.html", b"A card.").parent)
         yield Sealed(version, public_key(), folder / "home", folder / "mlflow", folder / "records")
 
 
@@ -114,7 +122,13 @@ FILES: dict[str, tuple[str, str, Callable[[Sealed], Path]]] = {
     "weights": ("model files", "model.weights.h5", lambda s: artifact(s, "model.weights.h5")),
     "split": ("artifacts", "inputs/split.json", lambda s: artifact(s, "split.json")),
     "lock": ("artifacts", "inputs/constraints.txt", lambda s: artifact(s, "constraints.txt")),
-    "report": ("evaluations", "report of device belt", lambda s: artifact(s, "outcome.json")),
+    "report": (
+        "evaluations",
+        "report of device belt",
+        lambda s: artifact(s, "report/outcome.json"),
+    ),
+    "evaluation": ("evaluations", "made up", lambda s: artifact(s, "report.html")),
+    "card": ("decisions", "card/card.html", lambda s: artifact(s, "card.html")),
     "figure": ("artifacts", "figures", lambda s: artifact(s, "roc.png")),
 }
 
@@ -152,7 +166,7 @@ EDITS = {
     "UPDATE latest_metrics SET value = 0.876 WHERE key = 'test_f1'": ("run", "metric test_f1"),
     "UPDATE metrics SET value = 0.876 WHERE key = 'test_f1'": ("run", "history of test_f1"),
     "UPDATE metrics SET value = 0.1 WHERE key = 'loss' AND step = 0": ("run", "history of loss"),
-    "UPDATE params SET value = replace(value, 'made up', 'made-up') WHERE key LIKE 'entry.%1'": (
+    "UPDATE params SET value = replace(value, 'newest', 'best') WHERE key LIKE 'entry.%2'": (
         "ledger",
         "holter-x",
     ),
@@ -160,6 +174,23 @@ EDITS = {
         "evaluations",
         "report of device belt: metric f1",
     ),
+    "UPDATE latest_metrics SET value = 0.99 WHERE key = 'simulated_beat_f1'": (
+        "evaluations",
+        "made up: metric simulated_beat_f1",
+    ),
+    "UPDATE params SET value = '9' WHERE key = 'least_beats'": (
+        "evaluations",
+        "made up: param least_beats",
+    ),
+    "UPDATE tags SET value = 'other' WHERE key = 'holter.kind' AND value = 'evaluation'": (
+        "evaluations",
+        "made up: tag holter.kind",
+    ),
+    "UPDATE tags SET value = 'wall' WHERE key = 'holter.device'": (
+        "evaluations",
+        "report of device belt: device",
+    ),
+    "UPDATE model_versions SET source = 'models:/m-0'": ("version", "source"),
     "UPDATE registered_model_aliases SET alias = 'champion'": ("ledger", "holter-x"),
 }
 
@@ -214,6 +245,36 @@ def test_what_is_elsewhere_is_out_of_reach(sealed: Sealed) -> None:
     assert {one.link for one in found} == {"sources", "beat tables"}
 
 
+def test_a_table_that_no_signed_ingest_replaced_is_found(sealed: Sealed) -> None:
+    """Table, manifest and key that were replaced together do not pass for a later ingest."""
+    path = manifest_path(beats_place(), "simulated")
+    assert isinstance(path, Path)
+    manifest = read_manifest(path)
+    flip(path.parent / manifest.entries[2].file)
+    entry = replace(
+        manifest.entries[2],
+        sha256=sha256_file(path.parent / manifest.entries[2].file),
+        key="0" * 64,
+    )
+    entries = (*manifest.entries[:2], entry, *manifest.entries[3:])
+    write_manifest(path, replace(manifest, entries=entries))
+    assert wrong(sealed.verified()) == [("beat tables", "simulated/sim002")]
+    write_manifest(path, replace(manifest, entries=entries), signed=True)
+    (later,) = [one for one in sealed.verified() if one.state != MATCH]
+    assert (later.state, later.told) == (OUT, "a later ingest took its place")
+
+
+def test_what_a_chain_was_sealed_without_is_told(whole: Sealed) -> None:
+    """An earlier chain says nothing of the version's source: that is out of reach, not a match."""
+    about = {"run_id": "r", "description": "d", "tags": {}}
+    now = chain.resolve(whole.version.reference) | about
+    assert [(one.name, one.state) for one in _version(about, now)] == [
+        ("run_id", MATCH),
+        ("description", MATCH),
+        ("source", OUT),
+    ]
+
+
 def test_a_version_without_a_chain_is_told(sealed: Sealed) -> None:
     """A version whose registration the ledger does not have does not pass."""
     sealed.edit("DELETE FROM params WHERE key LIKE 'entry.%'")
@@ -230,7 +291,7 @@ def test_a_seal_of_another_key_is_found(whole: Sealed) -> None:
 def test_the_ledger_has_the_version(whole: Sealed) -> None:
     """A sealed version is registered and is the candidate."""
     known = ledger.entries(whole.version.name)
-    assert [e.action for e in known] == ["registered", "alias", "evaluated"]
+    assert [e.action for e in known] == ["registered", "alias", "evaluated", "evaluated", "card"]
     assert ledger.aliases(known) == {"candidate": 1}
 
 

@@ -1,0 +1,21 @@
+"""Model cards in MLflow, held by the ledger: an entry has the digest of each file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage import ledger, tracking
+from storage.files import sha256_file
+from storage.ledger_entry import CARD, CARD_FILE
+from storage.model_files import RegisteredModel
+
+
+def enter_card(model: RegisteredModel, folder: Path) -> None:
+    """Log a card's files to a version's run, and enter their digests into the ledger."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    marks = {f"{CARD_FILE}{p.relative_to(folder).as_posix()}": sha256_file(p) for p in paths}
+    tracking.log_folder(model.run_id, folder, CARD)
+    known = [e for e in ledger.own_entries(model.name) if e.action == CARD]
+    last = [entry.details for entry in known if entry.version == model.version][-1:]
+    if not all(marks.items() <= details.items() for details in last or [{}]):
+        ledger.append(model.name, model.version, CARD, "model card", **marks)

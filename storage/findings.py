@@ -1,0 +1,53 @@
+"""Findings: what was sealed against what is there now, one comparison each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storage.errors import DigestMismatch, OutOfReach, RegistryError
+
+MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: its link of the chain, what was compared, the outcome, and what was found."""
+
+    link: str
+    name: str
+    state: str
+    told: str = ""
+
+
+def same(link: str, name: str, sealed: object, now: object) -> Finding:
+    """Whether a value is what was sealed."""
+    if sealed == now:
+        return Finding(link, name, MATCH)
+    return Finding(link, name, MISMATCH, f"found {_short(now)}; sealed was {_short(sealed)}")
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def all_same(
+    link: str, kind: str, sealed: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[Finding]:
+    """Whether each value of a kind is what was sealed; those that were not sealed are not asked."""
+    return [same(link, f"{kind} {key}", value, now.get(key)) for key, value in sealed.items()]
+
+
+def fetched(link: str, name: str, fetch: Callable[[], object]) -> Finding:
+    """Whether a file of the server is what was sealed; `fetch` compares its digest."""
+    try:
+        fetch()
+    except OutOfReach as error:
+        return Finding(link, name, OUT, str(error))
+    except DigestMismatch as error:
+        return Finding(link, name, MISMATCH, str(error))
+    except RegistryError:
+        return Finding(link, name, MISMATCH, "found no such file on the server")
+    return Finding(link, name, MATCH)

@@ -1,0 +1,76 @@
+"""The MLflow run that holds a model's ledger, one parameter an entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from storage.errors import NotInRegistry, RegistryError
+from storage.ledger_entry import read_pages
+from storage.mlflow_rest import call, pages, server_time_s
+
+#: Experiments that hold a ledger, before the model's name.
+LEDGER = "ledger/"
+#: The experiment's description in MLflow.
+NOTE = "The ledger: an append-only, signed, hash-chained log of what was decided about a model."
+#: How long the one who made the experiment may take to make its run.
+WAIT_S = 10.0
+
+
+def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
+    """The run that holds a model's ledger, made if need be; {} where there is none."""
+    name = f"{LEDGER}{model}"
+    first = False
+    try:
+        found = call("GET", "experiments/get-by-name", experiment_name=name)["experiment"]
+        experiment = found["experiment_id"]
+    except NotInRegistry:
+        if not make:
+            return {}
+        try:
+            note = {"key": "mlflow.note.content", "value": NOTE}
+            experiment = call("POST", "experiments/create", name=name, tags=[note])["experiment_id"]
+            first = True
+        except RegistryError:  # another process made it meanwhile
+            return ledger_run(model, make=True)
+    until = time.monotonic() + (0 if first or not make else WAIT_S)
+    while True:
+        fields: dict[str, Any] = {"experiment_ids": [experiment], "run_view_type": "ALL"}
+        answers = pages("POST", "runs/search", max_results=100, **fields)
+        runs = [run for answer in answers for run in answer.get("runs", ())]
+        if mine := min(runs, key=lambda run: _order(model, run), default=None):
+            return _ended(mine) if make else mine
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    if not make:
+        return {}
+    tags = [
+        {"key": "mlflow.runName", "value": f"ledger of {model}"},
+        {"key": "holter.kind", "value": "ledger"},
+    ]
+    made: dict[str, Any] = call(
+        "POST",
+        "runs/create",
+        experiment_id=experiment,
+        start_time=int(server_time_s() * 1000),
+        tags=tags,
+    )["run"]
+    return _ended(made)
+
+
+def _ended(run: dict[str, Any]) -> dict[str, Any]:
+    """A ledger's run, FINISHED: MLflow takes parameters all the same, and nothing seems to run."""
+    info = run["info"]
+    if info["status"] == "RUNNING":
+        end = max(int(server_time_s() * 1000), info["start_time"])
+        call("POST", "runs/update", run_id=info["run_id"], status="FINISHED", end_time=end)
+    return run
+
+
+def _order(model: str, run: Mapping[str, Any]) -> tuple[int, int, str]:
+    """The run with most signed entries comes first, then the oldest: others may be put beside."""
+    params = {one["key"]: one["value"] for one in run.get("data", {}).get("params", ())}
+    info = run["info"]
+    return -len(read_pages(model, params).entries), int(info.get("start_time", 0)), info["run_id"]

@@ -1,0 +1,152 @@
+"""Figures of evaluations as they were signed: none is read from MLflow's database alone.
+
+An evaluation's outcome is one file of its run: figures, parameters, tags. Its digest is in the
+ledger's entry of the evaluation, which is signed. `held(entry)` reads figures from that file, and
+compares what MLflow has now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from storage.answers import numbers, part, text
+from storage.chain import run_state
+from storage.errors import OutOfReach, RegistryError
+from storage.evaluations import (
+    MOST_OUTCOME,
+    OUTCOME,
+    REPORT,
+    RequestState,
+    report_folder,
+    request_state,
+)
+from storage.files import parsed, sha256_file, write_json
+from storage.findings import MISMATCH, OUT, Finding, all_same, same
+from storage.ledger_entry import Entry
+from storage.mlflow_rest import read_run_file
+
+LINK = "evaluations"
+#: Where the files of an evaluation on data sets lie among its run's artifacts.
+FOLDER = "evaluation"
+#: The detail of an entry that has the digest of the outcome of an evaluation on data sets.
+DETAIL = "outcome"
+#: How the reason of a report's entry begins that does not name the device among its details.
+REASON = "report of device "
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation as its entry of the ledger holds it.
+
+    Attributes
+    ----------
+    state : RequestState or None
+        Its run; figures, parameters, tags and device are those that were signed, and there are no
+        figures where none were signed. None where MLflow no longer has the run.
+    findings : tuple of Finding
+        What was signed against what MLflow has now.
+    """
+
+    state: RequestState | None
+    findings: tuple[Finding, ...]
+
+
+def write_outcome(run_id: str, folder: Path) -> str:
+    """Write the outcome of an evaluation on data sets beside its report; gives its digest.
+
+    Parameters
+    ----------
+    run_id : str
+        Its run, with all figures, parameters and tags; MLflow's own tags, such as the description
+        that a person may change on its page, are left out.
+    folder : Path
+        The files of its report, before they are logged.
+    """
+    run = run_state(run_id)
+    tags = {name: tag for name, tag in run["tags"].items() if not name.startswith("mlflow.")}
+    parts = {"metrics": run["metrics"], "params": run["params"], "tags": tags}
+    return sha256_file(write_json(folder / OUTCOME, parts))
+
+
+def device_of(entry: Entry) -> str:
+    """The device whose report an entry is about; "" of an evaluation on data sets."""
+    if "datasets" in entry.details:
+        return ""
+    return entry.details.get("device", entry.reason.removeprefix(REASON))
+
+
+def title(entry: Entry) -> str:
+    """What an evaluation is called where it is compared."""
+    return f"{entry.reason}, run {entry.details['run_id']}"
+
+
+def held(entry: Entry) -> Evaluation:
+    """An evaluation, its figures held to what was signed.
+
+    Parameters
+    ----------
+    entry : Entry
+        Its entry of the ledger, signed by a trusted key.
+
+    Raises
+    ------
+    OutOfReach
+        The server does not answer.
+    """
+    try:
+        now = request_state(entry.details["run_id"])
+    except OutOfReach:
+        raise
+    except RegistryError as error:
+        return Evaluation(None, (Finding(LINK, title(entry), MISMATCH, str(error)),))
+    signed = replace(now, device=device_of(entry), metrics={}, params={}, tags={})
+    try:
+        outcome, findings = _outcome(entry, now)
+    except OutOfReach:
+        raise
+    except RegistryError as error:
+        return Evaluation(signed, (Finding(LINK, title(entry), MISMATCH, str(error)),))
+    if outcome is None:
+        told = "its figures were signed by nobody: evaluate again"
+        return Evaluation(signed, (Finding(LINK, title(entry), OUT, told),))
+    for kind, values in outcome.items():
+        current = getattr(now, kind)
+        findings += all_same(LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current)
+    if signed.device:
+        findings.append(same(LINK, f"{title(entry)}: device", signed.device, now.device))
+    return Evaluation(replace(signed, **outcome), tuple(findings))
+
+
+def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
+    if not device_of(entry):
+        digest = entry.details.get(DETAIL)
+        return (_fetched(entry, f"{FOLDER}/{OUTCOME}", digest) if digest else None), []
+    digest = entry.details["report"]
+    claim, _, named = now.params.get(REPORT, "").partition(":")
+    number = int(claim) if claim.isascii() and claim.isdecimal() and len(claim) < 9 else 1
+    finding = same(LINK, title(entry), digest, named)
+    return _fetched(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
+
+
+def _fetched(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
+    """An outcome's figures, parameters and tags by kind; what is undefined is left out."""
+    try:
+        said = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
+        rows = [{"key": k, "value": v} for k, v in part(said, "metrics").items() if v is not None]
+        params, tags = said.get("params", {}).items(), part(said, "tags").items()
+    except (ValueError, AttributeError) as error:
+        raise RegistryError(f"{file}: found {error}; expected figures and tags by name") from error
+    return {
+        "metrics": numbers({"metrics": rows}, "metrics"),
+        "params": {key: text(value, f"parameter {key[:80]}") for key, value in params},
+        "tags": {key: text(value, f"tag {key[:80]}") for key, value in tags},
+    }
+
+
+def sentences(findings: Iterable[Finding], state: str) -> tuple[str, ...]:
+    """The findings of a state, in sentences."""
+    return tuple(f"{one.name}: {one.told}" for one in findings if one.state == state)
