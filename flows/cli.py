@@ -137,7 +137,7 @@ def retrain(
 ) -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
     fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
-    folders = folders_of(dataset, data)
+    folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
         from flows.retrain import retrain as flow
         from flows.servers import local_agent

@@ -27,7 +27,7 @@ def evaluate(
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from rich.table import Table
 
-    folders = folders_of(on, data)
+    folders = folders_of(on, data, signal=signal)
     with serving(model):
         from flows.evaluate import evaluate as flow
         from flows.evaluate import wide

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows.options import (
     Signals,
+    checked,
     exit_for,
     folders_of,
     registry,
@@ -22,6 +23,7 @@ from flows.options import (
 )
 from flows.progress import console
 from storage.errors import PromotionError
+from storage.reference import check_alias, check_name
 from tasks.promotion import unmet
 
 Version = Annotated[str, version("NAME@alias, NAME/version or NAME (its newest).")]
@@ -124,7 +126,9 @@ COLOURS = {"passed": "green", "failed": "bold red", "missing": "yellow", "not as
 
 def promote(
     model: Version,
-    to: Annotated[str, typer.Option(help="The alias to move.")] = "champion",
+    to: Annotated[
+        str, typer.Option(callback=checked(check_alias), help="The alias to move.")
+    ] = "champion",
     policy: Annotated[
         Path | None, typer.Option(help="Policy, a TOML; else the one that comes with this.")
     ] = None,
@@ -160,8 +164,12 @@ def promote(
 
 
 def rollback(
-    model: Annotated[str, typer.Argument(help="The registered model's name.")],
-    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "champion",
+    model: Annotated[
+        str, typer.Argument(callback=checked(check_name), help="The registered model's name.")
+    ],
+    alias: Annotated[
+        str, typer.Option(callback=checked(check_alias), help="The alias to move back.")
+    ] = "champion",
     by: Annotated[str | None, typer.Option(help="Who decides; else who is at work.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "rolled back",
 ) -> None:
@@ -205,7 +213,7 @@ def drift(
     if not names and not analysis:
         raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
     read_checks(thresholds or DRIFT)
-    folders = folders_of(names, data)
+    folders = folders_of(names, data, signal=signal)
     with serving(model):
         from flows.drift import drift as flow
         from flows.shown import deliver

@@ -90,7 +90,7 @@ def train(
         signal=signal,
         most_failed=most_failed,
     )
-    folders = folders_of(dataset, data)
+    folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
         from flows.training import train_network
 

@@ -79,7 +79,7 @@ def drift(
     analyses : list of Path
         JSON files of `holter-edge analyse`.
     signal : bool or list of bool, optional
-        As `flows.ingest.signals_of`.
+        As `flows.each.signals_of`.
 
     Raises
     ------

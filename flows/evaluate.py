@@ -15,8 +15,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
 from flows.compare import change_of
+from flows.each import one_each, signals_of
 from flows.failures import telling
-from flows.ingest import Ingested, ingest_each, signals_of
+from flows.ingest import Ingested, ingest_each
 from flows.parameters import LeastBeats, Signals
 from flows.progress import Progress
 from flows.recorded import log_dataset, work_folder
@@ -92,17 +93,18 @@ def evaluate(
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone, for rhythm networks; as `flows.ingest.signals_of`.
+        False reads annotations alone, for rhythm networks; as `flows.each.signals_of`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
 
     Raises
     ------
+    ValueError
+        A data set is named twice, or there is not one folder for each.
     SplitError
         The version learnt from a recording of them that has another name there.
     """
-    if len(data) != len(datasets):
-        raise ValueError("give one folder for each data set")
+    one_each(datasets, data, None)
     version = tracking.resolve_model(model)
     single = not reads_records(version.name.removeprefix("holter-"))
     if single and not all(signals_of(datasets, signal)):

@@ -18,6 +18,7 @@ from prefect.states import Completed
 
 from flows.alive import WATCHED
 from flows.build import build_table
+from flows.each import signals_of
 from flows.failures import reasons, refuse_beyond, tally, telling
 from flows.parameters import Data, Dataset, Only, Policy, Signal, Signals, named_after
 from flows.progress import Progress
@@ -33,7 +34,6 @@ from storage.beats_manifest import (
     noted_entry,
     write_manifest,
 )
-from storage.bounds import all_within
 from storage.content import duplicates
 from storage.dataset import (
     DatasetSpec,
@@ -302,62 +302,6 @@ def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> st
     return text
 
 
-def one_each(
-    datasets: Sequence[str], data: Sequence[Path] | None, weights: Sequence[float] | None
-) -> list[Path | None]:
-    """The folder of each data set's records; None where its TOML is to name it.
-
-    Raises
-    ------
-    SpecError
-        The records of one are not where they are to be.
-    ValueError
-        A data set is named twice, there is not one folder or weight for each, or a weight is not
-        above 0.
-    """
-    names = [load_spec(one).name for one in datasets]
-    if len(set(names)) < len(names):
-        raise ValueError(f"each data set once; found {', '.join(names)}")
-    for what, given in {"folder": data, "weight": weights}.items():
-        if given and len(given) != len(names):
-            raise ValueError(
-                f"one {what} or none for each data set ({', '.join(names)}); found {len(given)}"
-            )
-    all_within(weights=list(weights or ()))
-    folders: list[Path | None] = [*data] if data else [None] * len(names)
-    for name, folder in zip(datasets, folders, strict=True):
-        spec = load_spec(name)
-        record_names(spec, data_folder(spec, folder))
-    return folders
-
-
-def signals_of(datasets: Sequence[str], signal: Signals) -> list[bool]:
-    """Whether the signals of each data set are read.
-
-    Parameters
-    ----------
-    datasets : sequence of str
-        Names, or TOMLs.
-    signal : bool or list of bool, optional
-        One for all or one for each; the TOMLs' own where not given.
-
-    Raises
-    ------
-    ValueError
-        There are more than one, but not one for each.
-    """
-    choices = [signal] if isinstance(signal, bool) else signal or []
-    specs = [load_spec(dataset) for dataset in datasets]
-    if len(choices) not in (0, 1, len(specs)):
-        names = ", ".join(spec.name for spec in specs)
-        raise ValueError(
-            f"signal or no signal once, or once for each data set ({names}); found {len(choices)}"
-        )
-    if not choices:
-        return [spec.records.signal for spec in specs]
-    return choices if len(choices) == len(specs) else choices * len(specs)
-
-
 def ingest_each(
     datasets: Sequence[str],
     folders: Sequence[Path | None],
@@ -365,7 +309,7 @@ def ingest_each(
     signal: Signals,
     most_failed: str = "100%",
 ) -> list[Ingested]:
-    """Make the beat tables of every data set, one after another; `signal` as `signals_of`.
+    """Make the beat tables of every data set by turns; `signal` as `flows.each.signals_of`.
 
     Raises
     ------

@@ -173,12 +173,19 @@ def reproduced_on(data: Path) -> tuple[str, ...]:
     return INSTEAD if stand_in else (PUBLISHED_ON,)
 
 
-def folders_of(datasets: list[str], given: list[Path] | None) -> list[Path]:
-    """The folder of each data set; misuse where some are given, but not one for each."""
-    if given and len(given) != len(datasets):
-        raise ValueError(f"{len(datasets)} data sets need as many --data; found {len(given)}")
-    folders: list[Path | None] = [*given] if given else [None] * len(datasets)
-    return [folder_of(name, folder) for name, folder in zip(datasets, folders, strict=True)]
+def folders_of(
+    datasets: list[str],
+    given: list[Path] | None,
+    weights: list[float] | None = None,
+    signal: list[bool] | bool | None = None,
+) -> list[Path]:
+    """The folder of each data set; misuse where not one of what is given is for each."""
+    from flows.each import one_each, signals_of
+    from storage.dataset import data_folder, load_spec
+
+    folders = one_each(datasets, given, weights)
+    signals_of(datasets, signal)
+    return [data_folder(load_spec(name), at) for name, at in zip(datasets, folders, strict=True)]
 
 
 def exit_for(made: Iterable[Ingested]) -> None:

@@ -94,7 +94,7 @@ def retrain(
     balance : {"beats", "patient", "class"}
         What is drawn evenly, as `tasks.balance`.
     signal : bool or list of bool, optional
-        False, for networks of whole records, reads annotations alone; as `flows.ingest.signals_of`.
+        False, for networks of whole records, reads annotations alone; as `flows.each.signals_of`.
     teacher, teacher_weight, temperature
         As `flows.teacher`, `tasks.distillation.Teaching`.
     most_failed : str

@@ -14,8 +14,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.each import one_each
 from flows.failures import naming_failed, telling
-from flows.ingest import Ingested, ingest_each, one_each
+from flows.ingest import Ingested, ingest_each
 from flows.parameters import (
     Balance,
     Datasets,

@@ -13,8 +13,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.each import one_each
 from flows.failures import naming_failed, telling
-from flows.ingest import Ingested, ingest_each, one_each
+from flows.ingest import Ingested, ingest_each
 from flows.parameters import (
     Balance,
     Datasets,
@@ -149,7 +150,7 @@ def train_rhythm(
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone: signals need not be there. As `flows.ingest.signals_of`.
+        False reads annotations alone: signals need not be there. As `flows.each.signals_of`.
     most_failed : str
         How many records of a data set may fail, as `storage.bounds.most_allowed`.
     """

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import dataclass
+
+#: The largest number that a float holds; Python's integers go beyond.
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Bound:
     def holds(self, value: float) -> bool:
         """Whether a number is within."""
         inside = self.least <= value <= self.most and self.above < value < self.below
-        return inside and abs(value) < math.inf
+        return inside and abs(value) <= LARGEST
 
     @property
     def words(self) -> str:
@@ -60,8 +64,9 @@ def _plain(number: float) -> str:
 YEAR_S = 31_536_000
 SHARE = Bound(least=0, most=1)
 POSITIVE = Bound(above=0)
-ANY_COUNT = Bound(least=0)
-AT_LEAST_ONE = Bound(least=1)
+MOST_COUNT = 1_000_000_000
+ANY_COUNT = Bound(least=0, most=MOST_COUNT)
+AT_LEAST_ONE = Bound(least=1, most=MOST_COUNT)
 DURATION_S = Bound(above=0, most=YEAR_S)
 
 #: Every number that may be chosen, by its name.
@@ -81,8 +86,8 @@ BOUNDS: dict[str, Bound] = {
     "seed": Bound(least=0, most=2**32 - 1),  # what Keras and NumPy both take
     "teacher_weight": Bound(above=0, most=1),
     "temperature": Bound(least=1, most=100),
-    "weights": POSITIVE,
-    "folds": Bound(least=2),
+    "weights": Bound(above=0, most=MOST_COUNT),
+    "folds": Bound(least=2, most=MOST_COUNT),
     "repeats": ANY_COUNT,
     "workers": AT_LEAST_ONE,
     "wait_s": DURATION_S,
@@ -110,7 +115,8 @@ def within(name: str, value: float) -> float:
     """
     bound = BOUNDS[name]
     if not bound.holds(value):
-        raise ValueError(f"{name}: found {value:g}; expected {bound.words}")
+        shown = str(value) if abs(value) > LARGEST else f"{value:g}"
+        raise ValueError(f"{name}: found {shown}; expected {bound.words}")
     return value
 
 

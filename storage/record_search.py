@@ -47,7 +47,7 @@ class Look:
     by_name : bool
         Whether the text is a name there, or a digest; else it may be a patient's own number.
     names : set of str
-        All names that are there.
+        All names that are there, each also as DATASET/NAME.
     uncompared : list of str
         Data sets whose patients' own numbers cannot be compared, and why.
     faults : list of str
@@ -88,6 +88,7 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
     if number := subjects.get("numbers", {}).get(query.number):
         people.add(number)
     fault = _uncompared(subjects, query.number)
+    names = rejects.union(*(_names(entry) for entry in entries))
     manifest = manifest_from(data)
     mine = list(recordings(manifest))
     copied = {
@@ -108,7 +109,7 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
             for person in sorted(people | copied.keys())
         ],
         by_name=by_name,
-        names=rejects.union(*(_names(entry) for entry in entries)),
+        names=names | {f"{name}/{each}" for each in names},
         uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
         faults=[f"{where}, data set {name}: {NO_PRINTS}"] if unknown else [],
         recordings=[each for each in mine if each.subject.removeprefix(f"{name}/") in people],

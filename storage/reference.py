@@ -32,3 +32,36 @@ def parse(text: str) -> Reference:
     if match is None or match["name"].strip() != match["name"]:
         raise ValueError(f"model {text!r}: found no name of a version; expected {FORMS}")
     return Reference(match["name"], match["alias"] or "", match["version"] or "")
+
+
+def check_name(text: str) -> str:
+    """A registered model's name as it is, without a version or an alias.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if parse(text).name != text:
+        raise ValueError(f"model {text!r}: found a version or an alias; expected the name alone")
+    return text
+
+
+#: MLflow keeps `latest` and `v1` to itself, whatever their case.
+_ALIAS = re.compile(r"(?!(?i:latest|v[0-9]+)$)[A-Za-z0-9_-]{1,255}", re.ASCII)
+
+
+def check_alias(text: str) -> str:
+    """An alias as it is, where a version can be named by it.
+
+    Raises
+    ------
+    ValueError
+        It cannot.
+    """
+    if not _ALIAS.fullmatch(text):
+        raise ValueError(
+            f"alias {text!r}: found no name of an alias; expected letters, digits, _ and -, "
+            "neither 'latest' nor 'v' with a number"
+        )
+    return text

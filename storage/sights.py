@@ -80,7 +80,8 @@ class Answer:
     exists : bool
         Whether there is anything of that name, be it of no version.
     names : frozenset of str
-        The names that there are: records, with and without their folder, and subjects.
+        The names that there are: records, with and without their folder, and subjects; each also
+        as DATASET/NAME.
     """
 
     sights: tuple[Sight, ...]

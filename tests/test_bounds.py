@@ -34,10 +34,11 @@ FLOWS = (drift, evaluate, evaluate_on_device, retrain, train, train_rhythm, watc
 
 
 def outside(name: str) -> list[float]:
-    """Numbers that a bound does not hold: beyond each end, infinite, and none at all."""
+    """Numbers that a bound does not hold: beyond each end, infinite, huge, and none at all."""
     bound = BOUNDS[name]
     beyond = [bound.least - 1, bound.most + 1, bound.above, bound.below]
-    return [one for one in beyond if math.isfinite(one)] + [math.nan, math.inf, -math.inf]
+    huge = [10**400, -(10**400)]  # no float is so large
+    return [*filter(math.isfinite, beyond), *huge, math.nan, math.inf, -math.inf]
 
 
 def numbers(command: Any, path: str = "holter") -> Iterator[tuple[str, Any]]:

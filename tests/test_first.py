@@ -29,10 +29,18 @@ REFUSED: dict[str, tuple[int, str]] = {
     "train {}/dataset.toml --data {} --teacher m@champion": (1, "no MLflow server"),
     "train {}/dataset.toml --data {} --learning-rate nan": (2, "learning_rate: found nan"),
     "train {}/dataset.toml --data {} --weight inf": (2, "weights: found inf"),
+    "train {}/dataset.toml --data {} --weight 1 --weight 2": (2, "one weight or none"),
+    "train {}/dataset.toml --data {} --data {}": (2, "one folder or none"),
+    "train {}/dataset.toml {}/dataset.toml": (2, "each data set once"),
+    "train {}/dataset.toml --data {} --model rhythm --signal --no-signal": (2, "once for each"),
     "train {}/dataset.toml --data {} --most-failed many": (2, "most_failed: found 'many'"),
     "retrain {}/dataset.toml --data nowhere": (1, "nowhere is not there"),
     "retrain {}/dataset.toml --data {} --balance beat": (2, "found 'beat'"),
     "retrain {}/dataset.toml --data {} --wait-s 0": (2, "wait_s: found 0; expected above 0"),
+    "retrain {}/dataset.toml --data {} --weight 1 --weight 2": (2, "one weight or none"),
+    "evaluate m/1 --on {}/dataset.toml --on {}/dataset.toml": (2, "each data set once"),
+    "evaluate m/1 --on {}/dataset.toml --data {} --signal --no-signal": (2, "once for each"),
+    "drift m/1 --on {}/dataset.toml --data {} --signal --no-signal": (2, "once for each"),
     "run --model resnet22": (2, "resnet21"),
     "run --hours nan": (2, "hours: found nan"),
     "ingest {}/dataset.toml --data {} --record sim7": (1, "no such record"),
@@ -49,6 +57,11 @@ REFUSED: dict[str, tuple[int, str]] = {
     "pareto m/one": (2, "model 'm/one'"),
     "promote m/0": (2, "model 'm/0'"),
     "promote m --policy no.toml": (1, "policy no.toml: cannot be read"),
+    "promote m --to latest": (2, "alias 'latest'"),
+    "promote m --to v1": (2, "alias 'v1'"),
+    "promote m --to a/b": (2, "alias 'a/b'"),
+    "rollback m --alias cham@pion": (2, "alias 'cham@pion'"),
+    "rollback m/1": (2, "model 'm/1'"),
     "card @champion": (2, "model '@champion'"),
     "lineage m/1/2": (2, "model 'm/1/2'"),
     "verify m@cham/pion": (2, "model 'm@cham/pion'"),
@@ -128,7 +141,7 @@ def test_versions_have_three_forms() -> None:
 
 def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) -> None:
     """The second data set's folder is looked for before the first one's records are read."""
-    from flows.ingest import one_each
+    from flows.each import one_each
     from storage.errors import SpecError
 
     toml = write_simulated(tmp_path / "a", 1, 0.02, 1)

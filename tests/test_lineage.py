@@ -20,6 +20,7 @@ from storage import ledger
 from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.chain import TEACHER_TAG
 from storage.content import recordings
+from storage.dataset import did_you_mean
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage
 from storage.mlflow_rest import call
@@ -30,6 +31,7 @@ from storage.signing import trusted_keys
 from storage.verify import MISMATCH, verify
 from tasks.lineage_page import html, outline
 from tasks.provenance_graph import graph, mermaid, prov_json
+from tests.made_up import manifest
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -473,3 +475,12 @@ def test_misuse_is_told() -> None:
             command(*words)
     with pytest.raises(ValueError, match="expected one of tree, json"):
         command("a", form="pdf")
+
+
+def test_a_slip_in_a_name_with_its_data_set_has_a_nearest_name() -> None:
+    """The nearest of `made-up/ward-12` is a name with its data set, as the record was asked for."""
+    data = asdict(manifest("ab"))
+    data["failures"] = {"ward-12": "no header"}
+    look = look_into([data], Query("made-up/ward-21", None), "here")
+    assert not look.by_name
+    assert did_you_mean("made-up/ward-21", look.names) == " (did you mean 'made-up/ward-12'?)"

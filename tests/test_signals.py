@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from flows import cli_train, rebuild, training
 from flows.build import build_table
 from flows.cli import app
-from flows.ingest import signals_of
+from flows.each import signals_of
 from flows.recorded import reading
 from flows.simulate import write_simulated
 from flows.training import train_network
