@@ -51,6 +51,7 @@ def fill(folder: Path) -> None:
     again, under other names, with chains and ledger entries that are signed each by itself.
     """
     from storage import chain, ledger
+    from storage.ledger_entry import PARAMETER
     from storage.mlflow_rest import call
     from storage.model_files import MANIFEST
     from storage.signing import sign, sign_release
@@ -98,7 +99,7 @@ def fill(folder: Path) -> None:
             )
             signed = sign(entry.said())
             known.append(replace(entry, key=signed["key"], signature=signed["signature"]))
-            key = f"{ledger.ENTRY}%06d"
+            key = f"{PARAMETER}%06d"
             again(
                 database,
                 "params",

@@ -188,8 +188,8 @@ FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
-    from storage.dataset import did_you_mean
     from storage.sights import faults, saw
+    from storage.text import did_you_mean
 
     if form not in ("tree", "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")

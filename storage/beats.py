@@ -26,8 +26,6 @@ WAVEFORM_SAMPLES = 300
 R_INDEX = 100
 #: What a damaged table makes pyarrow, JSON and numpy raise, besides pyarrow's own.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
-
-
 #: An RR interval outside these, in seconds, is no plausible pair of beats.
 RR_RANGE_S = (0.2, 3.0)
 
@@ -199,15 +197,14 @@ def arrow_schema() -> pa.Schema:
     import pyarrow as pa
 
     text = pa.dictionary(pa.int16(), pa.string())
-    columns = {
-        name: text if dtype is None else pa.from_numpy_dtype(np.dtype(dtype))
-        for name, dtype in _COLUMNS.items()
-    }
-    return pa.schema(
-        [pa.field(name, text, nullable=False) for name in _CONSTANTS]
-        + [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
-        + [pa.field("waveform", pa.binary(4 * WAVEFORM_SAMPLES))]
-    )
+    kinds: dict[str, str | None] = {**dict.fromkeys(_CONSTANTS), **_COLUMNS}
+    fields = [
+        pa.field(
+            name, text if kind is None else pa.from_numpy_dtype(np.dtype(kind)), nullable=False
+        )
+        for name, kind in kinds.items()
+    ]
+    return pa.schema([*fields, pa.field("waveform", pa.binary(4 * WAVEFORM_SAMPLES))])
 
 
 def _to_arrow(table: BeatTable) -> pa.Table:
@@ -254,8 +251,6 @@ def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int
 
     Parameters
     ----------
-    path : Path
-        The file to write or replace.
     tables : iterable of BeatTable
         Stretches of one record in time order; each becomes one row group, so that memory stays
         bounded by the largest of them.
@@ -265,7 +260,7 @@ def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int
     Returns
     -------
     int
-        Number of rows written.
+        Rows.
     """
     import pyarrow.parquet as pq
 
@@ -276,16 +271,13 @@ def write_beats(path: Place, tables: Iterable[BeatTable], source: Source) -> int
     rows = 0
     with whole(path) as partial:
         schema = arrow_schema().with_metadata(metadata)
-        dictionaries = [name for name in schema.names if str(schema.field(name).type)[:4] == "dict"]
-        # No float of a waveform is like the one before: lz4 would take time, and save nothing.
-        compression = {name: "lz4" for name in schema.names} | {"waveform": "none"}
-        with pq.ParquetWriter(
-            partial,
-            schema,
-            compression=compression,
-            use_dictionary=dictionaries,
-            write_statistics=False,
-        ) as writer:
+        options = {
+            # No float of a waveform is like the one before: lz4 would take time, and save nothing.
+            "compression": {name: "lz4" for name in schema.names} | {"waveform": "none"},
+            "use_dictionary": [f.name for f in schema if str(f.type).startswith("dictionary")],
+            "write_statistics": False,
+        }
+        with pq.ParquetWriter(partial, schema, **options) as writer:
             for table in tables:
                 writer.write_table(_to_arrow(table).replace_schema_metadata(metadata))
                 rows += len(table)
@@ -318,9 +310,8 @@ def _open(path: Place) -> Any:
     version = metadata.get(b"holter.schema", b"none").decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         file.close()
-        raise TableError(
-            f"beat table {path}: found schema version {version}; expected {SCHEMA_VERSION}"
-        )
+        found = f"found schema version {version}; expected {SCHEMA_VERSION}"
+        raise TableError(f"beat table {path}: {found}")
     return file
 
 
@@ -368,8 +359,7 @@ def _arrow(path: Place, read: Callable[..., pa.Table], names: list[str]) -> pa.T
         table = read(columns=names, use_threads=False)
         for name in names:
             column, wanted = table[name], arrow_schema().field(name).type
-            text = str(wanted).startswith("dictionary")
-            if not text and column.type != wanted:
+            if not str(wanted).startswith("dictionary") and column.type != wanted:
                 raise ValueError(f"{name} is {column.type}; expected {wanted}")
             if name != "waveform" and column.null_count:
                 raise ValueError(f"{name} has {column.null_count} gaps; expected none")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +23,7 @@ from storage.files import home, parsed, safe_path, sha256_json
 from storage.labels import Column, excluded_rows, rows_without_record
 from storage.leads import SUFFIX
 from storage.marks import DETECT, ERROR
-from storage.text import decoded, file_name, lines
+from storage.text import decoded, did_you_mean, file_name, lines
 
 SHIPPED = Path(__file__).parent / "datasets"
 
@@ -221,8 +220,7 @@ class DatasetSpec(_Strict):
         to word a note better or to exclude one record must not rebuild the others.
         """
         shaping = {"name", "version", "annotations", "labels", "leads", "rhythms", "subjects"}
-        unseen = {"subjects": {"numbers"}}
-        shape = self.model_dump(mode="json", include=shaping, exclude=unseen)
+        shape = self.model_dump(include=shaping, exclude={"subjects": {"numbers"}}, mode="json")
         return sha256_json({**shape, "format": self.records.format})
 
     def subject_of(self, record: str) -> str:
@@ -338,8 +336,8 @@ def excluded_records(spec: DatasetSpec, folder: Path) -> dict[str, str]:
 def absent_records(spec: DatasetSpec, folder: Path) -> str:
     """Tell of the records that the CSV labels and that are not there; "" where there is none."""
     absent = rows_without_record(spec, folder, listed_records(spec, folder))
-    listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-    return f"{len(absent)} records that have a label are not there: {listed}" if absent else ""
+    first = ", ".join([*absent[:5], *["..."] * (len(absent) > 5)])
+    return f"{len(absent)} records that have a label are not there: {first}" if absent else ""
 
 
 def listed_records(spec: DatasetSpec, folder: Path) -> list[str]:
@@ -382,12 +380,6 @@ def listed_names(data: bytes, form: str) -> list[str]:
     names = [file_name(line) for line in lines(data) if line]
     end = len(SUFFIX[form])
     return [name[:-end] if name[-end:].lower() == SUFFIX[form] else name for name in names]
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ' (did you mean ...?)' for the nearest of `known`, or nothing where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _problem(problem: Mapping[str, Any]) -> str:

@@ -23,9 +23,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from storage.checksums import SUMS, read_sums, records_of
-from storage.dataset import DatasetSpec, did_you_mean
+from storage.dataset import DatasetSpec
 from storage.errors import DownloadError, HeaderMismatch
 from storage.files import safe_path, sha256_file
+from storage.text import did_you_mean
 from storage.wfdb_header import parse_header
 
 PHYSIONET = "https://physionet.org/files"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import math
 import re
+from collections.abc import Iterable
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: What pads the end of a text: NUL, and DOS's end of file.
@@ -73,3 +75,9 @@ def decimal(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"found {text!r}; expected a finite number")
     return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' (did you mean ...?)' for the nearest of `known`, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

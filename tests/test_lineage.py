@@ -20,7 +20,6 @@ from storage import ledger
 from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.chain import TEACHER_TAG
 from storage.content import recordings
-from storage.dataset import did_you_mean
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage
 from storage.mlflow_rest import call
@@ -28,6 +27,7 @@ from storage.patients import number_digests
 from storage.record_search import NO_PRINTS, Query, look_into
 from storage.sights import Answer, saw
 from storage.signing import trusted_keys
+from storage.text import did_you_mean
 from storage.verify import MISMATCH, verify
 from tasks.lineage_page import html, outline
 from tasks.provenance_graph import graph, mermaid, prov_json
