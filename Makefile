@@ -19,7 +19,7 @@ help:
 	@echo "make lint   formatting, lint, types, layers"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make docs   the pages of docs/ as a site in .site"
-	@echo "make audit  known vulnerabilities of the pinned packages (asks pypi.org)"
+	@echo "make audit  known vulnerabilities of the pinned packages (asks the advisory database)"
 	@echo "make bench  the benchmarks of docs/benchmarks.md, beside their peers"
 
 $(VENV)/.server: pyproject.toml constraints.txt

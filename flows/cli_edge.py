@@ -9,9 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import LOCAL_DEVICE, Wait, serving, to_write, version
+from flows.options import LOCAL_DEVICE, Wait, checked, serving, to_write, version
 from flows.progress import console
 from storage.answers import plain
+from storage.reference import check_device
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
 
@@ -22,7 +23,12 @@ def cells(*values: object) -> list[str]:
 
 
 Devices = Annotated[
-    list[str] | None, typer.Option("--device", help="Device to ask; may be given several times.")
+    list[str] | None,
+    typer.Option(
+        "--device",
+        callback=checked(lambda names: [check_device(name) for name in names or ()]),
+        help="Device to ask; may be given several times.",
+    ),
 ]
 
 
@@ -178,7 +184,9 @@ def edge_key() -> None:
 
 @app.command("status")
 def edge_status(
-    device: Annotated[str, typer.Option(help="Device to ask about.")] = LOCAL_DEVICE,
+    device: Annotated[
+        str, typer.Option(callback=checked(check_device), help="Device to ask about.")
+    ] = LOCAL_DEVICE,
 ) -> None:
     """The evaluations asked of a device, newest first."""
     with serving():

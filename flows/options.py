@@ -16,7 +16,7 @@ from flows.progress import console
 from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.errors import HolterError, ServerError
 from storage.files import check_home, check_writable, home
-from storage.reference import FORMS, parse
+from storage.reference import FORMS, check_device, parse
 from tasks import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
@@ -124,7 +124,11 @@ MostFailed = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.")
+    str,
+    typer.Option(
+        callback=checked(check_device),
+        help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.",
+    ),
 ]
 Wait = Annotated[float, number("wait_s", "Seconds to wait for the device's report.")]
 

@@ -33,6 +33,7 @@ from flows.train import Trained
 from flows.training import train_network
 from storage import evaluations, tracking
 from storage.bounds import MOST_FAILED
+from storage.reference import check_device
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def retrain(
     wait_s : float
         How long to wait for its report, in seconds.
     """
+    check_device(device)
     trained = train_network(
         datasets,
         data,

@@ -1,4 +1,4 @@
-"""How a registered version is named: NAME@alias, NAME/version, or NAME for its newest."""
+"""Names: of a registered version (NAME@alias, NAME/version, NAME for its newest), of a device."""
 
 from __future__ import annotations
 
@@ -63,5 +63,25 @@ def check_alias(text: str) -> str:
         raise ValueError(
             f"alias {text!r}: found no name of an alias; expected letters, digits, _ and -, "
             "neither 'latest' nor 'v' with a number"
+        )
+    return text
+
+
+#: A device's name is part of an experiment's, and of an account's.
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+def check_device(text: str) -> str:
+    """A device's name as it is, where an experiment can be named by it.
+
+    Raises
+    ------
+    ValueError
+        It cannot.
+    """
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(
+            f"device {text!r}: found no name of a device; expected up to 100 letters, digits, "
+            "dots, _ and -, a letter or digit first"
         )
     return text

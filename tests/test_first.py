@@ -66,6 +66,8 @@ REFUSED: dict[str, tuple[int, str]] = {
     "lineage m/1/2": (2, "model 'm/1/2'"),
     "verify m@cham/pion": (2, "model 'm@cham/pion'"),
     "edge request m@": (2, "model 'm@'"),
+    "edge request m --device a/b": (2, "device 'a/b'"),
+    "retrain {}/dataset.toml --device ../x": (2, "device '../x'"),
     "edge request m/1 --wait-s nan": (2, "wait_s: found nan"),
     "edge release m/x --group ward": (2, "model 'm/x'"),
     "data watch {}/dataset.toml --data nowhere": (1, "nowhere is not there"),
