@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from prefect.events.worker import EventsWorker
 
 from flows.servers import QUIET, Servers, servers
 from flows.simulate import write_simulated
@@ -158,6 +159,8 @@ def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
         patch.setenv("HOLTER_HOME", str(home))
         patch.setenv("PREFECT_HOME", str(home / "prefect"))
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        # Prefect 3.8.8 sends a process's events to its first server for good: begin anew.
+        EventsWorker.drain_all(timeout=30)
         with servers() as here:
             yield here
 

@@ -135,7 +135,9 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
     label = beats.label[split.validation]
     right = np.where(label == 1, answered, 1 - answered)
     assert len(label) > 50
-    assert state.best_loss == pytest.approx(-np.log(right).mean(), rel=1e-4)
+    # Answers next to 1 are known to float32's step there, and so is their logarithm.
+    step = float(np.finfo(np.float32).epsneg)
+    assert state.best_loss == pytest.approx(-np.log(right).mean(), rel=1e-4, abs=step)
     accuracy = state.history["val_accuracy"][state.best_epoch]
     assert accuracy == pytest.approx((right > 0.5).mean(), abs=1e-6)
 
