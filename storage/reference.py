@@ -59,12 +59,8 @@ def check_alias(text: str) -> str:
     ValueError
         It cannot.
     """
-    if not _ALIAS.fullmatch(text):
-        raise ValueError(
-            f"alias {text!r}: found no name of an alias; expected letters, digits, _ and -, "
-            "neither 'latest' nor 'v' with a number"
-        )
-    return text
+    expected = "letters, digits, _ and -, neither 'latest' nor 'v' with a number"
+    return _formed("alias", _ALIAS, text, f"no name of an alias; expected {expected}")
 
 
 #: A device's name is part of an experiment's, and of an account's.
@@ -79,9 +75,11 @@ def check_device(text: str) -> str:
     ValueError
         It cannot.
     """
-    if not _DEVICE.fullmatch(text):
-        raise ValueError(
-            f"device {text!r}: found no name of a device; expected up to 100 letters, digits, "
-            "dots, _ and -, a letter or digit first"
-        )
+    expected = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
+    return _formed("device", _DEVICE, text, f"no name of a device; expected {expected}")
+
+
+def _formed(kind: str, form: re.Pattern[str], text: str, otherwise: str) -> str:
+    if not form.fullmatch(text):
+        raise ValueError(f"{kind} {text!r}: found {otherwise}")
     return text
