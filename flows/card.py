@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
 from flows.shown import FORMS, write
 from storage.cards import enter_card
-from storage.chain import SIDES, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.chain import SIDES
 from storage.ledger_entry import ALIAS, ROLLED_BACK, deed
+from storage.tags import TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.testset import TestSet
 from storage.versions import Recorded, unedited
 from tasks.bootstrap import RATES

@@ -52,7 +52,6 @@ from flows.options import (
     Weights,
     exit_for,
     folder_of,
-    folders_of,
     number,
     serving,
 )
@@ -137,6 +136,8 @@ def retrain(
 ) -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
     fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
+    from flows.each import folders_of
+
     folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
         from flows.retrain import retrain as flow

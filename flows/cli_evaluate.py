@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, Signals, exit_for, folders_of, number, serving, version
+from flows.options import Policy, Signals, exit_for, number, serving, version
 from flows.progress import console
 
 
@@ -26,6 +26,8 @@ def evaluate(
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from rich.table import Table
+
+    from flows.each import folders_of
 
     folders = folders_of(on, data, signal=signal)
     with serving(model):

@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import answering, quiet, serving
+from flows.options import quiet, serving
 from flows.progress import console
 from storage.addresses import without_credentials
 from storage.errors import ServerError
@@ -216,6 +216,7 @@ def notify(
         if api is None:
             raise ServerError("no Prefect server is up, which sends the notices: holter up")
         from flows.notices import KINDS, send_test, set_up, take_away
+        from flows.up_state import answering
 
         with answering(api):
             if off:

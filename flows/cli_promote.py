@@ -14,7 +14,6 @@ from flows.options import (
     Signals,
     checked,
     exit_for,
-    folders_of,
     registry,
     report_to_write,
     serving,
@@ -212,6 +211,8 @@ def drift(
     names = on or []
     if not names and not analysis:
         raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
+    from flows.each import folders_of
+
     read_checks(thresholds or DRIFT)
     folders = folders_of(names, data, signal=signal)
     with serving(model):

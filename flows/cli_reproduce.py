@@ -13,10 +13,8 @@ from flows.options import (
     Rate,
     Seed,
     exit_for,
-    folder_in,
     folder_of,
     number,
-    reproduced_on,
     serving,
 )
 from flows.progress import console
@@ -43,6 +41,8 @@ def reproduce(
     workers: Annotated[int, number("workers", "Trainings at a time, one thread each.")] = 2,
 ) -> None:
     """Train the three networks in both paradigms; killed, it goes on where it was."""
+    from flows.each import folder_in, reproduced_on
+
     for name in dataset or reproduced_on(data):
         folder_of(name, folder_in(data, name))
     made = []

@@ -24,7 +24,6 @@ from flows.options import (
     UsualRate,
     Weights,
     exit_for,
-    folders_of,
     number,
     serving,
 )
@@ -90,6 +89,8 @@ def train(
         signal=signal,
         most_failed=most_failed,
     )
+    from flows.each import folders_of
+
     folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
         from flows.training import train_network

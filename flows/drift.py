@@ -11,10 +11,10 @@ from prefect.events import emit_event
 
 from flows.alive import WATCHED
 from flows.compare import change_of, threshold_of
+from flows.each import folders_of
 from flows.events import resource_of
 from flows.failures import telling
 from flows.ingest import Ingested, ingest_each
-from flows.options import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
 from flows.progress import Progress
 from flows.recorded import work_folder

@@ -63,3 +63,30 @@ def signals_of(datasets: Sequence[str], signal: Sequence[bool] | bool | None) ->
     if not choices:
         return [spec.records.signal for spec in specs]
     return [*choices] if len(choices) == len(specs) else [*choices] * len(specs)
+
+
+#: The data set of the published method, and what stands in where its signals are not there.
+PUBLISHED_ON, INSTEAD = "afdb", ("mitdb", "cpsc2021")
+
+
+def folder_in(data: Path, dataset: str) -> Path:
+    """The folder of a data set in one that holds several, or in one that is its own."""
+    return data / dataset if (data / dataset).is_dir() else data
+
+
+def reproduced_on(data: Path) -> tuple[str, ...]:
+    """The data sets that the published method is first looked for on, by the folders there."""
+    stand_in = (data / INSTEAD[0]).is_dir() and not (data / PUBLISHED_ON).is_dir()
+    return INSTEAD if stand_in else (PUBLISHED_ON,)
+
+
+def folders_of(
+    datasets: list[str],
+    given: list[Path] | None,
+    weights: list[float] | None = None,
+    signal: list[bool] | bool | None = None,
+) -> list[Path]:
+    """The folder of each data set; misuse where not one of what is given is for each."""
+    folders = one_each(datasets, given, weights)
+    signals_of(datasets, signal)
+    return [data_folder(load_spec(name), at) for name, at in zip(datasets, folders, strict=True)]

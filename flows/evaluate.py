@@ -25,6 +25,7 @@ from flows.teacher import learnt_recordings, teachers_of
 from storage import ledger, mlflow_rest, outcomes, tracking
 from storage.beats import read_beats
 from storage.beats_manifest import Manifest
+from storage.chain import resolve_model
 from storage.content import copies, recordings, without_prints
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.evaluations import OUTCOME
@@ -105,7 +106,7 @@ def evaluate(
         The version learnt from a recording of them that has another name there.
     """
     one_each(datasets, data, None)
-    version = tracking.resolve_model(model)
+    version = resolve_model(model)
     single = not reads_records(version.name.removeprefix("holter-"))
     if single and not all(signals_of(datasets, signal)):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")

@@ -12,7 +12,7 @@ from flows.alive import WATCHED
 from flows.parameters import Device, Version, Wait
 from flows.progress import Progress
 from storage import evaluations, ledger, tracking
-from storage.chain import resolve
+from storage.chain import resolve, resolve_model
 from storage.errors import DeviceError, NotInRegistry
 from storage.outcomes import REASON
 from storage.signing import sign_roll_back
@@ -57,7 +57,7 @@ def request(model: str, device: str, install: bool = False, roll_back: bool = Fa
 
     `roll_back` signs that it may be older than what the device has had.
     """
-    version = tracking.resolve_model(model)
+    version = resolve_model(model)
     back = sign_roll_back(device, version.name, version.version) if roll_back else ""
     request_id = evaluations.request_evaluation(
         device=device,

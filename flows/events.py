@@ -8,12 +8,14 @@ from uuid import UUID
 
 from rich.markup import escape
 
-from flows.options import answering
 from flows.progress import console
 from flows.servers import prefect_server
+from flows.up_state import answering
 from storage.errors import ServerError
 from storage.model_files import RegisteredModel
 
+#: How the name of the state ends of a run, or a group of records, some of which failed.
+ENDING = "records failed"
 TEST = "holter.notify.test"
 #: A promotion's events begin so, and end as its decision.
 PROMOTION = "holter.promotion"

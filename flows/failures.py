@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect.states import Completed
 
+from flows.events import ENDING
 from storage.bounds import most_allowed
 from storage.errors import SplitError, TooManyFailed
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 #: Failures whose reasons a sentence quotes.
 MOST_REASONS = 5
-#: How the name of the state ends of a run, or a group of records, some of which failed.
-ENDING = "records failed"
 
 
 def tally(failed: int, records: int) -> str:

@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from flows.progress import console
 from storage.bounds import BOUNDS, all_within, most_allowed
-from storage.errors import HolterError, ServerError
 from storage.files import check_home, check_writable, home
 from storage.reference import FORMS, check_device, parse
 from tasks import preprocessing
+from tasks.document import ENDINGS, ENDINGS_TOLD
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
     from flows.ingest import Ingested
@@ -25,9 +25,6 @@ if TYPE_CHECKING:  # Prefect is not for `holter --help`
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
-#: The endings of a report's file.
-REPORTS = (".md", ".html")
-REPORT_FORMS = " or ".join(REPORTS)
 
 
 def checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
@@ -147,8 +144,8 @@ def to_write(path: Path | None) -> Path | None:
 
 def report_to_write(path: Path | None) -> Path | None:
     """The same for a report, whose file's ending says its form."""
-    if path is not None and path.suffix not in REPORTS:
-        raise typer.BadParameter(f"{path}: found ending {path.suffix!r}; expected {REPORT_FORMS}")
+    if path is not None and path.suffix not in ENDINGS:
+        raise typer.BadParameter(f"{path}: found ending {path.suffix!r}; expected {ENDINGS_TOLD}")
     return to_write(path)
 
 
@@ -160,36 +157,6 @@ def folder_of(dataset: str, given: Path | None) -> Path:
     folder = data_folder(spec, given)
     record_names(spec, folder)
     return folder
-
-
-#: The data set of the published method, and what stands in where its signals are not there.
-PUBLISHED_ON, INSTEAD = "afdb", ("mitdb", "cpsc2021")
-
-
-def folder_in(data: Path, dataset: str) -> Path:
-    """The folder of a data set in one that holds several, or in one that is its own."""
-    return data / dataset if (data / dataset).is_dir() else data
-
-
-def reproduced_on(data: Path) -> tuple[str, ...]:
-    """The data sets that the published method is first looked for on, by the folders there."""
-    stand_in = (data / INSTEAD[0]).is_dir() and not (data / PUBLISHED_ON).is_dir()
-    return INSTEAD if stand_in else (PUBLISHED_ON,)
-
-
-def folders_of(
-    datasets: list[str],
-    given: list[Path] | None,
-    weights: list[float] | None = None,
-    signal: list[bool] | bool | None = None,
-) -> list[Path]:
-    """The folder of each data set; misuse where not one of what is given is for each."""
-    from flows.each import one_each, signals_of
-    from storage.dataset import data_folder, load_spec
-
-    folders = one_each(datasets, given, weights)
-    signals_of(datasets, signal)
-    return [data_folder(load_spec(name), at) for name, at in zip(datasets, folders, strict=True)]
 
 
 def exit_for(made: Iterable[Ingested]) -> None:
@@ -224,6 +191,7 @@ def serving(*versions: str | None) -> Iterator[None]:
     and before any server starts where no registry has ever been.
     """
     from flows.servers import check_registry, named_servers, running, servers
+    from flows.up_state import answering
     from storage.chain import resolve
 
     check_home()
@@ -242,34 +210,6 @@ def serving(*versions: str | None) -> Iterator[None]:
             from prefect.logging.handlers import APILogHandler
 
             APILogHandler().flush()
-
-
-@contextmanager
-def answering(prefect: str) -> Iterator[None]:
-    """A Prefect server that does not answer, or fails, becomes one sentence with its address.
-
-    An answer is not quoted: in it the server repeats what it was sent, secrets too.
-    """
-    try:
-        yield
-    except HolterError:
-        raise
-    except Exception as error:
-        import httpx  # Prefect's client; MLflow's is another
-
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, httpx.HTTPError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        said = (str(cause) or type(cause).__name__).splitlines()[0]
-        if isinstance(cause, httpx.HTTPStatusError):
-            said = (
-                f"{cause.response.status_code} to {cause.request.method} {cause.request.url.path}"
-            )
-        raise ServerError(
-            f"Prefect at {prefect}: {said}; the same command again, when it answers, does the rest"
-        ) from error
 
 
 @contextmanager

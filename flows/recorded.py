@@ -30,6 +30,7 @@ from storage.model_files import MANIFEST
 from storage.places import Place, here
 from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
 from storage.sbom import ENVIRONMENTS, sbom
+from storage.tags import CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
 from storage.versions import recorded as recorded_version
 from tasks import THREADS
 from tasks.markup import inline, paragraph
@@ -298,9 +299,9 @@ def seal(
     sha256, files = chain.write_sealed(work_folder(version.run_id), sealed)
     for file in files:
         tracking.log_file(version.run_id, file, chain.FOLDER)
-    tracking.tag_version(version, {chain.SHA256_TAG: sha256})
+    tracking.tag_version(version, {CHAIN_SHA256_TAG: sha256})
     tags = sealed["run"]["tags"]
-    marks = {"teacher": chain.TEACHER_TAG, "teacher_run_id": chain.TEACHER_RUN_TAG}
+    marks = {"teacher": TEACHER_TAG, "teacher_run_id": TEACHER_RUN_TAG}
     ledger.append(
         version.name,
         version.version,

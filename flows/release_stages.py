@@ -11,6 +11,7 @@ from flows.alive import WATCHED
 from flows.evaluate_device import await_report, request
 from flows.events import CANARY_REFUSED, refusal, resource_of
 from storage import evaluations, fleet, ledger, tracking
+from storage.chain import resolve_model
 from storage.errors import DeviceError
 from tasks.gate import MOST_P99_MS, gate
 
@@ -73,7 +74,7 @@ def release_in_stages(
     first = canary or names[0]
     if first not in names:
         raise DeviceError(f"device {first}: not in group {group}; there are {', '.join(names)}")
-    version = tracking.resolve_model(model)
+    version = resolve_model(model)
     (delivered,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
     report = fleet.signed_report(delivered)
     wrong = gate(report.metrics, fleet.server_metrics(version), most_p99_ms)

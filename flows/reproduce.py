@@ -11,9 +11,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alive import WATCHED
+from flows.each import INSTEAD, PUBLISHED_ON, folder_in
 from flows.failures import telling
 from flows.ingest import Ingested, ingest
-from flows.options import INSTEAD, PUBLISHED_ON, folder_in
 from flows.reproduce_worker import run_missing
 from storage import tracking
 from storage.bounds import all_within

@@ -8,12 +8,22 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from flows.options import REPORT_FORMS, REPORTS
 from flows.progress import console
 from storage.files import write_bytes
-from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
+from tasks.document import (
+    ENDINGS,
+    ENDINGS_TOLD,
+    Block,
+    Code,
+    Heading,
+    Picture,
+    Table,
+    Words,
+    to_html,
+    to_markdown,
+)
 
-FORMS = dict(zip(REPORTS, (to_markdown, to_html), strict=True))
+FORMS = dict(zip(ENDINGS, (to_markdown, to_html), strict=True))
 
 
 def deliver(title: str, blocks: Sequence[Block], to: Path | None) -> None:
@@ -42,7 +52,7 @@ def write(title: str, blocks: Sequence[Block], to: Path) -> None:
         The file ends otherwise than in .md or .html.
     """
     if to.suffix not in FORMS:
-        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {REPORT_FORMS}")
+        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {ENDINGS_TOLD}")
     write_bytes(to, FORMS[to.suffix](title, blocks).encode())
     for block in blocks:
         if isinstance(block, Picture) and to.suffix == ".md":

@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from rich.markup import escape
 from rich.table import Table
 
-from flows.failures import ENDING
+from flows.events import ENDING
 from storage import tracking
 from storage.addresses import without_credentials
 

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from storage.chain import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.content import Recording, copies, of_subjects
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
 from storage.mlflow_rest import fetch_model_file
 from storage.model_files import WEIGHTS
 from storage.sights import LEARNT
+from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.versions import Recorded, recorded
 from tasks.distillation import Teaching
 from tasks.models import known_models, with_weights

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from storage.errors import ServerError
+from storage.errors import HolterError, ServerError
 from storage.files import home, write_json
 
 MOST_LOG_BYTES = 1 << 24
@@ -157,3 +157,31 @@ def announced(servers: Servers) -> Iterator[None]:
 def forget() -> None:
     """Take away the note of the servers that `holter up` kept."""
     _state_file().unlink(missing_ok=True)
+
+
+@contextmanager
+def answering(prefect: str) -> Iterator[None]:
+    """A Prefect server that does not answer, or fails, becomes one sentence with its address.
+
+    An answer is not quoted: in it the server repeats what it was sent, secrets too.
+    """
+    try:
+        yield
+    except HolterError:
+        raise
+    except Exception as error:
+        import httpx  # Prefect's client; MLflow's is another
+
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, httpx.HTTPError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
+        if isinstance(cause, httpx.HTTPStatusError):
+            said = (
+                f"{cause.response.status_code} to {cause.request.method} {cause.request.url.path}"
+            )
+        raise ServerError(
+            f"Prefect at {prefect}: {said}; the same command again, when it answers, does the rest"
+        ) from error

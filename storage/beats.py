@@ -26,8 +26,6 @@ WAVEFORM_SAMPLES = 300
 R_INDEX = 100
 #: What a damaged table makes pyarrow, JSON and numpy raise, besides pyarrow's own.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
-#: An RR interval outside these, in seconds, is no plausible pair of beats.
-RR_RANGE_S = (0.2, 3.0)
 
 
 class Quality(IntFlag):

@@ -31,21 +31,13 @@ from storage.files import (
 )
 from storage.ledger import EVALUATED, REGISTERED, Entry, aliases, entries, own_entries
 from storage.mlflow_rest import call, deletions, fetch_run_file, server_time_s
-from storage.model_files import MANIFEST
+from storage.model_files import MANIFEST, RegisteredModel
 from storage.reference import parse
 from storage.signing import SIGNATURE, sign, signed_by
+from storage.tags import TEACHER_RUN_TAG
 
 CHAIN_VERSION = 1
 FOLDER = "chain"
-SHA256_TAG = "holter.chain_sha256"
-#: Tags of a run that hold the digest of one of its artifacts.
-ARTIFACT_TAG = "holter.sha256."
-#: Tags of a run that hold one digest of all artifacts under a folder.
-FOLDER_TAG = "holter.sha256_folder."
-#: Tags of a student's run and version: the version it learnt from, its run and its weights' digest.
-TEACHER_TAG = "holter.teacher"
-TEACHER_RUN_TAG = "holter.teacher_run_id"
-TEACHER_SHA256_TAG = "holter.teacher_weights_sha256"
 SIDES = ("train", "validation", "test")
 
 
@@ -98,6 +90,14 @@ def resolve(reference: str) -> dict[str, Any]:
         return _flat(found)
     hint = "; its ledger has versions that are gone from MLflow" if entries(name) else ""
     raise NotInRegistry(f"model {name}: found no version; expected at least one{hint}")
+
+
+def resolve_model(reference: str) -> RegisteredModel:
+    """The version that NAME@alias, NAME/version or NAME (its newest) means; as `resolve`."""
+    found = resolve(reference)
+    return RegisteredModel(
+        str(found["name"]), int(found["version"]), str(found["run_id"]), dict(found["tags"])
+    )
 
 
 def _ledger_words(name: str, number: str) -> str:

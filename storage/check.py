@@ -8,13 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.beats import RR_RANGE_S
 from storage.checksums import verify_checksums
 from storage.dataset import DatasetSpec, record_names
 from storage.errors import HeaderMismatch, RecordError, UnusableSignal
 from storage.leads import sample_sum
 from storage.records import Record, open_record, read_lead
-from storage.stretches import NOWHERE, Stretches, all_of, common, united, unrecorded, without
+from storage.stretches import (
+    NOWHERE,
+    RR_RANGE_S,
+    Stretches,
+    all_of,
+    common,
+    united,
+    unrecorded,
+    without,
+)
 
 BLOCK_SAMPLES = 1 << 20
 LONGEST_RR_S = RR_RANGE_S[1]

@@ -20,9 +20,8 @@ from pydantic import (
 
 from storage.errors import RecordError, SpecError
 from storage.files import home, parsed, safe_path, sha256_json
-from storage.labels import Column, excluded_rows, rows_without_record
+from storage.labels import DETECT, ERROR, Column, excluded_rows, rows_without_record
 from storage.leads import SUFFIX
-from storage.marks import DETECT, ERROR
 from storage.text import decoded, did_you_mean, file_name, lines
 
 SHIPPED = Path(__file__).parent / "datasets"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.files import safe_path, stored_name
-from storage.labels import record_label
+from storage.labels import DETECT, ERROR, record_label
 from storage.leads import Opened, read_small
 from storage.text import decimal, table_rows
 from storage.wfdb_annotation import (
@@ -35,10 +35,6 @@ from storage.wfdb_annotation import (
 if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
     from storage.dataset import DatasetSpec
 
-#: Beats are to be found, not read.
-DETECT = "detect"
-#: A record without any rhythm mark is refused.
-ERROR = "error"
 LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
 #: Rows become Python objects, thirty times as large; a year of episodes is smaller.
 MOST_CSV_BYTES = 1 << 24

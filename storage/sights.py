@@ -20,6 +20,7 @@ from storage.mlflow_rest import pages as answers
 from storage.patients import number_digest
 from storage.places import beats_place
 from storage.record_search import Look, Query, look_into
+from storage.tags import ARTIFACT_TAG
 
 #: Fetches of chains at the same time.
 FETCHES = 4
@@ -328,13 +329,13 @@ def _local_look(query: Query) -> Look:
 
 def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
     """The manifests of an evaluation's data sets, as its run has them."""
-    start, end = f"{chain.ARTIFACT_TAG}inputs/", "/manifest.json"
+    start, end = f"{ARTIFACT_TAG}inputs/", "/manifest.json"
     tags = chain.run_state(run_id)["tags"]
     found = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
     if not found:
         raise NotInRegistry(f"evaluation {run_id}: found no manifest of its data sets")
     with TemporaryDirectory(prefix="holter-") as folder:
         return [
-            read_json(fetch_run_file(run_id, k.removeprefix(chain.ARTIFACT_TAG), v, Path(folder)))
+            read_json(fetch_run_file(run_id, k.removeprefix(ARTIFACT_TAG), v, Path(folder)))
             for k, v in found.items()
         ]

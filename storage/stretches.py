@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from storage.marks import LEAST_BEATS
 
+#: An RR interval outside these, in seconds, is no plausible pair of beats.
+RR_RANGE_S = (0.2, 3.0)
 Stretches = NDArray[np.int64]
 Floats = NDArray[np.float32]
 HOLE_S = 0.2

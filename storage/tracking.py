@@ -39,12 +39,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from storage.addresses import without_credentials
-from storage.chain import ARTIFACT_TAG, FOLDER_TAG, resolve
 from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
 from storage.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.model_files import RegisteredModel as RegisteredModel
 from storage.signing import sign_name
+from storage.tags import ARTIFACT_TAG, FOLDER_TAG
 
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -230,14 +230,6 @@ def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:
     with _told(f"tag {model.reference}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(model.name, str(model.version), key, value)
-
-
-def resolve_model(reference: str) -> RegisteredModel:
-    """The version that NAME@alias, NAME/version or NAME (its newest) means; as `chain.resolve`."""
-    found = resolve(reference)
-    return RegisteredModel(
-        str(found["name"]), int(found["version"]), str(found["run_id"]), dict(found["tags"])
-    )
 
 
 def newest_versions() -> list[tuple[str, int, dict[str, str]]]:

@@ -30,6 +30,7 @@ from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.model_files import WEIGHTS
 from storage.places import Place, beats_place
 from storage.provenance import beat_code_at, beat_code_sha256, has_commit
+from storage.tags import ARTIFACT_TAG, CHAIN_SHA256_TAG, FOLDER_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 
 ABSENT = "is not there"
 #: The links of a chain, in the order of the work, and what each compares.
@@ -91,7 +92,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
-    yield same("seal", chain.SHA256_TAG, sealed.sha256, version["tags"].get(chain.SHA256_TAG))
+    yield same("seal", CHAIN_SHA256_TAG, sealed.sha256, version["tags"].get(CHAIN_SHA256_TAG))
     yield from _version(document["model"], version)
     yield from _run(document["run"])
     with TemporaryDirectory(prefix="holter-") as folder:
@@ -137,11 +138,11 @@ def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
 def _artifacts(run: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     run_id = run["run_id"]
     for tag, digest in run["tags"].items():
-        if tag.startswith(chain.ARTIFACT_TAG):
-            file = tag.removeprefix(chain.ARTIFACT_TAG)
+        if tag.startswith(ARTIFACT_TAG):
+            file = tag.removeprefix(ARTIFACT_TAG)
             yield fetched("artifacts", file, partial(fetch_run_file, run_id, file, digest, folder))
-        elif tag.startswith(chain.FOLDER_TAG):
-            name = tag.removeprefix(chain.FOLDER_TAG)
+        elif tag.startswith(FOLDER_TAG):
+            name = tag.removeprefix(FOLDER_TAG)
             yield same("artifacts", name, digest, _digest_of(run_id, name, folder / "all"))
 
 
@@ -171,9 +172,9 @@ def _files(model: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
 
 def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
     """The weights that a version learnt from are still those in the registry."""
-    if reference := tags.get(chain.TEACHER_TAG):
+    if reference := tags.get(TEACHER_TAG):
         name, _, version = reference.partition("/")
-        about = (name, int(version), WEIGHTS, tags[chain.TEACHER_SHA256_TAG], folder / "teacher")
+        about = (name, int(version), WEIGHTS, tags[TEACHER_SHA256_TAG], folder / "teacher")
         fetch = partial(fetch_model_file, *about)
         yield fetched("model files", f"teacher {reference}", fetch)
 
@@ -215,7 +216,7 @@ def _decision_tags(
 
 
 def _environment(tags: Mapping[str, str]) -> Iterator[Finding]:
-    lock = tags.get(f"{chain.ARTIFACT_TAG}inputs/constraints.txt")
+    lock = tags.get(f"{ARTIFACT_TAG}inputs/constraints.txt")
     yield same("environment", "lock", tags.get("holter.environment_sha256"), lock)
 
 

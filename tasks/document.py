@@ -9,6 +9,10 @@ from urllib.parse import quote
 
 from tasks.markup import escape, inline, line, paragraph
 
+#: The endings of a report's file: Markdown, and one HTML page.
+ENDINGS = (".md", ".html")
+ENDINGS_TOLD = " or ".join(ENDINGS)
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
   color: #1a1a1a; background: #fff; }

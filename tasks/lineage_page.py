@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, side_of
+from storage.chain import SIDES, side_of
 from storage.ledger_entry import deed
 from storage.lineage import Lineage
+from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from tasks.markup import escape
 from tasks.provenance_graph import Graph, Node, graph
 from tasks.report import heading, page, paragraph, table

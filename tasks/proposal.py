@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage.labels import DETECT
 from storage.lead_names import anywhere, plain, rank, usable
-from storage.marks import DETECT
 from storage.survey import LISTING, Labelled, Survey, Surveyed
 from tasks.record_labels import (
     AF,

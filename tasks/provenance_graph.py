@@ -12,9 +12,10 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from storage.chain import SIDES, TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.chain import SIDES
 from storage.ledger_entry import deed
 from storage.lineage import Lineage
+from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from tasks.markup import label
 from tasks.simulations import simulations
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import RR_RANGE_S, Quality
+from storage.beats import Quality
+from storage.stretches import RR_RANGE_S
 from tasks.filters import Floats
 
 #: The signal is judged in cells of this length.

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from storage.beats import RR_RANGE_S, BeatTable
-from storage.stretches import slices
+from storage.beats import BeatTable
+from storage.stretches import RR_RANGE_S, slices
 
 FEATURES = 4
 WINDOW_BEATS = 640

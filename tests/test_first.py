@@ -153,7 +153,7 @@ def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) ->
 
 def test_a_reproduction_is_looked_for_on_what_is_there(tmp_path: Path) -> None:
     """AFDB where it is, or where nothing is; the stand-ins where they alone are."""
-    from flows.options import INSTEAD, reproduced_on
+    from flows.each import INSTEAD, reproduced_on
 
     assert reproduced_on(tmp_path) == ("afdb",)
     (tmp_path / "mitdb").mkdir()

@@ -14,6 +14,7 @@ from edge_agent.facts import device_kind
 from flows import release_stages
 from flows.evaluate_device import enter
 from storage import evaluations, fleet, ledger, tracking
+from storage.chain import resolve_model
 from storage.errors import DeviceError, DigestMismatch
 from storage.evaluations import RequestState
 from tasks.fleet_figure import fleet_figure
@@ -94,7 +95,7 @@ def test_a_release_reaches_the_group_after_its_canary(
     staged = released(registered, tmp_path.name)
     assert staged.canary.device == ward["belt"].device
     assert [report.device for report in staged.installed] == [a.device for a in ward.values()]
-    stable = tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
+    stable = resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert stable.version == registered.model.version
     last = [e for e in ledger.entries(stable.name) if e.action == ledger.ALIAS][-1]
     assert last.details["request"] == staged.canary.request_id
@@ -117,7 +118,7 @@ def test_a_failed_canary_stops_the_release(
     with pytest.raises(DeviceError, match=r"canary belt.*f1"):
         released(registered, tmp_path.name)
     with pytest.raises(Exception, match=f"stable-{tmp_path.name}"):
-        tracking.resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
+        resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
     assert evaluations.device_requests(ward["wall"].device) == []
     assert slots.installed(ward["belt"].home) == {}
 

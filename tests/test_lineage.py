@@ -18,7 +18,6 @@ from flows.cli_lineage import lineage as command
 from flows.servers import mlflow_server
 from storage import ledger
 from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
-from storage.chain import TEACHER_TAG
 from storage.content import recordings
 from storage.errors import NotInRegistry
 from storage.lineage import Lineage, read_lineage
@@ -27,6 +26,7 @@ from storage.patients import number_digests
 from storage.record_search import NO_PRINTS, Query, look_into
 from storage.sights import Answer, saw
 from storage.signing import trusted_keys
+from storage.tags import TEACHER_TAG
 from storage.text import did_you_mean
 from storage.verify import MISMATCH, verify
 from tasks.lineage_page import html, outline
