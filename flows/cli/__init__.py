@@ -1,0 +1,1 @@
+"""The command `holter`: a module a group of its words."""

@@ -1,0 +1,1 @@
+"""Which version serves: evaluations, the gate, drift, rebuilds, stages of a release."""

@@ -1,0 +1,1 @@
+"""Recordings become beat tables, record by record."""

@@ -1,0 +1,1 @@
+"""What people read of versions: cards, comparisons, the Pareto front."""

@@ -1,0 +1,1 @@
+"""What runs beside flows: servers, workers, notices, events, progress."""

@@ -1,0 +1,1 @@
+"""Networks are trained, taught, registered, and evaluated on devices."""

@@ -1,0 +1,1 @@
+"""Where a version came from: ledger, chain, lineage, and their checks."""

@@ -1,0 +1,1 @@
+"""What is told of a data set: its TOML, its labels, its patients."""

@@ -1,0 +1,1 @@
+"""Files of recorders and archives: WFDB, EDF, ISHNE, FLAC."""

@@ -1,0 +1,1 @@
+"""Recordings as they lie in folders: their leads, marks, stretches and faults."""

@@ -1,0 +1,1 @@
+"""MLflow: runs, models, requests of devices, and what is signed."""

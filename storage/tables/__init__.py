@@ -1,0 +1,1 @@
+"""Beat tables, their manifests, and other arrays at rest."""

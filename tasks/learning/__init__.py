@@ -1,0 +1,1 @@
+"""How networks learn: splits, draws, epochs, teachers, simulated records."""

@@ -1,0 +1,1 @@
+"""The networks, a decorated function each, and what they cost."""

@@ -1,0 +1,1 @@
+"""What a new data set seems to hold, and the questions that stay open."""

@@ -1,0 +1,1 @@
+"""How answers are judged: metrics, episodes, intervals, drift, the gate."""

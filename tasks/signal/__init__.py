@@ -1,0 +1,1 @@
+"""From a lead to beats: filters, QRS detection, quality, segments."""
