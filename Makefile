@@ -56,7 +56,7 @@ test: lint
 AARCH64_ROOT ?= /var/tmp/holter-aarch64
 edge-aarch64: $(VENV)/.dev
 	@.ci/aarch64-root $(AARCH64_ROOT) $(BIN)/python || test $$? = 75
-	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/test_aarch64.py
+	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/edge_agent/test_aarch64.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -23,9 +23,9 @@ RUNNERS = {
 
 def plain(folder: str) -> dict[str, Any]:
     """The flow's work on the same number of threads, without Prefect."""
-    from flows.build import build_table
-    from storage.dataset import load_spec, record_names
-    from tasks.preprocessing import Preprocessing
+    from flows.ingest.build import build_table
+    from storage.datasets.dataset import load_spec, record_names
+    from tasks.signal.preprocessing import Preprocessing
 
     spec, where, out = load_spec(folder), Path(folder), _fresh("plain")
     began = _clocks()
@@ -55,8 +55,8 @@ def processes(folder: str) -> dict[str, Any]:
 def _flow(folder: str, name: str, runner: Any) -> dict[str, Any]:
     from prefect.logging.handlers import APILogHandler
 
-    from flows.ingest import ingest
-    from flows.servers import servers
+    from flows.ingest.flow import ingest
+    from flows.services.servers import servers
 
     os.environ["HOLTER_HOME"] = str(_fresh(name))
     os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # not used, so not started

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.harness import ROOT, Case, run_child, table
-from storage.dataset import load_spec, record_names
-from storage.records import Record, open_record, read_lead
-from tasks.match import match_beats
+from storage.datasets.dataset import load_spec, record_names
+from storage.recordings.records import Record, open_record, read_lead
+from tasks.signal.match import match_beats
 
 TITLE = "R-peak detectors on the MIT-BIH Arrhythmia Database"
 WINDOW_S = 0.150
@@ -42,8 +42,8 @@ def folder() -> Path:
 
 def ours(record: Record) -> Samples:
     """This project's detector, by the very path that makes beat tables."""
-    from tasks.beats import clean_lead
-    from tasks.preprocessing import Preprocessing
+    from tasks.signal.beats import clean_lead
+    from tasks.signal.preprocessing import Preprocessing
 
     return clean_lead(record, partial(read_lead, record), Preprocessing()).peaks
 
@@ -163,8 +163,9 @@ def run() -> str:
 All 48 records, {beats:,} annotated beats, the lead chosen by name (MLII, else V5), window 150 ms,
 one to one. Ventricular flutter (207) is left out as EC57 wants, but for the last two columns; the
 middle two begin after the first 5 minutes, as bxb does by default. Every detector got the same
-samples in millivolts. CPU seconds are of one run over all records. The pairs of `tasks.match` are,
-in every record and for every detector, as many as an independent greedy matcher finds at most.
+samples in millivolts. CPU seconds are of one run over all records. The pairs of
+`tasks.signal.match` are, in every record and for every detector, as many as an independent greedy
+matcher finds at most.
 
 {table([*pooled, "CPU s"], rows)}
 

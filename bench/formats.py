@@ -83,7 +83,7 @@ def edf(folder: Path, steps: Steps) -> None:
 
 def ishne(folder: Path, steps: Steps) -> None:
     """ISHNE Holter."""
-    from tests.test_holter_formats import ishne_bytes
+    from tests.storage.recordings.test_holter_formats import ishne_bytes
 
     (folder / "rec.ecg").write_bytes(ishne_bytes(steps))
 
@@ -127,7 +127,7 @@ def day(write: Callable[[Path, Steps], None], form: str) -> str:
 
 def _steps() -> Steps:
     """A simulated day, two leads, 400 steps a millivolt."""
-    from tasks.simulate import simulate_subject
+    from tasks.learning.simulate import simulate_subject
 
     made = simulate_subject(0, HOURS, float(FS_HZ), "sinus")
     return np.clip(np.rint(made.signal_mv * 400), -32767, 32767).astype(np.int16)

@@ -20,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.rhythm import names_in
-from storage.beats import BeatTable, joined
-from storage.dataset import DatasetSpec, load_spec
+from storage.datasets.dataset import DatasetSpec, load_spec
 from storage.files import whole
-from storage.records import open_record, read_lead
-from tasks.beats import beat_tables
-from tasks.bootstrap import RATES, bootstrap_patients
-from tasks.evaluation import FLUTTER, counted
-from tasks.fused import fused_record
-from tasks.fused_training import shared
-from tasks.metrics import area_under_roc
-from tasks.models import build
-from tasks.preprocessing import Preprocessing
-from tasks.rhythm import RhythmRecord
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from storage.recordings.records import open_record, read_lead
+from storage.tables.beats import BeatTable, joined
+from tasks.features.fused import fused_record
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.fused_training import shared
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from tasks.networks.models import build
+from tasks.scores.bootstrap import RATES, bootstrap_patients
+from tasks.scores.evaluation import FLUTTER, counted
+from tasks.scores.metrics import area_under_roc
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 FOLDS = 5
 SENSITIVITY, WITH_MARGIN = 0.97, 0.98

@@ -125,7 +125,7 @@ def _middle(runs: list[Figures]) -> Any:
 
 def simulated(subjects: int, hours: float, seed: int = 0) -> Path:
     """The folder of a simulated data set (250 Hz, two leads, format 212), made on first use."""
-    from flows.simulate import write_simulated
+    from flows.ingest.simulate import write_simulated
 
     folder = workplace() / f"sim-{subjects}x{hours:g}h-{seed}"
     return write_simulated(folder, subjects, hours, seed).parent

@@ -24,7 +24,7 @@ RECORD = "rec017"
 @contextmanager
 def store() -> Iterator[Path]:
     """An MLflow server on the made-up store, which is filled at first use; its state folder."""
-    from flows.servers import mlflow_server
+    from flows.services.servers import mlflow_server
 
     folder = workplace() / f"lineage-{MODELS}x{VERSIONS}-{RUNS}"
     done = folder / "filled"
@@ -50,11 +50,11 @@ def fill(folder: Path) -> None:
     The first run and version of each model go the usual way; the others are their rows in SQLite
     again, under other names, with chains and ledger entries that are signed each by itself.
     """
-    from storage import chain, ledger
-    from storage.ledger_entry import PARAMETER
-    from storage.mlflow_rest import call
-    from storage.model_files import MANIFEST
-    from storage.signing import sign, sign_release
+    from storage.audit import chain, ledger
+    from storage.audit.ledger_entry import PARAMETER
+    from storage.registry.mlflow_rest import call
+    from storage.registry.model_files import MANIFEST
+    from storage.registry.signing import sign, sign_release
 
     work = folder / "work"
     (work / "model" / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def again(
 
 def made_run(experiment: str) -> Any:
     """A run with twenty parameters, tags and metrics."""
-    from storage.mlflow_rest import call
+    from storage.registry.mlflow_rest import call
 
     info = call("POST", "runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
     many = [{"key": f"name{number}", "value": str(number)} for number in range(20)]
@@ -141,8 +141,8 @@ def made_run(experiment: str) -> Any:
 
 def manifest() -> Any:
     """A data set of 48 records with four source files each, all made up."""
-    from storage.beats_manifest import Entry, Manifest
     from storage.files import sha256_bytes
+    from storage.tables.beats_manifest import Entry, Manifest
 
     entries = tuple(
         Entry(
@@ -182,7 +182,7 @@ def made_split(name: str, seed: int) -> dict[str, Any]:
 
 def of_a_version(form: str) -> str:
     """`holter lineage` of the newest version of a model; what it wrote, in characters."""
-    from flows.cli_lineage import lineage
+    from flows.cli.lineage import lineage
 
     out = workplace() / "lineage.out"
     lineage("holter-bench2@candidate", form=form, out=out)
@@ -191,7 +191,7 @@ def of_a_version(form: str) -> str:
 
 def of_a_record(first: bool) -> str:
     """`holter lineage --record`, with none of the chains on this disk yet, or all of them."""
-    from flows.cli_lineage import lineage
+    from flows.cli.lineage import lineage
 
     if first:
         shutil.rmtree(Path(os.environ["HOLTER_HOME"]) / "chains", ignore_errors=True)

@@ -33,9 +33,9 @@ def flow(folder: str, batch_records: int, name: str) -> dict[str, Any]:
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # before Prefect is loaded
     from prefect.logging.handlers import APILogHandler
 
-    from flows import runners
-    from flows.ingest import ingest
-    from flows.servers import servers
+    from flows.ingest.flow import ingest
+    from flows.services import runners
+    from flows.services.servers import servers
 
     runners.BATCH_RECORDS = batch_records
     with servers() as here:
@@ -74,9 +74,9 @@ def one_day(folder: str) -> dict[str, float]:
     """A record of 24 h without Prefect: CPU seconds, bytes read, bytes written."""
     from time import process_time
 
-    from flows.build import build_table
-    from storage.dataset import load_spec
-    from tasks.preprocessing import Preprocessing
+    from flows.ingest.build import build_table
+    from storage.datasets.dataset import load_spec
+    from tasks.signal.preprocessing import Preprocessing
 
     spec, out = load_spec(folder), workplace() / "out-day"
     times = []

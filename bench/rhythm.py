@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, joined
-from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.files import whole
-from storage.records import open_record
-from tasks.beats import beat_tables
-from tasks.calibration import best_threshold, fit_scaling
-from tasks.evaluation import FLUTTER, Scored, summary
-from tasks.preprocessing import Preprocessing
-from tasks.rhythm import rhythm_record
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepared
-from tasks.smoothing import UNSMOOTHED, fit_smoothing, viterbi
+from storage.recordings.records import open_record
+from storage.tables.beats import BeatTable, joined
+from tasks.features.rhythm import rhythm_record
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepared
+from tasks.scores.calibration import best_threshold, fit_scaling
+from tasks.scores.evaluation import FLUTTER, Scored, summary
+from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 #: No signal at all: they train, and are not among the benchmark's 23 records.
 WITHOUT_SIGNAL = ("00735", "03665")

@@ -20,8 +20,8 @@ FIGURE = ROOT / "docs" / "images" / "scaling.png"
 
 def write_long(folder: Path, hours: int) -> None:
     """Write a record of one lead, 250 Hz, format 16: ten simulated hours, again and again."""
-    from storage.records import open_alone, read_lead
-    from storage.wfdb_write import GAIN
+    from storage.formats.wfdb_write import GAIN
+    from storage.recordings.records import open_alone, read_lead
 
     lead = read_lead(open_alone(simulated(1, 10) / "sim000"))
     adu = np.rint(lead * GAIN).astype("<i2")

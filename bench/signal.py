@@ -20,9 +20,9 @@ OURS = "this project, checksums, annotations, labels, quality and provenance inc
 
 def ours(folder: str, name: str, out: str) -> int:
     """One record as the ingest flow makes it, without the flow."""
-    from flows.build import build_table
-    from storage.dataset import load_spec
-    from tasks.preprocessing import Preprocessing
+    from flows.ingest.build import build_table
+    from storage.datasets.dataset import load_spec
+    from tasks.signal.preprocessing import Preprocessing
 
     spec = load_spec(folder)
     _, entry = build_table(spec, Path(folder), name, Path(out), Preprocessing(), None, signal=True)
@@ -51,7 +51,7 @@ def run() -> str:
 
 def ours_import() -> None:
     """Import what `ours` needs."""
-    import flows.build  # noqa: F401 - the import is what is timed
+    import flows.ingest.build  # noqa: F401 - the import is what is timed
 
 
 def text(found: dict[str, Figures], edges: dict[str, Figures]) -> str:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from bench.fused import FOLDS, Case, cases, subject_folds
 from storage.files import whole
-from storage.labelled import LabelledBeats, read_labelled
-from tasks.bootstrap import RATES, bootstrap_difference, bootstrap_patients
-from tasks.calibration import best_threshold
-from tasks.evaluation import counted
-from tasks.training import TrainingConfig, fit, predict
+from storage.tables.labelled import LabelledBeats, read_labelled
+from tasks.learning.training import TrainingConfig, fit, predict
+from tasks.scores.bootstrap import RATES, bootstrap_difference, bootstrap_patients
+from tasks.scores.calibration import best_threshold
+from tasks.scores.evaluation import counted
 
 #: Beats that a fold's network learns from, of the other folds' patients; a tenth validate.
 MOST = 20_000

@@ -21,10 +21,10 @@ import numpy as np
 
 from bench.child import peak_mb
 from bench.harness import ROOT, Case, measure, rounds, table, workplace
-from storage.beats import BeatTable, Source, write_beats
-from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.files import sha256_file
-from storage.labelled import read_labelled
+from storage.tables.beats import BeatTable, Source, write_beats
+from storage.tables.beats_manifest import Entry, Manifest, write_manifest
+from storage.tables.labelled import read_labelled
 from tasks import THREADS
 
 TITLE = "Training: throughput, and memory over 20 million beats"
@@ -88,8 +88,8 @@ def tables(links: int) -> Path:
 
 def epoch(links: int) -> dict[str, float]:
     """Find all beats, split them and read one shuffled epoch of the training side."""
-    from tasks.epochs import shuffled
-    from tasks.splits import assert_no_leak, split_beats
+    from tasks.learning.epochs import shuffled
+    from tasks.learning.splits import assert_no_leak, split_beats
 
     path = tables(links)
     before_mb, began = peak_mb(), time.process_time()
@@ -157,7 +157,7 @@ def in_memory(network: str, told: Any) -> None:
     """Stock Keras: everything in an array, Keras's own loop."""
     import keras
 
-    from tasks.models import build
+    from tasks.networks.models import build
 
     beats = read_labelled([tables(1)])
     x = beats.waveform[np.arange(TRAINED + TESTED)][..., None]
@@ -179,7 +179,7 @@ def in_memory(network: str, told: Any) -> None:
 
 def from_parquet(network: str, told: Any) -> None:
     """The project's own training."""
-    from tasks.training import TrainingConfig, fit
+    from tasks.learning.training import TrainingConfig, fit
 
     beats = read_labelled([tables(1)])
     index = np.arange(TRAINED + TESTED)
@@ -202,9 +202,9 @@ def main(how: str, network: str) -> None:
 
 def drawn(medians: str) -> dict[str, float]:
     """An epoch's windows for `rhythm`, and one epoch of its training, of simulated records."""
-    from tasks import rhythm
-    from tasks.rhythm_augment import simulated_sinus
-    from tasks.rhythm_training import RhythmConfig, draw, fit_rhythm
+    from tasks.features import rhythm
+    from tasks.learning.rhythm_augment import simulated_sinus
+    from tasks.learning.rhythm_training import RhythmConfig, draw, fit_rhythm
 
     if medians == "ours":
         rhythm._scipys_median = lambda: None  # type: ignore[assignment]  # as on a device

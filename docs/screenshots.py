@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from flows.options import serving
+from flows.cli.options import serving
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -31,7 +31,7 @@ def main() -> None:
         import mlflow
         from prefect.client.orchestration import get_client
 
-        from storage.tracking import run_page
+        from storage.registry.tracking import run_page
 
         client = mlflow.MlflowClient()
         experiments = [e.experiment_id for e in client.search_experiments()]

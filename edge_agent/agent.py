@@ -18,14 +18,14 @@ from edge_agent.measure import measure
 from edge_agent.presence import Presence, agent_id, locked, present
 from edge_agent.releases import fetch_release
 from edge_agent.slots import install, refuse_older, trusted_keys
-from storage import evaluations, mlflow_rest
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
 from storage.files import read_state, sha256_file, write_json
 from storage.logs import bound
-from storage.model_files import LITERT
-from storage.testset import TestSet, read_testset
-from tasks.metrics import beat_metrics
-from tasks.runtimes import open_runtime, usual
+from storage.registry import evaluations, mlflow_rest
+from storage.registry.model_files import LITERT
+from storage.tables.testset import TestSet, read_testset
+from tasks.runtimes.runtimes import open_runtime, usual
+from tasks.scores.metrics import beat_metrics
 
 POLL_S = 2.0
 #: A request that ended the agent's process this often is reported as failed.

@@ -1,7 +1,7 @@
 """`holter-edge analyse`: a raw record becomes AF episodes, burden, annotations and a picture.
 
-The code from record to beats is the server's (`tasks.beats`), so the beats are the server's, bit
-for bit, and so are the network's answers on one kind of machine.
+The code from record to beats is the server's (`tasks.signal.beats`), so the beats are the server's,
+bit for bit, and so are the network's answers on one kind of machine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BAD, BeatTable, joined
+from storage.audit.provenance import beat_code_sha256
 from storage.errors import ModelError
 from storage.files import sha256_file, whole
-from storage.model_files import LITERT
-from storage.provenance import beat_code_sha256
-from storage.records import Record, open_alone, read_lead
-from tasks.beats import beat_tables
-from tasks.drift import profile
-from tasks.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
-from tasks.fused import fused_record, shaped
-from tasks.inference import of_record, probabilities
-from tasks.page import Page, Strip, draw
-from tasks.preprocessing import Preprocessing
-from tasks.runtimes import Network, open_runtime, usual
-from tasks.sequence import reads_records, reads_shapes
-from tasks.smoothing import UNSMOOTHED, decide
+from storage.recordings.records import Record, open_alone, read_lead
+from storage.registry.model_files import LITERT
+from storage.tables.beats import BAD, BeatTable, joined
+from tasks.features.fused import fused_record, shaped
+from tasks.networks.sequence import reads_records, reads_shapes
+from tasks.pages.page import Page, Strip, draw
+from tasks.runtimes.inference import of_record, probabilities
+from tasks.runtimes.runtimes import Network, open_runtime, usual
+from tasks.scores.drift import profile
+from tasks.scores.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
+from tasks.scores.smoothing import UNSMOOTHED, decide
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 #: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
 #: doi:10.1093/eurheartj/ehaa612).
@@ -96,7 +96,7 @@ def analyse(
     Parameters
     ----------
     path : Path
-        As `storage.records.open_alone`.
+        As `storage.recordings.records.open_alone`.
     release : Path
         A model's folder, checked.
     manifest : mapping

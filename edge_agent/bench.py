@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from edge_agent.facts import facts
 from edge_agent.measure import BATCH, measure, peak_memory_mb
 from storage.errors import ModelError
-from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import LITERT
-from storage.signing import read_unsigned
-from storage.testset import TestSet
-from tasks.rhythm import WINDOW_BEATS
-from tasks.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
+from storage.registry.model_files import LITERT
+from storage.registry.signing import read_unsigned
+from storage.tables.golden_beats import GOLDEN, read_golden
+from storage.tables.testset import TestSet
+from tasks.features.rhythm import WINDOW_BEATS
+from tasks.runtimes.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
 
 BATCHES = (1, 8, 32, 128, 512)
 BEATS = 4_096

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.answers import plain
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_state, write_json
 from storage.logs import bound, log, to_stderr
+from storage.registry.answers import plain
 
 MODEL = (
     "a release's folder; where a server is named, NAME@alias, NAME/version or NAME "
@@ -113,7 +113,7 @@ def _number(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
 
 def _runtime(name: str) -> str:
     """The name of a runtime that this device has."""
-    from tasks.runtimes import required
+    from tasks.runtimes.runtimes import required
 
     try:
         required(name)
@@ -180,7 +180,7 @@ def work(options: argparse.Namespace) -> int:
 def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent, forever, once
     from edge_agent.facts import device_kind
-    from storage.mlflow_rest import address
+    from storage.registry.mlflow_rest import address
 
     agent = Agent(device, device_kind(options.kind), home, options.runtime)
     if options.command == "once":
@@ -261,7 +261,7 @@ def _enrolled(home: Path) -> str:
 
 def _status(home: Path, device: str) -> int:
     from edge_agent.slots import installed
-    from storage.evaluations import device_requests
+    from storage.registry.evaluations import device_requests
 
     for slot, release in installed(home).items():
         print(f"slot {slot}: {release}")

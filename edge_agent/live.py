@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import DeviceError, ModelError
-from storage.leads import RATES_HZ
-from storage.stretches import slices
-from tasks.litert import af_probability
-from tasks.models import spec_of
-from tasks.rhythm import windows_of
-from tasks.runtimes import Network, open_runtime
-from tasks.smoothing import UNSMOOTHED, Forward
-from tasks.stream import BeatStream, Peaks, RhythmStream
+from storage.formats.leads import RATES_HZ
+from storage.recordings.stretches import slices
+from tasks.features.rhythm import windows_of
+from tasks.networks.models import spec_of
+from tasks.runtimes.litert import af_probability
+from tasks.runtimes.runtimes import Network, open_runtime
+from tasks.scores.smoothing import UNSMOOTHED, Forward
+from tasks.signal.stream import BeatStream, Peaks, RhythmStream
 
 CHUNK_BYTES = 1 << 16
 #: Text samples longer than this are none.
@@ -55,7 +55,8 @@ class Decision:
     delay_s : float
         Stream time from the beat to the decision.
     begins : bool
-        Whether it is the first beat of its stretch (`storage.stretches`): no rhythm goes on to it.
+        Whether it is the first beat of its stretch (`storage.recordings.stretches`): no rhythm goes
+        on to it.
     """
 
     sample: int

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from edge_agent.sensors import Energy, energy_costs, idle, metered
 from storage.errors import ModelError
-from storage.testset import TestSet
-from tasks.litert import af_probability
-from tasks.runtimes import Network
+from storage.tables.testset import TestSet
+from tasks.runtimes.litert import af_probability
+from tasks.runtimes.runtimes import Network
 
 WARM_UP = 100
 TIMED = 2_000

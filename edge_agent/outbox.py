@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storage import evaluations
-from storage.answers import RUN_ID, run_id
 from storage.errors import DeviceError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import sync_folder, write_json
 from storage.logs import bound
+from storage.registry import evaluations
+from storage.registry.answers import RUN_ID, run_id
 
 
 def place(home: Path, kind: str, request_id: str) -> Path:

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage import evaluations
 from storage.errors import DeviceError, RegistryError
 from storage.files import read_state, write_json
-from storage.mlflow_rest import server_time_s
+from storage.registry import evaluations
+from storage.registry.mlflow_rest import server_time_s
 
 BEAT_S = 5.0
 LEASE_S = 20.0

@@ -9,14 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge_agent.slots import self_test, trusted_keys
-from storage.answers import part, rows, whole_number
 from storage.errors import DeviceError, NotInRegistry, RegistryError, SignatureError
-from storage.golden_beats import GOLDEN
-from storage.mlflow_rest import address, call, fetch_model_file
-from storage.model_files import LITERT, MANIFEST
-from storage.reference import FORMS, parse
-from storage.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
-from tasks.runtimes import files_of, usual
+from storage.registry.answers import part, rows, whole_number
+from storage.registry.mlflow_rest import address, call, fetch_model_file
+from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.reference import FORMS, parse
+from storage.registry.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
+from storage.tables.golden_beats import GOLDEN
+from tasks.runtimes.runtimes import files_of, usual
 
 
 def fetch_release(

@@ -20,11 +20,11 @@ import numpy as np
 from edge_agent import outbox
 from storage.errors import DeviceError, HolterError
 from storage.files import read_json, read_state, sync_folder, write_json
-from storage.golden_beats import GOLDEN, read_golden
-from storage.model_files import MANIFEST
-from storage.signing import ROLL_BACK, check_name, check_release, read_statement
-from tasks.litert import af_probability
-from tasks.runtimes import open_runtime, usual
+from storage.registry.model_files import MANIFEST
+from storage.registry.signing import ROLL_BACK, check_name, check_release, read_statement
+from storage.tables.golden_beats import GOLDEN, read_golden
+from tasks.runtimes.litert import af_probability
+from tasks.runtimes.runtimes import open_runtime, usual
 
 NAMES = ("a", "b")
 #: Largest difference from the answers of the release's own machine, and where it may be larger:

@@ -16,13 +16,13 @@ from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic_core import core_schema
 
 from storage.bounds import BOUNDS, all_within, most_allowed
-from storage.dataset import load_spec
+from storage.datasets.dataset import load_spec
 from storage.errors import HolterError
-from storage.reference import parse
-from tasks import preprocessing
-from tasks.balance import BALANCES
-from tasks.models import available_models, known_models
-from tasks.splits import PARADIGMS
+from storage.registry.reference import parse
+from tasks.learning.balance import BALANCES
+from tasks.learning.splits import PARADIGMS
+from tasks.networks.models import available_models, known_models
+from tasks.signal import preprocessing
 
 
 def told(description: str, **more: Any) -> Any:

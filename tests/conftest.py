@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
 
-from flows.servers import QUIET, Servers, servers
-from flows.simulate import write_simulated
-from storage.model_files import RegisteredModel
+from flows.ingest.simulate import write_simulated
+from flows.services.servers import QUIET, Servers, servers
+from storage.registry.model_files import RegisteredModel
 
 ROOT = Path(__file__).parent.parent
 # No test is timed: a busy machine is slow.
@@ -48,7 +48,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server on loopback, one for the whole session."""
-    from flows.servers import mlflow_server
+    from flows.services.servers import mlflow_server
 
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
         yield address
@@ -74,7 +74,7 @@ class Registered:
 
     def request(self, device: str, **tags: str) -> str:
         """Ask a device to evaluate it."""
-        from storage.evaluations import request_evaluation
+        from storage.registry.evaluations import request_evaluation
 
         return request_evaluation(
             device=device,
@@ -94,14 +94,14 @@ def registered(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def register_made_up(mlflow_server: str, folder: Path) -> Registered:
     """Register an untrained network and 600 made-up beats on a server."""
-    from flows.release import seal
-    from storage import tracking
+    from flows.train.release import seal
     from storage.files import sha256_file, write_bytes
-    from storage.model_files import LITERT, MANIFEST, WEIGHTS
-    from storage.signing import public_key
-    from storage.testset import TestSet, write_testset
-    from tasks.litert import LiteRT, af_probability
-    from tasks.metrics import beat_metrics
+    from storage.registry import tracking
+    from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+    from storage.registry.signing import public_key
+    from storage.tables.testset import TestSet, write_testset
+    from tasks.runtimes.litert import LiteRT, af_probability
+    from tasks.scores.metrics import beat_metrics
 
     rng = np.random.default_rng(7)
     waveform = rng.normal(size=(600, 300, 1)).astype(np.float32)
@@ -177,10 +177,10 @@ class Many:
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
     """150 records, and the digest of their tables as one undisturbed process makes them."""
-    from flows.build import build_table
-    from storage.dataset import load_spec, record_names
+    from flows.ingest.build import build_table
+    from storage.datasets.dataset import load_spec, record_names
     from storage.files import sha256_json
-    from tasks.preprocessing import Preprocessing
+    from tasks.signal.preprocessing import Preprocessing
 
     toml = write_simulated(tmp_path_factory.mktemp("many"), 150, 0.02, 5)
     spec, out = load_spec(str(toml)), tmp_path_factory.mktemp("calm")

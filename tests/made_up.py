@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from flows import recorded
-from flows.evaluate_device import enter
-from flows.release import seal
-from storage import evaluations, ledger, outcomes, tracking, versions
-from storage.beats_manifest import Entry, Manifest
+from flows.train import training_run as recorded
+from flows.train.evaluate_device import enter
+from flows.train.release import seal
+from storage.audit import ledger, outcomes, versions
+from storage.audit.fleet import server_metrics
+from storage.audit.versions import Recorded
 from storage.files import sha256_file, sha256_folder, sha256_json, write_bytes, write_json
-from storage.fleet import server_metrics
-from storage.model_files import LITERT, MANIFEST, WEIGHTS
-from storage.testset import TestSet, write_testset
-from storage.versions import Recorded
-from tasks.litert import LiteRT, af_probability
-from tasks.metrics import beat_metrics
+from storage.registry import evaluations, tracking
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.tables.beats_manifest import Entry, Manifest
+from storage.tables.testset import TestSet, write_testset
+from tasks.runtimes.litert import LiteRT, af_probability
+from tasks.scores.metrics import beat_metrics
 from tests.conftest import ROOT
 
 PATIENTS = ("a", "b", "c", "d", "e", "f")

@@ -11,7 +11,7 @@ from typing import Any
 from typer.main import get_command
 
 import edge_agent.cli
-from flows.cli import app
+from flows.cli.app import app
 from tests.conftest import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))

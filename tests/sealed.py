@@ -7,19 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.build import build_table
-from flows.evaluate_device import enter
-from flows.recorded import digests, seal
-from flows.simulate import write_simulated
-from storage import evaluations, tracking
-from storage.beats_manifest import Manifest, manifest_path, write_manifest
-from storage.dataset import load_spec, record_names
+from flows.ingest.build import build_table
+from flows.ingest.simulate import write_simulated
+from flows.train.evaluate_device import enter
+from flows.train.training_run import digests, seal
+from storage.audit.provenance import ROOT, beat_code_sha256, environment_sha256, git_state
+from storage.datasets.dataset import load_spec, record_names
 from storage.files import sha256_json, write_bytes, write_json
-from storage.model_files import LITERT, MANIFEST, WEIGHTS, RegisteredModel
 from storage.places import beats_place
-from storage.provenance import ROOT, beat_code_sha256, environment_sha256, git_state
-from storage.signing import sign_release
-from tasks.preprocessing import Preprocessing
+from storage.registry import evaluations, tracking
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS, RegisteredModel
+from storage.registry.signing import sign_release
+from storage.tables.beats_manifest import Manifest, manifest_path, write_manifest
+from tasks.signal.preprocessing import Preprocessing
 
 
 def made_up_manifest(folder: Path, subjects: int = 4) -> tuple[Path, Manifest]:

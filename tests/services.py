@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.servers import QUIET
+from flows.services.servers import QUIET
 
 POSTGRES = Path("/usr/lib/postgresql")
 #: Nobody's secrets: the services of the tests listen on loopback and hold made-up data.

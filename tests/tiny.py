@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.beats import BeatTable, Source, write_beats
-from storage.beats_manifest import Entry, Manifest, write_manifest
 from storage.files import sha256_file
+from storage.tables.beats import BeatTable, Source, write_beats
+from storage.tables.beats_manifest import Entry, Manifest, write_manifest
 
 SOURCE = Source(
     "tiny", "", "", "II", 250.0, 12_000, [[0, 12_000]], {}, {}, "", "", "", {}, simulated=True

@@ -13,13 +13,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.add_answers import Said, asked, pair, still_open, with_answers, with_table
-from flows.options import SOME_RECORDS_FAILED
-from flows.progress import Progress, console
+from flows.cli.add_answers import Said, asked, pair, still_open, with_answers, with_table
+from flows.cli.options import SOME_RECORDS_FAILED
+from flows.services.progress import Progress, console
 
 if TYPE_CHECKING:
-    from storage.dataset import DatasetSpec
-    from tasks.proposal import Proposal
+    from storage.datasets.dataset import DatasetSpec
+    from tasks.proposals.proposal import Proposal
 
 
 def data_add(
@@ -95,11 +95,11 @@ def data_add(
     Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
     record is, must be said.
     """
-    from storage.dataset import user_folders
-    from storage.dataset_write import write_spec
+    from storage.datasets.dataset import user_folders
+    from storage.datasets.dataset_write import write_spec
     from storage.files import check_writable
-    from storage.survey import survey
-    from tasks.proposal import propose
+    from storage.recordings.survey import survey
+    from tasks.proposals.proposal import propose
 
     to = check_writable(to.absolute() if to else user_folders()[0], "folder of the TOML")
     asking = sys.stdin.isatty() if ask is None else ask
@@ -167,8 +167,8 @@ def data_add(
 
 def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
     """Check every record, draw the beats, and say what comes next."""
-    from flows.beats_picture import draw_beats
-    from flows.cli_data import checked
+    from flows.cli.data import checked
+    from flows.ingest.beats_picture import draw_beats
 
     checks = checked(spec, folder, signal=spec.records.signal)
     with Progress("Drawing beats", 0) as progress:
@@ -201,14 +201,14 @@ def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
 
 def _has_signals(spec: DatasetSpec, folder: Path) -> bool:
     """Whether the folder holds any signal; otherwise annotations alone are checked."""
-    from storage.dataset import record_names
+    from storage.datasets.dataset import record_names
 
     return any(_signal_there(spec, folder, name) for name in record_names(spec, folder))
 
 
 def _signal_there(spec: DatasetSpec, folder: Path, name: str) -> bool:
     from storage.errors import MissingFile, RecordError
-    from storage.records import open_record
+    from storage.recordings.records import open_record
 
     try:
         return open_record(spec, folder, name).lead is not None
@@ -259,7 +259,7 @@ def _labels_line(labels: Mapping[str, Any]) -> str:
 def _spec(about: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:
     from pydantic import ValidationError
 
-    from storage.dataset import DatasetSpec
+    from storage.datasets.dataset import DatasetSpec
 
     try:
         return DatasetSpec.model_validate({**about, **values})
@@ -269,7 +269,7 @@ def _spec(about: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:
 
 
 def _refuse_taken(name: str, path: Path, *, overwrite: bool) -> None:
-    from storage.dataset import available_specs
+    from storage.datasets.dataset import available_specs
 
     taken = available_specs().get(name) or (path if path.exists() else None)
     if taken and not overwrite:

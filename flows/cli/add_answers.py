@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from storage.survey import Survey
-    from tasks.proposal import Proposal
+    from storage.recordings.survey import Survey
+    from tasks.proposals.proposal import Proposal
 
 #: What must be told where the folder cannot, with its question on a terminal.
 QUESTIONS = {
@@ -57,7 +57,7 @@ def with_table(found: Survey, labels_csv: Path | None) -> Survey:
 
 def still_open(proposal: Proposal, said: Said) -> dict[str, str]:
     """The doubts that nothing said has settled."""
-    from tasks.record_labels import has_label
+    from tasks.proposals.record_labels import has_label
 
     settled = {
         "subjects": said.one_each
@@ -113,7 +113,7 @@ def asked(proposal: Proposal, said: Said) -> Said:
 
 def with_answers(proposal: Proposal, said: Said, found: Survey) -> dict[str, Any]:
     """The proposal with what was said in its place."""
-    from tasks.record_labels import rhythm_of
+    from tasks.proposals.record_labels import rhythm_of
 
     values = proposal.values
     rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **said.rhythms}}
@@ -163,8 +163,8 @@ def _subjects(proposal: Proposal, said: Said, found: Survey) -> Mapping[str, Any
 
 def _numbered_anew(patients: Mapping[str, str]) -> dict[str, Any]:
     """Subjects of records whose patients' numbers are known: our own, and digests of theirs."""
-    from storage.patients import number_digests
-    from tasks.proposal import pseudonyms
+    from storage.datasets.patients import number_digests
+    from tasks.proposals.proposal import pseudonyms
 
     subjects = pseudonyms(patients)
     numbers = {patients[record]: subject for record, subject in subjects.items()}
@@ -173,7 +173,7 @@ def _numbered_anew(patients: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
     """Record to subject from a CSV; every record must be in it."""
-    from storage.labels import plain_name, read_rows
+    from storage.datasets.labels import plain_name, read_rows
 
     try:
         header, *table = read_rows(path)

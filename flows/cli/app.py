@@ -14,20 +14,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import (
-    cli_add,
-    cli_data,
-    cli_edge,
-    cli_evaluate,
-    cli_lineage,
-    cli_ops,
-    cli_promote,
-    cli_reproduce,
-    cli_train,
-    cli_watch,
-)
-from flows.kinds import fitting
-from flows.options import (
+from flows.cli import add as cli_add
+from flows.cli import data as cli_data
+from flows.cli import edge as cli_edge
+from flows.cli import evaluate as cli_evaluate
+from flows.cli import lineage as cli_lineage
+from flows.cli import ops as cli_ops
+from flows.cli import promote as cli_promote
+from flows.cli import reproduce as cli_reproduce
+from flows.cli import train as cli_train
+from flows.cli import watch as cli_watch
+from flows.cli.options import (
     LOCAL_DEVICE,
     Balance,
     Data,
@@ -55,7 +52,8 @@ from flows.options import (
     number,
     serving,
 )
-from flows.progress import console
+from flows.services.progress import console
+from flows.train.kinds import fitting
 from storage.addresses import without_credentials
 from storage.bounds import MOST_FAILED
 from storage.errors import HolterError
@@ -63,8 +61,8 @@ from storage.files import check_home
 from storage.logs import as_json, log, to_stderr
 
 if TYPE_CHECKING:
-    from flows.ingest import Ingested
-    from flows.retrain import Retrained
+    from flows.ingest.flow import Ingested
+    from flows.train.retrain import Retrained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -101,7 +99,7 @@ def run(
     hours: Annotated[float, number("hours", "Hours of ECG of each.")] = 0.5,
 ) -> None:
     """The whole path on simulated recordings, from records to a device report in MLflow."""
-    from flows.simulate import write_simulated
+    from flows.ingest.simulate import write_simulated
 
     fitting(model)
     toml = write_simulated(check_home() / "simulated", subjects, hours, seed)
@@ -136,12 +134,12 @@ def retrain(
 ) -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
     fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
-    from flows.each import folders_of
+    from flows.ingest.folders import folders_of
 
     folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
-        from flows.retrain import retrain as flow
-        from flows.servers import local_agent
+        from flows.services.servers import local_agent
+        from flows.train.retrain import retrain as flow
 
         with local_agent(device, start=device == LOCAL_DEVICE):
             done = flow(
@@ -175,14 +173,14 @@ def ingest(
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
-    from storage.dataset import chosen, load_spec, record_names
+    from storage.datasets.dataset import chosen, load_spec, record_names
 
     folder = folder_of(dataset, data)
     if record:
         spec = load_spec(dataset)
         chosen(record_names(spec, folder), record, spec.name)
     with serving():
-        from flows.ingest import ingest as flow
+        from flows.ingest.flow import ingest as flow
 
         done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, only=record)
     _report(done)

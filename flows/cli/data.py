@@ -11,12 +11,12 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import SOME_RECORDS_FAILED, Data, Dataset, Signal, number
-from flows.progress import Progress, console
+from flows.cli.options import SOME_RECORDS_FAILED, Data, Dataset, Signal, number
+from flows.services.progress import Progress, console
 
 if TYPE_CHECKING:
-    from storage.check import RecordCheck
-    from storage.dataset import DatasetSpec
+    from storage.datasets.dataset import DatasetSpec
+    from storage.recordings.check import RecordCheck
 
 app = typer.Typer(
     no_args_is_help=True, help="Data sets: add, list, show, fetch, check, watch, simulate."
@@ -26,7 +26,7 @@ app = typer.Typer(
 @app.command("list")
 def data_list() -> None:
     """Every data set that has a TOML: shipped ones, and your own."""
-    from storage.dataset import available_specs, load_spec
+    from storage.datasets.dataset import available_specs, load_spec
 
     table = Table("name", "title", "version", "licence", "TOML")
     for name, path in sorted(available_specs().items()):
@@ -38,7 +38,7 @@ def data_list() -> None:
 @app.command("show")
 def data_show(dataset: Dataset) -> None:
     """One data set's TOML, as it is understood."""
-    from storage.dataset import load_spec
+    from storage.datasets.dataset import load_spec
 
     console.print_json(load_spec(dataset).model_dump_json())
 
@@ -61,9 +61,9 @@ def data_fetch(
     ] = None,
 ) -> None:
     """Download a data set from PhysioNet, every file checked; goes on where it was cut off."""
-    from storage.dataset import load_spec
-    from storage.download import fetch_dataset
+    from storage.datasets.dataset import load_spec
     from storage.files import check_writable
+    from storage.recordings.download import fetch_dataset
 
     spec = load_spec(dataset)
     folder = check_writable((to or Path("data") / spec.name).absolute(), "folder to fetch into")
@@ -97,7 +97,7 @@ def data_check(
     signal: Signal = None,
 ) -> None:
     """Look at every record: readable, whole, checksums, lead, annotations, rhythm hours."""
-    from storage.dataset import data_folder, load_spec
+    from storage.datasets.dataset import data_folder, load_spec
 
     spec = load_spec(dataset)
     read = spec.records.signal if signal is None else signal
@@ -107,8 +107,8 @@ def data_check(
 
 def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
     """Check every record, with progress, and print the table of what was found."""
-    from storage.check import check_dataset
-    from storage.dataset import absent_records, excluded_records, record_names
+    from storage.datasets.dataset import absent_records, excluded_records, record_names
+    from storage.recordings.check import check_dataset
 
     with Progress(f"Checking {spec.name}", len(record_names(spec, folder))) as progress:
         checks = check_dataset(
@@ -174,7 +174,7 @@ def data_simulate(
     seed: Annotated[int, number("seed", "Seed of everything drawn.")] = 0,
 ) -> None:
     """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
-    from flows.simulate import write_simulated
+    from flows.ingest.simulate import write_simulated
     from storage.files import check_writable
 
     toml = write_simulated(check_writable(out.absolute(), "folder"), subjects, hours, seed)

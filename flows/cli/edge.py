@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import LOCAL_DEVICE, Wait, checked, serving, to_write, version
-from flows.progress import console
-from storage.answers import plain
-from storage.reference import check_device
+from flows.cli.options import LOCAL_DEVICE, Wait, checked, serving, to_write, version
+from flows.services.progress import console
+from storage.registry.answers import plain
+from storage.registry.reference import check_device
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
 
@@ -44,8 +44,8 @@ def edge_request(
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
     with serving(model):
-        from flows.release_stages import evaluate_on_devices
-        from flows.servers import local_agent
+        from flows.decide.release_stages import evaluate_on_devices
+        from flows.services.servers import local_agent
 
         names = device or [LOCAL_DEVICE]
         with local_agent(LOCAL_DEVICE, start=LOCAL_DEVICE in names):
@@ -59,7 +59,7 @@ def edge_devices(
 ) -> None:
     """Every device: its group, health, when it was last seen, and the last model it ran."""
     with serving():
-        from storage.fleet import devices
+        from storage.audit.fleet import devices
 
         table = Table("device", "group", "health", "seen", "kind", "last model", "state")
         for one in devices(group):
@@ -76,7 +76,7 @@ def edge_group(
 ) -> None:
     """Put a device into a device group."""
     with serving():
-        from storage.fleet import set_group
+        from storage.audit.fleet import set_group
 
         set_group(device, group)
 
@@ -90,7 +90,7 @@ def edge_compare(
 ) -> None:
     """The newest report of every device on every model version: scores, latency, energy, memory."""
     with serving():
-        from storage.fleet import devices, reports
+        from storage.audit.fleet import devices, reports
 
         found, wrong = reports(device or [one.name for one in devices()])
         table = Table("device", "model", *COMPARED.values())
@@ -103,7 +103,7 @@ def edge_compare(
             console.print(f"[bold red]left out[/bold red]  {escape(text)}", soft_wrap=True)
         if figure:
             from storage.files import write_bytes
-            from tasks.fleet_figure import fleet_figure
+            from tasks.pages.fleet_figure import fleet_figure
 
             points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in found]
             write_bytes(figure, fleet_figure(points))
@@ -129,7 +129,7 @@ def edge_release(
 ) -> None:
     """Release a version to a device group: the canary first, the others after its report passed."""
     with serving(model):
-        from flows.release_stages import release_in_stages
+        from flows.decide.release_stages import release_in_stages
 
         done = release_in_stages(model, group, canary, wait_s)
     names = ", ".join(report.device for report in done.installed)
@@ -147,7 +147,7 @@ def edge_account(
 ) -> None:
     """Make a device's account on an MLflow server with accounts; you are its administrator."""
     with serving():
-        from storage.accounts import make_account
+        from storage.registry.accounts import make_account
 
         make_account(device, password, training, model)
 
@@ -158,7 +158,7 @@ def edge_maker(
 ) -> None:
     """Let a person's account make experiments and models, as a training does."""
     with serving():
-        from storage.accounts import let_make
+        from storage.registry.accounts import let_make
 
         let_make(person)
 
@@ -169,7 +169,7 @@ def edge_sign(
 ) -> None:
     """State, signed, a version's name and number, by its sealed chain: for versions without."""
     with serving():
-        from flows.release import name_again
+        from flows.train.release import name_again
 
         console.print(f"{name_again(model)} has its signed name and version now")
 
@@ -177,7 +177,7 @@ def edge_sign(
 @app.command("key")
 def edge_key() -> None:
     """The public key that a device enrols to trust this server's releases."""
-    from storage.signing import public_key
+    from storage.registry.signing import public_key
 
     print(public_key())
 
@@ -190,7 +190,7 @@ def edge_status(
 ) -> None:
     """The evaluations asked of a device, newest first."""
     with serving():
-        from storage.evaluations import device_requests
+        from storage.registry.evaluations import device_requests
 
         table = Table("request", "model", "version", "state", "agent", "reason")
         for state in device_requests(device):

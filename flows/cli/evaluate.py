@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Policy, Signals, exit_for, number, serving, version
-from flows.progress import console
+from flows.cli.options import Policy, Signals, exit_for, number, serving, version
+from flows.services.progress import console
 
 
 def evaluate(
@@ -27,12 +27,12 @@ def evaluate(
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from rich.table import Table
 
-    from flows.each import folders_of
+    from flows.ingest.folders import folders_of
 
     folders = folders_of(on, data, signal=signal)
     with serving(model):
-        from flows.evaluate import evaluate as flow
-        from flows.evaluate import wide
+        from flows.decide.evaluate import evaluate as flow
+        from flows.decide.evaluate import wide
 
         done = flow(
             model=model,

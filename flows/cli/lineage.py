@@ -15,14 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.options import registry, to_write, version
-from flows.progress import console
+from flows.cli.options import registry, to_write, version
+from flows.services.progress import console
 from storage.errors import NotInRegistry
 from storage.files import write_bytes
 
 if TYPE_CHECKING:
-    from storage.lineage import Lineage
-    from storage.sights import Sight
+    from storage.audit.lineage import Lineage
+    from storage.audit.sights import Sight
 
 VersionOf = Annotated[str, version("NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[
@@ -42,8 +42,8 @@ def verify(
     ] = False,
 ) -> None:
     """Compute every digest of a version's chain again; exit code 1 where one differs."""
-    from storage import verify as work
-    from storage.signing import trusted_keys
+    from storage.audit import verify as work
+    from storage.registry.signing import trusted_keys
 
     found = []
     with registry(), console.status("Verifying ...") as status:
@@ -104,8 +104,8 @@ def lineage(
 
     Exit code 1: the ledger is not whole, MLflow has deleted something, or there is no such record.
     """
-    from storage.lineage import read_lineage
-    from storage.signing import trusted_keys
+    from storage.audit.lineage import read_lineage
+    from storage.registry.signing import trusted_keys
 
     if (model is None) == (record is None):
         raise ValueError("give a model, or a record with --record")
@@ -131,7 +131,7 @@ def lineage(
 
 
 def _rich(found: Lineage) -> Tree:
-    from tasks.lineage_page import Branch, outline
+    from tasks.pages.lineage_page import Branch, outline
 
     def grow(branch: Branch, on: Tree) -> Tree:
         for one in branch.below:
@@ -143,7 +143,7 @@ def _rich(found: Lineage) -> Tree:
 
 
 def _text(found: Lineage) -> str:
-    from tasks.lineage_page import Branch, outline
+    from tasks.pages.lineage_page import Branch, outline
 
     def lines(branch: Branch, depth: int) -> list[str]:
         below = [line for one in branch.below for line in lines(one, depth + 1)]
@@ -166,19 +166,19 @@ def _json(found: Lineage) -> str:
 
 
 def _mermaid(found: Lineage) -> str:
-    from tasks.provenance_graph import graph, mermaid
+    from tasks.pages.provenance_graph import graph, mermaid
 
     return mermaid(graph(found, every=False))
 
 
 def _html(found: Lineage) -> str:
-    from tasks.lineage_page import html
+    from tasks.pages.lineage_page import html
 
     return html(found)
 
 
 def _prov(found: Lineage) -> str:
-    from tasks.provenance_graph import graph, prov_json
+    from tasks.pages.provenance_graph import graph, prov_json
 
     return json.dumps(prov_json(graph(found, every=True)), indent=1)
 
@@ -188,7 +188,7 @@ FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
-    from storage.sights import faults, saw
+    from storage.audit.sights import faults, saw
     from storage.text import did_you_mean
 
     if form not in ("tree", "json"):

@@ -17,14 +17,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import quiet, serving
-from flows.progress import console
+from flows.cli.options import quiet, serving
+from flows.services.progress import console
 from storage.addresses import without_credentials
 from storage.errors import ServerError
 from storage.files import check_home, home, make_folder
 
 if TYPE_CHECKING:
-    from flows.up_state import Servers
+    from flows.services.up_state import Servers
 
 #: The work pool of prefect.yaml.
 POOL = "holter"
@@ -42,8 +42,8 @@ def up(
     ] = False,
 ) -> None:
     """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
-    from flows.access import named_servers
-    from flows.up_state import fault, running, up_process, up_servers
+    from flows.services.access import named_servers
+    from flows.services.up_state import fault, running, up_process, up_servers
 
     named = named_servers()
     if len(named) == 2 and not worker:
@@ -68,7 +68,7 @@ def up(
 
 
 def _show(servers: Servers) -> None:
-    from flows.access import prefect_key, prefect_key_path
+    from flows.services.access import prefect_key, prefect_key_path
 
     for name, url in (("Prefect", servers.prefect_page), ("MLflow", servers.mlflow)):
         console.print(f"  {name:<7}  {escape(url)}", soft_wrap=True)
@@ -81,7 +81,7 @@ def _show(servers: Servers) -> None:
 
 def _start_beside(*, worker: bool) -> Servers:
     """Start `holter up --foreground` as a process of its own, and wait until all answer."""
-    from flows.up_state import log_bytes, log_tail, running, server_log
+    from flows.services.up_state import log_bytes, log_tail, running, server_log
 
     console.print("Starting ...")
     log = server_log(home(), "up")
@@ -102,11 +102,11 @@ def _start_beside(*, worker: bool) -> Servers:
 
 
 def _stay(*, worker: bool) -> None:
-    from flows.access import prefect_key
-    from flows.pool import make_pool
-    from flows.servers import servers
-    from flows.servers import worker as start_worker
-    from flows.up_state import announced, check_alive
+    from flows.services.access import prefect_key
+    from flows.services.pool import make_pool
+    from flows.services.servers import servers
+    from flows.services.servers import worker as start_worker
+    from flows.services.up_state import announced, check_alive
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -132,7 +132,7 @@ def down() -> None:
     """Stop what `holter up` started."""
     import psutil
 
-    from flows.up_state import forget, up_process, up_servers
+    from flows.services.up_state import forget, up_process, up_servers
 
     there = up_servers()
     process = up_process(there) if there else None
@@ -156,7 +156,7 @@ def env() -> None:
 
     With them go the key of `holter up --worker`, and passwords from addresses of your own.
     """
-    from flows.access import access_variables
+    from flows.services.access import access_variables
 
     found = _addresses()
     if len(found) < 2:
@@ -167,8 +167,8 @@ def env() -> None:
 
 def _addresses() -> dict[str, str]:
     """Where the servers are, by the variables that name them."""
-    from flows.access import named_servers
-    from flows.up_state import running
+    from flows.services.access import named_servers
+    from flows.services.up_state import running
 
     up = running()
     ours = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
@@ -177,8 +177,8 @@ def _addresses() -> dict[str, str]:
 
 def status() -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
-    from flows.access import named_servers
-    from flows.up_state import fault, running, up_servers
+    from flows.services.access import named_servers
+    from flows.services.up_state import fault, running, up_servers
 
     if running() is None and len(named_servers()) < 2:
         if (there := up_servers()) and (ended := fault(there)):
@@ -188,8 +188,8 @@ def status() -> None:
         )
         return
     with serving():
-        from flows.alive import close_dead
-        from flows.status import models_table, pool_line, runs_table
+        from flows.cli.status import models_table, pool_line, runs_table
+        from flows.services.alive import close_dead
 
         for name, value in _addresses().items():
             console.print(f"{name:<20} {escape(value)}", soft_wrap=True)
@@ -209,14 +209,14 @@ def notify(
     off: Annotated[bool, typer.Option("--off", help="Tell nobody any more.")] = False,
 ) -> None:
     """Have Prefect tell HOLTER_NOTIFY_URL (Slack, e-mail, a web hook) what fails or is refused."""
-    from flows.servers import prefect_server
+    from flows.services.servers import prefect_server
 
     quiet()
     with prefect_server() as api:
         if api is None:
             raise ServerError("no Prefect server is up, which sends the notices: holter up")
-        from flows.notices import KINDS, send_test, set_up, take_away
-        from flows.up_state import answering
+        from flows.services.notices import KINDS, send_test, set_up, take_away
+        from flows.services.up_state import answering
 
         with answering(api):
             if off:
@@ -238,7 +238,7 @@ def notify(
 
 def doctor() -> None:
     """Check versions, folders, space, keys, servers, clocks, killed runs; says what to do."""
-    from flows.doctor import examine
+    from flows.services.doctor import examine
 
     problems = 0
     for check in examine():

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.progress import console
+from flows.services.progress import console
 from storage.bounds import BOUNDS, all_within, most_allowed
 from storage.files import check_home, check_writable, home
-from storage.reference import FORMS, check_device, parse
-from tasks import preprocessing
-from tasks.document import ENDINGS, ENDINGS_TOLD
+from storage.registry.reference import FORMS, check_device, parse
+from tasks.pages.document import ENDINGS, ENDINGS_TOLD
+from tasks.signal import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
-    from flows.ingest import Ingested
+    from flows.ingest.flow import Ingested
 
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
@@ -151,7 +151,7 @@ def report_to_write(path: Path | None) -> Path | None:
 
 def folder_of(dataset: str, given: Path | None) -> Path:
     """The folder of a data set's records, given or of its TOML, once it is sure that it has any."""
-    from storage.dataset import data_folder, load_spec, record_names
+    from storage.datasets.dataset import data_folder, load_spec, record_names
 
     spec = load_spec(dataset)
     folder = data_folder(spec, given)
@@ -173,7 +173,7 @@ def quiet() -> None:
 
     A log line that its handler could not deliver is not told of: what failed is, in one sentence.
     """
-    from flows.servers import QUIET
+    from flows.services.servers import QUIET
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -190,9 +190,9 @@ def serving(*versions: str | None) -> Iterator[None]:
     The registered versions that the work needs are looked for first: before what is slow to load,
     and before any server starts where no registry has ever been.
     """
-    from flows.servers import check_registry, named_servers, running, servers
-    from flows.up_state import answering
-    from storage.chain import resolve
+    from flows.services.servers import check_registry, named_servers, running, servers
+    from flows.services.up_state import answering
+    from storage.audit.chain import resolve
 
     check_home()
     quiet()
@@ -215,7 +215,7 @@ def serving(*versions: str | None) -> Iterator[None]:
 @contextmanager
 def registry() -> Iterator[None]:
     """The MLflow server to read from, without Prefect: started and stopped where none is there."""
-    from flows.servers import registry_server
+    from flows.services.servers import registry_server
 
     check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

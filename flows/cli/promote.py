@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import (
+from flows.cli.options import (
     Signals,
     checked,
     exit_for,
@@ -20,10 +20,10 @@ from flows.options import (
     to_write,
     version,
 )
-from flows.progress import console
+from flows.services.progress import console
 from storage.errors import PromotionError
-from storage.reference import check_alias, check_name
-from tasks.promotion import unmet
+from storage.registry.reference import check_alias, check_name
+from tasks.scores.promotion import unmet
 
 Version = Annotated[str, version("NAME@alias, NAME/version or NAME (its newest).")]
 Out = Annotated[
@@ -41,9 +41,9 @@ def compare(
 ) -> None:
     """Two versions side by side: data, parameters, code, figures on shared patients, devices."""
     with registry():
-        from flows.compare import compare as work
-        from flows.shown import deliver
-        from storage.versions import recorded
+        from flows.reports.compare import compare as work
+        from flows.reports.shown import deliver
+        from storage.audit.versions import recorded
 
         done = work(recorded(before), recorded(after))
         deliver(done.title, done.blocks, out)
@@ -68,9 +68,9 @@ def pareto(
 ) -> None:
     """F1 against parameters, multiply-adds, bytes and latency: which versions no other beats."""
     with registry():
-        from flows import pareto as work
-        from flows.shown import deliver
-        from storage.versions import every
+        from flows.reports import pareto as work
+        from flows.reports.shown import deliver
+        from storage.audit.versions import every
 
         versions, left_out = work.read(models or every())
         found = work.groups(versions, device, bounds=intervals)
@@ -88,10 +88,10 @@ def card(
 ) -> None:
     """The model card of a version, from what is recorded now: data, figures, limits, checklists."""
     with registry():
-        from flows.card import card as work
-        from flows.card import log_card, title
-        from flows.shown import deliver
-        from storage.versions import recorded
+        from flows.reports.card import card as work
+        from flows.reports.card import log_card, title
+        from flows.reports.shown import deliver
+        from storage.audit.versions import recorded
 
         version = recorded(model)
         blocks = work(version)
@@ -108,8 +108,8 @@ def sbom(
     ] = None,
 ) -> None:
     """The software bill of materials of an environment, from what is installed: CycloneDX JSON."""
-    from storage import sbom as work
     from storage.files import write_json
+    from storage.registry import sbom as work
 
     found = work.sbom(environment)
     if out is None:
@@ -138,14 +138,14 @@ def promote(
     ] = False,
 ) -> None:
     """Move an alias to a version that a policy passes; the result and the approver are recorded."""
-    from storage.policy import DEFAULT, read_policy
+    from storage.registry.policy import DEFAULT, read_policy
 
     asked = read_policy(policy or DEFAULT)
     if override and not reason.strip():
         raise ValueError("--override needs a --reason")
     with registry():
-        from flows.promote import REFUSED
-        from flows.promote import promote as work
+        from flows.decide.promote import REFUSED
+        from flows.decide.promote import promote as work
 
         done = work(model, asked, to, who=by, reason=reason, override=override)
     table = Table("check", "asked", "found", "", "from", title=f"{done.reference}, {asked.title}")
@@ -174,7 +174,7 @@ def rollback(
 ) -> None:
     """Move an alias back to the version that it was on before."""
     with registry():
-        from flows.promote import rollback as work
+        from flows.decide.promote import rollback as work
 
         before, now = work(model, alias, who=by, reason=reason)
     console.print(f"{model}: {alias} was version {before} and is version {now}")
@@ -206,18 +206,18 @@ def drift(
     out: Out = None,
 ) -> None:
     """Recordings that came back against those of the training; exit code 4: beyond a bound."""
-    from storage.policy import DRIFT, read_checks
+    from storage.registry.policy import DRIFT, read_checks
 
     names = on or []
     if not names and not analysis:
         raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
-    from flows.each import folders_of
+    from flows.ingest.folders import folders_of
 
     read_checks(thresholds or DRIFT)
     folders = folders_of(names, data, signal=signal)
     with serving(model):
-        from flows.drift import drift as flow
-        from flows.shown import deliver
+        from flows.decide.drift import drift as flow
+        from flows.reports.shown import deliver
 
         done = flow(
             model=model,
@@ -246,9 +246,9 @@ def rebuild(
 ) -> None:
     """Do a version's training again, apart from all else: the same to the byte, or why not."""
     with serving(model):
-        from flows.rebuild import DIFFERS
-        from flows.rebuild import rebuild as work
-        from storage.versions import recorded
+        from flows.decide.rebuild import DIFFERS
+        from flows.decide.rebuild import rebuild as work
+        from storage.audit.versions import recorded
 
         done = work(recorded(model), data or [])
     changes = Table("not as it was", "recorded", "here", title=f"{done.reference}: {done.outcome}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import (
+from flows.cli.options import (
     Epochs,
     Rate,
     Seed,
@@ -17,7 +17,7 @@ from flows.options import (
     number,
     serving,
 )
-from flows.progress import console
+from flows.services.progress import console
 
 
 def reproduce(
@@ -41,15 +41,15 @@ def reproduce(
     workers: Annotated[int, number("workers", "Trainings at a time, one thread each.")] = 2,
 ) -> None:
     """Train the three networks in both paradigms; killed, it goes on where it was."""
-    from flows.each import folder_in, reproduced_on
+    from flows.ingest.folders import folder_in, reproduced_on
 
     for name in dataset or reproduced_on(data):
         folder_of(name, folder_in(data, name))
     made = []
     with serving():
-        from flows.reproduce import Settings
-        from flows.reproduce import reproduce as flow
-        from storage.tracking import run_page
+        from flows.train.reproduce import Settings
+        from flows.train.reproduce import reproduce as flow
+        from storage.registry.tracking import run_page
 
         settings = Settings(epochs, most_beats, learning_rate, seed, folds, repeats, workers)
         command = " ".join(["holter", *sys.argv[1:]])

@@ -11,9 +11,9 @@ from prefect.exceptions import ObjectNotFound
 from rich.markup import escape
 from rich.table import Table
 
-from flows.events import ENDING
-from storage import tracking
+from flows.services.events import ENDING
 from storage.addresses import without_credentials
+from storage.registry import tracking
 
 RUNS = 8
 

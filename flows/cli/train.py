@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.kinds import fitting
-from flows.options import (
+from flows.cli.options import (
     Balance,
     Datasets,
     Folders,
@@ -27,7 +26,8 @@ from flows.options import (
     number,
     serving,
 )
-from flows.progress import console
+from flows.services.progress import console
+from flows.train.kinds import fitting
 from storage.bounds import MOST_FAILED
 
 
@@ -89,11 +89,11 @@ def train(
         signal=signal,
         most_failed=most_failed,
     )
-    from flows.each import folders_of
+    from flows.ingest.folders import folders_of
 
     folders = folders_of(dataset, data, weight, signal)
     with serving(teacher):
-        from flows.training import train_network
+        from flows.train.flow import train_network
 
         done = train_network(dataset, folders, model, **how)
     console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")

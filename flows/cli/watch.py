@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.kinds import fitting
-from flows.options import (
+from flows.cli.options import (
     Data,
     Dataset,
     Model,
@@ -22,11 +21,12 @@ from flows.options import (
     number,
     serving,
 )
-from flows.progress import console
+from flows.services.progress import console
+from flows.train.kinds import fitting
 from storage.bounds import MOST_FAILED
 
 if TYPE_CHECKING:
-    from flows.watch import Watched
+    from flows.train.watch import Watched
 
 
 def data_watch(
@@ -51,7 +51,7 @@ def data_watch(
         fitting(model, signal=signal)
     folder = folder_of(dataset, data)
     with serving():
-        from flows.watch import watch
+        from flows.train.watch import watch
 
         while True:
             done = watch(

@@ -9,34 +9,34 @@ from pathlib import Path
 from prefect import flow
 from prefect.events import emit_event
 
-from flows.alive import WATCHED
-from flows.compare import change_of, threshold_of
-from flows.each import folders_of
-from flows.events import resource_of
-from flows.failures import telling
-from flows.ingest import Ingested, ingest_each
+from flows.ingest.failures import telling
+from flows.ingest.flow import Ingested, ingest_each
+from flows.ingest.folders import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
-from flows.progress import Progress
-from flows.recorded import work_folder
-from flows.shown import FORMS, write
-from storage import tracking
-from storage.beats import read_beats
-from storage.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
+from flows.reports.compare import change_of, threshold_of
+from flows.reports.shown import FORMS, write
+from flows.services.alive import WATCHED
+from flows.services.events import resource_of
+from flows.services.progress import Progress
+from flows.train.training_run import work_folder
+from storage.audit.provenance import git_state
+from storage.audit.versions import Recorded, model_bytes, recorded
 from storage.errors import TableError
 from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
-from storage.policy import DRIFT, read_checks
-from storage.provenance import git_state
-from storage.versions import Recorded, model_bytes, recorded
-from tasks.document import Block, Heading, Picture, Table, Words
-from tasks.drift import BINS, Profile, profile, read_profile, together
-from tasks.drift import drift as figures_of
-from tasks.figures import shares
-from tasks.inference import probabilities
-from tasks.litert import LiteRT
-from tasks.promotion import PASSED, Verdict, judge, unmet
-from tasks.sequence import reads_waveforms
-from tasks.smoothing import decide
+from storage.registry import tracking
+from storage.registry.policy import DRIFT, read_checks
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
+from tasks.networks.sequence import reads_waveforms
+from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.figures import shares
+from tasks.runtimes.inference import probabilities
+from tasks.runtimes.litert import LiteRT
+from tasks.scores.drift import BINS, Profile, profile, read_profile, together
+from tasks.scores.drift import drift as figures_of
+from tasks.scores.promotion import PASSED, Verdict, judge, unmet
+from tasks.scores.smoothing import decide
 
 EVENT = "holter.drift"
 
@@ -79,7 +79,7 @@ def drift(
     analyses : list of Path
         JSON files of `holter-edge analyse`.
     signal : bool or list of bool, optional
-        As `flows.each.signals_of`.
+        As `flows.ingest.folders.signals_of`.
 
     Raises
     ------

@@ -13,40 +13,41 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.alive import WATCHED
-from flows.compare import change_of
-from flows.each import one_each, signals_of
-from flows.failures import telling
-from flows.ingest import Ingested, ingest_each
+from flows.ingest.failures import telling
+from flows.ingest.flow import Ingested, ingest_each
+from flows.ingest.folders import one_each, signals_of
 from flows.parameters import LeastBeats, Signals
-from flows.progress import Progress
-from flows.recorded import log_dataset, work_folder
-from flows.teacher import learnt_recordings, teachers_of
-from storage import ledger, mlflow_rest, outcomes, tracking
-from storage.beats import read_beats
-from storage.beats_manifest import Manifest
-from storage.chain import resolve_model
-from storage.content import copies, recordings, without_prints
+from flows.reports.compare import change_of
+from flows.services.alive import WATCHED
+from flows.services.progress import Progress
+from flows.train.teacher import learnt_recordings, teachers_of
+from flows.train.training_run import log_dataset, work_folder
+from storage.audit import ledger, outcomes
+from storage.audit.chain import resolve_model
+from storage.audit.provenance import git_state
+from storage.audit.versions import recorded
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
-from storage.evaluations import OUTCOME
 from storage.files import sha256_file, sha256_folder, write_bytes
-from storage.model_files import LITERT, RegisteredModel
 from storage.places import Place
-from storage.provenance import git_state
-from storage.versions import recorded
-from tasks import report
-from tasks.calibration import calibration, threshold_table
-from tasks.cpsc2021_score import score_decisions
-from tasks.episodes import episodes, rhythm_annotations
-from tasks.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
-from tasks.inference import probabilities
-from tasks.litert import LiteRT
-from tasks.markup import inline
-from tasks.metrics import roc_points
-from tasks.preprocessing import Policy
-from tasks.sequence import reads_records, reads_waveforms
-from tasks.smoothing import UNSMOOTHED, decide
-from tasks.splits import MOST_PAIRS
+from storage.registry import mlflow_rest, tracking
+from storage.registry.evaluations import OUTCOME
+from storage.registry.model_files import LITERT, RegisteredModel
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import Manifest
+from storage.tables.content import copies, recordings, without_prints
+from tasks.learning.splits import MOST_PAIRS
+from tasks.networks.sequence import reads_records, reads_waveforms
+from tasks.pages import report
+from tasks.pages.markup import inline
+from tasks.runtimes.inference import probabilities
+from tasks.runtimes.litert import LiteRT
+from tasks.scores.calibration import calibration, threshold_table
+from tasks.scores.cpsc2021_score import score_decisions
+from tasks.scores.episodes import episodes, rhythm_annotations
+from tasks.scores.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.metrics import roc_points
+from tasks.scores.smoothing import UNSMOOTHED, decide
+from tasks.signal.preprocessing import Policy
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -94,7 +95,7 @@ def evaluate(
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone, for rhythm networks; as `flows.each.signals_of`.
+        False reads annotations alone, for rhythm networks; as `flows.ingest.folders.signals_of`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
 

@@ -7,27 +7,28 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 
-from flows.compare import decisions_of
-from flows.events import PROMOTION, refusal, tell
-from flows.recorded import work_folder
-from flows.teacher import teachers_of
-from storage import ledger, tracking
-from storage.chain import SIDES, resolve
+from flows.reports.compare import decisions_of
+from flows.services.events import PROMOTION, refusal, tell
+from flows.train.teacher import teachers_of
+from flows.train.training_run import work_folder
+from storage.audit import ledger
+from storage.audit.chain import SIDES, resolve
+from storage.audit.ledger_entry import APPROVED, OVERRIDDEN, ROLLED_BACK, decision_tags
+from storage.audit.ledger_entry import REFUSED as REFUSED
+from storage.audit.verify import MISMATCH, verify
+from storage.audit.versions import Recorded, recorded
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
-from storage.ledger_entry import APPROVED, OVERRIDDEN, ROLLED_BACK, decision_tags
-from storage.ledger_entry import REFUSED as REFUSED
-from storage.policy import Policy
-from storage.signing import trusted_keys
-from storage.verify import MISMATCH, verify
-from storage.versions import Recorded, recorded
-from tasks.bootstrap import RATES
-from tasks.compare import Decisions, figures, pair
-from tasks.convert import Limits
-from tasks.gate import differences
-from tasks.promotion import Figure, Verdict, against, judge, unmet
-from tasks.runtimes import REFERENCE
-from tasks.simulations import simulated_records
+from storage.registry import tracking
+from storage.registry.policy import Policy
+from storage.registry.signing import trusted_keys
+from tasks.pages.simulations import simulated_records
+from tasks.runtimes.convert import Limits
+from tasks.runtimes.runtimes import REFERENCE
+from tasks.scores.bootstrap import RATES
+from tasks.scores.compare import Decisions, figures, pair
+from tasks.scores.gate import differences
+from tasks.scores.promotion import Figure, Verdict, against, judge, unmet
 
 CHAMPION = "champion"
 #: Links of the chain that must hold: what the registry keeps. Beat tables and sources on this

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.events import emit_event
 
-from flows.alive import WATCHED
-from flows.evaluate_device import await_report, request
-from flows.events import CANARY_REFUSED, refusal, resource_of
-from storage import evaluations, fleet, ledger, tracking
-from storage.chain import resolve_model
+from flows.services.alive import WATCHED
+from flows.services.events import CANARY_REFUSED, refusal, resource_of
+from flows.train.evaluate_device import await_report, request
+from storage.audit import fleet, ledger
+from storage.audit.chain import resolve_model
 from storage.errors import DeviceError
-from tasks.gate import MOST_P99_MS, gate
+from storage.registry import evaluations, tracking
+from tasks.scores.gate import MOST_P99_MS, gate
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.beats import WAVEFORM_SAMPLES, BeatTable
-from storage.check import RecordCheck
-from storage.dataset import DatasetSpec
+from storage.datasets.dataset import DatasetSpec
 from storage.errors import RecordError
 from storage.files import write_bytes
-from storage.records import open_record, read_lead
-from tasks.beats import beat_tables
-from tasks.figures import RhythmBeats, beats_by_rhythm
-from tasks.preprocessing import Preprocessing
+from storage.recordings.check import RecordCheck
+from storage.recordings.records import open_record, read_lead
+from storage.tables.beats import WAVEFORM_SAMPLES, BeatTable
+from tasks.pages.figures import RhythmBeats, beats_by_rhythm
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 BEATS = 10
 #: Records read for the picture, at most: a day's record takes a second or two.

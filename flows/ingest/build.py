@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from storage.beats import Source, write_beats
-from storage.beats_manifest import Entry, still_good
-from storage.check import uncovered_hours
-from storage.checksums import verify_checksums
-from storage.content import LeadPrints, content_of
-from storage.dataset import DatasetSpec
+from storage.audit.provenance import beat_code_sha256
+from storage.datasets.dataset import DatasetSpec
 from storage.files import sha256_file, sha256_json
+from storage.formats.checksums import verify_checksums
 from storage.places import Place
-from storage.provenance import beat_code_sha256
-from storage.records import Record, open_record, read_lead
-from tasks.beats import beat_tables
-from tasks.preprocessing import Preprocessing
+from storage.recordings.check import uncovered_hours
+from storage.recordings.records import Record, open_record, read_lead
+from storage.tables.beats import Source, write_beats
+from storage.tables.beats_manifest import Entry, still_good
+from storage.tables.content import LeadPrints, content_of
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 
 def record_key(record: Record, config: Preprocessing) -> str:

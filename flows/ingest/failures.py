@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect.states import Completed
 
-from flows.events import ENDING
+from flows.services.events import ENDING
 from storage.bounds import most_allowed
 from storage.errors import SplitError, TooManyFailed
 
 if TYPE_CHECKING:
-    from flows.ingest import Ingested
+    from flows.ingest.flow import Ingested
 
 R = TypeVar("R")
 #: Failures whose reasons a sentence quotes.

@@ -16,26 +16,15 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
-from flows.alive import WATCHED
-from flows.build import build_table
-from flows.each import signals_of
-from flows.failures import reasons, refuse_beyond, tally, telling
+from flows.ingest.build import build_table
+from flows.ingest.failures import reasons, refuse_beyond, tally, telling
+from flows.ingest.folders import signals_of
 from flows.parameters import Data, Dataset, Only, Policy, Signal, Signals, named_after
-from flows.progress import Progress
-from flows.runners import CHOSEN, batches, each_done
-from storage.beats_manifest import (
-    Entry,
-    Manifest,
-    earlier_failures,
-    is_signed,
-    known_entries,
-    manifest_path,
-    note_entry,
-    noted_entry,
-    write_manifest,
-)
-from storage.content import duplicates
-from storage.dataset import (
+from flows.services.alive import WATCHED
+from flows.services.progress import Progress
+from flows.services.runners import CHOSEN, batches, each_done
+from storage.audit.provenance import beat_code_sha256
+from storage.datasets.dataset import (
     DatasetSpec,
     absent_records,
     chosen,
@@ -48,11 +37,22 @@ from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
-from storage.provenance import beat_code_sha256
-from storage.signing import trusted_keys
-from tasks.markup import inline
-from tasks.preprocessing import Preprocessing
-from tasks.splits import SIDES
+from storage.registry.signing import trusted_keys
+from storage.tables.beats_manifest import (
+    Entry,
+    Manifest,
+    earlier_failures,
+    is_signed,
+    known_entries,
+    manifest_path,
+    note_entry,
+    noted_entry,
+    write_manifest,
+)
+from storage.tables.content import duplicates
+from tasks.learning.splits import SIDES
+from tasks.pages.markup import inline
+from tasks.signal.preprocessing import Preprocessing
 
 #: Records in Prefect's table of them: it is one request, and a page.
 MOST_ROWS = 1000
@@ -309,7 +309,7 @@ def ingest_each(
     signal: Signals,
     most_failed: str = "100%",
 ) -> list[Ingested]:
-    """Make the beat tables of every data set by turns; `signal` as `flows.each.signals_of`.
+    """Make the beat tables of every data set by turns; see `folders.signals_of` for `signal`.
 
     Raises
     ------

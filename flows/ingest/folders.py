@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from storage.bounds import all_within
-from storage.dataset import data_folder, load_spec, record_names
+from storage.datasets.dataset import data_folder, load_spec, record_names
 
 
 def one_each(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from flows.progress import Progress
-from storage.wfdb_write import is_whole, write_dataset, write_recording
-from tasks.simulate import simulate_subject
+from flows.services.progress import Progress
+from storage.formats.wfdb_write import is_whole, write_dataset, write_recording
+from tasks.learning.simulate import simulate_subject
 
 FS_HZ = 250.0
 #: Of four subjects in a row one has no AF, one AF throughout, and two have episodes.

@@ -10,20 +10,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.compare import CODE, DEVICE, answers_of, decided, threshold_of
-from flows.shown import FORMS, write
-from storage.cards import enter_card
-from storage.chain import SIDES
-from storage.ledger_entry import ALIAS, ROLLED_BACK, deed
-from storage.tags import TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.testset import TestSet
-from storage.versions import Recorded, unedited
-from tasks.bootstrap import RATES
-from tasks.checklists import CHECKLISTS
-from tasks.compare import Counts, Decisions, figures
-from tasks.document import Block, Heading, Picture, Table, Words
-from tasks.figures import RhythmBeats, beats_by_rhythm
-from tasks.simulations import simulated_records, simulations
+from flows.reports.compare import CODE, DEVICE, answers_of, decided, threshold_of
+from flows.reports.shown import FORMS, write
+from storage.audit.cards import enter_card
+from storage.audit.chain import SIDES
+from storage.audit.ledger_entry import ALIAS, ROLLED_BACK, deed
+from storage.audit.versions import Recorded, unedited
+from storage.registry.tags import TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.tables.testset import TestSet
+from tasks.pages.checklists import CHECKLISTS
+from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.figures import RhythmBeats, beats_by_rhythm
+from tasks.pages.simulations import simulated_records, simulations
+from tasks.scores.bootstrap import RATES
+from tasks.scores.compare import Counts, Decisions, figures
 
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_SHOWN, MOST_PATIENTS = 8, 8

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats_manifest import Entry, Manifest
-from storage.chain import SIDES
+from storage.audit.chain import SIDES
+from storage.audit.versions import Recorded, model_bytes, testset_of, unedited
 from storage.errors import SplitError
-from storage.model_files import RegisteredModel
-from storage.testset import TestSet
-from storage.versions import Recorded, model_bytes, testset_of, unedited
-from tasks.compare import Decisions, Paired, figures, pair
-from tasks.document import Block, Heading, Table, Words
-from tasks.inference import answers
-from tasks.litert import LiteRT
-from tasks.smoothing import UNSMOOTHED
+from storage.registry.model_files import RegisteredModel
+from storage.tables.beats_manifest import Entry, Manifest
+from storage.tables.testset import TestSet
+from tasks.pages.document import Block, Heading, Table, Words
+from tasks.runtimes.inference import answers
+from tasks.runtimes.litert import LiteRT
+from tasks.scores.compare import Decisions, Paired, figures, pair
+from tasks.scores.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
 CODE = {

@@ -6,16 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from flows.compare import decisions_of
+from flows.reports.compare import decisions_of
+from storage.audit.versions import Recorded, recorded, unedited
 from storage.errors import HolterError, OutOfReach
-from storage.evaluations import RequestState
-from storage.versions import Recorded, recorded, unedited
-from tasks import figures
-from tasks.compare import figures as rates
-from tasks.document import Block, Heading, Picture, Table, Words
-from tasks.models import known_models
-from tasks.pareto import COSTS, Point, front
-from tasks.sequence import reads_records, windows
+from storage.registry.evaluations import RequestState
+from tasks.networks.models import known_models
+from tasks.networks.sequence import reads_records, windows
+from tasks.pages import figures
+from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.scores.compare import figures as rates
+from tasks.scores.pareto import COSTS, Point, front
 
 LATENCY = "latency_p50_ms"
 #: What the picture says where no device has reported.

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from flows.progress import console
+from flows.services.progress import console
 from storage.files import write_bytes
-from tasks.document import (
+from tasks.pages.document import (
     ENDINGS,
     ENDINGS_TOLD,
     Block,

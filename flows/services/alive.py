@@ -23,10 +23,10 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from flows import logs
-from storage import tracking
+from flows.services import logs
 from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
+from storage.registry import tracking
 
 #: The system tells when a process began in hundredths of a second.
 SAME_S = 0.05

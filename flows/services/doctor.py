@@ -14,11 +14,11 @@ from urllib.request import urlopen
 
 from packaging.requirements import Requirement
 
+from storage.audit.provenance import ROOT
 from storage.errors import HolterError, PlaceError
 from storage.files import check_home, home
 from storage.places import Place, beats_place, check_beats_place
-from storage.provenance import ROOT
-from storage.signing import release_key_path
+from storage.registry.signing import release_key_path
 
 LEAST_FREE_GB = 5.0
 LEAST_FILES = 1000
@@ -103,7 +103,7 @@ def privacy() -> Iterator[Check]:
 
 def secrets() -> Iterator[Check]:
     """The signing key, and the key of the local Prefect server, are their owner's alone."""
-    from flows.access import prefect_key_path
+    from flows.services.access import prefect_key_path
 
     for name, path, maker in (
         ("signing key", release_key_path(), "the first release"),
@@ -119,8 +119,8 @@ def secrets() -> Iterator[Check]:
 
 def servers() -> Iterator[Check]:
     """Prefect and MLflow answer, and their clocks are ours."""
-    from flows.access import named_servers
-    from flows.up_state import fault, running, up_servers
+    from flows.services.access import named_servers
+    from flows.services.up_state import fault, running, up_servers
 
     there, named = running(), named_servers()
     if there is None and len(named) < 2 and (note := up_servers()) and (ended := fault(note)):
@@ -150,7 +150,7 @@ def servers() -> Iterator[Check]:
 
 def dead() -> Iterator[Check]:
     """No run whose process is gone; those that there are can be closed where servers answer."""
-    from flows.alive import dead_runs
+    from flows.services.alive import dead_runs
 
     found = dead_runs()
     names = ", ".join(f"{run.flow} (process {run.pid})" for run in found)

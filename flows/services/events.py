@@ -8,11 +8,11 @@ from uuid import UUID
 
 from rich.markup import escape
 
-from flows.progress import console
-from flows.servers import prefect_server
-from flows.up_state import answering
+from flows.services.progress import console
+from flows.services.servers import prefect_server
+from flows.services.up_state import answering
 from storage.errors import ServerError
-from storage.model_files import RegisteredModel
+from storage.registry.model_files import RegisteredModel
 
 #: How the name of the state ends of a run, or a group of records, some of which failed.
 ENDING = "records failed"

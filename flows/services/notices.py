@@ -22,7 +22,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from flows.events import CANARY_REFUSED, ENDING, OVERRIDDEN, REFUSED, TEST, post
+from flows.services.events import CANARY_REFUSED, ENDING, OVERRIDDEN, REFUSED, TEST, post
 from storage.errors import ServerError
 
 #: Where notices go; from nowhere else.

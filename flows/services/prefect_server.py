@@ -1,8 +1,9 @@
 """Prefect's server behind a check of whom a request names and whose page sent it.
 
-`uvicorn --factory flows.prefect_server:app` starts it. Prefect itself answers to every `Host`. So a
-web page whose name is made to lead to 127.0.0.1 (DNS rebinding), or one that posts across sites,
-would reach an API that has commands run. MLflow's server makes the same check by itself.
+`uvicorn --factory flows.services.prefect_server:app` starts it. Prefect itself answers to every
+`Host`. So a web page whose name is made to lead to 127.0.0.1 (DNS rebinding), or one that posts
+across sites, would reach an API that has commands run. MLflow's server makes the same check by
+itself.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from flows.alive import close_tasks
+from flows.services.alive import close_tasks
 from storage.bounds import from_environment
 from storage.errors import WorkersGone
 from storage.files import owner

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import psutil
 
-from flows.access import access_variables, environment, prefect_key
-from flows.access import named_servers as named_servers
-from flows.up_state import Servers as Servers
-from flows.up_state import answers as answers
-from flows.up_state import log_bytes, log_tail, server_log
-from flows.up_state import running as running
+from flows.services.access import access_variables, environment, prefect_key
+from flows.services.access import named_servers as named_servers
+from flows.services.up_state import Servers as Servers
+from flows.services.up_state import answers as answers
+from flows.services.up_state import log_bytes, log_tail, server_log
+from flows.services.up_state import running as running
+from storage.audit.provenance import ROOT
 from storage.errors import ServerError
 from storage.files import alone, home, make_folder, write_bytes
-from storage.provenance import ROOT
-from storage.signing import public_key
+from storage.registry.signing import public_key
 
 LOOPBACK = "127.0.0.1"
 #: A busy machine of two cores takes two minutes.
@@ -132,7 +132,7 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group of its own, ended with everything it started.
 
-    Should this process be killed, the keeper in that group ends it: see `flows.keeper`.
+    Should this process be killed, the keeper in that group ends it: see `flows.services.keeper`.
     """
     make_folder(log.parent)
     with log.open("ab") as file:
@@ -287,7 +287,7 @@ def prefect_environment(folder: Path, port: int) -> dict[str, str]:
 
 def prefect_command(port: int) -> list[str]:
     """The command that starts the Prefect server, as `prefect server start` does, but guarded."""
-    words = ["uvicorn", "--app-dir", str(ROOT), "--factory", "flows.prefect_server:app"]
+    words = ["uvicorn", "--app-dir", str(ROOT), "--factory", "flows.services.prefect_server:app"]
     words += ["--host", LOOPBACK, "--port", str(port), "--log-level", "warning"]
     return [sys.executable, "-m", *words]
 

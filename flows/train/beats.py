@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.alive import WATCHED
-from flows.each import one_each
-from flows.failures import naming_failed, telling
-from flows.ingest import Ingested, ingest_each
+from flows.ingest.failures import naming_failed, telling
+from flows.ingest.flow import Ingested, ingest_each
+from flows.ingest.folders import one_each
 from flows.parameters import (
     Balance,
     Datasets,
@@ -37,27 +36,22 @@ from flows.parameters import (
     Temperature,
     Weights,
 )
-from flows.recorded import drawing, kept_training, recorded, register, step, work_folder
-from flows.release import export_network
-from flows.teacher import Taught, taught_by, teacher_of
-from storage import tracking
-from storage.beats_manifest import Manifest, read_manifest
+from flows.services.alive import WATCHED
+from flows.train.release import export_network
+from flows.train.teacher import Taught, taught_by, teacher_of
+from flows.train.training_run import drawing, kept_training, recorded, register, step, work_folder
 from storage.bounds import MOST_FAILED
-from storage.checkpoint import Checkpoint
-from storage.content import copies_among, of_subjects
 from storage.files import sha256_file, write_bytes
-from storage.labelled import LabelledBeats, read_labelled
 from storage.logs import log
 from storage.places import Place
-from storage.testset import TestSet, write_testset
-from tasks import figures
-from tasks.balance import Weigh, often, refuse_unless_balance
-from tasks.inference import answers
-from tasks.litert import LiteRT
-from tasks.metrics import beat_metrics
-from tasks.models import refuse_unless_of_one_beat
-from tasks.smoothing import UNSMOOTHED
-from tasks.splits import (
+from storage.registry import tracking
+from storage.tables.beats_manifest import Manifest, read_manifest
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.content import copies_among, of_subjects
+from storage.tables.labelled import LabelledBeats, read_labelled
+from storage.tables.testset import TestSet, write_testset
+from tasks.learning.balance import Weigh, often, refuse_unless_balance
+from tasks.learning.splits import (
     MOST_PAIRS,
     SIDES,
     Split,
@@ -66,7 +60,13 @@ from tasks.splits import (
     refuse_unless_paradigm,
     split_beats,
 )
-from tasks.training import TrainingConfig, fit
+from tasks.learning.training import TrainingConfig, fit
+from tasks.networks.models import refuse_unless_of_one_beat
+from tasks.pages import figures
+from tasks.runtimes.inference import answers
+from tasks.runtimes.litert import LiteRT
+from tasks.scores.metrics import beat_metrics
+from tasks.scores.smoothing import UNSMOOTHED
 
 THRESHOLD = 0.5
 PARITY_BEATS = 2_000
@@ -128,9 +128,9 @@ def train(
 ) -> Trained:
     """Train, score and register a network on single beats of one or more data sets.
 
-    See `flows.retrain` for the first parameters, `tasks.training.TrainingConfig` for the others;
-    `flows.teacher` for the teacher, `tasks.distillation.Teaching` for its weight and temperature;
-    `most_failed` is as `storage.bounds.most_allowed`.
+    See `flows.train.retrain` for the first parameters, `tasks.learning.training.TrainingConfig` for
+    the others; `flows.train.teacher` for the teacher, `tasks.learning.distillation.Teaching` for
+    its weight and temperature; `most_failed` is as `storage.bounds.most_allowed`.
     """
     refuse_unless_of_one_beat(model)
     refuse_unless_balance(balance)
@@ -157,7 +157,9 @@ def train(
     params = {"model": model, **drawn, **asdict(config), **taught.params}
     few = caveat(ingested, split)
     said = f"{title}. {few}"
-    with recorded(inputs, split, sides, params, "flows/train.py", said, taught.tags) as run_id:
+    with recorded(
+        inputs, split, sides, params, "flows/train/beats.py", said, taught.tags
+    ) as run_id:
         weighed = weigher(ingested, beats, weights, balance)
         about = [made.manifest.digest() for made in ingested], split.digest(), drawn
         network, state = fit_network(beats, split, model, config, run_id, taught, weighed, about)

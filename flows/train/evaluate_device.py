@@ -8,15 +8,16 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.alive import WATCHED
 from flows.parameters import Device, Version, Wait
-from flows.progress import Progress
-from storage import evaluations, ledger, tracking
-from storage.chain import resolve, resolve_model
+from flows.services.alive import WATCHED
+from flows.services.progress import Progress
+from storage.audit import ledger
+from storage.audit.chain import resolve, resolve_model
+from storage.audit.outcomes import REASON
 from storage.errors import DeviceError, NotInRegistry
-from storage.outcomes import REASON
-from storage.signing import sign_roll_back
-from tasks.markup import inline
+from storage.registry import evaluations, tracking
+from storage.registry.signing import sign_roll_back
+from tasks.pages.markup import inline
 
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.

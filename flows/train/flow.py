@@ -1,4 +1,6 @@
-"""Either training: of single beats (`flows.train`) or of whole records (`flows.train_rhythm`)."""
+"""Either training: of single beats (`flows.train.beats`) or of whole records
+(`flows.train.records`).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.kinds import fitting
-from flows.train import Trained, train
-from flows.train_rhythm import train_rhythm
-from tasks.sequence import reads_records
+from flows.train.beats import Trained, train
+from flows.train.kinds import fitting
+from flows.train.records import train_rhythm
+from tasks.networks.sequence import reads_records
 
 
 def train_network(
@@ -26,7 +28,7 @@ def train_network(
     model : str
         Network to train.
     options
-        As `flows.kinds.fitting`, of the two flows.
+        As `flows.train.kinds.fitting`, of the two flows.
     """
     training = train_rhythm if reads_records(model) else train
     done: Trained = training(

@@ -23,9 +23,9 @@ def fitting(model: str, **options: Any) -> dict[str, Any]:
     ValueError
         The network, paradigm or balance is not known, or an option is for the other kind.
     """
-    from tasks.balance import refuse_unless_balance  # numpy is not for `holter --help`
-    from tasks.sequence import reads_records
-    from tasks.splits import refuse_unless_paradigm
+    from tasks.learning.balance import refuse_unless_balance  # numpy is not for `holter --help`
+    from tasks.learning.splits import refuse_unless_paradigm
+    from tasks.networks.sequence import reads_records
 
     refuse_unless_balance(options.get("balance", "beats"))
     refuse_unless_paradigm(options.get("paradigm", "interpatient"))

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.alive import WATCHED
-from flows.each import one_each
-from flows.failures import naming_failed, telling
-from flows.ingest import Ingested, ingest_each
+from flows.ingest.failures import naming_failed, telling
+from flows.ingest.flow import Ingested, ingest_each
+from flows.ingest.folders import one_each
 from flows.parameters import (
     Balance,
     Datasets,
@@ -36,7 +35,11 @@ from flows.parameters import (
     UsualRate,
     Weights,
 )
-from flows.recorded import (
+from flows.services.alive import WATCHED
+from flows.train.beats import Trained, caveat, described, refuse_copies
+from flows.train.release import export_network
+from flows.train.teacher import Taught, taught_by, teacher_of
+from flows.train.training_run import (
     drawing,
     kept_training,
     reading,
@@ -45,33 +48,37 @@ from flows.recorded import (
     step,
     work_folder,
 )
-from flows.release import export_network
-from flows.teacher import Taught, taught_by, teacher_of
-from flows.train import Trained, caveat, described, refuse_copies
-from storage import tracking
-from storage.beats import BeatTable
 from storage.bounds import MOST_FAILED
-from storage.checkpoint import Checkpoint
-from storage.content import of_subjects
 from storage.files import sha256_file
-from storage.labelled import read_rhythms
-from storage.stretches import slices
-from storage.testset import TestSet, read_testset, write_testset
-from tasks.balance import balanced, refuse_unless_balance
-from tasks.calibration import best_threshold
-from tasks.litert import LiteRT, af_probability
-from tasks.metrics import beat_metrics
-from tasks.rhythm import RhythmRecord
-from tasks.rhythm_training import (
+from storage.recordings.stretches import slices
+from storage.registry import tracking
+from storage.tables.beats import BeatTable
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.content import of_subjects
+from storage.tables.labelled import read_rhythms
+from storage.tables.testset import TestSet, read_testset, write_testset
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.balance import balanced, refuse_unless_balance
+from tasks.learning.rhythm_training import (
     RhythmConfig,
     fit_rhythm,
     predict_beats,
     usual_averaged,
     usual_rate,
 )
-from tasks.sequence import cut, reads_shapes, reads_waveforms, sequence_record, windowed, windows
-from tasks.smoothing import fit_smoothing
-from tasks.splits import SIDES, Split, assert_no_leak, interpatient
+from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
+from tasks.networks.sequence import (
+    cut,
+    reads_shapes,
+    reads_waveforms,
+    sequence_record,
+    windowed,
+    windows,
+)
+from tasks.runtimes.litert import LiteRT, af_probability
+from tasks.scores.calibration import best_threshold
+from tasks.scores.metrics import beat_metrics
+from tasks.scores.smoothing import fit_smoothing
 
 PARITY_WINDOWS = 10
 
@@ -141,16 +148,17 @@ def train_rhythm(
     weights : list of float, optional
         How often records of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
-        As `tasks.balance.balanced`.
+        As `tasks.learning.balance.balanced`.
     epochs, patience, learning_rate, averaged, seed, sparsity, quantised
-        As `tasks.rhythm_training.RhythmConfig`; rate and average are the network's usual ones where
-        none is given.
+        As `tasks.learning.rhythm_training.RhythmConfig`; rate and average are the network's usual
+        ones where none is given.
     teacher, teacher_weight, temperature
-        As `flows.teacher`, `tasks.distillation.Teaching`.
+        As `flows.train.teacher`, `tasks.learning.distillation.Teaching`.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone: signals need not be there. As `flows.each.signals_of`.
+        False reads annotations alone: signals need not be there. As
+        `flows.ingest.folders.signals_of`.
     most_failed : str
         How many records of a data set may fail, as `storage.bounds.most_allowed`.
     """
@@ -179,7 +187,7 @@ def train_rhythm(
     params = {"model": model, **drawn, **asdict(config), **taught.params}
     numbers, few = sides.numbers(), caveat(ingested, sides.split)
     said = f"{described(ingested, sides.split)}. {few}"
-    about = (inputs, sides.split, numbers, params, "flows/train_rhythm.py", said, taught.tags)
+    about = (inputs, sides.split, numbers, params, "flows/train/records.py", said, taught.tags)
     with recorded(*about) as run_id:
         network, state = fit_network(ingested, sides, model, config, balance, run_id, taught)
         threshold, change = fit_decision(network, sides, run_id)

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.recorded import step, work_folder
-from storage import tracking, versions
+from flows.train.training_run import step, work_folder
+from storage.audit import versions
 from storage.errors import ModelError, ParityError
 from storage.files import read_json
-from storage.golden_beats import GOLDEN, write_golden
-from storage.mlflow_rest import fetch_model_file
-from storage.model_files import LITERT, MANIFEST, WEIGHTS, write_model_files
-from storage.signing import MOST_MANIFEST, sign_name, sign_release
-from tasks.convert import EXPORTS, check, compare
-from tasks.cost import multiply_adds
-from tasks.litert import af_probability
-from tasks.pruning import zero_weights
-from tasks.runtimes import REFERENCE, Network, files_of, required, usual
-from tasks.training import predict
+from storage.registry import tracking
+from storage.registry.mlflow_rest import fetch_model_file
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS, write_model_files
+from storage.registry.signing import MOST_MANIFEST, sign_name, sign_release
+from storage.tables.golden_beats import GOLDEN, write_golden
+from tasks.learning.training import predict
+from tasks.networks.cost import multiply_adds
+from tasks.networks.pruning import zero_weights
+from tasks.runtimes.convert import EXPORTS, check, compare
+from tasks.runtimes.litert import af_probability
+from tasks.runtimes.runtimes import REFERENCE, Network, files_of, required, usual
 
 GOLDEN_BEATS, GOLDEN_WINDOWS = 16, 2
 #: Rows of one call while runtimes are timed, and passes of which the quickest counts.

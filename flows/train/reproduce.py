@@ -10,18 +10,17 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.alive import WATCHED
-from flows.each import INSTEAD, PUBLISHED_ON, folder_in
-from flows.failures import telling
-from flows.ingest import Ingested, ingest
-from flows.reproduce_worker import run_missing
-from storage import tracking
+from flows.ingest.failures import telling
+from flows.ingest.flow import Ingested, ingest
+from flows.ingest.folders import INSTEAD, PUBLISHED_ON, folder_in
+from flows.services.alive import WATCHED
+from flows.train.reproduce_worker import run_missing
+from storage.audit.provenance import code_of, environment_sha256, git_state
 from storage.bounds import all_within
 from storage.errors import RecordError, SpecError, TableError
 from storage.files import home, sha256_file, sha256_json, write_bytes
-from storage.provenance import code_of, environment_sha256, git_state
-from tasks.document import Block, Code, Picture, Words, to_html, to_markdown
-from tasks.reproduction import (
+from storage.registry import tracking
+from tasks.learning.reproduction import (
     NETWORKS,
     PUBLISHED,
     Result,
@@ -29,8 +28,9 @@ from tasks.reproduction import (
     describe,
     intervals,
 )
+from tasks.pages.document import Block, Code, Picture, Words, to_html, to_markdown
 
-CODE = ("tasks.training", "tasks.reproduction")
+CODE = ("tasks.learning.training", "tasks.learning.reproduction")
 
 
 @dataclass(frozen=True)

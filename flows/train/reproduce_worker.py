@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from flows.progress import Progress
-from storage.beats_manifest import read_manifest
-from storage.checkpoint import read_checkpoint, write_checkpoint
-from storage.content import copies_among
+from flows.services.progress import Progress
 from storage.errors import TrainingStopped
 from storage.files import home
-from storage.labelled import read_labelled
 from storage.places import Place
-from storage.results import read_arrays, write_arrays
-from tasks.epochs import in_order
-from tasks.reproduction import Result, Training, split_of
-from tasks.splits import assert_no_copy, assert_no_leak
-from tasks.training import TrainingConfig, fit, predict
+from storage.tables.beats_manifest import read_manifest
+from storage.tables.checkpoint import read_checkpoint, write_checkpoint
+from storage.tables.content import copies_among
+from storage.tables.labelled import read_labelled
+from storage.tables.results import read_arrays, write_arrays
+from tasks.learning.epochs import in_order
+from tasks.learning.reproduction import Result, Training, split_of
+from tasks.learning.splits import assert_no_copy, assert_no_leak
+from tasks.learning.training import TrainingConfig, fit, predict
 
 Work = Callable[[Training, Place, Path], Path]
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.alive import WATCHED
-from flows.evaluate_device import evaluate_on_device
-from flows.failures import telling
+from flows.ingest.failures import telling
 from flows.parameters import (
     AnyModel,
     Balance,
@@ -29,11 +27,13 @@ from flows.parameters import (
     Wait,
     Weights,
 )
-from flows.train import Trained
-from flows.training import train_network
-from storage import evaluations, tracking
+from flows.services.alive import WATCHED
+from flows.train.beats import Trained
+from flows.train.evaluate_device import evaluate_on_device
+from flows.train.flow import train_network
 from storage.bounds import MOST_FAILED
-from storage.reference import check_device
+from storage.registry import evaluations, tracking
+from storage.registry.reference import check_device
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,12 @@ def retrain(
     weights : list of float, optional
         How often beats of each data set are drawn, against 1.
     balance : {"beats", "patient", "class"}
-        What is drawn evenly, as `tasks.balance`.
+        What is drawn evenly, as `tasks.learning.balance`.
     signal : bool or list of bool, optional
-        False, for networks of whole records, reads annotations alone; as `flows.each.signals_of`.
+        False, for networks of whole records, reads annotations alone; as
+        `flows.ingest.folders.signals_of`.
     teacher, teacher_weight, temperature
-        As `flows.teacher`, `tasks.distillation.Teaching`.
+        As `flows.train.teacher`, `tasks.learning.distillation.Teaching`.
     most_failed : str
         How many records of a data set may fail, as `storage.bounds.most_allowed`.
     device : str

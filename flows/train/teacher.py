@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from storage.content import Recording, copies, of_subjects
+from storage.audit.sights import LEARNT
+from storage.audit.versions import Recorded, recorded
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
-from storage.mlflow_rest import fetch_model_file
-from storage.model_files import WEIGHTS
-from storage.sights import LEARNT
-from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.versions import Recorded, recorded
-from tasks.distillation import Teaching
-from tasks.models import known_models, with_weights
-from tasks.sequence import reads_records
-from tasks.training import predict
+from storage.registry.mlflow_rest import fetch_model_file
+from storage.registry.model_files import WEIGHTS
+from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.tables.content import Recording, copies, of_subjects
+from tasks.learning.distillation import Teaching
+from tasks.learning.training import predict
+from tasks.networks.models import known_models, with_weights
+from tasks.networks.sequence import reads_records
 
 #: Rows that a teacher answers at once: beats, or windows.
 BATCH = 1_024, 32

@@ -18,23 +18,24 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run, task_run
 
-from flows.card import card, log_card
-from flows.ingest import used_by
-from flows.progress import Progress
-from storage import chain, ledger, tracking
-from storage.beats_manifest import Manifest
-from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from flows.ingest.flow import used_by
+from flows.reports.card import card, log_card
+from flows.services.progress import Progress
+from storage.audit import chain, ledger
+from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, installed
+from storage.audit.versions import recorded as recorded_version
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
 from storage.logs import bound
-from storage.model_files import MANIFEST
 from storage.places import Place, here
-from storage.provenance import ROOT, environment_sha256, git_changes, git_state, installed
-from storage.sbom import ENVIRONMENTS, sbom
-from storage.tags import CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
-from storage.versions import recorded as recorded_version
+from storage.registry import tracking
+from storage.registry.model_files import MANIFEST
+from storage.registry.sbom import ENVIRONMENTS, sbom
+from storage.registry.tags import CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
+from storage.tables.beats_manifest import Manifest
+from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
-from tasks.markup import inline, paragraph
-from tasks.splits import SIDES, Split
+from tasks.learning.splits import SIDES, Split
+from tasks.pages.markup import inline, paragraph
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from prefect import flow
 from prefect.events import emit_event
 
-from flows.alive import WATCHED
-from flows.failures import telling
-from flows.ingest import Ingested, Outcome, ingest
-from flows.kinds import fitting
+from flows.ingest.failures import telling
+from flows.ingest.flow import Ingested, Outcome, ingest
 from flows.parameters import (
     AnyModel,
     Data,
@@ -23,14 +21,16 @@ from flows.parameters import (
     UsualEpochs,
     named_after,
 )
-from flows.train import Trained
-from flows.training import train_network
-from storage.arrivals import look, read_seen, write_seen
-from storage.beats_manifest import variant
+from flows.services.alive import WATCHED
+from flows.train.beats import Trained
+from flows.train.flow import train_network
+from flows.train.kinds import fitting
 from storage.bounds import MOST_FAILED
-from storage.dataset import data_folder, load_spec
+from storage.datasets.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
 from storage.places import check_beats_place
+from storage.recordings.arrivals import look, read_seen, write_seen
+from storage.tables.beats_manifest import variant
 
 #: The events that automations may act on.
 ARRIVED, DUE = "holter.records.arrived", "holter.retraining.due"
@@ -67,13 +67,13 @@ def watch(
     Parameters
     ----------
     dataset, data, policy, signal
-        As `flows.ingest.ingest`.
+        As `flows.ingest.flow.ingest`.
     quiet_s : float
         How long a record's files must not have changed, in seconds.
     retrain_after : int
         Train once so many records were taken since the last training; 0 never.
     model, epochs, most_failed
-        As `flows.retrain.retrain`.
+        As `flows.train.retrain.retrain`.
     """
     spec = load_spec(dataset)
     signal = spec.records.signal if signal is None else signal

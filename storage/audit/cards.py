@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage import ledger, tracking
+from storage.audit import ledger
+from storage.audit.ledger_entry import CARD, CARD_FILE
 from storage.files import sha256_file
-from storage.ledger_entry import CARD, CARD_FILE
-from storage.model_files import RegisteredModel
+from storage.registry import tracking
+from storage.registry.model_files import RegisteredModel
 
 
 def enter_card(model: RegisteredModel, folder: Path) -> None:

@@ -5,7 +5,8 @@ Ed25519 signature of the release key beside it and its digest in the ledger's en
 version's tag. It holds, as they stood then: the version's tags, description and files; the run's
 parameters, tags and metrics; of each data set the manifest whole (version, licence, annotators,
 preprocessing, code, and of every record the source files, the beat table and the Prefect task);
-and the subjects on each side of the split. `storage.verify` compares it with what is there now.
+and the subjects on each side of the split. `storage.audit.verify` compares it with what is there
+now.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage.beats_manifest import Manifest
+from storage.audit.ledger import EVALUATED, REGISTERED, Entry, aliases, entries, own_entries
 from storage.errors import NotInRegistry, OutOfReach, RegistryError, SignatureError
 from storage.files import (
     home,
@@ -29,12 +30,12 @@ from storage.files import (
     sha256_json,
     write_bytes,
 )
-from storage.ledger import EVALUATED, REGISTERED, Entry, aliases, entries, own_entries
-from storage.mlflow_rest import call, deletions, fetch_run_file, server_time_s
-from storage.model_files import MANIFEST, RegisteredModel
-from storage.reference import parse
-from storage.signing import SIGNATURE, sign, signed_by
-from storage.tags import TEACHER_RUN_TAG
+from storage.registry.mlflow_rest import call, deletions, fetch_run_file, server_time_s
+from storage.registry.model_files import MANIFEST, RegisteredModel
+from storage.registry.reference import parse
+from storage.registry.signing import SIGNATURE, sign, signed_by
+from storage.registry.tags import TEACHER_RUN_TAG
+from storage.tables.beats_manifest import Manifest
 
 CHAIN_VERSION = 1
 FOLDER = "chain"

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from storage import ledger
-from storage.answers import MOST_NUMBER, part, rows, text, texts
+from storage.audit import ledger
+from storage.audit.findings import MISMATCH
+from storage.audit.outcomes import held, sentences
+from storage.audit.versions import recorded
 from storage.errors import DeviceError, DigestMismatch
-from storage.evaluations import RequestState, device_experiment, device_requests, said_in
-from storage.findings import MISMATCH
-from storage.mlflow_rest import call, pages, server_time_s
-from storage.model_files import RegisteredModel
-from storage.outcomes import held, sentences
-from storage.signing import trusted_keys
-from storage.versions import recorded
+from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
+from storage.registry.evaluations import RequestState, device_experiment, device_requests, said_in
+from storage.registry.mlflow_rest import call, pages, server_time_s
+from storage.registry.model_files import RegisteredModel
+from storage.registry.signing import trusted_keys
 
 GROUP = "holter.group"
 

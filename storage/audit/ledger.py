@@ -4,10 +4,10 @@ A registered model has one ledger, for all who share its MLflow server: one run 
 `ledger/MODEL`, one parameter an entry (`entry.000001` ...), which MLflow's database lets nobody
 log twice. Every entry holds the digest of the one before and is signed with the release key
 (Ed25519). Its digest is also in the registered model's tag `holter.ledger`, and each machine keeps
-the newest one it saw in `ledger/` of its state folder (`storage.witness`): an entry that is edited,
-deleted or put into the database by hand is found, and so is a ledger that was cut off at its end.
-Nothing is appended to a ledger that was cut off. What else stands among its parameters is told, and
-counts for nothing.
+the newest one it saw in `ledger/` of its state folder (`storage.audit.witness`): an entry that is
+edited, deleted or put into the database by hand is found, and so is a ledger that was cut off at
+its end. Nothing is appended to a ledger that was cut off. What else stands among its parameters is
+told, and counts for nothing.
 
 - `append(model, version, action, reason, who=..., **details)` writes an entry: "registered",
   "evaluated", "approved", or what else. Details are strings; of anything long, give the digest.
@@ -37,10 +37,9 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.ledger_entry import ALIAS as ALIAS
-from storage.ledger_entry import EVALUATED as EVALUATED
-from storage.ledger_entry import (
+from storage.audit.ledger_entry import ALIAS as ALIAS
+from storage.audit.ledger_entry import EVALUATED as EVALUATED
+from storage.audit.ledger_entry import (
     MODEL_CREATED,
     NOTHING,
     Pages,
@@ -50,14 +49,15 @@ from storage.ledger_entry import (
     parameter,
     read_pages,
 )
-from storage.ledger_entry import REGISTERED as REGISTERED
-from storage.ledger_entry import Entry as Entry
-from storage.ledger_entry import aliases as aliases
-from storage.ledger_run import LEDGER as LEDGER
-from storage.ledger_run import ledger_run
-from storage.mlflow_rest import call, deletions, server_time_s
-from storage.signing import sign, trusted_keys
-from storage.witness import Witness, marks_of, missing, see, witnesses
+from storage.audit.ledger_entry import REGISTERED as REGISTERED
+from storage.audit.ledger_entry import Entry as Entry
+from storage.audit.ledger_entry import aliases as aliases
+from storage.audit.ledger_run import LEDGER as LEDGER
+from storage.audit.ledger_run import ledger_run
+from storage.audit.witness import Witness, marks_of, missing, see, witnesses
+from storage.errors import NotInRegistry, OutOfReach, RegistryError
+from storage.registry.mlflow_rest import call, deletions, server_time_s
+from storage.registry.signing import sign, trusted_keys
 
 HEAD = "holter.ledger"
 #: What the tag of that name holds: the number of the newest entry and its SHA-256.

@@ -1,6 +1,6 @@
 """An entry of a ledger: what it holds, which model and version it is about, and what it did.
 
-`storage.ledger` writes, reads and checks them; what is here asks no server.
+`storage.audit.ledger` writes, reads and checks them; what is here asks no server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 
 from storage.errors import RegistryError
 from storage.files import checked, parsed, sha256_bytes
-from storage.signing import signed_by
+from storage.registry.signing import signed_by
 
 REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from storage.audit.ledger_entry import read_pages
 from storage.errors import NotInRegistry, RegistryError
-from storage.ledger_entry import read_pages
-from storage.mlflow_rest import call, pages, server_time_s
+from storage.registry.mlflow_rest import call, pages, server_time_s
 
 #: Experiments that hold a ledger, before the model's name.
 LEDGER = "ledger/"

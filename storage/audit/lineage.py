@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage import chain, ledger
-from storage.chain import Chain
-from storage.evaluations import RequestState
-from storage.findings import MISMATCH
-from storage.ledger_entry import Entry, of_version
-from storage.mlflow_rest import address
-from storage.outcomes import held, sentences
+from storage.audit import chain, ledger
+from storage.audit.chain import Chain
+from storage.audit.findings import MISMATCH
+from storage.audit.ledger_entry import Entry, of_version
+from storage.audit.outcomes import held, sentences
+from storage.registry.evaluations import RequestState
+from storage.registry.mlflow_rest import address
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.answers import numbers, part, text
-from storage.chain import run_state
+from storage.audit.chain import run_state
+from storage.audit.findings import MISMATCH, OUT, Finding, all_same, same
+from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
-from storage.evaluations import (
+from storage.files import parsed, sha256_file, write_json
+from storage.registry.answers import numbers, part, text
+from storage.registry.evaluations import (
     MOST_OUTCOME,
     OUTCOME,
     REPORT,
@@ -23,10 +26,7 @@ from storage.evaluations import (
     report_folder,
     request_state,
 )
-from storage.files import parsed, sha256_file, write_json
-from storage.findings import MISMATCH, OUT, Finding, all_same, same
-from storage.ledger_entry import Entry
-from storage.mlflow_rest import read_run_file
+from storage.registry.mlflow_rest import read_run_file
 
 LINK = "evaluations"
 #: Where the files of an evaluation on data sets lie among its run's artifacts.

@@ -15,10 +15,17 @@ from types import CodeType
 
 from storage.files import sha256_bytes, sha256_file, sha256_json
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: Where the code that shapes beat tables begins; what these import counts too.
-BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats", "storage.content")
+BEAT_CODE = (
+    "tasks.signal.beats",
+    "storage.recordings.records",
+    "storage.tables.beats",
+    "storage.tables.content",
+)
+#: The same in commits before 0.2.0, whose modules lay side by side.
+FLAT_BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats", "storage.content")
 
 
 def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:
@@ -63,7 +70,7 @@ def beat_code_at(commit: str) -> str:
         packed = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout  # noqa: S603 - fixed words, no shell
         with tarfile.open(fileobj=BytesIO(packed)) as files:
             files.extractall(folder, filter="data")
-        found = code_of(*BEAT_CODE, top=Path(folder))
+        found = code_of(*BEAT_CODE, *FLAT_BEAT_CODE, top=Path(folder))
         return sha256_json({name: sha256_file(path) for name, path in found.items()})
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage import chain, ledger
-from storage.beats_manifest import manifest_paths, read_manifest
+from storage.audit import chain, ledger
+from storage.audit.ledger_entry import MODEL_CREATED, Entry, own
+from storage.audit.lineage import aliases_on
+from storage.datasets.patients import number_digest
 from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import read_json
-from storage.ledger_entry import MODEL_CREATED, Entry, own
-from storage.lineage import aliases_on
-from storage.mlflow_rest import fetch_run_file
-from storage.mlflow_rest import pages as answers
-from storage.patients import number_digest
 from storage.places import beats_place
-from storage.record_search import Look, Query, look_into
-from storage.tags import ARTIFACT_TAG
+from storage.registry.mlflow_rest import fetch_run_file
+from storage.registry.mlflow_rest import pages as answers
+from storage.registry.tags import ARTIFACT_TAG
+from storage.tables.beats_manifest import manifest_paths, read_manifest
+from storage.tables.record_search import Look, Query, look_into
 
 #: Fetches of chains at the same time.
 FETCHES = 4

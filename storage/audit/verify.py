@@ -9,16 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage import chain, ledger, outcomes
-from storage.beats_manifest import Entry, is_signed, known_entries, manifest_from, manifest_places
-from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
-from storage.files import sha256_file, sha256_folder
-from storage.findings import MATCH as MATCH
-from storage.findings import MISMATCH as MISMATCH
-from storage.findings import OUT as OUT
-from storage.findings import Finding as Finding
-from storage.findings import all_same, fetched, same
-from storage.ledger_entry import (
+from storage.audit import chain, ledger, outcomes
+from storage.audit.findings import MATCH as MATCH
+from storage.audit.findings import MISMATCH as MISMATCH
+from storage.audit.findings import OUT as OUT
+from storage.audit.findings import Finding as Finding
+from storage.audit.findings import all_same, fetched, same
+from storage.audit.ledger_entry import (
     APPROVED,
     CARD,
     CARD_FILE,
@@ -26,11 +23,26 @@ from storage.ledger_entry import (
     OVERRIDDEN,
     decision_tags,
 )
-from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
-from storage.model_files import WEIGHTS
+from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
+from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
+from storage.files import sha256_file, sha256_folder
 from storage.places import Place, beats_place
-from storage.provenance import beat_code_at, beat_code_sha256, has_commit
-from storage.tags import ARTIFACT_TAG, CHAIN_SHA256_TAG, FOLDER_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
+from storage.registry.model_files import WEIGHTS
+from storage.registry.tags import (
+    ARTIFACT_TAG,
+    CHAIN_SHA256_TAG,
+    FOLDER_TAG,
+    TEACHER_SHA256_TAG,
+    TEACHER_TAG,
+)
+from storage.tables.beats_manifest import (
+    Entry,
+    is_signed,
+    known_entries,
+    manifest_from,
+    manifest_places,
+)
 
 ABSENT = "is not there"
 #: The links of a chain, in the order of the work, and what each compares.

@@ -13,19 +13,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from storage import ledger
-from storage.beats_manifest import Manifest, manifest_from
-from storage.chain import deleted_runs, read_chain, registered, resolve, run_state
+from storage.audit import ledger
+from storage.audit.chain import deleted_runs, read_chain, registered, resolve, run_state
+from storage.audit.findings import MISMATCH, OUT, Finding, all_same
+from storage.audit.ledger_entry import of_version
+from storage.audit.outcomes import held, sentences
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
-from storage.evaluations import RequestState
 from storage.files import home, sha256_file
-from storage.findings import MISMATCH, OUT, Finding, all_same
-from storage.ledger_entry import of_version
-from storage.mlflow_rest import call, fetch_model_file, fetch_run_file
-from storage.model_files import LITERT, RegisteredModel
-from storage.outcomes import held, sentences
-from storage.signing import trusted_keys
-from storage.testset import TestSet, read_testset
+from storage.registry.evaluations import RequestState
+from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
+from storage.registry.model_files import LITERT, RegisteredModel
+from storage.registry.signing import trusted_keys
+from storage.tables.beats_manifest import Manifest, manifest_from
+from storage.tables.testset import TestSet, read_testset
 
 #: Edits of a version that are told one by one where it is refused.
 MOST_TOLD = 5
@@ -136,8 +136,8 @@ def recorded(reference: str) -> Recorded:
 def _training(sealed: Mapping[str, Any]) -> list[Finding]:
     """The newest figures and the parameters of a training against those that were sealed.
 
-    None where MLflow no longer has the run, which is told as deleted; `storage.verify` compares
-    all that was logged.
+    None where MLflow no longer has the run, which is told as deleted; `storage.audit.verify`
+    compares all that was logged.
     """
     try:
         now = run_state(sealed["run_id"])

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from storage.audit.ledger_entry import Entry
 from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
-from storage.ledger_entry import Entry
-from storage.mlflow_rest import address
+from storage.registry.mlflow_rest import address
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -18,13 +18,13 @@ from pydantic import (
     model_validator,
 )
 
+from storage.datasets.labels import DETECT, ERROR, Column, excluded_rows, rows_without_record
 from storage.errors import RecordError, SpecError
 from storage.files import home, parsed, safe_path, sha256_json
-from storage.labels import DETECT, ERROR, Column, excluded_rows, rows_without_record
-from storage.leads import SUFFIX
+from storage.formats.leads import SUFFIX
 from storage.text import decoded, did_you_mean, file_name, lines
 
-SHIPPED = Path(__file__).parent / "datasets"
+SHIPPED = Path(__file__).parent
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 #: A file extension: annotator names become part of a path, so they may not hold a separator.
@@ -32,7 +32,7 @@ Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
 #: The same, or a CSV of intervals: "csv" for NAME.csv, "rhythm.csv" for NAME.rhythm.csv.
 RhythmSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.csv)?$")]
 
-#: A key's name and a digest by it, as `storage.patients` makes them.
+#: A key's name and a digest by it, as `storage.datasets.patients` makes them.
 NumberDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}:[0-9a-f]{64}$")]
 
 
@@ -174,7 +174,7 @@ class Subjects(_Strict):
 
     The expression must fit a record's name as a whole: the last part of it, or else all of it.
     `numbers` are keyed digests of the patients' own numbers, each to its subject:
-    `storage.patients`.
+    `storage.datasets.patients`.
     Where there is one, a record that neither it nor the table tells of is refused.
     """
 
@@ -225,7 +225,7 @@ class DatasetSpec(_Strict):
     def subject_of(self, record: str) -> str:
         """The subject (patient) of a record as this TOML alone tells it; else the record itself.
 
-        `storage.labels.subject_of` reads the data set's CSV as well.
+        `storage.datasets.labels.subject_of` reads the data set's CSV as well.
         """
         return self.subject_by_rule(record) or record
 

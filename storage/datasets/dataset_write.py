@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.dataset import DatasetSpec, load_spec
+from storage.datasets.dataset import DatasetSpec, load_spec
 from storage.errors import SpecError
 from storage.files import whole
 

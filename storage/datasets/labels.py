@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from storage.errors import BadLabel, SpecError
 from storage.files import safe_path, sha256_json
-from storage.leads import SUFFIX
+from storage.formats.leads import SUFFIX
 from storage.text import table_rows
 
 if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
-    from storage.dataset import DatasetSpec
+    from storage.datasets.dataset import DatasetSpec
 
 #: What a column may hold; only `record` must be there.
 Column = Literal["record", "label", "subject", "exclude", "why"]

@@ -1,8 +1,8 @@
 """EDF and EDF+ recordings (Kemp 1992, DOI 10.1016/0013-4694(92)90009-7; Kemp and Olivan 2003).
 
-An EDF data record is a frame of 16-bit samples, so `storage.wfdb_formats` reads it; only the header
-is read here. The libraries for EDF take a truncated file for a shorter recording; here it is an
-error. In a discontinuous recording (EDF+D) the time between data records is a gap of NaN.
+An EDF data record is a frame of 16-bit samples, so `storage.formats.wfdb_formats` reads it; only
+the header is read here. The libraries for EDF take a truncated file for a shorter recording; here
+it is an error. In a discontinuous recording (EDF+D) the time between data records is a gap of NaN.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from storage.errors import HeaderMismatch, TruncatedSignal
 from storage.files import sha256_file
-from storage.lead_names import named
-from storage.leads import (
+from storage.formats.lead_names import named
+from storage.formats.leads import (
     Described,
     Joined,
     Opened,
@@ -27,8 +27,8 @@ from storage.leads import (
     own_file,
     units_per_mv,
 )
+from storage.formats.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 from storage.text import decimal, decoded
-from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 
 #: Width of each field of a signal, in the order of the header (all signals' labels first).
 FIELDS = {"label": 16, "transducer": 80, "units": 8, "physical_min": 8, "physical_max": 8}
@@ -75,7 +75,7 @@ class _Header:
 def open_edf(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
-    """Read an EDF file's header and check its length; see `storage.records.open_record`."""
+    """Read an EDF file's header and check its length; see `records.open_record`."""
     file, path = own_file(folder, name, "edf", name)
     header = _header(path, name, file)
     channel = choose(header.leads, prefer, name, file)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.wfdb_formats import WIDTH, Integers, millivolts, valid_range
+from storage.formats.wfdb_formats import WIDTH, Integers, millivolts, valid_range
 
 FORMATS = frozenset({508, 516, 524})
 #: Bits that libsndfile fills a sample of each width up to, from below with zeros.

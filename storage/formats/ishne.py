@@ -13,9 +13,9 @@ from pathlib import Path
 
 from storage.errors import HeaderMismatch, TruncatedSignal
 from storage.files import sha256_file
-from storage.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose, own_file
+from storage.formats.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose, own_file
+from storage.formats.wfdb_signal import PackedLead
 from storage.text import decoded
-from storage.wfdb_signal import PackedLead
 
 MAGIC = b"ISHNE1.0"
 FIXED_BYTES = 522
@@ -33,7 +33,9 @@ PATIENT = slice(108, 128)
 def open_ishne(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
-    """Read an ISHNE file's header, check it and the length; see `storage.records.open_record`."""
+    """Read an ISHNE file's header, check it and the length; see
+    `storage.recordings.records.open_record`.
+    """
     file, path = own_file(folder, name, "ishne", name)
     head, names, fs_hz, n_samples, ecg_at = _header(path, name, file)
     n_leads = len(names)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from storage.errors import HeaderMismatch, MissingFile, NoLead
 from storage.files import safe_path, sha256_bytes, stored_name
-from storage.flac import FlacLead, read_flac
-from storage.lead_names import fits, per_mv, rank, usable
-from storage.wfdb_formats import FramedLead, framed_values, read_framed
-from storage.wfdb_signal import PackedLead, raw_blocks, read_packed
+from storage.formats.flac import FlacLead, read_flac
+from storage.formats.lead_names import fits, per_mv, rank, usable
+from storage.formats.wfdb_formats import FramedLead, framed_values, read_framed
+from storage.formats.wfdb_signal import PackedLead, raw_blocks, read_packed
 
 #: The file that says that a record is there, by format.
 SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}

@@ -2,7 +2,8 @@
 
 A file is a row of frames; a frame holds the samples of every signal, one or more of each. WFDB's
 formats differ in how a sample becomes bytes. An EDF data record is such a frame as well, of format
-16. Formats 212 and 16 with one sample a frame have a faster reader in `storage.wfdb_signal`.
+16. Formats 212 and 16 with one sample a frame have a faster reader in
+`storage.formats.wfdb_signal`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.wfdb_signal import packed_bytes
+from storage.formats.wfdb_signal import packed_bytes
 
 Integers = NDArray[np.signedinteger[Any]]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from storage.errors import HeaderMismatch
-from storage.lead_names import named
+from storage.formats.lead_names import named
 from storage.text import decimal, file_name, lines
 
 DEFAULT_FS_HZ = 250.0
@@ -42,7 +42,7 @@ class SignalHeader:
         Converter value of physical zero.
     units, lead : str
         Physical unit and the signal's description, that is the lead's name; see
-        `storage.lead_names.named` for one without.
+        `storage.formats.lead_names.named` for one without.
     initial : int
         Value of the first sample, needed by difference formats.
     checksum : int or None

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from storage.errors import HeaderMismatch, NoLead, TruncatedSignal
 from storage.files import sha256_file, stored_name
-from storage.flac import FORMATS as FLAC
-from storage.flac import FlacLead, read_flac, stream_samples
-from storage.lead_names import named
-from storage.leads import (
+from storage.formats.flac import FORMATS as FLAC
+from storage.formats.flac import FlacLead, read_flac, stream_samples
+from storage.formats.lead_names import named
+from storage.formats.leads import (
     Described,
     Joined,
     Opened,
@@ -29,9 +29,9 @@ from storage.leads import (
     read_small,
     units_per_mv,
 )
-from storage.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead, valid_range
-from storage.wfdb_header import Header, SignalHeader, parse_header
-from storage.wfdb_signal import BITS, FAST_FORMATS, PackedLead, packed_bytes
+from storage.formats.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead, valid_range
+from storage.formats.wfdb_header import Header, SignalHeader, parse_header
+from storage.formats.wfdb_signal import BITS, FAST_FORMATS, PackedLead, packed_bytes
 
 KNOWN_FORMATS = frozenset({*BITS, 310, 311, *FLAC})
 GAP = "~"
@@ -40,7 +40,9 @@ GAP = "~"
 def open_wfdb(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
 ) -> Opened:
-    """Read a record's header and check its signal files; see `storage.records.open_record`."""
+    """Read a record's header and check its signal files; see
+    `storage.recordings.records.open_record`.
+    """
     file, header = _header(folder, name, name, digests)
     if not signal or not header.n_signals:
         return Opened(

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checksums import read_sums
 from storage.files import sha256_bytes, sha256_file, write_bytes
-from storage.wfdb_annotation import encode_annotations
-from storage.wfdb_signal import encode_212
+from storage.formats.checksums import read_sums
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.formats.wfdb_signal import encode_212
 
 GAIN = 200
 NAME = "simulated"

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from storage.dataset import DatasetSpec, record_names
+from storage.datasets.dataset import DatasetSpec, record_names
+from storage.datasets.labels import row_sha256
 from storage.errors import HolterError
 from storage.files import home, owner, read_json, sha256_json, write_json
-from storage.labels import row_sha256
-from storage.records import open_record
+from storage.recordings.records import open_record
 
 
 @dataclass(frozen=True)

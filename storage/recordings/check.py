@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.checksums import verify_checksums
-from storage.dataset import DatasetSpec, record_names
+from storage.datasets.dataset import DatasetSpec, record_names
 from storage.errors import HeaderMismatch, RecordError, UnusableSignal
-from storage.leads import sample_sum
-from storage.records import Record, open_record, read_lead
-from storage.stretches import (
+from storage.formats.checksums import verify_checksums
+from storage.formats.leads import sample_sum
+from storage.recordings.records import Record, open_record, read_lead
+from storage.recordings.stretches import (
     NOWHERE,
     RR_RANGE_S,
     Stretches,
@@ -45,11 +45,12 @@ class RecordCheck:
     beats : int
         Annotated beats.
     recorded_hours : float
-        Hours that were recorded (`storage.stretches`); all of them where no signal was read.
+        Hours that were recorded (`storage.recordings.stretches`); all of them where no signal was
+        read.
     rhythm_hours : dict of str to float
         Recorded hours of each rhythm; "" where none is known.
     label_source : str
-        What told the rhythm; see `storage.records.Record`.
+        What told the rhythm; see `storage.recordings.records.Record`.
     uncovered_hours : float
         Hours in which no beat is annotated; see `uncovered_hours`.
     checksums : str

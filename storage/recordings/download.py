@@ -22,12 +22,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from storage.checksums import SUMS, read_sums, records_of
-from storage.dataset import DatasetSpec
+from storage.datasets.dataset import DatasetSpec
 from storage.errors import DownloadError, HeaderMismatch
 from storage.files import safe_path, sha256_file
+from storage.formats.checksums import SUMS, read_sums, records_of
+from storage.formats.wfdb_header import parse_header
 from storage.text import did_you_mean
-from storage.wfdb_header import parse_header
 
 PHYSIONET = "https://physionet.org/files"
 #: Names another server with the same layout: MIRROR/<slug>/<version>/<file>.

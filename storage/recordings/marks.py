@@ -2,7 +2,7 @@
 
 Both come from annotation files in MIT format; the rhythm may come from a CSV of intervals instead,
 with the header `start_s,end_s,rhythm`, in ascending order, not overlapping. Where a record has no
-rhythm mark, a label of the whole record may give it; see `storage.labels`.
+rhythm mark, a label of the whole record may give it; see `storage.datasets.labels`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.datasets.labels import DETECT, ERROR, record_label
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.files import safe_path, stored_name
-from storage.labels import DETECT, ERROR, record_label
-from storage.leads import Opened, read_small
-from storage.text import decimal, table_rows
-from storage.wfdb_annotation import (
+from storage.formats.leads import Opened, read_small
+from storage.formats.wfdb_annotation import (
     BEAT,
     QUALITY_CHANGE,
     QUALITY_SIGNALS,
@@ -31,9 +30,10 @@ from storage.wfdb_annotation import (
     Annotations,
     parse_annotations,
 )
+from storage.text import decimal, table_rows
 
 if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
-    from storage.dataset import DatasetSpec
+    from storage.datasets.dataset import DatasetSpec
 
 LEAST_BEATS = 3  #: a beat needs an RR interval on both sides
 #: Rows become Python objects, thirty times as large; a year of episodes is smaller.

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.edf import open_edf
+from storage.datasets.labels import label_table, row_sha256, subject_of
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
 from storage.files import safe_path
-from storage.ishne import open_ishne
-from storage.labels import label_table, row_sha256, subject_of
-from storage.leads import SUFFIX, Source, read_source
-from storage.marks import annotated_beats, annotated_rhythm
-from storage.wfdb_record import open_wfdb
+from storage.formats.edf import open_edf
+from storage.formats.ishne import open_ishne
+from storage.formats.leads import SUFFIX, Source, read_source
+from storage.formats.wfdb_record import open_wfdb
+from storage.recordings.marks import annotated_beats, annotated_rhythm
 
 if TYPE_CHECKING:  # a device opens recordings without any data set, and without pydantic
-    from storage.dataset import DatasetSpec
+    from storage.datasets.dataset import DatasetSpec
 
 #: How a recording of each format of `DatasetSpec.records.format` is opened.
 OPENERS = {"wfdb": open_wfdb, "edf": open_edf, "ishne": open_ishne}
@@ -67,7 +67,7 @@ class Record:
     file : str
         The file an error about the lead names.
     warnings : tuple of str
-        What a reader of its figures must know; see `storage.leads.Opened`.
+        What a reader of its figures must know; see `storage.formats.leads.Opened`.
     """
 
     dataset: str
@@ -153,7 +153,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
         Its .hea, .edf or .ecg file, or a WFDB record's name without the suffix.
     leads : sequence of str
         The leads to look for, in order of preference; by default the ECG on which AF is read best
-        (`storage.lead_names.LEADS`), the one that `holter data add` proposes.
+        (`storage.formats.lead_names.LEADS`), the one that `holter data add` proposes.
 
     Raises
     ------

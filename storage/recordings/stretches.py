@@ -24,7 +24,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from storage.marks import LEAST_BEATS
+from storage.recordings.marks import LEAST_BEATS
 
 #: An RR interval outside these, in seconds, is no plausible pair of beats.
 RR_RANGE_S = (0.2, 3.0)

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.dataset import listed_names
-from storage.edf import describe_edf
+from storage.datasets.dataset import listed_names
+from storage.datasets.labels import plain_name, read_rows
 from storage.errors import RecordError, SpecError
 from storage.files import owner
-from storage.ishne import describe_ishne
-from storage.labels import plain_name, read_rows
-from storage.leads import SUFFIX, Described, read_small
-from storage.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
+from storage.formats.edf import describe_edf
+from storage.formats.ishne import describe_ishne
+from storage.formats.leads import SUFFIX, Described, read_small
+from storage.formats.wfdb_annotation import BEAT, parse_annotations
+from storage.formats.wfdb_record import describe_wfdb
+from storage.recordings.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
 from storage.text import lines, table_rows
-from storage.wfdb_annotation import BEAT, parse_annotations
-from storage.wfdb_record import describe_wfdb
 
 DESCRIBE = {"wfdb": describe_wfdb, "edf": describe_edf, "ishne": describe_ishne}
 LISTING = "RECORDS"
@@ -71,7 +71,8 @@ class Labelled:
         Its name within the folder.
     columns : dict of str to (str or int)
         The columns that are told by their names in the header, or without one by their number
-        from 1; as `storage.dataset.Labels.columns`. Only "record" where nothing tells the others.
+        from 1; as `storage.datasets.dataset.Labels.columns`. Only "record" where nothing tells the
+        others.
     labels : dict of str to int
         Every label, and how many records have it.
     records : frozenset of str

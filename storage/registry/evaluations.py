@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.answers import (
+from storage.errors import DeviceError, NotInRegistry, RegistryError
+from storage.files import parsed, sha256_bytes
+from storage.registry.answers import (
     EXPERIMENT_ID,
     SHA256,
     numbers,
@@ -32,10 +34,8 @@ from storage.answers import (
     texts,
     whole_number,
 )
-from storage.errors import DeviceError, NotInRegistry, RegistryError
-from storage.files import parsed, sha256_bytes
-from storage.mlflow_rest import call, pages, read_run_file, server_time_s, upload
-from storage.model_files import LITERT, RegisteredModel
+from storage.registry.mlflow_rest import call, pages, read_run_file, server_time_s, upload
+from storage.registry.model_files import LITERT, RegisteredModel
 
 WAITING = ("SCHEDULED", "RUNNING")
 STATUSES = (*WAITING, "FINISHED", "FAILED", "KILLED")

@@ -26,9 +26,9 @@ from typing import IO, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from storage.addresses import credentials, without_credentials
-from storage.answers import plain, run_id, text
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, PlaceError, RegistryError
 from storage.files import parsed, sha256_bytes, sha256_file
+from storage.registry.answers import plain, run_id, text
 
 API = "/api/%d.0/mlflow/"
 UPLOADS = "/api/2.0/mlflow-artifacts/artifacts/"

@@ -17,7 +17,7 @@ from storage.errors import PolicyError
 from storage.files import parsed, sha256_bytes
 
 #: The policy that is used where none is given.
-DEFAULT = Path(__file__).parent / "policies" / "champion.toml"
+DEFAULT = Path(__file__).parents[1] / "policies" / "champion.toml"
 #: The thresholds of drift that are used where none are given.
 DRIFT = DEFAULT.with_name("drift.toml")
 

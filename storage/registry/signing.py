@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from storage.answers import MOST_NUMBER, plain, shown
 from storage.errors import SignatureError
 from storage.files import (
     home,
@@ -32,7 +31,8 @@ from storage.files import (
     sha256_file,
     write_json,
 )
-from storage.model_files import MANIFEST, MLFLOW_META
+from storage.registry.answers import MOST_NUMBER, plain, shown
+from storage.registry.model_files import MANIFEST, MLFLOW_META
 
 SIGNATURE = "manifest.sig"
 #: The signed statement of a release's registered name and version.

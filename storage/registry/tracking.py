@@ -1,7 +1,7 @@
 """MLflow: runs, data sets, registered models. The one module that imports it.
 
 The server is named by MLFLOW_TRACKING_URI, its credentials by MLflow's own variables. What a
-device needs of MLflow is in `storage.evaluations`, without the package.
+device needs of MLflow is in `storage.registry.evaluations`, without the package.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from storage.addresses import without_credentials
 from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
-from storage.model_files import LITERT, MANIFEST, WEIGHTS
-from storage.model_files import RegisteredModel as RegisteredModel
-from storage.signing import sign_name
-from storage.tags import ARTIFACT_TAG, FOLDER_TAG
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.registry.model_files import RegisteredModel as RegisteredModel
+from storage.registry.signing import sign_name
+from storage.registry.tags import ARTIFACT_TAG, FOLDER_TAG
 
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -191,7 +191,7 @@ def register_model(
     tags: Mapping[str, str],
     description: str,
 ) -> RegisteredModel:
-    """Register a folder as a new version of `name`; `flows.recorded.seal` makes it known.
+    """Register a folder as a new version of `name`; `flows.train.training_run.seal` makes it known.
 
     The version's number is stated, signed, beside the folder's files as soon as it is known.
     """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storage.errors import PlaceError, TableError
 from storage.files import checked, parsed, whole
 from storage.places import Place, Remote, answering
-from storage.stretches import seconds
+from storage.recordings.stretches import seconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ class BeatTable:
         table has none.
     stretches_s : float64, shape (k, 2)
         Start and end of the record's stretches that can be analysed, in seconds; see
-        `storage.stretches`. Every beat lies in one.
+        `storage.recordings.stretches`. Every beat lies in one.
     """
 
     dataset: str
@@ -147,9 +147,10 @@ class Source:
     simulated : bool
         Whether the record was simulated.
     content : dict of str to list of str
-        Prints of its signal and of its annotated beats; see `storage.content`.
+        Prints of its signal and of its annotated beats; see `storage.tables.content`.
     label_source : str
-        What told the rhythm; see `storage.records.Record`. "" in a table that does not say.
+        What told the rhythm; see `storage.recordings.records.Record`. "" in a table that does not
+        say.
     """
 
     dataset: str

@@ -12,7 +12,7 @@ from typing import Any
 from storage.errors import PlaceError, TableError
 from storage.files import AnyPlace, checked, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
-from storage.signing import sign, signed_by
+from storage.registry.signing import sign, signed_by
 
 MANIFEST_VERSION = 1
 #: What of a manifest's file is the signature of the ingest that made it, with the release key.
@@ -34,7 +34,7 @@ class Entry:
     sha256 : str
         Digest of the Parquet file's bytes.
     key : str
-        Digest of everything the table was made from; see `storage.beats.Source`.
+        Digest of everything the table was made from; see `storage.tables.beats.Source`.
     lead : str or None
         Lead used.
     hours : float
@@ -44,20 +44,22 @@ class Entry:
     counts : dict of str to int
         Beats annotated, detected, matched, missed and extra.
     analysable_hours : float or None
-        Hours of it that can be analysed (`storage.stretches`); None where it is not known.
+        Hours of it that can be analysed (`storage.recordings.stretches`); None where it is not
+        known.
     uncovered_hours : float
-        Hours in which no beat is annotated, though beats are; see `storage.check`.
+        Hours in which no beat is annotated, though beats are; see `storage.recordings.check`.
     files : dict of str to str
         SHA-256 of every source file, by name relative to the data set's folder.
     task_run_id : str
         The Prefect task run that built the table.
     content : dict of str to list of str
         Prints of its signal and of its annotated beats, whatever it is called; see
-        `storage.content`. Empty in a table of before there were prints.
+        `storage.tables.content`. Empty in a table of before there were prints.
     warnings : list of str
-        What the record's files do not tell for certain; see `storage.leads.Opened`.
+        What the record's files do not tell for certain; see `storage.formats.leads.Opened`.
     label_source : str
-        What told the rhythm; see `storage.records.Record`. "" in an entry that does not say.
+        What told the rhythm; see `storage.recordings.records.Record`. "" in an entry that does not
+        say.
     """
 
     record: str

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.files import parsed, write_bytes
-from storage.npz import damaged, read_arrays
+from storage.tables.npz import damaged, read_arrays
 
 Arrays = list[NDArray[np.generic]]
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats_manifest import Manifest, every_manifest
 from storage.logs import log
 from storage.places import Place
-from storage.records import Record
+from storage.recordings.records import Record
+from storage.tables.beats_manifest import Manifest, every_manifest
 
 PRINTS = 16
 #: Of the fewer prints, the share that two recordings have in common where they are the same.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality, read_beats, read_groups
-from storage.beats_manifest import read_manifest
 from storage.errors import TableError
 from storage.files import sha256_file
 from storage.places import Place
-from storage.waveforms import ChosenBeats, RowGroup, Waveforms, stamp_of
+from storage.tables.beats import BeatTable, Quality, read_beats, read_groups
+from storage.tables.beats_manifest import read_manifest
+from storage.tables.waveforms import ChosenBeats, RowGroup, Waveforms, stamp_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.beats_manifest import manifest_from
-from storage.content import Recording, copies, recordings, without_prints
+from storage.tables.beats_manifest import manifest_from
+from storage.tables.content import Recording, copies, recordings, without_prints
 
 #: Digits of a digest that name one: more than a record's name is by chance.
 DIGEST = re.compile(r"[0-9a-f]{12,64}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from storage.errors import TableError
 from storage.files import whole
-from storage.npz import damaged, layout, members, read_array
-from storage.waveforms import ChosenBeats
+from storage.tables.npz import damaged, layout, members, read_array
+from storage.tables.waveforms import ChosenBeats
 
 #: Columns larger than this unpacked are refused before they are read: a device has 8 GB. The inputs
 #: lie in the file as they are, and stay there.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import WAVEFORM_SAMPLES, read_waveforms
 from storage.errors import TableError
 from storage.places import Place
+from storage.tables.beats import WAVEFORM_SAMPLES, read_waveforms
 
 Index = NDArray[np.int64]
 

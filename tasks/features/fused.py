@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
-from storage.stretches import slices
-from tasks.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
+from storage.recordings.stretches import slices
+from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
+from tasks.features.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
 
 #: A shape: real time around R, whatever the heart rate.
 SHAPE_HZ = 100

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable
-from storage.stretches import RR_RANGE_S, slices
+from storage.recordings.stretches import RR_RANGE_S, slices
+from storage.tables.beats import BeatTable
 
 FEATURES = 4
 WINDOW_BEATS = 640
@@ -38,14 +38,15 @@ class RhythmRecord:
     name, subject : str
         With the data set's name before it ("afdb/04015"), so that they are unique.
     rr_s : float32, shape (n,)
-        Interval from the beat before, in seconds; NaN where a stretch begins (`storage.stretches`).
+        Interval from the beat before, in seconds; NaN where a stretch begins
+        (`storage.recordings.stretches`).
     label : int8, shape (n,)
         1 AF, 0 not AF, -1 unknown.
     weight : float
         How often the record is drawn in training, against 1 for the others.
     shape : float32, shape (n, 80), or None
-        Normalised shapes (`tasks.fused`), rows of NaN where a beat has none; None where there is no
-        signal, or no use for it.
+        Normalised shapes (`tasks.features.fused`), rows of NaN where a beat has none; None where
+        there is no signal, or no use for it.
     """
 
     name: str

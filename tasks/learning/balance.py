@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.labelled import LabelledBeats
-from tasks.rhythm import RhythmRecord
+from storage.tables.labelled import LabelledBeats
+from tasks.features.rhythm import RhythmRecord
 
 BALANCES = ("beats", "patient", "class")
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.bounds import all_within
-from tasks.sequence import as_read_by
+from tasks.networks.sequence import as_read_by
 
 Floats = NDArray[np.float32]
 #: Probabilities are held this far from 0 and 1.

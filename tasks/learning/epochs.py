@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.labelled import LabelledBeats
+from storage.tables.labelled import LabelledBeats
 
 Index = NDArray[np.int64]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
-from tasks.splits import Column, Split, deal, from_sides, tally
+from tasks.learning.splits import Column, Split, deal, from_sides, tally
 
 
 def patient_folds(

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S
-from tasks.rhythm import RhythmRecord
-from tasks.rhythm_augment import augmented as augmented_rhythm
-from tasks.rhythm_augment import ectopic_beats
+from tasks.features.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.rhythm_augment import augmented as augmented_rhythm
+from tasks.learning.rhythm_augment import ectopic_beats
 
 Floats = NDArray[np.float32]
 #: How often a record without a signal is given simulated shapes.

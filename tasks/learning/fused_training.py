@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.fused import FEATURES, RR_FEATURES, SHAPE_SAMPLES, inputs
-from tasks.fused_augment import augmented
-from tasks.rhythm import FEATURES as RHYTHM_FEATURES
-from tasks.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
+from tasks.features.fused import FEATURES, RR_FEATURES, SHAPE_SAMPLES, inputs
+from tasks.features.rhythm import FEATURES as RHYTHM_FEATURES
+from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
+from tasks.learning.fused_augment import augmented
 
 Floats = NDArray[np.float32]
 #: Columns of what may be drawn; the rhythm is for a student that reads it alone.

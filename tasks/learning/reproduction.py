@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.files import sha256_json
-from tasks import figures
-from tasks.bootstrap import Counts, Interval, bootstrap_patients
-from tasks.document import Block, Heading, Picture, Table, Words
-from tasks.folds import patient_folds
-from tasks.metrics import beat_metrics
-from tasks.splits import Column, Split, split_beats
+from tasks.learning.folds import patient_folds
+from tasks.learning.splits import Column, Split, split_beats
+from tasks.pages import figures
+from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.scores.bootstrap import Counts, Interval, bootstrap_patients
+from tasks.scores.metrics import beat_metrics
 
 NETWORKS = ("resnet15", "resnet21", "resnet25")
 #: Weighted precision, recall and F1 on AFDB, as published.
@@ -110,7 +110,7 @@ def split_of(training: Training, subject: Column, label: NDArray[np.int8]) -> Sp
 def weighted(counts: Counts) -> NDArray[np.floating]:
     """Weighted precision, recall and F1, shape (3, draws), of (draws, 4) tp, fp, fn, tn.
 
-    A class that is never decided has precision 0, as in `tasks.metrics.beat_metrics`.
+    A class that is never decided has precision 0, as in `tasks.scores.metrics.beat_metrics`.
     """
     tp, fp, fn, tn = counts.T
     parts = []

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.rhythm import RhythmRecord
+from tasks.features.rhythm import RhythmRecord
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]

@@ -10,14 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.bounds import all_within
-from storage.checkpoint import Arrays, Checkpoint
-from tasks.distillation import Teaching
-from tasks.fused_training import draw_fused
-from tasks.models import build, spec_of
-from tasks.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
-from tasks.rhythm_augment import augmented, pasted, simulated_sinus
-from tasks.sequence import as_read_by, features, reads_shapes, windowed, windows
-from tasks.training import NOTHING_DONE, advanced, compiled, learnt_by, predict, resume, stale
+from storage.tables.checkpoint import Arrays, Checkpoint
+from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
+from tasks.learning.distillation import Teaching
+from tasks.learning.fused_training import draw_fused
+from tasks.learning.rhythm_augment import augmented, pasted, simulated_sinus
+from tasks.learning.training import (
+    NOTHING_DONE,
+    advanced,
+    compiled,
+    learnt_by,
+    predict,
+    resume,
+    stale,
+)
+from tasks.networks.models import build, spec_of
+from tasks.networks.sequence import as_read_by, features, reads_shapes, windowed, windows
 
 SIMULATED_BEATS = 10_000
 #: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
@@ -54,7 +62,7 @@ class RhythmConfig:
         The weights to use are the mean over this share of the epochs, the last ones, batch
         statistics too (Izmailov et al. 2018, arXiv:1803.05407); 0 takes the last epoch's.
     sparsity, quantised : float, bool
-        As `tasks.training.TrainingConfig`.
+        As `tasks.learning.training.TrainingConfig`.
     seed : int
         Seed of initial weights, augmentation and windows.
     """

@@ -16,10 +16,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.content import Copy
 from storage.errors import SplitError
-from storage.labelled import Names, names_of
-from tasks.registry import find
+from storage.tables.content import Copy
+from storage.tables.labelled import Names, names_of
+from tasks.networks.registry import find
 
 Index: TypeAlias = NDArray[np.int64]
 Subjects: TypeAlias = tuple[str, ...]

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.bounds import all_within
-from storage.checkpoint import Checkpoint
-from storage.labelled import LabelledBeats
-from tasks.balance import Weigh, drawn
-from tasks.distillation import Teaching, accuracy, distilled, unanswered
-from tasks.epochs import Batch, Index, in_order, shuffled
-from tasks.models import build
-from tasks.pruning import prune_while_training, ramp_epochs
-from tasks.quantised import quantised, unrounded
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.labelled import LabelledBeats
+from tasks.learning.balance import Weigh, drawn
+from tasks.learning.distillation import Teaching, accuracy, distilled, unanswered
+from tasks.learning.epochs import Batch, Index, in_order, shuffled
+from tasks.networks.models import build
+from tasks.networks.pruning import prune_while_training, ramp_epochs
+from tasks.networks.quantised import quantised, unrounded
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class TrainingConfig:
     patience : int
         Stop after this many epochs without a better validation loss; 0 never.
     sparsity : float
-        Share of each kernel's weights that are pruned on the way, see `tasks.pruning`.
+        Share of each kernel's weights that are pruned on the way, see `tasks.networks.pruning`.
     quantised : bool
-        Learn under int8's rounding, see `tasks.quantised`.
+        Learn under int8's rounding, see `tasks.networks.quantised`.
     seed : int
         Seed of initial weights and of the shuffling.
     """
@@ -76,7 +76,7 @@ def fit(
     Parameters
     ----------
     name : str
-        A network of `tasks.models`.
+        A network of `tasks.networks.models`.
     beats : LabelledBeats
         All beats.
     train, validation : int64, shape (k,)
@@ -91,8 +91,8 @@ def fit(
         A trained network of single beats, whose answers count beside the labels in training; the
         loss of the validation is of the labels alone.
     weigh : callable, optional
-        How often beats at some positions are drawn in an epoch (`tasks.balance.often`), in place of
-        each once; those to validate on are drawn once, by the seed.
+        How often beats at some positions are drawn in an epoch (`tasks.learning.balance.often`), in
+        place of each once; those to validate on are drawn once, by the seed.
 
     Returns
     -------

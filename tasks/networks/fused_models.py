@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from tasks.fused import FEATURES, SHAPE_SAMPLES
-from tasks.models import Layer, Model, model
-from tasks.rhythm import WINDOW_BEATS
+from tasks.features.fused import FEATURES, SHAPE_SAMPLES
+from tasks.features.rhythm import WINDOW_BEATS
+from tasks.networks.models import Layer, Model, model
 
 DILATIONS = (2, 4, 8, 16, 32, 64)
 MEMBERS = 3

@@ -6,8 +6,8 @@ dimension, at about the size of its smallest, so that the comparison can be made
 
 from __future__ import annotations
 
-from storage.beats import WAVEFORM_SAMPLES
-from tasks.models import Layer, Model, model
+from storage.tables.beats import WAVEFORM_SAMPLES
+from tasks.networks.models import Layer, Model, model
 
 #: Keras's own momentum of batch normalisation, 0.99, lags a short training by epochs.
 MOMENTUM = 0.9

@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 from warnings import catch_warnings
 
-from storage.beats import WAVEFORM_SAMPLES
 from storage.errors import ModelError
-from storage.model_files import WEIGHTS
-from tasks.registry import find
+from storage.registry.model_files import WEIGHTS
+from storage.tables.beats import WAVEFORM_SAMPLES
+from tasks.networks.registry import find
 
 # Keras ships no types and takes seconds to import, so only the functions that build import it.
 Model: TypeAlias = Any
@@ -39,7 +39,7 @@ class ModelSpec:
     inputs : tuple of str
         Names of its inputs: "waveform" is one beat (300, 1); "rhythm" is a window of successive
         beats (beats, 4), which is answered beat by beat; so are "cues" (beats, 12), with or
-        without "shape" (beats, 80), see `tasks.fused`.
+        without "shape" (beats, 80), see `tasks.features.fused`.
     causal : bool
         Whether it reads no beat that is still to come.
     """
@@ -51,7 +51,11 @@ class ModelSpec:
 
 MODELS: dict[str, ModelSpec] = {}
 #: Modules that enter more networks; loaded when the table is first asked for one.
-FAMILIES = ("tasks.light_models", "tasks.rhythm_models", "tasks.fused_models")
+FAMILIES = (
+    "tasks.networks.light_models",
+    "tasks.networks.rhythm_models",
+    "tasks.networks.fused_models",
+)
 
 
 def model(

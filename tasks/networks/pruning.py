@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.quantised import kernel_layers
+from tasks.networks.quantised import kernel_layers
 
 
 def ramp_epochs(epochs: int) -> int:

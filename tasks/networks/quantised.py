@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from tasks.models import build
+from tasks.networks.models import build
 
 #: Layers that read values which the int8 file holds in 8 bits; what is between fuses into them.
 READING = (

@@ -6,8 +6,8 @@ arXiv:1803.01271), with batch normalisation and without bias before it.
 
 from __future__ import annotations
 
-from tasks.models import Layer, Model, model
-from tasks.rhythm import FEATURES, WINDOW_BEATS
+from tasks.features.rhythm import FEATURES, WINDOW_BEATS
+from tasks.networks.models import Layer, Model, model
 
 DILATIONS = (2, 4, 8, 16, 32, 64)
 #: A reach of 63 beats to each side.

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable
-from tasks.fused import fused_record, inputs
-from tasks.models import spec_of
-from tasks.rhythm import (
+from storage.tables.beats import BeatTable
+from tasks.features.fused import fused_record, inputs
+from tasks.features.rhythm import (
     RhythmRecord,
     Windows,
     rhythm_record,
@@ -19,6 +18,7 @@ from tasks.rhythm import (
     spread,
     windows_of,
 )
+from tasks.networks.models import spec_of
 
 Floats = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from tasks.markup import escape, inline, line, paragraph
+from tasks.pages.markup import escape, inline, line, paragraph
 
 #: The endings of a report's file: Markdown, and one HTML page.
 ENDINGS = (".md", ".html")

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX
-from tasks.metrics import beat_metrics, confusion, roc_points
-from tasks.pareto import COSTS, Point, front
+from storage.tables.beats import R_INDEX
+from tasks.scores.metrics import beat_metrics, confusion, roc_points
+from tasks.scores.pareto import COSTS, Point, front
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 CLASSES = ("not AF", "AF")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from storage.chain import SIDES, side_of
-from storage.ledger_entry import deed
-from storage.lineage import Lineage
-from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from tasks.markup import escape
-from tasks.provenance_graph import Graph, Node, graph
-from tasks.report import heading, page, paragraph, table
-from tasks.simulations import simulations
+from storage.audit.chain import SIDES, side_of
+from storage.audit.ledger_entry import deed
+from storage.audit.lineage import Lineage
+from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from tasks.pages.markup import escape
+from tasks.pages.provenance_graph import Graph, Node, graph
+from tasks.pages.report import heading, page, paragraph, table
+from tasks.pages.simulations import simulations
 
 COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
 FILLS = {"entity": "#eaf1fb", "activity": "#fdf0dc", "agent": "#e9f5e9"}

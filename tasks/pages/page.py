@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.episodes import Intervals
-from tasks.markup import escape
-from tasks.report import clock
+from tasks.pages.markup import escape
+from tasks.pages.report import clock
+from tasks.scores.episodes import Intervals
 
 WIDTH, LEFT, RIGHT = 1120, 70, 1045
 TACHO_TOP, TACHO_HEIGHT = 150, 250

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from storage.chain import SIDES
-from storage.ledger_entry import deed
-from storage.lineage import Lineage
-from storage.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from tasks.markup import label
-from tasks.simulations import simulations
+from storage.audit.chain import SIDES
+from storage.audit.ledger_entry import deed
+from storage.audit.lineage import Lineage
+from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from tasks.pages.markup import label
+from tasks.pages.simulations import simulations
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
 RELATIONS = {

@@ -12,11 +12,11 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
-from tasks.calibration import Calibration
-from tasks.episodes import Intervals, durations_s
-from tasks.evaluation import Scored
-from tasks.markup import escape
+from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
+from tasks.pages.markup import escape
+from tasks.scores.calibration import Calibration
+from tasks.scores.episodes import Intervals, durations_s
+from tasks.scores.evaluation import Scored
 
 Row = Mapping[str, object]
 Points = NDArray[np.floating]

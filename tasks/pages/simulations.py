@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storage.errors import ModelError
-from tasks.sequence import reads_records, reads_shapes
+from tasks.networks.sequence import reads_records, reads_shapes
 
 
 def simulated_records(params: Mapping[str, str]) -> int:

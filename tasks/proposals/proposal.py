@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.labels import DETECT
-from storage.lead_names import anywhere, plain, rank, usable
-from storage.survey import LISTING, Labelled, Survey, Surveyed
-from tasks.record_labels import (
+from storage.datasets.labels import DETECT
+from storage.formats.lead_names import anywhere, plain, rank, usable
+from storage.recordings.survey import LISTING, Labelled, Survey, Surveyed
+from tasks.proposals.record_labels import (
     AF,
     RHYTHMS,
     has_label,
@@ -20,7 +20,7 @@ from tasks.record_labels import (
     propose_labels,
     rhythm_of,
 )
-from tasks.record_names import (
+from tasks.proposals.record_names import (
     Folders,
     apart,
     begins_with_date,
@@ -50,7 +50,8 @@ class Proposal:
     Attributes
     ----------
     values : dict
-        The parts of a data set's TOML that a folder can tell; `storage.dataset.DatasetSpec`.
+        The parts of a data set's TOML that a folder can tell;
+        `storage.datasets.dataset.DatasetSpec`.
     found : dict of str to str
         What each part was told by, in words.
     doubts : dict of str to str

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from storage.survey import Labelled
-from tasks.record_names import folder_names
+from storage.recordings.survey import Labelled
+from tasks.proposals.record_names import folder_names
 
 #: Rhythm codes of the field, and what the tables call them (WFDB annotation codes; PhysioNet).
 RHYTHMS: Mapping[str, str] = {
@@ -57,7 +57,7 @@ def propose_labels(
     labels_at : int or None
         How deep the folders lie that are named by labels.
     doubts, notes
-        As in `tasks.proposal.Proposal`; added to.
+        As in `tasks.proposals.proposal.Proposal`; added to.
 
     Returns
     -------

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ParityError
-from tasks.metrics import beat_metrics
-from tasks.onnx_export import to_onnx
+from tasks.runtimes.onnx_export import to_onnx
+from tasks.scores.metrics import beat_metrics
 
 Inputs = Mapping[str, NDArray[np.float32]]
 #: Rows that fix the ranges of int8's numbers.

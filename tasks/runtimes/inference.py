@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable
 from storage.errors import ModelError, TableError
-from storage.testset import Beats
-from tasks.litert import af_probability
-from tasks.models import spec_of
-from tasks.rhythm import RhythmRecord, spread
-from tasks.runtimes import Network
-from tasks.sequence import features, reads_records, sequence_record, windows
+from storage.tables.beats import BeatTable
+from storage.tables.testset import Beats
+from tasks.features.rhythm import RhythmRecord, spread
+from tasks.networks.models import spec_of
+from tasks.networks.sequence import features, reads_records, sequence_record, windows
+from tasks.runtimes.litert import af_probability
+from tasks.runtimes.runtimes import Network
 
 #: Beats that are answered at once.
 BLOCK = 4_096

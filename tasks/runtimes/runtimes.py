@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from storage.errors import DigestMismatch, ModelError
 from storage.files import sha256_bytes
-from storage.model_files import LITERT
-from tasks.litert import Inputs, LiteRT
-from tasks.onnx_runtime import Onnx
-from tasks.registry import find
+from storage.registry.model_files import LITERT
+from tasks.networks.registry import find
+from tasks.runtimes.litert import Inputs, LiteRT
+from tasks.runtimes.onnx_runtime import Onnx
 
 #: The runtime that is compared with Keras's answers most closely, and the one of old releases.
 REFERENCE = "litert-float32"
@@ -32,7 +32,7 @@ class Network(Protocol):
     inputs: dict[str, tuple[int, ...]]
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
-        """Answers (n, ...) to n rows, as `tasks.litert.LiteRT.predict`."""
+        """Answers (n, ...) to n rows, as `tasks.runtimes.litert.LiteRT.predict`."""
 
 
 Opener = Callable[[bytes, str, int], Network]
@@ -93,7 +93,7 @@ class _Keras:
     """Keras behind the same `predict`."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        from tasks.models import with_weights
+        from tasks.networks.models import with_weights
 
         self._model = with_weights(name, data)
         self.inputs = {entry.name: tuple(entry.shape[1:]) for entry in self._model.inputs}

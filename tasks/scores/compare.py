@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.bootstrap import RATES, Interval, accuracy, bootstrap_difference, bootstrap_patients
-from tasks.evaluation import counted
+from tasks.scores.bootstrap import (
+    RATES,
+    Interval,
+    accuracy,
+    bootstrap_difference,
+    bootstrap_patients,
+)
+from tasks.scores.evaluation import counted
 
 Counts = NDArray[np.float64]
 

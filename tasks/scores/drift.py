@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BAD, BeatTable
 from storage.errors import TableError
-from tasks.promotion import Figure
+from storage.tables.beats import BAD, BeatTable
+from tasks.scores.promotion import Figure
 
 #: What is counted, and the inner edges of its bins; the outer ones are open.
 BINS: dict[str, NDArray[np.float64]] = {

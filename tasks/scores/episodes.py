@@ -1,10 +1,10 @@
 """Episodes of AF: from decisions at beats to stretches of time, and how two lists of them agree.
 
 An episode runs from its first AF beat to the first beat after it that is not AF, or to the end of
-the stretch that can be analysed (`storage.stretches`). Comparison follows ANSI/AAMI EC57:2012 as
-WFDB's `epicmp` does it: by episode (one that overlaps any of the other side's, however short, is
-found) and by duration (seconds that both sides call AF); PPV leaves out what lies in reference
-flutter. Unlike `epicmp`, the first five minutes count too.
+the stretch that can be analysed (`storage.recordings.stretches`). Comparison follows ANSI/AAMI
+EC57:2012 as WFDB's `epicmp` does it: by episode (one that overlaps any of the other side's, however
+short, is found) and by duration (seconds that both sides call AF); PPV leaves out what lies in
+reference flutter. Unlike `epicmp`, the first five minutes count too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.wfdb_annotation import encode_annotations
+from storage.formats.wfdb_annotation import encode_annotations
 
 Intervals = NDArray[np.float64]
 NOTHING: Intervals = np.empty((0, 2))

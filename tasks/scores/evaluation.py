@@ -14,10 +14,10 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BAD, Quality
-from tasks.bootstrap import RATES, Interval, Statistic, bootstrap_patients
-from tasks.calibration import calibration
-from tasks.episodes import (
+from storage.tables.beats import BAD, Quality
+from tasks.scores.bootstrap import RATES, Interval, Statistic, bootstrap_patients
+from tasks.scores.calibration import calibration
+from tasks.scores.episodes import (
     EpisodeCounts,
     Intervals,
     compare_episodes,
@@ -25,7 +25,7 @@ from tasks.episodes import (
     episodes,
     segment_shares,
 )
-from tasks.metrics import area_under_roc
+from tasks.scores.metrics import area_under_roc
 
 SEGMENT_S = 30.0
 FLUTTER = "AFL"

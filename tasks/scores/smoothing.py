@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.stretches import slices
+from storage.recordings.stretches import slices
 
 Decisions = NDArray[np.bool_]
 #: Probability of a change at which `viterbi` gives the threshold's decisions, beat by beat.

@@ -9,11 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.marks import LEAST_BEATS
-from storage.records import Record
-from storage.stretches import (
+from storage.recordings.marks import LEAST_BEATS
+from storage.recordings.records import Record
+from storage.recordings.stretches import (
     NOWHERE,
     Stretches,
     all_of,
@@ -27,7 +26,8 @@ from storage.stretches import (
     within,
     without,
 )
-from tasks.filters import (
+from storage.tables.beats import BeatTable, Quality
+from tasks.signal.filters import (
     Block,
     Floats,
     Grid,
@@ -37,10 +37,10 @@ from tasks.filters import (
     make_grid,
     shrink_windows,
 )
-from tasks.match import Counts, count, match_beats
-from tasks.preprocessing import Preprocessing
-from tasks.qrs import END_S, Rules, candidates
-from tasks.quality import (
+from tasks.signal.match import Counts, count, match_beats
+from tasks.signal.preprocessing import Preprocessing
+from tasks.signal.qrs import END_S, Rules, candidates
+from tasks.signal.quality import (
     NOISY,
     Cells,
     cell_flags,
@@ -50,7 +50,7 @@ from tasks.quality import (
     rr_flags,
     segment_flags,
 )
-from tasks.segment import segment
+from tasks.signal.segment import segment
 
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096

@@ -1,10 +1,11 @@
 """The method's filters: zero-phase band-pass in blocks, and wavelet shrinkage.
 
 The signal is cut into blocks, each read with a margin on both sides, so memory is bounded. The
-band-pass and the QRS feature of `tasks.qrs` come from one forward FFT a block. Shrinkage judges the
-noise in windows of a fixed length that begin at sample 0. So how long a block is changes no result
-but by rounding (`tests/test_laws.py`). numpy and PyWavelets only: the same code runs on a device.
-Where scipy is there it transforms several blocks at once, to the same bits in half the time.
+band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. Shrinkage
+judges the noise in windows of a fixed length that begin at sample 0. So how long a block is changes
+no result but by rounding (`tests/system/test_laws.py`). numpy and PyWavelets only: the same code
+runs on a device. Where scipy is there it transforms several blocks at once, to the same bits in
+half the time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
-from tasks.preprocessing import Preprocessing
+from tasks.signal.preprocessing import Preprocessing
 
 Floats: TypeAlias = NDArray[np.float32]
 #: Reads samples [start, stop) of a lead in millivolts, NaN where they are invalid.
@@ -146,7 +147,7 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
 
     The record's ends are extended by their mirror image turned about the end sample, as filtfilt
     does. Invalid samples are bridged by straight lines; in gaps longer than twice the margin each
-    end's value is held and fades to zero within a margin. `tasks.quality` flags them.
+    end's value is held and fades to zero within a margin. `tasks.signal.quality` flags them.
     """
     starts = grid.starts()
     for first in range(0, len(starts), BLOCKS_AT_ONCE):

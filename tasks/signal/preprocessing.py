@@ -29,7 +29,7 @@ class Preprocessing:
     match_window_s : float
         Largest distance between an annotated and a detected beat that are the same (EC57: 150 ms).
     policy : {"consensus", "reference", "detected"}
-        Which beats the table holds where annotations exist; see `tasks.match`.
+        Which beats the table holds where annotations exist; see `tasks.signal.match`.
     """
 
     low_hz: float = 0.5

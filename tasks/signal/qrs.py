@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.filters import Block, Floats, Grid, moving
+from tasks.signal.filters import Block, Floats, Grid, moving
 
 INTEGRATION_S = 0.150
 REFRACTORY_S = 0.200

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import Quality
-from storage.stretches import RR_RANGE_S
-from tasks.filters import Floats
+from storage.recordings.stretches import RR_RANGE_S
+from storage.tables.beats import Quality
+from tasks.signal.filters import Floats
 
 #: The signal is judged in cells of this length.
 CELL_S = 0.1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, WAVEFORM_SAMPLES
-from tasks.filters import Floats
+from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES
+from tasks.signal.filters import Floats
 
 BEFORE, AFTER = R_INDEX, WAVEFORM_SAMPLES - R_INDEX
 _BEFORE_STEPS = np.arange(-BEFORE, 0, dtype=np.float32) / np.float32(BEFORE)

@@ -1,9 +1,10 @@
 """Beats of a signal that is still coming in, by the same code as those of a whole record.
 
-The lead is cut into short blocks with the margins of `tasks.filters`, each filtered as soon as the
-samples after it are there. R peaks do not depend on where blocks begin (`tests/test_laws.py`), so
-they are those of the whole record, but for rounding. What is not recorded is told by the same rule
-as of a whole record (`storage.stretches`): a margin is longer than what the rule looks at.
+The lead is cut into short blocks with the margins of `tasks.signal.filters`, each filtered as soon
+as the samples after it are there. R peaks do not depend on where blocks begin
+(`tests/system/test_laws.py`), so they are those of the whole record, but for rounding. What is not
+recorded is told by the same rule as of a whole record (`storage.recordings.stretches`): a margin is
+longer than what the rule looks at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.stretches import (
+from storage.recordings.stretches import (
     LONGEST_PAUSE_S,
     NOWHERE,
     Stretches,
@@ -25,10 +26,10 @@ from storage.stretches import (
     within,
     without,
 )
-from tasks.filters import Floats, Grid, filtered, make_grid
-from tasks.preprocessing import Preprocessing
-from tasks.qrs import END_S, LEARNING_S, Rules, candidates
-from tasks.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
+from tasks.features.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
+from tasks.signal.filters import Floats, Grid, filtered, make_grid
+from tasks.signal.preprocessing import Preprocessing
+from tasks.signal.qrs import END_S, LEARNING_S, Rules, candidates
 
 #: Stands for the length of a signal whose end is not known yet.
 ENDLESS = 1 << 62

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import evaluations
+from storage.registry import evaluations
 from tests.conftest import Registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.aarch64, pytest.mark.timeout(900)]

@@ -17,19 +17,19 @@ import pytest
 from edge_agent import slots
 from edge_agent.analyse import analyse, files_of, summary
 from edge_agent.cli import main
-from flows.build import build_table
-from flows.release import seal
-from flows.simulate import write_simulated
-from storage.beats import read_beats
-from storage.dataset import load_spec
+from flows.ingest.build import build_table
+from flows.ingest.simulate import write_simulated
+from flows.train.release import seal
+from storage.datasets.dataset import load_spec
 from storage.files import read_json, write_json
-from storage.model_files import LITERT, MANIFEST
-from storage.records import open_alone, read_lead
-from storage.signing import public_key, sign_name
-from storage.wfdb_annotation import parse_annotations
-from tasks.inference import probabilities
-from tasks.litert import LiteRT
-from tasks.preprocessing import Preprocessing
+from storage.formats.wfdb_annotation import parse_annotations
+from storage.recordings.records import open_alone, read_lead
+from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.signing import public_key, sign_name
+from storage.tables.beats import read_beats
+from tasks.runtimes.inference import probabilities
+from tasks.runtimes.litert import LiteRT
+from tasks.signal.preprocessing import Preprocessing
 from tests.conftest import ROOT
 
 
@@ -102,7 +102,7 @@ def test_files_tell_one_story(records: Path, release: Path, tmp_path: Path) -> N
     found = analyse(records / "sim001", release, read_json(release / MANIFEST))
     middle = float(np.median(found.probability))
     write_json(release / MANIFEST, {"name": "rhythm", "threshold": middle})
-    from storage.signing import sign_release
+    from storage.registry.signing import sign_release
 
     sign_release(release)
     assert run(records / "sim001.hea", "--model", release, "--out", tmp_path / "out") == 0

@@ -20,8 +20,7 @@ from edge_agent.agent import Agent
 from edge_agent.cli import main as edge_main
 from edge_agent.facts import device_kind
 from edge_agent.releases import fetch_release
-from flows.release import name_again
-from storage import evaluations, mlflow_rest, tracking
+from flows.train.release import name_again
 from storage.errors import (
     DeviceError,
     DigestMismatch,
@@ -30,10 +29,11 @@ from storage.errors import (
     RegistryError,
     SignatureError,
 )
-from storage.evaluations import RequestState
 from storage.files import write_json
-from storage.model_files import MANIFEST, RegisteredModel
-from storage.signing import NAMED, check_name, public_key
+from storage.registry import evaluations, mlflow_rest, tracking
+from storage.registry.evaluations import RequestState
+from storage.registry.model_files import MANIFEST, RegisteredModel
+from storage.registry.signing import NAMED, check_name, public_key
 from tests.conftest import ROOT, Registered
 from tests.sealed import made_up_manifest, made_up_version, sides_of
 
@@ -153,7 +153,7 @@ def test_inputs_that_do_not_fit_the_model_fail(registered: Registered, agent: Ag
     import numpy as np
 
     from storage.files import sha256_file
-    from storage.testset import TestSet, write_testset
+    from storage.tables.testset import TestSet, write_testset
 
     other = TestSet(
         inputs={"rr": np.zeros((5, 3), np.float32)},

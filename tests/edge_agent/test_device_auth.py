@@ -12,10 +12,10 @@ import pytest
 from edge_agent import agent as edge
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
-from flows.servers import mlflow_server
-from storage import evaluations, mlflow_rest
-from storage.accounts import let_make, make_account
+from flows.services.servers import mlflow_server
 from storage.errors import RegistryError
+from storage.registry import evaluations, mlflow_rest
+from storage.registry.accounts import let_make, make_account
 from tests.conftest import register_made_up
 
 pytestmark = pytest.mark.slow

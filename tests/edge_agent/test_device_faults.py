@@ -22,8 +22,8 @@ from edge_agent import agent as edge
 from edge_agent import measure, outbox, presence
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
-from storage import evaluations, mlflow_rest
 from storage.errors import OutOfReach, RegistryError
+from storage.registry import evaluations, mlflow_rest
 from tests.conftest import Registered
 
 #: Kills in all: each point once, by night 200, or as many as HOLTER_AGENT_KILLS says.

@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 from edge_agent import agent as edge
 from edge_agent import cli, measure, outbox, presence, slots
 from edge_agent.agent import Agent
-from flows.release import seal
-from storage import evaluations, mlflow_rest
+from flows.train.release import seal
 from storage.errors import HolterError, RegistryError
 from storage.files import sha256_file, write_json
-from storage.model_files import LITERT, MANIFEST
-from storage.signing import check_name, check_release, public_key, sign_name
-from storage.testset import TestSet, write_testset
+from storage.registry import evaluations, mlflow_rest
+from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.signing import check_name, check_release, public_key, sign_name
+from storage.tables.testset import TestSet, write_testset
 from tests.conftest import ROOT
 
 #: Answers of the random test, and of one of its examples.

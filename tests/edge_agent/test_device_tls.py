@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from storage import mlflow_rest
 from storage.errors import OutOfReach, RegistryError
+from storage.registry import mlflow_rest
 
 
 class Answer(http.server.BaseHTTPRequestHandler):

@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from edge_agent import slots
 from edge_agent.analyse import analyse
 from edge_agent.live import Decision, Signal, decisions, millivolts, opened, run
-from flows.release import seal
-from flows.simulate import write_simulated
+from flows.ingest.simulate import write_simulated
+from flows.train.release import seal
 from storage.errors import DeviceError, ModelError
 from storage.files import sha256_bytes, write_json
-from storage.model_files import LITERT, MANIFEST
-from storage.records import open_alone, read_lead
-from storage.signing import public_key
-from tasks.beats import clean_lead
-from tasks.preprocessing import Preprocessing
-from tasks.qrs import LEARNING_S
-from tasks.smoothing import Forward
-from tasks.stream import BeatStream
+from storage.recordings.records import open_alone, read_lead
+from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.signing import public_key
+from tasks.scores.smoothing import Forward
+from tasks.signal.beats import clean_lead
+from tasks.signal.preprocessing import Preprocessing
+from tasks.signal.qrs import LEARNING_S
+from tasks.signal.stream import BeatStream
 from tests.conftest import ROOT
-from tests.test_signal_path import ecg
+from tests.tasks.signal.test_signal_path import ecg
 
 FS_HZ = 250.0
 #: From before the fourth column: a device goes on with what it has.

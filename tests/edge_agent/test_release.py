@@ -16,12 +16,11 @@ import pytest
 from edge_agent import presence, slots
 from edge_agent.bench import bench
 from edge_agent.cli import main as edge_main
-from flows.release import seal
+from flows.train.release import seal
 from storage.errors import DeviceError, PlaceError, SignatureError
 from storage.files import write_json
-from storage.golden_beats import GOLDEN, read_golden, write_golden
-from storage.model_files import LITERT, MANIFEST
-from storage.signing import (
+from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.signing import (
     MOST_MANIFEST,
     NAMED,
     SIGNATURE,
@@ -33,6 +32,7 @@ from storage.signing import (
     sign_release,
     sign_roll_back,
 )
+from storage.tables.golden_beats import GOLDEN, read_golden, write_golden
 from tests.conftest import ROOT
 
 
@@ -114,7 +114,7 @@ def test_a_strangers_signature_is_refused(
 
 def test_a_manifest_cannot_leave_its_folder(home: Path, release: Path) -> None:
     """Even signed, a manifest that names a path outside its folder is refused."""
-    from storage.signing import _private_key
+    from storage.registry.signing import _private_key
 
     write_json(release / MANIFEST, {"files": {"../../.ssh/authorized_keys": {"sha256": ""}}})
     signature = _private_key().sign((release / MANIFEST).read_bytes()).hex()

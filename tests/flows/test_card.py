@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from flows.card import SECTIONS, card, log_card, title
-from flows.promote import promote, rollback
-from flows.shown import write
-from storage import ledger, tracking
+from flows.decide.promote import promote, rollback
+from flows.reports.card import SECTIONS, card, log_card, title
+from flows.reports.shown import write
+from storage.audit import ledger
+from storage.audit.versions import Recorded, recorded
 from storage.errors import DigestMismatch
-from storage.mlflow_rest import call
-from storage.policy import DEFAULT, read_policy
-from storage.versions import Recorded, recorded
-from tasks.checklists import CHECKLISTS
-from tasks.document import Block, Heading, Picture, Table, Words
+from storage.registry import tracking
+from storage.registry.mlflow_rest import call
+from storage.registry.policy import DEFAULT, read_policy
+from tasks.pages.checklists import CHECKLISTS
+from tasks.pages.document import Block, Heading, Picture, Table, Words
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import

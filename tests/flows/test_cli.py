@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.app import app
 from tests.conftest import ROOT
 
 
@@ -32,7 +32,7 @@ def test_every_command_and_option_is_explained() -> None:
 def test_help_is_quick_to_load() -> None:
     """The command line loads neither TensorFlow nor MLflow nor Prefect before it must."""
     code = (
-        "import sys, flows.cli;"
+        "import sys, flows.cli.app;"
         "print([m for m in ('tensorflow', 'mlflow', 'prefect', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -19,19 +19,19 @@ import pytest
 import tomllib
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.runners import BATCH_BYTES, batches
-from flows.servers import Servers
-from storage.beats_manifest import read_manifest
-from storage.dataset import DatasetSpec, Subjects, load_spec, record_names
-from storage.dataset_write import dataset_toml, write_spec
+from flows.cli.app import app
+from flows.services.runners import BATCH_BYTES, batches
+from flows.services.servers import Servers
+from storage.datasets.dataset import DatasetSpec, Subjects, load_spec, record_names
+from storage.datasets.dataset_write import dataset_toml, write_spec
+from storage.datasets.patients import number_digest
 from storage.errors import PlaceError, SpecError
-from storage.patients import number_digest
-from storage.survey import survey
-from storage.wfdb_annotation import encode_annotations
-from tasks.proposal import Proposal, propose
-from tasks.record_names import name_pattern
-from tasks.simulate import simulate_subject
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.recordings.survey import survey
+from storage.tables.beats_manifest import read_manifest
+from tasks.learning.simulate import simulate_subject
+from tasks.proposals.proposal import Proposal, propose
+from tasks.proposals.record_names import name_pattern
 from tests.conftest import ROOT
 
 FS_HZ = 250

@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import ingest, train, train_rhythm
-from flows.failures import MOST_REASONS, naming_failed, refuse_beyond, tally, telling
-from flows.ingest import Ingested, Outcome, RecordFailedError
+from flows.ingest import flow as ingest
+from flows.ingest.failures import MOST_REASONS, naming_failed, refuse_beyond, tally, telling
+from flows.ingest.flow import Ingested, Outcome, RecordFailedError
+from flows.train import beats as train
+from flows.train import records as train_rhythm
 from storage.errors import SplitError, TooManyFailed
 
 

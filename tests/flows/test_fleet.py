@@ -11,14 +11,15 @@ from edge_agent import agent as edge
 from edge_agent import slots
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
-from flows import release_stages
-from flows.evaluate_device import enter
-from storage import evaluations, fleet, ledger, tracking
-from storage.chain import resolve_model
+from flows.decide import release_stages
+from flows.train.evaluate_device import enter
+from storage.audit import fleet, ledger
+from storage.audit.chain import resolve_model
 from storage.errors import DeviceError, DigestMismatch
-from storage.evaluations import RequestState
-from tasks.fleet_figure import fleet_figure
-from tasks.gate import gate
+from storage.registry import evaluations, tracking
+from storage.registry.evaluations import RequestState
+from tasks.pages.fleet_figure import fleet_figure
+from tasks.scores.gate import gate
 from tests.conftest import Registered
 
 GOOD = {"n_beats": 10.0, "f1": 0.9, "sensitivity": 0.9, "specificity": 0.8, "latency_p99_ms": 1.0}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flows import pareto as work
-from flows.shown import deliver
-from storage.versions import every, recorded
-from tasks.document import Picture, Table, Words
-from tasks.figures import pareto, spread
-from tasks.pareto import COSTS, Point, front
+from flows.reports import pareto as work
+from flows.reports.shown import deliver
+from storage.audit.versions import every, recorded
+from tasks.pages.document import Picture, Table, Words
+from tasks.pages.figures import pareto, spread
+from tasks.scores.pareto import COSTS, Point, front
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import

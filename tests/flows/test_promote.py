@@ -8,23 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from flows import promote as work
-from flows.card import log_card
-from flows.evaluate_device import enter
-from flows.promote import promote, rollback
-from storage import evaluations, ledger, tracking
+from flows.decide import promote as work
+from flows.decide.promote import promote, rollback
+from flows.reports.card import log_card
+from flows.train.evaluate_device import enter
+from storage.audit import ledger
+from storage.audit.ledger_entry import ROLLED_BACK, deed
+from storage.audit.lineage import read_lineage
+from storage.audit.verify import MISMATCH, verify
+from storage.audit.versions import Recorded, recorded
 from storage.errors import NotInRegistry, PolicyError, PromotionError
 from storage.files import write_bytes
-from storage.ledger_entry import ROLLED_BACK, deed
-from storage.lineage import read_lineage
-from storage.mlflow_rest import call, fetch_run_file
-from storage.policy import DEFAULT, Check, Policy, read_policy
-from storage.signing import trusted_keys
-from storage.verify import MISMATCH, verify
-from storage.versions import Recorded, recorded
-from tasks.document import Words
-from tasks.lineage_page import outline
-from tasks.promotion import Figure, judge
+from storage.registry import evaluations, tracking
+from storage.registry.mlflow_rest import call, fetch_run_file
+from storage.registry.policy import DEFAULT, Check, Policy, read_policy
+from storage.registry.signing import trusted_keys
+from tasks.pages.document import Words
+from tasks.pages.lineage_page import outline
+from tasks.scores.promotion import Figure, judge
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import

@@ -15,13 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.reproduce_worker import kept, run_missing, train_one
+from flows.train.reproduce_worker import kept, run_missing, train_one
 from storage.errors import TrainingStopped
 from storage.files import write_bytes
 from storage.places import Place
-from storage.results import read_arrays, write_arrays
-from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
-from tasks.reproduction import (
+from storage.tables.results import read_arrays, write_arrays
+from tasks.learning.reproduction import (
     PUBLISHED,
     Result,
     Training,
@@ -31,6 +30,7 @@ from tasks.reproduction import (
     split_of,
     weighted,
 )
+from tasks.pages.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
 from tests.conftest import ROOT
 from tests.tiny import tiny_dataset
 
@@ -189,8 +189,8 @@ def _killed(*_: object) -> Path:
 #: An experiment in a process of its own, to be killed.
 EXPERIMENT = """
 from pathlib import Path
-from flows.reproduce_worker import run_missing
-from tests.test_reproduce import TRAINING, _endless
+from flows.train.reproduce_worker import run_missing
+from tests.flows.test_reproduce import TRAINING, _endless
 if __name__ == "__main__":
     run_missing([TRAINING], Path(), 1, _endless)
 """

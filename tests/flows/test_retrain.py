@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 import typer
 
-from flows import train, train_rhythm, training
-from flows.ingest import Ingested, Outcome
-from flows.options import SOME_RECORDS_FAILED, exit_for
-from flows.training import train_network
+from flows.cli.options import SOME_RECORDS_FAILED, exit_for
+from flows.ingest.flow import Ingested, Outcome
+from flows.train import beats as train
+from flows.train import flow as training
+from flows.train import records as train_rhythm
+from flows.train.flow import train_network
 from storage.errors import HolterError
 
 

@@ -12,15 +12,23 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli_train, rebuild, training
-from flows.build import build_table
-from flows.cli import app
-from flows.each import signals_of
-from flows.recorded import reading
-from flows.simulate import write_simulated
-from flows.training import train_network
-from storage.beats import read_beats
-from storage.beats_manifest import (
+from flows.cli import train as cli_train
+from flows.cli.app import app
+from flows.decide import rebuild
+from flows.ingest.build import build_table
+from flows.ingest.folders import signals_of
+from flows.ingest.simulate import write_simulated
+from flows.train import flow as training
+from flows.train.flow import train_network
+from flows.train.training_run import reading
+from storage.audit.verify import MATCH, MISMATCH, OUT, table_findings, verify
+from storage.audit.versions import Recorded
+from storage.datasets.dataset import load_spec
+from storage.errors import SplitError
+from storage.places import Place, beats_place
+from storage.registry.signing import public_key
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import (
     Entry,
     Manifest,
     known_entries,
@@ -29,14 +37,8 @@ from storage.beats_manifest import (
     read_manifest,
     write_manifest,
 )
-from storage.dataset import load_spec
-from storage.errors import SplitError
-from storage.places import Place, beats_place
-from storage.signing import public_key
-from storage.verify import MATCH, MISMATCH, OUT, table_findings, verify
-from storage.versions import Recorded
-from tasks.preprocessing import Preprocessing
-from tests.test_content import renamed
+from tasks.signal.preprocessing import Preprocessing
+from tests.storage.test_content import renamed
 
 
 def toml_of(folder: Path, dataset: str, *, signal: bool = True) -> str:
@@ -187,7 +189,7 @@ def test_a_rebuild_reads_what_the_training_read(monkeypatch: pytest.MonkeyPatch)
     params = {"model": "fused_cues", "epochs": "1", "learning_rate": "0.006", "seed": "0"}
     sets = (manifest("II", signal=True), manifest(None, signal=False), manifest(None))
     version = SimpleNamespace(params=params, manifests=sets)
-    rebuild.TRAININGS["flows/train_rhythm.py"](cast(Recorded, version), [], [])
+    rebuild.TRAININGS["flows/train/records.py"](cast(Recorded, version), [], [])
     assert calls == [[True, False, False]]
 
 
@@ -198,12 +200,12 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By one command; its tables stay beside later ones, and copies of its records are refused."""
-    from flows import train_rhythm as module
-    from flows.evaluate import evaluate
-    from flows.ingest import ingest
-    from storage.signing import trusted_keys
-    from storage.versions import recorded
-    from tasks.rhythm_training import RhythmConfig
+    from flows.decide.evaluate import evaluate
+    from flows.ingest.flow import ingest
+    from flows.train import records as module
+    from storage.audit.versions import recorded
+    from storage.registry.signing import trusted_keys
+    from tasks.learning.rhythm_training import RhythmConfig
 
     sets = ("ward", "clinic")
     folders = [tmp_path / name for name in sets]

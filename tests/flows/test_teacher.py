@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.teacher import Teacher, refuse_unless_fit
-from storage.checkpoint import Checkpoint
+from flows.train.teacher import Teacher, refuse_unless_fit
 from storage.errors import SplitError
-from storage.labelled import read_labelled
-from tasks.distillation import Teaching, distilled, unanswered
-from tasks.models import build
-from tasks.rhythm import RhythmRecord
-from tasks.rhythm_training import RhythmConfig, fit_rhythm
-from tasks.training import TrainingConfig, fit, predict
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.labelled import read_labelled
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.distillation import Teaching, distilled, unanswered
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
+from tasks.learning.training import TrainingConfig, fit, predict
+from tasks.networks.models import build
 from tests.tiny import tiny_dataset
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.simulate import write_simulated
-from storage.arrivals import Look, look, read_seen, write_seen
-from storage.dataset import load_spec
+from flows.ingest.simulate import write_simulated
+from storage.datasets.dataset import load_spec
+from storage.recordings.arrivals import Look, look, read_seen, write_seen
 from tests.conftest import ROOT
 
 QUIET_S = 30.0
@@ -87,9 +87,9 @@ def test_arrivals_are_ingested_and_then_a_model_is_trained(
     arriving: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Just the new records are ingested, and the training comes when enough of them have come."""
-    from flows import watch as module
-    from storage.beats_manifest import manifest_path, read_manifest
+    from flows.train import watch as module
     from storage.places import beats_place
+    from storage.tables.beats_manifest import manifest_path, read_manifest
 
     events: list[str] = []
     monkeypatch.setattr(module, "emit_event", lambda event, **_: events.append(event))

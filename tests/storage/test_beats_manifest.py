@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.beats import Quality, write_beats
-from storage.beats_manifest import (
+from storage.audit.provenance import ROOT, beat_code_sha256, code_of, environment_sha256, git_state
+from storage.errors import TableError
+from storage.files import sha256_file, whole
+from storage.tables.beats import Quality, write_beats
+from storage.tables.beats_manifest import (
     Entry,
     Manifest,
     known_entries,
@@ -18,11 +21,8 @@ from storage.beats_manifest import (
     still_good,
     write_manifest,
 )
-from storage.errors import TableError
-from storage.files import sha256_file, whole
-from storage.labelled import read_labelled
-from storage.provenance import ROOT, beat_code_sha256, code_of, environment_sha256, git_state
-from tests.test_beats import SOURCE, table
+from storage.tables.labelled import read_labelled
+from tests.tasks.signal.test_beats import SOURCE, table
 
 
 def dataset(folder: Path, rows: int = 30) -> Path:
@@ -150,8 +150,13 @@ def test_altered_table_is_refused(tmp_path: Path) -> None:
 
 def test_beat_code_covers_what_it_imports() -> None:
     """The code digest follows the imports, so no module that shapes a beat is forgotten."""
-    found = code_of("tasks.beats", "storage.records", "storage.beats")
-    assert {"tasks.qrs", "tasks.segment", "tasks.preprocessing", "storage.files"} <= set(found)
+    found = code_of("tasks.signal.beats", "storage.recordings.records", "storage.tables.beats")
+    assert {
+        "tasks.signal.qrs",
+        "tasks.signal.segment",
+        "tasks.signal.preprocessing",
+        "storage.files",
+    } <= set(found)
     assert not any(name.startswith(("flows", "edge_agent")) for name in found)
     assert len(beat_code_sha256()) == 64
 

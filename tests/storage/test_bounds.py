@@ -12,21 +12,21 @@ import typer
 from typer.main import get_command
 
 from edge_agent.cli import parser
-from flows.cli import app
-from flows.drift import drift
-from flows.evaluate import evaluate
-from flows.evaluate_device import evaluate_on_device
-from flows.reproduce import Settings
-from flows.retrain import retrain
-from flows.train import train
-from flows.train_rhythm import train_rhythm
-from flows.watch import watch
+from flows.cli.app import app
+from flows.decide.drift import drift
+from flows.decide.evaluate import evaluate
+from flows.train.beats import train
+from flows.train.evaluate_device import evaluate_on_device
+from flows.train.records import train_rhythm
+from flows.train.reproduce import Settings
+from flows.train.retrain import retrain
+from flows.train.watch import watch
 from storage.bounds import BOUNDS, all_within, from_environment, most_allowed
 from storage.errors import PolicyError
-from storage.policy import read_checks
-from tasks.distillation import Teaching
-from tasks.rhythm_training import RhythmConfig
-from tasks.training import TrainingConfig
+from storage.registry.policy import read_checks
+from tasks.learning.distillation import Teaching
+from tasks.learning.rhythm_training import RhythmConfig
+from tasks.learning.training import TrainingConfig
 
 #: Options whose names are not those of the table.
 NAMES = {"weight": "weights", "every": "every_s", "quiet": "quiet_s"}

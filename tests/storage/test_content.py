@@ -11,13 +11,16 @@ import edfio
 import numpy as np
 import pytest
 
-from flows import evaluate
-from flows.build import build_table
-from flows.simulate import write_simulated
-from flows.teacher import Teacher, refuse_unless_fit
-from storage.beats import read_source
-from storage.beats_manifest import Entry, Manifest, manifest_path, write_manifest
-from storage.content import (
+from flows.decide import evaluate
+from flows.ingest.build import build_table
+from flows.ingest.simulate import write_simulated
+from flows.train.teacher import Teacher, refuse_unless_fit
+from storage.datasets.dataset import DatasetSpec, load_spec, record_names
+from storage.errors import NotInRegistry, SplitError
+from storage.recordings.records import open_record, read_lead
+from storage.tables.beats import read_source
+from storage.tables.beats_manifest import Entry, Manifest, manifest_path, write_manifest
+from storage.tables.content import (
     LeadPrints,
     Recording,
     beat_prints,
@@ -26,11 +29,8 @@ from storage.content import (
     recordings,
     without_prints,
 )
-from storage.dataset import DatasetSpec, load_spec, record_names
-from storage.errors import NotInRegistry, SplitError
-from storage.records import open_record, read_lead
-from tasks.preprocessing import Preprocessing
-from tasks.splits import Split, assert_no_copy
+from tasks.learning.splits import Split, assert_no_copy
+from tasks.signal.preprocessing import Preprocessing
 
 FS_HZ = 250
 

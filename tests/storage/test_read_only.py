@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cli import main as edge
-from flows.cli import app, plainly
-from flows.ingest import ingest
-from flows.simulate import write_simulated
-from flows.watch import watch
-from storage import records
+from flows.cli.app import app, plainly
+from flows.ingest.flow import ingest
+from flows.ingest.simulate import write_simulated
+from flows.train.watch import watch
 from storage.errors import PlaceError
 from storage.files import UNWRITABLE, check_writable, write_bytes
+from storage.recordings import records
 from tests.conftest import ROOT
 
 EXPECTED = "expected one that exists or can be made, and that this user may write"
@@ -87,7 +87,11 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object, **__: object) -> None:
         raise AssertionError("a record was read")
 
-    for module in (records, sys.modules["flows.build"], sys.modules["storage.arrivals"]):
+    for module in (
+        records,
+        sys.modules["flows.ingest.build"],
+        sys.modules["storage.recordings.arrivals"],
+    ):
         monkeypatch.setattr(module, "open_record", read, raising=False)
 
 

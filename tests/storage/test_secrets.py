@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.servers import servers
-from storage import logs, mlflow_rest, tracking
+from flows.cli.app import app
+from flows.services.servers import servers
+from storage import logs
 from storage.addresses import without_credentials
 from storage.errors import RegistryError
-from storage.model_files import RegisteredModel
 from storage.places import beats_place
+from storage.registry import mlflow_rest, tracking
+from storage.registry.model_files import RegisteredModel
 from tests.conftest import ROOT
 
 #: What a secret looks like, by what it is.
@@ -146,7 +147,7 @@ def test_no_secret_is_in_the_repository() -> None:
     if listed.returncode:
         pytest.skip("no git checkout")
     files = [name for name in listed.stdout.decode().split("\0") if name]
-    assert "tests/test_secrets.py" in files or len(files) > 100
+    assert "tests/storage/test_secrets.py" in files or len(files) > 100
     hits = {
         name: kinds
         for name in files

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.build import build_table
-from storage import ledger, versions
-from storage.dataset import load_spec
+from flows.ingest.build import build_table
+from storage.audit import ledger, versions
+from storage.audit.verify import verify
+from storage.audit.versions import recorded
+from storage.datasets.dataset import load_spec
 from storage.errors import SignatureError
 from storage.files import home, sha256_file
-from storage.signing import public_key, trusted_keys
-from storage.verify import verify
-from storage.versions import recorded
-from tasks.preprocessing import Preprocessing
+from storage.registry.signing import public_key, trusted_keys
+from tasks.signal.preprocessing import Preprocessing
 from tests import made_up
 from tests.conftest import ROOT
 from tests.sealed import made_up_manifest

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app
-from flows.ingest import ingest
-from flows.servers import Servers
-from flows.simulate import write_simulated
+from flows.cli.app import app
+from flows.ingest.flow import ingest
+from flows.ingest.simulate import write_simulated
+from flows.services.servers import Servers
 from storage import places
-from storage.beats import read_beats
-from storage.beats_manifest import Manifest, noted_entry, read_manifest
 from storage.errors import PlaceError
 from storage.files import sha256_file, write_bytes
 from storage.places import check_beats_place, place
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import Manifest, noted_entry, read_manifest
 from tests.faulty import Fault, Faulty, Kind, faulty
 from tests.services import s3_server
 

@@ -1,0 +1,1 @@
+"""Whole paths, faults, laws, and the house itself."""

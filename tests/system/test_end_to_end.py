@@ -13,31 +13,31 @@ import mlflow
 import numpy as np
 import pytest
 
-from flows.card import card
-from flows.drift import drift, reference_of
-from flows.evaluate_device import evaluate_on_device
-from flows.ingest import ingest
-from flows.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
-from flows.retrain import Retrained, retrain
-from flows.servers import Servers, local_agent
-from flows.simulate import write_simulated
-from flows.teacher import read_teacher
-from flows.train import train
-from storage import ledger
-from storage.beats import read_beats, read_source
-from storage.chain import read_chain, side_of
+from flows.decide.drift import drift, reference_of
+from flows.decide.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
+from flows.ingest.flow import ingest
+from flows.ingest.simulate import write_simulated
+from flows.reports.card import card
+from flows.services.servers import Servers, local_agent
+from flows.train.beats import train
+from flows.train.evaluate_device import evaluate_on_device
+from flows.train.retrain import Retrained, retrain
+from flows.train.teacher import read_teacher
+from storage.audit import ledger
+from storage.audit.chain import read_chain, side_of
+from storage.audit.lineage import read_lineage
+from storage.audit.verify import LINKS, MATCH, MISMATCH, verify
+from storage.audit.versions import recorded
 from storage.errors import DeviceError, DigestMismatch, SplitError, TableError
-from storage.evaluations import device_requests
 from storage.files import sha256_file, write_json
-from storage.lineage import read_lineage
-from storage.model_files import WEIGHTS
-from storage.policy import DRIFT
-from storage.signing import trusted_keys
-from storage.verify import LINKS, MATCH, MISMATCH, verify
-from storage.versions import recorded
-from tasks.lineage_page import outline
-from tasks.provenance_graph import graph
-from tasks.splits import SIDES
+from storage.registry.evaluations import device_requests
+from storage.registry.model_files import WEIGHTS
+from storage.registry.policy import DRIFT
+from storage.registry.signing import trusted_keys
+from storage.tables.beats import read_beats, read_source
+from tasks.learning.splits import SIDES
+from tasks.pages.lineage_page import outline
+from tasks.pages.provenance_graph import graph
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -334,7 +334,7 @@ def test_a_student_tells_its_teacher(
         raise DigestMismatch("altered")
 
     assert taught() == {MATCH}
-    for module in ("flows.teacher", "storage.verify"):
+    for module in ("flows.train.teacher", "storage.audit.verify"):
         monkeypatch.setattr(f"{module}.fetch_model_file", altered)
     assert taught() == {MISMATCH}
     with pytest.raises(DigestMismatch, match="altered"):

@@ -24,11 +24,11 @@ from prefect import task
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flows.alive import close_dead
-from flows.servers import Servers
-from flows.simulate import write_simulated
-from storage.beats import read_beats
-from storage.beats_manifest import Manifest, manifest_path, read_manifest
+from flows.ingest.simulate import write_simulated
+from flows.services.alive import close_dead
+from flows.services.servers import Servers
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import Manifest, manifest_path, read_manifest
 from tests.conftest import ROOT, Many
 from tests.services import dask_scheduler, dask_worker
 

@@ -15,12 +15,22 @@ from subprocess import Popen
 import numpy as np
 import pytest
 
-from flows.servers import MLFLOW, PREFECT, Kind, mlflow_command, prefect_environment
-from flows.simulate import write_simulated
+from flows.ingest.simulate import write_simulated
+from flows.services.servers import MLFLOW, PREFECT, Kind, mlflow_command, prefect_environment
 from tests.conftest import Many
 from tests.services import Postgres, killable_postgres
-from tests.test_faults import all_ended, begun, ended, hit, ingest, noted, result, somewhere, start
-from tests.test_faults_servers import Here, calm_training, killable, spoken, weights
+from tests.system.test_faults import (
+    all_ended,
+    begun,
+    ended,
+    hit,
+    ingest,
+    noted,
+    result,
+    somewhere,
+    start,
+)
+from tests.system.test_faults_servers import Here, calm_training, killable, spoken, weights
 
 RUNS = int(os.environ.get("HOLTER_FAULT_RUNS", "1"))
 pytestmark = [

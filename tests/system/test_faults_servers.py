@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from prefect.logging.handlers import APILogHandler
 
-from flows.servers import MLFLOW, PREFECT, QUIET, Kind, Servers, answers, servers
-from flows.simulate import write_simulated
-from storage import ledger
-from storage.mlflow_rest import address, call
-from storage.signing import trusted_keys
+from flows.ingest.simulate import write_simulated
+from flows.services.servers import MLFLOW, PREFECT, QUIET, Kind, Servers, answers, servers
+from storage.audit import ledger
+from storage.registry.mlflow_rest import address, call
+from storage.registry.signing import trusted_keys
 from tests.conftest import Many
 from tests.services import free_port
-from tests.test_faults import (
+from tests.system.test_faults import (
     all_ended,
     begun,
     ended,
@@ -159,7 +159,7 @@ class Calm:
 
     def again(self) -> None:
         """The same training here, to its end."""
-        from flows.train import train
+        from flows.train.beats import train
 
         simulated = Path(self.words[1])
         train([str(simulated)], [simulated.parent], "resnet15", epochs=2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.simulate import write_simulated
+from flows.ingest.simulate import write_simulated
 from tests.conftest import ROOT
 
 #: Each command, its exit code, and what it says of the input at fault; {} is a folder of records.
@@ -77,8 +77,8 @@ REFUSED: dict[str, tuple[int, str]] = {
 #: Runs each command, and tells its exit code, what it said, and what it loaded or started.
 CODE = """
 import contextlib, io, json, sys
-from flows import servers
-from flows.cli import app, plainly
+from flows.services import servers
+from flows.cli.app import app, plainly
 started = []
 servers._process = lambda words, *_: started.append(words)
 told = []
@@ -131,7 +131,7 @@ def test_nonsense_is_named_first(command: str, told: dict[str, tuple[int, str]])
 
 def test_versions_have_three_forms() -> None:
     """A registered version is named by alias, by number, or alone; nothing else is a name."""
-    from storage.reference import parse
+    from storage.registry.reference import parse
 
     assert parse("holter-fused@champion") == ("holter-fused", "champion", "")
     assert parse("holter-fused/12") == ("holter-fused", "", "12")
@@ -143,7 +143,7 @@ def test_versions_have_three_forms() -> None:
 
 def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) -> None:
     """The second data set's folder is looked for before the first one's records are read."""
-    from flows.each import one_each
+    from flows.ingest.folders import one_each
     from storage.errors import SpecError
 
     toml = write_simulated(tmp_path / "a", 1, 0.02, 1)
@@ -153,7 +153,7 @@ def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) ->
 
 def test_a_reproduction_is_looked_for_on_what_is_there(tmp_path: Path) -> None:
     """AFDB where it is, or where nothing is; the stand-ins where they alone are."""
-    from flows.each import INSTEAD, reproduced_on
+    from flows.ingest.folders import INSTEAD, reproduced_on
 
     assert reproduced_on(tmp_path) == ("afdb",)
     (tmp_path / "mitdb").mkdir()

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from storage.beats import R_INDEX, BeatTable, Quality, joined
-from storage.dataset import load_spec
+from storage.datasets.dataset import load_spec
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.records import Record, open_record, read_lead
-from tasks import beats, filters
-from tasks.beats import beat_tables, clean_lead
-from tasks.preprocessing import Policy, Preprocessing
-from tests.test_signal_path import CONFIG, ecg, reader, record, tables
+from storage.recordings.records import Record, open_record, read_lead
+from storage.tables.beats import R_INDEX, BeatTable, Quality, joined
+from tasks.signal import beats, filters
+from tasks.signal.beats import beat_tables, clean_lead
+from tasks.signal.preprocessing import Policy, Preprocessing
+from tests.tasks.signal.test_signal_path import CONFIG, ecg, reader, record, tables
 
 Signal = NDArray[np.float32]
 FS_HZ = 250

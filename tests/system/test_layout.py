@@ -13,6 +13,8 @@ from packaging.specifiers import SpecifierSet
 
 from tests.conftest import ROOT
 
+#: A room with more is two.
+MOST_FILES = 15
 PACKAGES = ("flows", "tasks", "storage", "edge_agent")
 
 
@@ -32,8 +34,8 @@ def test_mlflow_is_the_installed_one() -> None:
     ("library", "homes"),
     [
         ("prefect", "flows/"),
-        ("mlflow", "storage/tracking.py"),
-        ("soundfile", "storage/flac.py"),
+        ("mlflow", "storage/registry/tracking.py"),
+        ("soundfile", "storage/formats/flac.py"),
         ("typer", "flows/"),
     ],
 )
@@ -54,8 +56,8 @@ def test_tensorflow_is_imported_late() -> None:
 
 
 def test_flow_modules_shadow_nothing() -> None:
-    """Prefect puts flows/ first on the path: no module there has a library's name."""
-    names = {path.stem for path in (ROOT / "flows").glob("*.py") if path.stem[0] != "_"}
+    """Prefect puts a flow's folder first on the path: no module there has a library's name."""
+    names = {path.stem for path in (ROOT / "flows").rglob("*.py") if path.stem[0] != "_"}
     assert not names & set(sys.stdlib_module_names)
     words = [
         sys.executable,
@@ -64,6 +66,18 @@ def test_flow_modules_shadow_nothing() -> None:
     ]
     found = subprocess.run(words, cwd="/", capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_room_holds_few_files() -> None:
+    """Who looks for a file reads a folder's list at a glance: at most 15 in each."""
+    folders = {path.parent for path in sources()} | {
+        p.parent for p in (ROOT / "tests").rglob("*.py")
+    }
+    files = {
+        str(folder.relative_to(ROOT)): sum(path.is_file() for path in folder.iterdir())
+        for folder in folders
+    }
+    assert {folder: n for folder, n in files.items() if n > MOST_FILES} == {}
 
 
 def test_modules_stay_small() -> None:
@@ -77,7 +91,7 @@ def test_the_agent_loads_little() -> None:
     heavy = "tensorflow keras prefect mlflow pandas wfdb scipy pyarrow pydantic matplotlib requests"
     code = (
         "import sys, edge_agent.agent, edge_agent.analyse, edge_agent.cli; "
-        "import tasks.models; tasks.models.known_models(); "
+        "import tasks.networks.models; tasks.networks.models.known_models(); "
         f"print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
     )
     found = subprocess.run(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app, plainly
-from flows.servers import mlflow_server
-from storage import ledger
-from storage.policy import read_policy
+from flows.cli.app import app, plainly
+from flows.services.servers import mlflow_server
+from storage.audit import ledger
+from storage.registry.policy import read_policy
 from tests import made_up
 from tests.conftest import ROOT
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from storage.dataset import DatasetSpec
+from storage.datasets.dataset import DatasetSpec
 from tests.conftest import ROOT
 
 TEXTS = ("README.md", "CONTRIBUTING.md", "docs/scheduling.md", "docs/operating.md")

@@ -16,18 +16,18 @@ import httpx
 import pytest
 from prefect.context import FlowRunContext
 
-from flows import runners
-from flows.ingest import MOST_ROWS, Outcome, ingest, report
-from flows.runners import BATCH_RECORDS, batches, chosen_runner, each_done, in_flight
-from flows.servers import Servers, mlflow_server, prefect_command
-from flows.simulate import write_simulated
+from flows.ingest.flow import MOST_ROWS, Outcome, ingest, report
+from flows.ingest.simulate import write_simulated
+from flows.services import runners
+from flows.services.runners import BATCH_RECORDS, batches, chosen_runner, each_done, in_flight
+from flows.services.servers import Servers, mlflow_server, prefect_command
 from storage import places
-from storage.beats import read_beats
-from storage.beats_manifest import Manifest, read_manifest
 from storage.errors import TableError
 from storage.files import sha256_file, write_bytes
-from storage.labelled import read_labelled
 from storage.places import Remote, place
+from storage.tables.beats import read_beats
+from storage.tables.beats_manifest import Manifest, read_manifest
+from storage.tables.labelled import read_labelled
 from tests.conftest import ROOT
 from tests.services import dask_cluster, free_port, postgres, running, s3_server
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from flows import alive, doctor
-from flows.access import prefect_key, prefect_key_path
-from flows.cli import app
-from flows.up_state import Servers, announced
+from flows.cli.app import app
+from flows.services import alive, doctor
+from flows.services.access import prefect_key, prefect_key_path
+from flows.services.up_state import Servers, announced
 from storage.errors import ServerError
 from storage.files import make_folder, write_bytes, write_json
-from storage.signing import public_key
+from storage.registry.signing import public_key
 from tests.conftest import ROOT
 
 
@@ -74,7 +74,8 @@ def test_the_disk_of_the_beat_tables_is_looked_at(
     room = SimpleNamespace(f_bavail=1 << 40, f_frsize=4096, f_files=1 << 20, f_favail=1 << 19)
     (tmp_path / "tables").mkdir()
     monkeypatch.setattr(
-        "flows.doctor.os.statvfs", lambda path: full if path == tmp_path / "tables" else room
+        "flows.services.doctor.os.statvfs",
+        lambda path: full if path == tmp_path / "tables" else room,
     )
     assert [found.name for found in doctor.space() if found.advice] == ["free space, beat tables"]
     full.f_bavail = 1 << 40  # room, and no file more

@@ -1,6 +1,6 @@
 """Log lines as JSON: one object a line, with the ids of records, runs and requests.
 
-Those of a flow are in `tests/test_watch.py`, which has the servers up.
+Those of a flow are in `tests/flows/test_watch.py`, which has the servers up.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.events import tell
-from flows.notices import KINDS, send_test, set_up
-from flows.promote import promote
-from flows.servers import Servers
-from flows.simulate import write_simulated
+from flows.decide.promote import promote
+from flows.ingest.simulate import write_simulated
+from flows.services.events import tell
+from flows.services.notices import KINDS, send_test, set_up
+from flows.services.servers import Servers
 from storage.errors import ServerError
-from storage.policy import DEFAULT, read_policy
+from storage.registry.policy import DEFAULT, read_policy
 from tests import made_up
 from tests.conftest import ROOT
 
@@ -133,7 +133,7 @@ def test_it_is_set_up_once(
 @pytest.fixture(scope="module")
 def deployments(holter_servers: Servers) -> dict[str, str]:
     """The ids of two deployments, as prefect.yaml deploys them; no worker is there."""
-    from flows.pool import make_pool
+    from flows.services.pool import make_pool
 
     make_pool("holter")
     names = ("train/nightly", "ingest/hourly")
@@ -176,7 +176,7 @@ def test_a_deployment_that_fails_is_told_once(
     notify: Callable[..., None],
 ) -> None:
     """One message for the run, none for the flow within it, and the reason is not in it."""
-    from flows.ingest import ingest
+    from flows.ingest.flow import ingest
 
     run = scheduled("/no-such-set")
     words = [sys.executable, "-m", "prefect", "flow-run", "execute", run]

@@ -1,6 +1,6 @@
 """pools/: what a Docker and a Kubernetes work pool start, as far as it can be told without either.
 
-`tests/test_schedules.py` has a real Prefect server take the templates.
+`tests/flows/services/test_schedules.py` has a real Prefect server take the templates.
 """
 
 from __future__ import annotations

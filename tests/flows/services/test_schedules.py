@@ -24,10 +24,10 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect.workers.base import BaseWorker
 from pydantic import SecretStr
 
-from flows.access import access_variables, prefect_key, prefect_key_path
-from flows.servers import servers
-from flows.simulate import write_simulated
-from flows.up_state import Servers, running
+from flows.ingest.simulate import write_simulated
+from flows.services.access import access_variables, prefect_key, prefect_key_path
+from flows.services.servers import servers
+from flows.services.up_state import Servers, running
 from tests.conftest import ROOT
 
 WORD = "what the block holds"
@@ -83,7 +83,7 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     plan = shipped()
     for one in plan["deployments"]:
         assert not any(schedule["active"] for schedule in one["schedules"])
-        if one["entrypoint"] == "flows.train:train":
+        if one["entrypoint"] == "flows.train.beats:train":
             few = {"model": "resnet15", "epochs": 1}
             one["parameters"] = {"datasets": [str(toml)], "data": [str(folder)], **few}
             one["schedules"] = [{"interval": 5, "active": True}]

@@ -17,10 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from flows.cli_ops import _start_beside
-from flows.prefect_server import LOCAL_NAMES, admits
-from flows.servers import LOOPBACK, Kind, _answering, _listens, _start
-from flows.up_state import Servers, answers, check_alive, log_bytes, running
+from flows.cli.ops import _start_beside
+from flows.services.prefect_server import LOCAL_NAMES, admits
+from flows.services.servers import LOOPBACK, Kind, _answering, _listens, _start
+from flows.services.up_state import Servers, answers, check_alive, log_bytes, running
 from storage.errors import ServerError
 from storage.files import write_bytes
 from tests.conftest import ROOT
@@ -166,11 +166,11 @@ def test_no_log_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     silent = write_bytes(tmp_path / "silent", b"#!/bin/sh\nexit 1\n")
     silent.chmod(0o700)
     log = write_bytes(tmp_path / "logs" / "up.log", b"what was told\n")
-    monkeypatch.setattr("flows.cli_ops.sys.executable", str(silent))
+    monkeypatch.setattr("flows.cli.ops.sys.executable", str(silent))
     with pytest.raises(ServerError, match=r"nothing was written; [0-9.]+ GB are free"):
         _start_beside(worker=False)
     assert log.read_bytes() == b"what was told\n"
-    monkeypatch.setattr("flows.up_state.MOST_LOG_BYTES", 5)
+    monkeypatch.setattr("flows.services.up_state.MOST_LOG_BYTES", 5)
     assert log_bytes(log) == 0
     assert log.with_name("up.log.1").read_bytes() == b"what was told\n"
 
@@ -191,7 +191,7 @@ def test_a_server_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Where another process takes the port meanwhile, ours answers on another one."""
     with ExitStack() as stack:
         other = _answering(stack, _start(stack, PAGES, tmp_path, 0), tmp_path)
-        monkeypatch.setattr("flows.servers._free", lambda port: port or other.port)
+        monkeypatch.setattr("flows.services.servers._free", lambda port: port or other.port)
         late = _start(stack, PAGES, tmp_path, other.port)
         monkeypatch.undo()
         assert late.port == other.port

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import mlflow_server
+from flows.services.servers import mlflow_server
 from tests.conftest import ROOT
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
-from tests.test_readme import commands
+from tests.system.test_readme import commands
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 PAGE = "docs/auditing.md"

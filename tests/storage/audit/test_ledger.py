@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import mlflow_server
-from storage import ledger
-from storage.errors import NotInRegistry, RegistryError
-from storage.files import write_json
-from storage.ledger_entry import (
+from flows.services.servers import mlflow_server
+from storage.audit import ledger
+from storage.audit.ledger_entry import (
     MODEL_CREATED,
     NOTHING,
     ROLLED_BACK,
@@ -27,9 +25,11 @@ from storage.ledger_entry import (
     head,
     own,
 )
-from storage.ledger_run import ledger_run
-from storage.mlflow_rest import call
-from storage.signing import public_key, sign, trusted_keys
+from storage.audit.ledger_run import ledger_run
+from storage.errors import NotInRegistry, RegistryError
+from storage.files import write_json
+from storage.registry.mlflow_rest import call
+from storage.registry.signing import public_key, sign, trusted_keys
 
 Edit = Callable[[str], None]
 

@@ -14,23 +14,23 @@ import pytest
 from prov.model import ProvDocument
 from typer import Exit
 
-from flows.cli_lineage import lineage as command
-from flows.servers import mlflow_server
-from storage import ledger
-from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
-from storage.content import recordings
+from flows.cli.lineage import lineage as command
+from flows.services.servers import mlflow_server
+from storage.audit import ledger
+from storage.audit.lineage import Lineage, read_lineage
+from storage.audit.sights import Answer, saw
+from storage.audit.verify import MISMATCH, verify
+from storage.datasets.patients import number_digests
 from storage.errors import NotInRegistry
-from storage.lineage import Lineage, read_lineage
-from storage.mlflow_rest import call
-from storage.patients import number_digests
-from storage.record_search import NO_PRINTS, Query, look_into
-from storage.sights import Answer, saw
-from storage.signing import trusted_keys
-from storage.tags import TEACHER_TAG
+from storage.registry.mlflow_rest import call
+from storage.registry.signing import trusted_keys
+from storage.registry.tags import TEACHER_TAG
+from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest
+from storage.tables.content import recordings
+from storage.tables.record_search import NO_PRINTS, Query, look_into
 from storage.text import did_you_mean
-from storage.verify import MISMATCH, verify
-from tasks.lineage_page import html, outline
-from tasks.provenance_graph import graph, mermaid, prov_json
+from tasks.pages.lineage_page import html, outline
+from tasks.pages.provenance_graph import graph, mermaid, prov_json
 from tests.made_up import manifest
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
@@ -259,7 +259,7 @@ def test_no_number_of_a_patient_is_kept(models: Path) -> None:
     assert "0815" not in str(read_lineage("holter-ward/1", trusted_keys()).chain.document)
     assert "0815" not in str(known)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.patients.key_path", lambda: models / "no" / "patients.key")
+        patch.setattr("storage.datasets.patients.key_path", lambda: models / "no" / "patients.key")
         answer = asked("MRN 0815")
     assert (answer.sights, answer.exists) == ((), False)
     (told,) = answer.unreadable

@@ -9,7 +9,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from storage.sbom import ENVIRONMENTS, sbom
+from storage.registry.sbom import ENVIRONMENTS, sbom
 
 HEAVY = {"tensorflow-cpu", "mlflow", "prefect", "pandas"}
 

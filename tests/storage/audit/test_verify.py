@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from typer import Exit
 
-from flows.cli_lineage import verify as verify_command
-from flows.servers import mlflow_server
-from storage import chain, ledger
-from storage.beats_manifest import manifest_path, read_manifest, write_manifest
-from storage.cards import enter_card
+from flows.cli.lineage import verify as verify_command
+from flows.services.servers import mlflow_server
+from storage.audit import chain, ledger
+from storage.audit.cards import enter_card
+from storage.audit.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
+from storage.audit.versions import recorded
 from storage.errors import ServerError
 from storage.files import sha256_file, write_bytes
-from storage.mlflow_rest import call
-from storage.model_files import RegisteredModel
 from storage.places import beats_place
-from storage.signing import public_key
-from storage.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
-from storage.versions import recorded
+from storage.registry.mlflow_rest import call
+from storage.registry.model_files import RegisteredModel
+from storage.registry.signing import public_key
+from storage.tables.beats_manifest import manifest_path, read_manifest, write_manifest
 from tests import made_up
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 

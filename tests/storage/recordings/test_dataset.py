@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.dataset import available_specs, load_spec, record_names
+from storage.datasets.dataset import available_specs, load_spec, record_names
 from storage.errors import SpecError
-from storage.wfdb_write import write_dataset
+from storage.formats.wfdb_write import write_dataset
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from storage.dataset import load_spec
-from storage.download import Fetched, Manner, fetch_dataset
+from flows.cli.app import app
+from storage.datasets.dataset import load_spec
 from storage.errors import DownloadError, UnsafeName
+from storage.recordings.download import Fetched, Manner, fetch_dataset
 
 SPEC = load_spec("mitdb")
 ROOT = "/mitdb/1.0.0/"

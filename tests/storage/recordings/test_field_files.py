@@ -13,21 +13,21 @@ import edfio
 import numpy as np
 import pytest
 
-from flows.add_answers import _from_csv
-from storage.arrivals import look
-from storage.check import check_record
-from storage.checksums import read_sums, records_of, verify_checksums
-from storage.dataset import DatasetSpec, load_spec, record_names
+from flows.cli.add_answers import _from_csv
+from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import ChecksumMismatch, HeaderMismatch, NoLead, UnsafeName
-from storage.lead_names import per_mv, plain, rank
-from storage.leads import Joined, choose
-from storage.records import Record, open_alone, open_record, read_lead
-from storage.survey import survey
+from storage.formats.checksums import read_sums, records_of, verify_checksums
+from storage.formats.lead_names import per_mv, plain, rank
+from storage.formats.leads import Joined, choose
+from storage.formats.wfdb_annotation import encode_annotations, parse_annotations
+from storage.formats.wfdb_header import parse_header
+from storage.recordings.arrivals import look
+from storage.recordings.check import check_record
+from storage.recordings.records import Record, open_alone, open_record, read_lead
+from storage.recordings.survey import survey
 from storage.text import decimal, decoded, lines
-from storage.wfdb_annotation import encode_annotations, parse_annotations
-from storage.wfdb_header import parse_header
-from tasks.proposal import propose
-from tests.test_holter_formats import FS_HZ, dataset, ishne_bytes, patch
+from tasks.proposals.proposal import propose
+from tests.storage.recordings.test_holter_formats import FS_HZ, dataset, ishne_bytes, patch
 
 SECONDS = 20
 ECG = np.round(np.sin(np.arange(SECONDS * FS_HZ) / 7) * 200) / 200

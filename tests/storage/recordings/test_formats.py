@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from storage.check import check_record
-from storage.dataset import DatasetSpec, load_spec
+from storage.datasets.dataset import DatasetSpec, load_spec
 from storage.errors import (
     HeaderMismatch,
     NoLead,
@@ -23,13 +22,14 @@ from storage.errors import (
     TruncatedSignal,
     UnsafeName,
 )
-from storage.flac import FlacLead
-from storage.leads import Joined
-from storage.records import open_record, read_lead
-from storage.wfdb_annotation import encode_annotations
-from storage.wfdb_formats import WIDTH, FramedLead
-from storage.wfdb_signal import PackedLead
-from storage.wfdb_write import write_dataset
+from storage.formats.flac import FlacLead
+from storage.formats.leads import Joined
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.formats.wfdb_formats import WIDTH, FramedLead
+from storage.formats.wfdb_signal import PackedLead
+from storage.formats.wfdb_write import write_dataset
+from storage.recordings.check import check_record
+from storage.recordings.records import open_record, read_lead
 
 Ints = NDArray[np.int64]
 FS_HZ, N = 100, 1009  # a prime: no group of samples ends with the record
@@ -156,7 +156,7 @@ def test_small_blocks_change_nothing(
     write_wfdb(tmp_path, form, signals, per_frame=(3, 1))
     record = open_record(spec_of(tmp_path, "A"), tmp_path, "rec")
     whole = read_lead(record)
-    monkeypatch.setattr("storage.wfdb_formats.BLOCK_SAMPLES", 40)
+    monkeypatch.setattr("storage.formats.wfdb_formats.BLOCK_SAMPLES", 40)
     np.testing.assert_array_equal(read_lead(record), whole)
     np.testing.assert_array_equal(read_lead(record, 1234, 2345), whole[1234:2345])
 

@@ -19,17 +19,7 @@ import numpy as np
 import pytest
 
 from edge_agent.facts import KINDS, read_kind
-from storage.beats import read_beats, read_waveforms, write_beats
-from storage.beats import read_source as read_table_source
-from storage.beats_manifest import read_manifest
-from storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from storage.edf import open_edf
-from storage.errors import HolterError, RecordError
-from storage.evaluations import read_outcome
-from storage.golden_beats import read_golden, write_golden
-from storage.ishne import open_ishne
-from storage.leads import Opened, read_source
-from storage.ledger_entry import (
+from storage.audit.ledger_entry import (
     NOTHING,
     Entry,
     aliases,
@@ -40,22 +30,38 @@ from storage.ledger_entry import (
     read_entry,
     read_pages,
 )
-from storage.marks import annotated_rhythm
-from storage.policy import DEFAULT, DRIFT, read_checks, read_policy
-from storage.records import open_record, read_lead
-from storage.results import read_arrays, write_arrays
-from storage.signing import public_key, read_statement, sign, sign_roll_back, verified_manifest
-from storage.testset import TestSet, read_testset, write_testset
-from storage.wfdb_annotation import encode_annotations, parse_annotations
-from storage.wfdb_header import parse_header
-from tasks.runtimes import files_of
-from tasks.simulate import simulate_subject
+from storage.errors import HolterError, RecordError
+from storage.formats.edf import open_edf
+from storage.formats.ishne import open_ishne
+from storage.formats.leads import Opened, read_source
+from storage.formats.wfdb_annotation import encode_annotations, parse_annotations
+from storage.formats.wfdb_header import parse_header
+from storage.recordings.marks import annotated_rhythm
+from storage.recordings.records import open_record, read_lead
+from storage.registry.evaluations import read_outcome
+from storage.registry.policy import DEFAULT, DRIFT, read_checks, read_policy
+from storage.registry.signing import (
+    public_key,
+    read_statement,
+    sign,
+    sign_roll_back,
+    verified_manifest,
+)
+from storage.tables.beats import read_beats, read_waveforms, write_beats
+from storage.tables.beats import read_source as read_table_source
+from storage.tables.beats_manifest import read_manifest
+from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from storage.tables.golden_beats import read_golden, write_golden
+from storage.tables.results import read_arrays, write_arrays
+from storage.tables.testset import TestSet, read_testset, write_testset
+from tasks.learning.simulate import simulate_subject
+from tasks.runtimes.runtimes import files_of
 from tests.conftest import ROOT
-from tests.test_beats import SOURCE, table
-from tests.test_beats_manifest import dataset as beat_tables
-from tests.test_device_hostile import OUTCOME
-from tests.test_formats import spec_of, values, write_segments, write_wfdb
-from tests.test_holter_formats import CSV, dataset, write_edf, write_ishne
+from tests.edge_agent.test_device_hostile import OUTCOME
+from tests.storage.recordings.test_formats import spec_of, values, write_segments, write_wfdb
+from tests.storage.recordings.test_holter_formats import CSV, dataset, write_edf, write_ishne
+from tests.storage.test_beats_manifest import dataset as beat_tables
+from tests.tasks.signal.test_beats import SOURCE, table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 #: Inputs in all where HOLTER_FUZZ_INPUTS says nothing, and how many times as many are wanted.

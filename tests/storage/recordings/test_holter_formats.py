@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.build import build_table
-from storage.beats import Quality, read_beats, read_source
-from storage.check import check_record
-from storage.dataset import DatasetSpec, load_spec, record_names
+from flows.ingest.build import build_table
+from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import (
     BadAnnotation,
     HeaderMismatch,
@@ -28,10 +26,12 @@ from storage.errors import (
     TruncatedSignal,
     UnknownRhythm,
 )
-from storage.records import open_record, read_lead
-from storage.wfdb_annotation import encode_annotations
-from tasks.preprocessing import Preprocessing
-from tasks.simulate import SimulatedRecording, simulate_subject
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.recordings.check import check_record
+from storage.recordings.records import open_record, read_lead
+from storage.tables.beats import Quality, read_beats, read_source
+from tasks.learning.simulate import SimulatedRecording, simulate_subject
+from tasks.signal.preprocessing import Preprocessing
 
 FS_HZ = 250
 CSV = "start_s,end_s,rhythm\n0,20,N\n20,40,AFIB\n45,60,N\n"

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from storage import evaluations, fleet, mlflow_rest
-from storage.beats_manifest import Entry, Manifest, read_manifest, write_manifest
-from storage.check import check_record
-from storage.dataset import DatasetSpec, load_spec, record_names
+from storage.audit import fleet
+from storage.audit.ledger_entry import read_entry
+from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import (
     HolterError,
     RecordError,
@@ -26,15 +25,17 @@ from storage.errors import (
     TableError,
     UnsafeName,
 )
-from storage.golden_beats import read_golden
-from storage.ledger_entry import read_entry
-from storage.mlflow_rest import fetch_model_file, fetch_run_file
-from storage.policy import read_policy
-from storage.records import open_record
-from storage.signing import verified_manifest
-from storage.survey import survey
-from storage.testset import read_testset
-from tests.test_data_add import ishne, wfdb
+from storage.recordings.check import check_record
+from storage.recordings.records import open_record
+from storage.recordings.survey import survey
+from storage.registry import evaluations, mlflow_rest
+from storage.registry.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.registry.policy import read_policy
+from storage.registry.signing import verified_manifest
+from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest
+from storage.tables.golden_beats import read_golden
+from storage.tables.testset import read_testset
+from tests.flows.test_data_add import ishne, wfdb
 
 MOST_MB, MOST_S = 64, 5.0
 OUTSIDE = "secret.dat"

@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.build import build_table
-from flows.cli import app
-from flows.ingest import described
-from storage.arrivals import look
-from storage.beats import read_source
-from storage.beats_manifest import Entry
-from storage.check import check_record
-from storage.dataset import (
+from flows.cli.app import app
+from flows.ingest.build import build_table
+from flows.ingest.flow import described
+from storage.datasets.dataset import (
     DatasetSpec,
     absent_records,
     excluded_records,
     load_spec,
     record_names,
 )
-from storage.dataset_write import write_spec
+from storage.datasets.dataset_write import write_spec
+from storage.datasets.labels import MOST_CSV_BYTES, rows_without_record
 from storage.errors import BadLabel, MissingFile, RecordError, SpecError, UnknownRhythm
-from storage.labels import MOST_CSV_BYTES, rows_without_record
-from storage.records import open_record
-from storage.survey import survey
-from storage.wfdb_annotation import encode_annotations
-from tasks.preprocessing import Preprocessing
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.recordings.arrivals import look
+from storage.recordings.check import check_record
+from storage.recordings.records import open_record
+from storage.recordings.survey import survey
+from storage.tables.beats import read_source
+from storage.tables.beats_manifest import Entry
+from tasks.signal.preprocessing import Preprocessing
 from tests.made_up import manifest
 
 ABOUT = {"name": "made", "title": "x", "version": "1", "licence": "x", "citation": "x"}

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.beats import BeatTable, Quality, joined
-from storage.dataset import DatasetSpec
+from storage.datasets.dataset import DatasetSpec
 from storage.errors import NoRhythm, UnknownRhythm
-from storage.marks import ONE_BEAT_S, unique_beats
-from storage.records import open_record
-from storage.survey import survey
-from storage.wfdb_annotation import BEAT, encode_annotations, parse_annotations
-from tasks.beats import beat_tables
-from tasks.preprocessing import Preprocessing
-from tasks.proposal import propose
+from storage.formats.wfdb_annotation import BEAT, encode_annotations, parse_annotations
+from storage.recordings.marks import ONE_BEAT_S, unique_beats
+from storage.recordings.records import open_record
+from storage.recordings.survey import survey
+from storage.tables.beats import BeatTable, Quality, joined
+from tasks.proposals.proposal import propose
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 FS_HZ = 250
 BEATS = np.arange(1, 60, dtype=np.int64) * 200

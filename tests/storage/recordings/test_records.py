@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.options import SOME_RECORDS_FAILED
+from flows.cli.app import app
+from flows.cli.options import SOME_RECORDS_FAILED
 from storage import errors
-from storage.check import check_dataset, check_record
-from storage.checksums import verify_checksums
-from storage.dataset import DatasetSpec, load_spec
+from storage.datasets.dataset import DatasetSpec, load_spec
 from storage.errors import ChecksumMismatch, RecordError
 from storage.files import sha256_bytes
-from storage.records import open_record, read_lead
-from storage.wfdb_annotation import encode_annotations
-from storage.wfdb_write import write_dataset, write_recording
-from tasks.beats import beat_tables
-from tasks.preprocessing import Preprocessing
-from tasks.simulate import SimulatedRecording, simulate_subject
+from storage.formats.checksums import verify_checksums
+from storage.formats.wfdb_annotation import encode_annotations
+from storage.formats.wfdb_write import write_dataset, write_recording
+from storage.recordings.check import check_dataset, check_record
+from storage.recordings.records import open_record, read_lead
+from tasks.learning.simulate import SimulatedRecording, simulate_subject
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 Damage = Callable[[Path], object]
 
@@ -310,7 +310,7 @@ def test_errors_cross_processes() -> None:
 
 def test_a_list_of_checksums_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For many records the list is read once, and again when it has changed."""
-    from storage import checksums
+    from storage.formats import checksums
 
     names = [f"r{n}" for n in range(50)]
     for name in names:

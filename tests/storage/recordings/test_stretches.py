@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.simulate import write_simulated
-from storage import check
-from storage.beats import BeatTable, Quality, joined
-from storage.check import check_record
-from storage.dataset import load_spec
-from storage.leads import Opened
-from storage.marks import _unreadable
-from storage.records import Record, open_record
-from storage.stretches import (
+from flows.ingest.simulate import write_simulated
+from storage.datasets.dataset import load_spec
+from storage.formats.leads import Opened
+from storage.formats.wfdb_annotation import QUALITY_CHANGE, Annotations
+from storage.recordings import check
+from storage.recordings.check import check_record
+from storage.recordings.marks import _unreadable
+from storage.recordings.records import Record, open_record
+from storage.recordings.stretches import (
     NOWHERE,
     all_of,
     analysable,
@@ -31,16 +31,16 @@ from storage.stretches import (
     within,
     without,
 )
-from storage.wfdb_annotation import QUALITY_CHANGE, Annotations
-from tasks.beats import beat_tables
-from tasks.episodes import episodes
-from tasks.fused import fused_record
-from tasks.inference import of_record
-from tasks.preprocessing import Preprocessing
-from tasks.rhythm import TWO_SIDED, rhythm_record
-from tasks.sequence import features
-from tasks.smoothing import decide
-from tests.test_signal_path import ecg, reader
+from storage.tables.beats import BeatTable, Quality, joined
+from tasks.features.fused import fused_record
+from tasks.features.rhythm import TWO_SIDED, rhythm_record
+from tasks.networks.sequence import features
+from tasks.runtimes.inference import of_record
+from tasks.scores.episodes import episodes
+from tasks.scores.smoothing import decide
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
+from tests.tasks.signal.test_signal_path import ecg, reader
 
 FS_HZ = 250
 Signal = NDArray[np.float32]

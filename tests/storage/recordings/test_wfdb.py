@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import wfdb
 
-from storage.wfdb_annotation import SYMBOL, parse_annotations
-from storage.wfdb_header import DEFAULT_GAIN, parse_header
+from storage.formats.wfdb_annotation import SYMBOL, parse_annotations
+from storage.formats.wfdb_header import DEFAULT_GAIN, parse_header
 
 
 @pytest.mark.real

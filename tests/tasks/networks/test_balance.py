@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.checkpoint import Checkpoint
-from storage.labelled import LabelledBeats, read_labelled
-from tasks.balance import balanced, drawn, often
-from tasks.rhythm import RhythmRecord
-from tasks.training import TrainingConfig, fit, predict
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.labelled import LabelledBeats, read_labelled
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.balance import balanced, drawn, often
+from tasks.learning.training import TrainingConfig, fit, predict
 from tests.tiny import tiny_dataset
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.checkpoint import Checkpoint
 from storage.errors import TableError
-from storage.labelled import LabelledBeats, Names, names_of, read_labelled
-from storage.testset import TestSet, read_testset, write_testset
-from tasks.epochs import in_order, pools, shuffled
-from tasks.splits import interpatient, split_beats
-from tasks.training import TrainingConfig, fit, predict, stale
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.labelled import LabelledBeats, Names, names_of, read_labelled
+from storage.tables.testset import TestSet, read_testset, write_testset
+from tasks.learning.epochs import in_order, pools, shuffled
+from tasks.learning.splits import interpatient, split_beats
+from tasks.learning.training import TrainingConfig, fit, predict, stale
 from tests.tiny import tiny_dataset, tiny_table
 
 RECORDS, BEATS, GROUPS = 6, 90, 3
@@ -117,7 +117,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
 
     Its losses and accuracies are those of all beats, not of the last batch.
     """
-    monkeypatch.setattr("tasks.epochs.BLOCK", 50)
+    monkeypatch.setattr("tasks.learning.epochs.BLOCK", 50)
     split = interpatient(beats.subject, beats.label, 0)
     config = TrainingConfig(epochs=2, batch=32, learning_rate=2e-2, seed=5)
     sides = (split.train, split.validation)

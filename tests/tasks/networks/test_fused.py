@@ -14,14 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.analyse import decided_beats
-from flows import drift, evaluate
-from storage import mlflow_rest
-from storage.beats import BeatTable, joined
+from flows.decide import drift, evaluate
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
-from tasks.convert import to_litert
-from tasks.cost import multiply_adds
-from tasks.fused import (
+from storage.registry import mlflow_rest
+from storage.tables.beats import BeatTable, joined
+from tasks.features.fused import (
     BEFORE_QRS,
     CUES,
     FEATURES,
@@ -37,17 +35,19 @@ from tasks.fused import (
     real_time,
     shaped,
 )
-from tasks.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
-from tasks.fused_models import MEMBERS, in_turn
-from tasks.fused_training import draw_fused, shared
-from tasks.inference import of_record
-from tasks.litert import LiteRT
-from tasks.models import build
-from tasks.rhythm import WINDOW_BEATS, RhythmRecord
-from tasks.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
-from tasks.segment import segment
-from tasks.sequence import features
-from tasks.training import predict
+from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord
+from tasks.learning.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
+from tasks.learning.fused_training import draw_fused, shared
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from tasks.learning.training import predict
+from tasks.networks.cost import multiply_adds
+from tasks.networks.fused_models import MEMBERS, in_turn
+from tasks.networks.models import build
+from tasks.networks.sequence import features
+from tasks.runtimes.convert import to_litert
+from tasks.runtimes.inference import of_record
+from tasks.runtimes.litert import LiteRT
+from tasks.signal.segment import segment
 from tests.conftest import ROOT
 
 FS_HZ = 250.0

@@ -8,14 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.checkpoint import Checkpoint
-from storage.labelled import read_labelled
-from tasks.models import available_models, build
-from tasks.pruning import prune_while_training, ramp_epochs, zero_weights
-from tasks.quantised import kernel_layers, quantised, rounded_kernel, rounded_values, unrounded
-from tasks.rhythm import RhythmRecord
-from tasks.rhythm_training import RhythmConfig, fit_rhythm
-from tasks.training import NOTHING_DONE, TrainingConfig, advanced, fit
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.labelled import read_labelled
+from tasks.features.rhythm import RhythmRecord
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
+from tasks.learning.training import NOTHING_DONE, TrainingConfig, advanced, fit
+from tasks.networks.models import available_models, build
+from tasks.networks.pruning import prune_while_training, ramp_epochs, zero_weights
+from tasks.networks.quantised import (
+    kernel_layers,
+    quantised,
+    rounded_kernel,
+    rounded_values,
+    unrounded,
+)
 from tests.tiny import tiny_dataset
 
 

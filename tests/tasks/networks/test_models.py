@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.cost import multiply_adds
-from tasks.models import build, known_models, refuse_unless_of_one_beat
+from tasks.networks.cost import multiply_adds
+from tasks.networks.models import build, known_models, refuse_unless_of_one_beat
 
 PUBLISHED = {"resnet15": (15, 21_698), "resnet21": (21, 11_138), "resnet25": (25, 26_978)}
 ONE_BEAT = ("waveform",)
@@ -114,7 +114,7 @@ def test_an_unknown_name_gets_a_hint() -> None:
 def test_names_need_no_keras() -> None:
     """Listing the models loads neither Keras nor TensorFlow."""
     code = (
-        "import sys; from tasks.models import available_models; available_models();"
+        "import sys; from tasks.networks.models import available_models; available_models();"
         "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
 from storage.errors import ModelError
-from tasks import rhythm
-from tasks.inference import of_record
-from tasks.models import build, with_weights
-from tasks.rhythm import (
+from tasks.features import rhythm
+from tasks.features.rhythm import (
     BACKWARD,
     FEATURES,
     TWO_SIDED,
@@ -25,7 +23,7 @@ from tasks.rhythm import (
     rr_features,
     running_median,
 )
-from tasks.rhythm_augment import (
+from tasks.learning.rhythm_augment import (
     PASTED_BEATS,
     augmented,
     detector_errors,
@@ -34,7 +32,9 @@ from tasks.rhythm_augment import (
     quantised,
     simulated_sinus,
 )
-from tasks.rhythm_training import predict_beats
+from tasks.learning.rhythm_training import predict_beats
+from tasks.networks.models import build, with_weights
+from tasks.runtimes.inference import of_record
 
 FAMILY = {"rhythm": 5_265, "rhythm_causal": 5_265, "rhythm_tiny": 995}
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.checkpoint import Arrays, Checkpoint, read_checkpoint, write_checkpoint
 from storage.errors import TableError
-from tasks.rhythm import RhythmRecord
+from storage.tables.checkpoint import Arrays, Checkpoint, read_checkpoint, write_checkpoint
+from tasks.features.rhythm import RhythmRecord
 from tests.conftest import ROOT
 
 #: The training below in a process of its own, to be killed.
 TRAIN = """
 import sys
 from pathlib import Path
-from tests.test_rhythm_training import trained
+from tests.tasks.networks.test_rhythm_training import trained
 trained(Path(sys.argv[1]))
 """
 
@@ -41,7 +41,7 @@ def patients() -> list[RhythmRecord]:
 
 def trained(path: Path) -> np.ndarray:
     """Weights of a short training that keeps its checkpoint at `path` and goes on from it."""
-    from tasks.rhythm_training import RhythmConfig, fit_rhythm
+    from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
 
     def keep(state: Checkpoint) -> None:
         write_checkpoint(path, state)
@@ -79,7 +79,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
 
 def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
     """No window of a training joins what lies on two sides of a hole."""
-    from tasks.rhythm_training import RhythmConfig, fit_rhythm
+    from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
 
     config = RhythmConfig(epochs=1, steps=2, batch=2, simulated=0)
     (whole, *_) = patients()
@@ -95,7 +95,7 @@ def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
 
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
-    from tasks.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
+    from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
 
     config = RhythmConfig(epochs=5, steps=2, batch=2, simulated=0, averaged=0.6)
     kept: list[Checkpoint] = []
@@ -145,12 +145,12 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
 def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Path) -> None:
     """Two data sets without signals train a network; the device scores it as the server does."""
-    from flows.evaluate import evaluate
-    from flows.retrain import retrain
-    from flows.servers import local_agent
-    from storage.sights import saw
-    from storage.signing import trusted_keys
-    from storage.verify import MISMATCH, verify
+    from flows.decide.evaluate import evaluate
+    from flows.services.servers import local_agent
+    from flows.train.retrain import retrain
+    from storage.audit.sights import saw
+    from storage.audit.verify import MISMATCH, verify
+    from storage.registry.signing import trusted_keys
 
     for name, few in (("afdb", slice(2, 8)), ("nsrdb", slice(2))):
         chosen = sorted((real_data / name).glob("*.hea"))[few]
@@ -202,11 +202,11 @@ def test_shape_and_rhythm_from_records_to_a_device_report(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fused network goes the same way, its two inputs by name; a few steps are enough here."""
-    from flows import train_rhythm as flow
-    from flows.evaluate import evaluate
-    from flows.evaluate_device import evaluate_on_device
-    from flows.servers import local_agent
-    from tasks.rhythm_training import RhythmConfig
+    from flows.decide.evaluate import evaluate
+    from flows.services.servers import local_agent
+    from flows.train import records as flow
+    from flows.train.evaluate_device import evaluate_on_device
+    from tasks.learning.rhythm_training import RhythmConfig
 
     names = ("100", "103", "201", "203", "210", "219", "222")
     for name in names:

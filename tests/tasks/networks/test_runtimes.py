@@ -11,18 +11,18 @@ import pytest
 from edge_agent import slots
 from edge_agent.bench import compared
 from edge_agent.cli import parser
-from flows.release import seal
+from flows.train.release import seal
 from storage.errors import DeviceError, DigestMismatch, ModelError, ParityError, TableError
 from storage.files import read_json, write_json
-from storage.golden_beats import GOLDEN, read_golden, write_golden
-from storage.model_files import LITERT, MANIFEST, WEIGHTS
-from tasks.convert import EXPORTS, check, compare
-from tasks.litert import LiteRT
-from tasks.models import available_models, build
-from tasks.onnx_export import to_onnx
-from tasks.onnx_runtime import Onnx
-from tasks.runtimes import RUNTIMES, Runtime, open_runtime
-from tasks.training import predict
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.tables.golden_beats import GOLDEN, read_golden, write_golden
+from tasks.learning.training import predict
+from tasks.networks.models import available_models, build
+from tasks.runtimes.convert import EXPORTS, check, compare
+from tasks.runtimes.litert import LiteRT
+from tasks.runtimes.onnx_export import to_onnx
+from tasks.runtimes.onnx_runtime import Onnx
+from tasks.runtimes.runtimes import RUNTIMES, Runtime, open_runtime
 from tests.conftest import ROOT
 
 NETWORK = "rhythm_tiny"

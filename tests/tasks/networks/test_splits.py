@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
-from tasks.folds import patient_folds
-from tasks.splits import (
+from tasks.learning.folds import patient_folds
+from tasks.learning.splits import (
     PARADIGMS,
     SIDES,
     Split,

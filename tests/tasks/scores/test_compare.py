@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import pareto
-from flows.compare import Compared, compare, decisions_of
-from flows.shown import deliver
-from storage import tracking
+from flows.reports import pareto
+from flows.reports.compare import Compared, compare, decisions_of
+from flows.reports.shown import deliver
+from storage.audit.versions import recorded
 from storage.errors import DigestMismatch, NotInRegistry, SplitError
-from storage.mlflow_rest import call
-from storage.versions import recorded
-from tasks.bootstrap import RATES, bootstrap_difference, f1
-from tasks.compare import Decisions, pair
-from tasks.document import Table
+from storage.registry import tracking
+from storage.registry.mlflow_rest import call
+from tasks.pages.document import Table
+from tasks.scores.bootstrap import RATES, bootstrap_difference, f1
+from tasks.scores.compare import Decisions, pair
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -95,9 +95,9 @@ def test_no_shared_patient_is_refused(fresh_model: str, tmp_path: Path) -> None:
 
 def test_a_changed_chain_is_refused(fresh_model: str, tmp_path: Path) -> None:
     """A version whose sealed chain was replaced is not compared; one without a chain neither."""
-    from storage import tracking
-    from storage.chain import chain_file
+    from storage.audit.chain import chain_file
     from storage.files import write_json
+    from storage.registry import tracking
 
     version = made_up.register(tmp_path / "1", name=fresh_model).model
     for kept in (tmp_path / "home" / "chains").iterdir():

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.beats import BeatTable, Quality
 from storage.errors import PolicyError, TableError
-from storage.policy import DRIFT, read_checks
-from tasks.drift import BINS, Profile, drift, profile, read_profile, stability, together
-from tasks.promotion import judge
+from storage.registry.policy import DRIFT, read_checks
+from storage.tables.beats import BeatTable, Quality
+from tasks.scores.drift import BINS, Profile, drift, profile, read_profile, stability, together
+from tasks.scores.promotion import judge
 
 shares = st.lists(st.integers(0, 100), min_size=5, max_size=5).filter(any)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.episodes import (
+from tasks.scores.episodes import (
     NOTHING,
     compare_episodes,
     durations_s,

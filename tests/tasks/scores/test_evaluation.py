@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.beats import Quality
-from tasks.bootstrap import RATES, bootstrap_patients, f1
-from tasks.calibration import best_threshold, calibration, fit_scaling, threshold_table
-from tasks.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
-from tasks.metrics import beat_metrics
-from tasks.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
+from storage.tables.beats import Quality
+from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
+from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
+from tasks.scores.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.metrics import beat_metrics
+from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
 def test_probabilities_that_come_true_have_no_calibration_error() -> None:

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
-from tasks.markup import escape, inline, label, paragraph
-from tasks.provenance_graph import Edge, Graph, Node, mermaid
-from tasks.report import page, table
+from tasks.pages.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
+from tasks.pages.markup import escape, inline, label, paragraph
+from tasks.pages.provenance_graph import Edge, Graph, Node, mermaid
+from tasks.pages.report import page, table
 
 #: A name each, as a registry, a header or a person may hold it.
 NAMES = (

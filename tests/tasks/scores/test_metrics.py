@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as judge
 
-from tasks.metrics import area_under_roc, beat_metrics, confusion, roc_points
+from tasks.scores.metrics import area_under_roc, beat_metrics, confusion, roc_points
 
 
 @st.composite
@@ -140,6 +140,6 @@ def test_the_device_needs_numpy_alone() -> None:
         "sklearn",
         "matplotlib",
     ]
-    code = f"import sys, tasks.metrics; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, tasks.scores.metrics; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

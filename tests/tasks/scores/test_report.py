@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from flows.evaluate import as_csv, wide
-from storage.beats import BeatTable
-from storage.wfdb_annotation import SYMBOL, parse_annotations
-from tasks import report
-from tasks.calibration import calibration
-from tasks.episodes import episodes, rhythm_annotations
-from tasks.evaluation import Scored, per_patient, summary
+from flows.decide.evaluate import as_csv, wide
+from storage.formats.wfdb_annotation import SYMBOL, parse_annotations
+from storage.tables.beats import BeatTable
+from tasks.pages import report
+from tasks.scores.calibration import calibration
+from tasks.scores.episodes import episodes, rhythm_annotations
+from tasks.scores.evaluation import Scored, per_patient, summary
 
 
 def scored() -> Scored:

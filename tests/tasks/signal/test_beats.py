@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from storage.beats import BeatTable, Source, read_beats, read_source, write_beats
 from storage.errors import TableError
+from storage.tables.beats import BeatTable, Source, read_beats, read_source, write_beats
 
 SOURCE = Source(
     dataset="sim",

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from flows.alive import Alive, _begin, close_dead
-from flows.simulate import write_simulated
-from storage import arrivals, mlflow_rest
-from storage.dataset import load_spec
+from flows.ingest.simulate import write_simulated
+from flows.services.alive import Alive, _begin, close_dead
+from storage.audit.fleet import DeviceState
+from storage.datasets.dataset import load_spec
 from storage.files import read_json
-from storage.fleet import DeviceState
+from storage.recordings import arrivals
+from storage.registry import mlflow_rest
 
 DAY_S = 86_400.0
 JUMPS = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["forward", "back"])

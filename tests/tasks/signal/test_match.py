@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from wfdb.processing import compare_annotations
 
-from storage.dataset import load_spec
-from storage.records import open_record, read_lead
-from tasks.beats import clean_lead
-from tasks.match import match_beats
-from tasks.preprocessing import Preprocessing
+from storage.datasets.dataset import load_spec
+from storage.recordings.records import open_record, read_lead
+from tasks.signal.beats import clean_lead
+from tasks.signal.match import match_beats
+from tasks.signal.preprocessing import Preprocessing
 
 Samples = NDArray[np.int64]
 WINDOW = 54  # 150 ms at 360 Hz

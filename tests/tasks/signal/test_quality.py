@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from storage.beats import BeatTable, Quality
-from storage.check import uncovered_hours
-from storage.dataset import load_spec
-from storage.records import Record, open_record
-from tasks.beats import beat_tables
-from tasks.match import Counts
-from tasks.preprocessing import Policy, Preprocessing
-from tasks.quality import NOISY, cell_flags, cells_of, noise_index, rr_flags
-from tasks.simulate import simulate_subject
-from tests.test_signal_path import ecg, reader
-from tests.test_signal_path import record as record_of
+from storage.datasets.dataset import load_spec
+from storage.recordings.check import uncovered_hours
+from storage.recordings.records import Record, open_record
+from storage.tables.beats import BeatTable, Quality
+from tasks.learning.simulate import simulate_subject
+from tasks.signal.beats import beat_tables
+from tasks.signal.match import Counts
+from tasks.signal.preprocessing import Policy, Preprocessing
+from tasks.signal.quality import NOISY, cell_flags, cells_of, noise_index, rr_flags
+from tests.tasks.signal.test_signal_path import ecg, reader
+from tests.tasks.signal.test_signal_path import record as record_of
 
 FS_HZ = 250
 Signal = NDArray[np.float32]

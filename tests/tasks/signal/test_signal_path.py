@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from storage.beats import BeatTable, Quality
-from storage.dataset import load_spec, record_names
+from storage.datasets.dataset import load_spec, record_names
 from storage.errors import TooFewBeats, UnusableSignal
-from storage.records import Record, open_record, read_lead
-from tasks import filters
-from tasks.beats import beat_tables, clean_lead
-from tasks.filters import filtered_blocks, make_grid, shrink
-from tasks.match import match_beats
-from tasks.preprocessing import Preprocessing
-from tasks.qrs import REFRACTORY_S
-from tasks.segment import segment
-from tasks.simulate import simulate_subject
+from storage.recordings.records import Record, open_record, read_lead
+from storage.tables.beats import BeatTable, Quality
+from tasks.learning.simulate import simulate_subject
+from tasks.signal import filters
+from tasks.signal.beats import beat_tables, clean_lead
+from tasks.signal.filters import filtered_blocks, make_grid, shrink
+from tasks.signal.match import match_beats
+from tasks.signal.preprocessing import Preprocessing
+from tasks.signal.qrs import REFRACTORY_S
+from tasks.signal.segment import segment
 
 CONFIG = Preprocessing()
 Signal = NDArray[np.float32]
