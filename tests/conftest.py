@@ -17,8 +17,8 @@ from prefect.events.worker import EventsWorker
 from flows.ingest.simulate import write_simulated
 from flows.services.servers import QUIET, Servers, servers
 from storage.registry.model_files import RegisteredModel
+from tests import ROOT as ROOT
 
-ROOT = Path(__file__).parent.parent
 # No test is timed: a busy machine is slow.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
