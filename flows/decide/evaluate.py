@@ -273,6 +273,7 @@ def write_up(
         tables["thresholds"] = threshold_table(*pooled(mine))
         for name, frame in tables.items():
             write_bytes(folder / f"{dataset}_{name}.csv", as_csv(frame))
+            tracking.log_table(run_id, f"{dataset}_{name}", frame)
             parts.append(report.heading(f"{dataset}: {name.replace('_', ' ')}"))
             parts.append(report.table(frame.to_dict("records")))
         parts += curves(mine)

@@ -18,6 +18,7 @@ from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.audit.versions import Recorded, unedited
 from storage.registry.tags import TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words
@@ -106,18 +107,20 @@ def inputs_and_outputs(facts: Facts) -> Section:
 def data(facts: Facts) -> Section:
     """Each data set it learnt from."""
     columns = ("data set", "version", "records", "subjects", "hours", "beats", "AF beats")
-    rows = [
-        (
-            f"{m.title}{' (SIMULATED)' if m.simulated else ''}",
-            m.version,
-            str(len(m.entries)),
-            str(len({e.subject for e in m.entries})),
-            f"{sum(e.hours for e in m.entries):,.1f}",
-            f"{sum(e.beats for e in m.entries):,}",
-            f"{sum(e.af_beats for e in m.entries) / max(sum(e.beats for e in m.entries), 1):.1%}",
+    rows = []
+    for m in facts.version.manifests:
+        of = records_frame([m])
+        rows.append(
+            (
+                f"{m.title}{' (SIMULATED)' if m.simulated else ''}",
+                m.version,
+                str(len(of)),
+                str(of.subject.nunique()),
+                f"{of.hours.sum():,.1f}",
+                f"{of.beats.sum():,}",
+                f"{of.af_beats.sum() / max(of.beats.sum(), 1):.1%}",
+            )
         )
-        for m in facts.version.manifests
-    ]
     out: Section = [Table(columns, rows)]
     for kind, (head, none) in LOST.items():
         lost = [

@@ -247,20 +247,32 @@ def _figures(
     ]
 
 
-def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+def reports_frame(versions: Iterable[Recorded]) -> pd.DataFrame:
+    """Devices' reports on versions, a row a report, by device and model.
+
+    Returns
+    -------
+    DataFrame
+        `device`, `model`, and each figure of `DEVICE`, NaN where a report lacks it.
+    """
     rows = [
-        (
-            report.device,
-            version.model.reference,
-            *(_measured(report.metrics.get(name)) for name in DEVICE),
-        )
+        {"device": report.device, "model": version.model.reference, **report.metrics}
         for version in versions
         for report in version.reports
     ]
-    if not rows:
+    frame = pd.DataFrame(rows, columns=["device", "model", *DEVICE])
+    return frame.sort_values(["device", "model"], kind="stable", ignore_index=True)
+
+
+def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+    found = reports_frame(versions)
+    if found.empty:
         return Words("No device has reported on either.")
-    return Table(("device", "model", *DEVICE.values()), sorted(rows))
+    shown = found.assign(**{name: found[name].map(measured) for name in DEVICE})
+    rows = list(shown.itertuples(index=False, name=None))
+    return Table(("device", "model", *DEVICE.values()), rows)
 
 
-def _measured(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.4g}"
+def measured(value: float) -> str:
+    """A device's figure as it is shown."""
+    return "missing" if np.isnan(value) else f"{value:.4g}"
