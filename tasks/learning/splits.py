@@ -146,10 +146,10 @@ def interpatient(
 ) -> Split:
     """Put every subject wholly on one side.
 
-    The fractions count subjects, rounded, at least one a side. Of 2,000 ways drawn with the seed
-    the one is taken that leaves the fewest sides without one of the two classes (train before
-    test before validation), then the one whose sides come nearest to the fractions in beats and
-    to the whole in share of AF. No model has a part in the choice.
+    The fractions count subjects, rounded, at least one a side. 2,000 ways are drawn with the seed.
+    The best leaves the fewest sides without one of the two classes: train before test before
+    validation. Of ways alike in that, its sides come nearest to the fractions in beats, and to the
+    whole in share of AF. No model has a part in the choice.
 
     scikit-learn deals subjects less evenly. `GroupShuffleSplit` does not look at the classes. The
     folds of `StratifiedGroupKFold` are the same for every seed, and may leave a side without AF.

@@ -138,6 +138,8 @@ def test_a_split_of_an_earlier_rule_is_made_again() -> None:
     }
     # As the code computed them before splits named their rules.
     assert found == {"interpatient": "48cc54f1b9ce", "intrapatient": "54a9cf52c035"}
+    # A scikit-learn that deals otherwise needs a rule of another name.
+    assert intrapatient(subject, label, 3).digest()[:12] == "8f510160e0a0"
     old = split_beats(by_rule("intrapatient"), subject, label, 3)
     assert (old.paradigm, old.rule) == ("intrapatient", PERMUTED)
     assert list(EARLIER) == [f"intrapatient {PERMUTED}"]
