@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +33,7 @@ from storage.registry.model_files import LITERT, RegisteredModel
 from storage.tables.beats import read_beats
 from storage.tables.beats_manifest import Manifest
 from storage.tables.content import copies, recordings, without_prints
+from storage.tables.frames import as_csv
 from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.sequence import reads_records, reads_waveforms
 from tasks.pages import report
@@ -43,9 +42,9 @@ from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.calibration import calibration, threshold_table
 from tasks.scores.cpsc2021_score import score_decisions
+from tasks.scores.curves import precision_recall, roc
 from tasks.scores.episodes import episodes, rhythm_annotations
 from tasks.scores.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
-from tasks.scores.metrics import roc_points
 from tasks.scores.smoothing import UNSMOOTHED, decide
 from tasks.signal.preprocessing import Policy
 
@@ -271,10 +270,12 @@ def write_up(
             "per_rhythm": per_rhythm(mine),
             "per_stratum": per_stratum(mine),
         }
-        tables["thresholds"] = [dict(row) for row in threshold_table(*pooled(mine))]
-        for name, rows in tables.items():
-            write_bytes(folder / f"{dataset}_{name}.csv", as_csv(rows))
-            parts += [report.heading(f"{dataset}: {name.replace('_', ' ')}"), report.table(rows)]
+        tables["thresholds"] = threshold_table(*pooled(mine))
+        for name, frame in tables.items():
+            write_bytes(folder / f"{dataset}_{name}.csv", as_csv(frame))
+            tracking.log_table(run_id, f"{dataset}_{name}", frame)
+            parts.append(report.heading(f"{dataset}: {name.replace('_', ' ')}"))
+            parts.append(report.table(frame.to_dict("records")))
         parts += curves(mine)
         worst = report.worst_mistakes(mine)
         parts += [report.heading(f"{dataset}: the longest mistakes")]
@@ -314,13 +315,13 @@ def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float
 def curves(scored: Sequence[Scored]) -> list[str]:
     """ROC, precision over recall, and calibration."""
     label, probability = pooled(scored)
-    false, true, _ = roc_points(label, probability)
-    af, other = np.count_nonzero(label == 1), np.count_nonzero(label == 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = true * af / (true * af + false * other)
     return [
-        report.curve(false, true, "ROC", ("1 - specificity", "sensitivity"), diagonal=True),
-        report.curve(true, precision, "Precision and recall", ("sensitivity", "PPV")),
+        report.curve(
+            *roc(label, probability), "ROC", ("1 - specificity", "sensitivity"), diagonal=True
+        ),
+        report.curve(
+            *precision_recall(label, probability), "Precision and recall", ("sensitivity", "PPV")
+        ),
         report.calibration_curve(calibration(label, probability)),
     ]
 
@@ -339,13 +340,3 @@ def wide(figures: Mapping[str, Mapping[str, float]]) -> list[dict[str, object]]:
             row[dataset] = text
         rows.append(row)
     return rows
-
-
-def as_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Rows that share their keys, as CSV."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue().encode()

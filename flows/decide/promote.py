@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 
+import pandas as pd
+
 from flows.reports.compare import decisions_of
 from flows.services.events import PROMOTION, refusal, tell
 from flows.train.teacher import teachers_of
@@ -26,7 +28,7 @@ from tasks.pages.simulations import simulated_records
 from tasks.runtimes.convert import Limits
 from tasks.runtimes.runtimes import REFERENCE
 from tasks.scores.bootstrap import RATES
-from tasks.scores.compare import Decisions, figures, pair
+from tasks.scores.compare import by_patient, figures, pair
 from tasks.scores.gate import differences
 from tasks.scores.promotion import Figure, Verdict, against, judge, unmet
 
@@ -61,7 +63,7 @@ class Promoted:
     result_sha256: str
 
 
-def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str, Figure]:
+def formal(version: Recorded, policy: Policy, decisions: pd.DataFrame) -> dict[str, Figure]:
     """What can be said without scores: seals, sides, licences, parity."""
     compared = verify(version.model.reference, trusted_keys())
     broken = [
@@ -70,7 +72,7 @@ def formal(version: Recorded, policy: Policy, decisions: Decisions) -> dict[str,
         if one.state == MISMATCH and one.link in SEALED
     ]
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
-    people["test"] |= set(decisions.subject.tolist())
+    people["test"] |= set(decisions["subject"])
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
     versions = (version, *teachers_of(version))
     behind = [m for one in versions for m in one.manifests]
@@ -118,9 +120,9 @@ def deployed(version: Recorded) -> dict[str, Figure]:
     return found
 
 
-def tested(version: Recorded, decisions: Decisions) -> dict[str, Figure]:
+def tested(version: Recorded, decisions: pd.DataFrame) -> dict[str, Figure]:
     """Figures of the version's own test set; none where its patients were trained on too."""
-    found = figures(decisions.by_patient())
+    found = figures(by_patient(decisions))
     names = dict.fromkeys([*found, "f1_low", "f1_high"])
     unseen = version.split["paradigm"] != "intrapatient"
     if not unseen:
@@ -174,7 +176,7 @@ def on_devices(version: Recorded) -> dict[str, Figure]:
     return found
 
 
-def against_champion(decisions: Decisions, champion: Recorded | None) -> dict[str, Figure]:
+def against_champion(decisions: pd.DataFrame, champion: Recorded | None) -> dict[str, Figure]:
     """What the challenger gains on patients of both test sets, paired by patient."""
     names = ["champion_patients"]
     names += [f"champion_{rate}_gain{end}" for rate in RATES for end in ENDS]

@@ -24,6 +24,7 @@ from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
 from storage.registry.model_files import LITERT, WEIGHTS
+from tasks.learning.splits import FIRST_RULES, by_rule
 from tasks.signal.preprocessing import Policy
 
 BIT_EQUAL, EQUAL_FIGURES, DIFFERS = "bit-equal", "equal in figures", "differs"
@@ -167,7 +168,7 @@ def _shared(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) ->
 def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
     said = version.params
     return train(
-        paradigm=said["paradigm"],
+        paradigm=by_rule(said["paradigm"], said.get("split_rule", "")),
         most_beats=int(said.get("most_beats", 0)),
         **_shared(version, specs, folders),
     )
@@ -198,10 +199,11 @@ def compared(version: Recorded, again: Recorded) -> Rebuilt:
         for tag, said in CODE.items()
         if version.tags.get(tag) != again.tags.get(tag)
     ]
+    before, after = (_with_rule(one.params) for one in sides)
     changes += [
-        (f"parameter {name}", *(_short(one.params.get(name)) for one in sides))
-        for name in dict.fromkeys([*version.params, *again.params])
-        if version.params.get(name) != again.params.get(name)
+        (f"parameter {name}", _short(before.get(name)), _short(after.get(name)))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
     ]
     tables = [
         {f"{m.dataset}/{e.record}": e.sha256 for m in one.manifests for e in m.entries}
@@ -221,6 +223,11 @@ def compared(version: Recorded, again: Recorded) -> Rebuilt:
     }
     outcome = BIT_EQUAL if files[LITERT] else DIFFERS if figures else EQUAL_FIGURES
     return Rebuilt(version.model.reference, outcome, tuple(changes), files, figures)
+
+
+def _with_rule(params: Mapping[str, str]) -> dict[str, str]:
+    """Parameters of a training; its split's rule is the paradigm's first where it names none."""
+    return {"split_rule": FIRST_RULES.get(params.get("paradigm", ""), ""), **params}
 
 
 def _short(value: Any) -> str:

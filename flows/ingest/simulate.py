@@ -37,16 +37,7 @@ def write_simulated(folder: Path, subjects: int, hours: float, seed: int) -> Pat
             name = f"sim{subject:03d}"
             course = COURSES[subject % len(COURSES)]
             made = simulate_subject(1000 * seed + subject, hours, FS_HZ, course)
-            digests |= write_recording(
-                folder,
-                name,
-                FS_HZ,
-                made.signal_mv,
-                made.beats,
-                made.symbols,
-                made.rhythm_start,
-                made.rhythms,
-            )
+            digests |= write_recording(folder, name, FS_HZ, made)
             names.append(name)
             progress.step(name)
     return write_dataset(folder, names, digests, about)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from flows.reports.compare import CODE, DEVICE, answers_of, decided, threshold_of
@@ -17,13 +18,14 @@ from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.audit.versions import Recorded, unedited
 from storage.registry.tags import TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words
 from tasks.pages.figures import RhythmBeats, beats_by_rhythm
 from tasks.pages.simulations import simulated_records, simulations
 from tasks.scores.bootstrap import RATES
-from tasks.scores.compare import Counts, Decisions, figures
+from tasks.scores.compare import by_patient, figures
 
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_SHOWN, MOST_PATIENTS = 8, 8
@@ -42,12 +44,12 @@ class Facts:
     version: Recorded
     testset: TestSet
     probability: NDArray[np.float32]
-    decisions: Decisions
+    decisions: pd.DataFrame
 
     @property
-    def patients(self) -> dict[str, Counts]:
+    def patients(self) -> pd.DataFrame:
         """tp, fp, fn, tn of every test patient."""
-        return self.decisions.by_patient()
+        return by_patient(self.decisions)
 
 
 def card(version: Recorded) -> list[Block]:
@@ -105,18 +107,20 @@ def inputs_and_outputs(facts: Facts) -> Section:
 def data(facts: Facts) -> Section:
     """Each data set it learnt from."""
     columns = ("data set", "version", "records", "subjects", "hours", "beats", "AF beats")
-    rows = [
-        (
-            f"{m.title}{' (SIMULATED)' if m.simulated else ''}",
-            m.version,
-            str(len(m.entries)),
-            str(len({e.subject for e in m.entries})),
-            f"{sum(e.hours for e in m.entries):,.1f}",
-            f"{sum(e.beats for e in m.entries):,}",
-            f"{sum(e.af_beats for e in m.entries) / max(sum(e.beats for e in m.entries), 1):.1%}",
+    rows = []
+    for m in facts.version.manifests:
+        of = records_frame([m])
+        rows.append(
+            (
+                f"{m.title}{' (SIMULATED)' if m.simulated else ''}",
+                m.version,
+                str(len(of)),
+                str(of.subject.nunique()),
+                f"{of.hours.sum():,.1f}",
+                f"{of.beats.sum():,}",
+                f"{of.af_beats.sum() / max(of.beats.sum(), 1):.1%}",
+            )
         )
-        for m in facts.version.manifests
-    ]
     out: Section = [Table(columns, rows)]
     for kind, (head, none) in LOST.items():
         lost = [
@@ -207,10 +211,10 @@ def _with_bounds(found: Mapping[str, float], name: str) -> str:
 
 
 #: Groups of patients by what their beats are.
-GROUPS: dict[str, Callable[[Counts], bool]] = {
-    "AF and other rhythm": lambda c: c[0] + c[2] > 0 and c[1] + c[3] > 0,
-    "AF throughout": lambda c: c[1] + c[3] == 0,
-    "no AF": lambda c: c[0] + c[2] == 0,
+GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "AF and other rhythm": lambda c: (c.tp + c.fn > 0) & (c.fp + c.tn > 0),
+    "AF throughout": lambda c: c.fp + c.tn == 0,
+    "no AF": lambda c: c.tp + c.fn == 0,
 }
 
 
@@ -218,8 +222,8 @@ def subgroups(facts: Facts) -> Section:
     """Rates of groups of test patients."""
     rows = []
     for name, chosen in GROUPS.items():
-        mine = {patient: counts for patient, counts in facts.patients.items() if chosen(counts)}
-        if mine:
+        mine = facts.patients[chosen]
+        if len(mine):
             found = figures(mine)
             rates = [_with_bounds(found, rate) for rate in ("sensitivity", "specificity")]
             rows.append((name, str(len(mine)), f"{found['beats']:,.0f}", *rates))
@@ -301,15 +305,13 @@ def limits(facts: Facts) -> Section:
 
 def mistakes(facts: Facts) -> Section:
     """The patients with most mistakes, and the surest of the wrong beats."""
-    rows = sorted(
-        (
-            (patient, f"{c.sum():,.0f}", f"{c[1]:,.0f}", f"{c[2]:,.0f}", f"{c[1] + c[2]:,.0f}")
-            for patient, c in facts.patients.items()
-        ),
-        key=lambda row: -float(row[4].replace(",", "")),
-    )
-    columns = ("patient", "beats", "wrongly AF", "AF missed", "mistakes")
-    return [Table(columns, rows[:MOST_PATIENTS]), *_gallery(facts)]
+    found = facts.patients
+    found = pd.DataFrame(
+        {"beats": found.sum(axis=1), "wrongly AF": found.fp, "AF missed": found.fn}
+    ).assign(mistakes=found.fp + found.fn)
+    most = found.sort_values("mistakes", ascending=False, kind="stable").head(MOST_PATIENTS)
+    rows = list(most.map("{:,.0f}".format).itertuples(name=None))
+    return [Table(("patient", *most.columns), rows), *_gallery(facts)]
 
 
 def _gallery(facts: Facts) -> Section:

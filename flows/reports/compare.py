@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from storage.audit.chain import SIDES
@@ -17,7 +18,7 @@ from storage.tables.testset import TestSet
 from tasks.pages.document import Block, Heading, Table, Words
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
-from tasks.scores.compare import Decisions, Paired, figures, pair
+from tasks.scores.compare import Paired, by_patient, figures, pair
 from tasks.scores.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
@@ -47,9 +48,10 @@ def answers_of(model: RegisteredModel) -> tuple[TestSet, NDArray[np.float32]]:
     return handed, answers(network, handed.inputs)
 
 
-def decisions_of(model: RegisteredModel) -> Decisions:
+def decisions_of(model: RegisteredModel) -> pd.DataFrame:
     """What the registered LiteRT file decides of its test set, at its own threshold.
 
+    A row a beat, as `tasks.scores.compare` says.
     Decisions are not smoothed: a device's report and the training's figures are not either.
     """
     return decided(*answers_of(model), threshold_of(model))
@@ -65,21 +67,23 @@ def change_of(model: RegisteredModel) -> float:
     return float(model.tags.get("holter.smoothing_change", UNSMOOTHED))
 
 
-def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> Decisions:
-    """Decisions of the beats that count."""
+def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> pd.DataFrame:
+    """Decisions of the beats that count, a row a beat."""
     known = handed.label >= 0
     beats = 1 if known.ndim == 1 else known.shape[1]
     flat = known.ravel()
-    return Decisions(
-        record=np.repeat(handed.record, beats)[flat],
-        subject=np.repeat(handed.subject, beats)[flat],
-        sample=handed.sample.ravel()[flat],
-        label=handed.label.ravel()[flat],
-        decided=probability.ravel()[flat] >= threshold,
+    return pd.DataFrame(
+        {
+            "record": np.repeat(handed.record, beats)[flat],
+            "subject": np.repeat(handed.subject, beats)[flat],
+            "sample": handed.sample.ravel()[flat],
+            "label": handed.label.ravel()[flat],
+            "decided": probability.ravel()[flat] >= threshold,
+        }
     )
 
 
-def paired_decisions(before: Decisions, after: Decisions, names: tuple[str, str]) -> Paired:
+def paired_decisions(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) -> Paired:
     """The beats of both test sets.
 
     Raises
@@ -90,7 +94,7 @@ def paired_decisions(before: Decisions, after: Decisions, names: tuple[str, str]
     found = pair(before, after)
     if not found.patients:
         people = " and ".join(
-            f"{name} was tested on {', '.join(np.unique(one.subject)[:4])} ..."
+            f"{name} was tested on {', '.join(np.unique(one['subject'])[:4])} ..."
             for name, one in zip(names, (before, after), strict=True)
         )
         raise SplitError(
@@ -206,9 +210,9 @@ def _side(version: Recorded, person: str) -> str:
 
 
 def _figures(
-    first: Decisions, second: Decisions, found: Paired, names: tuple[str, str]
+    first: pd.DataFrame, second: pd.DataFrame, found: Paired, names: tuple[str, str]
 ) -> list[Block]:
-    whole = [figures(one.by_patient()) for one in (first, second)]
+    whole = [figures(by_patient(one)) for one in (first, second)]
     rates = [
         (
             name,
@@ -218,10 +222,16 @@ def _figures(
         for name, change in found.differences().items()
     ]
     accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (found.before, found.after)]
-    patients = [
-        (p, f"{n:,.0f}", f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}")
-        for p, n, a, b in zip(found.patients, found.before.sum(1), *accuracy, strict=True)
-    ]
+    patients = pd.DataFrame(
+        {
+            "beats": found.before.sum(1),
+            **{f"accuracy {name}": of for name, of in zip(names, accuracy, strict=True)},
+            "difference": np.round(accuracy[1] - accuracy[0], 4),
+        },
+        index=pd.Index(found.patients, name="patient"),
+    ).sort_values("difference", kind="stable")
+    forms = ["{:,.0f}", "{:.4f}", "{:.4f}", "{:+.4f}"]
+    shown = [patients[name].map(form.format) for name, form in zip(patients, forms, strict=True)]
     counts = " and ".join(f"{side['patients']:.0f}" for side in whole)
     return [
         Heading("Figures at beat level"),
@@ -233,27 +243,36 @@ def _figures(
         ),
         Table((*("rate", *names), "difference on shared patients"), rates),
         Heading("Patients that both were tested on"),
-        Table(
-            ("patient", "beats", *(f"accuracy {name}" for name in names), "difference"),
-            sorted(patients, key=lambda row: float(row[4])),
-        ),
+        Table(("patient", *patients.columns), list(zip(patients.index, *shown, strict=True))),
     ]
 
 
-def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+def reports_frame(versions: Iterable[Recorded]) -> pd.DataFrame:
+    """Devices' reports on versions, a row a report, by device and model.
+
+    Returns
+    -------
+    DataFrame
+        `device`, `model`, and each figure of `DEVICE`, NaN where a report lacks it.
+    """
     rows = [
-        (
-            report.device,
-            version.model.reference,
-            *(_measured(report.metrics.get(name)) for name in DEVICE),
-        )
+        {"device": report.device, "model": version.model.reference, **report.metrics}
         for version in versions
         for report in version.reports
     ]
-    if not rows:
+    frame = pd.DataFrame(rows, columns=["device", "model", *DEVICE])
+    return frame.sort_values(["device", "model"], kind="stable", ignore_index=True)
+
+
+def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+    found = reports_frame(versions)
+    if found.empty:
         return Words("No device has reported on either.")
-    return Table(("device", "model", *DEVICE.values()), sorted(rows))
+    shown = found.assign(**{name: found[name].map(measured) for name in DEVICE})
+    rows = list(shown.itertuples(index=False, name=None))
+    return Table(("device", "model", *DEVICE.values()), rows)
 
 
-def _measured(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.4g}"
+def measured(value: float) -> str:
+    """A device's figure as it is shown."""
+    return "missing" if np.isnan(value) else f"{value:.4g}"

@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+import pandas as pd
+
 from flows.reports.compare import decisions_of
 from storage.audit.versions import Recorded, recorded, unedited
 from storage.errors import HolterError, OutOfReach
@@ -14,6 +17,7 @@ from tasks.networks.models import known_models
 from tasks.networks.sequence import reads_records, windows
 from tasks.pages import figures
 from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.scores.compare import by_patient
 from tasks.scores.compare import figures as rates
 from tasks.scores.pareto import COSTS, Point, front
 
@@ -152,7 +156,7 @@ def _point(version: Recorded, device: str | None, *, bounds: bool) -> Point:
     }
     interval = None
     if bounds:
-        found = rates(decisions_of(version.model).by_patient())
+        found = rates(by_patient(decisions_of(version.model)))
         interval = (found["f1_low"], found["f1_high"]) if "f1_low" in found else None
     return Point(
         name=" ".join([version.model.reference.removeprefix("holter-"), *_lightened(version)]),
@@ -202,27 +206,50 @@ def _title(group: Group) -> str:
     return f"{group.about}\n{group.patients} patients, {group.beats:,} beats"
 
 
-def _table(group: Group) -> Table:
+def points_frame(group: Group) -> pd.DataFrame:
+    """A group's versions, the best first.
+
+    Returns
+    -------
+    DataFrame, a row a version
+        `version`, `training`; `f1`, `f1_low` and `f1_high`, NaN where no interval was asked for;
+        each cost of `tasks.scores.pareto.COSTS`, NaN where it is not known; `not_beaten_in`, the
+        costs in which no other version is as cheap and better, or cheaper and as good.
+    """
     best = {cost: front(group.points, cost) for cost in COSTS}
     rows = [
-        (
-            one.name,
-            one.training or "-",
-            f"{one.f1:.4f}" + (" ({:.4f} to {:.4f})".format(*one.bounds) if one.bounds else ""),
-            *(_cost(one.costs.get(cost)) for cost in COSTS),
-            ", ".join(cost for cost in COSTS if one in best[cost])
-            .replace("_us", "")
-            .replace("_", "-")
-            or "-",
-        )
-        for one in sorted(group.points, key=lambda p: -p.f1)
+        {
+            "version": one.name,
+            "training": one.training,
+            "f1": one.f1,
+            **dict(zip(("f1_low", "f1_high"), one.bounds or (np.nan, np.nan), strict=True)),
+            **{cost: one.costs.get(cost, np.nan) for cost in COSTS},
+            "not_beaten_in": [cost for cost in COSTS if one in best[cost]],
+        }
+        for one in group.points
     ]
-    columns = ("version", "training", "F1", *COSTS.values(), "not beaten in")
-    return Table(tuple("latency, \u00b5s" if c == "latency" else c for c in columns), rows)
+    return pd.DataFrame(rows).sort_values("f1", ascending=False, kind="stable", ignore_index=True)
 
 
-def _cost(value: float | None) -> str:
-    if value is None:
+def _table(group: Group) -> Table:
+    frame = points_frame(group)
+    low, high = (frame[name].map("{:.4f}".format) for name in ("f1_low", "f1_high"))
+    shown = {
+        "version": frame.version,
+        "training": frame.training.replace("", "-"),
+        "F1": frame.f1.map("{:.4f}".format)
+        + (" (" + low + " to " + high + ")").where(frame.f1_low.notna(), ""),
+        **{name: frame[cost].map(_cost) for cost, name in COSTS.items()},
+        "not beaten in": frame.not_beaten_in.map(
+            lambda costs: ", ".join(c.replace("_us", "").replace("_", "-") for c in costs) or "-"
+        ),
+    }
+    columns = ["latency, \u00b5s" if name == "latency" else name for name in shown]
+    return Table(columns, list(zip(*shown.values(), strict=True)))
+
+
+def _cost(value: float) -> str:
+    if np.isnan(value):
         return "missing"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 

@@ -105,6 +105,7 @@ def recorded(
         run_name=f"{params['model']}-{split.paradigm}-seed{split.seed}",
         params={
             "paradigm": split.paradigm,
+            "split_rule": split.rule,
             "dataset": "+".join(one.dataset for one in data),
             **params,
         },
@@ -211,9 +212,8 @@ def log_dataset(
 
 def inputs(folder: Path, split: Split, sides: Mapping[str, Any]) -> list[Path]:
     """The split, the environment with its lock and bills, and what differs from the commit."""
-    about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest()}
     files = [
-        write_json(folder / "split.json", {**about, **sides}),
+        write_json(folder / "split.json", {**split.description(), **sides}),
         write_json(folder / "environment.json", installed()),
         write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
     ]
@@ -260,8 +260,7 @@ def register(
         },
         description=description(f"{title}. F1 {metrics['f1']:.4f}", manifests, sides),
     )
-    about = {"paradigm": split.paradigm, "seed": split.seed, "sha256": split.digest(), **sides}
-    seal(version, manifests, about, folder, title)
+    seal(version, manifests, {**split.description(), **sides}, folder, title)
     known = recorded_version(version.reference)
     log_card(known, card(known))
     create_link_artifact(

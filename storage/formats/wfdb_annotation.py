@@ -175,6 +175,9 @@ def encode_annotations(
 ) -> bytes:
     """Write annotations as the bytes of an MIT annotation file.
 
+    A device writes them too, and has no wfdb. That package (4.3.1) moreover takes a text of 256
+    characters or more, and writes it so that it reads back as beats; here it is refused.
+
     Parameters
     ----------
     sample : int64, shape (n,)

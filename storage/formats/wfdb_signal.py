@@ -131,13 +131,3 @@ def _half(triplets: NDArray[np.uint8], half: int) -> NDArray[np.int16]:
     high = shared << 12 >> 4 if half == 0 else (shared & 0xF0) << 8 >> 4
     joined: NDArray[np.int16] = high | low
     return joined
-
-
-def encode_212(samples: NDArray[np.int16]) -> bytes:
-    """Pack samples of shape (n, 2), each within -2047 to 2047, as format 212."""
-    first, second = samples[:, 0].astype(np.uint16), samples[:, 1].astype(np.uint16)
-    packed = np.empty((len(samples), 3), np.uint8)
-    packed[:, 0] = first & 0xFF
-    packed[:, 1] = (first >> 8 & 0x0F) | (second >> 4 & 0xF0)
-    packed[:, 2] = second & 0xFF
-    return packed.tobytes()

@@ -1,31 +1,53 @@
-"""Writing WFDB: one recording at a time, and a simulated data set that says that it is so."""
+"""Writing WFDB: one recording at a time, and a simulated data set that says that it is so.
+
+By the wfdb package, which is right for these: format 212, beats, rhythms with short texts. Where it
+is wrong, on texts of 256 characters or more, `storage.formats.wfdb_annotation.encode_annotations`
+refuses; that one also serves devices, which have no wfdb.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.files import sha256_bytes, sha256_file, write_bytes
 from storage.formats.checksums import read_sums
-from storage.formats.wfdb_annotation import encode_annotations
-from storage.formats.wfdb_signal import encode_212
 
 GAIN = 200
 NAME = "simulated"
+#: The files of a record; the header comes last, as a record is there once its header is.
+ENDINGS = ("dat", "atr", "qrs", "hea")
 
 
-def write_recording(
-    folder: Path,
-    name: str,
-    fs_hz: float,
-    signal_mv: NDArray[np.float32],
-    beats: NDArray[np.int64],
-    symbols: NDArray[np.str_],
-    rhythm_start: NDArray[np.int64],
-    rhythms: NDArray[np.str_],
-) -> dict[str, str]:
+class Recording(Protocol):
+    """What is written: `tasks.learning.simulate.SimulatedRecording` has it."""
+
+    @property
+    def signal_mv(self) -> NDArray[np.float32]:
+        """Two leads in millivolts, shape (n, 2)."""
+
+    @property
+    def beats(self) -> NDArray[np.int64]:
+        """R peaks as sample indices, strictly ascending, shape (k,)."""
+
+    @property
+    def symbols(self) -> NDArray[np.str_]:
+        """Their WFDB mnemonics, shape (k,)."""
+
+    @property
+    def rhythm_start(self) -> NDArray[np.int64]:
+        """Where each rhythm begins, as sample indices, shape (m,)."""
+
+    @property
+    def rhythms(self) -> NDArray[np.str_]:
+        """Their names, shape (m,)."""
+
+
+def write_recording(folder: Path, name: str, fs_hz: float, made: Recording) -> dict[str, str]:
     """Write one record: .dat (format 212), .atr (rhythms), .qrs (beats), and last .hea.
 
     Returns
@@ -33,20 +55,28 @@ def write_recording(
     dict of str to str
         SHA-256 of each file, by name.
     """
-    adu = np.clip(np.rint(signal_mv * GAIN), -2047, 2047).astype(np.int16)
-    lines = [f"{name} 2 {fs_hz:g} {len(adu)}"]
-    for lead in range(2):
-        checksum = int(adu[:, lead].astype(np.int64).sum()) & 0xFFFF
-        checksum -= (checksum & 0x8000) << 1
-        lines.append(f"{name}.dat 212 {GAIN} 12 0 {adu[0, lead]} {checksum} 0 ECG{lead + 1}")
-    lines.append("# simulated recording: no person, no device")
-    marks = {i: f"({rhythm}" for i, rhythm in enumerate(rhythms.tolist())}
-    files = {
-        f"{name}.dat": encode_212(adu),
-        f"{name}.atr": encode_annotations(rhythm_start, ["+"] * len(marks), marks),
-        f"{name}.qrs": encode_annotations(beats, symbols.tolist()),
-        f"{name}.hea": ("\n".join(lines) + "\n").encode(),
-    }
+    import wfdb  # slow, as it loads pandas
+
+    adu = np.clip(np.rint(made.signal_mv * GAIN), -2047, 2047).astype(np.int16)
+    marks = [f"({rhythm}" for rhythm in made.rhythms.tolist()]
+    with TemporaryDirectory(prefix="holter-") as work:
+        wfdb.wrsamp(
+            name,
+            fs=fs_hz,
+            units=["mV"] * 2,
+            sig_name=["ECG1", "ECG2"],
+            d_signal=adu,
+            fmt=["212"] * 2,
+            adc_gain=[GAIN] * 2,
+            baseline=[0] * 2,
+            comments=["simulated recording: no person, no device"],
+            write_dir=work,
+        )
+        wfdb.wrann(name, "qrs", made.beats, made.symbols.tolist(), write_dir=work)
+        wfdb.wrann(
+            name, "atr", made.rhythm_start, ["+"] * len(marks), aux_note=marks, write_dir=work
+        )
+        files = {f"{name}.{end}": (Path(work) / f"{name}.{end}").read_bytes() for end in ENDINGS}
     for file, data in files.items():
         write_bytes(folder / file, data)
     return {file: sha256_bytes(data) for file, data in files.items()}

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 # A dead server is told within seconds, not minutes; no progress bars in logs.
@@ -45,6 +45,9 @@ from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.registry.model_files import RegisteredModel as RegisteredModel
 from storage.registry.signing import sign_name
 from storage.registry.tags import ARTIFACT_TAG, FOLDER_TAG
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -118,6 +121,12 @@ def log_folder(run_id: str, path: Path, folder: str) -> None:
     log_tags(run_id, {f"{FOLDER_TAG}{folder}": sha256_folder(path)})
     with _told(f"log {path.name}") as client:
         client.log_artifacts(run_id, str(path), folder)
+
+
+def log_table(run_id: str, name: str, table: pd.DataFrame) -> None:
+    """Log a table that MLflow's page of evaluations holds against those of other runs."""
+    with _told(f"log the table {name}") as client:
+        client.log_table(run_id, table, f"tables/{name}.json")
 
 
 def log_input(

@@ -104,7 +104,7 @@ def read_labelled(paths: Sequence[Place]) -> LabelledBeats:
     )
     groups: list[RowGroup] = []
     kept: list[tuple[str, str, NDArray[np.int8], NDArray[np.int64]]] = []
-    for file in _checked(paths):
+    for file in checked_files(paths):
         stamp = stamp_of(file)
         for number, table in enumerate(read_groups(file)):
             rows = _usable(table, left_out)
@@ -160,7 +160,7 @@ def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> Iterator[
         A table is missing or altered; at the end, no beat of any has a known rhythm.
     """
     known = False
-    for file in _checked(paths):
+    for file in checked_files(paths):
         table = read_beats(file, waveform=waveform)
         known |= bool((table.label >= 0).any())
         yield table
@@ -168,7 +168,7 @@ def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> Iterator[
         raise TableError(f"no beat with a known rhythm in {', '.join(map(str, paths))}")
 
 
-def _checked(paths: Sequence[Place]) -> Iterator[Place]:
+def checked_files(paths: Sequence[Place]) -> Iterator[Place]:
     """The tables that the manifests name, each once its digest is found right."""
     for path in paths:
         for entry in read_manifest(path).entries:

@@ -2,6 +2,9 @@
 
 A subject is a string that is unique over everything split at once: where several data sets are
 joined, the caller puts the data set's name before it.
+
+A paradigm has one rule for new splits. The name and version of the rule stand in the split. A
+paradigm's earlier rules stay here, for splits that were sealed with them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ Column: TypeAlias = NDArray[np.str_] | Names
 
 CANDIDATES = 2000  # drawn ways to deal subjects; enough to meet every way of up to six subjects
 SIDES = ("train", "validation", "test")
+#: Rules that deal beats: the best of `CANDIDATES` ways, scikit-learn's, and numpy's permutation.
+BEST_OF, SKLEARN, PERMUTED = "best_of_2000/1", "train_test_split/1", "permutation/1"
+#: The rule of a split that names none: it was made before splits named theirs.
+FIRST_RULES = {"interpatient": BEST_OF, "intrapatient": PERMUTED}
 #: Pairs of records that an error names.
 MOST_PAIRS = 6
 
@@ -39,7 +46,7 @@ class Split:
     Attributes
     ----------
     paradigm : str
-        Name of the function that made it.
+        The paradigm: whether a subject has one side.
     seed : int
         Seed it was made with.
     train, validation, test : int64, shape (k,)
@@ -48,6 +55,8 @@ class Split:
         Sorted subjects of each side.
     fold : str
         Which of several folds this is ("repeat 1, fold 2 of 5"), or "".
+    rule : str
+        Name and version of the rule that dealt the beats.
     """
 
     paradigm: str
@@ -59,10 +68,12 @@ class Split:
     validation_subjects: Subjects
     test_subjects: Subjects
     fold: str = ""
+    rule: str = BEST_OF
 
     def digest(self) -> str:
-        """SHA-256 of the three sides and of what made them."""
+        """SHA-256 of the three sides and of what made them; a first rule adds nothing."""
         about = [self.paradigm, self.seed, self.fold]
+        about += [self.rule] if self.rule != FIRST_RULES[self.paradigm] else []
         about += [getattr(self, f"{side}_subjects") for side in SIDES]
         digest = hashlib.sha256(json.dumps(about).encode())
         for side in SIDES:
@@ -70,27 +81,46 @@ class Split:
             digest.update(f"|{side} {len(beats)}|".encode() + beats.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def description(self) -> dict[str, object]:
+        """What is recorded of it beside its sides."""
+        return {
+            "paradigm": self.paradigm,
+            "rule": self.rule,
+            "seed": self.seed,
+            "sha256": self.digest(),
+        }
+
 
 Paradigm: TypeAlias = Callable[[Column, NDArray[np.int8], int, float, float], Split]
+#: What makes new splits, by paradigm.
 PARADIGMS: dict[str, Paradigm] = {}
+#: What made splits before, by paradigm and rule.
+EARLIER: dict[str, Paradigm] = {}
 
 
 Function = TypeVar("Function", bound=Paradigm)
 
 
-def paradigm(name: str) -> Callable[[Function], Function]:
-    """Enter a splitting function into `PARADIGMS`."""
+def enter(table: dict[str, Paradigm], name: str) -> Callable[[Function], Function]:
+    """Enter a splitting function into `PARADIGMS` or `EARLIER`."""
 
-    def enter(function: Function) -> Function:
-        PARADIGMS[name] = function
+    def entered(function: Function) -> Function:
+        table[name] = function
         return function
 
-    return enter
+    return entered
+
+
+def by_rule(paradigm: str, rule: str = "") -> str:
+    """The name under which `split_beats` splits by a paradigm's rule; its first where none is."""
+    earlier = f"{paradigm} {rule or FIRST_RULES.get(paradigm, '')}"
+    return earlier if earlier in EARLIER else paradigm
 
 
 def refuse_unless_paradigm(name: str) -> None:
     """Raise ValueError, with the names that there are, where a paradigm is not one of them."""
-    find(PARADIGMS, "paradigm", name)
+    if name not in EARLIER:
+        find(PARADIGMS, "paradigm", name)
 
 
 def split_beats(
@@ -102,12 +132,11 @@ def split_beats(
     validation_fraction: float = 0.2,
 ) -> Split:
     """Split by the paradigm of this name; an unknown name is a ValueError with a hint."""
-    return find(PARADIGMS, "paradigm", name)(
-        subject, label, seed, test_fraction, validation_fraction
-    )
+    split = EARLIER.get(name) or find(PARADIGMS, "paradigm", name)
+    return split(subject, label, seed, test_fraction, validation_fraction)
 
 
-@paradigm("interpatient")
+@enter(PARADIGMS, "interpatient")
 def interpatient(
     subject: Column,
     label: NDArray[np.int8],
@@ -117,10 +146,14 @@ def interpatient(
 ) -> Split:
     """Put every subject wholly on one side.
 
-    The fractions count subjects, rounded, at least one a side. Of 2,000 ways drawn with the seed
-    the one is taken that leaves the fewest sides without one of the two classes (train before
-    test before validation), then the one whose sides come nearest to the fractions in beats and
-    to the whole in share of AF. No model has a part in the choice.
+    The fractions count subjects, rounded, at least one a side. 2,000 ways are drawn with the seed.
+    The best leaves the fewest sides without one of the two classes: train before test before
+    validation. Of ways alike in that, its sides come nearest to the fractions in beats, and to the
+    whole in share of AF. No model has a part in the choice.
+
+    scikit-learn deals subjects less evenly. `GroupShuffleSplit` does not look at the classes. The
+    folds of `StratifiedGroupKFold` are the same for every seed, and may leave a side without AF.
+    `tests/tasks/networks/test_splits.py` holds the three against each other.
 
     Parameters
     ----------
@@ -157,7 +190,7 @@ def interpatient(
     return from_sides("interpatient", seed, subject, sides)
 
 
-@paradigm("intrapatient")
+@enter(PARADIGMS, "intrapatient")
 def intrapatient(
     subject: Column,
     label: NDArray[np.int8],
@@ -167,9 +200,41 @@ def intrapatient(
 ) -> Split:
     """Shuffle beats without regard to the subject, each class in the same proportions.
 
-    Neighbouring beats of one subject come to lie on different sides, so results say little about
-    people never seen. Parameters and errors as `interpatient`, the fractions counting beats.
+    By scikit-learn's `train_test_split`, stratified by class. Neighbouring beats of one subject
+    come to lie on different sides, so results say little about people never seen. Parameters and
+    errors as `interpatient`, the fractions counting beats.
     """
+    from sklearn.model_selection import train_test_split  # slow, and no part of a device
+
+    tally(subject, label, test_fraction, validation_fraction)
+
+    def parted(beats: Index, fraction: float) -> tuple[Index, Index]:
+        classes = label[beats]
+        try:
+            rest, chosen = train_test_split(
+                beats, test_size=fraction, stratify=classes, random_state=seed
+            )
+        except ValueError as error:
+            problem = f"{len(label)} beats are too few: none is left for a side ({error})"
+            raise SplitError(problem) from error
+        return np.sort(rest), np.sort(chosen)
+
+    train, test = parted(np.arange(len(label)), test_fraction)
+    validation = test[:0]
+    if validation_fraction:
+        train, validation = parted(train, validation_fraction)
+    return from_sides("intrapatient", seed, subject, [train, validation, test], rule=SKLEARN)
+
+
+@enter(EARLIER, f"intrapatient {PERMUTED}")
+def permuted(
+    subject: Column,
+    label: NDArray[np.int8],
+    seed: int,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+) -> Split:
+    """Deal beats as the intra-patient paradigm did at first, each class by numpy's permutation."""
     tally(subject, label, test_fraction, validation_fraction)
     random = np.random.default_rng(seed)
     side = np.zeros(len(label), np.int64)
@@ -180,10 +245,7 @@ def intrapatient(
         n_validation = round(validation_fraction * (len(beats) - n_test))
         side[beats[n_test : n_test + n_validation]] = 1
     sides = [np.flatnonzero(side == number) for number in range(3)]
-    for name, beats, wanted in zip(SIDES, sides, (1, validation_fraction, 1), strict=True):
-        if wanted and not len(beats):
-            raise SplitError(f"{len(label)} beats are too few: none is left to {name}")
-    return from_sides("intrapatient", seed, subject, sides)
+    return from_sides("intrapatient", seed, subject, sides, rule=PERMUTED)
 
 
 def assert_no_leak(split: Split, subject: Column | None = None) -> None:
@@ -308,10 +370,17 @@ def deal(
     return [np.sort(best[start:end]) for start, end in pairwise(ends)]
 
 
-def from_sides(name: str, seed: int, subject: Column, sides: list[Index], fold: str = "") -> Split:
+def from_sides(
+    name: str,
+    seed: int,
+    subject: Column,
+    sides: list[Index],
+    fold: str = "",
+    rule: str = BEST_OF,
+) -> Split:
     """Make the checked split of these three sides' beats."""
     train, validation, test = sides
     people: list[Subjects] = [tuple(names_of(subject).among(beats)) for beats in sides]
-    split = Split(name, seed, train, validation, test, people[0], people[1], people[2], fold)
+    split = Split(name, seed, train, validation, test, people[0], people[1], people[2], fold, rule)
     assert_no_leak(split)
     return split

@@ -1,15 +1,25 @@
-"""Whether a probability means what it says, and what each threshold would give."""
+"""Whether a probability means what it says, and what each threshold would give.
+
+scikit-learn fits and bins, scipy has the functions and pandas the table: imported where they are
+used, as a device imports this module for its types and has none of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BINS = 15
 THRESHOLDS = tuple(percent / 100 for percent in range(5, 100, 5))
+#: Log odds are taken of probabilities this far from 0 and 1.
+EDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +28,10 @@ class Calibration:
 
     Attributes
     ----------
-    beats : int64, shape (15,)
-        Beats of each bin.
-    said, true : float64, shape (15,)
-        Mean probability and true share of AF of each bin; NaN where it is empty.
+    beats : int64, shape (k,)
+        Beats of each of the 15 bins that hold any.
+    said, true : float64, shape (k,)
+        Mean probability and true share of AF of each.
     """
 
     beats: NDArray[np.int64]
@@ -31,14 +41,14 @@ class Calibration:
     @property
     def error(self) -> float:
         """Expected calibration error: the mean distance of the two, weighted by beats."""
-        gap = np.nan_to_num(np.abs(self.said - self.true))
-        return float((gap * self.beats).sum() / self.beats.sum())
+        return float(np.average(np.abs(self.said - self.true), weights=self.beats))
 
 
 def calibration(label: NDArray[np.int8], probability: NDArray[np.floating]) -> Calibration:
     """Compare what was said with what was, in 15 bins of equal width.
 
-    Naeini, Cooper & Hauskrecht 2015 (AAAI-15, pages 2901-2907).
+    Naeini, Cooper & Hauskrecht 2015 (AAAI-15, pages 2901-2907), by scikit-learn's
+    `calibration_curve`: a probability on the edge of two bins counts in the lower one.
 
     Parameters
     ----------
@@ -47,14 +57,14 @@ def calibration(label: NDArray[np.int8], probability: NDArray[np.floating]) -> C
     probability : float, shape (n,)
         Probability of AF.
     """
+    from sklearn.calibration import calibration_curve
+
     if not len(label) or len(label) != len(probability):
         raise ValueError(f"{len(label)} labels with {len(probability)} probabilities")
-    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    beats = np.bincount(place, minlength=BINS)
-    with np.errstate(invalid="ignore"):
-        said = np.bincount(place, weights=probability, minlength=BINS) / beats
-        true = np.bincount(place, weights=label, minlength=BINS) / beats
-    return Calibration(beats, said, true)
+    true, said = calibration_curve(label, probability, n_bins=BINS)
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]  # as scikit-learn, which does not tell its counts
+    beats = np.bincount(np.searchsorted(edges, probability), minlength=BINS)
+    return Calibration(beats[beats > 0], said, true)
 
 
 @dataclass(frozen=True)
@@ -66,62 +76,61 @@ class Scaling:
 
     def __call__(self, probability: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scaled probabilities, of the same shape."""
-        return _sigmoid(self.slope * _log_odds(probability) + self.offset).astype(np.float32)
+        from scipy.special import expit
+
+        scaled = expit(self.slope * _log_odds(probability) + self.offset)
+        return np.asarray(scaled, np.float32)
 
 
 def fit_scaling(label: NDArray[np.int8], probability: NDArray[np.floating]) -> Scaling:
-    """Fit slope and offset to labels by maximum likelihood (Newton's method).
+    """Fit slope and offset to labels by maximum likelihood: a logistic regression on the log odds.
 
     Platt 1999; with `offset` 0 it is the temperature of Guo et al. 2017 (arXiv:1706.04599).
     Fit it on patients that the network was not trained on, or it learns their overconfidence.
+
+    Raises
+    ------
+    ValueError
+        All labels are of one class.
     """
-    x, y = _log_odds(probability), label.astype(np.float64)
-    theta = np.array([1.0, 0.0])
-    features = np.stack([x, np.ones_like(x)])
-    for _ in range(50):
-        p = _sigmoid(theta @ features)
-        slope = features @ (p - y)
-        curvature = (features * (p * (1 - p))) @ features.T + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, slope)
-        theta -= np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-6:
-            break
-    return Scaling(float(theta[0]), float(theta[1]))
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8)
+    regression.fit(_log_odds(probability)[:, None], label)
+    return Scaling(float(regression.coef_[0, 0]), float(regression.intercept_[0]))
 
 
 def threshold_table(
     label: NDArray[np.int8],
     probability: NDArray[np.floating],
     thresholds: Sequence[float] = THRESHOLDS,
-) -> list[dict[str, float]]:
-    """Sensitivity, specificity, PPV and F1 of AF at each threshold."""
+) -> pd.DataFrame:
+    """Sensitivity, specificity, PPV and F1 of AF, a row a threshold; NaN where undefined."""
+    import pandas as pd
+
     af, other = np.sort(probability[label == 1]), np.sort(probability[label == 0])
-    rows = []
-    for threshold in thresholds:
-        tp = len(af) - int(np.searchsorted(af, threshold))
-        fp = len(other) - int(np.searchsorted(other, threshold))
-        rows.append(
+    at = np.asarray(thresholds)
+    tp = len(af) - np.searchsorted(af, at)
+    fp = len(other) - np.searchsorted(other, at)
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(
             {
-                "threshold": threshold,
-                "sensitivity": tp / len(af) if len(af) else float("nan"),
-                "specificity": 1 - fp / len(other) if len(other) else float("nan"),
-                "ppv": tp / (tp + fp) if tp + fp else float("nan"),
-                "f1": 2 * tp / (len(af) + tp + fp) if len(af) + fp else float("nan"),
+                "threshold": at,
+                "sensitivity": np.divide(tp, len(af)),
+                "specificity": 1 - np.divide(fp, len(other)),
+                "ppv": tp / (tp + fp),
+                "f1": 2 * tp / (len(af) + tp + fp),
             }
         )
-    return rows
 
 
 def best_threshold(label: NDArray[np.int8], probability: NDArray[np.floating]) -> float:
     """The threshold of greatest F1, among 0.05 to 0.95 in steps of 0.05: for training patients."""
-    rows = threshold_table(label, probability)
-    return float(max(rows, key=lambda row: np.nan_to_num(row["f1"]))["threshold"])
+    table = threshold_table(label, probability)
+    return float(table["threshold"][table["f1"].fillna(0.0).idxmax()])
 
 
 def _log_odds(probability: NDArray[np.floating]) -> NDArray[np.float64]:
-    p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
-    return np.asarray(np.log(p / (1 - p)))
+    from scipy.special import logit
 
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -40, 40))))
+    return np.asarray(logit(np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)))

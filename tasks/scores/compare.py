@@ -1,11 +1,24 @@
-"""Two models on the same patients: their beats matched one to one, and what each gets right."""
+"""Two models on the same patients: their beats matched one to one, and what each gets right.
+
+Decisions are a DataFrame, a row a beat of the test set that counts:
+
+=========  =====  ==============================================================
+column     type   what
+=========  =====  ==============================================================
+record     str    whence the beat, under the data set's name
+subject    str    whose it is, under the data set's name
+sample     int64  R peak in its record
+label      int8   1 AF, 0 not AF
+decided    bool   whether it was decided AF
+=========  =====  ==============================================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.scores.bootstrap import (
@@ -15,44 +28,18 @@ from tasks.scores.bootstrap import (
     bootstrap_difference,
     bootstrap_patients,
 )
-from tasks.scores.evaluation import counted
 
 Counts = NDArray[np.float64]
+#: What is counted of a patient's beats, in the order of `tasks.scores.bootstrap`.
+CELLS = ["tp", "fp", "fn", "tn"]
 
 
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """What a model decided of the beats of its test set that count.
-
-    Attributes
-    ----------
-    record, subject : str, shape (n,)
-        Whence each beat comes, and whose it is, under the data set's name.
-    sample : int64, shape (n,)
-        R peak in its record.
-    label : int8, shape (n,)
-        1 AF, 0 not AF.
-    decided : bool, shape (n,)
-        Whether it was decided AF.
-    """
-
-    record: NDArray[np.str_]
-    subject: NDArray[np.str_]
-    sample: NDArray[np.int64]
-    label: NDArray[np.int8]
-    decided: NDArray[np.bool_]
-
-    def take(self, rows: NDArray[np.int64]) -> Decisions:
-        """Some of the beats."""
-        return Decisions(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-    def by_patient(self) -> dict[str, Counts]:
-        """Beats of every patient as tp, fp, fn, tn."""
-        return {
-            str(name): counted(self.label[mine], self.decided[mine])
-            for name in np.unique(self.subject)
-            for mine in [self.subject == name]
-        }
+def by_patient(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Beats of every patient as `tp`, `fp`, `fn` and `tn`, a row a patient, by name."""
+    af, decided = decisions["label"] == 1, decisions["decided"]
+    cells = (af & decided, ~af & decided, af & ~decided, ~af & ~decided)
+    counted = pd.DataFrame(dict(zip(CELLS, cells, strict=True))).astype(np.float64)
+    return counted.groupby(decisions["subject"]).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,34 +69,36 @@ class Paired:
         }
 
 
-def pair(before: Decisions, after: Decisions) -> Paired:
+def pair(before: pd.DataFrame, after: pd.DataFrame) -> Paired:
     """Match beats by record and R peak; no patient is left where the test sets share none."""
-    rows: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for name in np.intersect1d(before.record, after.record):
-        here, there = np.flatnonzero(before.record == name), np.flatnonzero(after.record == name)
-        _, i, j = np.intersect1d(before.sample[here], after.sample[there], return_indices=True)
-        rows.append((here[i], there[j]))
-    first, second = (
-        np.concatenate([part[side] for part in rows] or [np.empty(0, np.int64)]) for side in (0, 1)
-    )
-    same = before.label[first] == after.label[second]
-    one, two = before.take(first[same]).by_patient(), after.take(second[same]).by_patient()
-    patients = tuple(sorted(one.keys() & two.keys()))
-    empty = np.empty((0, 4))
+    place = ["record", "sample"]
+    one, two = (side.drop_duplicates(place) for side in (before, after))
+    both = one.merge(two, on=place, suffixes=("", "_after"))
+    same = both["label"] == both["label_after"]
+    kept = both[same]
+    others = kept[["label", "subject_after", "decided_after"]]
+    first = by_patient(kept)
+    second = by_patient(others.rename(columns=lambda name: name.removesuffix("_after")))
+    patients = first.index.intersection(second.index).sort_values()
     return Paired(
-        patients,
-        np.stack([one[p] for p in patients]) if patients else empty,
-        np.stack([two[p] for p in patients]) if patients else empty,
-        int(np.count_nonzero(~same)),
+        tuple(map(str, patients)),
+        first.loc[patients].to_numpy(),
+        second.loc[patients].to_numpy(),
+        int((~same).sum()),
     )
 
 
-def figures(counts: Mapping[str, Counts], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
+def figures(patients: pd.DataFrame, draws: int = 2_000, seed: int = 0) -> dict[str, float]:
     """The rates over patients with `_low` and `_high`, the worst patient's accuracy, how many.
 
     One patient gives no bounds.
+
+    Parameters
+    ----------
+    patients : DataFrame
+        As `by_patient` gives it.
     """
-    table = np.stack(list(counts.values()))
+    table = patients[CELLS].to_numpy(np.float64)
     out = {"patients": float(len(table)), "beats": float(table.sum())}
     for name, rate in RATES.items():
         found = bootstrap_patients(table, rate, draws, seed)

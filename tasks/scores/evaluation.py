@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.tables.beats import BAD, Quality
-from tasks.scores.bootstrap import RATES, Interval, Statistic, bootstrap_patients
+from tasks.scores.bootstrap import RATES, Interval, bootstrap_patients
 from tasks.scores.calibration import calibration
 from tasks.scores.episodes import (
     EpisodeCounts,
@@ -26,6 +27,9 @@ from tasks.scores.episodes import (
     segment_shares,
 )
 from tasks.scores.metrics import area_under_roc
+
+if TYPE_CHECKING:
+    import pandas as pd  # a device imports this module, and has none
 
 SEGMENT_S = 30.0
 FLUTTER = "AFL"
@@ -133,8 +137,10 @@ def counted(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.f
     return np.array([np.count_nonzero(cell) for cell in cells], np.float64)
 
 
-def per_patient(scored: Sequence[Scored]) -> list[dict[str, object]]:
-    """A row a patient: counts, rates, calibration and burden."""
+def per_patient(scored: Sequence[Scored]) -> pd.DataFrame:
+    """A row a patient: counts, rates, episodes and burden."""
+    import pandas as pd
+
     rows: list[dict[str, object]] = []
     for patient in dict.fromkeys(s.patient for s in scored):
         mine = [s for s in scored if s.patient == patient]
@@ -144,36 +150,30 @@ def per_patient(scored: Sequence[Scored]) -> list[dict[str, object]]:
             {
                 "patient": patient,
                 "analysable_hours": round(sum(s.analysable_hours for s in mine), 2),
-                "beats": int(counts.sum()),
-                "af_beats": int(counts[0] + counts[2]),
-                **{name: _rate(rate, counts) for name, rate in RATES.items()},
+                **_rates(counts),
                 "episodes": total.reference,
                 "detected_episodes": total.detected,
                 **total.metrics(),
                 "burden_error_pp": total.burden_error_pp,
             }
         )
-    return rows
+    return pd.DataFrame(rows)
 
 
-def per_rhythm(scored: Sequence[Scored]) -> list[dict[str, object]]:
+def per_rhythm(scored: Sequence[Scored]) -> pd.DataFrame:
     """A row a rhythm: how many of its beats were decided AF, and how many should have been."""
-    rhythm = np.concatenate([s.rhythm for s in scored])
-    label = np.concatenate([s.label for s in scored])
-    decided = np.concatenate([s.decided for s in scored])
-    rows: list[dict[str, object]] = []
-    for name in np.unique(rhythm).tolist():
-        here = (rhythm == name) & (label >= 0)
-        if here.any():
-            rows.append(
-                {
-                    "rhythm": name or "unknown",
-                    "beats": int(here.sum()),
-                    "decided_af": float(decided[here].mean()),
-                    "right": float((decided[here] == (label[here] == 1)).mean()),
-                }
-            )
-    return rows
+    import pandas as pd
+
+    names = ("rhythm", "label", "decided")
+    beats = pd.DataFrame(
+        {name: np.concatenate([getattr(s, name) for s in scored]) for name in names}
+    )
+    beats = beats[beats["label"] >= 0]
+    beats["right"] = beats["decided"] == (beats["label"] == 1)
+    found = beats.groupby("rhythm", as_index=False).agg(
+        beats=("label", "size"), decided_af=("decided", "mean"), right=("right", "mean")
+    )
+    return found.replace({"rhythm": {"": "unknown"}})
 
 
 def near_ectopy(scored: Scored) -> NDArray[np.bool_]:
@@ -192,21 +192,15 @@ STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
 }
 
 
-def per_stratum(scored: Sequence[Scored]) -> list[dict[str, object]]:
+def per_stratum(scored: Sequence[Scored]) -> pd.DataFrame:
     """A row a kind of beats with rhythm known: counts and rates; strata overlap."""
+    import pandas as pd
+
     rows: list[dict[str, object]] = []
     for name, chosen in STRATA.items():
         parts = [counted(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]]
-        counts = np.sum(parts, axis=0)
-        rows.append(
-            {
-                "stratum": name,
-                "beats": int(counts.sum()),
-                "af_beats": int(counts[0] + counts[2]),
-                **{rate: _rate(function, counts) for rate, function in RATES.items()},
-            }
-        )
-    return rows
+        rows.append({"stratum": name, **_rates(np.sum(parts, axis=0))})
+    return pd.DataFrame(rows)
 
 
 def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
@@ -270,6 +264,9 @@ def _with_interval(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _rate(rate: Statistic, counts: NDArray[np.float64]) -> float:
+def _rates(counts: NDArray[np.float64]) -> dict[str, float]:
+    """Beats, AF beats and every rate of tp, fp, fn, tn."""
+    tp, _, fn, _ = counts
     with np.errstate(invalid="ignore", divide="ignore"):
-        return float(rate(counts[None])[0])
+        rates = {name: float(rate(counts[None])[0]) for name, rate in RATES.items()}
+    return {"beats": int(counts.sum()), "af_beats": int(tp + fn), **rates}

@@ -85,6 +85,10 @@ def test_only_the_same_beats_stand_in_one_picture(fresh_model: str, tmp_path: Pa
         "bytes": 9_000.0,
     }
     assert first.points[0].training == "3 epochs"
+    frame = work.points_frame(first)
+    assert frame.version.tolist() == [p.name for p in first.points]
+    assert frame.loc[0, ["f1", "bytes"]].tolist() == [one.metrics["test_f1"], 9_000]
+    assert frame[["f1_low", "latency_us"]].isna().all(axis=None)
     report = work.blocks([first, second], left_out)
     assert sum(isinstance(block, Picture) for block in report) == 1
     assert any(isinstance(b, Words) and "Alone on its test set" in b.text for b in report)

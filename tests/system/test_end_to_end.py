@@ -35,7 +35,7 @@ from storage.registry.model_files import WEIGHTS
 from storage.registry.policy import DRIFT
 from storage.registry.signing import trusted_keys
 from storage.tables.beats import read_beats, read_source
-from tasks.learning.splits import SIDES
+from tasks.learning.splits import PERMUTED, SIDES, by_rule
 from tasks.pages.lineage_page import outline
 from tasks.pages.provenance_graph import graph
 from tests.conftest import ROOT
@@ -292,6 +292,23 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
     found = list(verify(version.model.reference, trusted_keys()))
     assert [one for one in found if one.state == MISMATCH] == []
     built = rebuild(version)
+    assert (built.outcome, built.changes) == (BIT_EQUAL, ())
+
+
+def test_a_version_of_an_earlier_rule_is_built_again(agent: str, simulated: Path) -> None:
+    """Beats dealt singly before splits named their rule are dealt as they were then."""
+    assert agent
+    done = train(
+        datasets=[str(simulated)],
+        data=[simulated.parent],
+        model="squeeze",
+        paradigm=by_rule("intrapatient"),
+        epochs=1,
+    )
+    version = recorded(done.version.reference)
+    assert (version.params["paradigm"], version.params["split_rule"]) == ("intrapatient", PERMUTED)
+    unnamed = {key: value for key, value in version.params.items() if key != "split_rule"}
+    built = rebuild(replace(version, params=unnamed))
     assert (built.outcome, built.changes) == (BIT_EQUAL, ())
 
 

@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from storage.registry.sbom import ENVIRONMENTS, sbom
 
-HEAVY = {"tensorflow-cpu", "mlflow", "prefect", "pandas"}
+HEAVY = {"tensorflow-cpu", "mlflow", "prefect", "pandas", "scikit-learn"}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

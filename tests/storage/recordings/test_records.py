@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, made: SimulatedRecording) ->
     folder = tmp_path_factory.mktemp("whole")
     digests: dict[str, str] = {}
     for name in ("sim001", "sim002"):
-        digests |= write_recording(folder, name, 250.0, **vars(made))
+        digests |= write_recording(folder, name, 250.0, made)
     return write_dataset(folder, ["sim001", "sim002"], digests, "a test").parent
 
 

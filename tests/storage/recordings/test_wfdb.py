@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from storage.formats.wfdb_annotation import SYMBOL, parse_annotations
+from storage.formats.wfdb_annotation import BEAT, SYMBOL, encode_annotations, parse_annotations
 from storage.formats.wfdb_header import DEFAULT_GAIN, parse_header
 
 
@@ -55,3 +55,19 @@ def test_annotations_are_read_as_wfdb_reads_them(real_data: Path) -> None:
         texts = [ours.aux.get(number, "") for number in range(len(theirs.sample))]
         np.testing.assert_array_equal(ours.channel, theirs.chan, err_msg=str(path))
         assert texts == [text.rstrip("\0").strip() for text in theirs.aux_note], path
+
+
+def test_annotations_are_written_as_wfdb_writes_them(tmp_path: Path) -> None:
+    """Ours has wfdb's bytes where texts are short; of a long one wfdb makes beats, ours refuses."""
+    sample, texts = np.array([0, 500, 5000, 700_000]), ["(N", "", "(AFIB", "a note"]
+    symbols = ["+", "V", "+", '"']
+    aux = {number: text for number, text in enumerate(texts) if text}
+    wfdb.wrann("short", "atr", sample, symbols, aux_note=texts, write_dir=str(tmp_path))
+    assert (tmp_path / "short.atr").read_bytes() == encode_annotations(sample, symbols, aux)
+    long = "x" * 300
+    wfdb.wrann("long", "atr", sample[:1], ["+"], aux_note=[long], write_dir=str(tmp_path))
+    found = wfdb.rdann(str(tmp_path / "long"), "atr")
+    assert len(found.symbol) > 1
+    assert set(found.symbol) & set(SYMBOL[BEAT].tolist())
+    with pytest.raises(ValueError, match="at most 255 bytes"):
+        encode_annotations(sample[:1], ["+"], {0: long})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_sample_weight
 
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
@@ -58,6 +59,9 @@ def test_a_side_is_drawn_as_asked(beats: LabelledBeats) -> None:
     assert two / one == pytest.approx(3 * (dataset == "two").sum() / (dataset == "one").sum())
     assert sums({}, "class", label) == pytest.approx([len(mostly) / 2] * 2, rel=1e-4)
     assert sums({}, "patient", subject) == pytest.approx([len(mostly) / 5] * 5, rel=1e-4)
+    for by, of in (("class", label), ("patient", subject)):
+        judge = compute_sample_weight("balanced", of)
+        assert often(beats, {}, by, mostly) == pytest.approx(judge / judge.mean(), rel=1e-5)
     each = sums({"one": 2.0}, "patient", subject)
     assert each[0] / each[-1] == pytest.approx(2)
     with pytest.raises(ValueError, match="found 'beat'"):

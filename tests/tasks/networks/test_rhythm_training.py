@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -184,6 +185,8 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     assert seen.figures["afdb"]["patients"] == 6
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
+    table = f"runs:/{seen.run_id}/tables/afdb_per_patient.json"
+    assert len(mlflow.artifacts.load_dict(table)["data"]) == 6
     assert len(list(seen.report.parent.glob("annotations/*/*.haf"))) == 8
     found = list(verify(done.version.reference, trusted_keys()))
     assert [one for one in found if one.state == MISMATCH] == []

@@ -9,14 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from storage.errors import SplitError
 from tasks.learning.folds import patient_folds
 from tasks.learning.splits import (
+    BEST_OF,
+    EARLIER,
     PARADIGMS,
+    PERMUTED,
     SIDES,
+    SKLEARN,
     Split,
     assert_no_leak,
+    by_rule,
     interpatient,
     intrapatient,
     split_beats,
@@ -108,6 +114,67 @@ def test_intrapatient_is_stratified(seed: int, af: float) -> None:
         for value in (0, 1):
             expected = share * (label == value).sum()
             assert abs((label[beats] == value).sum() - expected) <= 1.5
+
+
+def test_a_split_names_its_rule() -> None:
+    """The rule is in the split and its description; another rule gives another digest."""
+    subject, label = _beats(20, 8)
+    one, two = (make(subject, label, 1, 0.2, 0.2) for make in PARADIGMS.values())
+    assert (one.rule, two.rule) == (BEST_OF, SKLEARN)
+    assert two.description()["rule"] == SKLEARN
+    assert two.digest() != dataclasses.replace(two, rule=PERMUTED).digest()
+
+
+def test_a_split_of_an_earlier_rule_is_made_again() -> None:
+    """A name without a rule is the paradigm's first, whose splits and digests stay as they were."""
+    subject, label = _beats(20, 8)
+    assert by_rule("interpatient") == by_rule("interpatient", BEST_OF) == "interpatient"
+    assert by_rule("intrapatient", SKLEARN) == "intrapatient"
+    assert (
+        by_rule("intrapatient") == by_rule("intrapatient", PERMUTED) == f"intrapatient {PERMUTED}"
+    )
+    found = {
+        name: split_beats(by_rule(name), subject, label, 3).digest()[:12] for name in PARADIGMS
+    }
+    # As the code computed them before splits named their rules.
+    assert found == {"interpatient": "48cc54f1b9ce", "intrapatient": "54a9cf52c035"}
+    # A scikit-learn that deals otherwise needs a rule of another name.
+    assert intrapatient(subject, label, 3).digest()[:12] == "8f510160e0a0"
+    old = split_beats(by_rule("intrapatient"), subject, label, 3)
+    assert (old.paradigm, old.rule) == ("intrapatient", PERMUTED)
+    assert list(EARLIER) == [f"intrapatient {PERMUTED}"]
+
+
+def _unevenness(label: NDArray[np.int8], sides: list[NDArray[np.int64]]) -> float:
+    """Mean distance of the sides' share of AF from the whole's; 1 for a side without beats."""
+    return float(np.mean([abs(label[side].mean() - label.mean()) for side in sides]))
+
+
+def test_patients_are_dealt_more_evenly_than_by_scikit_learn() -> None:
+    """Shares of AF lie nearer to the whole's than `GroupShuffleSplit`'s and the stratified folds'.
+
+    The stratified folds are moreover the same for every seed, so repeats would repeat nothing.
+    """
+    subject, label = _beats(25, 12, seed=4)
+    place = np.unique(subject, return_inverse=True)[1]
+    ours: list[float] = []
+    shuffled: list[float] = []
+    stratified: list[float] = []
+    folds = set()
+    for seed in range(5):
+        split = interpatient(subject, label, seed)
+        ours.append(_unevenness(label, [getattr(split, side) for side in SIDES]))
+        for kept, of in (
+            (shuffled, GroupShuffleSplit(1, test_size=0.2, random_state=seed)),
+            (stratified, StratifiedGroupKFold(5, shuffle=True, random_state=seed)),
+        ):
+            rest, test = next(of.split(label, label, place))
+            train, validation = next(of.split(label[rest], label[rest], place[rest]))
+            kept.append(_unevenness(label, [rest[train], rest[validation], test]))
+        every = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(label, label, place)
+        folds.add(tuple(tuple(np.unique(subject[test])) for _, test in every))
+    assert np.mean(ours) < np.mean(stratified) < np.mean(shuffled)
+    assert len(folds) == 1
 
 
 @pytest.mark.parametrize("k", [2, 5, 23])

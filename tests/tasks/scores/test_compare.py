@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from storage.registry import tracking
 from storage.registry.mlflow_rest import call
 from tasks.pages.document import Table
 from tasks.scores.bootstrap import RATES, bootstrap_difference, f1
-from tasks.scores.compare import Decisions, pair
+from tasks.scores.compare import CELLS, by_patient, pair
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -74,8 +75,9 @@ def test_what_changed_is_told(fresh_model: str, tmp_path: Path) -> None:
     assert "made-up/b" not in moved
     changed = [row for b in done.blocks if isinstance(b, Table) for row in b.rows]
     assert ("threshold", "0.5187", "0.52") in changed
-    counts = decisions_of(after.model).by_patient()
-    assert np.array_equal(done.paired.after, np.stack([counts[p] for p in done.paired.patients]))
+    counts = by_patient(decisions_of(after.model))
+    assert list(counts.columns) == CELLS
+    assert np.array_equal(done.paired.after, counts.loc[list(done.paired.patients)])
     assert done.paired.differences()["f1"].high < 0
     deliver(done.title, done.blocks, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
@@ -151,16 +153,20 @@ def test_beats_pair_by_place_not_by_order() -> None:
     """Shuffled beats pair as before; one whose label changed, or that one side lacks, is out."""
     rng = np.random.default_rng(1)
     n = 60
-    one = Decisions(
-        record=np.repeat(["r", "s", "t"], 20),
-        subject=np.repeat(["p", "p", "q"], 20),
-        sample=np.tile(np.arange(20), 3),
-        label=rng.integers(0, 2, n).astype(np.int8),
-        decided=rng.integers(0, 2, n).astype(bool),
+    one = pd.DataFrame(
+        {
+            "record": np.repeat(["r", "s", "t"], 20),
+            "subject": np.repeat(["p", "p", "q"], 20),
+            "sample": np.tile(np.arange(20), 3),
+            "label": rng.integers(0, 2, n).astype(np.int8),
+            "decided": rng.integers(0, 2, n).astype(bool),
+        }
     )
-    other = one.take(rng.permutation(n)[:50])
-    other.label[7] = 1 - other.label[7]
+    other = one.take(rng.permutation(n)[:50]).reset_index(drop=True)
+    other.loc[7, "label"] = 1 - other.loc[7, "label"]
     found = pair(one, other)
+    assert found.patients == ("p", "q")
     assert found.relabelled == 1
     assert found.before.sum() == 49
     assert np.array_equal(found.before, found.after)
+    assert pair(one, other[other.subject == "none"]).patients == ()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from storage.tables.beats import Quality
 from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
 from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
+from tasks.scores.curves import precision_recall, roc
 from tasks.scores.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
-from tasks.scores.metrics import beat_metrics
+from tasks.scores.metrics import area_under_roc, beat_metrics, roc_points
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
@@ -45,7 +46,7 @@ def test_the_threshold_table_agrees_with_the_metrics() -> None:
     random = np.random.default_rng(2)
     p = np.round(random.random(500), 2).astype(np.float64)
     label = (random.random(500) < p).astype(np.int8)
-    for row in threshold_table(label, p):
+    for row in threshold_table(label, p).to_dict("records"):
         whole = beat_metrics(label, p, row["threshold"])
         for name in ("sensitivity", "specificity", "ppv", "f1"):
             assert row[name] == pytest.approx(whole[name], nan_ok=True)
@@ -76,6 +77,21 @@ def best_path(probability: np.ndarray, change: float) -> float:
         return float(emitted + sum(stay if a == b else go for a, b in itertools.pairwise(path)))
 
     return max(score(path) for path in itertools.product((0, 1), repeat=len(probability)))
+
+
+def test_curves_agree_with_what_a_device_computes() -> None:
+    """scikit-learn's corners lie on the device's ROC curve, and have its area."""
+    random = np.random.default_rng(4)
+    p = np.round(random.random(800), 2).astype(np.float32)
+    label = (random.random(800) < p).astype(np.int8)
+    false, true = roc(label, p)
+    corners = set(zip(*(x.tolist() for x in roc_points(label, p)[:2]), strict=True))
+    assert set(zip(false.tolist(), true.tolist(), strict=True)) <= corners
+    assert np.trapezoid(true, false) == pytest.approx(area_under_roc(label, p), abs=1e-12)
+    sensitivity, ppv = precision_recall(label, p)
+    assert (sensitivity[-1], ppv[-1]) == (0, 1)
+    found = beat_metrics(label, p, 0.5)
+    assert min(np.hypot(sensitivity - found["sensitivity"], ppv - found["ppv"])) < 1e-12
 
 
 @given(
@@ -133,10 +149,10 @@ def test_the_summary_by_hand() -> None:
     left_out = summary([s.without(["AFL"]) for s in (one, two)])
     assert left_out["beat_f1"] == pytest.approx(2 * 4 / (8 + 1))
     assert left_out["episode_ppv"] == 1
-    rows = per_rhythm([one, two])
+    rows = per_rhythm([one, two]).to_dict("records")
     assert {row["rhythm"]: row["decided_af"] for row in rows} == {"AFIB": 1, "AFL": 1, "N": 1 / 12}
-    assert [row["patient"] for row in per_patient([one, two])] == ["made/a", "made/b"]
-    assert set(RATES) <= set(per_patient([one])[0])
+    assert per_patient([one, two])["patient"].tolist() == ["made/a", "made/b"]
+    assert set(RATES) <= set(per_patient([one]).columns)
 
 
 def test_strata_by_hand() -> None:
@@ -145,7 +161,7 @@ def test_strata_by_hand() -> None:
     symbol = np.array(["N", "N", "N", "V", *["N"] * 8])
     quality = np.zeros(12, np.uint16)
     quality[9] = Quality.NOISY
-    rows = per_stratum([replace(one, symbol=symbol, quality=quality)])
+    rows = per_stratum([replace(one, symbol=symbol, quality=quality)]).to_dict("records")
     found = {str(row["stratum"]): (row["beats"], row["specificity"]) for row in rows}
     assert found["ectopic beats and two on either side"] == (5, pytest.approx(3 / 5))
     assert found["away from ectopic beats"] == (7, pytest.approx(6 / 7))

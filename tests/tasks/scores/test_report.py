@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from flows.decide.evaluate import as_csv, wide
+from flows.decide.evaluate import curves, wide
 from storage.formats.wfdb_annotation import SYMBOL, parse_annotations
 from storage.tables.beats import BeatTable
 from tasks.pages import report
@@ -73,7 +73,7 @@ def test_a_report_needs_nothing_else() -> None:
     parts = [
         report.heading("Figures"),
         report.table(wide({"made": summary([record], draws=50)})),
-        report.table(per_patient([record])),
+        report.table(per_patient([record]).to_dict("records")),
         report.table([]),
         report.calibration_curve(found),
         *map(report.tachogram, report.worst_mistakes([record])),
@@ -117,10 +117,17 @@ def test_values_are_said_for_readers(value: float, text: str) -> None:
     assert report.said(value) in (text, text.replace("0.1235", "0.1234"))
 
 
-def test_tables_are_written_as_csv() -> None:
-    """A header and a line a row; no rows give an empty file."""
-    assert as_csv([{"a": 1, "b": 0.5}]) == b"a,b\r\n1,0.5\r\n"
-    assert as_csv([]) == b""
+def test_curves_are_drawn_of_one_class_too() -> None:
+    """ROC, PPV and calibration have a line; of patients without AF the first two are empty."""
+    record = scored()
+    assert [len(line(picture)) > 1 for picture in curves([record])] == [True] * 3
+    none = replace(record, label=np.zeros_like(record.label))
+    assert [len(line(picture)) > 1 for picture in curves([none])] == [False, False, True]
+
+
+def line(picture: str) -> list[str]:
+    """The points of a curve."""
+    return picture.split('<polyline points="')[1].split('"')[0].split()
 
 
 def test_a_strip_shows_the_signal_and_every_beat() -> None:

@@ -1,0 +1,66 @@
+"""A rebuild: what a version's training is done again with."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flows.decide import rebuild
+from storage.audit.versions import Recorded
+from storage.registry.model_files import LITERT, WEIGHTS
+from tasks.learning.splits import PERMUTED, SKLEARN, refuse_unless_paradigm
+
+PARAMS = {
+    "model": "squeeze",
+    "paradigm": "intrapatient",
+    "epochs": "1",
+    "learning_rate": "1e-4",
+    "seed": "0",
+}
+
+
+def version(**params: str) -> Recorded:
+    """A version of single beats with these parameters."""
+    manifest = SimpleNamespace(preprocessing={"policy": "consensus"}, entries=(), dataset="made")
+    return cast(
+        Recorded,
+        SimpleNamespace(
+            params={**PARAMS, **params},
+            manifests=(manifest,),
+            tags={},
+            files={LITERT: "0", WEIGHTS: "0"},
+            metrics={},
+            model=SimpleNamespace(reference="made/1"),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "paradigm"),
+    [
+        ({}, f"intrapatient {PERMUTED}"),
+        ({"split_rule": PERMUTED}, f"intrapatient {PERMUTED}"),
+        ({"split_rule": SKLEARN}, "intrapatient"),
+        ({"paradigm": "interpatient"}, "interpatient"),
+    ],
+)
+def test_a_split_is_made_by_the_rule_of_its_version(
+    params: dict[str, str], paradigm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that names no rule is split again by its paradigm's first one."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(rebuild, "train", lambda **options: asked.update(options))
+    rebuild.TRAININGS["flows/train.py"](version(**params), [], [])
+    assert asked["paradigm"] == paradigm
+    refuse_unless_paradigm(paradigm)
+
+
+def test_a_rule_that_is_not_named_is_no_change() -> None:
+    """The first rule named is no change against none named; another rule is one."""
+    same, other = (
+        rebuild.compared(version(), version(split_rule=rule)) for rule in (PERMUTED, SKLEARN)
+    )
+    assert same.changes == ()
+    assert other.changes == (("parameter split_rule", PERMUTED, SKLEARN[:16]),)
