@@ -52,7 +52,7 @@ def fill(folder: Path) -> None:
     """
     from storage.audit import chain, ledger
     from storage.audit.ledger_entry import PARAMETER
-    from storage.registry.mlflow_rest import call
+    from storage.registry.client import call
     from storage.registry.model_files import MANIFEST
     from storage.registry.signing import sign, sign_release
 
@@ -129,7 +129,7 @@ def again(
 
 def made_run(experiment: str) -> Any:
     """A run with twenty parameters, tags and metrics."""
-    from storage.registry.mlflow_rest import call
+    from storage.registry.client import call
 
     info = call("POST", "runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
     many = [{"key": f"name{number}", "value": str(number)} for number in range(20)]

@@ -21,7 +21,7 @@ from edge_agent.slots import install, refuse_older, trusted_keys
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
 from storage.files import read_state, sha256_file, write_json
 from storage.logs import bound
-from storage.registry import evaluations, mlflow_rest
+from storage.registry import client, evaluations
 from storage.registry.model_files import LITERT
 from storage.tables.testset import TestSet, read_testset
 from tasks.runtimes.runtimes import open_runtime, usual
@@ -159,7 +159,7 @@ def serve(
             "holter.device_kind": str(agent.kind["name"]),
             **({"holter.runtime": agent.runtime} if agent.runtime else {}),
         },
-        "time_ms": int(1000 * mlflow_rest.server_time_s()),
+        "time_ms": int(1000 * client.server_time_s()),
     }
     try:
         if _tries(agent, request.request_id) > MOST_TRIES:
@@ -170,7 +170,7 @@ def serve(
         _forget(agent, request.request_id)
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in mlflow_rest.DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno in client.DISK_ERRORS:
             _forget(agent, request.request_id)
             raise
         reason = (
@@ -211,7 +211,7 @@ def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dic
     )
     refuse_other_model(release, tags.get("holter.model_sha256", ""))
     runtime = agent.runtime or usual(manifest)
-    testset = read_testset(mlflow_rest.fetch_run_file(run, file, sha256, work / "testset"))
+    testset = read_testset(client.fetch_run_file(run, file, sha256, work / "testset"))
     measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
     scores = beat_metrics(*testset.counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}

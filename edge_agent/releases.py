@@ -11,7 +11,7 @@ from typing import Any
 from edge_agent.slots import self_test, trusted_keys
 from storage.errors import DeviceError, NotInRegistry, RegistryError, SignatureError
 from storage.registry.answers import part, rows, whole_number
-from storage.registry.mlflow_rest import address, call, fetch_model_file
+from storage.registry.client import address, call, fetch_model_file
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.reference import FORMS, parse
 from storage.registry.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release

@@ -29,7 +29,7 @@ from storage.audit.versions import recorded
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.places import Place
-from storage.registry import mlflow_rest, tracking
+from storage.registry import client, tracking
 from storage.registry.evaluations import OUTCOME
 from storage.registry.model_files import LITERT, RegisteredModel
 from storage.tables.beats import read_beats
@@ -204,7 +204,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
     """Decide every beat of a data set by the registered LiteRT file."""
     folder = work_folder(version.run_id)
     digest = version.tags[f"holter.sha256.{LITERT}"]
-    file = mlflow_rest.fetch_model_file(
+    file = client.fetch_model_file(
         version.name, version.version, LITERT, digest, folder / "fetched"
     )
     network = LiteRT(file.read_bytes())

@@ -30,7 +30,7 @@ from storage.files import (
     sha256_json,
     write_bytes,
 )
-from storage.registry.mlflow_rest import call, deletions, fetch_run_file, server_time_s
+from storage.registry.client import call, deletions, fetch_run_file, server_time_s
 from storage.registry.model_files import MANIFEST, RegisteredModel
 from storage.registry.reference import parse
 from storage.registry.signing import SIGNATURE, sign, signed_by

@@ -12,8 +12,8 @@ from storage.audit.outcomes import held, sentences
 from storage.audit.versions import recorded
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
+from storage.registry.client import call, pages, server_time_s
 from storage.registry.evaluations import RequestState, device_experiment, device_requests, said_in
-from storage.registry.mlflow_rest import call, pages, server_time_s
 from storage.registry.model_files import RegisteredModel
 from storage.registry.signing import trusted_keys
 

@@ -56,7 +56,7 @@ from storage.audit.ledger_run import LEDGER as LEDGER
 from storage.audit.ledger_run import ledger_run
 from storage.audit.witness import Witness, marks_of, missing, see, witnesses
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.registry.mlflow_rest import call, deletions, server_time_s
+from storage.registry.client import call, deletions, server_time_s
 from storage.registry.signing import sign, trusted_keys
 
 HEAD = "holter.ledger"

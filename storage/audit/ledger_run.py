@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.audit.ledger_entry import read_pages
 from storage.errors import NotInRegistry, RegistryError
-from storage.registry.mlflow_rest import call, pages, server_time_s
+from storage.registry.client import call, pages, server_time_s
 
 #: Experiments that hold a ledger, before the model's name.
 LEDGER = "ledger/"

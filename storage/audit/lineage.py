@@ -11,8 +11,8 @@ from storage.audit.chain import Chain
 from storage.audit.findings import MISMATCH
 from storage.audit.ledger_entry import Entry, of_version
 from storage.audit.outcomes import held, sentences
+from storage.registry.client import address
 from storage.registry.evaluations import RequestState
-from storage.registry.mlflow_rest import address
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
 from storage.files import parsed, sha256_file, write_json
 from storage.registry.answers import numbers, part, text
+from storage.registry.client import read_run_file
 from storage.registry.evaluations import (
     MOST_OUTCOME,
     OUTCOME,
@@ -26,7 +27,6 @@ from storage.registry.evaluations import (
     report_folder,
     request_state,
 )
-from storage.registry.mlflow_rest import read_run_file
 
 LINK = "evaluations"
 #: Where the files of an evaluation on data sets lie among its run's artifacts.

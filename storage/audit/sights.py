@@ -16,8 +16,8 @@ from storage.datasets.patients import number_digest
 from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import read_json
 from storage.places import beats_place
-from storage.registry.mlflow_rest import fetch_run_file
-from storage.registry.mlflow_rest import pages as answers
+from storage.registry.client import fetch_run_file
+from storage.registry.client import pages as answers
 from storage.registry.tags import ARTIFACT_TAG
 from storage.tables.beats_manifest import manifest_paths, read_manifest
 from storage.tables.record_search import Look, Query, look_into

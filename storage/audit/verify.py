@@ -27,7 +27,7 @@ from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
 from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
 from storage.files import sha256_file, sha256_folder
 from storage.places import Place, beats_place
-from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
+from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.model_files import WEIGHTS
 from storage.registry.tags import (
     ARTIFACT_TAG,

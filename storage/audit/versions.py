@@ -20,8 +20,8 @@ from storage.audit.ledger_entry import of_version
 from storage.audit.outcomes import held, sentences
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
 from storage.files import home, sha256_file
+from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.evaluations import RequestState
-from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
 from storage.registry.model_files import LITERT, RegisteredModel
 from storage.registry.signing import trusted_keys
 from storage.tables.beats_manifest import Manifest, manifest_from

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from storage.errors import RegistryError
 from storage.registry.answers import part, rows, text, whole_number
+from storage.registry.client import call
 from storage.registry.evaluations import device_experiment
-from storage.registry.mlflow_rest import call
 
 GRANT, PERMISSIONS = "users/permissions/grant", "users/permissions/list"
 #: The role of people who make experiments and models, and where it holds.

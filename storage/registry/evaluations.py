@@ -34,7 +34,7 @@ from storage.registry.answers import (
     texts,
     whole_number,
 )
-from storage.registry.mlflow_rest import call, pages, read_run_file, server_time_s, upload
+from storage.registry.client import call, pages, read_run_file, server_time_s, upload
 from storage.registry.model_files import LITERT, RegisteredModel
 
 WAITING = ("SCHEDULED", "RUNNING")

@@ -30,7 +30,7 @@ from storage.errors import (
     SignatureError,
 )
 from storage.files import write_json
-from storage.registry import evaluations, mlflow_rest, tracking
+from storage.registry import client, evaluations, tracking
 from storage.registry.evaluations import RequestState
 from storage.registry.model_files import MANIFEST, RegisteredModel
 from storage.registry.signing import NAMED, check_name, public_key
@@ -82,7 +82,7 @@ def test_a_process_of_its_own_reports_what_the_server_scores(
     assert state.metrics["latency_p99_ms"] > 0
     assert not list((tmp_path / "outbox").iterdir())
     sums = state.params["holter.report"].partition(":")[2]
-    mlflow_rest.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path)
+    client.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path)
     assert json.loads((tmp_path / "outcome.json").read_text())["status"] == "FINISHED"
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_request_fails_with_the_reason(
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         state = evaluations.request_state(registered.testset_run_id)
-        mlflow_rest.upload(state.artifact_uri, "testset", path)
+        client.upload(state.artifact_uri, "testset", path)
         from storage.files import sha256_file
 
         wrong = {
@@ -164,7 +164,7 @@ def test_inputs_that_do_not_fit_the_model_fail(registered: Registered, agent: Ag
     )
     path = write_testset(agent.home / "other.npz", other)
     run = evaluations.request_state(registered.testset_run_id)
-    mlflow_rest.upload(run.artifact_uri, "testset", path)
+    client.upload(run.artifact_uri, "testset", path)
     request_id = registered.request(agent.device)
     wrong = {
         "holter.testset_path": "testset/other.npz",
@@ -310,7 +310,7 @@ def test_credentials_never_leave_in_clear(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "device-1")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with pytest.raises(RegistryError, match="over https:// alone") as caught:
-        mlflow_rest.call("GET", "runs/get", run_id="1")
+        client.call("GET", "runs/get", run_id="1")
     assert "secret" not in str(caught.value)
 
 
@@ -321,16 +321,16 @@ def test_a_secrets_file_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.chmod(0o640)
     monkeypatch.setenv("HOLTER_SECRETS_FILE", str(path))
     with pytest.raises(RegistryError, match="found mode 640"):
-        mlflow_rest.call("GET", "experiments/get", experiment_id="0")
+        client.call("GET", "experiments/get", experiment_id="0")
     path.chmod(0o600)
-    assert mlflow_rest._authorization("https", "x")["Authorization"].startswith("Basic ")
-    mlflow_rest.call("GET", "experiments/get", experiment_id="0")
+    assert client._authorization("https", "x")["Authorization"].startswith("Basic ")
+    client.call("GET", "experiments/get", experiment_id="0")
 
 
 def test_what_is_not_there_is_told_apart_from_a_dead_server() -> None:
     """A missing run, experiment or file is final, not something to try again."""
     with pytest.raises(NotInRegistry):
-        mlflow_rest.call("GET", "runs/get", run_id="0" * 32)
+        client.call("GET", "runs/get", run_id="0" * 32)
     assert evaluations.device_requests("nobody") == []
 
 
@@ -360,7 +360,7 @@ def test_a_model_is_named_as_on_the_server(
     ends with one line, and so does a name where no server is said."""
     model, home = registered.model, tmp_path / "edge"
     version: dict[str, Any] = {"name": model.name, "version": str(model.version)}
-    mlflow_rest.call("POST", "registered-models/alias", **version, alias="ward")
+    client.call("POST", "registered-models/alias", **version, alias="ward")
     for reference in (model.name, model.reference, f"{model.name}@ward"):
         assert versions_named(monkeypatch, reference, home) == [(0, model.reference)]
     for reference in (f"{model.name}@none", f"{model.name}/99", "none", "/none", "a@b@c"):
@@ -406,7 +406,7 @@ def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path:
         fetch_release(*arguments, tmp_path / "before", keys)
     assert name_again(older.reference) == older.reference
     for file in (MANIFEST, NAMED):
-        mlflow_rest.fetch_model_file(*arguments, file, None, tmp_path / "after")
+        client.fetch_model_file(*arguments, file, None, tmp_path / "after")
     check_name(tmp_path / "after", *arguments, keys)
 
 
@@ -414,7 +414,7 @@ def test_a_manifest_of_another_chain_is_not_named(
     older: RegisteredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is named again is the manifest that was sealed, whatever the server answers."""
-    real = mlflow_rest._persistent
+    real = client._persistent
 
     def other(method: str, path: str, *rest: Any) -> bytes:
         if "get-artifact" in path and "model-versions" in path:
@@ -422,6 +422,6 @@ def test_a_manifest_of_another_chain_is_not_named(
             return b""
         return real(method, path, *rest)
 
-    monkeypatch.setattr(mlflow_rest, "_persistent", other)
+    monkeypatch.setattr(client, "_persistent", other)
     with pytest.raises(DigestMismatch):
         name_again(older.reference)

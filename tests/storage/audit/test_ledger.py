@@ -28,7 +28,7 @@ from storage.audit.ledger_entry import (
 from storage.audit.ledger_run import ledger_run
 from storage.errors import NotInRegistry, RegistryError
 from storage.files import write_json
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from storage.registry.signing import public_key, sign, trusted_keys
 
 Edit = Callable[[str], None]

@@ -22,7 +22,7 @@ from storage.audit.versions import recorded
 from storage.errors import ServerError
 from storage.files import sha256_file, write_bytes
 from storage.places import beats_place
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from storage.registry.model_files import RegisteredModel
 from storage.registry.signing import public_key
 from storage.tables.beats_manifest import manifest_path, read_manifest, write_manifest

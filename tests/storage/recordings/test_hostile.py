@@ -28,8 +28,8 @@ from storage.errors import (
 from storage.recordings.check import check_record
 from storage.recordings.records import open_record
 from storage.recordings.survey import survey
-from storage.registry import evaluations, mlflow_rest
-from storage.registry.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.registry import client, evaluations
+from storage.registry.client import fetch_model_file, fetch_run_file
 from storage.registry.policy import read_policy
 from storage.registry.signing import verified_manifest
 from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest
@@ -273,7 +273,7 @@ NESTED: dict[str, Callable[[Path], object]] = {
     "policy": lambda path: read_policy(path.with_suffix(".toml")),
     "signature": lambda path: verified_manifest(b"{}", path.read_bytes(), ["a"]),
     "ledger": lambda path: read_entry("model", "entry", path.read_text()),
-    "MLflow": lambda _: mlflow_rest.call("GET", "experiments/get"),
+    "MLflow": lambda _: client.call("GET", "experiments/get"),
 }
 
 
@@ -287,7 +287,7 @@ def test_deep_nesting_is_refused(
     path.write_text("[" * 100_000)
     path.with_suffix(".toml").write_text("a = " + "[" * 100_000)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(mlflow_rest, "_persistent", lambda *_: path.read_bytes())
+    monkeypatch.setattr(client, "_persistent", lambda *_: path.read_bytes())
     with pytest.raises(HolterError, match=r"nested too deeply|cannot be read"):
         NESTED[name](path)
 
