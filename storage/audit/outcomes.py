@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.audit.chain import run_state
 from storage.audit.findings import MISMATCH, OUT, Finding, all_same, same
 from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
@@ -22,15 +21,13 @@ from storage.registry.client import read_run_file
 from storage.registry.evaluations import (
     MOST_OUTCOME,
     OUTCOME,
-    REPORT,
     RequestState,
-    report_folder,
     request_state,
 )
+from storage.registry.models import run_state
+from storage.registry.tags import EVALUATION_FOLDER, REPORT_PARAM, report_folder
 
 LINK = "evaluations"
-#: Where the files of an evaluation on data sets lie among its run's artifacts.
-FOLDER = "evaluation"
 #: The detail of an entry that has the digest of the outcome of an evaluation on data sets.
 DETAIL = "outcome"
 #: How the reason of a report's entry begins that does not name the device among its details.
@@ -66,8 +63,8 @@ def write_outcome(run_id: str, folder: Path) -> str:
         The files of its report, before they are logged.
     """
     run = run_state(run_id)
-    tags = {name: tag for name, tag in run["tags"].items() if not name.startswith("mlflow.")}
-    parts = {"metrics": run["metrics"], "params": run["params"], "tags": tags}
+    tags = {name: tag for name, tag in run.tags.items() if not name.startswith("mlflow.")}
+    parts = {"metrics": run.metrics, "params": run.params, "tags": tags}
     return sha256_file(write_json(folder / OUTCOME, parts))
 
 
@@ -124,9 +121,9 @@ def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, li
     """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
     if not device_of(entry):
         digest = entry.details.get(DETAIL)
-        return (_fetched(entry, f"{FOLDER}/{OUTCOME}", digest) if digest else None), []
+        return (_fetched(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
     digest = entry.details["report"]
-    claim, _, named = now.params.get(REPORT, "").partition(":")
+    claim, _, named = now.params.get(REPORT_PARAM, "").partition(":")
     number = int(claim) if claim.isascii() and claim.isdecimal() and len(claim) < 9 else 1
     finding = same(LINK, title(entry), digest, named)
     return _fetched(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]

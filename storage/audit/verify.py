@@ -29,12 +29,19 @@ from storage.files import sha256_file, sha256_folder
 from storage.places import Place, beats_place
 from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.model_files import WEIGHTS
+from storage.registry.models import ModelVersion, run_state
 from storage.registry.tags import (
     ARTIFACT_TAG,
     CHAIN_SHA256_TAG,
+    ENVIRONMENT_TAG,
+    EVALUATION_FOLDER,
     FOLDER_TAG,
+    GIT_COMMIT_TAG,
+    GIT_DIRTY_TAG,
+    INPUTS_FOLDER,
     TEACHER_SHA256_TAG,
     TEACHER_TAG,
+    artifact_tag,
 )
 from storage.tables.beats_manifest import (
     Entry,
@@ -81,7 +88,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     """
     keys = set(trusted)
     version = chain.resolve(reference)
-    name, number = version["name"], version["version"]
+    name, number = version.name, version.version
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
@@ -104,7 +111,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
-    yield same("seal", CHAIN_SHA256_TAG, sealed.sha256, version["tags"].get(CHAIN_SHA256_TAG))
+    yield same("seal", CHAIN_SHA256_TAG, sealed.sha256, version.tags.get(CHAIN_SHA256_TAG))
     yield from _version(document["model"], version)
     yield from _run(document["run"])
     with TemporaryDirectory(prefix="holter-") as folder:
@@ -113,7 +120,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _teacher(document["run"]["tags"], Path(folder))
         yield from _evaluations(mine, Path(folder))
         yield from _decision_files(about, document["run"]["run_id"], Path(folder))
-    yield from _decision_tags(about, document["model"]["tags"], version["tags"])
+    yield from _decision_tags(about, document["model"]["tags"], version.tags)
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
@@ -121,26 +128,26 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _sources(data)
 
 
-def _version(sealed: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+def _version(sealed: Mapping[str, Any], now: ModelVersion) -> Iterator[Finding]:
     for name in ("run_id", "description", "source"):
         if name in sealed:
-            yield same("version", name, sealed[name], now[name])
+            yield same("version", name, sealed[name], getattr(now, name))
         else:
             yield Finding("version", name, OUT, "this chain was sealed without it")
-    yield from all_same("version", "tag", sealed["tags"], now["tags"])
+    yield from all_same("version", "tag", sealed["tags"], now.tags)
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
     try:
-        now = chain.run_state(sealed["run_id"])
-        metrics = chain.with_histories(sealed["run_id"], now["metrics"])
+        now = run_state(sealed["run_id"])
+        metrics = chain.with_histories(sealed["run_id"], now.metrics)
     except OutOfReach:
         raise
     except RegistryError as error:
         yield Finding("run", sealed["run_id"], MISMATCH, str(error))
         return
     for kind in ("params", "tags"):
-        yield from all_same("run", kind[:-1], sealed[kind], now[kind])
+        yield from all_same("run", kind[:-1], sealed[kind], getattr(now, kind))
     for key, value in sealed["metrics"].items():
         found = metrics.get(key, {})
         yield same("run", f"metric {key}", value["value"], found.get("value"))
@@ -195,7 +202,7 @@ def _evaluations(known: Sequence[ledger.Entry], folder: Path) -> Iterator[Findin
     """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
     for entry in known:
         if not outcomes.device_of(entry):
-            now = _digest_of(entry.details["run_id"], outcomes.FOLDER, folder / "all")
+            now = _digest_of(entry.details["run_id"], EVALUATION_FOLDER, folder / "all")
             yield same("evaluations", outcomes.title(entry), entry.details["report"], now)
         yield from outcomes.held(entry).findings
 
@@ -228,13 +235,13 @@ def _decision_tags(
 
 
 def _environment(tags: Mapping[str, str]) -> Iterator[Finding]:
-    lock = tags.get(f"{ARTIFACT_TAG}inputs/constraints.txt")
-    yield same("environment", "lock", tags.get("holter.environment_sha256"), lock)
+    lock = tags.get(artifact_tag(f"{INPUTS_FOLDER}/constraints.txt"))
+    yield same("environment", "lock", tags.get(ENVIRONMENT_TAG), lock)
 
 
 def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
     tags = document["run"]["tags"]
-    commit, dirty = tags["git.commit"], tags["git.dirty"] == "true"
+    commit, dirty = tags[GIT_COMMIT_TAG], tags[GIT_DIRTY_TAG] == "true"
     there = has_commit(commit)
     told = "" if there else f"commit {commit[:12]} is not in this checkout"
     yield Finding("code", "commit", MATCH if there else OUT, told)

@@ -32,7 +32,8 @@ from storage.errors import (
 from storage.files import write_json
 from storage.registry import client, evaluations, tracking
 from storage.registry.evaluations import RequestState
-from storage.registry.model_files import MANIFEST, RegisteredModel
+from storage.registry.model_files import MANIFEST
+from storage.registry.models import ModelVersion
 from storage.registry.signing import NAMED, check_name, public_key
 from tests.conftest import ROOT, Registered
 from tests.sealed import made_up_manifest, made_up_version, sides_of
@@ -387,7 +388,7 @@ def trusted(registered: Registered) -> list[str]:
 
 
 @pytest.fixture
-def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredModel:
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelVersion:
     """A sealed version from before names were signed."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     path, manifest = made_up_manifest(tmp_path / "records")
@@ -398,7 +399,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredModel:
         )
 
 
-def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path: Path) -> None:
+def test_a_version_from_before_is_signed_again(older: ModelVersion, tmp_path: Path) -> None:
     """A device refuses a version without a signed name and says the command; that makes it."""
     keys, words = {public_key()}, f"make it on the server: holter edge sign {older.reference}"
     arguments = (older.name, older.version)
@@ -411,7 +412,7 @@ def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path:
 
 
 def test_a_manifest_of_another_chain_is_not_named(
-    older: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+    older: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is named again is the manifest that was sealed, whatever the server answers."""
     real = client._persistent

@@ -107,7 +107,7 @@ def test_people_make_what_they_were_granted_to(
     with pytest.raises(RegistryError, match="403"):
         as_ann()
     let_make("ann")
-    evaluations.device_experiment("bed-5", make=True)
+    evaluations.make_device_experiment("bed-5")
     with pytest.raises(RegistryError, match="account bed-5: found a device's"):
         let_make("bed-5")
     assert as_ann()

@@ -21,7 +21,7 @@ from storage.addresses import without_credentials
 from storage.errors import RegistryError
 from storage.places import beats_place
 from storage.registry import client, tracking
-from storage.registry.model_files import RegisteredModel
+from storage.registry.models import ModelVersion
 from tests.conftest import ROOT
 
 #: What a secret looks like, by what it is.
@@ -86,7 +86,7 @@ def shown_everywhere(address: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         "table": str(beats_place() / "dataset=a"),
         "log": logs.JsonLines().format(line) + logs.Lines("%(message)s").format(line),
         "lineage, device": client.address(),
-        "page": tracking.model_page(RegisteredModel("a", 1, "r", {})),
+        "page": tracking.model_page(ModelVersion("a", 1, "r", {})),
         **{f"command {n}": f"{one.output} {one.exception}" for n, one in enumerate(run)},
     }
 

@@ -427,7 +427,7 @@ def test_an_entry_of_before_the_one_before_it_is_found(
         time = f"2026-11-29T10:00:{second}+00:00"
         previous = known[-1].sha256 if known else NOTHING
         entry = ledger.Entry(number, time, "me", "approved", "m", 1, "r", {}, previous)
-        known.append(ledger.Entry(**{**asdict(entry), **sign(entry.said())}))
+        known.append(ledger.Entry(**{**asdict(entry), **sign(entry.signed_bytes())}))
     assert chain_faults(known, trusted_keys()) == [
         "entry 3 is of 2026-11-29T10:00:10+00:00; the one before it is later"
     ]

@@ -28,10 +28,11 @@ from storage.errors import (
 from storage.recordings.check import check_record
 from storage.recordings.records import open_record
 from storage.recordings.survey import survey
-from storage.registry import client, evaluations
+from storage.registry import client
 from storage.registry.client import fetch_model_file, fetch_run_file
 from storage.registry.policy import read_policy
 from storage.registry.signing import verified_manifest
+from storage.registry.tags import AGENT_TAG
 from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.tables.golden_beats import read_golden
 from storage.tables.testset import read_testset
@@ -295,7 +296,7 @@ def test_deep_nesting_is_refused(
 @pytest.mark.parametrize("said", ["[" * 100_000, "[]", "null", '{"seen_s": "soon"}', "x"])
 def test_what_a_device_says_of_itself_spoils_no_list(said: str) -> None:
     """A device whose tag is no JSON, or other JSON, is listed as one that was never seen."""
-    tags = [{"key": evaluations.PRESENCE, "value": said}]
+    tags = [{"key": AGENT_TAG, "value": said}]
     assert fleet._device({"name": "edge/a", "tags": tags}).seen_ago_s is None
 
 
