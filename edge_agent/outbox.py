@@ -11,43 +11,37 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from edge_agent.job import Job, place
 from storage.errors import DeviceError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import sync_folder, write_json
 from storage.logs import bound
 from storage.registry import evaluations
-from storage.registry.answers import RUN_ID, run_id
+from storage.registry.answers import RUN_ID
 
 
-def place(home: Path, kind: str, request_id: str) -> Path:
-    """Where the agent keeps something of a request; RegistryError where the id is none."""
-    return home / kind / run_id(request_id)
+def make_workplace(job: Job) -> None:
+    """Empty the folder that a job is worked on in; what a killed agent left there is removed."""
+    remove(job.home, job.folder)
+    job.folder.mkdir(parents=True, mode=0o700)
 
 
-def workplace(home: Path, request_id: str) -> Path:
-    """An empty folder to work on a request in; what a killed agent left there is removed."""
-    folder = place(home, "work", request_id)
-    remove(home, folder)
-    folder.mkdir(parents=True, mode=0o700)
-    return folder
-
-
-def put(home: Path, request_id: str, report: Path, outcome: dict[str, Any]) -> None:
-    """Seal a report's folder with its outcome and move it into the outbox.
+def put(job: Job) -> None:
+    """Seal a job's report with its outcome and move it into the outbox.
 
     Raises
     ------
     OSError
         The disk is full or fails; nothing is in the outbox then.
     """
+    report = job.report
     report.mkdir(parents=True, exist_ok=True)
     for file in report.iterdir():
         with file.open("rb") as content:
             os.fsync(content.fileno())
-    write_json(report / evaluations.OUTCOME, outcome)
+    write_json(report / evaluations.OUTCOME, {"request": job.request_id, **vars(job.outcome)})
     sync_folder(report)
-    sealed = place(home, "outbox", request_id)
+    sealed = place(job.home, "outbox", job.request_id)
     sealed.parent.mkdir(parents=True, exist_ok=True)
     if not sealed.exists():
         report.rename(sealed)

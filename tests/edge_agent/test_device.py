@@ -19,6 +19,7 @@ from edge_agent import presence, slots
 from edge_agent.agent import Agent
 from edge_agent.cli import main as edge_main
 from edge_agent.facts import device_kind
+from edge_agent.job import MOST_TRIES, new_job
 from edge_agent.releases import fetch_release
 from flows.train.release import name_again
 from storage.errors import (
@@ -204,7 +205,7 @@ def test_a_withdrawn_request_takes_no_report(registered: Registered, agent: Agen
     number = evaluations.claim(state, "x")
     assert number == 1
     assert evaluations.withdraw(request_id, "no report within 5 s")
-    assert edge.serve(agent, state, number, quiet)
+    assert edge.serve(agent, new_job(agent.home, state, number, {}), quiet).is_good
     state = evaluations.request_state(request_id)
     assert (state.status, state.reason) == ("FAILED", "no report within 5 s")
     assert state.metrics == {}
@@ -283,7 +284,7 @@ def test_a_request_that_kills_the_agent_is_given_up(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(edge, "evaluate", die)
-    for _ in range(edge.MOST_TRIES):
+    for _ in range(MOST_TRIES):
         with pytest.raises(KeyboardInterrupt):
             edge.once(agent, quiet)
     state = outcome(agent, request_id)

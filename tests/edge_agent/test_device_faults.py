@@ -220,7 +220,7 @@ def test_a_full_disk_is_said_and_waited_for(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     owner, name = {
-        "workplace": (outbox, "workplace"),
+        "workplace": (outbox, "make_workplace"),
         "report": (np, "save"),
         "outcome": (outbox, "write_json"),
     }[at]
