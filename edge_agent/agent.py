@@ -14,8 +14,8 @@ import numpy as np
 
 from edge_agent import outbox
 from edge_agent.facts import facts
-from edge_agent.job import Job, failed, finished, finite, forget_tries, new_job, try_again
 from edge_agent.measure import measure
+from edge_agent.outbox import Job, failed, finished, finite, forget_tries, new_job, try_again
 from edge_agent.presence import Presence, agent_id, locked, present
 from edge_agent.releases import fetch_release
 from edge_agent.slots import install, refuse_older, trusted_keys
