@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from storage.audit import ledger
-from storage.audit.findings import MISMATCH
-from storage.audit.outcomes import held, sentences
+from storage.audit.findings import MISMATCH, sentences
+from storage.audit.outcomes import read_evaluation
 from storage.audit.versions import recorded
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
@@ -121,7 +121,7 @@ def signed_report(state: RequestState) -> RequestState:
             f"{what}: report of device {state.device}, run {state.request_id}: found no signed "
             "entry in the ledger; expected one"
         )
-    report = held(mine[-1])
+    report = read_evaluation(mine[-1])
     if report.state is None or sentences(report.findings, MISMATCH):
         raise DigestMismatch(f"{what}: {'; '.join(sentences(report.findings, MISMATCH))}")
     return replace(report.state, model=mine[-1].model, version=mine[-1].version or 0)

@@ -44,8 +44,8 @@ from storage.audit.ledger_entry import (
     NOTHING,
     Pages,
     chain_faults,
+    entries_of_model,
     head,
-    own,
     read_pages,
 )
 from storage.audit.ledger_entry import REGISTERED as REGISTERED
@@ -225,7 +225,7 @@ def own_entries(model: str) -> list[Entry]:
     RegistryError
         As `entries`.
     """
-    return own(entries(model), created_ms(model))
+    return entries_of_model(entries(model), created_ms(model))
 
 
 def trusted_entries(model: str, trusted: Iterable[str]) -> list[Entry]:
@@ -355,7 +355,7 @@ def _registry_faults(model: str, known: Sequence[Entry]) -> list[str]:
     """Where the registered model is not as the ledger says: the head in its tag, its aliases."""
     registered, last = _registered(model), head(known[-1]) if known else ""
     in_tag = _tag(registered)
-    wrong = alias_faults(model, own(known, int(registered["creation_timestamp"])))
+    wrong = alias_faults(model, entries_of_model(known, int(registered["creation_timestamp"])))
     if (in_tag or "") != last:
         wrong.append(f"the model's tag {LEDGER_TAG} is {in_tag!r}; the last entry is {last!r}")
     return wrong
@@ -389,7 +389,7 @@ def _settle(model: str, alias: str | None = None) -> None:
         _see(known, model, _registered(model))
         if alias is None:
             continue
-        version = aliases(own(known, created_ms(model))).get(alias)
+        version = aliases(entries_of_model(known, created_ms(model))).get(alias)
         if version is not None:
             at = str(version)
             call("POST", "registered-models/alias", name=model, alias=alias, version=at)

@@ -85,7 +85,7 @@ class Entry:
         return sha256_bytes(self.signed_bytes())
 
 
-def own(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
+def entries_of_model(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
     """Of a ledger's entries those about the model that was made then; none where there is none."""
     return [entry for entry in known if created_ms is not None and _is_about(entry, created_ms)]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from storage.audit import chain, ledger
 from storage.audit.chain import Chain
-from storage.audit.findings import MISMATCH
+from storage.audit.findings import MISMATCH, sentences
 from storage.audit.ledger_entry import Entry, of_version
-from storage.audit.outcomes import held, sentences
+from storage.audit.outcomes import read_evaluation
 from storage.registry.client import address
 from storage.registry.evaluations import RequestState
 from storage.registry.models import run_state
@@ -64,7 +64,7 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     mine = tuple(of_version(known, number))
     deleted = chain.deleted_runs(sealed.document["run"], mine)
-    evaluations = [held(entry) for entry in mine if entry.action == ledger.EVALUATED]
+    evaluations = [read_evaluation(entry) for entry in mine if entry.action == ledger.EVALUATED]
     edited = [text for one in evaluations for text in sentences(one.findings, MISMATCH)]
     return Lineage(
         chain=sealed,

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import chain, ledger
-from storage.audit.ledger_entry import MODEL_CREATED, Entry, own
+from storage.audit.ledger_entry import MODEL_CREATED, Entry, entries_of_model
 from storage.audit.lineage import aliases_on
 from storage.datasets.patients import number_digest
 from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
@@ -197,7 +197,7 @@ def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark]
     except RegistryError as error:
         return [], [str(error)]
     model_now = model_now or {"created_ms": None, "aliases": {}, "versions": {}}
-    own_numbers = {entry.sequence for entry in own(entries, model_now["created_ms"])}
+    own_numbers = {entry.sequence for entry in entries_of_model(entries, model_now["created_ms"])}
     runs: dict[tuple[object, int | None], str] = {}
     marks = []
     for entry in entries:

@@ -15,9 +15,9 @@ from typing import Any
 
 from storage.audit import ledger
 from storage.audit.chain import deleted_runs, read_chain, registered, resolve
-from storage.audit.findings import MISMATCH, OUT, Finding, all_same
+from storage.audit.findings import MISMATCH, OUT, Finding, compare_all, sentences
 from storage.audit.ledger_entry import of_version
-from storage.audit.outcomes import held, sentences
+from storage.audit.outcomes import read_evaluation
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
 from storage.files import home, sha256_file
 from storage.registry.client import call, fetch_model_file, fetch_run_file
@@ -109,7 +109,9 @@ def recorded(reference: str) -> Recorded:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
     mine = tuple(of_version(known, version))
-    entered = [held(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED]
+    entered = [
+        read_evaluation(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED
+    ]
     evaluated = [one.state for one in entered if one.state is not None]
     findings = [*_training(run), *(finding for one in entered for finding in one.findings)]
     newest: dict[str, RequestState] = {}
@@ -151,7 +153,7 @@ def _training(sealed: Mapping[str, Any]) -> list[Finding]:
     return [
         finding
         for kind, values, current in kinds
-        for finding in all_same("run", f"{about}: {kind}", values, current)
+        for finding in compare_all("run", f"{about}: {kind}", values, current)
     ]
 
 

@@ -22,8 +22,8 @@ from storage.audit.ledger_entry import (
     ROLLED_BACK,
     chain_faults,
     deed,
+    entries_of_model,
     head,
-    own,
 )
 from storage.audit.ledger_run import ledger_run
 from storage.errors import NotInRegistry, RegistryError
@@ -142,8 +142,8 @@ def test_an_entry_without_its_models_time_is_told_by_its_own() -> None:
         ledger.Entry(n, time, "", "registered", "m", n, "r", {}, "") for n, time in enumerate(times)
     ]
     made_ms = 1_000 * int(datetime.fromisoformat("2026-11-29T10:00:02+00:00").timestamp()) + 500
-    assert [entry.version for entry in own(known, made_ms)] == [1, 2]
-    assert own(known, None) == []
+    assert [entry.version for entry in entries_of_model(known, made_ms)] == [1, 2]
+    assert entries_of_model(known, None) == []
 
 
 def test_what_an_entry_did_is_told_in_words() -> None:

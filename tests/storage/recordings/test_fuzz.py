@@ -25,7 +25,7 @@ from storage.audit.ledger_entry import (
     aliases,
     chain_faults,
     deed,
-    own,
+    entries_of_model,
     read_entry,
     read_pages,
 )
@@ -315,7 +315,7 @@ def ledger_entries(_: Path) -> Own:
         entry = read_entry("m", entry_param(4), text)
         chain_faults([*known, entry], set())
         deed(entry)
-        own([replace(entry, details={}), entry], 1)
+        entries_of_model([replace(entry, details={}), entry], 1)
         aliases([entry])
 
     return [value.encode() for value in params.values()], use
