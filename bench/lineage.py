@@ -51,10 +51,10 @@ def fill(folder: Path) -> None:
     again, under other names, with chains and ledger entries that are signed each by itself.
     """
     from storage.audit import chain, ledger
-    from storage.audit.ledger_entry import PARAMETER
-    from storage.registry.mlflow_rest import call
+    from storage.registry.client import call
     from storage.registry.model_files import MANIFEST
     from storage.registry.signing import sign, sign_release
+    from storage.registry.tags import ENTRY_PARAM
 
     work = folder / "work"
     (work / "model" / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +97,9 @@ def fill(folder: Path) -> None:
                 details={**details, "datasets": "d"},
                 previous=known[-1].sha256,
             )
-            signed = sign(entry.said())
+            signed = sign(entry.signed_bytes())
             known.append(replace(entry, key=signed["key"], signature=signed["signature"]))
-            key = f"{PARAMETER}%06d"
+            key = f"{ENTRY_PARAM}%06d"
             again(
                 database,
                 "params",
@@ -129,7 +129,7 @@ def again(
 
 def made_run(experiment: str) -> Any:
     """A run with twenty parameters, tags and metrics."""
-    from storage.registry.mlflow_rest import call
+    from storage.registry.client import call
 
     info = call("POST", "runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
     many = [{"key": f"name{number}", "value": str(number)} for number in range(20)]

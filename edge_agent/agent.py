@@ -15,23 +15,33 @@ import numpy as np
 from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
+from edge_agent.outbox import Job, failed, finished, finite, forget_tries, new_job, try_again
 from edge_agent.presence import Presence, agent_id, locked, present
 from edge_agent.releases import fetch_release
 from edge_agent.slots import install, refuse_older, trusted_keys
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
-from storage.files import read_state, sha256_file, write_json
+from storage.files import sha256_file, write_json
 from storage.logs import bound
-from storage.registry import evaluations, mlflow_rest
+from storage.registry import client, evaluations
 from storage.registry.model_files import LITERT
+from storage.registry.tags import (
+    DEVICE_KIND_TAG,
+    INSTALL_TAG,
+    MODEL_SHA256_TAG,
+    ROLL_BACK_TAG,
+    RUNTIME_TAG,
+    TESTSET_PATH_TAG,
+    TESTSET_RUN_TAG,
+    TESTSET_SHA256_TAG,
+    THRESHOLD_TAG,
+)
 from storage.tables.testset import TestSet, read_testset
 from tasks.runtimes.runtimes import open_runtime, usual
 from tasks.scores.metrics import beat_metrics
 
 POLL_S = 2.0
-#: A request that ended the agent's process this often is reported as failed.
-MOST_TRIES = 5
 #: What a request's tags name of its test set.
-TESTSET = ("run_id", "path", "sha256")
+TESTSET = (TESTSET_RUN_TAG, TESTSET_PATH_TAG, TESTSET_SHA256_TAG)
 #: So many complaints about a server's runs are remembered, not to be made twice.
 MOST_COMPLAINTS = 1_000
 
@@ -136,102 +146,76 @@ def _worked(
     number = evaluations.claim(request, presence.agent_id)
     if number is None:
         return True
-    model = f"{request.model}/{request.version}"
-    with bound(request=request.request_id, model=model):
-        say(f"request {request.request_id}: {request.model} version {request.version}")
-        presence.beat(state=f"evaluates {model}")
-        good = serve(agent, request, number, say)
-    presence.beat(state="idle", model=model)
-    return good
+    tags = {DEVICE_KIND_TAG: str(agent.kind["name"])}
+    if agent.runtime:
+        tags[RUNTIME_TAG] = agent.runtime
+    job = new_job(agent.home, request, number, tags)
+    with bound(request=job.request_id, model=job.reference):
+        say(f"request {job.request_id}: {request.model} version {request.version}")
+        presence.beat(state=f"evaluates {job.reference}")
+        job = serve(agent, job, say)
+    presence.beat(state="idle", model=job.reference)
+    return job.is_good
 
 
-def serve(
-    agent: Agent, request: evaluations.RequestState, number: int, say: Callable[[str], None]
-) -> bool:
-    """Evaluate a claimed request and report it FINISHED or FAILED; True unless it failed."""
-    work = outbox.workplace(agent.home, request.request_id)
-    outcome: dict[str, Any] = {
-        "request": request.request_id,
-        "claim": number,
-        "status": "FINISHED",
-        "metrics": {},
-        "tags": {
-            "holter.device_kind": str(agent.kind["name"]),
-            **({"holter.runtime": agent.runtime} if agent.runtime else {}),
-        },
-        "time_ms": int(1000 * mlflow_rest.server_time_s()),
-    }
+def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
+    """Evaluate what was claimed and report it; the job as it ended, FINISHED or FAILED."""
+    outbox.make_workplace(job)
     try:
-        if _tries(agent, request.request_id) > MOST_TRIES:
-            raise DeviceError(f"the agent's process ended {MOST_TRIES} times while it evaluated")
-        metrics = evaluate(agent, request, work)
-        outcome["metrics"] = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
+        job = try_again(job)
+        job = finished(job, evaluate(agent, job))
     except OutOfReach:
-        _forget(agent, request.request_id)
+        forget_tries(job)
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in mlflow_rest.DISK_ERRORS:
-            _forget(agent, request.request_id)
+        if isinstance(error, OSError) and error.errno in client.DISK_ERRORS:
+            forget_tries(job)
             raise
         reason = (
             str(error) if isinstance(error, HolterError) else f"{type(error).__name__}: {error}"
         )
-        outcome |= {"status": "FAILED"}
-        outcome["tags"]["holter.reason"] = reason[:4000]
-        say(f"request {request.request_id}: failed: {reason}")
-    outbox.put(agent.home, request.request_id, work / "report", outcome)
-    outbox.remove(agent.home, work)
-    _forget(agent, request.request_id)
+        job = failed(job, reason)
+        say(f"request {job.request_id}: failed: {reason}")
+    outbox.put(job)
+    outbox.remove(agent.home, job.folder)
+    forget_tries(job)
     outbox.send(agent.home, say)
-    return bool(outcome["status"] == "FINISHED")
+    return job
 
 
-def _tries(agent: Agent, request_id: str) -> int:
-    """How often this request was begun, this time included; kept on disk."""
-    path = outbox.place(agent.home, "tries", request_id)
-    tries = 1 + (read_state(path, int) if path.exists() else 0)
-    write_json(path, tries)
-    return tries
-
-
-def _forget(agent: Agent, request_id: str) -> None:
-    outbox.place(agent.home, "tries", request_id).unlink(missing_ok=True)
-
-
-def evaluate(agent: Agent, request: evaluations.RequestState, work: Path) -> dict[str, float]:
-    """Fetch, check and run what a request names; leaves the report's files in `work`/report."""
-    tags, reference = request.tags, f"{request.model}/{request.version}"
-    back = (tags.get("holter.roll_back", ""), agent.device)
-    if tags.get("holter.install") == "true":
-        refuse_older(agent.home, reference, *back)
+def evaluate(agent: Agent, job: Job) -> dict[str, float]:
+    """Fetch, check and run what a job's request names; leaves the report's files in its folder."""
+    request, tags = job.request, job.request.tags
+    back = (tags.get(ROLL_BACK_TAG, ""), agent.device)
+    if tags.get(INSTALL_TAG) == "true":
+        refuse_older(agent.home, job.reference, *back)
     threshold = threshold_of(tags)
-    run, file, sha256 = (tags.get(f"holter.testset_{name}", "") for name in TESTSET)
-    release, manifest = fetch_release(
-        request.model, request.version, work / "model", trusted_keys(agent.home), agent.runtime
-    )
-    refuse_other_model(release, tags.get("holter.model_sha256", ""))
+    run, file, sha256 = (tags.get(name, "") for name in TESTSET)
+    version, keys = (request.model, request.version), trusted_keys(agent.home)
+    release, manifest = fetch_release(*version, job.folder / "model", keys, agent.runtime)
+    refuse_other_model(release, tags.get(MODEL_SHA256_TAG, ""))
     runtime = agent.runtime or usual(manifest)
-    testset = read_testset(mlflow_rest.fetch_run_file(run, file, sha256, work / "testset"))
+    testset = read_testset(client.fetch_run_file(run, file, sha256, job.folder / "testset"))
     measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
     scores = beat_metrics(*testset.counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
     write_json(
-        work / "report" / "report.json",
+        job.report / "report.json",
         {
-            "request": request.request_id,
+            "request": job.request_id,
             "device": agent.device,
             "model": {"name": request.model, "version": request.version},
             "digests": {k: v for k, v in tags.items() if k.endswith("_sha256")},
             "runtime": runtime,
             "threshold": threshold,
-            "metrics": {k: v if np.isfinite(v) else None for k, v in metrics.items()},
+            "metrics": finite(metrics),
             "per_record": per_record(testset, measured.probability, threshold),
             "facts": facts(agent.kind),
         },
     )
-    np.save(work / "report" / "probability.npy", measured.probability, allow_pickle=False)
-    if tags.get("holter.install") == "true":
-        install(agent.home, release, reference, *back)
+    np.save(job.report / "probability.npy", measured.probability, allow_pickle=False)
+    if tags.get(INSTALL_TAG) == "true":
+        install(agent.home, release, job.reference, *back)
     return metrics
 
 
@@ -244,7 +228,7 @@ def refuse_other_model(release: Path, sha256: str) -> None:
 
 def threshold_of(tags: Mapping[str, str]) -> float:
     """The threshold that a request names."""
-    said = tags.get("holter.threshold", "")
+    said = tags.get(THRESHOLD_TAG, "")
     try:
         threshold = float(said)
     except ValueError:
@@ -262,5 +246,5 @@ def per_record(
     for name in np.unique(testset.record):
         mine = testset.record == name
         scores = beat_metrics(*testset.counted(probability, mine), threshold)
-        out[str(name)] = {k: v if np.isfinite(v) else None for k, v in scores.items()}
+        out[str(name)] = finite(scores)
     return out

@@ -191,7 +191,7 @@ def work(options: argparse.Namespace) -> int:
 def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent, forever, once
     from edge_agent.facts import device_kind
-    from storage.registry.mlflow_rest import address
+    from storage.registry.client import address
 
     agent = Agent(device, device_kind(options.kind), home, options.runtime)
     if options.command == "once":

@@ -20,7 +20,7 @@ from typing import Any
 from storage.errors import DeviceError, RegistryError
 from storage.files import read_state, write_json
 from storage.registry import evaluations
-from storage.registry.mlflow_rest import server_time_s
+from storage.registry.client import server_time_s
 
 BEAT_S = 5.0
 LEASE_S = 20.0

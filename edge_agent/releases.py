@@ -10,9 +10,9 @@ from typing import Any
 
 from edge_agent.slots import self_test, trusted_keys
 from storage.errors import DeviceError, NotInRegistry, RegistryError, SignatureError
-from storage.registry.answers import part, rows, whole_number
-from storage.registry.mlflow_rest import address, call, fetch_model_file
+from storage.registry.client import address, fetch_model_file
 from storage.registry.model_files import LITERT, MANIFEST
+from storage.registry.models import resolve_number
 from storage.registry.reference import FORMS, parse
 from storage.registry.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
 from storage.tables.golden_beats import GOLDEN
@@ -90,32 +90,9 @@ def located(home: Path, model: str | None) -> Iterator[Path | None]:
             f"--model {model}: found no such file or folder; expected a release, or {FORMS} where "
             "MLFLOW_TRACKING_URI names a server"
         ) from error
-    name, version = numbered(model)
+    name, version = resolve_number(model)  # trusted no further than its signature goes
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix="release-", dir=work) as folder:
         to = Path(folder) / "model"
         yield fetch_release(name, version, to, trusted_keys(home))[0]
-
-
-def numbered(reference: str) -> tuple[str, int]:
-    """Name and version that NAME@alias, NAME/version or NAME (its newest) means on the server.
-
-    What it answers is trusted no further than its signature goes, which names both.
-
-    Raises
-    ------
-    RegistryError
-        The server knows no such version, or answers none.
-    """
-    name, alias, number = parse(reference)
-    if number:
-        return name, int(number)
-    if alias:
-        answer = call("GET", "registered-models/alias", name=name, alias=alias)
-        return name, whole_number(part(answer, "model_version", "version"), "version")
-    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
-    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
-    for newest in rows(answer, "model_versions"):
-        return name, whole_number(part(newest, "version"), "version")
-    raise NotInRegistry(f"model {name}: found no version; expected at least one")

@@ -16,7 +16,7 @@ from prefect.events.worker import EventsWorker
 
 from flows.ingest.simulate import write_simulated
 from flows.services.servers import QUIET, Servers, servers
-from storage.registry.model_files import RegisteredModel
+from storage.registry.models import ModelVersion
 from tests import ROOT as ROOT
 
 # No test is timed: a busy machine is slow.
@@ -66,7 +66,7 @@ def fresh_model(mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 class Registered:
     """A model version on the session's server, its test set, and what the server scores with it."""
 
-    model: RegisteredModel
+    model: ModelVersion
     testset_run_id: str
     testset_sha256: str
     keys: Path

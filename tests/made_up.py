@@ -20,6 +20,7 @@ from storage.audit.versions import Recorded
 from storage.files import sha256_file, sha256_folder, sha256_json, write_bytes, write_json
 from storage.registry import evaluations, tracking
 from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.registry.tags import EVALUATION_FOLDER
 from storage.tables.beats_manifest import Entry, Manifest
 from storage.tables.testset import TestSet, write_testset
 from tasks.runtimes.litert import LiteRT, af_probability
@@ -185,7 +186,7 @@ def _evaluated(version: Recorded, metrics: Mapping[str, float], *, signed: bool)
         write_bytes(Path(folder) / "report.html", b"made up")
         if signed:
             marks[outcomes.DETAIL] = outcomes.write_outcome(run_id, Path(folder))
-        tracking.log_folder(run_id, Path(folder), outcomes.FOLDER)
+        tracking.log_folder(run_id, Path(folder), EVALUATION_FOLDER)
         marks["report"] = sha256_folder(Path(folder))
     tracking.finish_run(run_id, "FINISHED")
     ledger.append(name, number, ledger.EVALUATED, "made up", **marks)

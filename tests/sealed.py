@@ -16,7 +16,8 @@ from storage.datasets.dataset import load_spec, record_names
 from storage.files import sha256_json, write_bytes, write_json
 from storage.places import beats_place
 from storage.registry import evaluations, tracking
-from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS, RegisteredModel
+from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
+from storage.registry.models import ModelVersion
 from storage.registry.signing import sign_release
 from storage.tables.beats_manifest import Manifest, manifest_path, write_manifest
 from tasks.signal.preprocessing import Preprocessing
@@ -69,7 +70,7 @@ def made_up_version(
     manifest: Manifest,
     split: dict[str, Any],
     more: Mapping[str, str] | None = None,
-) -> RegisteredModel:
+) -> ModelVersion:
     """Register and seal a version as a training does, but of a model that is a few bytes."""
     tags = {
         **git_state(),
@@ -105,7 +106,7 @@ def made_up_version(
     return version
 
 
-def made_up_report(version: RegisteredModel, device: str, folder: Path) -> str:
+def made_up_report(version: ModelVersion, device: str, folder: Path) -> str:
     """A device's report on a version, delivered as its agent does; gives its request."""
     request_id = evaluations.request_evaluation(
         device=device,

@@ -15,8 +15,8 @@ from flows.ingest.folders import folders_of
 from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
 from flows.reports.compare import change_of, threshold_of
 from flows.reports.shown import FORMS, write
+from flows.services import events
 from flows.services.alive import WATCHED
-from flows.services.events import resource_of
 from flows.services.progress import Progress
 from flows.train.training_run import work_folder
 from storage.audit.provenance import git_state
@@ -26,6 +26,7 @@ from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
 from storage.registry import tracking
 from storage.registry.policy import DRIFT, read_checks
+from storage.registry.tags import DRIFT_FOLDER, KIND_TAG, MODEL_TAG, VERSION_TAG
 from storage.tables.beats import read_beats
 from storage.tables.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
 from tasks.networks.sequence import reads_waveforms
@@ -37,8 +38,6 @@ from tasks.scores.drift import BINS, Profile, profile, read_profile, together
 from tasks.scores.drift import drift as figures_of
 from tasks.scores.promotion import PASSED, Verdict, judge, unmet
 from tasks.scores.smoothing import decide
-
-EVENT = "holter.drift"
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ def drift(
     blocks = tuple(report(reference, new, verdicts))
     run_id = log(version, title, blocks, verdicts)
     emit_event(
-        event=f"{EVENT}.{'found' if beyond else PASSED}",
-        resource=resource_of(version.model),
+        event=f"{events.DRIFT}.{'found' if beyond else PASSED}",
+        resource=events.resource_of(version.model),
         payload={
             "run_id": run_id,
             "page": tracking.run_page(run_id),
@@ -229,9 +228,9 @@ def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequen
         {"model": version.model.reference},
         {
             **git_state(),
-            "holter.kind": "drift",
-            "holter.model": name,
-            "holter.version": str(version.model.version),
+            KIND_TAG: "drift",
+            MODEL_TAG: name,
+            VERSION_TAG: str(version.model.version),
         },
     )
     figures = {one.figure: float(one.found) for one in verdicts if one.found != "-"}
@@ -239,6 +238,6 @@ def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequen
     folder = work_folder(run_id) / "drift"
     for form in FORMS:
         write(title, blocks, folder / f"report{form}")
-    tracking.log_folder(run_id, folder, "drift")
+    tracking.log_folder(run_id, folder, DRIFT_FOLDER)
     tracking.finish_run(run_id, "FINISHED")
     return run_id

@@ -21,15 +21,26 @@ from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, teachers_of
 from flows.train.training_run import log_dataset, work_folder
 from storage.audit import ledger, outcomes
-from storage.audit.chain import resolve_model
+from storage.audit.chain import resolve
 from storage.audit.provenance import git_state
 from storage.audit.versions import recorded
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.places import Place
-from storage.registry import mlflow_rest, tracking
+from storage.registry import client, tracking
 from storage.registry.evaluations import OUTCOME
-from storage.registry.model_files import LITERT, RegisteredModel
+from storage.registry.model_files import LITERT
+from storage.registry.models import ModelVersion
+from storage.registry.tags import (
+    EVALUATION_FOLDER,
+    KIND_TAG,
+    MODEL_RUN_TAG,
+    MODEL_TAG,
+    THRESHOLD_TAG,
+    VERSION_TAG,
+    artifact_tag,
+    dataset_sha256_tag,
+)
 from storage.tables.beats import read_beats
 from storage.tables.beats_manifest import Manifest
 from storage.tables.content import copies, recordings, without_prints
@@ -106,7 +117,7 @@ def evaluate(
         The version learnt from a recording of them that has another name there.
     """
     one_each(datasets, data, None)
-    version = resolve_model(model)
+    version = resolve(model)
     single = not reads_records(version.name.removeprefix("holter-"))
     if single and not all(signals_of(datasets, signal)):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
@@ -118,18 +129,16 @@ def evaluate(
         params={"model": version.reference, "least_beats": least_beats},
         tags={
             **git_state(),
-            "holter.kind": "evaluation",
-            "holter.model": version.name,
-            "holter.version": str(version.version),
+            KIND_TAG: "evaluation",
+            MODEL_TAG: version.name,
+            VERSION_TAG: str(version.version),
             "mlflow.note.content": (
                 f"[{inline(version.reference)}]({tracking.model_page(version)}). "
                 f"[Its training]({tracking.run_page(version.run_id)})."
             ),
-            "holter.model_run_id": version.run_id,
-            "holter.threshold": version.tags["holter.threshold"],
-            **{
-                f"holter.dataset_sha256.{m.manifest.dataset}": m.manifest.digest() for m in ingested
-            },
+            MODEL_RUN_TAG: version.run_id,
+            THRESHOLD_TAG: version.tags[THRESHOLD_TAG],
+            **{dataset_sha256_tag(m.manifest.dataset): m.manifest.digest() for m in ingested},
         },
     )
     try:
@@ -199,16 +208,16 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) -> list[Scored]:
+def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> list[Scored]:
     """Decide every beat of a data set by the registered LiteRT file."""
     folder = work_folder(version.run_id)
-    digest = version.tags[f"holter.sha256.{LITERT}"]
-    file = mlflow_rest.fetch_model_file(
+    digest = version.tags[artifact_tag(LITERT)]
+    file = client.fetch_model_file(
         version.name, version.version, LITERT, digest, folder / "fetched"
     )
     network = LiteRT(file.read_bytes())
     name = version.name.removeprefix("holter-")
-    threshold = float(version.tags["holter.threshold"])
+    threshold = float(version.tags[THRESHOLD_TAG])
     change = change_of(version)
     out = []
     with Progress(f"Scoring {made.manifest.dataset}", len(made.manifest.entries)) as progress:
@@ -239,7 +248,7 @@ def score_dataset(version: RegisteredModel, made: Ingested, least_beats: int) ->
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def write_up(
-    version: RegisteredModel,
+    version: ModelVersion,
     scored: Sequence[Scored],
     files: Mapping[tuple[str, str], Place],
     notes: Sequence[str],
@@ -249,7 +258,7 @@ def write_up(
     folder = work_folder(run_id) / "evaluation"
     datasets = list(dict.fromkeys(s.dataset for s in scored))
     figures: dict[str, dict[str, float]] = {}
-    decision = f"threshold {version.tags['holter.threshold']}, {smoothed(version)}"
+    decision = f"threshold {version.tags[THRESHOLD_TAG]}, {smoothed(version)}"
     parts = [report.paragraph(f"{version.reference}, {decision}. {RULES}")]
     parts += [report.paragraph(note) for note in notes]
     for dataset in datasets:
@@ -293,11 +302,11 @@ def write_up(
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
     outcomes.write_outcome(run_id, folder)
-    tracking.log_folder(run_id, folder, outcomes.FOLDER)
+    tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
     return Evaluated(run_id, figures, path)
 
 
-def smoothed(version: RegisteredModel) -> str:
+def smoothed(version: ModelVersion) -> str:
     """How decisions are made of probabilities, in words."""
     change = change_of(version)
     if change == UNSMOOTHED:

@@ -10,7 +10,7 @@ from itertools import combinations
 import pandas as pd
 
 from flows.reports.compare import decisions_of
-from flows.services.events import PROMOTION, refusal, tell
+from flows.services.events import MODEL_RESOURCE, PROMOTION, refusal, tell
 from flows.train.teacher import teachers_of
 from flows.train.training_run import work_folder
 from storage.audit import ledger
@@ -24,6 +24,7 @@ from storage.files import sha256_file, write_json
 from storage.registry import tracking
 from storage.registry.policy import Policy
 from storage.registry.signing import trusted_keys
+from storage.registry.tags import PROMOTIONS_FOLDER, RUNTIME_TAG, runtime_tag
 from tasks.pages.simulations import simulated_records
 from tasks.runtimes.convert import Limits
 from tasks.runtimes.runtimes import REFERENCE
@@ -105,9 +106,9 @@ def deployed(version: Recorded) -> dict[str, Figure]:
     Of each figure the largest, F1's change either way; missing where one of them has none.
     """
     tags = version.model.tags
-    names = [tags.get("holter.runtime", REFERENCE)]
-    names += [r.tags["holter.runtime"] for r in version.reports if "holter.runtime" in r.tags]
-    told = {name: json.loads(tags.get(f"holter.runtime.{name}", "{}")) for name in names}
+    names = [tags.get(RUNTIME_TAG, REFERENCE)]
+    names += [r.tags[RUNTIME_TAG] for r in version.reports if RUNTIME_TAG in r.tags]
+    told = {name: json.loads(tags.get(runtime_tag(name), "{}")) for name in names}
     found = {}
     for figure in PARITY:
         lacking = [name for name in told if figure not in told[name]]
@@ -295,10 +296,10 @@ def promote(
             "verdicts": [asdict(verdict) for verdict in verdicts],
         },
     )
-    tracking.log_file(version.model.run_id, result, "promotions")
+    tracking.log_file(version.model.run_id, result, PROMOTIONS_FOLDER)
     marks = {
         "policy_sha256": policy.sha256,
-        "result": f"promotions/{result.name}",
+        "result": f"{PROMOTIONS_FOLDER}/{result.name}",
         "result_sha256": sha256_file(result),
         "use": policy.use,
     }
@@ -310,7 +311,7 @@ def promote(
         tracking.tag_version(version.model, decision_tags(entry))
     tell(
         f"{PROMOTION}.{decision}",
-        f"holter.model.{version.model.name}",
+        f"{MODEL_RESOURCE}.{version.model.name}",
         name,
         refusal(
             alias,

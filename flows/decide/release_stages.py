@@ -11,7 +11,7 @@ from flows.services.alive import WATCHED
 from flows.services.events import CANARY_REFUSED, refusal, resource_of
 from flows.train.evaluate_device import await_report, request
 from storage.audit import fleet, ledger
-from storage.audit.chain import resolve_model
+from storage.audit.chain import resolve
 from storage.errors import DeviceError
 from storage.registry import evaluations, tracking
 from tasks.scores.gate import MOST_P99_MS, gate
@@ -75,7 +75,7 @@ def release_in_stages(
     first = canary or names[0]
     if first not in names:
         raise DeviceError(f"device {first}: not in group {group}; there are {', '.join(names)}")
-    version = resolve_model(model)
+    version = resolve(model)
     (delivered,) = evaluate_on_devices(version.reference, [first], wait_s, install=False)
     report = fleet.signed_report(delivered)
     wrong = gate(report.metrics, fleet.server_metrics(version), most_p99_ms)

@@ -17,7 +17,7 @@ from storage.audit.cards import enter_card
 from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, ROLLED_BACK, deed
 from storage.audit.versions import Recorded, unedited
-from storage.registry.tags import TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.checklists import CHECKLISTS
@@ -287,7 +287,7 @@ LIMITS: dict[str, Callable[[Facts], bool]] = {
     "Age, sex and origin of the patients are not recorded: nothing is known of these groups.": (
         lambda f: not demographics(f)
     ),
-    "The code differed from its commit.": lambda f: f.version.tags.get("git.dirty") == "true",
+    "The code differed from its commit.": lambda f: f.version.tags.get(GIT_DIRTY_TAG) == "true",
     "Records could not be used, and may not be like the others.": lambda f: any(
         m.failures for m in f.version.manifests
     ),

@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from storage.audit.chain import SIDES
 from storage.audit.versions import Recorded, model_bytes, testset_of, unedited
 from storage.errors import SplitError
-from storage.registry.model_files import RegisteredModel
+from storage.registry.models import ModelVersion
+from storage.registry.tags import (
+    BEAT_CODE_TAG,
+    ENVIRONMENT_TAG,
+    GIT_CHANGES_TAG,
+    GIT_COMMIT_TAG,
+    GIT_DIRTY_TAG,
+    PREPROCESSING_TAG,
+    PYTHON_TAG,
+    SMOOTHING_CHANGE_TAG,
+    TENSORFLOW_THREADS_TAG,
+    THRESHOLD_TAG,
+)
 from storage.tables.beats_manifest import Entry, Manifest
 from storage.tables.testset import TestSet
 from tasks.pages.document import Block, Heading, Table, Words
@@ -23,14 +35,14 @@ from tasks.scores.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
 CODE = {
-    "git.commit": "commit",
-    "git.dirty": "differs from it",
-    "git.changes_sha256": "digest of what differs",
-    "holter.beat_code_sha256": "code of the beat tables",
-    "holter.preprocessing_sha256": "preprocessing",
-    "holter.environment_sha256": "environment lock",
-    "holter.python": "Python",
-    "holter.tensorflow_threads": "threads of TensorFlow",
+    GIT_COMMIT_TAG: "commit",
+    GIT_DIRTY_TAG: "differs from it",
+    GIT_CHANGES_TAG: "digest of what differs",
+    BEAT_CODE_TAG: "code of the beat tables",
+    PREPROCESSING_TAG: "preprocessing",
+    ENVIRONMENT_TAG: "environment lock",
+    PYTHON_TAG: "Python",
+    TENSORFLOW_THREADS_TAG: "threads of TensorFlow",
 }
 #: Figures of a device's report.
 DEVICE = {
@@ -41,14 +53,14 @@ DEVICE = {
 }
 
 
-def answers_of(model: RegisteredModel) -> tuple[TestSet, NDArray[np.float32]]:
+def answers_of(model: ModelVersion) -> tuple[TestSet, NDArray[np.float32]]:
     """The version's test set, and P(AF) of its registered LiteRT file, of the labels' shape."""
     handed = testset_of(model)
     network = LiteRT(model_bytes(model))
     return handed, answers(network, handed.inputs)
 
 
-def decisions_of(model: RegisteredModel) -> pd.DataFrame:
+def decisions_of(model: ModelVersion) -> pd.DataFrame:
     """What the registered LiteRT file decides of its test set, at its own threshold.
 
     A row a beat, as `tasks.scores.compare` says.
@@ -57,14 +69,14 @@ def decisions_of(model: RegisteredModel) -> pd.DataFrame:
     return decided(*answers_of(model), threshold_of(model))
 
 
-def threshold_of(model: RegisteredModel) -> float:
+def threshold_of(model: ModelVersion) -> float:
     """From which probability on a beat is decided AF."""
-    return float(model.tags.get("holter.threshold", "0.5"))
+    return float(model.tags.get(THRESHOLD_TAG, "0.5"))
 
 
-def change_of(model: RegisteredModel) -> float:
+def change_of(model: ModelVersion) -> float:
     """Probability of a change that its decisions are smoothed with."""
-    return float(model.tags.get("holter.smoothing_change", UNSMOOTHED))
+    return float(model.tags.get(SMOOTHING_CHANGE_TAG, UNSMOOTHED))
 
 
 def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> pd.DataFrame:

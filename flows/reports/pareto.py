@@ -13,6 +13,7 @@ from flows.reports.compare import decisions_of
 from storage.audit.versions import Recorded, recorded, unedited
 from storage.errors import HolterError, OutOfReach
 from storage.registry.evaluations import RequestState
+from storage.registry.tags import MULTIPLY_ADDS_TAG, PARAMETERS_TAG, RUNTIME_TAG, runtime_tag
 from tasks.networks.models import known_models
 from tasks.networks.sequence import reads_records, windows
 from tasks.pages import figures
@@ -131,26 +132,26 @@ def _most_reports(versions: Sequence[Recorded]) -> str | None:
 
 def _reports(version: Recorded) -> list[RequestState]:
     """Devices' reports on the file that was scored: an agent may run another runtime's."""
-    usual = version.model.tags.get("holter.runtime")
+    usual = version.model.tags.get(RUNTIME_TAG)
     return [
         report
         for report in version.reports
-        if LATENCY in report.metrics and report.tags.get("holter.runtime", usual) == usual
+        if LATENCY in report.metrics and report.tags.get(RUNTIME_TAG, usual) == usual
     ]
 
 
 def _point(version: Recorded, device: str | None, *, bounds: bool) -> Point:
     tags, name = version.model.tags, version.params.get("model", "")
     beats = windows(name).core if name in known_models() and reads_records(name) else 1
-    runtime = json.loads(tags.get(f"holter.runtime.{tags.get('holter.runtime')}", "{}"))
+    runtime = json.loads(tags.get(runtime_tag(tags.get(RUNTIME_TAG, "")), "{}"))
     if device:
         ms = [r.metrics[LATENCY] for r in _reports(version) if r.device == device]
         latency_us = 1e3 * ms[0] if ms else 0.0
     else:
         latency_us = float(runtime.get("cpu_us_per_row", 0))
     costs = {
-        "parameters": float(tags.get("holter.parameters", 0)),
-        "multiply_adds": float(tags.get("holter.multiply_adds", 0)) / beats,
+        "parameters": float(tags.get(PARAMETERS_TAG, 0)),
+        "multiply_adds": float(tags.get(MULTIPLY_ADDS_TAG, 0)) / beats,
         "bytes": float(runtime.get("bytes", 0)),
         "latency_us": latency_us / beats,
     }

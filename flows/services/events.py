@@ -12,7 +12,7 @@ from flows.services.progress import console
 from flows.services.servers import prefect_server
 from flows.services.up_state import answering
 from storage.errors import ServerError
-from storage.registry.model_files import RegisteredModel
+from storage.registry.models import ModelVersion
 
 #: How the name of the state ends of a run, or a group of records, some of which failed.
 ENDING = "records failed"
@@ -21,6 +21,11 @@ TEST = "holter.notify.test"
 PROMOTION = "holter.promotion"
 REFUSED, OVERRIDDEN = f"{PROMOTION}.refused", f"{PROMOTION}.overridden"
 
+#: The events of a look for drift begin so.
+DRIFT = "holter.drift"
+DRIFT_FOUND = f"{DRIFT}.found"
+#: What a test's event is about, and the beginning of what a model's event is about.
+NOTICES, MODEL_RESOURCE = "holter.notices", "holter.model"
 #: A canary's report did not pass: what it was to be released to keeps its version.
 CANARY_REFUSED = "holter.release.refused"
 
@@ -38,10 +43,10 @@ def refusal(
     }
 
 
-def resource_of(model: RegisteredModel) -> dict[str, str]:
+def resource_of(model: ModelVersion) -> dict[str, str]:
     """A model version as what an event of a flow is about."""
     return {
-        "prefect.resource.id": f"holter.model.{model.name}",
+        "prefect.resource.id": f"{MODEL_RESOURCE}.{model.name}",
         "prefect.resource.name": model.reference,
     }
 

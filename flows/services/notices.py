@@ -22,7 +22,16 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from flows.services.events import CANARY_REFUSED, ENDING, OVERRIDDEN, REFUSED, TEST, post
+from flows.services.events import (
+    CANARY_REFUSED,
+    DRIFT_FOUND,
+    ENDING,
+    NOTICES,
+    OVERRIDDEN,
+    REFUSED,
+    TEST,
+    post,
+)
 from storage.errors import ServerError
 
 #: Where notices go; from nowhere else.
@@ -86,7 +95,7 @@ KINDS = {
     ),
     "drift": Kind(
         "recordings differ from those of the training",
-        ("holter.drift.found",),
+        (DRIFT_FOUND,),
         f"Holter AF: drift of {MODEL}",
         f"{MODEL}, beyond its bound: {{{{ event.payload.beyond | join('; ') }}}}."
         "\n{{ event.payload.page }}",
@@ -200,7 +209,7 @@ def send_test(automation: UUID, patience_s: float = 60.0) -> None:
     ServerError
         It could not be sent, and why; or the server says nothing of it.
     """
-    event = post(TEST, "holter.notices", "Holter AF", {})
+    event = post(TEST, NOTICES, "Holter AF", {})
     ends = ("prefect.automation.action.executed", "prefect.automation.action.failed")
     names = EventNameFilter(name=list(ends))
     resource = EventResourceFilter(id=[f"prefect.automation.{automation}"])

@@ -12,7 +12,7 @@ from flows.parameters import Device, Version, Wait
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from storage.audit import ledger
-from storage.audit.chain import resolve, resolve_model
+from storage.audit.chain import resolve
 from storage.audit.outcomes import REASON
 from storage.errors import DeviceError, NotInRegistry
 from storage.registry import evaluations, tracking
@@ -58,7 +58,7 @@ def request(model: str, device: str, install: bool = False, roll_back: bool = Fa
 
     `roll_back` signs that it may be older than what the device has had.
     """
-    version = resolve_model(model)
+    version = resolve(model)
     back = sign_roll_back(device, version.name, version.version) if roll_back else ""
     request_id = evaluations.request_evaluation(
         device=device,
@@ -120,7 +120,7 @@ def enter(state: evaluations.RequestState) -> None:
     NotInRegistry
         The version that it is about is gone, though MLflow may have another one of its number.
     """
-    run_id = resolve(f"{state.model}/{state.version}")["run_id"]
+    run_id = resolve(f"{state.model}/{state.version}").run_id
     requested = state.tags.get("holter.training_run_id", run_id)
     if requested != run_id:
         raise NotInRegistry(

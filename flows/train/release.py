@@ -17,7 +17,7 @@ from storage.audit import versions
 from storage.errors import ModelError, ParityError
 from storage.files import read_json
 from storage.registry import tracking
-from storage.registry.mlflow_rest import fetch_model_file
+from storage.registry.client import fetch_model_file
 from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS, write_model_files
 from storage.registry.signing import MOST_MANIFEST, sign_name, sign_release
 from storage.tables.golden_beats import GOLDEN, write_golden

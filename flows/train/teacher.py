@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from storage.audit.sights import LEARNT
 from storage.audit.versions import Recorded, recorded
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
-from storage.registry.mlflow_rest import fetch_model_file
+from storage.registry.client import fetch_model_file
 from storage.registry.model_files import WEIGHTS
 from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.tables.content import Recording, copies, of_subjects

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit.ledger import EVALUATED, REGISTERED, Entry, aliases, entries, own_entries
-from storage.errors import NotInRegistry, OutOfReach, RegistryError, SignatureError
+from storage.errors import NotInRegistry, SignatureError
 from storage.files import (
     home,
     parsed,
@@ -30,15 +30,18 @@ from storage.files import (
     sha256_json,
     write_bytes,
 )
-from storage.registry.mlflow_rest import call, deletions, fetch_run_file, server_time_s
-from storage.registry.model_files import MANIFEST, RegisteredModel
+from storage.registry import models
+from storage.registry.client import call, deletions, fetch_run_file, server_time_s
+from storage.registry.model_files import MANIFEST
+from storage.registry.models import ModelVersion, run_state
 from storage.registry.reference import parse
 from storage.registry.signing import SIGNATURE, sign, signed_by
-from storage.registry.tags import TEACHER_RUN_TAG
+from storage.registry.tags import CHAIN_FOLDER, TEACHER_RUN_TAG
 from storage.tables.beats_manifest import Manifest
 
 CHAIN_VERSION = 1
-FOLDER = "chain"
+#: What `flows.train` calls the folder.
+FOLDER = CHAIN_FOLDER
 SIDES = ("train", "validation", "test")
 
 
@@ -56,52 +59,34 @@ class Chain:
         return f"{self.document['model']['name']}/{self.document['model']['version']}"
 
 
-def resolve(reference: str) -> dict[str, Any]:
+def resolve(reference: str) -> ModelVersion:
     """The version that NAME@alias, NAME/version or NAME (its newest) means, as MLflow tells it.
-
-    Tags are a mapping; `version` is a number.
 
     Raises
     ------
     NotInRegistry
-        There is no such version.
+        There is no such version; what the ledger has of it is told.
     ValueError
         The name is of none of the three forms.
     """
+    try:
+        return models.resolve(reference)
+    except NotInRegistry as error:
+        raise NotInRegistry(_with_ledger_words(reference, str(error))) from error
+
+
+def _with_ledger_words(reference: str, words: str) -> str:
+    """Why a version was not found, and what the ledger says of it, where it says anything."""
     name, alias, number = parse(reference)
-    if alias:
-        try:
-            found = call("GET", "registered-models/alias", name=name, alias=alias)["model_version"]
-        except OutOfReach:
-            raise
-        except RegistryError as error:  # MLflow answers 400, not 404
-            on = aliases(own_entries(name)).get(alias)
-            hint = f"; the ledger has it on version {on}" if on else ""
-            raise NotInRegistry(f"model {name}: found no alias {alias}{hint}") from error
-        return _flat(found)
     if number:
-        try:
-            found = call("GET", "model-versions/get", name=name, version=number)["model_version"]
-        except NotInRegistry as error:
-            raise NotInRegistry(_ledger_words(name, number) or str(error)) from error
-        return _flat(found)
-    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
-    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
-    for found in answer.get("model_versions", ()):
-        return _flat(found)
-    hint = "; its ledger has versions that are gone from MLflow" if entries(name) else ""
-    raise NotInRegistry(f"model {name}: found no version; expected at least one{hint}")
+        return _registration_words(name, number) or words
+    if alias:
+        on = aliases(own_entries(name)).get(alias)
+        return words + (f"; the ledger has it on version {on}" if on else "")
+    return words + "; its ledger has versions that are gone from MLflow" * bool(entries(name))
 
 
-def resolve_model(reference: str) -> RegisteredModel:
-    """The version that NAME@alias, NAME/version or NAME (its newest) means; as `resolve`."""
-    found = resolve(reference)
-    return RegisteredModel(
-        str(found["name"]), int(found["version"]), str(found["run_id"]), dict(found["tags"])
-    )
-
-
-def _ledger_words(name: str, number: str) -> str:
+def _registration_words(name: str, number: str) -> str:
     """What the ledger says of a version that MLflow has not; "" where that is nothing."""
     registrations = [e for e in entries(name) if (e.action, str(e.version)) == (REGISTERED, number)]
     if not registrations:
@@ -111,36 +96,6 @@ def _ledger_words(name: str, number: str) -> str:
         f"{name}/{number} is gone from MLflow; the ledger has that it was registered "
         f"{last.time_utc} by training run {last.details.get('run_id', 'unknown')}"
     )
-
-
-def _flat(version: Mapping[str, Any]) -> dict[str, Any]:
-    tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
-    number = int(version["version"])
-    return {
-        "description": "",
-        "run_id": "",
-        "source": "",
-        **version,
-        "tags": tags,
-        "version": number,
-    }
-
-
-def run_state(run_id: str) -> dict[str, Any]:
-    """A run's name, experiment, parameters, tags, and newest metrics, by name."""
-    run = call("GET", "runs/get", run_id=run_id)["run"]
-    pairs = {
-        kind: {one["key"]: one["value"] for one in run["data"].get(kind, ())}
-        for kind in ("params", "tags", "metrics")
-    }
-    info = run["info"]
-    return {
-        "run_id": run_id,
-        "name": info.get("run_name", ""),
-        "experiment_id": info["experiment_id"],
-        "start_time": int(info["start_time"]),
-        **pairs,
-    }
 
 
 def evaluation_runs(known: Iterable[Entry]) -> list[str]:
@@ -198,7 +153,7 @@ def document(
         The model's folder, signed.
     """
     found = resolve(f"{name}/{version}")
-    run = run_state(found["run_id"])
+    run = run_state(found.run_id)
     files = {
         MANIFEST: sha256_file(folder / MANIFEST),
         SIGNATURE: sha256_file(folder / SIGNATURE),
@@ -211,13 +166,13 @@ def document(
         "model": {
             "name": name,
             "version": version,
-            "run_id": found["run_id"],
-            "description": found["description"],
-            "source": found["source"],
-            "tags": found["tags"],
+            "run_id": found.run_id,
+            "description": found.description,
+            "source": found.source,
+            "tags": found.tags,
             "files": files,
         },
-        "run": {**run, "metrics": with_histories(run["run_id"], run["metrics"])},
+        "run": {**vars(run), "metrics": with_histories(run.run_id, run.metrics)},
         "datasets": [{**asdict(one), "sha256": one.digest()} for one in manifests],
         "split": dict(split),
     }
@@ -258,7 +213,7 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
         raise NotInRegistry(f"{reference}: the ledger has no sealed chain of it")
     kept = home() / "chains" / f"{sha256}.json"
     if not (kept.is_file() and sha256_file(kept) == sha256 and kept.with_suffix(".sig").is_file()):
-        file = f"{FOLDER}/{chain_file(entry.model, entry.version)}"
+        file = f"{CHAIN_FOLDER}/{chain_file(entry.model, entry.version)}"
         with TemporaryDirectory() as folder:
             run_id = entry.details.get("run_id", "")
             there = fetch_run_file(run_id, file, sha256, Path(folder))

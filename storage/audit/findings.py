@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Finding:
     told: str = ""
 
 
-def same(link: str, name: str, sealed: object, now: object) -> Finding:
+def compare(link: str, name: str, sealed: object, now: object) -> Finding:
     """Whether a value is what was sealed."""
     if sealed == now:
         return Finding(link, name, MATCH)
@@ -33,14 +33,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def all_same(
+def compare_all(
     link: str, kind: str, sealed: Mapping[str, Any], now: Mapping[str, Any]
 ) -> list[Finding]:
     """Whether each value of a kind is what was sealed; those that were not sealed are not asked."""
-    return [same(link, f"{kind} {key}", value, now.get(key)) for key, value in sealed.items()]
+    return [compare(link, f"{kind} {key}", value, now.get(key)) for key, value in sealed.items()]
 
 
-def fetched(link: str, name: str, fetch: Callable[[], object]) -> Finding:
+def compare_file(link: str, name: str, fetch: Callable[[], object]) -> Finding:
     """Whether a file of the server is what was sealed; `fetch` compares its digest."""
     try:
         fetch()
@@ -51,3 +51,8 @@ def fetched(link: str, name: str, fetch: Callable[[], object]) -> Finding:
     except RegistryError:
         return Finding(link, name, MISMATCH, "found no such file on the server")
     return Finding(link, name, MATCH)
+
+
+def sentences(findings: Iterable[Finding], state: str) -> tuple[str, ...]:
+    """The findings of a state, in sentences."""
+    return tuple(f"{one.name}: {one.told}" for one in findings if one.state == state)

@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from storage.audit import ledger
-from storage.audit.findings import MISMATCH
-from storage.audit.outcomes import held, sentences
+from storage.audit.findings import MISMATCH, sentences
+from storage.audit.outcomes import read_evaluation
 from storage.audit.versions import recorded
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
-from storage.registry.evaluations import RequestState, device_experiment, device_requests, said_in
-from storage.registry.mlflow_rest import call, pages, server_time_s
-from storage.registry.model_files import RegisteredModel
+from storage.registry.client import pages, server_time_s
+from storage.registry.evaluations import (
+    RequestState,
+    device_requests,
+    make_device_experiment,
+    read_presence,
+)
+from storage.registry.experiments import EDGE, tag_experiment
+from storage.registry.models import ModelVersion
 from storage.registry.signing import trusted_keys
-
-GROUP = "holter.group"
+from storage.registry.tags import GROUP_TAG
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class DeviceState:
 
 def devices(group: str | None = None) -> list[DeviceState]:
     """Every device, by name; only those of a group, if one is given."""
-    answers = pages("POST", "experiments/search", filter="name LIKE 'edge/%'", max_results=100)
+    answers = pages("POST", "experiments/search", filter=f"name LIKE '{EDGE}%'", max_results=100)
     found = [_device(one) for answer in answers for one in rows(answer, "experiments")]
     wanted = [one for one in found if group is None or one.group == group]
     return sorted(wanted, key=lambda one: one.name)
@@ -49,18 +54,17 @@ def devices(group: str | None = None) -> list[DeviceState]:
 
 def _device(experiment: Any) -> DeviceState:
     tags, name = texts(experiment, "tags"), text(part(experiment, "name"), "experiment's name")
-    said = said_in(tags)
+    said = read_presence(tags)
     seen = said.get("seen_s")
     ago = None
     if isinstance(seen, int | float) and abs(seen) < MOST_NUMBER:
         ago = server_time_s() - seen
-    return DeviceState(name.removeprefix("edge/"), tags.get(GROUP, ""), said, ago)
+    return DeviceState(name.removeprefix(EDGE), tags.get(GROUP_TAG, ""), said, ago)
 
 
 def set_group(device: str, group: str) -> None:
     """Put a device into a group; a device that has none yet is made known."""
-    experiment = device_experiment(device, make=True)
-    call("POST", "experiments/set-experiment-tag", experiment_id=experiment, key=GROUP, value=group)
+    tag_experiment(make_device_experiment(device).id, GROUP_TAG, group)
 
 
 def members(group: str) -> list[str]:
@@ -117,13 +121,13 @@ def signed_report(state: RequestState) -> RequestState:
             f"{what}: report of device {state.device}, run {state.request_id}: found no signed "
             "entry in the ledger; expected one"
         )
-    report = held(mine[-1])
+    report = read_evaluation(mine[-1])
     if report.state is None or sentences(report.findings, MISMATCH):
         raise DigestMismatch(f"{what}: {'; '.join(sentences(report.findings, MISMATCH))}")
     return replace(report.state, model=mine[-1].model, version=mine[-1].version or 0)
 
 
-def server_metrics(model: RegisteredModel) -> dict[str, float]:
+def server_metrics(model: ModelVersion) -> dict[str, float]:
     """What the server scored on the model's test set, as sealed, by the names a device uses."""
     return {
         name.removeprefix("test_"): value

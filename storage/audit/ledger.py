@@ -44,23 +44,21 @@ from storage.audit.ledger_entry import (
     NOTHING,
     Pages,
     chain_faults,
+    entries_of_model,
     head,
-    own,
-    parameter,
     read_pages,
 )
 from storage.audit.ledger_entry import REGISTERED as REGISTERED
 from storage.audit.ledger_entry import Entry as Entry
 from storage.audit.ledger_entry import aliases as aliases
-from storage.audit.ledger_run import LEDGER as LEDGER
 from storage.audit.ledger_run import ledger_run
 from storage.audit.witness import Witness, marks_of, missing, see, witnesses
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
-from storage.registry.mlflow_rest import call, deletions, server_time_s
+from storage.registry.client import call, deletions, server_time_s
 from storage.registry.signing import sign, trusted_keys
+from storage.registry.tags import LEDGER_TAG, entry_param
 
-HEAD = "holter.ledger"
-#: What the tag of that name holds: the number of the newest entry and its SHA-256.
+#: What `LEDGER_TAG` holds: the number of the newest entry and its SHA-256.
 HEADS = re.compile("[0-9]{1,18}:[0-9a-f]{64}")
 #: MLflow keeps no parameter longer than this.
 MOST_CHARACTERS = 6_000
@@ -113,14 +111,14 @@ def append(
             details=details,
             previous=last.sha256 if last else NOTHING,
         )
-        entry = Entry(**{**asdict(entry), **sign(entry.said())})
+        entry = Entry(**{**asdict(entry), **sign(entry.signed_bytes())})
         value = json.dumps(asdict(entry), sort_keys=True)
         if len(value) > MOST_CHARACTERS:
             raise ValueError(
                 f"{action} of {model}: found an entry of {len(value)} characters; at most "
                 f"{MOST_CHARACTERS}"
             )
-        key = parameter(number)
+        key = entry_param(number)
         try:
             call("POST", "runs/log-parameter", run_id=run_id, key=key, value=value)
         except OutOfReach:
@@ -159,7 +157,7 @@ def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
     cut = _cut_faults(pages.entries, seen, registered)
     in_tag = _tag(registered) or ""
     if HEADS.fullmatch(in_tag) and in_tag not in map(head, pages.entries):
-        cut.append(f"entry {in_tag} is in the model's tag {HEAD}; it is not in the ledger")
+        cut.append(f"entry {in_tag} is in the model's tag {LEDGER_TAG}; it is not in the ledger")
     if cut:
         raise RegistryError(
             f"ledger of {model}: {'; '.join(cut)}; expected one that goes on from it. Nothing is "
@@ -171,7 +169,8 @@ def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
             raise RegistryError(
                 f"ledger of {model}: entry {entry.sequence} is signed by key {entry.key}, which is "
                 "unknown here; expected a key in keys/*.pub of the state folder. If it is nobody's "
-                f"of yours, take the parameter {parameter(entry.sequence)} out of MLflow's database"
+                f"of yours, take the parameter {entry_param(entry.sequence)} out of MLflow's "
+                "database"
             )
     return pages.entries, pages.taken
 
@@ -226,7 +225,7 @@ def own_entries(model: str) -> list[Entry]:
     RegistryError
         As `entries`.
     """
-    return own(entries(model), created_ms(model))
+    return entries_of_model(entries(model), created_ms(model))
 
 
 def trusted_entries(model: str, trusted: Iterable[str]) -> list[Entry]:
@@ -356,15 +355,15 @@ def _registry_faults(model: str, known: Sequence[Entry]) -> list[str]:
     """Where the registered model is not as the ledger says: the head in its tag, its aliases."""
     registered, last = _registered(model), head(known[-1]) if known else ""
     in_tag = _tag(registered)
-    wrong = alias_faults(model, own(known, int(registered["creation_timestamp"])))
+    wrong = alias_faults(model, entries_of_model(known, int(registered["creation_timestamp"])))
     if (in_tag or "") != last:
-        wrong.append(f"the model's tag {HEAD} is {in_tag!r}; the last entry is {last!r}")
+        wrong.append(f"the model's tag {LEDGER_TAG} is {in_tag!r}; the last entry is {last!r}")
     return wrong
 
 
 def _tag(registered: Mapping[str, Any]) -> str | None:
     tags = {tag["key"]: tag["value"] for tag in registered.get("tags", ())}
-    return tags.get(HEAD)
+    return tags.get(LEDGER_TAG)
 
 
 def _pages(model: str) -> Pages:
@@ -386,11 +385,11 @@ def _settle(model: str, alias: str | None = None) -> None:
     before = None
     while (known := entries(model)) != before:
         before = known
-        call("POST", "registered-models/set-tag", name=model, key=HEAD, value=head(known[-1]))
+        call("POST", "registered-models/set-tag", name=model, key=LEDGER_TAG, value=head(known[-1]))
         _see(known, model, _registered(model))
         if alias is None:
             continue
-        version = aliases(own(known, created_ms(model))).get(alias)
+        version = aliases(entries_of_model(known, created_ms(model))).get(alias)
         if version is not None:
             at = str(version)
             call("POST", "registered-models/alias", name=model, alias=alias, version=at)

@@ -14,6 +14,7 @@ from datetime import datetime
 from storage.errors import RegistryError
 from storage.files import checked, parsed, sha256_bytes
 from storage.registry.signing import signed_by
+from storage.registry.tags import ENTRY_PARAM, decision_tag, entry_param
 
 REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
@@ -29,8 +30,6 @@ MODEL_CREATED = "model_created_ms"
 CLOCK_S = 2.0
 #: What the first entry names as the one before it.
 NOTHING = "0" * 64
-#: The parameter that holds an entry, before its number of six digits or more.
-PARAMETER = "entry."
 #: The details that an action cannot be without.
 NEEDED = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
 
@@ -60,7 +59,7 @@ class Entry:
     key : str
         The public key that signed, 64 hexadecimal digits.
     signature : str
-        Ed25519 over `said()`, in hexadecimal digits.
+        Ed25519 over `signed_bytes()`, in hexadecimal digits.
     """
 
     sequence: int
@@ -75,7 +74,7 @@ class Entry:
     key: str = ""
     signature: str = ""
 
-    def said(self) -> bytes:
+    def signed_bytes(self) -> bytes:
         """What is digested and signed: all but key and signature, as canonical JSON."""
         parts = {k: v for k, v in asdict(self).items() if k not in ("key", "signature")}
         return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
@@ -83,10 +82,10 @@ class Entry:
     @property
     def sha256(self) -> str:
         """Its digest, which the next entry holds."""
-        return sha256_bytes(self.said())
+        return sha256_bytes(self.signed_bytes())
 
 
-def own(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
+def entries_of_model(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
     """Of a ledger's entries those about the model that was made then; none where there is none."""
     return [entry for entry in known if created_ms is not None and _is_about(entry, created_ms)]
 
@@ -111,8 +110,8 @@ def of_version(known: Iterable[Entry], version: int) -> list[Entry]:
 def decision_tags(entry: Entry) -> dict[str, str]:
     """What a decision leaves among the tags of its version."""
     details = {name: entry.details[name] for name in DECISION if name in entry.details}
-    said = {"decision": entry.action, "by": entry.who, **details}
-    return {f"holter.{entry.details['alias']}.{name}": text for name, text in said.items()}
+    parts = {"decision": entry.action, "by": entry.who, **details}
+    return {decision_tag(entry.details["alias"], name): text for name, text in parts.items()}
 
 
 def deed(entry: Entry) -> str:
@@ -137,11 +136,6 @@ def aliases(known: Iterable[Entry]) -> dict[str, int]:
             if entry.version is not None:
                 found[entry.details["alias"]] = entry.version
     return found
-
-
-def parameter(number: int) -> str:
-    """The parameter that holds the entry of a number."""
-    return f"{PARAMETER}{number:06d}"
 
 
 def read_entry(model: str, key: str, value: str) -> Entry:
@@ -191,12 +185,14 @@ def read_pages(model: str, params: Mapping[str, str]) -> Pages:
     them away: they are told, and count for nothing.
     """
     numbers, faults = {}, []
-    for key in sorted(key for key in params if key.startswith(PARAMETER)):
-        digits = key.removeprefix(PARAMETER)
-        if re.fullmatch("[0-9]{6,18}", digits) and key == parameter(int(digits)):
+    for key in sorted(key for key in params if key.startswith(ENTRY_PARAM)):
+        digits = key.removeprefix(ENTRY_PARAM)
+        if re.fullmatch("[0-9]{6,18}", digits) and key == entry_param(int(digits)):
             numbers[int(digits)] = key
         else:
-            faults.append(f"parameter {key[:40]!r} is no entry; expected {parameter(1)} and so on")
+            faults.append(
+                f"parameter {key[:40]!r} is no entry; expected {entry_param(1)} and so on"
+            )
     entries = []
     for number, key in sorted(numbers.items()):
         try:
@@ -245,7 +241,7 @@ def _time_s(entry: Entry) -> float:
 
 def _signed(entry: Entry) -> bool:
     try:
-        return signed_by(entry.said(), {"key": entry.key, "signature": entry.signature})
+        return signed_by(entry.signed_bytes(), {"key": entry.key, "signature": entry.signature})
     except ValueError:
         return False
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.audit.ledger_entry import read_pages
-from storage.errors import NotInRegistry, RegistryError
-from storage.registry.mlflow_rest import call, pages, server_time_s
+from storage.registry.client import call, pages, server_time_s
+from storage.registry.experiments import LEDGER, find_experiment, get_or_make_experiment
+from storage.registry.tags import KIND_TAG
 
-#: Experiments that hold a ledger, before the model's name.
-LEDGER = "ledger/"
 #: The experiment's description in MLflow.
 NOTE = "The ledger: an append-only, signed, hash-chained log of what was decided about a model."
 #: How long the one who made the experiment may take to make its run.
@@ -20,23 +19,13 @@ WAIT_S = 10.0
 
 def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
     """The run that holds a model's ledger, made if need be; {} where there is none."""
-    name = f"{LEDGER}{model}"
-    first = False
-    try:
-        found = call("GET", "experiments/get-by-name", experiment_name=name)["experiment"]
-        experiment = found["experiment_id"]
-    except NotInRegistry:
-        if not make:
-            return {}
-        try:
-            note = {"key": "mlflow.note.content", "value": NOTE}
-            experiment = call("POST", "experiments/create", name=name, tags=[note])["experiment_id"]
-            first = True
-        except RegistryError:  # another process made it meanwhile
-            return ledger_run(model, make=True)
-    until = time.monotonic() + (0 if first or not make else WAIT_S)
+    name, note = f"{LEDGER}{model}", {"mlflow.note.content": NOTE}
+    experiment = get_or_make_experiment(name, note) if make else find_experiment(name)
+    if experiment is None:
+        return {}
+    until = time.monotonic() + (0 if experiment.is_new or not make else WAIT_S)
     while True:
-        fields: dict[str, Any] = {"experiment_ids": [experiment], "run_view_type": "ALL"}
+        fields: dict[str, Any] = {"experiment_ids": [experiment.id], "run_view_type": "ALL"}
         answers = pages("POST", "runs/search", max_results=100, **fields)
         runs = [run for answer in answers for run in answer.get("runs", ())]
         if mine := min(runs, key=lambda run: _order(model, run), default=None):
@@ -48,12 +37,12 @@ def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
         return {}
     tags = [
         {"key": "mlflow.runName", "value": f"ledger of {model}"},
-        {"key": "holter.kind", "value": "ledger"},
+        {"key": KIND_TAG, "value": "ledger"},
     ]
     made: dict[str, Any] = call(
         "POST",
         "runs/create",
-        experiment_id=experiment,
+        experiment_id=experiment.id,
         start_time=int(server_time_s() * 1000),
         tags=tags,
     )["run"]

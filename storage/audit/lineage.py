@@ -8,11 +8,12 @@ from typing import Any
 
 from storage.audit import chain, ledger
 from storage.audit.chain import Chain
-from storage.audit.findings import MISMATCH
+from storage.audit.findings import MISMATCH, sentences
 from storage.audit.ledger_entry import Entry, of_version
-from storage.audit.outcomes import held, sentences
+from storage.audit.outcomes import read_evaluation
+from storage.registry.client import address
 from storage.registry.evaluations import RequestState
-from storage.registry.mlflow_rest import address
+from storage.registry.models import run_state
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Lineage:
     entries : tuple of Entry
         What the ledger has of it, and of aliases that left it.
     evaluations : tuple of dict
-        The runs of its evaluations, on devices and on data sets, as `chain.run_state`, with the
+        The runs of its evaluations, on devices and on data sets, as a `RunState` has them, with the
         figures, parameters and tags that were signed; those that are gone are among the faults.
     server : str
         Address of the MLflow server.
@@ -56,14 +57,14 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     """
     keys = set(trusted)
     version = chain.resolve(reference)
-    name, number = version["name"], version["version"]
+    name, number = version.name, version.version
     known = ledger.own_entries(name)
     signed = [entry for entry in known if entry.key in keys]
     entry = chain.registered(signed or known, number)
     sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     mine = tuple(of_version(known, number))
     deleted = chain.deleted_runs(sealed.document["run"], mine)
-    evaluations = [held(entry) for entry in mine if entry.action == ledger.EVALUATED]
+    evaluations = [read_evaluation(entry) for entry in mine if entry.action == ledger.EVALUATED]
     edited = [text for one in evaluations for text in sentences(one.findings, MISMATCH)]
     return Lineage(
         chain=sealed,
@@ -82,7 +83,7 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
 def _as_signed(state: RequestState) -> dict[str, Any]:
     """A run as MLflow has it, its figures, parameters and tags as they were signed."""
     signed = {"params": state.params, "tags": state.tags, "metrics": state.metrics}
-    return {**chain.run_state(state.request_id), **signed}
+    return {**vars(run_state(state.request_id)), **signed}
 
 
 def aliases_on(aliases: Mapping[str, int], version: int) -> tuple[str, ...]:

@@ -1,36 +1,32 @@
 """Figures of evaluations as they were signed: none is read from MLflow's database alone.
 
 An evaluation's outcome is one file of its run: figures, parameters, tags. Its digest is in the
-ledger's entry of the evaluation, which is signed. `held(entry)` reads figures from that file, and
-compares what MLflow has now.
+ledger's entry of the evaluation, which is signed. `read_evaluation(entry)` reads figures from that
+file, and compares what MLflow has now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.audit.chain import run_state
-from storage.audit.findings import MISMATCH, OUT, Finding, all_same, same
+from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_all
 from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
 from storage.files import parsed, sha256_file, write_json
 from storage.registry.answers import numbers, part, text
+from storage.registry.client import read_run_file
 from storage.registry.evaluations import (
     MOST_OUTCOME,
     OUTCOME,
-    REPORT,
     RequestState,
-    report_folder,
     request_state,
 )
-from storage.registry.mlflow_rest import read_run_file
+from storage.registry.models import run_state
+from storage.registry.tags import EVALUATION_FOLDER, REPORT_PARAM, report_folder
 
 LINK = "evaluations"
-#: Where the files of an evaluation on data sets lie among its run's artifacts.
-FOLDER = "evaluation"
 #: The detail of an entry that has the digest of the outcome of an evaluation on data sets.
 DETAIL = "outcome"
 #: How the reason of a report's entry begins that does not name the device among its details.
@@ -66,8 +62,8 @@ def write_outcome(run_id: str, folder: Path) -> str:
         The files of its report, before they are logged.
     """
     run = run_state(run_id)
-    tags = {name: tag for name, tag in run["tags"].items() if not name.startswith("mlflow.")}
-    parts = {"metrics": run["metrics"], "params": run["params"], "tags": tags}
+    tags = {name: tag for name, tag in run.tags.items() if not name.startswith("mlflow.")}
+    parts = {"metrics": run.metrics, "params": run.params, "tags": tags}
     return sha256_file(write_json(folder / OUTCOME, parts))
 
 
@@ -83,7 +79,7 @@ def title(entry: Entry) -> str:
     return f"{entry.reason}, run {entry.details['run_id']}"
 
 
-def held(entry: Entry) -> Evaluation:
+def read_evaluation(entry: Entry) -> Evaluation:
     """An evaluation, its figures held to what was signed.
 
     Parameters
@@ -114,9 +110,9 @@ def held(entry: Entry) -> Evaluation:
         return Evaluation(signed, (Finding(LINK, title(entry), OUT, told),))
     for kind, values in outcome.items():
         current = getattr(now, kind)
-        findings += all_same(LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current)
+        findings += compare_all(LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current)
     if signed.device:
-        findings.append(same(LINK, f"{title(entry)}: device", signed.device, now.device))
+        findings.append(compare(LINK, f"{title(entry)}: device", signed.device, now.device))
     return Evaluation(replace(signed, **outcome), tuple(findings))
 
 
@@ -124,11 +120,11 @@ def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, li
     """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
     if not device_of(entry):
         digest = entry.details.get(DETAIL)
-        return (_fetched(entry, f"{FOLDER}/{OUTCOME}", digest) if digest else None), []
+        return (_fetched(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
     digest = entry.details["report"]
-    claim, _, named = now.params.get(REPORT, "").partition(":")
+    claim, _, named = now.params.get(REPORT_PARAM, "").partition(":")
     number = int(claim) if claim.isascii() and claim.isdecimal() and len(claim) < 9 else 1
-    finding = same(LINK, title(entry), digest, named)
+    finding = compare(LINK, title(entry), digest, named)
     return _fetched(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
 
 
@@ -145,8 +141,3 @@ def _fetched(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
         "params": {key: text(value, f"parameter {key[:80]}") for key, value in params},
         "tags": {key: text(value, f"tag {key[:80]}") for key, value in tags},
     }
-
-
-def sentences(findings: Iterable[Finding], state: str) -> tuple[str, ...]:
-    """The findings of a state, in sentences."""
-    return tuple(f"{one.name}: {one.told}" for one in findings if one.state == state)

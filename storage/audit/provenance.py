@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from types import CodeType
 
 from storage.files import sha256_bytes, sha256_file, sha256_json
+from storage.registry.tags import GIT_CHANGES_TAG, GIT_COMMIT_TAG, GIT_DIRTY_TAG
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,12 +100,12 @@ def git_state() -> dict[str, str]:
     try:
         changes = git("status", "--porcelain", "--untracked-files=no")
         return {
-            "git.commit": git("rev-parse", "HEAD"),
-            "git.dirty": str(bool(changes)).lower(),
-            "git.changes_sha256": sha256_bytes(git("diff", "HEAD").encode()) if changes else "",
+            GIT_COMMIT_TAG: git("rev-parse", "HEAD"),
+            GIT_DIRTY_TAG: str(bool(changes)).lower(),
+            GIT_CHANGES_TAG: sha256_bytes(git("diff", "HEAD").encode()) if changes else "",
         }
     except (OSError, subprocess.SubprocessError):
-        return {"git.commit": "unknown", "git.dirty": "unknown", "git.changes_sha256": ""}
+        return {GIT_COMMIT_TAG: "unknown", GIT_DIRTY_TAG: "unknown", GIT_CHANGES_TAG: ""}
 
 
 @cache

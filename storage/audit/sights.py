@@ -10,15 +10,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import chain, ledger
-from storage.audit.ledger_entry import MODEL_CREATED, Entry, own
+from storage.audit.ledger_entry import MODEL_CREATED, Entry, entries_of_model
 from storage.audit.lineage import aliases_on
 from storage.datasets.patients import number_digest
 from storage.errors import HolterError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import read_json
 from storage.places import beats_place
-from storage.registry.mlflow_rest import fetch_run_file
-from storage.registry.mlflow_rest import pages as answers
-from storage.registry.tags import ARTIFACT_TAG
+from storage.registry.client import fetch_run_file
+from storage.registry.client import pages as answers
+from storage.registry.experiments import LEDGER
+from storage.registry.models import run_state
+from storage.registry.tags import ARTIFACT_TAG, INPUTS_FOLDER, OURS, artifact_tag
 from storage.tables.beats_manifest import manifest_paths, read_manifest
 from storage.tables.record_search import Look, Query, look_into
 
@@ -181,9 +183,9 @@ def _all(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[
 
 def _models() -> list[str]:
     """Every model that has a ledger."""
-    fields: dict[str, Any] = {"filter": f"name LIKE '{ledger.LEDGER}%'", "view_type": "ALL"}
+    fields: dict[str, Any] = {"filter": f"name LIKE '{LEDGER}%'", "view_type": "ALL"}
     experiments = _all("POST", "experiments/search", "experiments", **fields)
-    return [one["name"].removeprefix(ledger.LEDGER) for one in experiments]
+    return [one["name"].removeprefix(LEDGER) for one in experiments]
 
 
 def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
@@ -195,7 +197,7 @@ def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark]
     except RegistryError as error:
         return [], [str(error)]
     model_now = model_now or {"created_ms": None, "aliases": {}, "versions": {}}
-    own_numbers = {entry.sequence for entry in own(entries, model_now["created_ms"])}
+    own_numbers = {entry.sequence for entry in entries_of_model(entries, model_now["created_ms"])}
     runs: dict[tuple[object, int | None], str] = {}
     marks = []
     for entry in entries:
@@ -234,7 +236,7 @@ def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark])
         f"{model}/{version}"
         for model, model_now in registry.items()
         for version, tags in model_now["versions"].items()
-        if any(tag.startswith("holter.") for tag in tags)
+        if any(tag.startswith(OURS) for tag in tags)
     }
     return [f"{one}: the ledger has no sealed chain of it" for one in sorted(unsealed - sealed)]
 
@@ -329,8 +331,8 @@ def _local_look(query: Query) -> Look:
 
 def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
     """The manifests of an evaluation's data sets, as its run has them."""
-    start, end = f"{ARTIFACT_TAG}inputs/", "/manifest.json"
-    tags = chain.run_state(run_id)["tags"]
+    start, end = artifact_tag(f"{INPUTS_FOLDER}/"), "/manifest.json"
+    tags = run_state(run_id).tags
     found = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
     if not found:
         raise NotInRegistry(f"evaluation {run_id}: found no manifest of its data sets")

@@ -14,7 +14,7 @@ from storage.audit.findings import MATCH as MATCH
 from storage.audit.findings import MISMATCH as MISMATCH
 from storage.audit.findings import OUT as OUT
 from storage.audit.findings import Finding as Finding
-from storage.audit.findings import all_same, fetched, same
+from storage.audit.findings import compare, compare_all, compare_file
 from storage.audit.ledger_entry import (
     APPROVED,
     CARD,
@@ -27,14 +27,21 @@ from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
 from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
 from storage.files import sha256_file, sha256_folder
 from storage.places import Place, beats_place
-from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
+from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.model_files import WEIGHTS
+from storage.registry.models import ModelVersion, run_state
 from storage.registry.tags import (
     ARTIFACT_TAG,
     CHAIN_SHA256_TAG,
+    ENVIRONMENT_TAG,
+    EVALUATION_FOLDER,
     FOLDER_TAG,
+    GIT_COMMIT_TAG,
+    GIT_DIRTY_TAG,
+    INPUTS_FOLDER,
     TEACHER_SHA256_TAG,
     TEACHER_TAG,
+    artifact_tag,
 )
 from storage.tables.beats_manifest import (
     Entry,
@@ -81,7 +88,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     """
     keys = set(trusted)
     version = chain.resolve(reference)
-    name, number = version["name"], version["version"]
+    name, number = version.name, version.version
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
@@ -104,7 +111,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
-    yield same("seal", CHAIN_SHA256_TAG, sealed.sha256, version["tags"].get(CHAIN_SHA256_TAG))
+    yield compare("seal", CHAIN_SHA256_TAG, sealed.sha256, version.tags.get(CHAIN_SHA256_TAG))
     yield from _version(document["model"], version)
     yield from _run(document["run"])
     with TemporaryDirectory(prefix="holter-") as folder:
@@ -113,7 +120,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _teacher(document["run"]["tags"], Path(folder))
         yield from _evaluations(mine, Path(folder))
         yield from _decision_files(about, document["run"]["run_id"], Path(folder))
-    yield from _decision_tags(about, document["model"]["tags"], version["tags"])
+    yield from _decision_tags(about, document["model"]["tags"], version.tags)
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
@@ -121,30 +128,32 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _sources(data)
 
 
-def _version(sealed: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+def _version(sealed: Mapping[str, Any], now: ModelVersion) -> Iterator[Finding]:
     for name in ("run_id", "description", "source"):
         if name in sealed:
-            yield same("version", name, sealed[name], now[name])
+            yield compare("version", name, sealed[name], getattr(now, name))
         else:
             yield Finding("version", name, OUT, "this chain was sealed without it")
-    yield from all_same("version", "tag", sealed["tags"], now["tags"])
+    yield from compare_all("version", "tag", sealed["tags"], now.tags)
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
     try:
-        now = chain.run_state(sealed["run_id"])
-        metrics = chain.with_histories(sealed["run_id"], now["metrics"])
+        now = run_state(sealed["run_id"])
+        metrics = chain.with_histories(sealed["run_id"], now.metrics)
     except OutOfReach:
         raise
     except RegistryError as error:
         yield Finding("run", sealed["run_id"], MISMATCH, str(error))
         return
     for kind in ("params", "tags"):
-        yield from all_same("run", kind[:-1], sealed[kind], now[kind])
+        yield from compare_all("run", kind[:-1], sealed[kind], getattr(now, kind))
     for key, value in sealed["metrics"].items():
         found = metrics.get(key, {})
-        yield same("run", f"metric {key}", value["value"], found.get("value"))
-        yield same("run", f"history of {key}", value["history_sha256"], found.get("history_sha256"))
+        yield compare("run", f"metric {key}", value["value"], found.get("value"))
+        yield compare(
+            "run", f"history of {key}", value["history_sha256"], found.get("history_sha256")
+        )
 
 
 def _artifacts(run: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
@@ -152,10 +161,12 @@ def _artifacts(run: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     for tag, digest in run["tags"].items():
         if tag.startswith(ARTIFACT_TAG):
             file = tag.removeprefix(ARTIFACT_TAG)
-            yield fetched("artifacts", file, partial(fetch_run_file, run_id, file, digest, folder))
+            yield compare_file(
+                "artifacts", file, partial(fetch_run_file, run_id, file, digest, folder)
+            )
         elif tag.startswith(FOLDER_TAG):
             name = tag.removeprefix(FOLDER_TAG)
-            yield same("artifacts", name, digest, _digest_of(run_id, name, folder / "all"))
+            yield compare("artifacts", name, digest, _digest_of(run_id, name, folder / "all"))
 
 
 def _digest_of(run_id: str, name: str, folder: Path) -> str | None:
@@ -179,7 +190,7 @@ def _files(model: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     name, version = model["name"], model["version"]
     for file, digest in model["files"].items():
         fetch = partial(fetch_model_file, name, version, file, digest, folder)
-        yield fetched("model files", file, fetch)
+        yield compare_file("model files", file, fetch)
 
 
 def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
@@ -188,16 +199,16 @@ def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
         name, _, version = reference.partition("/")
         about = (name, int(version), WEIGHTS, tags[TEACHER_SHA256_TAG], folder / "teacher")
         fetch = partial(fetch_model_file, *about)
-        yield fetched("model files", f"teacher {reference}", fetch)
+        yield compare_file("model files", f"teacher {reference}", fetch)
 
 
 def _evaluations(known: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:
     """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
     for entry in known:
         if not outcomes.device_of(entry):
-            now = _digest_of(entry.details["run_id"], outcomes.FOLDER, folder / "all")
-            yield same("evaluations", outcomes.title(entry), entry.details["report"], now)
-        yield from outcomes.held(entry).findings
+            now = _digest_of(entry.details["run_id"], EVALUATION_FOLDER, folder / "all")
+            yield compare("evaluations", outcomes.title(entry), entry.details["report"], now)
+        yield from outcomes.read_evaluation(entry).findings
 
 
 def _decision_files(about: Sequence[ledger.Entry], run_id: str, folder: Path) -> Iterator[Finding]:
@@ -208,7 +219,8 @@ def _decision_files(about: Sequence[ledger.Entry], run_id: str, folder: Path) ->
     files |= {name: sha for one in cards[-1:] for name, sha in one.items() if CARD_FILE in name}
     for file, digest in files.items():
         there = folder / "decisions" / Path(file).parent
-        yield fetched("decisions", file, partial(fetch_run_file, run_id, file, digest, there))
+        fetch = partial(fetch_run_file, run_id, file, digest, there)
+        yield compare_file("decisions", file, fetch)
 
 
 def _decision_tags(
@@ -224,17 +236,17 @@ def _decision_tags(
             signed |= decision_tags(entry)
     for tag, value in now.items():
         if tag not in sealed and tag.rpartition(".")[2] in ("decision", "by", *DECISION):
-            yield same("decisions", f"tag {tag}", signed.get(tag), value)
+            yield compare("decisions", f"tag {tag}", signed.get(tag), value)
 
 
 def _environment(tags: Mapping[str, str]) -> Iterator[Finding]:
-    lock = tags.get(f"{ARTIFACT_TAG}inputs/constraints.txt")
-    yield same("environment", "lock", tags.get("holter.environment_sha256"), lock)
+    lock = tags.get(artifact_tag(f"{INPUTS_FOLDER}/constraints.txt"))
+    yield compare("environment", "lock", tags.get(ENVIRONMENT_TAG), lock)
 
 
 def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
     tags = document["run"]["tags"]
-    commit, dirty = tags["git.commit"], tags["git.dirty"] == "true"
+    commit, dirty = tags[GIT_COMMIT_TAG], tags[GIT_DIRTY_TAG] == "true"
     there = has_commit(commit)
     told = "" if there else f"commit {commit[:12]} is not in this checkout"
     yield Finding("code", "commit", MATCH if there else OUT, told)
@@ -243,7 +255,7 @@ def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
         if digest == beat_code_sha256():
             yield Finding("code", name, MATCH, "this checkout's")
         elif there and not dirty:
-            yield same("code", name, digest, beat_code_at(commit))
+            yield compare("code", name, digest, beat_code_at(commit))
         else:
             yield Finding("code", name, OUT, "the code has moved on, or was not committed")
 
@@ -277,7 +289,7 @@ def _table(name: str, entry: Entry, folder: Place, later: Mapping[str, Entry]) -
     sha256, newer = sha256_file(file), later.get(entry.record)
     if newer and sha256 == newer.sha256 != entry.sha256 and newer.key != entry.key:
         return Finding("beat tables", name, OUT, "a later ingest took its place")
-    return same("beat tables", name, entry.sha256, sha256)
+    return compare("beat tables", name, entry.sha256, sha256)
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -286,7 +298,7 @@ def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:
         for file, digest in entry["files"].items():
             path = folder / file
             if path.is_file():
-                yield same("sources", f"{data['dataset']}: {file}", digest, sha256_file(path))
+                yield compare("sources", f"{data['dataset']}: {file}", digest, sha256_file(path))
             else:
                 yield Finding("sources", f"{data['dataset']}: {file}", OUT, ABSENT)
 

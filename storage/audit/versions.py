@@ -14,16 +14,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import ledger
-from storage.audit.chain import deleted_runs, read_chain, registered, resolve, run_state
-from storage.audit.findings import MISMATCH, OUT, Finding, all_same
+from storage.audit.chain import deleted_runs, read_chain, registered, resolve
+from storage.audit.findings import MISMATCH, OUT, Finding, compare_all, sentences
 from storage.audit.ledger_entry import of_version
-from storage.audit.outcomes import held, sentences
+from storage.audit.outcomes import read_evaluation
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
 from storage.files import home, sha256_file
+from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.evaluations import RequestState
-from storage.registry.mlflow_rest import call, fetch_model_file, fetch_run_file
-from storage.registry.model_files import LITERT, RegisteredModel
+from storage.registry.model_files import LITERT
+from storage.registry.models import ModelVersion, run_state
 from storage.registry.signing import trusted_keys
+from storage.registry.tags import TESTSET_SHA256_TAG, TESTSET_TAG, artifact_tag
 from storage.tables.beats_manifest import Manifest, manifest_from
 from storage.tables.testset import TestSet, read_testset
 
@@ -37,7 +39,7 @@ class Recorded:
 
     Attributes
     ----------
-    model : RegisteredModel
+    model : ModelVersion
         The version, its tags as they were sealed.
     chain_sha256, time_utc, description : str
         Digest of the sealed chain, when it was sealed, and the version's description.
@@ -63,7 +65,7 @@ class Recorded:
         Evaluations whose figures nobody signed, in sentences: they are not among the figures.
     """
 
-    model: RegisteredModel
+    model: ModelVersion
     chain_sha256: str
     time_utc: str
     description: str
@@ -92,7 +94,7 @@ def recorded(reference: str) -> Recorded:
         The chain is not what a trusted key sealed.
     """
     found = resolve(reference)
-    name, version = str(found["name"]), int(found["version"])
+    name, version = found.name, found.version
     keys = trusted_keys()
     entries = ledger.own_entries(name)
     known = [entry for entry in entries if entry.key in keys]
@@ -107,14 +109,16 @@ def recorded(reference: str) -> Recorded:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
     said, run = sealed.document["model"], sealed.document["run"]
     mine = tuple(of_version(known, version))
-    entered = [held(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED]
+    entered = [
+        read_evaluation(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED
+    ]
     evaluated = [one.state for one in entered if one.state is not None]
     findings = [*_training(run), *(finding for one in entered for finding in one.findings)]
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
     return Recorded(
-        model=RegisteredModel(name, version, said["run_id"], said["tags"]),
+        model=ModelVersion(name, version, said["run_id"], said["tags"]),
         chain_sha256=sealed.sha256,
         time_utc=sealed.document["time_utc"],
         description=said["description"],
@@ -144,12 +148,12 @@ def _training(sealed: Mapping[str, Any]) -> list[Finding]:
     except NotInRegistry:
         return []
     metrics = {key: one["value"] for key, one in sealed["metrics"].items()}
-    kinds = (("metrics", metrics), ("params", sealed["params"]))
+    kinds = (("metric", metrics, now.metrics), ("param", sealed["params"], now.params))
     about = f"training, run {sealed['run_id']}"
     return [
         finding
-        for kind, values in kinds
-        for finding in all_same("run", f"{about}: {kind.removesuffix('s')}", values, now[kind])
+        for kind, values, current in kinds
+        for finding in compare_all("run", f"{about}: {kind}", values, current)
     ]
 
 
@@ -182,15 +186,15 @@ def every() -> list[str]:
         fields["page_token"] = answer["next_page_token"]
 
 
-def model_bytes(model: RegisteredModel) -> bytes:
+def model_bytes(model: ModelVersion) -> bytes:
     """The version's LiteRT file, its digest checked."""
-    digest = model.tags[f"holter.sha256.{LITERT}"]
+    digest = model.tags[artifact_tag(LITERT)]
     with TemporaryDirectory() as folder:
         file = fetch_model_file(model.name, model.version, LITERT, digest, Path(folder))
         return file.read_bytes()
 
 
-def testset_of(model: RegisteredModel) -> TestSet:
+def testset_of(model: ModelVersion) -> TestSet:
     """The version's test set; kept on disk by its digest, which is checked each time.
 
     Raises
@@ -198,11 +202,9 @@ def testset_of(model: RegisteredModel) -> TestSet:
     RegistryError
         The version names no test set.
     """
-    file, digest = (
-        model.tags.get(name, "") for name in ("holter.testset", "holter.testset_sha256")
-    )
+    file, digest = (model.tags.get(name, "") for name in (TESTSET_TAG, TESTSET_SHA256_TAG))
     if not (file and digest):
-        raise RegistryError(f"{model.reference}: found no tag holter.testset; expected a test set")
+        raise RegistryError(f"{model.reference}: found no tag {TESTSET_TAG}; expected a test set")
     kept = home() / "testsets" / f"{digest}.npz"
     if not (kept.is_file() and sha256_file(kept) == digest):
         fetch_run_file(model.run_id, file, digest, kept.parent / digest).replace(kept)

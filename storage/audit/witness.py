@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from storage.audit.ledger_entry import Entry
 from storage.errors import RegistryError
 from storage.files import home, read_json, write_json
-from storage.registry.mlflow_rest import address
+from storage.registry.client import address
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

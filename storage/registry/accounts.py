@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from storage.errors import RegistryError
 from storage.registry.answers import part, rows, text, whole_number
-from storage.registry.evaluations import device_experiment
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
+from storage.registry.evaluations import device_experiment, make_device_experiment
+from storage.registry.experiments import EDGE, get_experiment
 
 GRANT, PERMISSIONS = "users/permissions/grant", "users/permissions/list"
 #: The role of people who make experiments and models, and where it holds.
@@ -42,14 +43,13 @@ def make_account(device: str, password: str, training: str, models: list[str]) -
             "found a server where every account may make experiments and models; expected one with "
             "MLFLOW_ENABLE_WORKSPACES=true, as mlflow/team.sh starts it"
         )
-    experiment = device_experiment(device, make=True)
-    if others := sorted(_writers(str(experiment))):
+    experiment = make_device_experiment(device).id
+    if others := sorted(_writers(experiment)):
         raise RegistryError(
-            f"experiment edge/{device}: found that {', '.join(others)} may write it; expected "
+            f"experiment {EDGE}{device}: found that {', '.join(others)} may write it; expected "
             "nobody: revoke that, and delete the experiment if the device did not make its runs"
         )
-    found = call("GET", "experiments/get-by-name", experiment_name=training)
-    learnt = text(part(found, "experiment", "experiment_id"), "experiment id")
+    learnt = get_experiment(training).id
     call("POST", "users/create", username=device, password=password)
     grants = [("experiment", experiment, "EDIT"), ("experiment", learnt, "READ")]
     grants += [("registered_model", model, "READ") for model in models]
@@ -76,7 +76,9 @@ def let_make(person: str) -> None:
         The server has no such account, or it is a device's, or the caller may not grant that.
     """
     if device_experiment(person) is not None:
-        raise RegistryError(f"account {person}: found a device's (edge/{person}); expected another")
+        raise RegistryError(
+            f"account {person}: found a device's ({EDGE}{person}); expected another"
+        )
     known = {
         text(part(one, "name"), "role"): whole_number(part(one, "id"), "role's id")
         for one in rows(call("GET", "roles/list", api=3, workspace=WORKSPACE), "roles")

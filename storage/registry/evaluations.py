@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.errors import DeviceError, NotInRegistry, RegistryError
+from storage.errors import DeviceError, RegistryError
 from storage.files import parsed, sha256_bytes
 from storage.registry.answers import (
-    EXPERIMENT_ID,
     SHA256,
     numbers,
     part,
@@ -34,19 +33,48 @@ from storage.registry.answers import (
     texts,
     whole_number,
 )
-from storage.registry.mlflow_rest import call, pages, read_run_file, server_time_s, upload
-from storage.registry.model_files import LITERT, RegisteredModel
+from storage.registry.client import call, pages, read_run_file, server_time_s, upload
+from storage.registry.experiments import (
+    EDGE,
+    Experiment,
+    find_experiment,
+    get_or_make_experiment,
+    tag_experiment,
+)
+from storage.registry.model_files import LITERT
+from storage.registry.models import MOST_VERSION, ModelVersion
+from storage.registry.tags import (
+    AGENT_TAG,
+    CLAIM_PARAM,
+    DEVICE_TAG,
+    KIND_TAG,
+    MODEL_SHA256_TAG,
+    MODEL_TAG,
+    REASON_TAG,
+    REPORT_PARAM,
+    TESTSET_PATH_TAG,
+    TESTSET_RUN_TAG,
+    TESTSET_SHA256_TAG,
+    THRESHOLD_TAG,
+    TRAINING_RUN_TAG,
+    VERSION_TAG,
+    artifact_tag,
+    claim_param,
+    report_folder,
+)
 
 WAITING = ("SCHEDULED", "RUNNING")
 STATUSES = (*WAITING, "FINISHED", "FAILED", "KILLED")
-CLAIM, REPORT, WITHDRAWN = "holter.claim.", "holter.report", "withdrawn"
-PRESENCE = "holter.agent"
+#: What `flows.train` calls it.
+REPORT = REPORT_PARAM
+#: What it is of a request that was withdrawn.
+WITHDRAWN = "withdrawn"
 #: The file of an outcome that says what it is; the others are the report's.
 OUTCOME = "outcome.json"
 #: No outcome is larger, none has a number of a claim beyond it, and no more requests wait at once.
 MOST_OUTCOME, MOST_CLAIMS, MOST_WAITING = 1 << 20, 100_000, 1_000
-#: A model's name, and a version's largest number.
-NAME, MOST_VERSION = re.compile(r"[^/:\x00-\x1f\x7f-\x9f]{0,250}"), (1 << 31) - 1
+#: A model's name.
+NAME = re.compile(r"[^/:\x00-\x1f\x7f-\x9f]{0,250}")
 
 
 @dataclass(frozen=True)
@@ -73,12 +101,37 @@ class RequestState:
     @property
     def claims(self) -> int:
         """How many agents took it so far."""
-        return sum(name.startswith(CLAIM) for name in self.params)
+        return sum(name.startswith(CLAIM_PARAM) for name in self.params)
 
     @property
     def holder(self) -> str | None:
         """The agent that took it last."""
-        return self.params.get(f"{CLAIM}{self.claims}")
+        return self.params.get(claim_param(self.claims))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an evaluation on a device ended, as `outcome.json` has it beside the report's files.
+
+    Attributes
+    ----------
+    claim : int
+        The number of the claim under which it was made.
+    status : {"FINISHED", "FAILED"}
+        How it ended.
+    metrics : mapping of str to float or None
+        Its figures; None where one is undefined.
+    tags : mapping of str to str
+        What its request's run is tagged with.
+    time_ms : int
+        When, ms since 1970, by the server's clock.
+    """
+
+    claim: int
+    status: str
+    metrics: Mapping[str, float | None]
+    tags: Mapping[str, str]
+    time_ms: int
 
 
 def _state(run: Any) -> RequestState:
@@ -89,12 +142,12 @@ def _state(run: Any) -> RequestState:
         raise RegistryError(f"MLflow's answer: status: found {shown(status)}; expected {STATUSES}")
     return RequestState(
         request_id=run_id(part(info, "run_id")),
-        device=tags.get("holter.device", ""),
-        model=text(tags.get("holter.model", ""), "tag holter.model", NAME),
-        version=whole_number(tags.get("holter.version", "0"), "tag holter.version", MOST_VERSION),
+        device=tags.get(DEVICE_TAG, ""),
+        model=text(tags.get(MODEL_TAG, ""), f"tag {MODEL_TAG}", NAME),
+        version=whole_number(tags.get(VERSION_TAG, "0"), f"tag {VERSION_TAG}", MOST_VERSION),
         status=status,
-        agent=tags.get("holter.agent"),
-        reason=tags.get("holter.reason"),
+        agent=tags.get(AGENT_TAG),
+        reason=tags.get(REASON_TAG),
         metrics=numbers(data, "metrics"),
         tags=tags,
         params=texts(data, "params"),
@@ -119,7 +172,7 @@ def _listed(run: Any) -> RequestState:
 def request_evaluation(
     *,
     device: str,
-    model: RegisteredModel,
+    model: ModelVersion,
     testset_run_id: str,
     testset_path: str,
     testset_sha256: str,
@@ -129,21 +182,21 @@ def request_evaluation(
     marks = {
         **tags,
         "mlflow.runName": f"{model.name}-v{model.version}-on-{device}",
-        "holter.kind": "edge-request",
-        "holter.device": device,
-        "holter.model": model.name,
-        "holter.version": str(model.version),
-        "holter.model_sha256": model.tags.get(f"holter.sha256.{LITERT}", ""),
-        "holter.threshold": model.tags.get("holter.threshold", "0.5"),
-        "holter.training_run_id": model.run_id,
-        "holter.testset_run_id": testset_run_id,
-        "holter.testset_path": testset_path,
-        "holter.testset_sha256": testset_sha256,
+        KIND_TAG: "edge-request",
+        DEVICE_TAG: device,
+        MODEL_TAG: model.name,
+        VERSION_TAG: str(model.version),
+        MODEL_SHA256_TAG: model.tags.get(artifact_tag(LITERT), ""),
+        THRESHOLD_TAG: model.tags.get(THRESHOLD_TAG, "0.5"),
+        TRAINING_RUN_TAG: model.run_id,
+        TESTSET_RUN_TAG: testset_run_id,
+        TESTSET_PATH_TAG: testset_path,
+        TESTSET_SHA256_TAG: testset_sha256,
     }
     made = call(
         "POST",
         "runs/create",
-        experiment_id=device_experiment(device, make=True),
+        experiment_id=make_device_experiment(device).id,
         start_time=int(server_time_s() * 1000),
         tags=[{"key": key, "value": value} for key, value in marks.items()],
     )
@@ -152,26 +205,14 @@ def request_evaluation(
     return request_id
 
 
-def device_experiment(device: str, *, make: bool = False) -> str | None:
-    """Id of a device's experiment, made if need be and asked for."""
-    name = f"edge/{device}"
-    try:
-        return _experiment_id(call("GET", "experiments/get-by-name", experiment_name=name))
-    except NotInRegistry:
-        if not make:
-            return None
-    try:
-        made = call("POST", "experiments/create", name=name)
-    except RegistryError:  # another process made it meanwhile, or it may not be made
-        if (there := device_experiment(device)) is None:
-            raise
-        return there
-    return text(part(made, "experiment_id"), "experiment id", EXPERIMENT_ID)
+def device_experiment(device: str) -> Experiment | None:
+    """A device's experiment, or None where it has none."""
+    return find_experiment(f"{EDGE}{device}")
 
 
-def _experiment_id(answer: Any) -> str:
-    found = part(answer, "experiment", "experiment_id")
-    return text(found, "experiment id", EXPERIMENT_ID)
+def make_device_experiment(device: str) -> Experiment:
+    """A device's experiment, made if need be."""
+    return get_or_make_experiment(f"{EDGE}{device}")
 
 
 def request_state(request_id: str) -> RequestState:
@@ -191,7 +232,7 @@ def device_requests(device: str, *statuses: str) -> list[RequestState]:
     for status in statuses or ("",):
         wanted = f"attributes.status = '{status}'" if status else ""
         for answer in pages(
-            "POST", "runs/search", experiment_ids=[experiment], filter=wanted, max_results=200
+            "POST", "runs/search", experiment_ids=[experiment.id], filter=wanted, max_results=200
         ):
             found += [_listed(run) for run in rows(answer, "runs")]
             if not statuses or len(found) > MOST_WAITING * len(statuses):
@@ -212,15 +253,15 @@ def claim(state: RequestState, agent_id: str) -> int | None:
     """
     if state.status not in WAITING:
         return None
-    if REPORT in state.params:
-        _settle(state, state.params[REPORT])
+    if REPORT_PARAM in state.params:
+        _settle(state, state.params[REPORT_PARAM])
         return None
     number = state.claims
     if state.holder != agent_id:
         number += 1
-        if not _set_once(state.request_id, f"{CLAIM}{number}", agent_id):
+        if not _set_once(state.request_id, claim_param(number), agent_id):
             return None
-    log_tags(state.request_id, {"holter.agent": agent_id})
+    log_tags(state.request_id, {AGENT_TAG: agent_id})
     call("POST", "runs/update", run_id=state.request_id, status="RUNNING")
     return number
 
@@ -239,9 +280,9 @@ def _set_once(request_id: str, key: str, value: str) -> bool:
 
 def withdraw(request_id: str, reason: str) -> bool:
     """End a request FAILED with a reason; False if a report was faster."""
-    if not _set_once(request_id, REPORT, WITHDRAWN):
+    if not _set_once(request_id, REPORT_PARAM, WITHDRAWN):
         return False
-    log_tags(request_id, {"holter.reason": reason[:4000]})
+    log_tags(request_id, {REASON_TAG: reason[:4000]})
     _end(request_id, "FAILED")
     return True
 
@@ -274,34 +315,34 @@ def deliver(request_id: str, folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError, RegistryError) as error:
         raise DeviceError(f"request {request_id}, on this disk: {error}") from error
     state = request_state(request_id)
-    mine = f"{outcome['claim']}:{sha256_bytes(data)}"
-    if REPORT not in state.params:
+    mine = f"{outcome.claim}:{sha256_bytes(data)}"
+    if REPORT_PARAM not in state.params:
         for file in sorted(folder.iterdir()):
-            upload(state.artifact_uri, report_folder(outcome["claim"]), file)
-        _set_once(request_id, REPORT, mine)
+            upload(state.artifact_uri, report_folder(outcome.claim), file)
+        _set_once(request_id, REPORT_PARAM, mine)
         state = request_state(request_id)
-    decided = part(state.params, REPORT)
+    decided = part(state.params, REPORT_PARAM)
     _settle(state, decided)
     if decided == WITHDRAWN:
         return "withdrawn by the server meanwhile"
     return "reported" if decided == mine else f"claim {decided.partition(':')[0]} was faster"
 
 
-def read_outcome(data: bytes) -> dict[str, Any]:
-    """An outcome's claim, status, metrics, tags and time; RegistryError where it is none."""
+def read_outcome(data: bytes) -> Outcome:
+    """An outcome from its file; RegistryError where it is none."""
     try:
-        told = parsed(data)
-        metrics, tags = part(told, "metrics"), part(told, "tags")
+        value = parsed(data)
+        metrics, tags = part(value, "metrics"), part(value, "tags")
         if not (isinstance(metrics, dict) and isinstance(tags, dict)):
             raise RegistryError("found no metrics and tags by name; expected them")
         known = [{"key": k, "value": v} for k, v in metrics.items() if v is not None]
-        return {
-            "claim": whole_number(part(told, "claim"), "claim", MOST_CLAIMS),
-            "status": text(part(told, "status"), "status", re.compile("FINISHED|FAILED")),
-            "metrics": numbers({"metrics": known}, "metrics"),
-            "tags": {key: text(value, f"tag {key[:80]}") for key, value in tags.items()},
-            "time_ms": whole_number(part(told, "time_ms"), "time_ms"),
-        }
+        return Outcome(
+            claim=whole_number(part(value, "claim"), "claim", MOST_CLAIMS),
+            status=text(part(value, "status"), "status", re.compile("FINISHED|FAILED")),
+            metrics=numbers({"metrics": known}, "metrics"),
+            tags={key: text(tag, f"tag {key[:80]}") for key, tag in tags.items()},
+            time_ms=whole_number(part(value, "time_ms"), "time_ms"),
+        )
     except (ValueError, RegistryError) as error:
         raise RegistryError(f"{OUTCOME}: found a damaged file ({plain(error)})") from error
 
@@ -312,21 +353,19 @@ def _settle(state: RequestState, decided: str) -> None:
         _end(state.request_id, "FAILED")
         return
     number, _, sha256 = decided.partition(":")
-    claim = whole_number(number, f"parameter {REPORT}", MOST_CLAIMS)
-    file, digest = f"{report_folder(claim)}/{OUTCOME}", text(sha256, f"parameter {REPORT}", SHA256)
+    claim = whole_number(number, f"parameter {REPORT_PARAM}", MOST_CLAIMS)
+    file, digest = (
+        f"{report_folder(claim)}/{OUTCOME}",
+        text(sha256, f"parameter {REPORT_PARAM}", SHA256),
+    )
     outcome = read_outcome(read_run_file(state.request_id, file, digest, MOST_OUTCOME))
     metrics = [
-        {"key": key, "value": value, "timestamp": outcome["time_ms"], "step": 0}
-        for key, value in outcome["metrics"].items()
+        {"key": key, "value": value, "timestamp": outcome.time_ms, "step": 0}
+        for key, value in outcome.metrics.items()
     ]
-    tags = [{"key": key, "value": value} for key, value in outcome["tags"].items()]
+    tags = [{"key": key, "value": value} for key, value in outcome.tags.items()]
     call("POST", "runs/log-batch", run_id=state.request_id, metrics=metrics, tags=tags)
-    _end(state.request_id, outcome["status"])
-
-
-def report_folder(number: int) -> str:
-    """Where a claim's report lies among its request's artifacts."""
-    return "report" if number == 1 else f"report-{number}"
+    _end(state.request_id, outcome.status)
 
 
 def _end(request_id: str, status: str) -> None:
@@ -341,30 +380,20 @@ def log_tags(request_id: str, tags: Mapping[str, str]) -> None:
 
 
 def presence(device: str) -> tuple[str, dict[str, Any]]:
-    """The device's experiment, made if need be, and what its agent said of itself last."""
-    try:
-        found = call("GET", "experiments/get-by-name", experiment_name=f"edge/{device}")
-    except NotInRegistry:
-        experiment = device_experiment(device, make=True)
-        found = call("GET", "experiments/get", experiment_id=experiment)
-    return _experiment_id(found), said_in(texts(found["experiment"], "tags"))
+    """The id of a device's experiment, made if need be, and what its agent said of itself last."""
+    experiment = make_device_experiment(device)
+    return experiment.id, read_presence(experiment.tags)
 
 
-def said_in(tags: Mapping[str, str]) -> dict[str, Any]:
+def read_presence(tags: Mapping[str, str]) -> dict[str, Any]:
     """What a device said of itself in its experiment's tags; nothing where that cannot be read."""
     try:
-        said = parsed(tags.get(PRESENCE, "{}"))
+        facts = parsed(tags.get(AGENT_TAG, "{}"))
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
-def announce(experiment: str, said: Mapping[str, Any]) -> None:
+def announce(experiment_id: str, facts: Mapping[str, Any]) -> None:
     """Say of a device's agent what `presence` will read."""
-    call(
-        "POST",
-        "experiments/set-experiment-tag",
-        experiment_id=experiment,
-        key=PRESENCE,
-        value=json.dumps(said),
-    )
+    tag_experiment(experiment_id, AGENT_TAG, json.dumps(facts))

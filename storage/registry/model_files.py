@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,6 @@ WEIGHTS = "model.weights.h5"
 MANIFEST = "manifest.json"
 #: What `mlflow artifacts download models:/NAME/1` adds to the files.
 MLFLOW_META = "registered_model_meta"
-
-
-@dataclass(frozen=True)
-class RegisteredModel:
-    """A model version: its name, number, the run that made it, and its tags."""
-
-    name: str
-    version: int
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def reference(self) -> str:
-        """NAME/version."""
-        return f"{self.name}/{self.version}"
 
 
 def write_model_files(

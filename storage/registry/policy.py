@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import tomllib
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from storage.errors import PolicyError
 from storage.files import parsed, sha256_bytes
+from storage.registry.checks import Check as Check
 
 #: The policy that is used where none is given.
 DEFAULT = Path(__file__).parents[1] / "policies" / "champion.toml"
 #: The thresholds of drift that are used where none are given.
 DRIFT = DEFAULT.with_name("drift.toml")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One figure and its bounds.
-
-    Attributes
-    ----------
-    title, figure : str
-        What is asked in words, and the figure's name.
-    least, most : float
-        The bounds, each allowed; infinite where there is none.
-    """
-
-    title: str
-    figure: str
-    least: float
-    most: float
-
-    @property
-    def asked(self) -> str:
-        """The bounds in words."""
-        bounds = {"at least": self.least, "at most": self.most}
-        return ", ".join(f"{word} {at:g}" for word, at in bounds.items() if abs(at) < float("inf"))
+#: Where the bounds of a check are that has none below, or none above.
+UNBOUNDED = {"least": float("-inf"), "most": float("inf")}
 
 
 @dataclass(frozen=True)
@@ -62,6 +46,70 @@ class Policy:
         return sha256_bytes(self.text.encode())
 
 
+def _as_float(bound: Any) -> Any:
+    """A whole number as a float, infinite where it is beyond the largest one; the rest as it is."""
+    if isinstance(bound, bool) or not isinstance(bound, int):
+        return bound
+    try:
+        return float(bound)
+    except OverflowError:
+        return math.inf if bound > 0 else -math.inf
+
+
+Bound = Annotated[float, BeforeValidator(_as_float)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _CheckTable(_Strict):
+    """A `[[check]]`."""
+
+    title: str
+    figure: str
+    least: Bound = UNBOUNDED["least"]
+    most: Bound = UNBOUNDED["most"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_bound(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or not table.keys() & UNBOUNDED:
+            raise PydanticCustomError("bound", "found no bound; expected least or most")
+        return table
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> _CheckTable:
+        bounds = [getattr(self, name) for name in UNBOUNDED if name in self.model_fields_set]
+        if not all(map(math.isfinite, bounds)) or bounds != sorted(bounds):
+            words = " and ".join(f"{bound:g}" for bound in bounds)
+            raise PydanticCustomError(
+                "bound", f"found {words}; expected finite bounds, least not above most"
+            )
+        return self
+
+
+class _ChecksFile(_Strict):
+    """A file of checks alone."""
+
+    title: str
+    check: Annotated[list[_CheckTable], Field(min_length=1)]
+
+    def checks(self) -> tuple[Check, ...]:
+        """The checks, as they are used."""
+        return tuple(Check(**one.model_dump()) for one in self.check)
+
+
+class _PolicyFile(_ChecksFile):
+    """A file of a policy."""
+
+    use: str
+    licences: dict[str, list[str]]
+
+
+File = TypeVar("File", bound=_ChecksFile)
+
+
 def read_policy(path: Path) -> Policy:
     """Read a policy.
 
@@ -70,63 +118,52 @@ def read_policy(path: Path) -> Policy:
     PolicyError
         There is no such file, it is no TOML, a key is unknown or missing, or a check has no bound.
     """
-    text, said, checks = _read(path, {"title": str, "use": str, "licences": dict, "check": list})
-    for licence, uses in said["licences"].items():
-        if not (isinstance(uses, list) and all(isinstance(use, str) for use in uses)):
-            raise PolicyError(f"policy {path}: licence {licence!r}: expected a list of uses")
-    return Policy(said["title"], said["use"], said["licences"], checks, text)
+    text, value = _parsed(path)
+    file = _validated(path, _PolicyFile, value)
+    return Policy(file.title, file.use, file.licences, file.checks(), text)
 
 
 def read_checks(path: Path) -> tuple[Check, ...]:
     """Read a table of checks alone: thresholds of drift; errors as above."""
-    return _read(path, {"title": str, "check": list})[2]
+    return _validated(path, _ChecksFile, _parsed(path)[1]).checks()
 
 
-def _read(path: Path, kinds: dict[str, Any]) -> tuple[str, dict[str, Any], tuple[Check, ...]]:
+def _parsed(path: Path) -> tuple[str, Any]:
+    """A policy's text, and its value."""
     try:
         text = path.read_text()
-        said = parsed(text, tomllib.loads)
+        return text, parsed(text, tomllib.loads)
     except (OSError, ValueError) as error:
         raise PolicyError(f"policy {path}: cannot be read: {error}") from error
-    _keys(path, "the policy", said, kinds)
-    checks = tuple(_check(path, one) for one in said["check"])
-    if not checks:
-        raise PolicyError(f"policy {path}: found no check; expected at least one")
-    return text, said, checks
 
 
-def _check(path: Path, said: Any) -> Check:
-    bounds = {"least": float("-inf"), "most": float("inf")}
-    where = f"check {said.get('title', said)!r}" if isinstance(said, dict) else f"check {said!r}"
-    if not isinstance(said, dict) or not said.keys() & bounds:
-        raise PolicyError(f"policy {path}, {where}: found no bound; expected least or most")
-    kinds: dict[str, Any] = dict.fromkeys(said.keys() & bounds, (int, float))
-    _keys(path, where, said, {"title": str, "figure": str, **kinds})
-    given = [_as_float(said[name]) for name in bounds if name in said]
-    if not all(map(math.isfinite, given)) or given != sorted(given):
-        raise PolicyError(
-            f"policy {path}, {where}: found {' and '.join(f'{one:g}' for one in given)}; expected "
-            "finite bounds, least not above most"
-        )
-    return Check(**{**bounds, **said})
-
-
-def _as_float(bound: float) -> float:
-    """A bound as a float; infinite where it is a whole number beyond the largest one."""
+def _validated(path: Path, kind: type[File], value: Any) -> File:
+    """A file's value by its model; PolicyError with all that is wrong, each with its place."""
     try:
-        return float(bound)
-    except OverflowError:
-        return math.inf if bound > 0 else -math.inf
+        return kind.model_validate(value)
+    except ValidationError as error:
+        wrong = "; ".join(_words(one, value) for one in error.errors())
+        raise PolicyError(f"policy {path}, {wrong}") from error
 
 
-def _keys(path: Path, where: str, said: dict[str, Any], kinds: dict[str, Any]) -> None:
-    """Exactly these keys, each of its kind."""
-    unknown, missing = sorted(said.keys() - kinds), sorted(kinds.keys() - said)
-    if unknown or missing:
-        raise PolicyError(
-            f"policy {path}, {where}: found unknown {unknown}, missing {missing}; "
-            f"expected {', '.join(kinds)}"
-        )
-    for key, kind in kinds.items():
-        if not isinstance(said[key], kind) or isinstance(said[key], bool):
-            raise PolicyError(f"policy {path}, {where}: {key} is {said[key]!r}")
+def _words(error: ErrorDetails, value: Any) -> str:
+    """What is wrong, and where: of which check, or of the policy."""
+    place, kind, key = error["loc"], error["type"], str(error["loc"][-1])
+    if place[:1] == ("licences",) and len(place) > 1:
+        return f"licence {place[1]!r}: expected a list of uses"
+    where = "the policy"
+    if place[:1] == ("check",) and len(place) > 1:
+        table = value["check"][place[1]]
+        where = f"check {_shown(table.get('title', table) if isinstance(table, dict) else table)}"
+    words = {
+        "bound": error["msg"],
+        "too_short": "found no check; expected at least one",
+        "missing": f"found missing {[key]}",
+        "extra_forbidden": f"found unknown {[key]}",
+    }
+    return f"{where}: " + words.get(kind, f"{key} is {_shown(error['input'])}")
+
+
+def _shown(value: object) -> str:
+    """A value in a message, cut where it is long."""
+    return repr(value)[:200]

@@ -89,7 +89,7 @@ def sign(data: bytes) -> dict[str, str]:
     return {"key": public, "signature": key.sign(data).hex()}
 
 
-def signed_by(data: bytes, said: Mapping[str, str]) -> bool:
+def signed_by(data: bytes, signature: Mapping[str, str]) -> bool:
     """Whether the key that a signature names made it over these bytes; whose it is, is not asked.
 
     Raises
@@ -100,9 +100,9 @@ def signed_by(data: bytes, said: Mapping[str, str]) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    public, signature = bytes.fromhex(said["key"]), bytes.fromhex(said["signature"])
+    public, signed = bytes.fromhex(signature["key"]), bytes.fromhex(signature["signature"])
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+        Ed25519PublicKey.from_public_bytes(public).verify(signed, data)
     except InvalidSignature:
         return False
     return True

@@ -41,14 +41,17 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from storage.addresses import without_credentials
 from storage.errors import RegistryError
 from storage.files import sha256_file, sha256_folder
+from storage.registry.experiments import get_or_make_experiment
 from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
-from storage.registry.model_files import RegisteredModel as RegisteredModel
+from storage.registry.models import ModelVersion as ModelVersion
 from storage.registry.signing import sign_name
-from storage.registry.tags import ARTIFACT_TAG, FOLDER_TAG
+from storage.registry.tags import REASON_TAG, artifact_tag, folder_tag
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What `flows.train` calls it.
+RegisteredModel = ModelVersion
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -78,21 +81,11 @@ def start_run(
 ) -> str:
     """Start a run in an experiment, made if need be; gives the run's id."""
     with _told(f"start run {run_name}") as client:
-        run = client.create_run(_experiment(client, experiment), tags=dict(tags), run_name=run_name)
+        experiment_id = get_or_make_experiment(experiment, EXPERIMENT_TAGS).id
+        run = client.create_run(experiment_id, tags=dict(tags), run_name=run_name)
         items = [Param(name, str(value)) for name, value in params.items()]
         client.log_batch(run.info.run_id, params=items)
         return str(run.info.run_id)
-
-
-def _experiment(client: MlflowClient, name: str) -> str:
-    if found := client.get_experiment_by_name(name):
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
-    except MlflowException:  # another process made it meanwhile
-        if found := client.get_experiment_by_name(name):
-            return str(found.experiment_id)
-        raise
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -111,14 +104,14 @@ def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 def log_file(run_id: str, path: Path, folder: str) -> None:
     """Log a file as an artifact under a folder; its digest becomes a tag."""
-    log_tags(run_id, {f"{ARTIFACT_TAG}{folder}/{path.name}": sha256_file(path)})
+    log_tags(run_id, {artifact_tag(f"{folder}/{path.name}"): sha256_file(path)})
     with _told(f"log {path.name}") as client:
         client.log_artifact(run_id, str(path), folder)
 
 
 def log_folder(run_id: str, path: Path, folder: str) -> None:
     """Log a folder's files as artifacts under a folder; one digest of them all becomes a tag."""
-    log_tags(run_id, {f"{FOLDER_TAG}{folder}": sha256_folder(path)})
+    log_tags(run_id, {folder_tag(folder): sha256_folder(path)})
     with _told(f"log {path.name}") as client:
         client.log_artifacts(run_id, str(path), folder)
 
@@ -159,7 +152,7 @@ def log_input(
 def finish_run(run_id: str, status: str, reason: str | None = None) -> None:
     """End a run FINISHED or FAILED, with the reason as a tag."""
     if reason:
-        log_tags(run_id, {"holter.reason": without_credentials(reason)[:4000]})
+        log_tags(run_id, {REASON_TAG: without_credentials(reason)[:4000]})
     with _told("end the run") as client:
         client.set_terminated(run_id, status)
 
@@ -199,12 +192,12 @@ def register_model(
     folder: Path,
     tags: Mapping[str, str],
     description: str,
-) -> RegisteredModel:
+) -> ModelVersion:
     """Register a folder as a new version of `name`; `flows.train.training_run.seal` makes it known.
 
     The version's number is stated, signed, beside the folder's files as soon as it is known.
     """
-    digests = {f"holter.sha256.{f}": sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
+    digests = {artifact_tag(f): sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
     marks = {**tags, **digests}
     with _told(f"register {name}") as client:
         experiment = client.get_run(run_id).info.experiment_id
@@ -222,19 +215,19 @@ def register_model(
             description=description,
             model_id=logged.model_id,
         )
-    model = RegisteredModel(name, int(version.version), run_id, marks)
+    model = ModelVersion(name, int(version.version), run_id, marks)
     log_name(model, sign_name(folder, name, model.version))
     return model
 
 
-def log_name(model: RegisteredModel, statement: Path) -> None:
+def log_name(model: ModelVersion, statement: Path) -> None:
     """Put the signed statement of a version's name beside its files."""
     with _told(f"name {model.reference}") as client:
         source = str(client.get_model_version(model.name, str(model.version)).source)
         client.log_model_artifact(source.removeprefix("models:/"), str(statement))
 
 
-def tag_version(model: RegisteredModel, tags: Mapping[str, str]) -> None:
+def tag_version(model: ModelVersion, tags: Mapping[str, str]) -> None:
     """Set tags of a model version."""
     with _told(f"tag {model.reference}") as client:
         for key, value in tags.items():
@@ -259,6 +252,6 @@ def run_page(run_id: str) -> str:
     return f"{address()}/#/experiments/{experiment}/runs/{run_id}"
 
 
-def model_page(model: RegisteredModel) -> str:
+def model_page(model: ModelVersion) -> str:
     """A model version's page, for a browser."""
     return f"{address()}/#/models/{quote(model.name)}/versions/{model.version}"

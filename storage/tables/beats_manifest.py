@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from storage.errors import PlaceError, TableError
-from storage.files import AnyPlace, checked, parsed, sha256_file, sha256_json, write_json
+from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
 from storage.places import Place
 from storage.registry.signing import sign, signed_by
 
@@ -19,6 +21,12 @@ MANIFEST_VERSION = 1
 SIGNATURE = "signature"
 #: The policy of tables that are named by their data set alone.
 USUAL = "consensus"
+#: How a file's fields are read: no other names, and no value of another type.
+FIELDS = ConfigDict(extra="forbid")
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[int, Strict()]
+Hours = Annotated[float, Strict()]
 
 
 @dataclass(frozen=True)
@@ -62,25 +70,27 @@ class Entry:
         say.
     """
 
-    record: str
-    subject: str
-    file: str
-    sha256: str
-    key: str
-    lead: str | None
-    hours: float
-    beats: int
-    af_beats: int
-    unknown_beats: int
-    flagged_beats: int
-    counts: dict[str, int]
-    analysable_hours: float | None = None
-    uncovered_hours: float = 0.0
-    files: dict[str, str] = field(default_factory=dict)
-    task_run_id: str = ""
-    content: dict[str, list[str]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    label_source: str = ""
+    __pydantic_config__: ClassVar[ConfigDict] = FIELDS
+
+    record: Text
+    subject: Text
+    file: Text
+    sha256: Text
+    key: Text
+    lead: Text | None
+    hours: Hours
+    beats: Count
+    af_beats: Count
+    unknown_beats: Count
+    flagged_beats: Count
+    counts: dict[Text, Count]
+    analysable_hours: Hours | None = None
+    uncovered_hours: Hours = 0.0
+    files: dict[Text, Text] = field(default_factory=dict)
+    task_run_id: Text = ""
+    content: dict[Text, list[Text]] = field(default_factory=dict)
+    warnings: list[Text] = field(default_factory=list)
+    label_source: Text = ""
 
 
 @dataclass(frozen=True)
@@ -111,24 +121,26 @@ class Manifest:
         Records whose recording is here under another name too, and those names (DATASET/RECORD).
     """
 
-    dataset: str
-    title: str
-    version: str
-    licence: str
-    citation: str
-    origin: str
-    spec_sha256: str
-    preprocessing_sha256: str
-    code_sha256: str
-    simulated: bool
+    __pydantic_config__: ClassVar[ConfigDict] = FIELDS
+
+    dataset: Text
+    title: Text
+    version: Text
+    licence: Text
+    citation: Text
+    origin: Text
+    spec_sha256: Text
+    preprocessing_sha256: Text
+    code_sha256: Text
+    simulated: Flag
     entries: tuple[Entry, ...]
-    failures: dict[str, str]
-    excluded: dict[str, str]
-    spec: dict[str, Any] = field(default_factory=dict)
-    preprocessing: dict[str, Any] = field(default_factory=dict)
-    flow_run_id: str = ""
-    signal: bool | None = None
-    duplicates: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[Text, Text]
+    excluded: dict[Text, Text]
+    spec: dict[Text, Any] = field(default_factory=dict)
+    preprocessing: dict[Text, Any] = field(default_factory=dict)
+    flow_run_id: Text = ""
+    signal: Flag | None = None
+    duplicates: dict[Text, list[Text]] = field(default_factory=dict)
 
     @property
     def has_signal(self) -> bool:
@@ -138,6 +150,9 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over the records, subjects and table digests: the content, not the place."""
         return sha256_json([[e.record, e.subject, e.sha256] for e in self.entries])
+
+
+_ENTRY, _MANIFEST = TypeAdapter(Entry), TypeAdapter(Manifest)
 
 
 def variant(dataset: str, *, signal: bool, policy: str) -> str:
@@ -239,13 +254,17 @@ def read_manifest(path: Place) -> Manifest:
         value: dict[str, Any] = parsed(path.read_text())
         value.pop(SIGNATURE, None)
         version = value.pop("manifest_version")
-        entries = tuple(checked(Entry(**entry)) for entry in value.pop("entries"))
-        manifest = checked(Manifest(entries=entries, **value))
+        manifest = _MANIFEST.validate_python(value)
     except FileNotFoundError as error:
         raise TableError(f"manifest {path}: found no file; expected one made by ingest") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        words = f"{place}: {first['msg']}"
+        raise TableError(f"manifest {path}: found a damaged file ({words})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"manifest {path}: found a damaged file ({error})") from error
-    outside = [entry.file for entry in entries if not _inside(entry.file)]
+    outside = [entry.file for entry in manifest.entries if not _inside(entry.file)]
     if outside:
         raise TableError(
             f"manifest {path}: found the file {outside[0]!r}; expected one in the manifest's folder"
@@ -291,7 +310,8 @@ def noted_entry(folder: Place, record: str) -> Entry | None:
         The store that it lies in does not answer: it may well be there.
     """
     try:
-        entry = checked(Entry(**parsed((folder / "entries" / f"{record}.json").read_bytes())))
+        kept = folder / "entries" / f"{record}.json"
+        entry = _ENTRY.validate_python(parsed(kept.read_bytes()))
     except PlaceError:
         raise
     except (OSError, ValueError, TypeError):

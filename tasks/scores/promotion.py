@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
-from storage.registry.policy import Check
+from storage.registry.checks import Check
 
 PASSED, FAILED, MISSING, NOT_ASKED = "passed", "failed", "missing", "not asked"
 

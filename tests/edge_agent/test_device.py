@@ -19,6 +19,7 @@ from edge_agent import presence, slots
 from edge_agent.agent import Agent
 from edge_agent.cli import main as edge_main
 from edge_agent.facts import device_kind
+from edge_agent.outbox import MOST_TRIES, new_job
 from edge_agent.releases import fetch_release
 from flows.train.release import name_again
 from storage.errors import (
@@ -30,9 +31,10 @@ from storage.errors import (
     SignatureError,
 )
 from storage.files import write_json
-from storage.registry import evaluations, mlflow_rest, tracking
+from storage.registry import client, evaluations, tracking
 from storage.registry.evaluations import RequestState
-from storage.registry.model_files import MANIFEST, RegisteredModel
+from storage.registry.model_files import MANIFEST
+from storage.registry.models import ModelVersion
 from storage.registry.signing import NAMED, check_name, public_key
 from tests.conftest import ROOT, Registered
 from tests.sealed import made_up_manifest, made_up_version, sides_of
@@ -82,7 +84,7 @@ def test_a_process_of_its_own_reports_what_the_server_scores(
     assert state.metrics["latency_p99_ms"] > 0
     assert not list((tmp_path / "outbox").iterdir())
     sums = state.params["holter.report"].partition(":")[2]
-    mlflow_rest.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path)
+    client.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path)
     assert json.loads((tmp_path / "outcome.json").read_text())["status"] == "FINISHED"
 
 
@@ -132,7 +134,7 @@ def test_a_wrong_request_fails_with_the_reason(
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         state = evaluations.request_state(registered.testset_run_id)
-        mlflow_rest.upload(state.artifact_uri, "testset", path)
+        client.upload(state.artifact_uri, "testset", path)
         from storage.files import sha256_file
 
         wrong = {
@@ -164,7 +166,7 @@ def test_inputs_that_do_not_fit_the_model_fail(registered: Registered, agent: Ag
     )
     path = write_testset(agent.home / "other.npz", other)
     run = evaluations.request_state(registered.testset_run_id)
-    mlflow_rest.upload(run.artifact_uri, "testset", path)
+    client.upload(run.artifact_uri, "testset", path)
     request_id = registered.request(agent.device)
     wrong = {
         "holter.testset_path": "testset/other.npz",
@@ -203,7 +205,7 @@ def test_a_withdrawn_request_takes_no_report(registered: Registered, agent: Agen
     number = evaluations.claim(state, "x")
     assert number == 1
     assert evaluations.withdraw(request_id, "no report within 5 s")
-    assert edge.serve(agent, state, number, quiet)
+    assert edge.serve(agent, new_job(agent.home, state, number, {}), quiet).is_good
     state = evaluations.request_state(request_id)
     assert (state.status, state.reason) == ("FAILED", "no report within 5 s")
     assert state.metrics == {}
@@ -282,7 +284,7 @@ def test_a_request_that_kills_the_agent_is_given_up(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(edge, "evaluate", die)
-    for _ in range(edge.MOST_TRIES):
+    for _ in range(MOST_TRIES):
         with pytest.raises(KeyboardInterrupt):
             edge.once(agent, quiet)
     state = outcome(agent, request_id)
@@ -310,7 +312,7 @@ def test_credentials_never_leave_in_clear(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "device-1")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with pytest.raises(RegistryError, match="over https:// alone") as caught:
-        mlflow_rest.call("GET", "runs/get", run_id="1")
+        client.call("GET", "runs/get", run_id="1")
     assert "secret" not in str(caught.value)
 
 
@@ -321,16 +323,16 @@ def test_a_secrets_file_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.chmod(0o640)
     monkeypatch.setenv("HOLTER_SECRETS_FILE", str(path))
     with pytest.raises(RegistryError, match="found mode 640"):
-        mlflow_rest.call("GET", "experiments/get", experiment_id="0")
+        client.call("GET", "experiments/get", experiment_id="0")
     path.chmod(0o600)
-    assert mlflow_rest._authorization("https", "x")["Authorization"].startswith("Basic ")
-    mlflow_rest.call("GET", "experiments/get", experiment_id="0")
+    assert client._authorization("https", "x")["Authorization"].startswith("Basic ")
+    client.call("GET", "experiments/get", experiment_id="0")
 
 
 def test_what_is_not_there_is_told_apart_from_a_dead_server() -> None:
     """A missing run, experiment or file is final, not something to try again."""
     with pytest.raises(NotInRegistry):
-        mlflow_rest.call("GET", "runs/get", run_id="0" * 32)
+        client.call("GET", "runs/get", run_id="0" * 32)
     assert evaluations.device_requests("nobody") == []
 
 
@@ -360,7 +362,7 @@ def test_a_model_is_named_as_on_the_server(
     ends with one line, and so does a name where no server is said."""
     model, home = registered.model, tmp_path / "edge"
     version: dict[str, Any] = {"name": model.name, "version": str(model.version)}
-    mlflow_rest.call("POST", "registered-models/alias", **version, alias="ward")
+    client.call("POST", "registered-models/alias", **version, alias="ward")
     for reference in (model.name, model.reference, f"{model.name}@ward"):
         assert versions_named(monkeypatch, reference, home) == [(0, model.reference)]
     for reference in (f"{model.name}@none", f"{model.name}/99", "none", "/none", "a@b@c"):
@@ -387,7 +389,7 @@ def trusted(registered: Registered) -> list[str]:
 
 
 @pytest.fixture
-def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredModel:
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelVersion:
     """A sealed version from before names were signed."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     path, manifest = made_up_manifest(tmp_path / "records")
@@ -398,7 +400,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredModel:
         )
 
 
-def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path: Path) -> None:
+def test_a_version_from_before_is_signed_again(older: ModelVersion, tmp_path: Path) -> None:
     """A device refuses a version without a signed name and says the command; that makes it."""
     keys, words = {public_key()}, f"make it on the server: holter edge sign {older.reference}"
     arguments = (older.name, older.version)
@@ -406,15 +408,15 @@ def test_a_version_from_before_is_signed_again(older: RegisteredModel, tmp_path:
         fetch_release(*arguments, tmp_path / "before", keys)
     assert name_again(older.reference) == older.reference
     for file in (MANIFEST, NAMED):
-        mlflow_rest.fetch_model_file(*arguments, file, None, tmp_path / "after")
+        client.fetch_model_file(*arguments, file, None, tmp_path / "after")
     check_name(tmp_path / "after", *arguments, keys)
 
 
 def test_a_manifest_of_another_chain_is_not_named(
-    older: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+    older: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is named again is the manifest that was sealed, whatever the server answers."""
-    real = mlflow_rest._persistent
+    real = client._persistent
 
     def other(method: str, path: str, *rest: Any) -> bytes:
         if "get-artifact" in path and "model-versions" in path:
@@ -422,6 +424,6 @@ def test_a_manifest_of_another_chain_is_not_named(
             return b""
         return real(method, path, *rest)
 
-    monkeypatch.setattr(mlflow_rest, "_persistent", other)
+    monkeypatch.setattr(client, "_persistent", other)
     with pytest.raises(DigestMismatch):
         name_again(older.reference)

@@ -14,7 +14,7 @@ from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from flows.services.servers import mlflow_server
 from storage.errors import RegistryError
-from storage.registry import evaluations, mlflow_rest
+from storage.registry import client, evaluations
 from storage.registry.accounts import let_make, make_account
 from tests.conftest import register_made_up
 
@@ -83,7 +83,7 @@ def test_a_device_account_reaches_its_own_experiment_alone(
     ]
     for method, endpoint, fields in forbidden:
         with pytest.raises(RegistryError, match=r"40[13]"):
-            mlflow_rest.call(method, endpoint, **fields)
+            client.call(method, endpoint, **fields)
 
 
 def test_people_make_what_they_were_granted_to(
@@ -94,26 +94,26 @@ def test_people_make_what_they_were_granted_to(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", guarded)
     for name, value in ADMIN.items():
         monkeypatch.setenv(name, value)
-    mlflow_rest.call("POST", "users/create", username="ann", password=WORDS)
-    mlflow_rest.call("POST", "experiments/create", name="train/anything")
+    client.call("POST", "users/create", username="ann", password=WORDS)
+    client.call("POST", "experiments/create", name="train/anything")
 
     def as_ann() -> str:
         with monkeypatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
             patch.setenv("MLFLOW_TRACKING_PASSWORD", WORDS)
-            answer = mlflow_rest.call("POST", "experiments/create", name="edge/bed-4")
+            answer = client.call("POST", "experiments/create", name="edge/bed-4")
             return str(answer["experiment_id"])
 
     with pytest.raises(RegistryError, match="403"):
         as_ann()
     let_make("ann")
-    evaluations.device_experiment("bed-5", make=True)
+    evaluations.make_device_experiment("bed-5")
     with pytest.raises(RegistryError, match="account bed-5: found a device's"):
         let_make("bed-5")
     assert as_ann()
     with pytest.raises(RegistryError, match="experiment edge/bed-4: found that ann may write it"):
         make_account("bed-4", "twelve letters", "train/anything", [])
-    users = mlflow_rest.call("GET", "users/list")["users"]
+    users = client.call("GET", "users/list")["users"]
     assert "bed-4" not in {user["username"] for user in users}
 
 
@@ -121,7 +121,7 @@ def test_no_account_where_every_account_makes_experiments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that leaves making experiments to every account gets no device's account."""
-    monkeypatch.setattr(mlflow_rest, "_persistent", lambda *_: b'{"workspaces_enabled": false}')
+    monkeypatch.setattr(client, "_persistent", lambda *_: b'{"workspaces_enabled": false}')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(RegistryError, match="MLFLOW_ENABLE_WORKSPACES=true"):
         make_account("belt", "twelve letters", "train/x", [])

@@ -23,7 +23,7 @@ from edge_agent import measure, outbox, presence
 from edge_agent.agent import Agent
 from edge_agent.facts import device_kind
 from storage.errors import OutOfReach, RegistryError
-from storage.registry import evaluations, mlflow_rest
+from storage.registry import client, evaluations
 from tests.conftest import Registered
 
 #: Kills in all: each point once, by night 200, or as many as HOLTER_AGENT_KILLS says.
@@ -39,7 +39,7 @@ def quick(mlflow_server: str, registered: Registered, monkeypatch: pytest.Monkey
     monkeypatch.setattr(measure, "TIMED", 20)
     monkeypatch.setattr(measure, "WARM_UP", 2)
     monkeypatch.setattr(presence, "SETTLE_S", 0.0)
-    monkeypatch.setattr(mlflow_rest, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(client, "PAUSES_S", (0.0,))
 
 
 @pytest.fixture
@@ -60,15 +60,15 @@ def assert_one_whole_report(
     assert {k: state.metrics[k] for k in registered.metrics} == registered.metrics
     number, _, sums = state.params["holter.report"].partition(":")
     assert number == "1"
-    files = mlflow_rest.call("GET", "artifacts/list", run_id=request_id)["files"]
+    files = client.call("GET", "artifacts/list", run_id=request_id)["files"]
     assert [file["path"] for file in files] == ["report"]
-    files = mlflow_rest.call("GET", "artifacts/list", run_id=request_id, path="report")["files"]
+    files = client.call("GET", "artifacts/list", run_id=request_id, path="report")["files"]
     assert sorted(Path(file["path"]).name for file in files) == [
         "outcome.json",
         "probability.npy",
         "report.json",
     ]
-    mlflow_rest.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path / "fetched")
+    client.fetch_run_file(request_id, "report/outcome.json", sums, tmp_path / "fetched")
     assert outbox.waiting(agent.home) == []
 
 
@@ -94,7 +94,7 @@ def counted(reached: Callable[[int], None]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in (
-            (mlflow_rest, "_exchange"),
+            (client, "_exchange"),
             (Path, "rename"),
             (Path, "replace"),
             (os, "fsync"),
@@ -220,7 +220,7 @@ def test_a_full_disk_is_said_and_waited_for(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     owner, name = {
-        "workplace": (outbox, "workplace"),
+        "workplace": (outbox, "make_workplace"),
         "report": (np, "save"),
         "outcome": (outbox, "write_json"),
     }[at]
@@ -264,16 +264,16 @@ def test_what_there_is_no_room_for_is_not_fetched(
 ) -> None:
     """A file over the limit is refused; one that would fill the disk waits as on a full one."""
     what = (registered.testset_run_id, "testset/testset.npz", registered.testset_sha256)
-    size = mlflow_rest.fetch_run_file(*what, tmp_path / "before").stat().st_size
+    size = client.fetch_run_file(*what, tmp_path / "before").stat().st_size
     disk = SimpleNamespace(f_bavail=2 * size - 1, f_frsize=1)
     monkeypatch.setattr(os, "fstatvfs", lambda _: disk)
     with pytest.raises(OSError, match=f"found {size} bytes to fetch; room for {size - 1}") as full:
-        mlflow_rest.fetch_run_file(*what, tmp_path / "after")
-    assert full.value.errno in mlflow_rest.DISK_ERRORS
-    monkeypatch.setattr(mlflow_rest, "MOST_BYTES", size - 1)
+        client.fetch_run_file(*what, tmp_path / "after")
+    assert full.value.errno in client.DISK_ERRORS
+    monkeypatch.setattr(client, "MOST_BYTES", size - 1)
     with pytest.raises(RegistryError, match=f"found {size} bytes; at most {size - 1}$"):
-        mlflow_rest.fetch_run_file(*what, tmp_path / "after")
+        client.fetch_run_file(*what, tmp_path / "after")
     assert list((tmp_path / "after").iterdir()) == []
     disk.f_bavail += 1
-    monkeypatch.setattr(mlflow_rest, "MOST_BYTES", size)
-    assert mlflow_rest.fetch_run_file(*what, tmp_path / "after").stat().st_size == size
+    monkeypatch.setattr(client, "MOST_BYTES", size)
+    assert client.fetch_run_file(*what, tmp_path / "after").stat().st_size == size

@@ -29,7 +29,7 @@ from edge_agent.agent import Agent
 from flows.train.release import seal
 from storage.errors import HolterError, RegistryError
 from storage.files import sha256_file, write_json
-from storage.registry import evaluations, mlflow_rest
+from storage.registry import client, evaluations
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import check_name, check_release, public_key, sign_name
 from storage.tables.testset import TestSet, write_testset
@@ -274,7 +274,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         for owner, name, value in (
             (presence, "SETTLE_S", 0.0),
             (presence, "LEASE_S", 0.0),
-            (mlflow_rest, "PAUSES_S", ()),
+            (client, "PAUSES_S", ()),
             (edge, "POLL_S", 0.0),
         ):
             patch.setattr(owner, name, value)
@@ -287,7 +287,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a stub in the network's place."""
 
     def put(server: Stub) -> None:
-        monkeypatch.setattr(mlflow_rest, "_connection", lambda *_: Wire(server))
+        monkeypatch.setattr(client, "_connection", lambda *_: Wire(server))
 
     return put
 
@@ -394,7 +394,7 @@ def test_a_hostile_server(seed: int, made: dict[str, Path]) -> None:
         folder = Path(name)
         server, agent = Hostile(made["m2"], made["testset"]), agent_in(folder)
         server.rng = rng
-        patch.setattr(mlflow_rest, "_connection", lambda *_: Wire(server))
+        patch.setattr(client, "_connection", lambda *_: Wire(server))
         patch.setattr(tempfile, "tempdir", str(folder / "tmp"))
         before = around(folder)
         while server.count < EACH:
@@ -500,7 +500,7 @@ def test_pages_end(made: dict[str, Path], connect: Any, monkeypatch: pytest.Monk
     """A list that always has another page is given up, in one of our errors."""
     server = Endless(made["m2"], made["testset"])
     connect(server)
-    monkeypatch.setattr(mlflow_rest, "MOST_PAGES", 20)
+    monkeypatch.setattr(client, "MOST_PAGES", 20)
     with pytest.raises(RegistryError, match="found over 20 pages"):
         evaluations.device_requests("belt", "SCHEDULED")
     assert server.count < 30
@@ -540,11 +540,11 @@ def test_an_answer_is_read_up_to_its_limit(
 ) -> None:
     """Of 700 MB as JSON, as an outcome or as a manifest no more is read than the limit."""
     server = Stub(made["m2"], made["testset"])
-    monkeypatch.setattr(mlflow_rest, "_connection", lambda *_: Flood(server))
+    monkeypatch.setattr(client, "_connection", lambda *_: Flood(server))
     reads: dict[int, Callable[[], object]] = {
-        mlflow_rest.MOST_ANSWER: lambda: mlflow_rest.call("GET", "experiments/get"),
-        1 << 20: lambda: mlflow_rest.read_run_file(RUN, "outcome.json", "0" * 64, 1 << 20),
-        1 << 19: lambda: mlflow_rest.fetch_model_file("m", 1, "f", None, tmp_path, 1 << 19),
+        client.MOST_ANSWER: lambda: client.call("GET", "experiments/get"),
+        1 << 20: lambda: client.read_run_file(RUN, "outcome.json", "0" * 64, 1 << 20),
+        1 << 19: lambda: client.fetch_model_file("m", 1, "f", None, tmp_path, 1 << 19),
     }
     for most, read in reads.items():
         tracemalloc.start()

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from storage.errors import OutOfReach, RegistryError
-from storage.registry import mlflow_rest
+from storage.registry import client
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ def test_a_private_authority_is_trusted_where_it_is_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(path))
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
-    assert mlflow_rest.call("GET", "runs/get", run_id="1") == {"told": "Bearer t"}
+    assert client.call("GET", "runs/get", run_id="1") == {"told": "Bearer t"}
 
 
 def test_an_unknown_authority_is_refused(
@@ -91,9 +91,9 @@ def test_an_unknown_authority_is_refused(
 ) -> None:
     """Without it nothing is sent: the certificate does not verify."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", authority[1])
-    monkeypatch.setattr(mlflow_rest, "PAUSES_S", ())
+    monkeypatch.setattr(client, "PAUSES_S", ())
     with pytest.raises(OutOfReach, match="CERTIFICATE_VERIFY_FAILED"):
-        mlflow_rest.call("GET", "runs/get", run_id="1")
+        client.call("GET", "runs/get", run_id="1")
 
 
 def test_an_authority_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,4 +101,4 @@ def test_an_authority_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/none.pem")
     with pytest.raises(RegistryError, match=r"certificate authority /none\.pem"):
-        mlflow_rest.call("GET", "runs/get", run_id="1")
+        client.call("GET", "runs/get", run_id="1")

@@ -14,7 +14,7 @@ from storage.audit import ledger
 from storage.audit.versions import Recorded, recorded
 from storage.errors import DigestMismatch
 from storage.registry import tracking
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from storage.registry.policy import DEFAULT, read_policy
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words

@@ -14,7 +14,7 @@ from edge_agent.facts import device_kind
 from flows.decide import release_stages
 from flows.train.evaluate_device import enter
 from storage.audit import fleet, ledger
-from storage.audit.chain import resolve_model
+from storage.audit.chain import resolve
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry import evaluations, tracking
 from storage.registry.evaluations import RequestState
@@ -96,7 +96,7 @@ def test_a_release_reaches_the_group_after_its_canary(
     staged = released(registered, tmp_path.name)
     assert staged.canary.device == ward["belt"].device
     assert [report.device for report in staged.installed] == [a.device for a in ward.values()]
-    stable = resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
+    stable = resolve(f"{registered.model.name}@stable-{tmp_path.name}")
     assert stable.version == registered.model.version
     last = [e for e in ledger.entries(stable.name) if e.action == ledger.ALIAS][-1]
     assert last.details["request"] == staged.canary.request_id
@@ -119,7 +119,7 @@ def test_a_failed_canary_stops_the_release(
     with pytest.raises(DeviceError, match=r"canary belt.*f1"):
         released(registered, tmp_path.name)
     with pytest.raises(Exception, match=f"stable-{tmp_path.name}"):
-        resolve_model(f"{registered.model.name}@stable-{tmp_path.name}")
+        resolve(f"{registered.model.name}@stable-{tmp_path.name}")
     assert evaluations.device_requests(ward["wall"].device) == []
     assert slots.installed(ward["belt"].home) == {}
 

@@ -20,7 +20,7 @@ from storage.audit.versions import Recorded, recorded
 from storage.errors import NotInRegistry, PolicyError, PromotionError
 from storage.files import write_bytes
 from storage.registry import evaluations, tracking
-from storage.registry.mlflow_rest import call, fetch_run_file
+from storage.registry.client import call, fetch_run_file
 from storage.registry.policy import DEFAULT, Check, Policy, read_policy
 from storage.registry.signing import trusted_keys
 from tasks.pages.document import Words

@@ -20,8 +20,8 @@ from storage import logs
 from storage.addresses import without_credentials
 from storage.errors import RegistryError
 from storage.places import beats_place
-from storage.registry import mlflow_rest, tracking
-from storage.registry.model_files import RegisteredModel
+from storage.registry import client, tracking
+from storage.registry.models import ModelVersion
 from tests.conftest import ROOT
 
 #: What a secret looks like, by what it is.
@@ -85,8 +85,8 @@ def shown_everywhere(address: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         "error": f"{error} {pickle.loads(pickle.dumps(error))}",  # noqa: S301 - our own
         "table": str(beats_place() / "dataset=a"),
         "log": logs.JsonLines().format(line) + logs.Lines("%(message)s").format(line),
-        "lineage, device": mlflow_rest.address(),
-        "page": tracking.model_page(RegisteredModel("a", 1, "r", {})),
+        "lineage, device": client.address(),
+        "page": tracking.model_page(ModelVersion("a", 1, "r", {})),
         **{f"command {n}": f"{one.output} {one.exception}" for n, one in enumerate(run)},
     }
 
@@ -117,7 +117,7 @@ def test_credentials_of_an_address_let_clients_in(
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == USER
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == f"{WORD}@"
     assert "PREFECT_API_AUTH_STRING" not in os.environ
-    sent = mlflow_rest._authorization("https", "mlflow.example")["Authorization"]
+    sent = client._authorization("https", "mlflow.example")["Authorization"]
     assert b64decode(sent.removeprefix("Basic ")).decode() == f"{USER}:{WORD}@"
 
 

@@ -21,7 +21,7 @@ from prefect.logging.handlers import APILogHandler
 from flows.ingest.simulate import write_simulated
 from flows.services.servers import MLFLOW, PREFECT, QUIET, Kind, Servers, answers, servers
 from storage.audit import ledger
-from storage.registry.mlflow_rest import address, call
+from storage.registry.client import address, call
 from storage.registry.signing import trusted_keys
 from tests.conftest import Many
 from tests.services import free_port

@@ -18,6 +18,15 @@ MOST_FILES = 15
 #: An empty file that tells type checkers of the annotations: nothing to look through.
 MARK = "py.typed"
 PACKAGES = ("flows", "tasks", "storage", "edge_agent")
+#: Where names that begin as ours are written out, and why.
+VOCABULARIES = {
+    "storage/registry/tags.py": "tags and parameters in MLflow",
+    "flows/services/events.py": "events in Prefect",
+    "storage/tables/beats.py": "keys of a Parquet file",
+    "flows/train": "its rooms are being rewritten",
+    "flows/cli": "its rooms are being rewritten",
+    "tasks/pages": "its rooms are being rewritten",
+}
 
 
 def sources() -> list[Path]:
@@ -82,6 +91,19 @@ def test_a_room_holds_few_files() -> None:
         for folder in folders
     }
     assert {folder: n for folder, n in files.items() if n > MOST_FILES} == {}
+
+
+def test_tags_are_named_once() -> None:
+    """Tags, parameters and events have constants: nowhere else is a name spelled a second time."""
+    literal = re.compile(r"""["']holter\.""")
+    written = {
+        name: count
+        for path in sources()
+        if not (name := str(path.relative_to(ROOT))).startswith(tuple(VOCABULARIES))
+        and (count := len(literal.findall(path.read_text())))
+    }
+    assert written == {}
+    assert all((ROOT / place).exists() for place in VOCABULARIES)
 
 
 def test_modules_stay_small() -> None:

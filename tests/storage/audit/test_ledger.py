@@ -22,13 +22,13 @@ from storage.audit.ledger_entry import (
     ROLLED_BACK,
     chain_faults,
     deed,
+    entries_of_model,
     head,
-    own,
 )
 from storage.audit.ledger_run import ledger_run
 from storage.errors import NotInRegistry, RegistryError
 from storage.files import write_json
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from storage.registry.signing import public_key, sign, trusted_keys
 
 Edit = Callable[[str], None]
@@ -142,8 +142,8 @@ def test_an_entry_without_its_models_time_is_told_by_its_own() -> None:
         ledger.Entry(n, time, "", "registered", "m", n, "r", {}, "") for n, time in enumerate(times)
     ]
     made_ms = 1_000 * int(datetime.fromisoformat("2026-11-29T10:00:02+00:00").timestamp()) + 500
-    assert [entry.version for entry in own(known, made_ms)] == [1, 2]
-    assert own(known, None) == []
+    assert [entry.version for entry in entries_of_model(known, made_ms)] == [1, 2]
+    assert entries_of_model(known, None) == []
 
 
 def test_what_an_entry_did_is_told_in_words() -> None:
@@ -427,7 +427,7 @@ def test_an_entry_of_before_the_one_before_it_is_found(
         time = f"2026-11-29T10:00:{second}+00:00"
         previous = known[-1].sha256 if known else NOTHING
         entry = ledger.Entry(number, time, "me", "approved", "m", 1, "r", {}, previous)
-        known.append(ledger.Entry(**{**asdict(entry), **sign(entry.said())}))
+        known.append(ledger.Entry(**{**asdict(entry), **sign(entry.signed_bytes())}))
     assert chain_faults(known, trusted_keys()) == [
         "entry 3 is of 2026-11-29T10:00:10+00:00; the one before it is later"
     ]

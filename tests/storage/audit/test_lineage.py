@@ -22,7 +22,7 @@ from storage.audit.sights import Answer, saw
 from storage.audit.verify import MISMATCH, verify
 from storage.datasets.patients import number_digests
 from storage.errors import NotInRegistry
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from storage.registry.signing import trusted_keys
 from storage.registry.tags import TEACHER_TAG
 from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest

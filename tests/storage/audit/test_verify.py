@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer import Exit
@@ -22,8 +23,8 @@ from storage.audit.versions import recorded
 from storage.errors import ServerError
 from storage.files import sha256_file, write_bytes
 from storage.places import beats_place
-from storage.registry.mlflow_rest import call
-from storage.registry.model_files import RegisteredModel
+from storage.registry.client import call
+from storage.registry.models import ModelVersion
 from storage.registry.signing import public_key
 from storage.tables.beats_manifest import manifest_path, read_manifest, write_manifest
 from tests import made_up
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 class Sealed:
     """A sealed version, and where all that it hangs on lies."""
 
-    version: RegisteredModel
+    version: ModelVersion
     key: str
     home: Path
     mlflow: Path
@@ -266,8 +267,8 @@ def test_a_table_that_no_signed_ingest_replaced_is_found(sealed: Sealed) -> None
 
 def test_what_a_chain_was_sealed_without_is_told(whole: Sealed) -> None:
     """An earlier chain says nothing of the version's source: that is out of reach, not a match."""
-    about = {"run_id": "r", "description": "d", "tags": {}}
-    now = chain.resolve(whole.version.reference) | about
+    about: dict[str, Any] = {"run_id": "r", "description": "d", "tags": {}}
+    now = replace(chain.resolve(whole.version.reference), **about)
     assert [(one.name, one.state) for one in _version(about, now)] == [
         ("run_id", MATCH),
         ("description", MATCH),

@@ -25,8 +25,7 @@ from storage.audit.ledger_entry import (
     aliases,
     chain_faults,
     deed,
-    own,
-    parameter,
+    entries_of_model,
     read_entry,
     read_pages,
 )
@@ -47,6 +46,7 @@ from storage.registry.signing import (
     sign_roll_back,
     verified_manifest,
 )
+from storage.registry.tags import entry_param
 from storage.tables.beats import read_beats, read_waveforms, write_beats
 from storage.tables.beats import read_source as read_table_source
 from storage.tables.beats_manifest import read_manifest
@@ -304,18 +304,18 @@ def ledger_entries(_: Path) -> Own:
         previous = known[-1].sha256 if known else NOTHING
         time = "2026-11-29T10:00:00+00:00"
         entry = Entry(number, time, "me", action, "m", 1, "why", details, previous)
-        known.append(Entry(**{**asdict(entry), **sign(entry.said())}))
-    params = {parameter(entry.sequence): json.dumps(asdict(entry)) for entry in known}
+        known.append(Entry(**{**asdict(entry), **sign(entry.signed_bytes())}))
+    params = {entry_param(entry.sequence): json.dumps(asdict(entry)) for entry in known}
 
     def use(data: bytes) -> None:
         text = data.decode(errors="surrogateescape")
-        pages = read_pages("m", {**params, parameter(4): text})
+        pages = read_pages("m", {**params, entry_param(4): text})
         assert pages.entries == tuple(known)
         assert pages.faults
-        entry = read_entry("m", parameter(4), text)
+        entry = read_entry("m", entry_param(4), text)
         chain_faults([*known, entry], set())
         deed(entry)
-        own([replace(entry, details={}), entry], 1)
+        entries_of_model([replace(entry, details={}), entry], 1)
         aliases([entry])
 
     return [value.encode() for value in params.values()], use

@@ -28,10 +28,11 @@ from storage.errors import (
 from storage.recordings.check import check_record
 from storage.recordings.records import open_record
 from storage.recordings.survey import survey
-from storage.registry import evaluations, mlflow_rest
-from storage.registry.mlflow_rest import fetch_model_file, fetch_run_file
+from storage.registry import client
+from storage.registry.client import fetch_model_file, fetch_run_file
 from storage.registry.policy import read_policy
 from storage.registry.signing import verified_manifest
+from storage.registry.tags import AGENT_TAG
 from storage.tables.beats_manifest import Entry, Manifest, read_manifest, write_manifest
 from storage.tables.golden_beats import read_golden
 from storage.tables.testset import read_testset
@@ -273,7 +274,7 @@ NESTED: dict[str, Callable[[Path], object]] = {
     "policy": lambda path: read_policy(path.with_suffix(".toml")),
     "signature": lambda path: verified_manifest(b"{}", path.read_bytes(), ["a"]),
     "ledger": lambda path: read_entry("model", "entry", path.read_text()),
-    "MLflow": lambda _: mlflow_rest.call("GET", "experiments/get"),
+    "MLflow": lambda _: client.call("GET", "experiments/get"),
 }
 
 
@@ -287,7 +288,7 @@ def test_deep_nesting_is_refused(
     path.write_text("[" * 100_000)
     path.with_suffix(".toml").write_text("a = " + "[" * 100_000)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(mlflow_rest, "_persistent", lambda *_: path.read_bytes())
+    monkeypatch.setattr(client, "_persistent", lambda *_: path.read_bytes())
     with pytest.raises(HolterError, match=r"nested too deeply|cannot be read"):
         NESTED[name](path)
 
@@ -295,7 +296,7 @@ def test_deep_nesting_is_refused(
 @pytest.mark.parametrize("said", ["[" * 100_000, "[]", "null", '{"seen_s": "soon"}', "x"])
 def test_what_a_device_says_of_itself_spoils_no_list(said: str) -> None:
     """A device whose tag is no JSON, or other JSON, is listed as one that was never seen."""
-    tags = [{"key": evaluations.PRESENCE, "value": said}]
+    tags = [{"key": AGENT_TAG, "value": said}]
     assert fleet._device({"name": "edge/a", "tags": tags}).seen_ago_s is None
 
 

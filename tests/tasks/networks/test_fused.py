@@ -17,7 +17,7 @@ from edge_agent.analyse import decided_beats
 from flows.decide import drift, evaluate
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
-from storage.registry import mlflow_rest
+from storage.registry import client
 from storage.tables.beats import BeatTable, joined
 from tasks.features.fused import (
     BEFORE_QRS,
@@ -363,7 +363,7 @@ def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
         monkeypatch.setattr(flow, "read_beats", asked_for)
     monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
-    monkeypatch.setattr(mlflow_rest, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
+    monkeypatch.setattr(client, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
     place: Any = tmp_path / "manifest.json"
     made: Any = SimpleNamespace(path=place, manifest=manifest)
     version: Any = SimpleNamespace(model=model)

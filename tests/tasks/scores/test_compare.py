@@ -16,7 +16,7 @@ from flows.reports.shown import deliver
 from storage.audit.versions import recorded
 from storage.errors import DigestMismatch, NotInRegistry, SplitError
 from storage.registry import tracking
-from storage.registry.mlflow_rest import call
+from storage.registry.client import call
 from tasks.pages.document import Table
 from tasks.scores.bootstrap import RATES, bootstrap_difference, f1
 from tasks.scores.compare import CELLS, by_patient, pair

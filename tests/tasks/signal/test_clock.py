@@ -17,7 +17,7 @@ from storage.audit.fleet import DeviceState
 from storage.datasets.dataset import load_spec
 from storage.files import read_json
 from storage.recordings import arrivals
-from storage.registry import mlflow_rest
+from storage.registry import client
 
 DAY_S = 86_400.0
 JUMPS = pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S], ids=["forward", "back"])
@@ -69,10 +69,10 @@ def test_the_server_s_clock_is_kept_by_ours_that_only_counts(
     jump_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two answers of the server its time goes on, though this machine's clock is set."""
-    monkeypatch.setattr(mlflow_rest, "_clock", [1_000.0, time.monotonic()])
+    monkeypatch.setattr(client, "_clock", [1_000.0, time.monotonic()])
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + jump_s)
-    assert 1_000.0 <= mlflow_rest.server_time_s() < 1_060.0
+    assert 1_000.0 <= client.server_time_s() < 1_060.0
 
 
 @pytest.mark.parametrize(("ago_s", "health"), [(5.0, "working"), (DAY_S, "silent")])
