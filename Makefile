@@ -49,7 +49,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m mdformat --check $(PAGES)
-	$(BIN)/python -m proselint check --config .proselintrc.json $(wildcard $(PAGES:docs=docs/*.md docs/*/*.md))
+	$(BIN)/python -m proselint check --config .proselintrc.json $(PAGES)
 	$(BIN)/python scripts/prose.py $(PAGES)
 
 # Two modules at a time: the tests start many servers and wait for them.
