@@ -23,7 +23,8 @@ DIARY = {
 DATED = ("docs/measurements/", "docs/adr/", "CHANGELOG.md")
 #: Blocks that hold no sentences: code, marked figures, comments.
 LEFT_OUT = re.compile(
-    r"^(```|~~~).*?^\1|<!-- begin ([\w-]+) -->.*?<!-- end \2 -->|<!--.*?-->", re.DOTALL | re.MULTILINE
+    r"^(```|~~~).*?^\1|<!-- begin ([\w-]+) -->.*?<!-- end \2 -->|<!--.*?-->",
+    re.DOTALL | re.MULTILINE,
 )
 #: One word each: code, a link's text and a picture's stand for what they hide.
 WORDS = (
