@@ -102,7 +102,7 @@ def _table(table: dict[str, Any]) -> str:
     return f'  {{\n{head},\n   "rows": [\n{rows}\n   ]\n  }}'
 
 
-def shown(cell: Cell, digits: int | None) -> str:
+def cell_text(cell: Cell, digits: int | None) -> str:
     """A cell's text; an interval stands in brackets."""
     if cell is None:
         return "-"
@@ -123,14 +123,14 @@ def markdown(header: list[str], rows: list[list[str]], numeric: list[bool]) -> s
 def origin(result: Result) -> dict[str, str]:
     """When, where and how a result was measured, in words."""
     machine = result.machine or {}
-    known = {
+    facts = {
         "date": result.date,
         "commit": result.commit,
         "machine": ", ".join(str(value) for value in machine.values()) or None,
         "command": f"`{result.command}`" if result.command else None,
     }
     conditions = {key: str(value) for key, value in result.conditions.items()}
-    return {key: value or UNKNOWN for key, value in known.items()} | conditions
+    return {key: value or UNKNOWN for key, value in facts.items()} | conditions
 
 
 def block(name: str) -> str:
@@ -141,7 +141,10 @@ def block(name: str) -> str:
         + markdown(
             [title for title, _ in table.columns],
             [
-                [shown(cell, digits) for cell, (_, digits) in zip(row, table.columns, strict=True)]
+                [
+                    cell_text(cell, digits)
+                    for cell, (_, digits) in zip(row, table.columns, strict=True)
+                ]
                 for row in table.rows
             ],
             [digits is not None for _, digits in table.columns],
@@ -157,9 +160,9 @@ def page_of(text: str) -> str:
     """A page with its blocks as the result files give them, formatted as `make lint` wants it."""
     import mdformat
 
-    filled = BLOCK.sub(lambda found: block(found[1]), text)
+    page = BLOCK.sub(lambda match: block(match[1]), text)
     options = {"wrap": 120, "plugin": {"tables": {"compact_tables": True}}}
-    return mdformat.text(filled, options=options, extensions={"gfm", "tables"})
+    return mdformat.text(page, options=options, extensions={"gfm", "tables"})
 
 
 def write_pages() -> None:

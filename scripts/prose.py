@@ -39,8 +39,9 @@ ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|et al|Dr|vs|approx)\.")
 
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Each paragraph, item of a list and heading, with the line on which it begins."""
-    blank = LEFT_OUT.sub(lambda found: "\n" * found[0].count("\n"), text)
-    lines, first = [], 0
+    blank = LEFT_OUT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    lines: list[str] = []
+    first = 0
     for number, line in enumerate([*blank.splitlines(), ""], start=1):
         table = line.lstrip().startswith("|")
         item = re.match(r"\s*([-*+]|\d+\.) +", line)
@@ -73,8 +74,8 @@ def faults(page: str, text: str) -> Iterator[tuple[int, str]]:
             if (count := len(sentence.split())) > MOST_WORDS:
                 yield line, f"{count} words, at most {MOST_WORDS}: {sentence[:60]} ..."
             for name, pattern in DIARY.items():
-                if not dated and (found := re.search(pattern, sentence, re.IGNORECASE)):
-                    yield line, f"{name} of a diary: {found[0]!r}"
+                if not dated and (match := re.search(pattern, sentence, re.IGNORECASE)):
+                    yield line, f"{name} of a diary: {match[0]!r}"
 
 
 def pages(places: list[str]) -> list[Path]:

@@ -43,8 +43,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_pages_build(site: Path) -> None:
     """Every page is built; a link, anchor or picture that leads nowhere ends the build."""
-    made = {path.relative_to(site).with_suffix("") for path in site.rglob("*.html")}
-    assert {page.relative_to(DOCS).with_suffix("") for page in PAGES} <= made
+    built = {path.relative_to(site).with_suffix("") for path in site.rglob("*.html")}
+    assert {page.relative_to(DOCS).with_suffix("") for page in PAGES} <= built
 
 
 def test_the_pages_load_nothing_from_elsewhere(site: Path) -> None:
@@ -83,8 +83,8 @@ def test_the_tables_are_what_the_result_files_give(page: Path) -> None:
 
 def test_every_result_file_is_shown() -> None:
     """Each result file has its block in one page, and no block lacks its file."""
-    shown = [found[1] for page in MEASURED for found in BLOCK.finditer(page.read_text())]
-    assert sorted(shown) == sorted(path.stem for path in RESULTS.glob("*.json"))
+    blocks = [match[1] for page in MEASURED for match in BLOCK.finditer(page.read_text())]
+    assert sorted(blocks) == sorted(path.stem for path in RESULTS.glob("*.json"))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
@@ -140,7 +140,7 @@ def test_pages_keep_their_rules(page: Path) -> None:
 )
 def test_a_page_that_breaks_a_rule_is_noticed(text: str, fault: str) -> None:
     """The rules of pages do not pass whatever stands there."""
-    assert any(fault in said for _, said in faults("docs/a.md", text))
+    assert any(fault in message for _, message in faults("docs/a.md", text))
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
