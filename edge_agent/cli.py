@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from storage.bounds import within
@@ -21,6 +22,15 @@ MODEL = (
 )
 
 
+class ShowVersion(argparse.Action):
+    """The option `--version`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the installed version, and end: it is looked up where it is asked for alone."""
+        print(f"holter-edge {version('holter-af')}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -29,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="The server is named by MLFLOW_TRACKING_URI; work files lie in HOLTER_EDGE_HOME. "
         "HOLTER_LOG=json: log lines are JSON.",
     )
+    top.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and end")
     commands = top.add_subparsers(dest="command", required=True)
     tegra = Path("/etc/nv_tegra_release").exists()  # JetPack's mark
     kind = {"x86_64": "x86-64", "aarch64": "jetson-orin-nano" if tegra else "aarch64"}.get(

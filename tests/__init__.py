@@ -1,1 +1,5 @@
-"""The tests, one file a module."""
+"""The tests, and where the repository lies."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent

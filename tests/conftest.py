@@ -17,8 +17,8 @@ from prefect.events.worker import EventsWorker
 from flows.ingest.simulate import write_simulated
 from flows.services.servers import QUIET, Servers, servers
 from storage.registry.model_files import RegisteredModel
+from tests import ROOT as ROOT
 
-ROOT = Path(__file__).parent.parent
 # No test is timed: a busy machine is slow.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -177,7 +177,7 @@ class Many:
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
     """150 records, and the digest of their tables as one undisturbed process makes them."""
-    from flows.ingest.build import build_table
+    from flows.ingest.build import Plan, build_table
     from storage.datasets.dataset import load_spec, record_names
     from storage.files import sha256_json
     from tasks.signal.preprocessing import Preprocessing
@@ -186,7 +186,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
     spec, out = load_spec(str(toml)), tmp_path_factory.mktemp("calm")
     names = record_names(spec, toml.parent)
     made = [
-        build_table(spec, toml.parent, name, out, Preprocessing(), None, signal=True)[1]
+        build_table(Plan(spec, toml.parent, out, Preprocessing(), True), name)[1]
         for name in sorted(names)
     ]
     return Many(toml, len(made), sha256_json([[e.record, e.subject, e.sha256] for e in made]))

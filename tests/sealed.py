@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.simulate import write_simulated
 from flows.train.evaluate_device import enter
 from flows.train.training_run import digests, seal
@@ -29,7 +29,7 @@ def made_up_manifest(folder: Path, subjects: int = 4) -> tuple[Path, Manifest]:
     path = manifest_path(beats_place(), spec.name)
     assert isinstance(path, Path)
     entries = [
-        build_table(spec, folder, name, path.parent, config, None, signal=True)[1]
+        build_table(Plan(spec, folder, path.parent, config, True), name)[1]
         for name in record_names(spec, folder)
     ]
     manifest = Manifest(

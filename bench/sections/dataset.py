@@ -23,7 +23,7 @@ RUNNERS = {
 
 def plain(folder: str) -> dict[str, Any]:
     """The flow's work on the same number of threads, without Prefect."""
-    from flows.ingest.build import build_table
+    from flows.ingest.build import Plan, build_table
     from storage.datasets.dataset import load_spec, record_names
     from tasks.signal.preprocessing import Preprocessing
 
@@ -31,7 +31,7 @@ def plain(folder: str) -> dict[str, Any]:
     began = _clocks()
 
     def build(name: str) -> int:
-        return build_table(spec, where, name, out, Preprocessing(), None, signal=True)[1].beats
+        return build_table(Plan(spec, where, out, Preprocessing(), True), name)[1].beats
 
     with ThreadPoolExecutor(WORKERS) as pool:
         beats = sum(pool.map(build, record_names(spec, where)))

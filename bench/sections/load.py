@@ -83,7 +83,7 @@ def one_day(folder: str) -> dict[str, float]:
     """A record of 24 h without Prefect: CPU seconds, bytes read, bytes written."""
     from time import process_time
 
-    from flows.ingest.build import build_table
+    from flows.ingest.build import Plan, build_table
     from storage.datasets.dataset import load_spec
     from tasks.signal.preprocessing import Preprocessing
 
@@ -91,7 +91,7 @@ def one_day(folder: str) -> dict[str, float]:
     times = []
     for _ in range(2):
         began = process_time()
-        entry = build_table(spec, Path(folder), "sim000", out, Preprocessing(), None, signal=True)
+        entry = build_table(Plan(spec, Path(folder), out, Preprocessing(), True), "sim000")
         times.append(process_time() - began)
     read = sum(file.stat().st_size for file in Path(folder).glob("sim000.*"))
     return {"cpu_s": times[-1], "read": read, "written": (out / entry[1].file).stat().st_size}

@@ -19,12 +19,12 @@ OURS = "this project, checksums, annotations, labels, quality and provenance inc
 
 def ours(folder: str, name: str, out: str) -> int:
     """One record as the ingest flow makes it, without the flow."""
-    from flows.ingest.build import build_table
+    from flows.ingest.build import Plan, build_table
     from storage.datasets.dataset import load_spec
     from tasks.signal.preprocessing import Preprocessing
 
     spec = load_spec(folder)
-    _, entry = build_table(spec, Path(folder), name, Path(out), Preprocessing(), None, signal=True)
+    _, entry = build_table(Plan(spec, Path(folder), Path(out), Preprocessing(), True), name)
     return entry.beats
 
 

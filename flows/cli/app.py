@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from math import nan
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,10 +79,21 @@ cli_data.app.command("watch")(cli_watch.data_watch)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
 
 
+def show_version(show: bool) -> None:
+    """Print the installed version, and end."""
+    if show:
+        typer.echo(f"holter {version('holter-af')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of a failure.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Set what holds for every command."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,31 @@ from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the beat tables of a data set are made of.
+
+    Attributes
+    ----------
+    spec : DatasetSpec
+        The data set.
+    folder : Path
+        Where its records lie.
+    out : Path or Remote
+        Where its tables go.
+    config : Preprocessing
+        How signals become beats.
+    signal : bool
+        Whether signals are read; else annotations alone, and waveforms are null.
+    """
+
+    spec: DatasetSpec
+    folder: Path
+    out: Place
+    config: Preprocessing
+    signal: bool
+
+
 def record_key(record: Record, config: Preprocessing) -> str:
     """Digest of everything a record's beat table depends on: the same key, the same table."""
     arrays = (record.beats, record.symbols, record.rhythm_start, record.rhythms, record.unreadable)
@@ -42,29 +67,23 @@ def record_key(record: Record, config: Preprocessing) -> str:
 
 
 def build_table(
-    spec: DatasetSpec,
-    folder: Path,
-    name: str,
-    out: Place,
-    config: Preprocessing,
-    known: Entry | None,
-    *,
-    signal: bool,
+    plan: Plan, name: str, known: Entry | None = None
 ) -> tuple[Literal["built", "kept"], Entry]:
-    """Make one record's beat table, or keep the one that is there when nothing changed.
+    """Make one record's beat table, or keep the one that is known when nothing changed.
 
     Raises
     ------
     RecordError
         The record cannot be used; its old table, if any, is left as it was.
     """
-    record = open_record(spec, folder, name, signal=signal)
-    verify_checksums(folder, name, record.digests)
+    config = plan.config
+    record = open_record(plan.spec, plan.folder, name, signal=plan.signal)
+    verify_checksums(plan.folder, name, record.digests)
     key = record_key(record, config)
-    if known is not None and still_good(known, key, out):
+    if known is not None and still_good(known, key, plan.out):
         # The key holds them too.
         return "kept", replace(known, files=dict(record.digests), warnings=list(record.warnings))
-    file = out / f"{name}.parquet"
+    file = plan.out / f"{name}.parquet"
     read = partial(read_lead, record)
     lead = LeadPrints(read, record.n_samples) if record.lead is not None else None
     tables, counts, stretches = beat_tables(record, lead.read if lead else None, config)
@@ -83,7 +102,7 @@ def build_table(
         code_sha256=beat_code_sha256(),
         key=key,
         counts=asdict(counts),
-        simulated=spec.source.simulated,
+        simulated=plan.spec.source.simulated,
         content=content,
         label_source=record.label_source,
     )

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.failures import reasons, refuse_beyond, tally, telling
 from flows.ingest.folders import signals_of
 from flows.parameters import Data, Dataset, Only, Policy, Signal, Signals, named_after
@@ -102,20 +102,13 @@ def _task_name() -> str:
 
 @task(task_run_name=_task_name, persist_result=False, cache_policy=NO_CACHE)
 def ingest_records(
-    spec: DatasetSpec,
-    folder: Path,
-    names: list[str],
-    out: Place,
-    config: Preprocessing,
-    known: dict[str, Entry],
-    *,
-    signal: bool,
+    plan: Plan, names: list[str], known: dict[str, Entry]
 ) -> list[Outcome] | State[list[Outcome]]:
     """Each record to one Parquet file; one that fails has a failed task run of its own name."""
     outcomes = []
     for name in names:
-        with bound(dataset=spec.name, record=name):
-            one = _build(spec, folder, name, out, config, known.get(name), signal=signal)
+        with bound(dataset=plan.spec.name, record=name):
+            one = _build(plan, name, known.get(name))
             level = logging.ERROR if one.error else logging.INFO
             log.log(level, one.error or f"{one.state} in {one.seconds:.2f} s")
             for warning in one.entry.warnings if one.entry else []:
@@ -137,24 +130,15 @@ def fail_record(record: str, outcome: Outcome) -> None:  # noqa: ARG001 - the ru
     raise RecordFailedError(outcome)
 
 
-def _build(
-    spec: DatasetSpec,
-    folder: Path,
-    name: str,
-    out: Place,
-    config: Preprocessing,
-    known: Entry | None,
-    *,
-    signal: bool,
-) -> Outcome:
+def _build(plan: Plan, name: str, known: Entry | None) -> Outcome:
     """One record; whatever breaks in it stays with it."""
     began = time.monotonic()
     try:
-        known = noted_entry(out, name) or known
-        state, entry = build_table(spec, folder, name, out, config, known, signal=signal)
+        known = noted_entry(plan.out, name) or known
+        state, entry = build_table(plan, name, known)
         if state == "built":
             entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
-            note_entry(out, entry)
+            note_entry(plan.out, entry)
     except Exception as error:
         return _failed(name, error)
     return Outcome(name, state, time.monotonic() - began, entry)
@@ -232,14 +216,13 @@ def _ingest(
     if isinstance(path, Path):
         sweep(path.parent)
     code = beat_code_sha256()
+    plan = Plan(spec, folder, path.parent, config, signal)
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
 
         def submit(batch: list[str]) -> Any:
             before = {name: known[name] for name in batch if name in known}
-            return ingest_records.submit(
-                spec, folder, batch, path.parent, config, before, signal=signal
-            )
+            return ingest_records.submit(plan, batch, before)
 
         for batch, result in each_done(submit, batches(folder, names)):
             for done in _outcomes(batch, result):

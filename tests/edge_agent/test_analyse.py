@@ -17,7 +17,7 @@ import pytest
 from edge_agent import slots
 from edge_agent.analyse import analyse, files_of, summary
 from edge_agent.cli import main
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.simulate import write_simulated
 from flows.train.release import seal
 from storage.datasets.dataset import load_spec
@@ -82,7 +82,7 @@ def test_beats_and_answers_are_the_servers(records: Path, tmp_path: Path, networ
     """Every column of the server's Parquet table and every probability, byte for byte."""
     model = released(tmp_path / "release", network, 0.5)
     spec = load_spec(records / "found.toml")
-    build_table(spec, records, "sim001", tmp_path / "out", Preprocessing(), None, signal=True)
+    build_table(Plan(spec, records, tmp_path / "out", Preprocessing(), True), "sim001")
     expected = read_beats(tmp_path / "out" / "sim001.parquet")
     found = analyse(records / "sim001", model, read_json(model / MANIFEST))
     for field in fields(expected):

@@ -9,7 +9,7 @@ import pytest
 from edge_agent.bench import bench
 from edge_agent.cli import main
 from edge_agent.facts import device_kind
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 def test_bench_says_what_a_model_costs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.measure import peak_memory_mb
-from tests.conftest import ROOT
+from tests import ROOT
 
 
 def test_peak_memory_is_not_inherited() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from flows.cli import train as cli_train
 from flows.cli.app import app
 from flows.decide import rebuild
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.folders import signals_of
 from flows.ingest.simulate import write_simulated
 from flows.train import flow as training
@@ -161,8 +161,8 @@ def test_tables_of_before_are_verified_where_they_lay(
     path = manifest_path(beats_place(), spec.name)
 
     def built(*, signal: bool, folder: Place) -> Manifest:
-        arguments = spec, source, "sim000", folder, Preprocessing(), None
-        entry = build_table(*arguments, signal=signal)[1]
+        plan = Plan(spec, source, folder, Preprocessing(), signal)
+        entry = build_table(plan, "sim000")[1]
         about = (spec.name, "", "", "", "", str(source), "", "", "")
         return Manifest(*about, True, (entry,), {}, {})
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flows.decide import evaluate
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.simulate import write_simulated
 from flows.train.teacher import Teacher, refuse_unless_fit
 from storage.datasets.dataset import DatasetSpec, load_spec, record_names
@@ -85,7 +85,7 @@ def edf_spec(source: Path, dataset: str) -> DatasetSpec:
 def ingested(spec: DatasetSpec, folder: Path, out: Path, *, signal: bool = True) -> Manifest:
     """The manifest of a folder's beat tables."""
     entries = [
-        build_table(spec, folder, name, out, Preprocessing(), None, signal=signal)[1]
+        build_table(Plan(spec, folder, out, Preprocessing(), signal), name)[1]
         for name in record_names(spec, folder)
     ]
     about = (spec.name, spec.title, "1", "", "", str(folder), "", "", "")
@@ -108,7 +108,7 @@ def test_different_recordings_are_not_taken_for_copies(first: Manifest, tmp_path
     assert all(len(entry.content["signal"]) == 16 for entry in first.entries)
     assert without_prints([first]) == []
     spec, folder = load_spec(first.origin), Path(first.origin)
-    entry = build_table(spec, folder, "sim000", tmp_path, Preprocessing(), None, signal=True)[1]
+    entry = build_table(Plan(spec, folder, tmp_path, Preprocessing(), True), "sim000")[1]
     assert read_source(tmp_path / entry.file).content == first.entries[0].content
 
 

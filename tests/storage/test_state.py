@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from storage.audit import ledger, versions
 from storage.audit.verify import verify
 from storage.audit.versions import recorded
@@ -39,7 +39,7 @@ def test_the_page_names_every_folder() -> None:
     code = "".join(
         path.read_text()
         for package in ("flows", "storage", "tasks")
-        for path in (ROOT / package).glob("*.py")
+        for path in (ROOT / package).rglob("*.py")
     )
     used = set(re.findall(r'(?:home\(\)|\bfolder) / "(?!logs\b|model\b)([a-z]+)"', code))
     named = {folder for folders, _ in ROWS for folder in folders}
@@ -87,8 +87,7 @@ def test_beat_tables_are_made_again_to_the_byte(
     (entry,) = manifest.entries
     shutil.rmtree(home() / "beats")
     spec, folder = load_spec(tmp_path / "records"), tmp_path / "records"
-    state, _ = build_table(
-        spec, folder, entry.record, path.parent, Preprocessing(), entry, signal=True
-    )
+    plan = Plan(spec, folder, path.parent, Preprocessing(), True)
+    state, _ = build_table(plan, entry.record, entry)
     assert state == "built"
     assert sha256_file(path.parent / entry.file) == entry.sha256

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import (
     BadAnnotation,
@@ -143,7 +143,7 @@ def test_from_file_to_parquet(folder: Path, made: SimulatedRecording, beats: str
         (folder / "rec.qrs").write_bytes(data)
     assert check_record(spec, folder, "rec", signal=True).problem is None
     out = folder / "out"
-    state, entry = build_table(spec, folder, "rec", out, Preprocessing(), None, signal=True)
+    state, entry = build_table(Plan(spec, folder, out, Preprocessing(), True), "rec")
     assert state == "built"
     table = read_beats(out / entry.file)
     assert abs(len(table) - len(made.beats)) <= 3
@@ -242,7 +242,7 @@ def test_edf_with_gaps(tmp_path: Path, made: SimulatedRecording) -> None:
     assert np.isnan(found[gap]).all()
     np.testing.assert_array_equal(np.delete(found, gap), whole)
     np.testing.assert_array_equal(read_lead(record, 7400, 9500), found[7400:9500])
-    _, entry = build_table(spec, tmp_path, "rec", tmp_path, Preprocessing(), None, signal=True)
+    _, entry = build_table(Plan(spec, tmp_path, tmp_path, Preprocessing(), True), "rec")
     table = read_beats(tmp_path / entry.file)
     about = (table.time_s > 29) & (table.time_s < 38.5)
     assert ((table.quality[about] & Quality.GAP) != 0).any()

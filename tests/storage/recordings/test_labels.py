@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.ingest.build import build_table
+from flows.ingest.build import Plan, build_table
 from flows.ingest.flow import described
 from storage.datasets.dataset import (
     DatasetSpec,
@@ -234,9 +234,7 @@ def test_one_changed_label_rebuilds_one_record(folder: Path, tmp_path: Path) -> 
 
     def built(known: Mapping[str, Entry]) -> dict[str, tuple[str, Entry]]:
         return {
-            name: build_table(
-                how, folder, name, out, Preprocessing(), known.get(name), signal=False
-            )
+            name: build_table(Plan(how, folder, out, Preprocessing(), False), name, known.get(name))
             for name in NAMES
         }
 
