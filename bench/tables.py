@@ -81,7 +81,7 @@ def read_result(path: Path) -> Result:
         A field is missing or unknown.
     """
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    tables = [Table(**one) for one in document.pop("tables")]
+    tables = [Table(**table) for table in document.pop("tables")]
     return Result(**document, tables=tables)
 
 
@@ -109,7 +109,7 @@ def cell_text(cell: Cell, digits: int | None) -> str:
     if isinstance(cell, str):
         return cell.replace("|", "\\|")
     if isinstance(cell, list):
-        value, low, high = (f"{one:,.{digits or 0}f}" for one in cell)
+        value, low, high = (f"{number:,.{digits or 0}f}" for number in cell)
         return f"{value} ({low} to {high})"
     return f"{cell:,.{digits or 0}f}"
 

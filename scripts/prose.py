@@ -64,9 +64,9 @@ def sentences(paragraph: str) -> list[str]:
 
 def faults(page: str, text: str) -> Iterator[tuple[int, str]]:
     """Line and fault of all that breaks a rule."""
-    every = list(paragraphs(text))
+    blocks = list(paragraphs(text))
     dated = any(place in page for place in DATED)
-    prose = [(line, words) for line, words in every if not words.startswith("#")]
+    prose = [(line, words) for line, words in blocks if not words.startswith("#")]
     if not dated and prose and not re.search(r"\byou\b", prose[0][1], re.IGNORECASE):
         yield prose[0][0], "a page starts with what you can do"
     for line, words in prose:
