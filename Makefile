@@ -64,7 +64,7 @@ edge-aarch64: $(VENV)/.dev
 	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/edge_agent/test_aarch64.py
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 	@echo ".site/index.html"
 
 audit: $(VENV)/.dev
