@@ -16,11 +16,11 @@ export PYTHONDONTWRITEBYTECODE =
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
-	@echo "make lint   formatting, lint, types, layers"
+	@echo "make lint   formatting, lint, types, layers, pages"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
-	@echo "make docs   the pages of docs/ as a site in .site"
+	@echo "make docs   the pages of docs/, and of the Python interface, as a site in .site"
 	@echo "make audit  known vulnerabilities of the pinned packages (asks the advisory database)"
-	@echo "make bench  the benchmarks of docs/benchmarks.md, beside their peers"
+	@echo "make bench  the benchmarks beside their peers: bench/results, then docs/measurements"
 
 $(VENV)/.server: pyproject.toml constraints.txt
 	@echo "Installing the server and edge environment into $(VENV) (about 2 minutes) ..."
@@ -41,11 +41,16 @@ $(VENV)/.bench: $(VENV)/.dev
 run: $(VENV)/.server
 	$(BIN)/holter run
 
+# The pages whose form and language are held.
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md docs
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/python -m mdformat --check $(PAGES)
+	$(BIN)/python -m proselint check --config .proselintrc.json $(PAGES)
+	$(BIN)/python scripts/prose.py $(PAGES)
 
 # Two modules at a time: the tests start many servers and wait for them.
 test: lint
@@ -59,13 +64,13 @@ edge-aarch64: $(VENV)/.dev
 	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/edge_agent/test_aarch64.py
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 	@echo ".site/index.html"
 
 audit: $(VENV)/.dev
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-# All sections, or `make bench ONLY="signal layout"`: the others stay in the page as they are.
+# All sections, or `make bench ONLY="signal layout"`; `ONLY=tables` fills the pages alone.
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ONLY)
 

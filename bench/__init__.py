@@ -1,1 +1,1 @@
-"""The benchmarks: one module a section of docs/benchmarks.md, run by `make bench`."""
+"""The benchmarks: `make bench` measures, and fills the pages of docs/measurements."""

@@ -1,7 +1,8 @@
-"""Run the benchmarks and write docs/benchmarks.md: `python -m bench [SECTION ...]`.
+"""Run the benchmarks: `python -m bench [SECTION ...]`; `python -m bench tables` fills pages alone.
 
-A section is a module of this folder with a `TITLE` and a `run` that gives its Markdown. Naming
-sections redoes those alone; the others stay in the file as they are.
+A section is a module of `bench/sections` whose `run` gives its tables. What it measures is written
+to `bench/results/SECTION.json`, and the pages of docs/measurements from there. Naming sections
+redoes those alone.
 """
 
 from __future__ import annotations
@@ -9,66 +10,59 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import re
+import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
 from bench.harness import ROOT, rounds
+from bench.tables import RESULTS, Result, write_pages, write_result
 
-#: In the order of the document. A new section is a module and its name here.
+#: In the order of the page. A new section is a module, its name here, and its block in the page.
 SECTIONS = (
     *("signal", "formats", "detectors", "dataset", "layout", "scaling"),
     *("training", "lineage", "load"),
 )
-PAGE = ROOT / "docs" / "benchmarks.md"
-HEAD = """\
-# Benchmarks
-
-Written by `make bench`; `make bench ONLY=signal` redoes that section alone. Every case runs in a
-process of its own, all in one process tree, one thread each; cases take turns. CPU seconds are user
-and system time of the process.
-"""
 
 
-def machine() -> str:
+def machine() -> dict[str, str | int]:
     """The processor and its cores, as this process may use them; no host names."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
-    cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores, Linux {platform.machine()}, Python {platform.python_version()}"
+    return {
+        "processor": model,
+        "cores": f"{len(os.sched_getaffinity(0))} cores",
+        "system": f"Linux {platform.machine()}",
+        "python": f"Python {platform.python_version()}",
+    }
 
 
-def sections_of(page: str) -> dict[str, str]:
-    """The sections that a page holds, by name."""
-    found = re.findall(r"<!-- begin (\w+) -->\n(.*?)\n<!-- end \1 -->", page, re.DOTALL)
-    return dict(found)
-
-
-def page_of(sections: dict[str, str]) -> str:
-    """A page of these sections, in the document's order; unknown ones come last."""
-    order = [*(name for name in SECTIONS if name in sections), *sorted({*sections} - {*SECTIONS})]
-    parts = [f"<!-- begin {name} -->\n{sections[name]}\n<!-- end {name} -->" for name in order]
-    return "\n\n".join([HEAD.rstrip(), *parts]) + "\n"
+def commit() -> str | None:
+    """The commit of the code, with a plus where files were changed; None outside a checkout."""
+    words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)  # noqa: S603 - git
+    return done.stdout.strip() or None
 
 
 def main(wanted: list[str]) -> None:
-    """Redo the wanted sections, or all, and write the page after each."""
+    """Redo the wanted sections, or all, and fill the pages after each."""
+    if wanted == ["tables"]:
+        return write_pages()
     if unknown := sorted({*wanted} - {*SECTIONS}):
-        raise SystemExit(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+        raise SystemExit(f"no section {unknown[0]!r}; expected tables, {', '.join(SECTIONS)}")
     for name in wanted or SECTIONS:
         print(f"== {name}", file=sys.stderr, flush=True)
-        module = importlib.import_module(f"bench.{name}")
-        body: str = module.run()
-        now = datetime.now(tz=timezone.utc)
-        load = os.getloadavg()[1]
-        about = (
-            f"`make bench ONLY={name}`, {now:%Y-%m-%d}, {machine()}; load average {load:.1f} "
-            f"over the last five minutes, this run's own included; medians of {rounds()} round(s)."
-        )
-        page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        done = sections_of(page) | {name: f"## {module.TITLE}\n\n{about}\n\n{body}"}
-        PAGE.write_text(page_of(done), encoding="utf-8")
+        tables = importlib.import_module(f"bench.sections.{name}").run()
+        conditions: dict[str, str | float] = {
+            "rounds": rounds(),
+            "load of five minutes": round(os.getloadavg()[1], 1),
+        }
+        day = f"{datetime.now(tz=timezone.utc):%Y-%m-%d}"
+        command = f"make bench ONLY={name}"
+        result = Result(day, commit(), machine(), command, conditions, tables)
+        write_result(RESULTS / f"{name}.json", result)
+        write_pages()
+    return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every section shares: cases timed in turn in processes of their own, data, tables."""
+"""What every section shares: cases timed in turn in processes of their own, and data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -129,10 +129,3 @@ def simulated(subjects: int, hours: float, seed: int = 0) -> Path:
 
     folder = workplace() / f"sim-{subjects}x{hours:g}h-{seed}"
     return write_simulated(folder, subjects, hours, seed).parent
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; columns but the first are set right."""
-    lines = [list(header), ["---", *["---:"] * (len(header) - 1)]]
-    lines += [[f"{cell}" for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -14,7 +14,7 @@ import edge_agent.cli
 from flows.cli.app import app
 from tests.conftest import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 OURS = ("holter", "holter-edge")
 #: A command goes on to one of these, or to its line's end.

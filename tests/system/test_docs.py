@@ -14,8 +14,20 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.tables import BLOCK, RESULTS, page_of, read_result, write_result
 from tests.conftest import ROOT
 from tests.pages import PAGES, TEXTS, commands, found_in, named, options_of, parse
+
+DOCS = ROOT / "docs"
+MEASURED = sorted((DOCS / "measurements").glob("*.md"))
+DATE = r"20\d\d-\d\d-\d\d( to 20\d\d-\d\d-\d\d)?"
+#: Every test of the project, by name.
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in [path.stem, *re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)]
+}
+faults = runpy.run_path(str(ROOT / "scripts" / "prose.py"))["faults"]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +43,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_pages_build(site: Path) -> None:
     """Every page is built; a link, anchor or picture that leads nowhere ends the build."""
-    assert {page.stem for page in PAGES} <= {path.stem for path in site.glob("*.html")}
+    built = {path.relative_to(site).with_suffix("") for path in site.rglob("*.html")}
+    assert {page.relative_to(DOCS).with_suffix("") for page in PAGES} <= built
 
 
 def test_the_pages_load_nothing_from_elsewhere(site: Path) -> None:
     """A page opens offline: no script, style, font or picture comes from another server."""
-    for path in site.glob("*.html"):
+    for path in site.rglob("*.html"):
         text = path.read_text()
         loaded = re.findall(r"<(?:script|img|iframe)[^>]*src=[\"']?(https?://[^\"'> ]+)", text)
         loaded += re.findall(
@@ -49,9 +62,85 @@ def test_the_pages_load_nothing_from_elsewhere(site: Path) -> None:
 def test_the_contents_name_pages() -> None:
     """Every entry of the contents is a page that is there, and none twice."""
     nav: Any = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
-    named = re.findall(r"[\w-]+\.md", str(nav))
-    assert len(named) == len(set(named))
-    assert {f"{page.stem}.md" for page in PAGES} >= set(named)
+    entries = re.findall(r"[\w/-]+\.md", str(nav))
+    assert len(entries) == len(set(entries))
+    assert {page.relative_to(DOCS).as_posix() for page in PAGES} >= set(entries)
+
+
+@pytest.mark.parametrize("package", ["flows", "tasks", "storage"])
+def test_every_room_has_its_place_in_the_interface(package: str) -> None:
+    """The page of a package's Python interface names each of its rooms."""
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    page = (DOCS / "api" / f"{package}.md").read_text()
+    assert rooms <= set(re.findall(rf"^::: {package}\.(\w+)$", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.stem)
+def test_the_tables_are_what_the_result_files_give(page: Path) -> None:
+    """`python -m bench tables` changes nothing: no figure of a page was written by hand."""
+    assert page_of(page.read_text()) == page.read_text()
+
+
+def test_every_result_file_is_shown() -> None:
+    """Each result file has its block in one page, and no block lacks its file."""
+    blocks = [match[1] for page in MEASURED for match in BLOCK.finditer(page.read_text())]
+    assert sorted(blocks) == sorted(path.stem for path in RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_result_file_says_when_where_and_how(path: Path, tmp_path: Path) -> None:
+    """It is read and written without loss; it names a date or none, and no folder of a machine."""
+    result = read_result(path)
+    write_result(tmp_path / path.name, result)
+    assert (tmp_path / path.name).read_text() == path.read_text()
+    assert result.date is None or re.fullmatch(DATE, result.date)
+    assert not re.search(r"/(home|root|tmp|work|mnt|srv)/", path.read_text())
+    assert all(len(row) == len(table.columns) for table in result.tables for row in table.rows)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    """A module or a test file that a page names is in the repository."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    folders = "flows|tasks|storage|edge_agent|bench|tests|mlflow|pools|scripts"
+    files = re.findall(rf"`((?:{folders})/[\w/.-]+\.\w+)`", text)
+    assert [f for f in files if "NAME" not in f and not (ROOT / f).is_file()] == []
+
+
+def test_every_threat_names_a_test_that_there_is() -> None:
+    """Each row of a table of threats ends with a test, or a file of tests, of this project."""
+    tables = (DOCS / "security.md").read_text().split("| threat |")[1:]
+    rows = [row for table in tables for row in table.split("\n\n")[0].splitlines()[2:]]
+    assert len(rows) > 25
+    for row in rows:
+        tests = re.findall(r"`(?:[\w/]+/)?(test_\w+)(?:\.py)?`", row.split(" | ")[-1])
+        assert tests, row
+        assert set(tests) <= TESTS, row
+
+
+def test_the_readme_fits_two_screens() -> None:
+    """Who opens the README reads it whole."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 85
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_pages_keep_their_rules(page: Path) -> None:
+    """A page starts with what its reader can do, its sentences are short, and it is no diary."""
+    assert list(faults(page.relative_to(ROOT).as_posix(), page.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("# A\n\nThis page is about beats.\n", "what you can do"),
+        ("# A\n\nYou can read.\n\nIt was made on 2026-11-29.\n", "a day"),
+        ("# A\n\nYou can read.\n\n- It no longer fails.\n", "a past"),
+        ("# A\n\nYou can read " + "and read " * 12 + "it.\n", "28 words"),
+    ],
+)
+def test_a_page_that_breaks_a_rule_is_noticed(text: str, fault: str) -> None:
+    """The rules of pages do not pass whatever stands there."""
+    assert any(fault in message for _, message in faults("docs/a.md", text))
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)

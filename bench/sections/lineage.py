@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, measure, table, workplace
+from bench.harness import Case, measure, workplace
+from bench.tables import Cell, Table
 
-TITLE = "Lineage in a large store"
 MODELS, VERSIONS, RUNS, RECORDS = 5, 100, 2_000, 48
 RECORD = "rec017"
 
@@ -201,12 +201,12 @@ def of_a_record(first: bool) -> str:
     return f"{MODELS * VERSIONS} versions"
 
 
-def run() -> str:
+def run() -> list[Table]:
     """Time the commands as a user starts them, interpreter and imports included."""
-    version, record = "bench.lineage:of_a_version", "bench.lineage:of_a_record"
+    version, record = "bench.sections.lineage:of_a_version", "bench.sections.lineage:of_a_record"
     cases = {
         "`holter lineage MODEL@candidate`": Case(
-            "bench.lineage:of_a_version", ("tree",), cold=True
+            "bench.sections.lineage:of_a_version", ("tree",), cold=True
         ),
         "the same, `--format html`": Case(version, ("html",), cold=True),
         "the same, `--format prov`": Case(version, ("prov",), cold=True),
@@ -215,15 +215,9 @@ def run() -> str:
     }
     with store():
         figures = measure(cases)
-    rows = [
-        [name, f"{one.wall_s:.2f}", f"{one.cpu_s:.2f}", f"{one.peak_mb:.0f}", one.result]
-        for name, one in figures.items()
+    rows: list[list[Cell]] = [
+        [name, one.wall_s, one.cpu_s, one.peak_mb, one.result] for name, one in figures.items()
     ]
-    return (
-        f"An MLflow server with SQLite on this machine holds {RUNS:,} runs and {MODELS * VERSIONS} "
-        f"versions of {MODELS} models, each sealed with a split of its own over {RECORDS} records. "
-        "Seconds are those of the whole command, its interpreter and imports included, without the "
-        "server's. A record's first look fetches and checks all 500 sealed chains, which is the "
-        "worst case: versions of the same data and split share one; later looks check those on "
-        "disk.\n\n" + table(["command", "wall s", "CPU s", "peak MB", "answer"], rows)
-    )
+    columns = [("command", None), ("wall s", 2), ("CPU s", 2), ("peak MB", 0), ("answer", None)]
+    title = f"{RUNS:,} runs, {MODELS * VERSIONS} versions of {MODELS} models, {RECORDS} records"
+    return [Table(title, list(columns), rows)]

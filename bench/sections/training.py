@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from bench.child import peak_mb
-from bench.harness import ROOT, Case, measure, rounds, table, workplace
+from bench.harness import ROOT, Case, measure, workplace
+from bench.tables import Cell, Table
 from storage.files import sha256_file
 from storage.tables.beats import BeatTable, Source, write_beats
 from storage.tables.beats_manifest import Entry, Manifest, write_manifest
 from storage.tables.labelled import read_labelled
 from tasks import THREADS
 
-TITLE = "Training: throughput, and memory over 20 million beats"
 NETWORKS = ("resnet21", "resnet25", "squeeze")
 #: Beats and epochs of a timed training; the first epoch traces and is not counted.
 TRAINED, TESTED, EPOCHS = 16_384, 128, 4
@@ -37,10 +37,28 @@ LINKS = (1, 10)
 #: Simulated records of a training of `rhythm`: about AFDB.
 DRAWN_RECORDS, DRAWN_BEATS = 25, 48_000
 
+TRAININGS = (
+    ("training", None),
+    ("beats a s", 0),
+    ("beats a s, times stock", 2),
+    ("beats a CPU s", 0),
+    ("beats a CPU s, times stock", 2),
+    ("cores used", 1),
+)
+EPOCH_COLUMNS = (
+    "beats",
+    "CPU s to check, find and split",
+    "MB before",
+    "MB after",
+    "MB after a twentieth of the epoch",
+    "MB at its end",
+    "beats a CPU s",
+)
+
 
 def tables(links: int) -> Path:
     """The manifest of a data set of 48 tables, each under `links` names; written once."""
-    from bench.layout import beats
+    from bench.sections.layout import beats
 
     folder = workplace() / f"beats-{RECORDS}x{RECORD_BEATS}"
     manifest = folder / f"manifest-{links}.json"
@@ -131,7 +149,7 @@ def _together(network: str, how: str, processes: int, threads: dict[str, str]) -
     tables(1)
     started = [
         subprocess.Popen(  # noqa: S603 - our own modules, no shell
-            [sys.executable, "-m", "bench.training", how, network],
+            [sys.executable, "-m", "bench.sections.training", how, network],
             cwd=ROOT,
             env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,
@@ -225,77 +243,64 @@ def drawn(medians: str) -> dict[str, float]:
     }
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's tables."""
     kinds = {"model.fit, array in memory": "stock", "two side by side, Parquet": "ours"}
     cases = {
-        f"{network}, {kind}": Case(f"bench.training:{function}", (network,), once=True)
+        f"{network}, {kind}": Case(f"bench.sections.training:{function}", (network,), once=True)
         for network in NETWORKS
         for kind, function in kinds.items()
     }
     cases |= {
-        f"epoch {links}": Case("bench.training:epoch", (links,), once=True) for links in LINKS
+        f"epoch {links}": Case("bench.sections.training:epoch", (links,), once=True)
+        for links in LINKS
     }
     cases |= {
-        f"windows, {medians}": Case("bench.training:drawn", (medians,), once=True)
+        f"windows, {medians}": Case("bench.sections.training:drawn", (medians,), once=True)
         for medians in ("scipy's", "ours")
     }
     found = {name: one.result for name, one in measure(cases).items()}
-    rows = []
+    rows: list[list[Cell]] = []
     for network in NETWORKS:
         pair = [found[f"{network}, {kind}"] for kind in kinds]
         for kind, one in zip(kinds, pair, strict=True):
-            rows.append(
-                (
-                    f"{network}, {kind}",
-                    f"{one['per_s']:,.0f}",
-                    f"{one['per_s'] / pair[0]['per_s']:.2f}",
-                    f"{one['per_cpu_s']:,.0f}",
-                    f"{one['per_cpu_s'] / pair[0]['per_cpu_s']:.2f}",
-                    f"{one['cores']:.1f}",
-                )
-            )
-    header = ("training", "beats a s", "times stock", "beats a CPU s", "times stock", "cores used")
+            rates = [
+                x for key in ("per_s", "per_cpu_s") for x in (one[key], one[key] / pair[0][key])
+            ]
+            rows.append([f"{network}, {kind}", *rates, one["cores"]])
     small, large = (found[f"epoch {links}"] for links in LINKS)
     fastest = max(found[f"{n}, {k}"]["per_cpu_s"] for n in NETWORKS for k in kinds)
-    names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
-    epochs = [[f"{one[name]:,.0f}" for name in names] for one in (small, large)]
     growth = (large["late_mb"] - small["late_mb"]) / (large["beats"] - small["beats"]) * 2**20
     whole, plain = (found[f"windows, {medians}"] for medians in ("scipy's", "ours"))
-    columns = (
-        "beats",
-        "CPU s to check, find and split",
-        "MB before",
-        "MB after",
-        "MB after a twentieth of the epoch",
-        "MB at its end",
-        "beats a CPU s",
-    )
-    return f"""\
-{TRAINED:,} synthetic beats, batches of 128, seconds of the median epoch but the first, median of
-{rounds()} round(s). "Stock" is Keras's `model.fit` on an array in memory, with the threads that
-TensorFlow takes by itself. Ours are two trainings from Parquet at the same time, a thread each, as
-`holter reproduce` runs them; beats a second are those of both. Other work on the machine costs both
-wall seconds, and hardly CPU seconds.
-
-{table(header, rows)}
-
-A shuffled epoch, no trainer: tables of {RECORDS} records in row groups of {GROUP}, intra-patient
-split, all beats read once in batches of 128. The larger data set is each of these tables under
-{LINKS[1]} names, so its bytes come from the page cache and not from a disk. Memory is the process's
-peak so far.
-
-{table(columns, epochs)}
-
-- Reading takes {100 * fastest / large["per_cpu_s"]:.1f} % of the processor time of the quickest
-  network here ({fastest:,.0f} beats a CPU second).
-- One more beat on disk costs {growth:.0f} bytes of memory (label, names, place, the split's
-  positions; at the peak, the drawing of the split) in place of 1,200.
-
-An epoch of `rhythm` on {DRAWN_RECORDS} simulated records of {DRAWN_BEATS:,} beats:
-{whole["beats"]:,} beats of windows are drawn in {whole["drawing_s"]:.2f} CPU s with scipy's running
-medians, in {plain["drawing_s"]:.2f} with those of a device that has no scipy; drawn and learnt from
-they take {whole["epoch_s"]:.1f}."""
+    names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
+    return [
+        Table(f"{TRAINED:,} synthetic beats, batches of 128", list(TRAININGS), rows),
+        Table(
+            "A shuffled epoch, no trainer",
+            [(name, 0) for name in EPOCH_COLUMNS],
+            [[one[name] for name in names] for one in (small, large)],
+        ),
+        Table(
+            "What reading costs",
+            [("figure", None), ("value", 1)],
+            [
+                [
+                    "reading, % of the quickest network's CPU time",
+                    100 * fastest / large["per_cpu_s"],
+                ],
+                ["memory of one more beat on disk, bytes", growth],
+            ],
+        ),
+        Table(
+            f"An epoch of `rhythm`: {DRAWN_RECORDS} simulated records of {DRAWN_BEATS:,} beats",
+            [("step", None), ("CPU s", 2)],
+            [
+                ["windows drawn, scipy's running medians", whole["drawing_s"]],
+                ["windows drawn, a device's running medians", plain["drawing_s"]],
+                ["drawn and learnt from, scipy's running medians", whole["epoch_s"]],
+            ],
+        ),
+    ]
 
 
 if __name__ == "__main__":

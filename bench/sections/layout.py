@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import Case, measure, table, workplace
+from bench.harness import Case, measure, workplace
+from bench.tables import Table
 
-TITLE = "Parquet layout, and reading a shuffled epoch"
 SAMPLES, GROUP, BEATS = 300, 4096, 16_384
 LAYOUTS = ("fixed binary", "fixed list", "list", "300 columns")
 COMPRESSIONS = ("lz4", "zstd", "none")
@@ -135,32 +135,31 @@ def _batches(file: Any, rng: np.random.Generator) -> Iterator[NDArray[np.float32
         rows += len(mixed)
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's tables."""
     folder = str(workplace())
     found = measure(
         {
-            "layouts": Case("bench.layout:layouts", (folder,), once=True),
-            "epoch": Case("bench.layout:epoch", (folder,), once=True),
+            "layouts": Case("bench.sections.layout:layouts", (folder,), once=True),
+            "epoch": Case("bench.sections.layout:epoch", (folder,), once=True),
         }
     )
     rows = [
-        (f"{layout}, {compression}", f"{write:.0f}", f"{read:.0f}", f"{size:.1f}")
+        [f"{layout}, {compression}", write, read, size]
         for layout, compression, write, read, size in found["layouts"].result
     ]
-    one = found["epoch"].result
-    return f"""\
-{BEATS:,} beats of 300 float32 ({BEATS * SAMPLES * 4 / 1e6:.0f} MB), row groups of {GROUP}, no
-dictionary, no statistics; "default" is pyarrow's own settings. CPU milliseconds.
-
-{table(("layout", "write ms", "read ms", "MB"), rows)}
-
-The tables hold fixed-size binary without compression: the fastest to write and to read, and as
-small as with lz4.
-
-A shuffled epoch: {OPEN_GROUPS} row groups drawn at random, their beats mixed, batches of 128;
-{one["rows"]:,.0f} beats in all, read from a file that the page cache holds.
-
-- {one["rows_per_cpu_s"]:,.0f} beats a CPU second, {one["rows_per_s"]:,.0f} a wall second.
-- Peak memory {one["early_mb"]:.0f} MB after a twentieth of the epoch, {one["late_mb"]:.0f} MB at
-  its end."""
+    columns = [("beats", 0), ("beats a CPU s", 0), ("beats a wall s", 0)]
+    peaks = [("peak MB after a twentieth", 0), ("peak MB at the end", 0)]
+    keys = ("rows", "rows_per_cpu_s", "rows_per_s", "early_mb", "late_mb")
+    return [
+        Table(
+            f"{BEATS:,} beats, {BEATS * SAMPLES * 4 / 1e6:.0f} MB; CPU milliseconds",
+            [("layout", None), ("write ms", 0), ("read ms", 0), ("MB", 1)],
+            rows,
+        ),
+        Table(
+            "A shuffled epoch",
+            [*columns, *peaks],
+            [[found["epoch"].result[key] for key in keys]],
+        ),
+    ]

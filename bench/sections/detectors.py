@@ -11,12 +11,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import ROOT, Case, run_child, table
+from bench.harness import ROOT, Case, run_child
+from bench.tables import Cell, Table
 from storage.datasets.dataset import load_spec, record_names
 from storage.recordings.records import Record, open_record, read_lead
 from tasks.signal.match import match_beats
 
-TITLE = "R-peak detectors on the MIT-BIH Arrhythmia Database"
 WINDOW_S = 0.150
 LEARNING_S = 300.0
 HARD = frozenset(["105", "106", "108", "203", "207", "208", "222", "228", "231"])
@@ -118,32 +118,34 @@ def compare(record: Record, detected: Samples, left_out: list[tuple[int, int]]) 
     return [len(beats), len(detected), matched]
 
 
-def percent(part: int, whole: int) -> str:
-    """A share with two digits after the point."""
-    return f"{100 * part / whole:.2f}" if whole else "-"
+def percent(part: int, whole: int) -> float | None:
+    """A share in percent; None of nothing."""
+    return 100 * part / whole if whole else None
 
 
-def run() -> str:
-    """Detect, compare, and give the section's text."""
+def run() -> list[Table]:
+    """Detect, compare, and give the section's tables."""
     spec, where = load_spec("mitdb"), folder()
     records = [open_record(spec, where, name) for name in record_names(spec, where)]
     learning = {r.name: [(0, round(LEARNING_S * r.fs_hz))] for r in records}
     flutters = {r.name: flutter(r) for r in records}
     nothing: dict[str, list[tuple[int, int]]] = {r.name: [] for r in records}
     both = {name: learning[name] + flutters[name] for name in learning}
-    rows, per_record, jitter = [], [], ""
+    rows: list[list[Cell]] = []
+    per_record: list[list[Cell]] = []
+    away: list[Cell] = []
     for title, detector in DETECTORS.items():
-        figures, _ = run_child(Case("bench.detectors:detect", (detector,)), 1)
+        figures, _ = run_child(Case("bench.sections.detectors:detect", (detector,)), 1)
         found = {k: np.array(v, np.int64) for k, v in figures["result"].items()}
-        cells = []
+        cells: list[Cell] = []
         for left_out in (flutters, both, nothing):
             counts = [compare(r, found[r.name], left_out[r.name]) for r in records]
             annotated, detected, matched = (sum(column) for column in zip(*counts, strict=True))
             cells += [percent(matched, annotated), percent(matched, detected)]
-        rows.append((title, *cells, f"{figures['cpu_s'][0]:.0f}"))
+        rows.append([title, *cells, figures["cpu_s"][0]])
         if title == OURS:
             per_record = [
-                (
+                [
                     f"**{r.name}**" if r.name in HARD else r.name,
                     r.lead,
                     annotated,
@@ -151,41 +153,32 @@ def run() -> str:
                     detected - matched,
                     percent(matched, annotated),
                     percent(matched, detected),
-                )
+                ]
                 for r in records
                 for annotated, detected, matched in [compare(r, found[r.name], flutters[r.name])]
             ]
-            jitter = moved(records, found)
-    beats = sum(len(r.beats) for r in records)
-    pooled = ["detector", "Se %", "PPV %", "Se % from 5 min", "PPV %", "Se % with VFL", "PPV %"]
-    columns = ["record", "lead", "annotated", "missed", "extra", "Se %", "PPV %"]
-    return f"""\
-All 48 records, {beats:,} annotated beats, the lead chosen by name (MLII, else V5), window 150 ms,
-one to one. Ventricular flutter (207) is left out as EC57 wants, but for the last two columns; the
-middle two begin after the first 5 minutes, as bxb does by default. Every detector got the same
-samples in millivolts. CPU seconds are of one run over all records. The pairs of
-`tasks.signal.match` are, in every record and for every detector, as many as an independent greedy
-matcher finds at most.
-
-{table([*pooled, "CPU s"], rows)}
-
-{jitter}
-
-This project, record by record, flutter left out; records known to be hard are set bold.
-
-{table(columns, per_record)}"""
+            away = moved(records, found)
+    rates = ("Se %", "PPV %")
+    ways = ("", " from 5 min", " with VFL")
+    pooled = [("detector", None), *((f"{rate}{way}", 2) for way in ways for rate in rates)]
+    counts_of = [(name, 0) for name in ("annotated", "missed", "extra")]
+    of_marks = [("R peaks less marks, ms", None), ("5 %", 1), ("median", 1), ("95 %", 1)]
+    return [
+        Table(f"{sum(len(r.beats) for r in records):,} beats", [*pooled, ("CPU s", 0)], rows),
+        Table("Where the R peaks lie", of_marks, [[OURS, *away]]),
+        Table(
+            "This project, record by record, flutter left out; hard records bold",
+            [("record", None), ("lead", None), *counts_of, *((rate, 2) for rate in rates)],
+            per_record,
+        ),
+    ]
 
 
-def moved(records: list[Record], found: dict[str, Samples]) -> str:
-    """How far from the annotated marks the R peaks lie."""
+def moved(records: list[Record], found: dict[str, Samples]) -> list[Cell]:
+    """Milliseconds from the annotated marks to the R peaks: 5 %, median and 95 %."""
     away = []
     for r in records:
         partner = match_beats(r.beats, found[r.name], WINDOW_S * r.fs_hz)
         pairs = partner >= 0
         away.append((found[r.name][partner[pairs]] - r.beats[pairs]) / r.fs_hz * 1000)
-    ms = np.concatenate(away)
-    low, middle, high = np.percentile(ms, (5, 50, 95))
-    return (
-        f"This project's R peaks lie {middle:+.1f} ms from the mark in the median "
-        f"(5 to 95 %: {low:+.1f} to {high:+.1f} ms)."
-    )
+    return [float(one) for one in np.percentile(np.concatenate(away), (5, 50, 95))]

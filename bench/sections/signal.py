@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.harness import Case, Figures, measure, simulated, table, workplace
-
-TITLE = "Signal path: 10 h, one lead, raw WFDB to Parquet"
+from bench.harness import Case, Figures, measure, simulated, workplace
+from bench.tables import Table
 
 #: A peer's name and function, and the hours it is run on; seconds are scaled up to 10 h.
 PEERS = (
@@ -29,24 +28,24 @@ def ours(folder: str, name: str, out: str) -> int:
     return entry.beats
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's tables."""
     folders = {hours: str(simulated(1, hours)) for hours in (1, 10, 24)}
     out = str(workplace() / "out")
     Path(out).mkdir(exist_ok=True)
-    cases = {OURS: Case("bench.signal:ours", (folders[10], "sim000", out))}
+    cases = {OURS: Case("bench.sections.signal:ours", (folders[10], "sim000", out))}
     for name, function, hours in PEERS:
         arguments = (folders[hours], "sim000", f"{out}/peer.parquet")
-        cases[name] = Case(f"bench.peers:{function}", arguments, scale=10 / hours)
+        cases[name] = Case(f"bench.sections.peers:{function}", arguments, scale=10 / hours)
     found = measure(cases)
     edges = measure(
         {
-            "first": Case("bench.signal:ours", (folders[10], "sim000", out), cold=True),
-            "import": Case("bench.signal:ours_import", (), cold=True),
-            "day": Case("bench.signal:ours", (folders[24], "sim000", out)),
+            "first": Case("bench.sections.signal:ours", (folders[10], "sim000", out), cold=True),
+            "import": Case("bench.sections.signal:ours_import", (), cold=True),
+            "day": Case("bench.sections.signal:ours", (folders[24], "sim000", out)),
         }
     )
-    return text(found, edges)
+    return tables(found, edges)
 
 
 def ours_import() -> None:
@@ -54,27 +53,27 @@ def ours_import() -> None:
     import flows.ingest.build  # noqa: F401 - the import is what is timed
 
 
-def text(found: dict[str, Figures], edges: dict[str, Figures]) -> str:
-    """The section, from its figures."""
+def tables(found: dict[str, Figures], edges: dict[str, Figures]) -> list[Table]:
+    """The section's tables, from its figures."""
     base = found[OURS].cpu_s
-    rows = [
-        (
-            name,
-            f"{one.cpu_s:.2f}",
-            f"{one.cpu_s / base:.1f}",
-            f"{one.peak_mb:.0f}",
-            f"{one.result:,}",
-        )
-        for name, one in found.items()
-    ]
     first, imports, day = edges["first"], edges["import"], edges["day"]
-    return f"""\
-A simulated record of 250 Hz, two leads, format 212; one core, warm process. Peers of over a second
-an hour are run on 1 h and their seconds multiplied by 10 (beats are then those of 1 h).
-
-{table(("pipeline", "CPU s", "times ours", "peak MB", "beats"), rows)}
-
-- First record in a fresh process: {first.cpu_s:.2f} CPU s, of which {imports.cpu_s:.2f} s start the
-  interpreter and import numpy, PyWavelets, pyarrow and the rest.
-- A 24-h record: {day.cpu_s:.2f} CPU s, {day.peak_mb:.0f} MB at the peak (of which
-  {imports.peak_mb:.0f} MB are imports)."""
+    columns = [("pipeline", None), ("CPU s", 2), ("times ours", 1), ("peak MB", 0), ("beats", 0)]
+    return [
+        Table(
+            "10 h, raw WFDB to Parquet",
+            columns,
+            [
+                [name, one.cpu_s, one.cpu_s / base, one.peak_mb, one.result]
+                for name, one in found.items()
+            ],
+        ),
+        Table(
+            "A fresh process, and a day",
+            [("case", None), ("CPU s", 2), ("peak MB", 0)],
+            [
+                ["10 h, the first record of a process", first.cpu_s, None],
+                ["interpreter and imports alone", imports.cpu_s, imports.peak_mb],
+                ["a 24-h record, warm process", day.cpu_s, day.peak_mb],
+            ],
+        ),
+    ]

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, measure, rounds, simulated, table, workplace
+from bench.harness import Case, measure, simulated, workplace
+from bench.tables import Table
 
-TITLE = "A data set of AFDB's size through the Prefect flow"
 RECORDS, HOURS, WORKERS = 23, 10.0, 2
 RUNNERS = {
     "threads, no Prefect at all": "plain",
@@ -95,35 +95,27 @@ def _figures(began: tuple[float, float], beats: int, server_cpu_s: float) -> dic
     return {"wall_s": wall, "cpu_s": cpu, "server_cpu_s": server_cpu_s, "beats": beats}
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's table."""
     folder = str(simulated(RECORDS, HOURS))
     cases = {
-        name: Case(f"bench.dataset:{function}", (folder,), once=True)
+        name: Case(f"bench.sections.dataset:{function}", (folder,), once=True)
         for name, function in RUNNERS.items()
     }
     found = {name: one.result for name, one in measure(cases).items()}
     base = found["threads, no Prefect at all"]
-    rows = [
-        (
-            name,
-            f"{one['wall_s']:.1f}",
-            f"{one['cpu_s']:.1f}",
-            f"{one['server_cpu_s']:.1f}",
-            f"{100 * (one['cpu_s'] + one['server_cpu_s'] - base['cpu_s']) / base['cpu_s']:+.0f} %",
+    columns = [("runner", None), ("wall s", 1), ("CPU s", 1), ("server CPU s", 1)]
+    return [
+        Table(
+            f"{RECORDS} records of {HOURS:g} h, {base['beats']:,} beats",
+            [*columns, ("CPU over no Prefect, %", 0)],
+            [
+                [
+                    name,
+                    *(one[key] for key in ("wall_s", "cpu_s", "server_cpu_s")),
+                    100 * ((one["cpu_s"] + one["server_cpu_s"]) / base["cpu_s"] - 1),
+                ]
+                for name, one in found.items()
+            ],
         )
-        for name, one in found.items()
     ]
-    header = ("runner", "wall s", "CPU s", "server CPU s", "CPU over no Prefect")
-    return f"""\
-{RECORDS} simulated records of {HOURS:g} h, 2 leads, format 212; {base["beats"]:,} beats from raw
-files to Parquet and manifest, {WORKERS} workers, a local Prefect server. Median run by wall time of
-{rounds()}. Wall seconds depend on what else the machine did (load above), CPU seconds far less.
-
-{table(header, rows)}
-
-Threads are the choice: the kernels (numpy, PyWavelets, hashing, Parquet) release the interpreter
-lock, a task costs a few milliseconds, and one process holds the imports once. A pool of processes
-imports everything again in each worker and pickles every task, and the death of one worker fails
-its neighbours. Dask was not measured here: a scheduler more, for the same
-two cores."""

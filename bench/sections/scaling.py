@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.harness import ROOT, Case, measure, simulated, table, workplace
+from bench.harness import Case, measure, simulated, workplace
+from bench.tables import PAGES, Table
 
-TITLE = "Scaling: time a record-hour"
 HOURS = (1, 3, 10, 30, 100, 300, 1000)
 #: A shorter look: HOLTER_BENCH_HOURS=100 stops there.
 MOST_HOURS = float(os.environ.get("HOLTER_BENCH_HOURS", "1000"))
-FIGURE = ROOT / "docs" / "images" / "scaling.png"
+FIGURE = PAGES / "scaling.png"
 
 
 def write_long(folder: Path, hours: int) -> None:
@@ -66,7 +66,7 @@ unmarked = "N"
 def scaling(warm: str, folder: str, hours: int, out: str) -> dict[str, float]:
     """CPU milliseconds a record-hour, beats, and peak MB, of a record in a warm process."""
     from bench.child import peak_mb
-    from bench.signal import ours
+    from bench.sections.signal import ours
 
     ours(warm, "sim000", out)
     began, wall = time.process_time(), time.perf_counter()
@@ -99,8 +99,8 @@ def draw(rows: list[tuple[int, dict[str, float]]]) -> None:
     plt.close(figure)
 
 
-def run() -> str:
-    """Measure, draw, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, draw, and give the section's table."""
     out = workplace() / "out-scaling"
     out.mkdir(exist_ok=True)
     rows = []
@@ -108,20 +108,12 @@ def run() -> str:
         with TemporaryDirectory(dir=workplace()) as folder:
             write_long(Path(folder), hours)
             arguments = (str(simulated(1, 1)), folder, hours, str(out))
-            found = measure({f"{hours} h": Case("bench.scaling:scaling", arguments, once=True)})
+            found = measure(
+                {f"{hours} h": Case("bench.sections.scaling:scaling", arguments, once=True)}
+            )
             (out / "long.parquet").unlink()
         rows.append((hours, found[f"{hours} h"].result))
     draw(rows)
-    cells = [
-        (f"{hours:,}", f"{one['ms']:.0f}", f"{one['beats']:,}", f"{one['peak_mb']:.0f}")
-        for hours, one in rows
-    ]
-    return f"""\
-One record of one lead (250 Hz, format 16, ten simulated hours again and again), in a process of its
-own after another record, from raw WFDB to its Parquet file. A record of over 37 h is not held
-cleaned in memory but filtered again for its tables: a step in time. What grows with the hours then
-is a byte for every 0.1 s and some twenty for every beat.
-
-{table(("hours", "CPU ms a record-hour", "beats", "peak MB"), cells)}
-
-![CPU milliseconds a record-hour, and peak memory, over hours](images/scaling.png)"""
+    columns = [("hours", 0), ("CPU ms a record-hour", 0), ("beats", 0), ("peak MB", 0)]
+    cells = [[hours, *(one[key] for key in ("ms", "beats", "peak_mb"))] for hours, one in rows]
+    return [Table("One record of one lead, raw WFDB to Parquet", list(columns), cells)]

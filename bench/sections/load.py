@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, measure, rounds, simulated, table, workplace
+from bench.harness import Case, measure, simulated, workplace
+from bench.tables import Cell, Table
 
-TITLE = "Many records: tasks, database, memory"
 RECORDS = (100, 1000)
 SECONDS = 60
 DAY_HOURS = 24.0
@@ -20,12 +20,21 @@ DAY_HOURS = 24.0
 CORE_HOUR_USD, GB_MONTH_USD = 0.05, 0.023
 PLANS = (1_000, 10_000, 100_000)
 CORES = (2, 16, 64)
+INGESTED = (
+    *(("records", None), ("tasks", 0), ("wall s", 1), ("CPU s", 1), ("server CPU s", 1)),
+    *(("database MB", 1), ("events", 0), ("memory MB", 0)),
+)
+PLANNED = (
+    *(("24-h records", None), ("time", None), ("core hours", 1), ("USD for them", 2)),
+    *(("TB read", 2), ("TB written", 2), ("USD a month to keep both", 0), ("database MB", 0)),
+    *(("events a second", 0), ("flow MB", 0), ("manifest MB", 1)),
+)
 
 
 def flow(folder: str, batch_records: int, name: str) -> dict[str, Any]:
     """Ingest a folder through Prefect with so many records a task; what it left behind."""
     from bench.child import peak_mb
-    from bench.dataset import _clocks, _figures, _fresh, server_cpu_s
+    from bench.sections.dataset import _clocks, _figures, _fresh, server_cpu_s
 
     home = _fresh(name)
     os.environ["HOLTER_HOME"] = str(home)
@@ -118,84 +127,68 @@ def costs(single: list[dict[str, Any]], batched: list[dict[str, Any]]) -> Costs:
     )
 
 
-def plan(records: int, cores: int, day: dict[str, float], cost: Costs) -> tuple[str, ...]:
+def plan(records: int, cores: int, day: dict[str, float], cost: Costs) -> list[Cell]:
     """One row of the arithmetic: records of 24 h, a task each, on so many cores."""
     cpu_s = records * (day["cpu_s"] + cost.task_cpu_s)
     stored = records * (day["read"] + day["written"]) / 1e9
-    return (
+    return [
         f"{records:,} on {cores} cores",
-        _told(cpu_s / cores),
-        f"{cpu_s / 3600:,.1f}",
-        f"{cpu_s / 3600 * CORE_HOUR_USD:,.2f}",
-        f"{records * day['read'] / 1e12:,.2f}",
-        f"{records * day['written'] / 1e12:,.2f}",
-        f"{stored * GB_MONTH_USD:,.0f}",
-        f"{records * cost.task_bytes / 1e6:,.0f}",
-        f"{cores * cost.task_events / (day['cpu_s'] + cost.task_cpu_s):,.0f}",
-        f"{records * cost.record_mb:,.0f}",
-        f"{records * cost.record_manifest / 1e6:,.1f}",
-    )
+        duration(cpu_s / cores),
+        cpu_s / 3600,
+        cpu_s / 3600 * CORE_HOUR_USD,
+        records * day["read"] / 1e12,
+        records * day["written"] / 1e12,
+        stored * GB_MONTH_USD,
+        records * cost.task_bytes / 1e6,
+        cores * cost.task_events / (day["cpu_s"] + cost.task_cpu_s),
+        records * cost.record_mb,
+        records * cost.record_manifest / 1e6,
+    ]
 
 
-def _told(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, or minutes below one."""
     return f"{seconds / 3600:,.1f} h" if seconds > 3600 else f"{seconds / 60:,.0f} min"
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's tables."""
     folders = {count: str(simulated(count, SECONDS / 3600)) for count in RECORDS}
     cases = {
         f"{count} records, {size} a task": Case(
-            "bench.load:flow", (folders[count], size, f"load-{count}-{size}"), once=True
+            "bench.sections.load:flow", (folders[count], size, f"load-{count}-{size}"), once=True
         )
         for size in (1, 64)
         for count in RECORDS
     }
-    cases["day"] = Case("bench.load:one_day", (str(simulated(1, DAY_HOURS)),), once=True)
+    cases["day"] = Case("bench.sections.load:one_day", (str(simulated(1, DAY_HOURS)),), once=True)
     found = {name: one.result for name, one in measure(cases).items()}
     day = found.pop("day")
     ordered = list(found.values())
     cost = costs(ordered[: len(RECORDS)], ordered[len(RECORDS) :])
-    rows = [
-        (
+    rows: list[list[Cell]] = [
+        [
             name,
-            one["task_run"],
-            f"{one['wall_s']:.1f}",
-            f"{one['cpu_s']:.1f}",
-            f"{one['server_cpu_s']:.1f}",
-            f"{one['bytes'] / 1e6:.1f}",
+            *(one[key] for key in ("task_run", "wall_s", "cpu_s", "server_cpu_s")),
+            one["bytes"] / 1e6,
             one["events"],
-            f"{one['flow_mb']:.0f}",
-        )
+            one["flow_mb"],
+        ]
         for name, one in found.items()
     ]
-    header = ("", "tasks", "wall s", "CPU s", "server CPU s", "database MB", "events", "memory MB")
-    wide: tuple[str, ...] = (
-        "24-h records",
-        "time",
-        "core hours",
-        "USD for them",
-        "TB read",
-        "TB written",
-    )
-    wide += ("USD a month to keep both", "database MB", "events a second", "flow MB", "manifest MB")
+    slopes: list[list[Cell]] = [
+        ["CPU of a task, flow and server, ms", 1e3 * cost.task_cpu_s],
+        ["database of a task, kB", cost.task_bytes / 1e3],
+        ["events of a task", cost.task_events],
+        ["memory of the flow for a record, kB", 1e3 * cost.record_mb],
+        ["a record of 24 h: MB read", day["read"] / 1e6],
+        ["a record of 24 h: CPU s", day["cpu_s"]],
+        ["a record of 24 h: MB written", day["written"] / 1e6],
+    ]
     plans = [plan(records, cores, day, cost) for records in PLANS for cores in CORES]
-    told = (
-        f"So a task costs {1e3 * cost.task_cpu_s:.0f} ms of CPU, flow and server together, "
-        f"{cost.task_bytes / 1e3:.1f} kB of database and {cost.task_events:.0f} events;\n"
-        f"a record costs the flow's process {1e3 * cost.record_mb:.0f} kB. "
-        f"A record of 24 h (250 Hz, two leads, {day['read'] / 1e6:.0f} MB) takes "
-        f"{day['cpu_s']:.2f} CPU s\nand makes a table of {day['written'] / 1e6:.0f} MB."
-    )
-    return f"""\
-Simulated records of {SECONDS} s through the ingest flow on threads, a local Prefect server with
-SQLite, median of {rounds()}. "Memory" is by how much the flow's process grew.
-
-{table(header, rows)}
-
-{told}
-
-From these slopes, not run: records of 24 h, one a task. Assumed: {CORE_HOUR_USD} USD a core hour,
-{GB_MONTH_USD} USD a GB and month.
-
-{table(wide, plans)}"""
+    assumed = f"{CORE_HOUR_USD} USD a core hour, {GB_MONTH_USD} USD a GB and month"
+    return [
+        Table(f"Records of {SECONDS} s through the ingest flow", list(INGESTED), rows),
+        Table("Slopes of these", [("figure", None), ("value", 2)], slopes),
+        Table(f"Calculated from the slopes, not run: {assumed}", list(PLANNED), plans),
+    ]

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import Case, measure, table, workplace
-
-TITLE = "Formats: a 24-h record to Parquet, one core"
+from bench.harness import Case, measure, workplace
+from bench.tables import Table
 
 HOURS, FS_HZ = 24, 250
 #: Samples that are made of each where the rate is 1000 Hz, leads there, and samples a stretch.
@@ -133,22 +132,18 @@ def _steps() -> Steps:
     return np.clip(np.rint(made.signal_mv * 400), -32767, 32767).astype(np.int16)
 
 
-def run() -> str:
-    """Measure, and give the section's text."""
+def run() -> list[Table]:
+    """Measure, and give the section's table."""
     out = str(workplace() / "out")
     Path(out).mkdir(exist_ok=True)
     cases = {
-        name: Case("bench.signal:ours", (day(write, form), "rec", out))
+        name: Case("bench.sections.signal:ours", (day(write, form), "rec", out))
         for name, (write, form) in DAYS.items()
     }
     found = measure(cases)
     base = next(iter(found.values())).cpu_s
+    columns = [("record", None), ("CPU s", 2), ("times 212", 1), ("peak MB", 0), ("beats", 0)]
     rows = [
-        (name, f"{one.cpu_s:.2f}", f"{one.cpu_s / base:.1f}", f"{one.peak_mb:.0f}", one.result)
-        for name, one in found.items()
+        [name, one.cpu_s, one.cpu_s / base, one.peak_mb, one.result] for name, one in found.items()
     ]
-    return f"""\
-A simulated day without AF, one lead of each record to Parquet, detected beats, rhythm from a CSV;
-warm process.
-
-{table(("record", "CPU s", "times 212", "peak MB", "beats"), rows)}"""
+    return [Table("A day, one lead to Parquet, warm process", list(columns), rows)]
