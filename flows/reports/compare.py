@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,12 @@ from storage.errors import SplitError
 from storage.registry.model_files import RegisteredModel
 from storage.tables.beats_manifest import Entry, Manifest
 from storage.tables.testset import TestSet
-from tasks.pages.document import Block, Heading, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
+from tasks.pages.figures import intervals
+from tasks.pages.numbers import label_of, text_of
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
+from tasks.scores.bootstrap import Interval
 from tasks.scores.compare import Decisions, Paired, figures, pair
 from tasks.scores.smoothing import UNSMOOTHED
 
@@ -32,12 +36,7 @@ CODE = {
     "holter.tensorflow_threads": "threads of TensorFlow",
 }
 #: Figures of a device's report.
-DEVICE = {
-    "f1": "F1",
-    "latency_p99_ms": "p99 ms",
-    "energy_j_per_24_h": "J/24 h",
-    "peak_memory_mb": "MB",
-}
+DEVICE = ("f1", "latency_p99_ms", "energy_j_per_24_h", "peak_memory_mb")
 
 
 def answers_of(model: RegisteredModel) -> tuple[TestSet, NDArray[np.float32]]:
@@ -124,16 +123,16 @@ def compare(one: Recorded, two: Recorded) -> Compared:
     names = (one.model.reference, two.model.reference)
     found = paired_decisions(first, second, names)
     blocks = [
+        *_figures(first, second, found, names),
+        Heading("Devices"),
+        _devices((one, two)),
         *_data(one, two),
         Heading("Parameters"),
         _changes(one.params, two.params, names),
         Heading("Code and environment"),
         _changes(_code(one), _code(two), names),
-        *_figures(first, second, found, names),
         Heading("Exported files"),
         _changes(one.files, two.files, names),
-        Heading("Devices"),
-        _devices((one, two)),
     ]
     return Compared(f"{names[0]} and {names[1]}", tuple(blocks), found)
 
@@ -209,29 +208,30 @@ def _figures(
     first: Decisions, second: Decisions, found: Paired, names: tuple[str, str]
 ) -> list[Block]:
     whole = [figures(one.by_patient()) for one in (first, second)]
+    gains = found.differences()
     rates = [
-        (
-            name,
-            *(f"{side[name]:.4f}" for side in whole),
-            f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})",
-        )
-        for name, change in found.differences().items()
+        (label_of(name), *(text_of(side[name], name) for side in whole), _gain(gain))
+        for name, gain in gains.items()
     ]
     accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (found.before, found.after)]
     patients = [
         (p, f"{n:,.0f}", f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}")
         for p, n, a, b in zip(found.patients, found.before.sum(1), *accuracy, strict=True)
     ]
+    shows = f"What {names[1]} gains on {names[0]}, 95 % intervals over patients drawn in pairs"
+    drawn = [(label_of(name), gain) for name, gain in gains.items()]
     counts = " and ".join(f"{side['patients']:.0f}" for side in whole)
     return [
+        _summary(found, gains, names),
+        Picture("gains.png", intervals(drawn, shows), shows),
         Heading("Figures at beat level"),
+        Table(("rate", *names, "difference on shared patients"), rates),
         Words(
             f"Each version on its own test set ({counts} patients); the difference on the "
             f"{found.before.sum():,.0f} beats of {len(found.patients)} patients that both were "
             "tested on, with its 95 % interval over patients drawn in pairs 2,000 times. "
             f"{found.relabelled:,} beats are left out for their label changed."
         ),
-        Table((*("rate", *names), "difference on shared patients"), rates),
         Heading("Patients that both were tested on"),
         Table(
             ("patient", "beats", *(f"accuracy {name}" for name in names), "difference"),
@@ -240,20 +240,42 @@ def _figures(
     ]
 
 
+def _summary(found: Paired, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
+    """Whether F1 rose or fell by more than chance over patients explains."""
+    f1 = gains["f1"]
+    state: Literal["good", "bad", "plain"] = (
+        "good" if f1.low > 0 else "bad" if f1.high < 0 else "plain"
+    )
+    text = {
+        "good": f"{names[1]} has the higher F1 on patients of both test sets",
+        "bad": f"{names[1]} has the lower F1 on patients of both test sets",
+        "plain": "The F1 of the two cannot be told apart on patients of both test sets",
+    }[state]
+    tiles = [Tile(f"{label_of(name)}, difference", *_parts(gain)) for name, gain in gains.items()]
+    return Summary(text, [*tiles, Tile("Shared patients", f"{len(found.patients):,}")], state)
+
+
+def _parts(gain: Interval) -> tuple[str, str]:
+    """A difference, and its interval."""
+    if np.isnan(gain.low):
+        return f"{gain.value:+.4f}", "no interval"
+    return f"{gain.value:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}"
+
+
+def _gain(gain: Interval) -> str:
+    return "{} ({})".format(*_parts(gain))
+
+
 def _devices(versions: tuple[Recorded, Recorded]) -> Block:
     rows = [
         (
             report.device,
             version.model.reference,
-            *(_measured(report.metrics.get(name)) for name in DEVICE),
+            *(text_of(report.metrics.get(name), name) for name in DEVICE),
         )
         for version in versions
         for report in version.reports
     ]
     if not rows:
         return Words("No device has reported on either.")
-    return Table(("device", "model", *DEVICE.values()), sorted(rows))
-
-
-def _measured(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.4g}"
+    return Table(("device", "model", *map(label_of, DEVICE)), sorted(rows))

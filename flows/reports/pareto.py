@@ -13,7 +13,8 @@ from storage.registry.evaluations import RequestState
 from tasks.networks.models import known_models
 from tasks.networks.sequence import reads_records, windows
 from tasks.pages import figures
-from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
+from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.compare import figures as rates
 from tasks.scores.pareto import COSTS, Point, front
 
@@ -180,22 +181,31 @@ def _lightened(version: Recorded) -> list[str]:
 
 def blocks(found: Sequence[Group], left_out: dict[str, str]) -> list[Block]:
     """The report: of each group a picture and a table, then what it cannot say."""
-    out: list[Block] = [Words(RULES)]
+    out: list[Block] = []
     for number, group in enumerate(found, 1):
-        out += [
-            Heading(group.about),
-            Words(f"{group.patients} patients, {group.beats:,} beats. Latency: {group.latency}."),
-        ]
+        out += [Heading(group.about), _summary(group)]
         if len(group.points) > 1:
             png = figures.pareto(group.points, group.latency, _title(group))
             shows = f"F1 against parameters, multiply-adds, bytes and latency: {group.about}"
             out.append(Picture(f"pareto_{number}.png", png, shows))
         else:
             out.append(Words("Alone on its test set: no other version can be held against it."))
-        out.append(_table(group))
+        out += [_table(group), Words(f"Latency: {group.latency}.")]
     if left_out:
         out += [Heading("Left out"), Table(("version", "why"), list(left_out.items()))]
-    return [*out, Heading("What this cannot say"), Words(UNSURE)]
+    return [*out, Heading("What this says, and what it cannot"), Words(RULES), Words(UNSURE)]
+
+
+def _summary(group: Group) -> Summary:
+    best = max(group.points, key=lambda point: (point.f1 == point.f1, point.f1))
+    return Summary(
+        f"The highest F1 is that of {best.name}",
+        [
+            Tile(label_of("f1"), text_of(best.f1, "f1"), bounds_of(_figures(best), "f1")),
+            Tile("Versions", f"{len(group.points):,}"),
+            Tile("Patients", f"{group.patients:,}", f"{group.beats:,} beats"),
+        ],
+    )
 
 
 def _title(group: Group) -> str:
@@ -208,7 +218,7 @@ def _table(group: Group) -> Table:
         (
             one.name,
             one.training or "-",
-            f"{one.f1:.4f}" + (" ({:.4f} to {:.4f})".format(*one.bounds) if one.bounds else ""),
+            with_bounds(_figures(one), "f1"),
             *(_cost(one.costs.get(cost)) for cost in COSTS),
             ", ".join(cost for cost in COSTS if one in best[cost])
             .replace("_us", "")
@@ -217,13 +227,18 @@ def _table(group: Group) -> Table:
         )
         for one in sorted(group.points, key=lambda p: -p.f1)
     ]
-    columns = ("version", "training", "F1", *COSTS.values(), "not beaten in")
+    columns = ("version", "training", label_of("f1"), *COSTS.values(), "not beaten in")
     return Table(tuple("latency, \u00b5s" if c == "latency" else c for c in columns), rows)
+
+
+def _figures(point: Point) -> dict[str, float]:
+    ends = dict(zip(("f1_low", "f1_high"), point.bounds or (), strict=False))
+    return {"f1": point.f1, **ends}
 
 
 def _cost(value: float | None) -> str:
     if value is None:
-        return "missing"
+        return text_of(None)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -1,1 +1,1 @@
-"""Tests of tasks/scores."""
+"""Tests of tasks/pages."""

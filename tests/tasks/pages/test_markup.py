@@ -8,10 +8,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.pages.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
+from tasks.pages.document import (
+    Block,
+    Branch,
+    Code,
+    Heading,
+    Picture,
+    Summary,
+    Table,
+    Tile,
+    Words,
+    table_of,
+    to_html,
+    to_markdown,
+)
 from tasks.pages.markup import escape, inline, label, paragraph
 from tasks.pages.provenance_graph import Edge, Graph, Node, mermaid
-from tasks.pages.report import page, table
 
 #: A name each, as a registry, a header or a person may hold it.
 NAMES = (
@@ -75,8 +87,17 @@ def test_html_shows_a_name_and_nothing_else(name: str) -> None:
     made: list[list[str]] = []
     for one in (name, "name"):
         parser = Elements()
-        parser.feed(to_html(one, [Heading(one), Words(one), Table((one,), [(one,)])]))
-        parser.feed(page(one, [table([{one: one}])]))
+        blocks: list[Block] = [
+            Heading(one),
+            Words(one),
+            Code(one),
+            Summary(one, [Tile(one, one, one)]),
+            Table((one,), [(one,)]),
+            table_of([{one: one}]),
+            Picture(one, b"", one),
+            Branch(one, (Branch(one),)),
+        ]
+        parser.feed(to_html(one, blocks * 5))  # so many headings have a list of contents
         made.append(parser.tags)
     assert made[0] == made[1]
     text = f'<a b="{escape(name)}">{escape(name)}</a>'
