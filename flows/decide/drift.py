@@ -31,7 +31,7 @@ from storage.tables.beats_manifest import Manifest, known_entries, manifest_plac
 from tasks.networks.sequence import reads_waveforms
 from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile
 from tasks.pages.figures import shares
-from tasks.pages.numbers import name_of
+from tasks.pages.numbers import name_of, text_of
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.drift import BINS, Profile, profile, read_profile, together
@@ -207,10 +207,7 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     beyond = unmet(verdicts)
     yield Summary(
         f"Beyond its bound: {'; '.join(beyond)}." if beyond else "Everything is within bounds.",
-        [
-            Tile(name_of(one.figure), one.found, f"{one.state}; asked {one.asked}")
-            for one in verdicts
-        ],
+        [Tile(name_of(one.figure), _found(one), f"{one.state}: {one.asked}") for one in verdicts],
         "bad" if beyond else "good",
     )
     shows = "Share of the beats, training (blue) and new (orange)"
@@ -219,7 +216,7 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     yield Heading("Figures")
     yield Table(
         ("figure", "bound", "found", "", "training and new"),
-        [(one.title, one.asked, one.found, one.state, one.note) for one in verdicts],
+        [(one.title, one.asked, _found(one), one.state, one.note) for one in verdicts],
     )
     yield Heading("Recordings")
     rows = [
@@ -227,6 +224,11 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
         for name, one in (("training", reference), ("new", new))
     ]
     yield Table(("", "records", "beats", "decided AF", "poor signal"), rows)
+
+
+def _found(verdict: Verdict) -> str:
+    """What was found, in the figure's form."""
+    return verdict.found if verdict.found == "-" else text_of(float(verdict.found), verdict.figure)
 
 
 def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]) -> str:

@@ -63,7 +63,7 @@ def summary(facts: Facts) -> Summary:
     ]
     known = sum(holds(facts) for holds in LIMITS.values())
     return Summary(
-        f"On record is an approval for {', '.join(dict.fromkeys(approved))}"
+        f"An approval for {', '.join(dict.fromkeys(approved))} is on record"
         if approved
         else "No approval for a use is on record",
         [

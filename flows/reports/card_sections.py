@@ -203,7 +203,7 @@ def other_data(facts: Facts) -> Section:
                 if key.startswith(f"{name}_beat_")
             }
             rates = [with_bounds(part, r) if r in part else "undefined" for r in RATES]
-            patients = f"{state.metrics.get(f'{name}_patients', float('nan')):.0f}"
+            patients = text_of(state.metrics.get(f"{name}_patients"), "patients")
             seen = "trained on it" if name in own else "new"
             rows.setdefault(name, (name, seen, patients, *rates))
     columns = ("data set", "to the model", "patients", *map(label_of, RATES))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ENDINGS = (".md", ".html")
 ENDINGS_TOLD = " or ".join(ENDINGS)
 #: A cell that is a number, with its unit or interval; and one that says that there is none.
-_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?( ?%)?( \(.*\))?")
+_NUMBER = re.compile(r"([-+]?\d[\d,.]*(e[-+]?\d+)?( ?%)?( / |$| (?=\()))+(\(.*\))?")
 _NO_NUMBER = ("", "-", "not measured", "undefined")
 
 
@@ -97,6 +97,11 @@ class Picture:
     def base64(self) -> str:
         """The PNG as an address of data holds it."""
         return base64.b64encode(self.png).decode()
+
+    @property
+    def broad(self) -> bool:
+        """Whether it is broader than a phone can show in one piece (PNG 1.2, 11.2.2)."""
+        return int.from_bytes(self.png[16:20], "big") > 900
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def roc(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -
 
 def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -> bytes:
     """ROC, precision over recall, and calibration, side by side."""
-    figure = _figure(title, 11.2, 4.2)
+    figure = _figure(title, 11.2, 3.9)
     first, second, third = figure.subplots(1, 3)
     _roc(first, label, probability)
     false, true, _ = roc_points(label, probability)
@@ -114,15 +114,19 @@ def _unit(axes: Axes, x: str, y: str, *, diagonal: bool = False) -> None:
     axes.set_aspect("equal")
 
 
-def intervals(rows: Sequence[tuple[str, Interval]], title: str, mark: float | None = 0.0) -> bytes:
-    """A row a value: a point, its 95 % interval as a line, and a line where `mark` is."""
-    figure = _figure(title, 7, 1.0 + 0.36 * len(rows))
+def intervals(
+    rows: Sequence[tuple[str, Interval]], title: str, crosses: Sequence[float] | None = None
+) -> bytes:
+    """A row a value: a point on its 95 % interval, with a cross beside; else a line at zero."""
+    figure = _figure(title, 8, 1.0 + 0.34 * len(rows))
     axes = figure.subplots()
     for place, (_, one) in enumerate(rows):
         axes.plot((one.low, one.high), (place, place), color=BLUE, lw=2, alpha=0.6)
         axes.plot(one.value, place, "o", color=BLUE)
-    if mark is not None:
-        axes.axvline(mark, color=GREY, lw=1, ls=":")
+    if crosses is None:
+        axes.axvline(0, color=GREY, lw=1, ls=":")
+    else:
+        axes.plot(crosses, range(len(rows)), "x", color=ORANGE, mew=2, ms=7)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)

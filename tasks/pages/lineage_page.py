@@ -27,7 +27,7 @@ from tasks.pages.numbers import label_of, phrase_of, text_of
 from tasks.pages.provenance_graph import Graph, Node, graph
 from tasks.pages.simulations import simulations
 
-COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
+COLUMN, ROW, WIDTH, LINE, MARGIN = 188.0, 16.0, 160.0, 15.0, 6.0
 STAGES = ("data", "beats", "code, split", "training", "version", "what followed", "by whom")
 #: Subjects of a side that an outline names before it only counts.
 MOST_NAMES = 12
@@ -215,16 +215,18 @@ def _summary(lineage: Lineage) -> Summary:
     document, fault = lineage.chain.document, lineage.chain.fault or "; ".join(lineage.faults)
     data, split = document["datasets"], document["split"]
     entries = [entry for one in data for entry in one["entries"]]
+    beats = sum(entry["beats"] for entry in entries)
     f1 = document["run"]["metrics"].get("test_f1", {}).get("value")
-    simulated = "SIMULATED: " if any(one["simulated"] for one in data) else ""
+    names = ", ".join("SIMULATED " * one["simulated"] + one["dataset"] for one in data)
     return Summary(
         f"Not as it was recorded: {fault}" if fault else "Sealed, and the ledger is whole",
         (
-            Tile("Data sets", simulated + ", ".join(one["dataset"] for one in data)),
-            Tile("Records", f"{len(entries):,}", f"{sum(e['beats'] for e in entries):,} beats"),
+            Tile("Records", f"{len(entries):,}", f"{names}: {beats:,} beats"),
             *(Tile(f"Subjects, {side}", f"{len(split[side]['subjects']):,}") for side in SIDES),
             Tile("Beat F1, test set", text_of(None if f1 is None else float(f1), "f1")),
-            Tile("Aliases", " ".join(f"@{alias}" for alias in lineage.aliases) or "none"),
+            Tile(
+                "Aliases", str(len(lineage.aliases)), " ".join(f"@{one}" for one in lineage.aliases)
+            ),
         ),
         "bad" if fault else "good",
     )
@@ -273,7 +275,7 @@ def svg(drawn: Graph) -> str:
     parts += [_curve(places[edge.flow[0]], places[edge.flow[1]]) for edge in drawn.edges]
     parts += [_box(node, *places[node.id]) for node in drawn.nodes]
     return (
-        f'<svg viewBox="0 0 {wide:g} {high:g}" width="{wide:g}" role="img" '
+        f'<svg class="graph" viewBox="0 0 {wide:g} {high:g}" width="{wide:g}" role="img" '
         'aria-label="The lineage from data to decisions">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" class="tip"/></marker></defs>'
@@ -286,7 +288,7 @@ def _box(node: Node, x: float, y: float, height: float) -> str:
     corner = 3 if node.kind == "entity" else 12
     texts = "".join(
         f'<text x="{x + 9:g}" y="{y + 18 + LINE * k:g}" font-size="{13 if k == 0 else 11.5}" '
-        f'class="{"" if k == 0 else "faint"}">{escape(_cut(line))}</text>'
+        f'class="{"" if k == 0 else "faint"}">{escape(_cut(line, 20 if k == 0 else 23))}</text>'
         for k, line in enumerate(node.lines)
     )
     box = (
@@ -296,7 +298,7 @@ def _box(node: Node, x: float, y: float, height: float) -> str:
     return f'<a href="{escape(node.link)}">{box}</a>' if node.link else f"<g>{box}</g>"
 
 
-def _cut(text: str, most: int = 24) -> str:
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

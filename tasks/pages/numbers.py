@@ -31,7 +31,7 @@ RATES = {
     "accuracy": "accuracy",
 }
 #: What a rate is of, by how its key begins.
-LEVELS = {"": "Beat", "beat_": "Beat", "segment_": "Segment"}
+LEVELS = {"": "Beat", "beat_": "Beat", "segment_": "30 s segment"}
 NUMBERS = {
     **{
         f"{level}{rate}": Number(f"{of} {name}")
