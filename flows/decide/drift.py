@@ -207,7 +207,7 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     beyond = unmet(verdicts)
     yield Summary(
         f"Beyond its bound: {'; '.join(beyond)}." if beyond else "Everything is within bounds.",
-        [Tile(name_of(one.figure), _found(one), f"{one.state}: {one.asked}") for one in verdicts],
+        [Tile(name_of(one.figure), _value(one), f"{one.state}: {one.asked}") for one in verdicts],
         "bad" if beyond else "good",
     )
     shows = "Share of the beats, training (blue) and new (orange)"
@@ -216,7 +216,7 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     yield Heading("Figures")
     yield Table(
         ("figure", "bound", "found", "", "training and new"),
-        [(one.title, one.asked, _found(one), one.state, one.note) for one in verdicts],
+        [(one.title, one.asked, _value(one), one.state, one.note) for one in verdicts],
     )
     yield Heading("Recordings")
     rows = [
@@ -226,7 +226,7 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     yield Table(("", "records", "beats", "decided AF", "poor signal"), rows)
 
 
-def _found(verdict: Verdict) -> str:
+def _value(verdict: Verdict) -> str:
     """What was found, in the figure's form."""
     return verdict.found if verdict.found == "-" else text_of(float(verdict.found), verdict.figure)
 

@@ -99,7 +99,7 @@ def page(
         The beat table of a record, for its signal.
     """
     datasets = by_dataset(scored)
-    blocks: list[Block] = [answer(name, figures[name]) for name in datasets]
+    blocks: list[Block] = [headline(name, figures[name]) for name in datasets]
     blocks += [Words(note, caveat=True) for note in notes]
     for name, mine in datasets.items():
         shows = f"{name}: ROC, precision over recall, calibration"
@@ -117,7 +117,7 @@ def page(
     return [*blocks, Heading("How it is counted"), Words(RULES)]
 
 
-def answer(dataset: str, figures: Mapping[str, float]) -> Summary:
+def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     """A data set's first figures, with their intervals."""
     sizes = [f"{text_of(figures[key], key)} {key}" for key in ("patients", "records", "beats")]
     tiles = [

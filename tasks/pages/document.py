@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
 from tasks.pages.colours import DARK, LIGHT
-from tasks.pages.markup import inline, line, paragraph, printed
+from tasks.pages.markup import inline, line, paragraph, show
 from tasks.pages.numbers import label_of, text_of
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ def _markdown(block: Block) -> str:
         case Picture(name, _, shows):
             return f"![{inline(shows)}](figures/{quote(name)})"
         case Branch():
-            return "\n".join(f"{'  ' * depth}- {inline(text)}" for depth, text in lines(block))
+            return "\n".join(f"{'  ' * depth}- {paragraph(text)}" for depth, text in lines(block))
         case Summary(text, tiles):
-            about = [f"- {inline(' '.join(words_of(tile)))}" for tile in tiles]
-            return "\n".join([f"**{inline(text)}**", *([""] if about else []), *about])
+            items = [f"- {paragraph(' '.join(words_of(tile)))}" for tile in tiles]
+            return "\n".join([f"**{inline(text)}**", *([""] if items else []), *items])
         case Table(columns, rows):
             head, *body = ([inline(cell) for cell in cells] for cells in (columns, *rows))
             return "\n".join(
@@ -184,7 +184,7 @@ def _template() -> Template:
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=printed,
+        finalize=show,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

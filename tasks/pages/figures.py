@@ -22,6 +22,8 @@ from tasks.scores.pareto import COSTS, Point, front
 
 BLUE, ORANGE, GREY = OTHER, AF, "#777777"
 CLASSES = ("not AF", "AF")
+#: Corners of a curve that are drawn, at most.
+MOST_CORNERS = 4_000
 #: Colour of a beat by what it counts as.
 CLASS_COLOUR = {"AF": ORANGE, "not AF": BLUE, "no label": GREY}
 
@@ -82,7 +84,7 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
     figure = _figure(title, 11.2, 3.9)
     first, second, third = figure.subplots(1, 3)
     _roc(first, label, probability)
-    false, true, _ = roc_points(label, probability)
+    false, true = _corners(label, probability)
     af, other = np.count_nonzero(label == 1), np.count_nonzero(label == 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = true * af / (true * af + false * other)
@@ -97,13 +99,22 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
 
 def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) -> None:
     if 0 < int(label.sum()) < len(label):
-        false, true, _ = roc_points(label, probability)
+        false, true = _corners(label, probability)
         area = area_under_roc(label, probability)
         axes.plot(false, true, color=BLUE, lw=2, label=f"AUC {area:.4f}")
         axes.legend(loc="lower right")
     else:
         axes.text(0.5, 0.5, "one class only: no curve", ha="center")
     _unit(axes, "1 - specificity", "sensitivity", diagonal=True)
+
+
+def _corners(
+    label: NDArray[np.int8], probability: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False and true positive rates, shape (k,) each: of many corners, so many as can be seen."""
+    false, true, _ = roc_points(label, probability)
+    place = np.unique(np.linspace(0, len(false) - 1, MOST_CORNERS).astype(np.int64))
+    return false[place], true[place]
 
 
 def _unit(axes: Axes, x: str, y: str, *, diagonal: bool = False) -> None:

@@ -21,14 +21,14 @@ _LEADING = re.compile(r"^(\d{1,9}(?=[.)]\s)|(?=[#>]|[+-]\s|--))")
 _LABEL = re.compile(r"""[#&<>"'`\\]""")
 
 
-def visible(text: str) -> str:
+def clean(text: str) -> str:
     """Text without control characters and marks that turn its direction."""
     return _CONTROL.sub("\ufffd", text)
 
 
 def line(text: str) -> str:
     """Text on one line, each character of it visible."""
-    return visible(" ".join(text.split()))
+    return clean(" ".join(text.split()))
 
 
 def inline(text: str) -> str:
@@ -43,12 +43,12 @@ def paragraph(text: str) -> str:
 
 def escape(text: str) -> str:
     """Text as HTML and XML show it, within an element or a quoted attribute."""
-    return html.escape(visible(text))
+    return html.escape(clean(text))
 
 
-def printed(value: object) -> object:
+def show(value: object) -> object:
     """What a template prints of a value: visible text, which it escapes, or markup as it is."""
-    return value if hasattr(value, "__html__") else visible(str(value))
+    return value if hasattr(value, "__html__") else clean(str(value))
 
 
 def label(text: str) -> str:

@@ -63,6 +63,23 @@ def test_markdown_shows_a_name_and_nothing_else(name: str) -> None:
     assert not paragraph(name).startswith(("#", "- ", "1. "))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_and_outlines_show_a_name_and_nothing_else(name: str) -> None:
+    """In Markdown a tile and a branch are a line of a list each, whatever they are called."""
+    blocks: list[Block] = [
+        Summary(name, [Tile(name, name, name)]),
+        Branch(name, (Branch(name),)),
+    ]
+    _, _, text, _, *items = to_markdown("a page", blocks).splitlines()
+    assert text[:2] == text[-2:] == "**"
+    assert not MARKS.search(text[2:-2])
+    assert [bool(item) for item in items] == [True, False, True, True]
+    for item, begin in zip(filter(None, items), ("- ", "- ", "  - "), strict=True):
+        assert item.startswith(begin)
+        assert not MARKS.search(item)
+        assert not item.removeprefix(begin).startswith(("#", "- ", "1. "))
+
+
 @pytest.mark.parametrize("text", ["F1 0.98 of resnet21_x", "-0.5", "a -> b", "3.11.2", "x, 5 %"])
 def test_plain_text_stays_as_it_is(text: str) -> None:
     """What has no markup in it is written as it is."""

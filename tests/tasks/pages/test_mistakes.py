@@ -39,7 +39,7 @@ def scored() -> Scored:
     )
 
 
-def drawn(mistake: mistakes.Mistake, beats: BeatTable) -> str:
+def svg_of(mistake: mistakes.Mistake, beats: BeatTable) -> str:
     strip = mistakes.ecg_strip(mistake, beats)
     assert isinstance(strip, Drawing)
     return strip.svg
@@ -150,8 +150,8 @@ def test_a_strip_shows_the_signal_and_every_beat() -> None:
         stretches_s=record.stretches_s,
     )
     missed, false = mistakes.worst_mistakes([record])
-    picture = drawn(missed, beats)
+    picture = svg_of(missed, beats)
     assert picture.count("<polyline") == picture.count(">N</text>") == 11
     assert picture.count("<rect") == 0
-    assert drawn(false, beats).count("<rect") == 11
+    assert svg_of(false, beats).count("<rect") == 11
     assert "No signal" in str(mistakes.ecg_strip(missed, replace(beats, waveform=None)))
