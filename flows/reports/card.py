@@ -17,6 +17,9 @@ from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
 from tasks.pages.numbers import bounds_of, label_of, text_of
 from tasks.scores.compare import figures
 
+#: What stands under a rate of one patient.
+NO_BOUNDS = "no interval"
+
 
 def card(version: Recorded) -> list[Block]:
     """The blocks of a version's card.
@@ -58,14 +61,14 @@ def summary(facts: Facts) -> Summary:
     ]
     rates = figures(facts.patients)
     tiles = [
-        Tile(label_of(rate), text_of(rates[rate], rate), bounds_of(rates, rate))
+        Tile(label_of(rate), text_of(rates[rate], rate), bounds_of(rates, rate) or NO_BOUNDS)
         for rate in ("f1", "sensitivity", "specificity", "ppv")
     ]
+    simulated = "SIMULATED recordings. " * any(m.simulated for m in facts.version.manifests)
     known = sum(holds(facts) for holds in LIMITS.values())
+    use = f"for {', '.join(dict.fromkeys(approved))}" if approved else "for any use"
     return Summary(
-        f"An approval for {', '.join(dict.fromkeys(approved))} is on record"
-        if approved
-        else "No approval for a use is on record",
+        f"{simulated}{'An' if approved else 'No'} approval {use} is on record",
         [
             *tiles,
             Tile("Patients tested", f"{len(facts.patients):,}", f"{rates['beats']:,.0f} beats"),
