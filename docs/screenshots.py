@@ -1,4 +1,4 @@
-"""Take the pictures of docs/images: the pages of the newest retraining in HOLTER_HOME.
+"""Take the pictures of docs/images: the pages of the newest training in HOLTER_HOME.
 
 `python docs/screenshots.py` after `make run`; needs Chromium (Debian: apt-get install chromium).
 """
@@ -25,13 +25,27 @@ def shoot(url: str, name: str, height: int) -> None:
         subprocess.run(words, check=True, capture_output=True, timeout=180)  # noqa: S603 - ours
 
 
+def shoot_html(text: str, name: str, height: int) -> None:
+    """A page of our own into one PNG."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text(text)
+        shoot(page.as_uri(), name, height)
+
+
 def main() -> None:
     """Find the newest finished retraining and take its pictures."""
     with serving():
         import mlflow
         from prefect.client.orchestration import get_client
 
+        from flows.reports.card import card, title
+        from storage.audit.lineage import read_lineage
+        from storage.audit.versions import recorded
+        from storage.registry.signing import trusted_keys
         from storage.registry.tracking import run_page
+        from tasks.pages.document import to_html
+        from tasks.pages.lineage_page import html
 
         client = mlflow.MlflowClient()
         experiments = [e.experiment_id for e in client.search_experiments()]
@@ -44,6 +58,11 @@ def main() -> None:
         flow = f"{prefect.api_url}".removesuffix("/").removesuffix("/api")
         shoot(run_page(run.info.run_id), "mlflow_run.png", 1300)
         shoot(run_page(edge), "mlflow_device.png", 1300)
+        (entry,) = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        version = recorded(f"{entry.name}/{entry.version}")
+        keys = set(trusted_keys())
+        shoot_html(to_html(title(version), card(version)), "card.png", 900)
+        shoot_html(html(read_lineage(version.model.reference, keys)), "lineage.png", 760)
         shoot(f"{flow}/flow-runs/flow-run/{task.flow_run_id}", "prefect_flow.png", 900)
 
 

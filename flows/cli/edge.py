@@ -91,33 +91,33 @@ def edge_compare(
     """The newest report of every device on every model version: scores, latency, energy, memory."""
     with serving():
         from storage.audit.fleet import devices, reports
+        from tasks.pages.numbers import label_of, text_of
 
         found, wrong = reports(device or [one.name for one in devices()])
-        table = Table("device", "model", *COMPARED.values())
+        table = Table("device", "model", *map(label_of, COMPARED))
         for state in found:
-            values = [state.metrics.get(name) for name in COMPARED]
-            words = ["missing" if value is None else f"{value:.4g}" for value in values]
+            words = [text_of(state.metrics.get(name), name) for name in COMPARED]
             table.add_row(*cells(state.device, f"{state.model}/{state.version}", *words))
         console.print(table)
         for text in wrong:
             console.print(f"[bold red]left out[/bold red]  {escape(text)}", soft_wrap=True)
         if figure:
             from storage.files import write_bytes
-            from tasks.pages.fleet_figure import fleet_figure
+            from tasks.pages.figures import fleet_figure
 
             points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in found]
             write_bytes(figure, fleet_figure(points))
 
 
-#: What `holter edge compare` shows, and its headings with units.
-COMPARED = {
-    "f1": "F1",
-    "latency_p50_ms": "p50 ms",
-    "latency_p99_ms": "p99 ms",
-    "throughput_beats_per_cpu_s": "beats/CPU-s",
-    "energy_j_per_24_h": "J/24 h",
-    "peak_memory_mb": "MB",
-}
+#: What `holter edge compare` shows.
+COMPARED = (
+    "f1",
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "throughput_beats_per_cpu_s",
+    "energy_j_per_24_h",
+    "peak_memory_mb",
+)
 
 
 @app.command("release")

@@ -25,14 +25,13 @@ def evaluate(
     ] = 1,
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
-    from rich.table import Table
-
     from flows.ingest.folders import folders_of
 
     folders = folders_of(on, data, signal=signal)
     with serving(model):
         from flows.decide.evaluate import evaluate as flow
-        from flows.decide.evaluate import wide
+        from flows.reports.evaluation import wide
+        from flows.reports.shown import deliver
 
         done = flow(
             model=model,
@@ -42,10 +41,6 @@ def evaluate(
             signal=signal,
             least_beats=least_beats,
         )
-    rows = wide(done.figures)
-    shown = Table(*rows[0], title=model)
-    for row in rows:
-        shown.add_row(*map(str, row.values()))
-    console.print(shown)
+    deliver(model, [wide(done.figures)], None)
     console.print(f"Report  {done.report}", soft_wrap=True)
     exit_for(done.ingested)

@@ -131,7 +131,8 @@ def lineage(
 
 
 def _rich(found: Lineage) -> Tree:
-    from tasks.pages.lineage_page import Branch, outline
+    from tasks.pages.document import Branch
+    from tasks.pages.lineage_page import outline
 
     def grow(branch: Branch, on: Tree) -> Tree:
         for one in branch.below:
@@ -143,13 +144,10 @@ def _rich(found: Lineage) -> Tree:
 
 
 def _text(found: Lineage) -> str:
-    from tasks.pages.lineage_page import Branch, outline
+    from tasks.pages.document import lines
+    from tasks.pages.lineage_page import outline
 
-    def lines(branch: Branch, depth: int) -> list[str]:
-        below = [line for one in branch.below for line in lines(one, depth + 1)]
-        return ["  " * depth + branch.text, *below]
-
-    return "\n".join(lines(outline(found), 0)) + "\n"
+    return "".join(f"{'  ' * depth}{text}\n" for depth, text in lines(outline(found)))
 
 
 def _json(found: Lineage) -> str:

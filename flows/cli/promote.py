@@ -249,13 +249,14 @@ def rebuild(
         from flows.decide.rebuild import DIFFERS
         from flows.decide.rebuild import rebuild as work
         from storage.audit.versions import recorded
+        from tasks.pages.numbers import name_of
 
         done = work(recorded(model), data or [])
     changes = Table("not as it was", "recorded", "here", title=f"{done.reference}: {done.outcome}")
     for row in done.changes:
         changes.add_row(*map(escape, row))
     for name, (then, now) in done.figures.items():
-        changes.add_row(name, f"{then:.6f}", f"{now:.6f}")
+        changes.add_row(name_of(name), f"{then:.6f}", f"{now:.6f}")
     console.print(changes)
     for name, same in done.files.items():
         console.print(f"{name}: {'equal to the byte' if same else 'other bytes'}")

@@ -30,8 +30,9 @@ from storage.registry.tags import DRIFT_FOLDER, KIND_TAG, MODEL_TAG, VERSION_TAG
 from storage.tables.beats import read_beats
 from storage.tables.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
 from tasks.networks.sequence import reads_waveforms
-from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile
 from tasks.pages.figures import shares
+from tasks.pages.numbers import name_of, text_of
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.drift import BINS, Profile, profile, read_profile, together
@@ -201,22 +202,32 @@ def analysis_of(path: Path, version: Recorded) -> Profile:
 
 
 def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Iterator[Block]:
-    """The report's blocks."""
-    far = unmet(verdicts)
-    yield Words(f"Beyond its bound: {'; '.join(far)}." if far else "Everything is within bounds.")
-    yield Table(
-        ("figure", "bound", "found", "", "training and new"),
-        [(one.title, one.asked, one.found, one.state, one.note) for one in verdicts],
+    """The report's blocks: the answer, the distributions, each figure with its bound."""
+    beyond = unmet(verdicts)
+    yield Summary(
+        f"Beyond its bound: {'; '.join(beyond)}." if beyond else "Everything is within bounds.",
+        [Tile(name_of(one.figure), _value(one), f"{one.state}: {one.asked}") for one in verdicts],
+        "bad" if beyond else "good",
     )
-    yield Heading("Distributions")
     shows = "Share of the beats, training (blue) and new (orange)"
     sides = [{name: one.shares(name) for name in BINS} for one in (reference, new)]
     yield Picture("drift.png", shares(BINS, sides[0], sides[1], shows), shows)
+    yield Heading("Figures")
+    yield Table(
+        ("figure", "bound", "found", "", "training and new"),
+        [(one.title, one.asked, _value(one), one.state, one.note) for one in verdicts],
+    )
+    yield Heading("Recordings")
     rows = [
         (name, f"{one.records:,}", f"{one.beats:,}", f"{one.af_beats:,}", f"{one.bad_beats:,}")
         for name, one in (("training", reference), ("new", new))
     ]
     yield Table(("", "records", "beats", "decided AF", "poor signal"), rows)
+
+
+def _value(verdict: Verdict) -> str:
+    """What was found, in the figure's form."""
+    return verdict.found if verdict.found == "-" else text_of(float(verdict.found), verdict.figure)
 
 
 def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,6 +15,8 @@ from flows.ingest.flow import Ingested, ingest_each
 from flows.ingest.folders import one_each, signals_of
 from flows.parameters import LeastBeats, Signals
 from flows.reports.compare import change_of
+from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
+from flows.reports.shown import write
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, teachers_of
@@ -41,38 +42,20 @@ from storage.registry.tags import (
     artifact_tag,
     dataset_sha256_tag,
 )
-from storage.tables.beats import read_beats
+from storage.tables.beats import BeatTable, read_beats
 from storage.tables.beats_manifest import Manifest
 from storage.tables.content import copies, recordings, without_prints
 from storage.tables.frames import as_csv
 from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.sequence import reads_records, reads_waveforms
-from tasks.pages import report
+from tasks.pages.document import Words
 from tasks.pages.markup import inline
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
-from tasks.scores.calibration import calibration, threshold_table
-from tasks.scores.cpsc2021_score import score_decisions
-from tasks.scores.curves import precision_recall, roc
 from tasks.scores.episodes import episodes, rhythm_annotations
-from tasks.scores.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.evaluation import Scored
 from tasks.scores.smoothing import UNSMOOTHED, decide
 from tasks.signal.preprocessing import Policy
-
-#: Challenges' own scores, by data set: the mean over its records.
-CHALLENGE_SCORES = {"cpsc2021": score_decisions}
-#: What the report says of its rules.
-RULES = (
-    "What cannot be analysed is no time, and parts episodes and intervals. "
-    "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the columns "
-    "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
-    "(WFDB epicmp): an episode of 30 s or more is found, or right, if one of any length overlaps "
-    "it on the other side; durations count every episode; PPV leaves true flutter out, the burden"
-    " does not. The first five minutes count. A segment of 30 s is AF where half of it "
-    "is; one counts where half of it can be analysed. "
-    "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
-    "width."
-)
 
 
 @dataclass(frozen=True)
@@ -122,7 +105,13 @@ def evaluate(
     if single and not all(signals_of(datasets, signal)):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = ingest_each(datasets, data, policy, signal)
-    notes = known_records(version.reference, [made.manifest for made in ingested])
+    manifests = [made.manifest for made in ingested]
+    notes = [
+        f"{one.dataset} is simulated: its figures say nothing about people."
+        for one in manifests
+        if one.simulated
+    ]
+    notes += known_records(version.reference, manifests)
     run_id = tracking.start_run(
         experiment=f"evaluate/{version.name}",
         run_name=f"{version.reference} on {'+'.join(datasets)}",
@@ -256,51 +245,27 @@ def write_up(
 ) -> Evaluated:
     """Write tables, annotations and the report, with notes; log them and the figures."""
     folder = work_folder(run_id) / "evaluation"
-    datasets = list(dict.fromkeys(s.dataset for s in scored))
-    figures: dict[str, dict[str, float]] = {}
-    decision = f"threshold {version.tags[THRESHOLD_TAG]}, {smoothed(version)}"
-    parts = [report.paragraph(f"{version.reference}, {decision}. {RULES}")]
-    parts += [report.paragraph(note) for note in notes]
-    for dataset in datasets:
-        mine = [s for s in scored if s.dataset == dataset]
-        figures[dataset] = summary(mine)
-        if score := CHALLENGE_SCORES.get(dataset):
-            points = [
-                score(s.time_s, s.rhythm, s.decided, s.stretches_s) for s in mine if len(s.time_s)
-            ]
-            figures[dataset]["challenge_score"] = float(np.mean(points))
-        if any((s.rhythm == FLUTTER).any() for s in mine):
-            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in mine])
-    parts += [report.heading("Figures"), report.table(wide(figures))]
-    for dataset in datasets:
-        mine = [s for s in scored if s.dataset == dataset]
-        tables = {
-            "per_patient": per_patient(mine),
-            "per_rhythm": per_rhythm(mine),
-            "per_stratum": per_stratum(mine),
-        }
-        tables["thresholds"] = threshold_table(*pooled(mine))
-        for name, frame in tables.items():
+    figures, tables = figures_of(scored), {}
+    for dataset, mine in by_dataset(scored).items():
+        tables[dataset] = tables_of(mine)
+        for name, frame in tables[dataset].items():
             write_bytes(folder / f"{dataset}_{name}.csv", as_csv(frame))
             tracking.log_table(run_id, f"{dataset}_{name}", frame)
-            parts.append(report.heading(f"{dataset}: {name.replace('_', ' ')}"))
-            parts.append(report.table(frame.to_dict("records")))
-        parts += curves(mine)
-        worst = report.worst_mistakes(mine)
-        parts += [report.heading(f"{dataset}: the longest mistakes")]
-        for mistake in worst:
-            beats = read_beats(files[dataset, mistake.scored.record])
-            parts += [report.tachogram(mistake), report.ecg_strip(mistake, beats)]
-        parts += [] if worst else [report.paragraph("None.")]
         for record in mine:
             runs = episodes(record.decided, record.time_s, record.stretches_s)
             path = folder / "annotations" / dataset / f"{record.record}.haf"
             write_bytes(path, rhythm_annotations(runs, record.stretches_s))
-    path = folder / "report.html"
-    write_bytes(path, report.page(f"{version.reference}: evaluation", parts).encode())
-    for dataset in datasets:
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
+
+    def beats_of(one: Scored) -> BeatTable:
+        return read_beats(files[one.dataset, one.record])
+
+    blocks = page(scored, figures, tables, notes, beats_of)
+    decision = f"Threshold {version.tags[THRESHOLD_TAG]}, {smoothed(version)}."
+    path = folder / "report.html"
+    title = f"{version.reference}: evaluation"
+    write(title, [*blocks, Words(decision)], path)
     outcomes.write_outcome(run_id, folder)
     tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
     return Evaluated(run_id, figures, path)
@@ -312,40 +277,3 @@ def smoothed(version: ModelVersion) -> str:
     if change == UNSMOOTHED:
         return "not smoothed"
     return f"smoothed by a two-state Viterbi path, probability of a change {change:g}"
-
-
-def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Label and probability of all beats with a known rhythm."""
-    label = np.concatenate([s.label for s in scored])
-    probability = np.concatenate([s.probability for s in scored])
-    return label[label >= 0], probability[label >= 0]
-
-
-def curves(scored: Sequence[Scored]) -> list[str]:
-    """ROC, precision over recall, and calibration."""
-    label, probability = pooled(scored)
-    return [
-        report.curve(
-            *roc(label, probability), "ROC", ("1 - specificity", "sensitivity"), diagonal=True
-        ),
-        report.curve(
-            *precision_recall(label, probability), "Precision and recall", ("sensitivity", "PPV")
-        ),
-        report.calibration_curve(calibration(label, probability)),
-    ]
-
-
-def wide(figures: Mapping[str, Mapping[str, float]]) -> list[dict[str, object]]:
-    """A row a figure, a column a data set; bounds stand with their value."""
-    rows: list[dict[str, object]] = []
-    for name in dict.fromkeys(name for values in figures.values() for name in values):
-        if name.endswith(("_low", "_high")):
-            continue
-        row: dict[str, object] = {"figure": name}
-        for dataset, values in figures.items():
-            text = report.said(values.get(name, float("nan")))
-            if f"{name}_low" in values and np.isfinite(values[f"{name}_low"]):
-                text += f" ({values[f'{name}_low']:.4f}-{values[f'{name}_high']:.4f})"
-            row[dataset] = text
-        rows.append(row)
-    return rows

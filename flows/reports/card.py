@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from flows.reports.compare import CODE, DEVICE, answers_of, decided, threshold_of
+from flows.reports.card_sections import LIMITS, SECTIONS, Facts
+from flows.reports.compare import answers_of, decided, threshold_of
 from flows.reports.shown import FORMS, write
 from storage.audit.cards import enter_card
-from storage.audit.chain import SIDES
-from storage.audit.ledger_entry import ALIAS, ROLLED_BACK, deed
+from storage.audit.ledger_entry import APPROVED
 from storage.audit.versions import Recorded, unedited
-from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
-from storage.tables.frames import records_frame
-from storage.tables.testset import TestSet
 from tasks.pages.checklists import CHECKLISTS
-from tasks.pages.document import Block, Heading, Picture, Table, Words
-from tasks.pages.figures import RhythmBeats, beats_by_rhythm
-from tasks.pages.simulations import simulated_records, simulations
-from tasks.scores.bootstrap import RATES
-from tasks.scores.compare import by_patient, figures
+from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
+from tasks.pages.numbers import bounds_of, label_of, text_of
+from tasks.scores.compare import figures
 
-#: Beats of a row of the gallery, and patients of the table beside it.
-MOST_SHOWN, MOST_PATIENTS = 8, 8
-Section = list[Block]
-#: Records that are not in the tables: the column's heading, and what is said where there is none.
-LOST = {
-    "failures": ("record that could not be used", "Every record could be used."),
-    "excluded": ("record left out by the data set's TOML", "No record is left out by the TOML."),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """A version, and what it answers on its test set."""
-
-    version: Recorded
-    testset: TestSet
-    probability: NDArray[np.float32]
-    decisions: pd.DataFrame
-
-    @property
-    def patients(self) -> pd.DataFrame:
-        """tp, fp, fn, tn of every test patient."""
-        return by_patient(self.decisions)
+#: What stands under a rate of one patient.
+NO_BOUNDS = "no interval"
 
 
 def card(version: Recorded) -> list[Block]:
@@ -66,321 +35,46 @@ def card(version: Recorded) -> list[Block]:
     handed, probability = answers_of(unedited(version).model)
     decisions = decided(handed, probability, threshold_of(version.model))
     facts = Facts(version, handed, probability, decisions)
-    found = {name: section(facts) for name, section in SECTIONS.items()}
-    blocks: list[Block] = []
-    for name, section in found.items():
+    sections = {name: section(facts) for name, section in SECTIONS.items()}
+    blocks: list[Block] = [summary(facts)]
+    for name, section in sections.items():
         blocks += [Heading(name), *(section or [Words("Not recorded.")])]
-    filled = {name for name, section in found.items() if section}
+    filled = {name for name, section in sections.items() if section}
     for name, items in CHECKLISTS.items():
         rows = [
             (item.number, item.asks, item.section if item.section in filled else "not filled")
             for item in items
         ]
         count = sum(row[2] != "not filled" for row in rows)
-        said = f"{count} of {len(items)} items are filled by the sections named; the others are "
-        blocks += [Heading(name), Words(f"{said}not recorded: a person's to write.")]
+        text = f"{count} of {len(items)} items are filled by the sections named; the others are "
+        blocks += [Heading(name), Words(f"{text}not recorded: a person's to write.")]
         blocks.append(Table(("item", "asks", "section"), rows))
     return blocks
 
 
-def declared_use(facts: Facts) -> Section:
-    """The use that approvals declared, and the roll-backs from it and to it."""
-    rows = [
-        (e.details["alias"], e.details.get("use", ""), deed(e), e.who, e.time_utc, e.reason)
-        for e in facts.version.entries
-        if ("use" in e.details and e.action != ALIAS) or ROLLED_BACK in e.details
+def summary(facts: Facts) -> Summary:
+    """For what it is approved, its figures on its own test set, and how many limits follow."""
+    approved = [
+        f"{entry.details['use']} (@{entry.details['alias']})"
+        for entry in facts.version.entries
+        if entry.action == APPROVED and "use" in entry.details
     ]
-    return [Table(("alias", "use", "decision", "who", "when", "why"), rows)] if rows else []
-
-
-def inputs_and_outputs(facts: Facts) -> Section:
-    """Shapes and threshold."""
-    shapes = "; ".join(f"{k} {tuple(x.shape[1:])}" for k, x in facts.testset.inputs.items())
-    return [
-        Words(
-            f"Input: {shapes}, float32, a row each. Output: probabilities of AF; a beat is decided "
-            f"AF from {threshold_of(facts.version.model):g} on."
-        )
+    rates = figures(facts.patients)
+    tiles = [
+        Tile(label_of(rate), text_of(rates[rate], rate), bounds_of(rates, rate) or NO_BOUNDS)
+        for rate in ("f1", "sensitivity", "specificity", "ppv")
     ]
-
-
-def data(facts: Facts) -> Section:
-    """Each data set it learnt from."""
-    columns = ("data set", "version", "records", "subjects", "hours", "beats", "AF beats")
-    rows = []
-    for m in facts.version.manifests:
-        of = records_frame([m])
-        rows.append(
-            (
-                f"{m.title}{' (SIMULATED)' if m.simulated else ''}",
-                m.version,
-                str(len(of)),
-                str(of.subject.nunique()),
-                f"{of.hours.sum():,.1f}",
-                f"{of.beats.sum():,}",
-                f"{of.af_beats.sum() / max(of.beats.sum(), 1):.1%}",
-            )
-        )
-    out: Section = [Table(columns, rows)]
-    for kind, (head, none) in LOST.items():
-        lost = [
-            (f"{m.dataset}/{record}", why)
-            for m in facts.version.manifests
-            for record, why in getattr(m, kind).items()
-        ]
-        out.append(Table((head, "why"), lost) if lost else Words(none))
-    return out
-
-
-def demographics(_: Facts) -> Section:
-    """Age, sex and origin: no manifest holds them."""
-    return []
-
-
-def annotators(facts: Facts) -> Section:
-    """Which annotators gave beats and rhythm."""
-    rows = [
-        (m.dataset, " | ".join(said.get("beats", ())) or "-", str(said.get("rhythm", "-")))
-        for m in facts.version.manifests
-        for said in [m.spec.get("annotations", {})]
-        if said
-    ]
-    return [Table(("data set", "beats", "rhythm"), rows)] if rows else []
-
-
-def sides(facts: Facts) -> Section:
-    """Subjects and beats of each side."""
-    split = facts.version.split
-    rows = [
-        (
-            side,
-            str(len(split[side]["subjects"])),
-            f"{split[side]['beats']:,}",
-            f"{split[side]['af_beats'] / max(split[side]['beats'], 1):.1%}",
-        )
-        for side in SIDES
-    ]
-    shared = set(split["train"]["subjects"]) & set(split["test"]["subjects"])
-    return [
-        Words(
-            f"Paradigm {split['paradigm']}, seed {split['seed']}. {len(shared)} subjects are in "
-            "training and test."
-        ),
-        Table(("side", "subjects", "beats", "AF beats"), rows),
-    ]
-
-
-def training(facts: Facts) -> Section:
-    """Parameters of the training, and who taught."""
-    tags = facts.version.tags
-    taught = [
-        Words(
-            f"It learnt from the answers of {tags[TEACHER_TAG]} too (weights SHA-256 "
-            f"{tags[TEACHER_SHA256_TAG]}): that version's data is behind it as well. Nobody whom "
-            "it or a teacher of its own was trained or validated on is among the test patients."
-        )
-        for _ in tags.keys() & {TEACHER_TAG}
-    ]
-    texts = simulations(facts.version.params, [asdict(m) for m in facts.version.manifests])
-    simulated = [Words(f"SIMULATED: {'; '.join(texts)}.")] if texts else []
-    return [
-        *taught,
-        *simulated,
-        Table(("parameter", "value"), sorted(facts.version.params.items())),
-    ]
-
-
-def test_figures(facts: Facts) -> Section:
-    """Rates on the test set with intervals."""
-    found = figures(facts.patients)
-    rows = [(name, _with_bounds(found, name)) for name in RATES]
-    rows.append(("worst patient's accuracy", f"{found['worst_patient_accuracy']:.4f}"))
-    return [
-        Words(
-            f"Its own test set: {found['patients']:.0f} patients, {found['beats']:,.0f} beats, the "
-            "exported file, decisions not smoothed; 95 % intervals over patients drawn 2,000 times."
-        ),
-        Table(("beat level", "value"), rows),
-    ]
-
-
-def _with_bounds(found: Mapping[str, float], name: str) -> str:
-    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
-    bounds = "no interval" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-    return f"{found[name]:.4f} ({bounds})" if np.isfinite(found[name]) else "undefined"
-
-
-#: Groups of patients by what their beats are.
-GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "AF and other rhythm": lambda c: (c.tp + c.fn > 0) & (c.fp + c.tn > 0),
-    "AF throughout": lambda c: c.fp + c.tn == 0,
-    "no AF": lambda c: c.tp + c.fn == 0,
-}
-
-
-def subgroups(facts: Facts) -> Section:
-    """Rates of groups of test patients."""
-    rows = []
-    for name, chosen in GROUPS.items():
-        mine = facts.patients[chosen]
-        if len(mine):
-            found = figures(mine)
-            rates = [_with_bounds(found, rate) for rate in ("sensitivity", "specificity")]
-            rows.append((name, str(len(mine)), f"{found['beats']:,.0f}", *rates))
-    return [Table(("test patients with", "patients", "beats", "sensitivity", "specificity"), rows)]
-
-
-def other_data(facts: Facts) -> Section:
-    """The newest evaluation on each data set."""
-    rows: dict[str, tuple[str, ...]] = {}
-    own = {m.dataset for m in facts.version.manifests}
-    for state in facts.version.evaluations:
-        names = [k.removesuffix("_beat_accuracy") for k in state.metrics if "_beat_accuracy" in k]
-        for name in (n for n in names if not n.endswith(("_low", "_high"))):
-            part = {
-                key.removeprefix(f"{name}_beat_"): value
-                for key, value in state.metrics.items()
-                if key.startswith(f"{name}_beat_")
-            }
-            rates = [_with_bounds(part, r) if r in part else "undefined" for r in RATES]
-            patients = f"{state.metrics.get(f'{name}_patients', float('nan')):.0f}"
-            seen = "trained on it" if name in own else "new"
-            rows.setdefault(name, (name, seen, patients, *rates))
-    columns = ("data set", "to the model", "patients", *RATES)
-    return [Table(columns, list(rows.values()))] if rows else []
-
-
-def devices(facts: Facts) -> Section:
-    """The newest report of each device."""
-    rows = [
-        (
-            report.device,
-            *(f"{report.metrics[n]:.4g}" if n in report.metrics else "missing" for n in DEVICE),
-        )
-        for report in facts.version.reports
-    ]
-    return [Table(("device", *DEVICE.values()), rows)] if rows else []
-
-
-#: What is said where a fact holds; no more is claimed.
-LIMITS: dict[str, Callable[[Facts], bool]] = {
-    "Parts of its record are deleted in MLflow (see Provenance): they may be lost for good.": (
-        lambda f: bool(f.version.deleted)
-    ),
-    "Of some evaluations nobody signed the figures (see Provenance): they are not told here.": (
-        lambda f: bool(f.version.unsigned)
-    ),
-    "The recordings are simulated: the figures say nothing about people.": lambda f: any(
-        m.simulated for m in f.version.manifests
-    ),
-    "Its training drew simulated records beside the recordings (see Training).": lambda f: (
-        simulated_records(f.version.params) > 0
-    ),
-    "Patients of the test set are in training too: the figures say little of new patients.": (
-        lambda f: f.version.split["paradigm"] == "intrapatient"
-    ),
-    "Fewer than 20 patients were tested: the intervals are wide and unsure.": lambda f: (
-        len(f.patients) < 20
-    ),
-    "It was evaluated on no data set but its own.": lambda f: not other_data(f),
-    "No device has reported on it.": lambda f: not f.version.reports,
-    "Age, sex and origin of the patients are not recorded: nothing is known of these groups.": (
-        lambda f: not demographics(f)
-    ),
-    "The code differed from its commit.": lambda f: f.version.tags.get(GIT_DIRTY_TAG) == "true",
-    "Records could not be used, and may not be like the others.": lambda f: any(
-        m.failures for m in f.version.manifests
-    ),
-    "Nobody has approved it for a use.": lambda f: (
-        not any(e.action == "approved" and "use" in e.details for e in f.version.entries)
-    ),
-}
-
-
-def limits(facts: Facts) -> Section:
-    """What follows from the facts."""
-    rows = [(text,) for text, holds in LIMITS.items() if holds(facts)]
-    return [Table(("by what is recorded",), rows)] if rows else []
-
-
-def mistakes(facts: Facts) -> Section:
-    """The patients with most mistakes, and the surest of the wrong beats."""
-    found = facts.patients
-    found = pd.DataFrame(
-        {"beats": found.sum(axis=1), "wrongly AF": found.fp, "AF missed": found.fn}
-    ).assign(mistakes=found.fp + found.fn)
-    most = found.sort_values("mistakes", ascending=False, kind="stable").head(MOST_PATIENTS)
-    rows = list(most.map("{:,.0f}".format).itertuples(name=None))
-    return [Table(("patient", *most.columns), rows), *_gallery(facts)]
-
-
-def _gallery(facts: Facts) -> Section:
-    """The wrong beats that the network was surest of, where it reads single beats."""
-    if "waveform" not in facts.testset.inputs:
-        return [Words("It reads no single beats: the longest mistakes are in `holter evaluate`.")]
-    label, p = facts.testset.label, facts.probability
-    threshold = threshold_of(facts.version.model)
-    kinds = {
-        ("wrongly AF", "not AF"): (np.flatnonzero((label == 0) & (p >= threshold)), -p),
-        ("AF missed", "AF"): (np.flatnonzero((label == 1) & (p < threshold)), p),
-    }
-    drawn = []
-    for (name, truth), (rows, order) in kinds.items():
-        few = rows[np.argsort(order[rows], kind="stable")[:MOST_SHOWN]]
-        if len(few):
-            waveform = [facts.testset.inputs["waveform"][i : i + 1][0, :, 0] for i in few.tolist()]
-            place = [f"{facts.testset.record[i]} P {p[i]:.2f}" for i in few.tolist()]
-            drawn.append(RhythmBeats(name, truth, np.stack(waveform), place))
-    if not drawn:
-        return [Words("No beat of the test set was decided wrongly.")]
-    shows = "Beats decided wrongly of which the network was surest; R peak at the line"
-    return [Picture("mistakes.png", beats_by_rhythm(drawn, shows), shows)]
-
-
-def provenance(facts: Facts) -> Section:
-    """The sealed chain, the code and the environment."""
-    version = facts.version
-    rows = [
-        ("model", version.model.reference),
-        ("sealed chain, SHA-256", version.chain_sha256),
-        ("sealed", version.time_utc),
-        ("training run", version.model.run_id),
-        *((said, version.tags[tag]) for tag, said in CODE.items() if version.tags.get(tag)),
-    ]
-    lost = {"deleted in MLflow": version.deleted, "figures not signed": version.unsigned}
-    lacking = [Table((head,), [(text,) for text in texts]) for head, texts in lost.items() if texts]
-    return [Table(("", "recorded"), rows), *lacking]
-
-
-def files(facts: Facts) -> Section:
-    """Digests of the model's files."""
-    return [Table(("file", "SHA-256"), sorted(facts.version.files.items()))]
-
-
-def licences(facts: Facts) -> Section:
-    """Each data set's licence and how it is to be cited."""
-    rows = [(m.title, m.licence, m.citation) for m in facts.version.manifests]
-    return [Table(("data set", "licence", "to be cited as"), rows)]
-
-
-SECTIONS: Mapping[str, Callable[[Facts], Section]] = {
-    "Declared use": declared_use,
-    "Limits": limits,
-    "Inputs and outputs": inputs_and_outputs,
-    "Data": data,
-    "Demographics": demographics,
-    "Annotations": annotators,
-    "Sides of the split": sides,
-    "Training": training,
-    "Figures": test_figures,
-    "Subgroups": subgroups,
-    "Other data sets": other_data,
-    "Patients with most mistakes": mistakes,
-    "Devices": devices,
-    "Licences": licences,
-    "Provenance": provenance,
-    "Files": files,
-}
+    simulated = "SIMULATED recordings. " * any(m.simulated for m in facts.version.manifests)
+    known = sum(holds(facts) for holds in LIMITS.values())
+    use = f"for {', '.join(dict.fromkeys(approved))}" if approved else "for any use"
+    return Summary(
+        f"{simulated}{'An' if approved else 'No'} approval {use} is on record",
+        [
+            *tiles,
+            Tile("Patients tested", f"{len(facts.patients):,}", f"{rates['beats']:,.0f} beats"),
+            Tile("Limits", f"{known}", "see below"),
+        ],
+    )
 
 
 def title(version: Recorded) -> str:

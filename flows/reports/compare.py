@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,12 @@ from storage.registry.tags import (
 )
 from storage.tables.beats_manifest import Entry, Manifest
 from storage.tables.testset import TestSet
-from tasks.pages.document import Block, Heading, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
+from tasks.pages.figures import intervals
+from tasks.pages.numbers import label_of, text_of
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
+from tasks.scores.bootstrap import Interval
 from tasks.scores.compare import Paired, by_patient, figures, pair
 from tasks.scores.smoothing import UNSMOOTHED
 
@@ -45,12 +49,7 @@ CODE = {
     TENSORFLOW_THREADS_TAG: "threads of TensorFlow",
 }
 #: Figures of a device's report.
-DEVICE = {
-    "f1": "F1",
-    "latency_p99_ms": "p99 ms",
-    "energy_j_per_24_h": "J/24 h",
-    "peak_memory_mb": "MB",
-}
+DEVICE = ("f1", "latency_p99_ms", "energy_j_per_24_h", "peak_memory_mb")
 
 
 def answers_of(model: ModelVersion) -> tuple[TestSet, NDArray[np.float32]]:
@@ -140,16 +139,16 @@ def compare(one: Recorded, two: Recorded) -> Compared:
     names = (one.model.reference, two.model.reference)
     found = paired_decisions(first, second, names)
     blocks = [
+        *_figures(first, second, found, names),
+        Heading("Devices"),
+        _devices((one, two)),
         *_data(one, two),
         Heading("Parameters"),
         _changes(one.params, two.params, names),
         Heading("Code and environment"),
         _changes(_code(one), _code(two), names),
-        *_figures(first, second, found, names),
         Heading("Exported files"),
         _changes(one.files, two.files, names),
-        Heading("Devices"),
-        _devices((one, two)),
     ]
     return Compared(f"{names[0]} and {names[1]}", tuple(blocks), found)
 
@@ -225,13 +224,10 @@ def _figures(
     first: pd.DataFrame, second: pd.DataFrame, found: Paired, names: tuple[str, str]
 ) -> list[Block]:
     whole = [figures(by_patient(one)) for one in (first, second)]
+    gains = found.differences()
     rates = [
-        (
-            name,
-            *(f"{side[name]:.4f}" for side in whole),
-            f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})",
-        )
-        for name, change in found.differences().items()
+        (label_of(name), *(text_of(side[name], name) for side in whole), _gain(gain))
+        for name, gain in gains.items()
     ]
     accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (found.before, found.after)]
     patients = pd.DataFrame(
@@ -244,19 +240,49 @@ def _figures(
     ).sort_values("difference", kind="stable")
     forms = ["{:,.0f}", "{:.4f}", "{:.4f}", "{:+.4f}"]
     shown = [patients[name].map(form.format) for name, form in zip(patients, forms, strict=True)]
+    shows = f"What {names[1]} gains on {names[0]}, 95 % intervals over patients drawn in pairs"
+    drawn = [(label_of(name), gain) for name, gain in gains.items()]
     counts = " and ".join(f"{side['patients']:.0f}" for side in whole)
     return [
+        _summary(found, gains, names),
+        Picture("gains.png", intervals(drawn, shows), shows),
         Heading("Figures at beat level"),
+        Table(("rate", *names, "difference on shared patients"), rates),
         Words(
             f"Each version on its own test set ({counts} patients); the difference on the "
             f"{found.before.sum():,.0f} beats of {len(found.patients)} patients that both were "
             "tested on, with its 95 % interval over patients drawn in pairs 2,000 times. "
             f"{found.relabelled:,} beats are left out for their label changed."
         ),
-        Table((*("rate", *names), "difference on shared patients"), rates),
         Heading("Patients that both were tested on"),
         Table(("patient", *patients.columns), list(zip(patients.index, *shown, strict=True))),
     ]
+
+
+def _summary(found: Paired, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
+    """Whether F1 rose or fell by more than chance over patients explains."""
+    f1 = gains["f1"]
+    state: Literal["good", "bad", "plain"] = (
+        "good" if f1.low > 0 else "bad" if f1.high < 0 else "plain"
+    )
+    text = {
+        "good": f"{names[1]} has the higher F1 on patients of both test sets",
+        "bad": f"{names[1]} has the lower F1 on patients of both test sets",
+        "plain": "The F1 of the two cannot be told apart on patients of both test sets",
+    }[state]
+    tiles = [Tile(f"{label_of(name)}, difference", *_parts(gain)) for name, gain in gains.items()]
+    return Summary(text, [*tiles, Tile("Shared patients", f"{len(found.patients):,}")], state)
+
+
+def _parts(gain: Interval) -> tuple[str, str]:
+    """A difference, and its interval."""
+    if np.isnan(gain.low):
+        return f"{gain.value:+.4f}", "no interval"
+    return f"{gain.value:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}"
+
+
+def _gain(gain: Interval) -> str:
+    return "{} ({})".format(*_parts(gain))
 
 
 def reports_frame(versions: Iterable[Recorded]) -> pd.DataFrame:
@@ -280,11 +306,6 @@ def _devices(versions: tuple[Recorded, Recorded]) -> Block:
     found = reports_frame(versions)
     if found.empty:
         return Words("No device has reported on either.")
-    shown = found.assign(**{name: found[name].map(measured) for name in DEVICE})
-    rows = list(shown.itertuples(index=False, name=None))
-    return Table(("device", "model", *DEVICE.values()), rows)
-
-
-def measured(value: float) -> str:
-    """A device's figure as it is shown."""
-    return "missing" if np.isnan(value) else f"{value:.4g}"
+    texts = found.assign(**{name: [text_of(v, name) for v in found[name]] for name in DEVICE})
+    rows = list(texts.itertuples(index=False, name=None))
+    return Table(("device", "model", *map(label_of, DEVICE)), rows)

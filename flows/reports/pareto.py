@@ -17,7 +17,8 @@ from storage.registry.tags import MULTIPLY_ADDS_TAG, PARAMETERS_TAG, RUNTIME_TAG
 from tasks.networks.models import known_models
 from tasks.networks.sequence import reads_records, windows
 from tasks.pages import figures
-from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
+from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.compare import by_patient
 from tasks.scores.compare import figures as rates
 from tasks.scores.pareto import COSTS, Point, front
@@ -185,22 +186,31 @@ def _lightened(version: Recorded) -> list[str]:
 
 def blocks(found: Sequence[Group], left_out: dict[str, str]) -> list[Block]:
     """The report: of each group a picture and a table, then what it cannot say."""
-    out: list[Block] = [Words(RULES)]
+    out: list[Block] = []
     for number, group in enumerate(found, 1):
-        out += [
-            Heading(group.about),
-            Words(f"{group.patients} patients, {group.beats:,} beats. Latency: {group.latency}."),
-        ]
+        out += [Heading(group.about), _summary(group)]
         if len(group.points) > 1:
             png = figures.pareto(group.points, group.latency, _title(group))
             shows = f"F1 against parameters, multiply-adds, bytes and latency: {group.about}"
             out.append(Picture(f"pareto_{number}.png", png, shows))
         else:
             out.append(Words("Alone on its test set: no other version can be held against it."))
-        out.append(_table(group))
+        out += [_table(group), Words(f"Latency: {group.latency}.")]
     if left_out:
         out += [Heading("Left out"), Table(("version", "why"), list(left_out.items()))]
-    return [*out, Heading("What this cannot say"), Words(UNSURE)]
+    return [*out, Heading("What this says, and what it cannot"), Words(RULES), Words(UNSURE)]
+
+
+def _summary(group: Group) -> Summary:
+    best = max(group.points, key=lambda point: (point.f1 == point.f1, point.f1))
+    return Summary(
+        f"The highest F1 is that of {best.name}",
+        [
+            Tile(label_of("f1"), text_of(best.f1, "f1"), bounds_of(_figures(best), "f1")),
+            Tile("Versions", f"{len(group.points):,}"),
+            Tile("Patients", f"{group.patients:,}", f"{group.beats:,} beats"),
+        ],
+    )
 
 
 def _title(group: Group) -> str:
@@ -234,12 +244,10 @@ def points_frame(group: Group) -> pd.DataFrame:
 
 def _table(group: Group) -> Table:
     frame = points_frame(group)
-    low, high = (frame[name].map("{:.4f}".format) for name in ("f1_low", "f1_high"))
     shown = {
         "version": frame.version,
         "training": frame.training.replace("", "-"),
-        "F1": frame.f1.map("{:.4f}".format)
-        + (" (" + low + " to " + high + ")").where(frame.f1_low.notna(), ""),
+        label_of("f1"): [with_bounds(row, "f1") for row in frame.to_dict("records")],
         **{name: frame[cost].map(_cost) for cost, name in COSTS.items()},
         "not beaten in": frame.not_beaten_in.map(
             lambda costs: ", ".join(c.replace("_us", "").replace("_", "-") for c in costs) or "-"
@@ -249,9 +257,14 @@ def _table(group: Group) -> Table:
     return Table(columns, list(zip(*shown.values(), strict=True)))
 
 
+def _figures(point: Point) -> dict[str, float]:
+    ends = dict(zip(("f1_low", "f1_high"), point.bounds or (), strict=False))
+    return {"f1": point.f1, **ends}
+
+
 def _cost(value: float) -> str:
     if np.isnan(value):
-        return "missing"
+        return text_of(None)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

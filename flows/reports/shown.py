@@ -14,13 +14,18 @@ from tasks.pages.document import (
     ENDINGS,
     ENDINGS_TOLD,
     Block,
+    Branch,
     Code,
+    Drawing,
     Heading,
     Picture,
+    Summary,
     Table,
     Words,
+    lines,
     to_html,
     to_markdown,
+    words_of,
 )
 
 FORMS = dict(zip(ENDINGS, (to_markdown, to_html), strict=True))
@@ -63,12 +68,25 @@ def _show(block: Block) -> None:
     match block:
         case Heading(text):
             console.print(f"\n[bold]{escape(text)}[/bold]")
-        case Words(text) | Code(text):
-            console.print(escape(text), soft_wrap=True)
-        case Picture(name, _, shows):
-            console.print(escape(f"{name}: {shows}; --out FILE.html shows it"))
+        case Summary(text, tiles):
+            console.print(f"[bold]{escape(text)}[/bold]", soft_wrap=True)
+            for tile in tiles:
+                console.print(escape(f"  {' '.join(words_of(tile))}"), soft_wrap=True)
         case Table(columns, rows):
-            grid = Grid(*columns)
+            grid = Grid(*map(escape, columns))
             for row in rows:
                 grid.add_row(*map(escape, row))
             console.print(grid)
+        case _:
+            for text in _texts(block):
+                console.print(escape(text), soft_wrap=True)
+
+
+def _texts(block: Words | Code | Picture | Drawing | Branch) -> list[str]:
+    match block:
+        case Words(text) | Code(text):
+            return [text]
+        case Branch():
+            return [f"{'  ' * depth}{text}" for depth, text in lines(block)]
+        case Picture() | Drawing():
+            return [f"{block.shows}; --out FILE.html shows it"]

@@ -13,12 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from flows.ingest.failures import telling
 from flows.ingest.flow import Ingested, ingest
 from flows.ingest.folders import INSTEAD, PUBLISHED_ON, folder_in
+from flows.reports.shown import FORMS, write
 from flows.services.alive import WATCHED
 from flows.train.reproduce_worker import run_missing
 from storage.audit.provenance import code_of, environment_sha256, git_state
 from storage.bounds import all_within
 from storage.errors import RecordError, SpecError, TableError
-from storage.files import home, sha256_file, sha256_json, write_bytes
+from storage.files import home, sha256_file, sha256_json
 from storage.registry import tracking
 from tasks.learning.reproduction import (
     NETWORKS,
@@ -27,8 +28,9 @@ from tasks.learning.reproduction import (
     Training,
     describe,
     intervals,
+    summary,
 )
-from tasks.pages.document import Block, Code, Picture, Words, to_html, to_markdown
+from tasks.pages.document import Block, Code, Words
 
 CODE = ("tasks.learning.training", "tasks.learning.reproduction")
 
@@ -122,9 +124,11 @@ def reproduce_on(
     """Train what is missing on one data set and write the report."""
     trainings = planned(done, settings)
     results = run_missing(trainings, done.path, settings.workers)
-    caveats = [*notes, *limits(done, settings)]
+    caveats = limits(done, settings)
     title = f"The reference method on {done.manifest.title}"
     blocks: list[Block] = [
+        *summary(results),
+        *(Words(text, caveat=True) for text in notes),
         Words(f"{datetime.now(timezone.utc):%Y-%m-%d}, {done.manifest.version}, beat tables"),
         Code(done.manifest.digest()),
         *([Code(command)] if command else []),
@@ -193,11 +197,8 @@ def publish(
     """Write the report as Markdown and HTML, and log both with the metrics to MLflow."""
     manifest = done.manifest
     folder = home() / "reproduce" / manifest.dataset
-    write_bytes(folder / "report.md", to_markdown(title, blocks).encode())
-    write_bytes(folder / "report.html", to_html(title, blocks).encode())
-    for block in blocks:
-        if isinstance(block, Picture):
-            write_bytes(folder / "figures" / block.name, block.png)
+    for form in FORMS:
+        write(title, blocks, folder / f"report{form}")
     run_id = tracking.start_run(
         experiment=f"reproduce/{manifest.dataset}",
         run_name=f"reproduce-{manifest.dataset}",

@@ -17,7 +17,8 @@ from storage.files import sha256_json
 from tasks.learning.folds import patient_folds
 from tasks.learning.splits import Column, Split, split_beats
 from tasks.pages import figures
-from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
+from tasks.pages.numbers import label_of, text_of
 from tasks.scores.bootstrap import Counts, Interval, bootstrap_patients
 from tasks.scores.metrics import beat_metrics
 
@@ -150,6 +151,8 @@ def learnt_nothing(result: Result) -> float:
     return float(weighted(np.array([counts], np.float64))[2, 0])
 
 
+#: Figures of AF at beat level that stand beside the weighted ones.
+BEAT = ("f1", "sensitivity", "specificity", "auc")
 COLUMNS = (
     "paradigm",
     "network",
@@ -157,10 +160,7 @@ COLUMNS = (
     "precision",
     "recall",
     "F1",
-    "F1 of AF",
-    "sensitivity",
-    "specificity",
-    "AUC",
+    *map(label_of, BEAT),
     "patients",
     "beats",
     "best epoch",
@@ -175,8 +175,10 @@ def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
     of = beat_metrics(label, probability, THRESHOLD)
     patients = len(np.unique(np.concatenate([r.subject for r in results])))
     averages = [
-        str(found) if patients > 1 else f"{found.value:.4f} (one patient, no interval)"
-        for found in intervals(results)
+        f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})"
+        if patients > 1
+        else f"{one.value:.4f} (one patient, no interval)"
+        for one in intervals(results)
     ]
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED[paradigm, model])
     return [
@@ -184,11 +186,27 @@ def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
         model,
         published,
         *averages,
-        *(f"{of[name]:.4f}" for name in ("f1", "sensitivity", "specificity", "auc")),
+        *(text_of(of[name], name) for name in BEAT),
         str(patients),
         f"{len(label):,}",
         ", ".join(str(r.best_epoch + 1) for r in results),
         f"{sum(r.cpu_s for r in results) / 60:.1f}",
+    ]
+
+
+def summary(results: dict[Training, Result]) -> list[Block]:
+    """The answer: weighted F1 of each network beside the published one, in numbers and drawn."""
+    single = {t: intervals([r])[2] for t, r in results.items() if not t.folds}
+    published = [PUBLISHED[t.paradigm, t.model][2] for t in single]
+    rows = [(f"{t.model}, {t.paradigm}", f1) for t, f1 in single.items()]
+    tiles = [
+        Tile(name, text_of(f1.value, "f1"), f"published {text_of(other, 'f1')}")
+        for (name, f1), other in zip(rows, published, strict=True)
+    ]
+    shows = "Weighted F1 with its 95 % interval over patients; crosses: published on AFDB"
+    return [
+        Summary("Weighted F1 of the three networks, beside what was published on AFDB", tiles),
+        Picture("f1.png", figures.intervals(rows, shows, published), shows),
     ]
 
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
-from tasks.pages.markup import escape, inline, line, paragraph
+from tasks.pages.colours import DARK, LIGHT
+from tasks.pages.markup import inline, line, paragraph, show
+from tasks.pages.numbers import label_of, text_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 #: The endings of a report's file: Markdown, and one HTML page.
 ENDINGS = (".md", ".html")
 ENDINGS_TOLD = " or ".join(ENDINGS)
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th { border-bottom: 2px solid #555; } th:first-child, td:first-child { text-align: left; }
-figure { display: inline-block; margin: .5rem 1rem .5rem 0; max-width: 100%; }
-img { max-width: 26rem; width: 100%; height: auto; } figcaption { font-size: .85rem; }
-code { background: #f2f2f2; padding: .1rem .3rem; overflow-wrap: anywhere; }
-"""
+#: A cell that is a number, with its unit or interval; and one that says that there is none.
+_NUMBER = re.compile(r"([-+]?\d[\d,.]*(e[-+]?\d+)?( ?%)?( / |$| (?=\()))+(\(.*\))?")
+_NO_NUMBER = ("", "-", "not measured", "undefined")
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph."""
+    """A paragraph; a caveat stands out from the others."""
 
     text: str
+    caveat: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,40 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A number of the answer: its name, its value, and what stands under it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A page's answer: a sentence, whether it is good news, and the numbers behind it."""
+
+    text: str
+    tiles: Sequence[Tile] = ()
+    state: Literal["good", "bad", "plain"] = "plain"
+
+
+@dataclass(frozen=True)
 class Table:
     """A table: its columns' names and its rows."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def numeric(self) -> list[int]:
+        """Which columns, counted from 1, hold numbers alone."""
+        cells = [[row[k] for row in self.rows] for k in range(len(self.columns))]
+        return [
+            k
+            for k, column in enumerate(cells, 1)
+            if any(map(_NUMBER.fullmatch, column))
+            and all(cell in _NO_NUMBER or _NUMBER.fullmatch(cell) for cell in column)
+        ]
 
 
 @dataclass(frozen=True)
@@ -64,8 +93,42 @@ class Picture:
     png: bytes
     shows: str
 
+    @property
+    def base64(self) -> str:
+        """The PNG as an address of data holds it."""
+        return base64.b64encode(self.png).decode()
 
-Block = Heading | Words | Code | Table | Picture
+    @property
+    def broad(self) -> bool:
+        """Whether it is broader than a phone can show in one piece (PNG 1.2, 11.2.2)."""
+        return int.from_bytes(self.png[16:20], "big") > 900
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An SVG of our own, its texts escaped, with what it shows in words."""
+
+    svg: str
+    shows: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A line of an outline, and what hangs below it."""
+
+    text: str
+    below: tuple[Branch, ...] = ()
+
+
+Block: TypeAlias = Heading | Words | Code | Summary | Table | Picture | Drawing | Branch
+
+
+def table_of(rows: Sequence[Mapping[str, object]]) -> Block:
+    """A table of rows that share their keys, which are figures or names of columns."""
+    if not rows:
+        return Words("None.")
+    cells = [tuple(text_of(value, key) for key, value in row.items()) for row in rows]
+    return Table(tuple(map(label_of, rows[0])), cells)
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -77,47 +140,52 @@ def _markdown(block: Block) -> str:
     match block:
         case Heading(text):
             return f"## {inline(text)}"
-        case Words(text):
+        case Words(text) | Drawing(_, text):
             return paragraph(text)
         case Code(text):
             return f"    {line(text)}"
         case Picture(name, _, shows):
             return f"![{inline(shows)}](figures/{quote(name)})"
+        case Branch():
+            return "\n".join(f"{'  ' * depth}- {paragraph(text)}" for depth, text in lines(block))
+        case Summary(text, tiles):
+            items = [f"- {paragraph(' '.join(words_of(tile)))}" for tile in tiles]
+            return "\n".join([f"**{inline(text)}**", *([""] if items else []), *items])
         case Table(columns, rows):
             head, *body = ([inline(cell) for cell in cells] for cells in (columns, *rows))
-            lines = [head, ["---"] * len(columns), *body]
-            return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+            return "\n".join(
+                "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(columns), *body)
+            )
+
+
+def lines(branch: Branch, depth: int = 0) -> Iterator[tuple[int, str]]:
+    """Every line of an outline with how deep it hangs."""
+    yield depth, branch.text
+    for below in branch.below:
+        yield from lines(below, depth + 1)
+
+
+def words_of(tile: Tile) -> list[str]:
+    """A tile in a line of text."""
+    return [f"{tile.name}:", tile.value, *([f"({tile.note})"] if tile.note else [])]
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """One HTML file with its pictures inside; it loads nothing from anywhere."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n" + "\n".join(map(_html, blocks)) + "\n</body></html>\n"
-    )
+    kinds = [(type(block).__name__, block) for block in blocks]
+    return _template().render(title=title, blocks=kinds, light=LIGHT, dark=DARK)
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"<h2>{escape(text)}</h2>"
-        case Words(text):
-            return f"<p>{escape(text)}</p>"
-        case Code(text):
-            return f"<p><code>{escape(text)}</code></p>"
-        case Picture(_, png, shows):
-            data, said = base64.b64encode(png).decode(), escape(shows)
-            image = f'<img alt="{said}" src="data:image/png;base64,{data}">'
-            return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
-        case Table(columns, rows):
-            head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-            body = "\n".join(
-                "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-                for row in rows
-            )
-            return (
-                f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
-                f"<tbody>{body}</tbody></table></div>"
-            )
+@cache
+def _template() -> Template:
+    """The one template; Jinja2 is on the server alone, and loaded where a page is written."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=show,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html.j2")

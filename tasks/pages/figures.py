@@ -13,11 +13,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from storage.tables.beats import R_INDEX
-from tasks.scores.metrics import beat_metrics, confusion, roc_points
+from tasks.pages.colours import AF, OTHER
+from tasks.pages.numbers import label_of
+from tasks.scores.bootstrap import Interval
+from tasks.scores.calibration import calibration
+from tasks.scores.curves import Curve, precision_recall
+from tasks.scores.curves import roc as roc_corners
+from tasks.scores.metrics import area_under_roc, confusion
 from tasks.scores.pareto import COSTS, Point, front
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+BLUE, ORANGE, GREY = OTHER, AF, "#777777"
 CLASSES = ("not AF", "AF")
+#: Corners of a curve that are drawn, at most.
+MOST_CORNERS = 4_000
 #: Colour of a beat by what it counts as.
 CLASS_COLOUR = {"AF": ORANGE, "not AF": BLUE, "no label": GREY}
 
@@ -69,17 +77,66 @@ def confusion_matrix(
 def roc(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -> bytes:
     """The receiver operating characteristic, with the area under it."""
     figure = _figure(title, 5.6, 5.2)
-    axes = figure.subplots()
+    _roc(figure.subplots(), label, probability)
+    return _png(figure)
+
+
+def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -> bytes:
+    """ROC, precision over recall, and calibration, side by side."""
+    figure = _figure(title, 11.2, 3.9)
+    first, second, third = figure.subplots(1, 3)
+    _roc(first, label, probability)
+    second.plot(*_seen(precision_recall(label, probability)), color=BLUE, lw=2)
+    _unit(second, "sensitivity", "PPV")
+    bins = calibration(label, probability)
+    third.plot(bins.said, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
+    third.legend(loc="lower right")
+    _unit(third, "P(AF)", "share of AF", diagonal=True)
+    return _png(figure)
+
+
+def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) -> None:
     if 0 < int(label.sum()) < len(label):
-        false_rate, true_rate = roc_points(label, probability)[:2]
-        area = beat_metrics(label, probability)["auc"]
-        axes.plot(false_rate, true_rate, color=BLUE, lw=2, label=f"AUC {area:.4f}")
+        area = area_under_roc(label, probability)
+        axes.plot(
+            *_seen(roc_corners(label, probability)), color=BLUE, lw=2, label=f"AUC {area:.4f}"
+        )
         axes.legend(loc="lower right")
     else:
         axes.text(0.5, 0.5, "one class only: no curve", ha="center")
-    axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls=":")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    _unit(axes, "1 - specificity", "sensitivity", diagonal=True)
+
+
+def _seen(curve: Curve) -> Curve:
+    """A curve's corners, shape (k,) each: of many, so many as can be seen."""
+    place = np.unique(np.linspace(0, max(len(curve[0]) - 1, 0), MOST_CORNERS).astype(np.int64))
+    return (curve[0][place], curve[1][place]) if len(curve[0]) else curve
+
+
+def _unit(axes: Axes, x: str, y: str, *, diagonal: bool = False) -> None:
+    """A field from 0 to 1 both ways."""
+    if diagonal:
+        axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls=":")
+    axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
+
+
+def intervals(
+    rows: Sequence[tuple[str, Interval]], title: str, crosses: Sequence[float] | None = None
+) -> bytes:
+    """A row a value: a point on its 95 % interval, with a cross beside; else a line at zero."""
+    figure = _figure(title, 8, 1.0 + 0.34 * len(rows))
+    axes = figure.subplots()
+    for place, (_, one) in enumerate(rows):
+        axes.plot((one.low, one.high), (place, place), color=BLUE, lw=2, alpha=0.6)
+        axes.plot(one.value, place, "o", color=BLUE)
+    if crosses is None:
+        axes.axvline(0, color=GREY, lw=1, ls=":")
+    else:
+        axes.plot(crosses, range(len(rows)), "x", color=ORANGE, mew=2, ms=7)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.25)
     return _png(figure)
 
 
@@ -183,7 +240,7 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
     for axes, (cost, said) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
         known = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
         best = front(points, cost)
-        axes.set(xlabel=latency if cost == "latency_us" else said, ylabel="F1 of AF, beat level")
+        axes.set(xlabel=latency if cost == "latency_us" else said, ylabel=label_of("f1"))
         if not known:
             axes.set(xticks=(), yticks=())
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
@@ -261,3 +318,17 @@ def _short(value: float) -> str:
         if value >= size:
             return f"{value / size:g} {letter}"
     return f"{value:g}"
+
+
+def fleet_figure(points: Sequence[tuple[str, Mapping[str, float]]]) -> bytes:
+    """F1 over the 99th percentile of a beat's latency on a log axis, a named point a report."""
+    figure = _figure("Devices and models, each on the model's own test set", 8, 5)
+    axes = figure.subplots()
+    for name, metrics in points:
+        if "f1" in metrics and "latency_p99_ms" in metrics:
+            at = (metrics["latency_p99_ms"], metrics["f1"])
+            axes.plot(*at, "o")
+            axes.annotate(name, at, xytext=(6, 3), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel=label_of("latency_p99_ms"), ylabel=label_of("f1"))
+    axes.grid(alpha=0.3)
+    return _png(figure)

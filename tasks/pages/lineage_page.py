@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -11,24 +10,27 @@ from storage.audit.chain import SIDES, side_of
 from storage.audit.ledger_entry import deed
 from storage.audit.lineage import Lineage
 from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from tasks.pages.document import (
+    Block,
+    Branch,
+    Code,
+    Drawing,
+    Heading,
+    Summary,
+    Table,
+    Tile,
+    Words,
+    to_html,
+)
 from tasks.pages.markup import escape
+from tasks.pages.numbers import label_of, phrase_of, text_of
 from tasks.pages.provenance_graph import Graph, Node, graph
-from tasks.pages.report import heading, page, paragraph, table
 from tasks.pages.simulations import simulations
 
-COLUMN, ROW, WIDTH, LINE, MARGIN = 212.0, 16.0, 176.0, 15.0, 12.0
-FILLS = {"entity": "#eaf1fb", "activity": "#fdf0dc", "agent": "#e9f5e9"}
+COLUMN, ROW, WIDTH, LINE, MARGIN = 188.0, 16.0, 160.0, 15.0, 6.0
 STAGES = ("data", "beats", "code, split", "training", "version", "what followed", "by whom")
 #: Subjects of a side that an outline names before it only counts.
 MOST_NAMES = 12
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A line of an outline, and what hangs below it."""
-
-    text: str
-    below: tuple[Branch, ...] = ()
 
 
 def outline(lineage: Lineage) -> Branch:
@@ -123,7 +125,7 @@ def _training(run: Mapping[str, Any], datasets: Sequence[Mapping[str, Any]]) -> 
     steps = [key.removeprefix("prefect.task_run.") for key in tags if "prefect.task_run." in key]
     params = ", ".join(f"{key} {value}" for key, value in run["params"].items())
     scores = [
-        f"{key.removeprefix('test_')} {value['value']:.4g}"
+        phrase_of(key.removeprefix("test_"), float(value["value"]))
         for key, value in run["metrics"].items()
         if key.startswith("test_")
     ]
@@ -164,7 +166,7 @@ def _entries(lineage: Lineage) -> list[str]:
         figures = (
             runs.get(entry.details.get("run_id", ""), {}) if entry.action == "evaluated" else {}
         )
-        told = [f"{k} {figures[k]:.4g}" for k in ("f1", "latency_p99_ms") if k in figures]
+        told = [phrase_of(k, figures[k]) for k in ("f1", "latency_p99_ms") if k in figures]
         lines.append(
             f"{entry.sequence}  {entry.time_utc}  {deed(entry)}  by {entry.who}: "
             f"{entry.reason}" + (f" ({', '.join(told)})" if told else "")
@@ -173,49 +175,85 @@ def _entries(lineage: Lineage) -> list[str]:
 
 
 def html(lineage: Lineage) -> str:
-    """One page: the graph, the outline, every record with its digests and side, every file."""
+    """One page: what it comes to, the graph, the outline, every record, every file."""
+    return to_html(f"Lineage of {lineage.chain.reference}", blocks(lineage))
+
+
+def blocks(lineage: Lineage) -> list[Block]:
+    """The page's blocks, the answer and the graph first."""
     document = lineage.chain.document
-    model = document["model"]
-    parts = [
-        paragraph(
+    run = document["run"]
+    out: list[Block] = [
+        _summary(lineage),
+        Drawing(svg(graph(lineage, every=False)), "From data to decisions"),
+        Words(
             "Every value is from the sealed chain; what followed is from the signed ledger. "
-            f"Whether both still hold: holter verify {model['name']}/{model['version']}"
+            "Whether both still hold:"
         ),
-        svg(graph(lineage, every=False)),
-        _list(outline(lineage)),
+        Code(f"holter verify {lineage.chain.reference}"),
+        Heading("Outline"),
+        outline(lineage),
     ]
     for data in document["datasets"]:
-        parts += [heading(f"Records of {data['dataset']}"), table(_records(document, data))]
-    files = [{"file": name, "SHA-256": digest} for name, digest in model["files"].items()]
-    parts += [heading("Files of the version"), table(files)]
-    for kind, name in (("params", "Parameters"), ("tags", "Tags")):
-        rows = [{"name": k, "value": v[:160]} for k, v in sorted(document["run"][kind].items())]
-        parts += [heading(f"{name} of the run"), table(rows)]
-    metrics = document["run"]["metrics"]
-    rows = [{"name": k, "value": float(v["value"])} for k, v in metrics.items()]
-    parts += [heading("Metrics of the run"), table(rows)]
-    return page(f"Lineage of {model['name']}/{model['version']}", parts)
-
-
-def _list(branch: Branch) -> str:
-    below = "".join(_list(one) for one in branch.below)
-    return f"<ul><li>{escape(branch.text)}{below}</li></ul>"
-
-
-def _records(document: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, object]]:
-    return [
-        {
-            "record": entry["record"],
-            "subject": entry["subject"],
-            "side": side_of(document, data["dataset"], entry["subject"]),
-            "hours": float(entry["hours"]),
-            "beats": entry["beats"],
-            "AF beats": entry["af_beats"],
-            "beat table": entry["sha256"][:16],
-            "source files": ", ".join(f"{k} {v[:12]}" for k, v in entry["files"].items()),
-        }
-        for entry in data["entries"]
+        out += [Heading(f"Records of {data['dataset']}"), _records(document, data)]
+    metrics = [
+        (label_of(key), text_of(float(one["value"]), key)) for key, one in run["metrics"].items()
     ]
+    parts = {
+        "Files of the version": (("file", "SHA-256"), [*document["model"]["files"].items()]),
+        "Figures of the training": (("figure", "value"), metrics),
+        "Parameters of the training": (("parameter", "value"), _sorted(run["params"])),
+        "Tags of the training": (("tag", "value"), _sorted(run["tags"])),
+    }
+    for name, (columns, rows) in parts.items():
+        out += [Heading(name), Table(columns, rows)]
+    return out
+
+
+def _summary(lineage: Lineage) -> Summary:
+    """Whether it is as it was recorded, and what it came from."""
+    document, fault = lineage.chain.document, lineage.chain.fault or "; ".join(lineage.faults)
+    data, split = document["datasets"], document["split"]
+    entries = [entry for one in data for entry in one["entries"]]
+    beats = sum(entry["beats"] for entry in entries)
+    f1 = document["run"]["metrics"].get("test_f1", {}).get("value")
+    names = ", ".join("SIMULATED " * one["simulated"] + one["dataset"] for one in data)
+    return Summary(
+        f"Not as it was recorded: {fault}" if fault else "Sealed, and the ledger is whole",
+        (
+            Tile("Records", f"{len(entries):,}", f"{names}: {beats:,} beats"),
+            *(Tile(f"Subjects, {side}", f"{len(split[side]['subjects']):,}") for side in SIDES),
+            Tile("Beat F1, test set", text_of(None if f1 is None else float(f1), "f1")),
+            Tile(
+                "Aliases", str(len(lineage.aliases)), " ".join(f"@{one}" for one in lineage.aliases)
+            ),
+        ),
+        "bad" if fault else "good",
+    )
+
+
+def _sorted(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, text[:160]) for name, text in sorted(texts.items())]
+
+
+def _records(document: Mapping[str, Any], data: Mapping[str, Any]) -> Table:
+    columns = ("record", "subject", "side", "hours", "beats", "AF beats", "beat table", "files")
+    return Table(
+        columns,
+        [
+            (
+                entry["record"],
+                entry["subject"],
+                side_of(document, data["dataset"], entry["subject"]),
+                f"{entry['hours']:.2f}",
+                f"{entry['beats']:,}",
+                f"{entry['af_beats']:,}",
+                entry["sha256"][:16],
+                ", ".join(f"{name} {digest[:12]}" for name, digest in entry["files"].items()),
+            )
+            for entry in data["entries"]
+        ],
+    )
 
 
 def svg(drawn: Graph) -> str:
@@ -231,17 +269,16 @@ def svg(drawn: Graph) -> str:
     wide = MARGIN + COLUMN * len(STAGES)
     high = max(y + height for _, y, height in places.values()) + MARGIN
     parts = [
-        f'<text x="{MARGIN + COLUMN * k}" y="22" fill="#666" font-size="12">{escape(stage)}</text>'
-        for k, stage in enumerate(STAGES)
+        f'<text x="{x}" y="22" class="faint" font-size="12">{escape(stage)}</text>'
+        for x, stage in ((MARGIN + COLUMN * k, stage) for k, stage in enumerate(STAGES))
     ]
     parts += [_curve(places[edge.flow[0]], places[edge.flow[1]]) for edge in drawn.edges]
     parts += [_box(node, *places[node.id]) for node in drawn.nodes]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" '
-        f'width="{wide:g}" font-family="system-ui, sans-serif" role="img" '
+        f'<svg class="graph" viewBox="0 0 {wide:g} {high:g}" width="{wide:g}" role="img" '
         'aria-label="The lineage from data to decisions">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#8a8f98"/></marker></defs>'
+        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" class="tip"/></marker></defs>'
         + "".join(parts)
         + "</svg>"
     )
@@ -251,17 +288,17 @@ def _box(node: Node, x: float, y: float, height: float) -> str:
     corner = 3 if node.kind == "entity" else 12
     texts = "".join(
         f'<text x="{x + 9:g}" y="{y + 18 + LINE * k:g}" font-size="{13 if k == 0 else 11.5}" '
-        f'fill="{"#111" if k == 0 else "#444"}">{escape(_cut(line))}</text>'
+        f'class="{"" if k == 0 else "faint"}">{escape(_cut(line, 20 if k == 0 else 23))}</text>'
         for k, line in enumerate(node.lines)
     )
     box = (
         f'<rect x="{x:g}" y="{y:g}" width="{WIDTH:g}" height="{height:g}" rx="{corner}" '
-        f'fill="{FILLS[node.kind]}" stroke="#8a8f98"/>{texts}'
+        f'class="{node.kind}"/>{texts}'
     )
     return f'<a href="{escape(node.link)}">{box}</a>' if node.link else f"<g>{box}</g>"
 
 
-def _cut(text: str, most: int = 24) -> str:
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -278,4 +315,4 @@ def _curve(begin: tuple[float, float, float], end: tuple[float, float, float]) -
         bend = f"C{x1 - 30:g} {y1:g} {x2 + 30:g} {y2:g} {x2:g} {y2:g}"
     else:
         bend = f"C{x1 + 30:g} {y1:g} {x2 - 30:g} {y2:g} {x2:g} {y2:g}"
-    return f'<path d="M{x1:g} {y1:g}{bend}" fill="none" stroke="#8a8f98" marker-end="url(#tip)"/>'
+    return f'<path d="M{x1:g} {y1:g}{bend}" class="way" marker-end="url(#tip)"/>'

@@ -21,9 +21,14 @@ _LEADING = re.compile(r"^(\d{1,9}(?=[.)]\s)|(?=[#>]|[+-]\s|--))")
 _LABEL = re.compile(r"""[#&<>"'`\\]""")
 
 
+def clean(text: str) -> str:
+    """Text without control characters and marks that turn its direction."""
+    return _CONTROL.sub("\ufffd", text)
+
+
 def line(text: str) -> str:
-    """Text on one line, without control characters and marks that turn its direction."""
-    return _CONTROL.sub("\ufffd", " ".join(text.split()))
+    """Text on one line, each character of it visible."""
+    return clean(" ".join(text.split()))
 
 
 def inline(text: str) -> str:
@@ -38,7 +43,12 @@ def paragraph(text: str) -> str:
 
 def escape(text: str) -> str:
     """Text as HTML and XML show it, within an element or a quoted attribute."""
-    return html.escape(_CONTROL.sub("\ufffd", text))
+    return html.escape(clean(text))
+
+
+def show(value: object) -> object:
+    """What a template prints of a value: visible text, which it escapes, or markup as it is."""
+    return value if hasattr(value, "__html__") else clean(str(value))
 
 
 def label(text: str) -> str:

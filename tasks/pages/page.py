@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.pages.colours import AF, DOUBT, FAINT, INK, PAPER
+from tasks.pages.colours import OTHER as SINUS
 from tasks.pages.markup import escape
-from tasks.pages.report import clock
+from tasks.pages.numbers import clock
 from tasks.scores.episodes import Intervals
 
 WIDTH, LEFT, RIGHT = 1120, 70, 1045
@@ -25,7 +27,7 @@ MOST_DOTS = 4_000
 COLUMNS = 1_000
 QUANTILES = np.array([0.05, 0.5, 0.95])
 STRIP_HEIGHT = 150
-AF, SINUS, FLAG, INK, NONE = "#c8102e", "#1f5fa8", "#e0a100", "#222", "#d4d4d4"
+NONE = "#d4d4d4"
 #: Steps of the time axis, seconds: the first that gives at most twelve.
 STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 604_800)
 
@@ -95,13 +97,14 @@ def draw(page: Page) -> str:
     for number, strip in enumerate(page.strips):
         parts += _strip(page, strip, top + number * (STRIP_HEIGHT + 50))
     foot = "Decisions of a network, not a diagnosis: to be confirmed on the signal by a physician."
-    parts.append(_text(LEFT, height - 8, foot, size=11, fill="#666"))
+    parts.append(_text(LEFT, height - 8, foot, size=11, fill=FAINT))
     title = escape(f"{page.record}: atrial fibrillation")
+    size = f'width="{WIDTH}" height="{height}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" role="img" '
+        f'{size} font-family="system-ui, sans-serif" role="img" '
         f'aria-label="{title}"><title>{title}</title>'
-        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect {size} fill="{PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -134,7 +137,7 @@ def _head(page: Page) -> Iterable[str]:
         f"({flagged:,} on doubtful "
         f"signal), mean {figures['mean_heart_rate_bpm']:.0f} beats/min; decided by {model['name']} "
         f"({model['sha256'][:8]}), threshold {model['threshold']:g}",
-        fill="#555",
+        fill=FAINT,
     )
     shown = (
         (
@@ -147,7 +150,7 @@ def _head(page: Page) -> Iterable[str]:
     )
     for number, (name, value) in enumerate(shown):
         yield _text(LEFT + 250 * number, 104, value, size=24, fill=AF if page.runs.size else SINUS)
-        yield _text(LEFT + 250 * number, 122, name, fill="#555")
+        yield _text(LEFT + 250 * number, 122, name, fill=FAINT)
 
 
 def _y(rr_s: Any) -> Any:
@@ -167,7 +170,7 @@ def _tachogram(page: Page) -> Iterable[str]:
         yield _line(LEFT, _y(rr_s), RIGHT, _y(rr_s), "#e5e5e5")
         yield _text(LEFT - 8, _y(rr_s) + 4, f"{rr_s:g} s", size=11, anchor="end")
         yield _text(RIGHT + 6, _y(rr_s) + 4, f"{60 / rr_s:.0f}/min", size=11)
-    yield _text(LEFT, TACHO_TOP - 8, "interval between beats", size=11, fill="#555")
+    yield _text(LEFT, TACHO_TOP - 8, "interval between beats", size=11, fill=FAINT)
     yield from _points(page)
     step = next((s for s in STEPS_S if page.duration_s / s <= 12), STEPS_S[-1])
     for at in np.arange(0, page.duration_s, step).tolist():
@@ -226,7 +229,7 @@ def _bands(page: Page) -> Iterable[str]:
         yield _rect(page.x(start), top, max(page.x(end) - page.x(start), 0.8), 14, AF)
     column = (page.time_s / page.duration_s * COLUMNS).astype(np.int64).clip(0, COLUMNS - 1)
     count = np.maximum(np.bincount(column, minlength=COLUMNS), 1)
-    rows = (("P(AF)", page.probability, AF), ("signal", page.flagged, FLAG))
+    rows = (("P(AF)", page.probability, AF), ("signal", page.flagged, DOUBT))
     for number, (name, values, color) in enumerate(rows, start=1):
         y = top + 20 * number
         yield _text(LEFT - 8, y + 11, name, size=11, anchor="end")
@@ -239,7 +242,7 @@ def _bands(page: Page) -> Iterable[str]:
             for k in np.flatnonzero(share > 0.02).tolist()
         )
         yield f'<path d="{bars}" stroke="{color}" stroke-width="{width:.2f}"/>'
-    yield _text(RIGHT + 6, top + 51, "doubtful", size=11, fill=FLAG)
+    yield _text(RIGHT + 6, top + 51, "doubtful", size=11, fill=DOUBT)
 
 
 def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
@@ -256,7 +259,7 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
     yield f'<path d="{grid}" stroke="#f3d6d6" stroke-width="0.7"/>'
     signal = strip.signal_mv - np.nanmedian(strip.signal_mv) if _any(strip.signal_mv) else None
     if signal is None:
-        yield _text(LEFT + 10, top + STRIP_HEIGHT / 2, "no signal here", fill="#555")
+        yield _text(LEFT + 10, top + STRIP_HEIGHT / 2, "no signal here", fill=FAINT)
     else:
         low, high = np.nanpercentile(signal, (0.2, 99.8)).tolist()
         span = max(high - low, 0.5)

@@ -17,6 +17,7 @@ from storage.audit.ledger_entry import deed
 from storage.audit.lineage import Lineage
 from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from tasks.pages.markup import label
+from tasks.pages.numbers import phrase_of
 from tasks.pages.simulations import simulations
 
 #: The relations used: the names of their two ends, and whether the data goes from first to second.
@@ -236,7 +237,7 @@ def _entry(lineage: Lineage, entry: Any) -> Iterator[Node | Edge]:
     if run:
         about |= {f"metric.{key}": str(value) for key, value in run["metrics"].items()}
         link = f"{lineage.server}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        told = f"F1 {run['metrics']['f1']:.4f}" if "f1" in run["metrics"] else ""
+        told = phrase_of("f1", run["metrics"]["f1"]) if "f1" in run["metrics"] else ""
     what = deed(entry).removeprefix("alias ") if entry.action == "alias" else entry.action
     lines = (f"{entry.sequence}  {what}", entry.reason[:34], told if run else entry.time_utc[:10])
     yield Node(act, "activity", 5, tuple(filter(None, lines)), about, link)

@@ -18,7 +18,7 @@ from storage.audit.chain import resolve
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry import evaluations, tracking
 from storage.registry.evaluations import RequestState
-from tasks.pages.fleet_figure import fleet_figure
+from tasks.pages.figures import fleet_figure
 from tasks.scores.gate import gate
 from tests.conftest import Registered
 

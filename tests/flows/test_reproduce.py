@@ -62,7 +62,7 @@ def test_a_row_stands_beside_the_published_one() -> None:
     assert cells[2] == "0.8599 / 0.8608 / 0.8589"
     for cell in cells[3:6]:
         value, low, high = map(
-            float, cell.replace("(", "").replace(")", "").replace("-", " ").split()
+            float, cell.replace("(", "").replace(")", "").replace("to", " ").split()
         )
         assert low <= value <= high
     assert len(PUBLISHED) == 6

@@ -136,11 +136,11 @@ def test_the_outline_names_all_that_made_it(found: Lineage) -> None:
         "seed 3",
         "validation: 1 subject,",
         run["tags"]["git.commit"],
-        "f1 0.875",
+        "Beat F1 0.8750",
         "model.tflite",
         "alias @champion to version 1  by Dr. Who: F1 of 0.875 on the belt",
         "alias @candidate from version 1 to version 2",
-        "report of device belt (f1 0.875, latency_p99_ms 1.5)",
+        "report of device belt (Beat F1 0.8750, One beat, 99th percentile 1.5 ms)",
     ):
         assert word in said, word
 

@@ -8,10 +8,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.pages.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
+from tasks.pages.document import (
+    Block,
+    Branch,
+    Code,
+    Heading,
+    Picture,
+    Summary,
+    Table,
+    Tile,
+    Words,
+    table_of,
+    to_html,
+    to_markdown,
+)
 from tasks.pages.markup import escape, inline, label, paragraph
 from tasks.pages.provenance_graph import Edge, Graph, Node, mermaid
-from tasks.pages.report import page, table
 
 #: A name each, as a registry, a header or a person may hold it.
 NAMES = (
@@ -51,6 +63,23 @@ def test_markdown_shows_a_name_and_nothing_else(name: str) -> None:
     assert not paragraph(name).startswith(("#", "- ", "1. "))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_and_outlines_show_a_name_and_nothing_else(name: str) -> None:
+    """In Markdown a tile and a branch are a line of a list each, whatever they are called."""
+    blocks: list[Block] = [
+        Summary(name, [Tile(name, name, name)]),
+        Branch(name, (Branch(name),)),
+    ]
+    _, _, text, _, *items = to_markdown("a page", blocks).splitlines()
+    assert text[:2] == text[-2:] == "**"
+    assert not MARKS.search(text[2:-2])
+    assert [bool(item) for item in items] == [True, False, True, True]
+    for item, begin in zip(filter(None, items), ("- ", "- ", "  - "), strict=True):
+        assert item.startswith(begin)
+        assert not MARKS.search(item)
+        assert not item.removeprefix(begin).startswith(("#", "- ", "1. "))
+
+
 @pytest.mark.parametrize("text", ["F1 0.98 of resnet21_x", "-0.5", "a -> b", "3.11.2", "x, 5 %"])
 def test_plain_text_stays_as_it_is(text: str) -> None:
     """What has no markup in it is written as it is."""
@@ -75,8 +104,17 @@ def test_html_shows_a_name_and_nothing_else(name: str) -> None:
     made: list[list[str]] = []
     for one in (name, "name"):
         parser = Elements()
-        parser.feed(to_html(one, [Heading(one), Words(one), Table((one,), [(one,)])]))
-        parser.feed(page(one, [table([{one: one}])]))
+        blocks: list[Block] = [
+            Heading(one),
+            Words(one),
+            Code(one),
+            Summary(one, [Tile(one, one, one)]),
+            Table((one,), [(one,)]),
+            table_of([{one: one}]),
+            Picture(one, b"", one),
+            Branch(one, (Branch(one),)),
+        ]
+        parser.feed(to_html(one, blocks * 5))  # so many headings have a list of contents
         made.append(parser.tags)
     assert made[0] == made[1]
     text = f'<a b="{escape(name)}">{escape(name)}</a>'

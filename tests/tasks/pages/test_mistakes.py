@@ -8,11 +8,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from flows.decide.evaluate import curves, wide
+from flows.reports.evaluation import wide
 from storage.formats.wfdb_annotation import SYMBOL, parse_annotations
 from storage.tables.beats import BeatTable
-from tasks.pages import report
+from tasks.pages import mistakes
+from tasks.pages.document import Block, Drawing, Heading, table_of, to_html
+from tasks.pages.figures import curves
+from tasks.pages.numbers import text_of
 from tasks.scores.calibration import calibration
+from tasks.scores.curves import precision_recall, roc
 from tasks.scores.episodes import episodes, rhythm_annotations
 from tasks.scores.evaluation import Scored, per_patient, summary
 
@@ -38,6 +42,12 @@ def scored() -> Scored:
     )
 
 
+def svg_of(mistake: mistakes.Mistake, beats: BeatTable) -> str:
+    strip = mistakes.ecg_strip(mistake, beats)
+    assert isinstance(strip, Drawing)
+    return strip.svg
+
+
 class Strict(HTMLParser):
     """Notes what a page would load from elsewhere, and tags left open."""
 
@@ -59,9 +69,9 @@ class Strict(HTMLParser):
 
 def test_the_longest_mistakes_come_first() -> None:
     """A missed minute at the start and a false one at the end, each with its times."""
-    worst = report.worst_mistakes([scored()])
+    worst = mistakes.worst_mistakes([scored()])
     assert [(m.start_s, m.end_s, m.missed) for m in worst] == [(60, 120, True), (240, 300, False)]
-    picture = report.tachogram(worst[0])
+    picture = mistakes.tachogram(worst[0]).svg
     assert "made/a&lt;b, 0:01:00 to 0:02:00: missed AF, 60 s" in picture
     assert picture.count("<rect") == 2
 
@@ -69,16 +79,14 @@ def test_the_longest_mistakes_come_first() -> None:
 def test_a_report_needs_nothing_else() -> None:
     """The page loads nothing, closes what it opens, and escapes names."""
     record = scored()
-    found = calibration(record.label, record.probability)
-    parts = [
-        report.heading("Figures"),
-        report.table(wide({"made": summary([record], draws=50)})),
-        report.table(per_patient([record]).to_dict("records")),
-        report.table([]),
-        report.calibration_curve(found),
-        *map(report.tachogram, report.worst_mistakes([record])),
+    blocks: list[Block] = [
+        Heading("Figures"),
+        wide({"made": summary([record], draws=50)}),
+        table_of(per_patient([record]).to_dict("records")),
+        table_of([]),
+        *map(mistakes.tachogram, mistakes.worst_mistakes([record])),
     ]
-    page = report.page("made <up>", parts)
+    page = to_html("made <up>", blocks)
     seen = Strict()
     seen.feed(page)
     assert seen.loads == []
@@ -114,20 +122,19 @@ def test_annotations_end_the_rhythm_where_the_signal_ends() -> None:
 )
 def test_values_are_said_for_readers(value: float, text: str) -> None:
     """Four places, thousands apart, a dash for what is undefined."""
-    assert report.said(value) in (text, text.replace("0.1235", "0.1234"))
+    assert text_of(value) in (text, text.replace("0.1235", "0.1234"))
 
 
 def test_curves_are_drawn_of_one_class_too() -> None:
     """ROC, PPV and calibration have a line; of patients without AF the first two are empty."""
     record = scored()
-    assert [len(line(picture)) > 1 for picture in curves([record])] == [True] * 3
-    none = replace(record, label=np.zeros_like(record.label))
-    assert [len(line(picture)) > 1 for picture in curves([none])] == [False, False, True]
-
-
-def line(picture: str) -> list[str]:
-    """The points of a curve."""
-    return picture.split('<polyline points="')[1].split('"')[0].split()
+    none = np.zeros_like(record.label)
+    for label, lines in ((record.label, [True] * 3), (none, [False, False, True])):
+        _, true = roc(label, record.probability)
+        sensitivity, _ = precision_recall(label, record.probability)
+        bins = calibration(label, record.probability)
+        assert [np.isfinite(true).all(), len(sensitivity) > 1, len(bins.true) > 1] == lines
+        assert curves(label, record.probability, "made").startswith(b"\x89PNG")
 
 
 def test_a_strip_shows_the_signal_and_every_beat() -> None:
@@ -151,9 +158,9 @@ def test_a_strip_shows_the_signal_and_every_beat() -> None:
         waveform=np.tile(np.sin(np.arange(300) / 20).astype(np.float32), (n, 1)),
         stretches_s=record.stretches_s,
     )
-    missed, false = report.worst_mistakes([record])
-    picture = report.ecg_strip(missed, beats)
+    missed, false = mistakes.worst_mistakes([record])
+    picture = svg_of(missed, beats)
     assert picture.count("<polyline") == picture.count(">N</text>") == 11
     assert picture.count("<rect") == 0
-    assert report.ecg_strip(false, beats).count("<rect") == 11
-    assert "No signal" in report.ecg_strip(missed, replace(beats, waveform=None))
+    assert svg_of(false, beats).count("<rect") == 11
+    assert "No signal" in str(mistakes.ecg_strip(missed, replace(beats, waveform=None)))

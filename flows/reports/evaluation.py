@@ -1,0 +1,144 @@
+"""An evaluation's figures, tables and page, from the scored records of each data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from storage.tables.beats import BeatTable
+from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words, table_of
+from tasks.pages.figures import curves
+from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
+from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
+from tasks.scores.calibration import threshold_table
+from tasks.scores.cpsc2021_score import score_decisions
+from tasks.scores.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
+
+#: Challenges' own scores, by data set: the mean over its records.
+CHALLENGE_SCORES = {"cpsc2021": score_decisions}
+#: The figures of the first screen.
+FIRST = (
+    "beat_f1",
+    "beat_sensitivity",
+    "beat_specificity",
+    "episode_sensitivity",
+    "episode_ppv",
+    "burden_error_median_pp",
+    "worst_patient_accuracy",
+)
+#: What the tables' files are called, and their headings.
+TABLES: dict[str, tuple[str, Callable[[Sequence[Scored]], pd.DataFrame]]] = {
+    "per_patient": ("by patient", per_patient),
+    "per_rhythm": ("by rhythm", per_rhythm),
+    "per_stratum": ("by kind of beats", per_stratum),
+    "thresholds": ("by threshold", lambda scored: threshold_table(*pooled(scored))),
+}
+#: What the report says of its rules.
+RULES = (
+    "What cannot be analysed is no time, and parts episodes and intervals. "
+    "Beats whose rhythm is unknown count nowhere. Atrial flutter counts as not AF; the columns "
+    "'without AFL' leave its beats out. Episodes are compared by the rules of ANSI/AAMI EC57 "
+    "(WFDB epicmp): an episode of 30 s or more is found, or right, if one of any length overlaps "
+    "it on the other side; durations count every episode; PPV leaves true flutter out, the burden"
+    " does not. The first five minutes count. A segment of 30 s is AF where half of it "
+    "is; one counts where half of it can be analysed. "
+    "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
+    "width."
+)
+
+
+def by_dataset(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """Records by the data set that they are of."""
+    names = dict.fromkeys(one.dataset for one in scored)
+    return {name: [one for one in scored if one.dataset == name] for name in names}
+
+
+def figures_of(scored: Sequence[Scored]) -> dict[str, dict[str, float]]:
+    """Every figure of each data set; of one with flutter once more without its beats."""
+    figures: dict[str, dict[str, float]] = {}
+    for dataset, mine in by_dataset(scored).items():
+        figures[dataset] = summary(mine)
+        if score := CHALLENGE_SCORES.get(dataset):
+            points = [
+                score(s.time_s, s.rhythm, s.decided, s.stretches_s) for s in mine if len(s.time_s)
+            ]
+            figures[dataset]["challenge_score"] = float(np.mean(points))
+        if any((s.rhythm == FLUTTER).any() for s in mine):
+            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in mine])
+    return figures
+
+
+def tables_of(scored: Sequence[Scored]) -> dict[str, pd.DataFrame]:
+    """The tables of one data set, by the names of `TABLES`."""
+    return {name: frame_of(scored) for name, (_, frame_of) in TABLES.items()}
+
+
+def page(
+    scored: Sequence[Scored],
+    figures: Mapping[str, Mapping[str, float]],
+    tables: Mapping[str, Mapping[str, pd.DataFrame]],
+    notes: Sequence[str],
+    beats_of: Callable[[Scored], BeatTable],
+) -> list[Block]:
+    """The report's blocks: the answer, caveats, curves, mistakes drawn, tables, and the rules.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        The records of every data set.
+    figures, tables : mapping
+        As `figures_of`, and by data set as `tables_of`.
+    notes : sequence of str
+        What the figures cannot say.
+    beats_of : callable
+        The beat table of a record, for its signal.
+    """
+    datasets = by_dataset(scored)
+    blocks: list[Block] = [headline(name, figures[name]) for name in datasets]
+    blocks += [Words(note, caveat=True) for note in notes]
+    for name, mine in datasets.items():
+        shows = f"{name}: ROC, precision over recall, calibration"
+        blocks.append(Picture(f"{name}_curves.png", curves(*pooled(mine), shows), shows))
+    blocks += [Heading("Figures"), wide(figures)]
+    for name, mine in datasets.items():
+        blocks.append(Heading(f"{name}: the longest mistakes"))
+        mistakes = worst_mistakes(mine)
+        for mistake in mistakes:
+            blocks += [tachogram(mistake), ecg_strip(mistake, beats_of(mistake.scored))]
+        blocks += [] if mistakes else [Words("None.")]
+    for name, each in tables.items():
+        for key, frame in each.items():
+            blocks += [Heading(f"{name}: {TABLES[key][0]}"), table_of(frame.to_dict("records"))]
+    return [*blocks, Heading("How it is counted"), Words(RULES)]
+
+
+def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
+    """A data set's first figures, with their intervals."""
+    sizes = [f"{text_of(figures[key], key)} {key}" for key in ("patients", "records", "beats")]
+    tiles = [
+        Tile(label_of(key), text_of(figures[key], key), bounds_of(figures, key)) for key in FIRST
+    ]
+    return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
+
+
+def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Label and probability of all beats with a known rhythm."""
+    label = np.concatenate([s.label for s in scored])
+    probability = np.concatenate([s.probability for s in scored])
+    return label[label >= 0], probability[label >= 0]
+
+
+def wide(figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """A row a figure, a column a data set; bounds stand with their value."""
+    keys = dict.fromkeys(key for values in figures.values() for key in values)
+    return Table(
+        ("figure", *figures),
+        [
+            (label_of(key), *(with_bounds(values, key) for values in figures.values()))
+            for key in keys
+            if not key.endswith(("_low", "_high"))
+        ],
+    )

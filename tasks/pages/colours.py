@@ -1,0 +1,42 @@
+"""The colours of every page and picture, by what they mean.
+
+After Okabe & Ito 2008 (Color Universal Design), safe for colour-blind readers; each is dark enough
+to be read as text on white (contrast of 4.5 and more, WCAG 2.2). `DARK` is the same on black.
+"""
+
+from __future__ import annotations
+
+AF, OTHER, DOUBT = "#b84a00", "#0068a8", "#8a6100"
+INK, FAINT, LINE, PAPER = "#1b1b1b", "#5c5c5c", "#d9d9d9", "#ffffff"
+GOOD = "#00704f"
+
+#: Names of the style's variables, on white paper.
+LIGHT = {
+    "af": AF,
+    "other": OTHER,
+    "doubt": DOUBT,
+    "good": GOOD,
+    "ink": INK,
+    "faint": FAINT,
+    "line": LINE,
+    "paper": PAPER,
+    "panel": "#f5f6f8",
+    "entity": "#eaf1fb",
+    "activity": "#fdf0dc",
+    "agent": "#e9f5e9",
+}
+#: The same on a dark screen.
+DARK = {
+    "af": "#ff9f5a",
+    "other": "#6cb8f0",
+    "doubt": "#e6b94a",
+    "good": "#57c9a2",
+    "ink": "#e8e8e8",
+    "faint": "#a8adb5",
+    "line": "#3a3f47",
+    "paper": "#16181c",
+    "panel": "#1f2329",
+    "entity": "#1d2c42",
+    "activity": "#3d2f17",
+    "agent": "#1d3524",
+}
