@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
@@ -25,6 +27,22 @@ ROOT = Path(__file__).parent.parent
 # No test is timed: a busy machine is slow.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+#: Free memory, in bytes, of which the temporary files of all tests take a part.
+ROOM = 8 << 30
+
+
+def pytest_configure() -> None:
+    """Temporary files lie in memory where there is room: the tests wait for thousands of syncs."""
+    memory = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
+    if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
+        return
+    at = os.statvfs(memory)
+    free = min(at.f_bavail * at.f_frsize, psutil.virtual_memory().available)
+    if free > ROOM and not at.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(memory)
+        tempfile.tempdir = None  # to be looked up again
 
 
 @pytest.hookimpl(tryfirst=True)
