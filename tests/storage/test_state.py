@@ -39,7 +39,7 @@ def test_the_page_names_every_folder() -> None:
     code = "".join(
         path.read_text()
         for package in ("flows", "storage", "tasks")
-        for path in (ROOT / package).glob("*.py")
+        for path in (ROOT / package).rglob("*.py")
     )
     used = set(re.findall(r'(?:home\(\)|\bfolder) / "(?!logs\b|model\b)([a-z]+)"', code))
     named = {folder for folders, _ in ROWS for folder in folders}
