@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -73,6 +74,16 @@ def no_server_unasked(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     for name in ("prefect_command", "mlflow_command"):
         monkeypatch.setattr(f"flows.services.servers.{name}", refused)
     monkeypatch.setattr("flows.services.servers.MLFLOW", replace(MLFLOW, command=refused))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_file_left(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Where no test failed its temporary files go with the last one: they may lie in memory."""
+    yield
+    if not request.session.testsfailed:
+        shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
