@@ -11,11 +11,12 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # Modules are compiled once, at their first import: every later start is seconds quicker.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help docs audit run test lint bench edge-aarch64 clean
+.PHONY: help docs audit run test test-fast lint bench edge-aarch64 clean
 
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
+	@echo "make test-fast  the tests without servers and trainings (under 2 minutes)"
 	@echo "make lint   formatting, lint, types, layers, pages"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make docs   the pages of docs/, and of the Python interface, as a site in .site"
@@ -52,9 +53,13 @@ lint: $(VENV)/.dev
 	$(BIN)/python -m proselint check --config .proselintrc.json $(PAGES)
 	$(BIN)/python scripts/prose.py $(PAGES)
 
-# Two modules at a time: the tests start many servers and wait for them.
+# Two modules at a time, the longest first: the tests start many servers and wait for them.
+TWO = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
+	$(BIN)/python -m pytest $(TWO) --durations 25
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not server"
 
 # The agent's whole cycle in an arm64 Debian that qemu-user runs; needs root, debootstrap and
 # qemu-user-static, and says so where they are not.

@@ -4,24 +4,86 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
 
 from flows.ingest.simulate import write_simulated
-from flows.services.servers import QUIET, Servers, servers
+from flows.services.servers import MLFLOW, PREFECT, QUIET, Servers, servers
 from storage.registry.models import ModelVersion
 from tests import ROOT as ROOT
+from tests.emptied import Databases, Emptied
 
 # No test is timed: a busy machine is slow.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+#: Free memory, in bytes, of which the temporary files of all tests take a part.
+ROOM = 8 << 30
+
+
+def pytest_configure() -> None:
+    """Temporary files lie in memory where there is room: the tests wait for thousands of syncs."""
+    memory = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
+    if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
+        return
+    at = os.statvfs(memory)
+    free = min(at.f_bavail * at.f_frsize, psutil.virtual_memory().available)
+    if free > ROOM and not at.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(memory)
+        tempfile.tempdir = None  # to be looked up again
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server; modules in the order of what they may take, the longest first.
+
+    So two processes that share the modules end at about the same time.
+    """
+    weights: Counter[Path] = Counter()
+    for item in items:
+        if "databases" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+        marks = {mark.name for mark in item.iter_markers()}
+        weights[item.path] += 100 if "slow" in marks else 30 if "server" in marks else 1
+    items.sort(key=lambda item: -weights[item.path])
+
+
+@pytest.fixture(autouse=True)
+def no_server_unasked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect and MLflow start for tests that are marked `server` or `slow`, and for no other."""
+    if {"server", "slow"} & {mark.name for mark in request.node.iter_markers()}:
+        return
+
+    def refused(*_: object) -> list[str]:
+        raise AssertionError("a server was started; expected the mark `server`")
+
+    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
+    for name in ("prefect_command", "mlflow_command"):
+        monkeypatch.setattr(f"flows.services.servers.{name}", refused)
+    monkeypatch.setattr("flows.services.servers.MLFLOW", replace(MLFLOW, command=refused))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_file_left(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Where no test failed its temporary files go with the last one: they may lie in memory."""
+    yield
+    if not request.session.testsfailed:
+        shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,12 +108,45 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real MLflow server on loopback, one for the whole session."""
-    from flows.services.servers import mlflow_server
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """The servers' databases with every table made, shared by the processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    return Databases((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "empty")
 
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
+
+@pytest.fixture(scope="session")
+def mlflow_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MLflow server on loopback, one for the whole session."""
+    with databases.started(tmp_path_factory.mktemp("mlflow"), MLFLOW) as (server,):
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def kept_mlflow(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Emptied]:
+    """An MLflow server that is emptied for each module that asks for an empty one."""
+    with databases.started(tmp_path_factory.mktemp("emptied"), MLFLOW) as (server,):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kept_prefect(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Emptied]:
+    """A Prefect server that is emptied for each module that asks for the servers."""
+    home = tmp_path_factory.mktemp("emptied")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLTER_HOME", str(home))  # where a key of its own would lie
+        with databases.started(home, PREFECT) as (server,):
+            yield server
+
+
+@pytest.fixture(scope="module")
+def empty_mlflow(kept_mlflow: Emptied) -> Emptied:
+    """An MLflow server without a model, a run or an artifact, and where its database lies."""
+    kept_mlflow.empty()
+    return kept_mlflow
 
 
 @pytest.fixture
@@ -147,10 +242,9 @@ def register_made_up(mlflow_server: str, folder: Path) -> Registered:
     )
 
 
-@pytest.fixture(scope="module")
-def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Prefect and an MLflow server of the tests' own, on loopback, with a fresh state folder."""
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def state_folder(home: Path) -> Iterator[pytest.MonkeyPatch]:
+    """A fresh state folder, with no server named, until the block ends."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
             patch.setenv(name, value)
@@ -161,6 +255,30 @@ def holter_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         # Prefect 3.8.8 sends a process's events to its first server for good: begin anew.
         EventsWorker.drain_all(timeout=30)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def holter_servers(
+    kept_prefect: Emptied, empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    """A Prefect and an MLflow server on loopback with nothing in them, and a fresh state folder."""
+    with state_folder(tmp_path_factory.mktemp("home")) as patch:
+        kept_prefect.empty()
+        patch.setenv("PREFECT_API_URL", f"{kept_prefect.address}/api")
+        patch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
+        with servers() as here:
+            yield replace(here, prefect_pid=kept_prefect.pid, mlflow_pid=empty_mlflow.pid)
+
+
+@pytest.fixture(scope="module")
+def own_servers(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    """Both servers of the module's own: of those that count all that runs, or that react to it."""
+    home = tmp_path_factory.mktemp("home")
+    with state_folder(home):
+        databases.lay(home, PREFECT, MLFLOW)
         with servers() as here:
             yield here
 

@@ -144,6 +144,7 @@ def test_the_report_tells_folds_and_limits() -> None:
     assert sum(isinstance(block, Picture) for block in blocks) == 12
 
 
+@pytest.mark.slow
 def test_a_training_answers_its_whole_test_side(tmp_path: Path) -> None:
     """A training leaves the label, subject and probability of every test beat, learnt."""
     manifest = tiny_dataset(tmp_path)

@@ -55,6 +55,7 @@ def test_the_loss_is_the_papers() -> None:
             Teaching("squeeze", lambda _: q, weight, temperature)
 
 
+@pytest.mark.slow
 def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
     """The student with a teacher differs from one without; broken off, it ends the same.
 
@@ -87,6 +88,7 @@ def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
     assert np.array_equal(weights(again), weights(taught))
 
 
+@pytest.mark.slow
 def test_a_teacher_of_single_beats(tmp_path: Path) -> None:
     """The same for single beats; the loss of the validation is of the labels alone."""
     beats = read_labelled([tiny_dataset(tmp_path, 4, 60)])

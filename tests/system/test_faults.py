@@ -42,6 +42,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 240 * RUNS)]
 
 
 @pytest.fixture(scope="module")
+def holter_servers(own_servers: Servers) -> Servers:
+    """Servers of this module's own: what still runs in them is counted."""
+    return own_servers
+
+
+@pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated records of a quarter of an hour."""
     return write_simulated(tmp_path_factory.mktemp("simulated"), RECORDS, 0.25, 11)

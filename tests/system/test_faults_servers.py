@@ -24,6 +24,7 @@ from storage.audit import ledger
 from storage.registry.client import address, call
 from storage.registry.signing import trusted_keys
 from tests.conftest import Many
+from tests.emptied import Databases
 from tests.services import free_port
 from tests.system.test_faults import (
     all_ended,
@@ -127,9 +128,11 @@ def killable(folder: Path, *kinds: Kind) -> Iterator[Here]:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+def here(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     """Both on SQLite, as `holter up` has them."""
-    with killable(tmp_path_factory.mktemp("servers"), PREFECT, MLFLOW) as both:
+    folder = tmp_path_factory.mktemp("servers")
+    databases.lay(folder, PREFECT, MLFLOW)
+    with killable(folder, PREFECT, MLFLOW) as both:
         yield both
 
 

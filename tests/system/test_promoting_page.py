@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from flows.cli.app import app, plainly
-from flows.services.servers import mlflow_server
 from storage.audit import ledger
 from storage.registry.policy import read_policy
 from tests import made_up
 from tests.conftest import ROOT
+from tests.emptied import Emptied
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
@@ -32,25 +32,26 @@ def commands() -> Iterator[tuple[list[str], int]]:
                 yield words, 1 if "refused: exit code 1" in line else 0
 
 
-def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_run(
+    empty_mlflow: Emptied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From comparison to roll-back every command does what the page says."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    with mlflow_server(tmp_path) as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        for number, threshold in ((1, made_up.THRESHOLD), (2, 0.51)):
-            folder = tmp_path / str(number)
-            version = made_up.register(folder, name="holter-resnet21", threshold=threshold)
-            made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
-            made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
-        found = list(commands())
-        assert len(found) == 10
-        for words, code in found:
-            assert words[0] == "holter"
-            done = plainly(lambda words=words: app(words[1:], standalone_mode=False))  # type: ignore[misc]
-            assert done == code, words
-        assert ledger.aliases(ledger.entries("holter-resnet21"))["champion"] == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
+    for number, threshold in ((1, made_up.THRESHOLD), (2, 0.51)):
+        folder = tmp_path / str(number)
+        version = made_up.register(folder, name="holter-resnet21", threshold=threshold)
+        made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
+        made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
+    found = list(commands())
+    assert len(found) == 10
+    for words, code in found:
+        assert words[0] == "holter"
+        done = plainly(lambda words=words: app(words[1:], standalone_mode=False))  # type: ignore[misc]
+        assert done == code, words
+    assert ledger.aliases(ledger.entries("holter-resnet21"))["champion"] == 1
     for file in ("compare.html", "pareto.html", "card.html", "sbom-edge.cdx.json"):
         assert (tmp_path / file).stat().st_size > 1_000
 

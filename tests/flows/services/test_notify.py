@@ -51,6 +51,12 @@ class Got:
 
 
 @pytest.fixture(scope="module")
+def holter_servers(own_servers: Servers) -> Servers:
+    """Servers of this module's own: notices stay in Prefect's memory."""
+    return own_servers
+
+
+@pytest.fixture(scope="module")
 def hook() -> Iterator[tuple[str, Got]]:
     """A web hook on loopback, and what it gets."""
     got = Got()

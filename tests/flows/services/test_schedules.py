@@ -26,9 +26,10 @@ from pydantic import SecretStr
 
 from flows.ingest.simulate import write_simulated
 from flows.services.access import access_variables, prefect_key, prefect_key_path
-from flows.services.servers import servers
+from flows.services.servers import MLFLOW, PREFECT, servers
 from flows.services.up_state import Servers, running
 from tests.conftest import ROOT
+from tests.emptied import Databases
 
 WORD = "what the block holds"
 FLOWS = {
@@ -57,12 +58,14 @@ def holter(*words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def up(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """What `holter up --worker` starts, until `holter down`, which leaves nothing of it."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        patch.setenv("HOLTER_HOME", str(tmp_path_factory.mktemp("home")))
+        home = tmp_path_factory.mktemp("home")
+        databases.lay(home, PREFECT, MLFLOW)
+        patch.setenv("HOLTER_HOME", str(home))
         said = holter("up", "--worker")
         found = running()
         assert found is not None

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.servers import mlflow_server
 from tests.conftest import ROOT
+from tests.emptied import Emptied
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 from tests.system.test_readme import commands
 
@@ -22,11 +22,11 @@ PAGE = "docs/auditing.md"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What `make run` leaves behind, as far as an audit goes: a version, its report, its ledger."""
     folder = tmp_path_factory.mktemp("audit")
-    with mlflow_server(folder) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
         patch.setenv("HOLTER_HOME", str(folder / "home"))
         patch.setenv("PYTHONPATH", str(ROOT))
         path, manifest = made_up_manifest(folder / "records")

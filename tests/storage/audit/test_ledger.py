@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.servers import mlflow_server
 from storage.audit import ledger
 from storage.audit.ledger_entry import (
     MODEL_CREATED,
@@ -30,16 +29,15 @@ from storage.errors import NotInRegistry, RegistryError
 from storage.files import write_json
 from storage.registry.client import call
 from storage.registry.signing import public_key, sign, trusted_keys
+from tests.emptied import Emptied
 
 Edit = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def server(empty_mlflow: Emptied) -> tuple[str, Path]:
     """An MLflow server whose database the tests edit, and that database."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with mlflow_server(folder) as address:
-        yield address, folder / "mlflow" / "mlflow.db"
+    return empty_mlflow.address, empty_mlflow.home / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from prov.model import ProvDocument
 from typer import Exit
 
 from flows.cli.lineage import lineage as command
-from flows.services.servers import mlflow_server
 from storage.audit import ledger
 from storage.audit.lineage import Lineage, read_lineage
 from storage.audit.sights import Answer, saw
@@ -31,6 +30,7 @@ from storage.tables.record_search import NO_PRINTS, Query, look_into
 from storage.text import did_you_mean
 from tasks.pages.lineage_page import html, outline
 from tasks.pages.provenance_graph import graph, mermaid, prov_json
+from tests.emptied import Emptied
 from tests.made_up import manifest
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
@@ -38,11 +38,11 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def models(empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Two models on simulated records: `a` in two versions of two splits, `b` without a record."""
     folder = tmp_path_factory.mktemp("lineage")
-    with mlflow_server(folder) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
         patch.setenv("HOLTER_HOME", str(folder / "home"))
         path, manifest = made_up_manifest(folder / "records")
         split = sides_of(manifest)

@@ -15,7 +15,6 @@ import pytest
 from typer import Exit
 
 from flows.cli.lineage import verify as verify_command
-from flows.services.servers import mlflow_server
 from storage.audit import chain, ledger
 from storage.audit.cards import enter_card
 from storage.audit.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
@@ -28,6 +27,7 @@ from storage.registry.models import ModelVersion
 from storage.registry.signing import public_key
 from storage.tables.beats_manifest import manifest_path, read_manifest, write_manifest
 from tests import made_up
+from tests.emptied import Emptied
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -54,11 +54,11 @@ class Sealed:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
+def whole(empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
     """A sealed version that nobody has touched."""
     folder = tmp_path_factory.mktemp("sealed")
-    with mlflow_server(folder) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
         patch.setenv("HOLTER_HOME", str(folder / "home"))
         path, manifest = made_up_manifest(folder / "records")
         split = sides_of(manifest)
@@ -66,7 +66,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
         made_up_report(version, "belt", folder / "report")
         made_up.on_data_set(recorded(version.reference), simulated_beat_f1=0.9)
         enter_card(version, write_bytes(folder / "card" / "card.html", b"A card.").parent)
-        yield Sealed(version, public_key(), folder / "home", folder / "mlflow", folder / "records")
+        mlflow = empty_mlflow.home / "mlflow"
+        yield Sealed(version, public_key(), folder / "home", mlflow, folder / "records")
 
 
 @pytest.fixture

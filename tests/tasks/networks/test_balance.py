@@ -83,6 +83,7 @@ def test_beats_come_as_often_as_they_are_to() -> None:
     assert set(count[:, 1]) == {2, 3}
 
 
+@pytest.mark.slow
 def test_a_training_learns_from_what_is_drawn(beats: LabelledBeats) -> None:
     """A network that is only shown AF finds it everywhere, and goes on from a checkpoint alike."""
     index = np.arange(len(beats))

@@ -110,6 +110,7 @@ def test_a_test_set_is_written_from_disk_as_from_memory(
     assert np.array_equal(read_testset(one).inputs["waveform"][:], chosen[:])
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
     beats: LabelledBeats, monkeypatch: pytest.MonkeyPatch
 ) -> None:

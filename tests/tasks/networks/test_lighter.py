@@ -93,6 +93,7 @@ def test_pruning_is_refused_out_of_range_and_ends_before_the_best_epoch() -> Non
     assert (state.best_epoch, state.best_loss) == (2, 0.4)
 
 
+@pytest.mark.slow
 def test_a_pruned_network_has_its_share_of_zeros_and_resumes(tmp_path: Path) -> None:
     """Half of every kernel's weights but the last's are zero, taught under rounding or not.
 

@@ -78,6 +78,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
     assert capsys.readouterr().out.split() == [str(k) for k in range(state.epoch + 1, 5)]
 
 
+@pytest.mark.slow
 def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
     """No window of a training joins what lies on two sides of a hole."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
@@ -94,6 +95,7 @@ def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
 
+@pytest.mark.slow
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
