@@ -27,9 +27,9 @@ def evaluate(
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from rich.table import Table
 
-    from flows.ingest.folders import folders_of
+    from flows.ingest.folders import data_sets, resolved
 
-    folders = folders_of(on, data, signal=signal)
+    resolved(data_sets(on, data=data, signal=signal))
     with serving(model):
         from flows.decide.evaluate import evaluate as flow
         from flows.decide.evaluate import wide
@@ -37,7 +37,7 @@ def evaluate(
         done = flow(
             model=model,
             datasets=on,
-            data=folders,
+            data=data,
             policy=policy,
             signal=signal,
             least_beats=least_beats,

@@ -15,8 +15,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.ingest.failures import telling
 from flows.ingest.flow import Ingested, ingest_each
-from flows.ingest.folders import one_each, signals_of
-from flows.parameters import LeastBeats, Signals
+from flows.ingest.folders import data_sets, resolved
+from flows.parameters import Folders, LeastBeats, Signals
 from flows.reports.compare import change_of
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
@@ -79,7 +79,7 @@ class Evaluated:
 def evaluate(
     model: str,
     datasets: list[str],
-    data: list[Path],
+    data: Folders = None,
     policy: Policy = "consensus",
     signal: Signals = None,
     least_beats: LeastBeats = 1,
@@ -90,12 +90,12 @@ def evaluate(
     ----------
     model : str
         NAME@alias, NAME/version or NAME.
-    datasets, data : list of str, list of Path
-        Data sets, and the folder of each.
+    datasets, data : list of str, list of Path, optional
+        Data sets, and the folder of each, else those of the TOMLs.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone, for rhythm networks; as `flows.ingest.folders.signals_of`.
+        False reads annotations alone, for rhythm networks; as `flows.ingest.folders.data_sets`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
 
@@ -106,12 +106,12 @@ def evaluate(
     SplitError
         The version learnt from a recording of them that has another name there.
     """
-    one_each(datasets, data, None)
+    sets = resolved(data_sets(datasets, data=data, signal=signal))
     version = resolve_model(model)
     single = not reads_records(version.name.removeprefix("holter-"))
-    if single and not all(signals_of(datasets, signal)):
+    if single and not all(one.signal for one in sets):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
-    ingested = ingest_each(datasets, data, policy, signal)
+    ingested = ingest_each(sets, policy)
     notes = known_records(version.reference, [made.manifest for made in ingested])
     run_id = tracking.start_run(
         experiment=f"evaluate/{version.name}",
