@@ -72,7 +72,8 @@ OTHERS: dict[str, Any] = {
 def places() -> Iterator[tuple[str, type[Settings], str]]:
     """Every field of every settings, with each command that asks for it."""
     for command, (_, own) in FLOWS.items():
-        for model in (*KINDS, DatasetSettings, own):
+        models: list[type[Settings]] = [*KINDS, DatasetSettings, own]
+        for model in models:
             for name in model.model_fields:
                 if name not in ("datasets", "training"):
                     yield command, model, name
