@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from storage.bounds import BOUNDS, all_within
+from storage.bounds import BOUNDS, all_within, within
 from storage.text import did_you_mean
 
 
@@ -55,9 +56,30 @@ class Choice:
         return value
 
 
+def checked(check: Callable[[Any], object]) -> AfterValidator:
+    """The mark of a value that a check may refuse with a ValueError; None is none to check."""
+
+    def same_value(value: Any) -> Any:
+        if value is not None:
+            check(value)
+        return value
+
+    return AfterValidator(same_value)
+
+
+def held(name: str) -> AfterValidator:
+    """The mark of a number that is held to the bound of a name."""
+    return checked(lambda value: within(name, value))
+
+
 def setting(default: Any, description: str, **more: Any) -> Any:
     """The field of a setting: its usual value (`...` for none), and one sentence."""
     return Field(default, description=description, **more)
+
+
+def same(settings: type[BaseModel], name: str) -> Any:
+    """The field of another's settings, for those that take it too."""
+    return settings.model_fields[name]
 
 
 def _with_bounds(schema: dict[str, Any]) -> None:
@@ -85,6 +107,13 @@ class Settings(BaseModel):
                 raise ValueError(
                     f"no setting {name!r}{did_you_mean(name, cls.model_fields)}: {expected}"
                 )
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, values: Any) -> Any:
+        if isinstance(values, dict):  # what is no number at all is told with its bound too
+            all_within(**values)
         return values
 
     @model_validator(mode="after")

@@ -62,7 +62,6 @@ Data = Annotated[
 ]
 Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists them all.")]
 Epochs = Annotated[int, number("epochs", "Passes over the training beats.")]
-Rate = Annotated[float, number("learning_rate", "Adam's learning rate.")]
 Seed = Annotated[int, number("seed", "Seed of the split and of the training.")]
 Policy = Annotated[
     preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")

@@ -9,6 +9,9 @@ from typing import Any
 from flows.settings import Settings, setting
 from storage.datasets.dataset import data_folder, load_spec, record_names
 
+#: What the setting `policy` says of itself.
+POLICY = "Beats to keep where beats are annotated: agreed on, annotated, or detected."
+
 
 class DatasetSettings(Settings):
     """One of a training's data sets."""
@@ -29,7 +32,7 @@ class DatasetSettings(Settings):
 ASKED = {"data": "one folder or none", "signal": "signal or no signal once, or once"}
 
 
-def data_sets(names: Sequence[str], **columns: Any) -> list[DatasetSettings]:
+def data_sets(names: Sequence[str], **columns: Any) -> tuple[DatasetSettings, ...]:
     """The settings of each data set, from lists in one order.
 
     Parameters
@@ -52,12 +55,10 @@ def data_sets(names: Sequence[str], **columns: Any) -> list[DatasetSettings]:
             asked = ASKED.get(what, f"one {what} or none")
             raise ValueError(f"{asked} for each data set ({known}); found {len(values)}")
     each = {what: [*values] for what, values in given.items() if values}
-    return [
-        DatasetSettings(
-            dataset=name, **{what: values[n % len(values)] for what, values in each.items()}
-        )
-        for n, name in enumerate(names)
+    rows = [
+        {what: values[n % len(values)] for what, values in each.items()} for n in range(len(names))
     ]
+    return tuple(DatasetSettings(dataset=n, **row) for n, row in zip(names, rows, strict=True))
 
 
 def resolved(datasets: Sequence[DatasetSettings]) -> list[DatasetSettings]:

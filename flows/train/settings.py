@@ -8,7 +8,6 @@ from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias, TypeVar
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -17,8 +16,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from flows.ingest.folders import DatasetSettings, resolved
-from flows.settings import Choice, Settings, setting, valid
+from flows.ingest.folders import POLICY, DatasetSettings, resolved
+from flows.settings import Choice, Settings, checked, same, setting, valid
 from storage.bounds import MOST_FAILED, most_allowed
 from storage.registry.reference import FORMS, check_device, parse
 from storage.text import did_you_mean
@@ -46,15 +45,6 @@ def _refuse_unless_of_records(name: str) -> None:
         raise ValueError(f"{name} reads one beat at a time; this trains networks of whole records")
 
 
-def _checked(check: Callable[[Any], object]) -> AfterValidator:
-    def held(value: Any) -> Any:
-        if value is not None:
-            check(value)
-        return value
-
-    return AfterValidator(held)
-
-
 @dataclass(frozen=True)
 class Alone:
     """Why networks of the other kind do not take a setting."""
@@ -70,29 +60,28 @@ class Training(Settings):
     kind: ClassVar[str]
     recipe: ClassVar[str]
 
-    datasets: list[DatasetSettings] = setting(..., "The data sets to learn from.", min_length=1)
+    datasets: tuple[DatasetSettings, ...] = setting(
+        ..., "The data sets to learn from.", min_length=1
+    )
     model: str = setting(..., "Network to train.")
     epochs: int = setting(..., "Passes over the training beats.")
     learning_rate: float | None = setting(..., "Adam's learning rate.")
     seed: int = setting(0, "Seed of the split and of the training.")
-    policy: Policy = setting(
-        "consensus",
-        "Beats to keep where beats are annotated: agreed on, annotated, or detected.",
-    )
+    policy: Policy = setting("consensus", POLICY)
     balance: Annotated[str, Choice(lambda: BALANCES, refuse_unless_balance)] = setting(
         "beats", "What is drawn evenly in training: beats, patient or class."
     )
     patience: int = setting(0, "Stop after so many epochs without gain; 0 never.")
     sparsity: float = setting(0.0, "Share of the weights pruned while training; 0 none.")
     quantised: bool = setting(False, "Train under the rounding that int8 brings.")
-    teacher: Annotated[str | None, _checked(parse)] = setting(
+    teacher: Annotated[str | None, checked(parse)] = setting(
         None, f"Registered version whose answers it learns from too: {FORMS}; left out, none."
     )
     teacher_weight: float | None = setting(None, "Share of the teacher in the loss; left out, 0.5.")
     temperature: float | None = setting(
         None, "Softens the teacher's and the student's answers; left out, 1."
     )
-    most_failed: Annotated[str, _checked(lambda text: most_allowed(text, 0))] = setting(
+    most_failed: Annotated[str, checked(lambda text: most_allowed(text, 0))] = setting(
         MOST_FAILED,
         "Records of a data set that may fail: a count (3) or a share (10%); else no training.",
     )
@@ -202,8 +191,7 @@ class BeatSettings(Training):
     def read(self) -> list[DatasetSettings]:
         """As every training's; the signals of all are read."""
         self.check_signals()
-        every = [one.model_copy(update={"signal": True}) for one in self.datasets]
-        return resolved(every)
+        return resolved([one.model_copy(update={"signal": True}) for one in self.datasets])
 
 
 class RecordSettings(Training):
@@ -244,6 +232,18 @@ class RecordSettings(Training):
         return self
 
 
+class ReproduceSettings(Settings):
+    """How the reference method is done again; the usual values are the method's."""
+
+    epochs: int = same(BeatSettings, "epochs")
+    most_beats: int = same(BeatSettings, "most_beats")
+    learning_rate: float = same(BeatSettings, "learning_rate")
+    seed: int = same(Training, "seed")
+    folds: int = setting(5, "Patient folds of a repeat, beside the single split.")
+    repeats: int = setting(0, "Repeats of the patient folds; 0 leaves them out.")
+    workers: int = setting(2, "Trainings at a time, one thread each.")
+
+
 KINDS: tuple[type[Training], ...] = (BeatSettings, RecordSettings)
 
 
@@ -280,7 +280,7 @@ class RetrainSettings(Settings):
     """A training, and a device's evaluation of what it registers."""
 
     training: TrainSettings = setting(..., "The training.")
-    device: Annotated[str, _checked(check_device)] = setting(
+    device: Annotated[str, checked(check_device)] = setting(
         LOCAL_DEVICE, "The device that evaluates; its agent must be running."
     )
     wait_s: float = setting(600.0, "How long to wait for the device's report, in seconds.")

@@ -53,7 +53,7 @@ def watch(
     folder = data_folder(spec, dataset.data)
     signal = spec.records.signal if dataset.signal is None else dataset.signal
     dataset = dataset.model_copy(update={"data": folder, "signal": signal})
-    training = settings.training.model_copy(update={"datasets": [dataset]})
+    training = settings.training.model_copy(update={"datasets": (dataset,)})
     if settings.retrain_after:
         training.check_signals()
     tables = variant(spec.name, signal=signal, policy=policy)

@@ -16,7 +16,7 @@ from flows.cli.app import app
 from flows.decide.drift import drift
 from flows.decide.evaluate import evaluate
 from flows.train.evaluate_device import evaluate_on_device
-from flows.train.reproduce import Settings
+from flows.train.settings import ReproduceSettings
 from storage.bounds import BOUNDS, all_within, from_environment, most_allowed
 from storage.errors import PolicyError
 from storage.registry.policy import read_checks
@@ -79,7 +79,7 @@ def required(flow: Any) -> dict[str, Any]:
     return {name: usual[name] for name in flow.parameters.required or ()}
 
 
-@pytest.mark.parametrize("settings", [TrainingConfig, RhythmConfig, Settings])
+@pytest.mark.parametrize("settings", [TrainingConfig, RhythmConfig, ReproduceSettings])
 def test_settings_have_the_same_bounds(settings: Any) -> None:
     """Settings that are made anywhere else refuse the same numbers."""
     for name in vars(settings()).keys() & BOUNDS.keys():
