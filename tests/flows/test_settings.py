@@ -5,20 +5,26 @@ from __future__ import annotations
 import re
 import runpy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import yaml
 from prefect.utilities.importtools import import_object
 from typer.main import get_command
+from typer.testing import CliRunner
 
+from flows.cli import train as cli_train
 from flows.cli.app import app
+from flows.cli.from_settings import fields_of, option_of
 from flows.decide.rebuild import params_of, settings_of
 from flows.ingest.folders import DatasetSettings, data_sets
-from flows.settings import Settings
+from flows.settings import Settings, setting
+from flows.train import flow as flow_module
+from flows.train import settings as settings_module
 from flows.train.flow import train
 from flows.train.retrain import retrain
 from flows.train.settings import (
@@ -47,6 +53,7 @@ FLOWS: dict[str, tuple[Any, type[Settings]]] = {
     "retrain": (retrain, RetrainSettings),
     "data watch": (watch, WatchSettings),
 }
+STEPS = f"Steps of an epoch. ({BOUNDS['steps'].words})"
 #: Options that are shorter than their field's name.
 SHORT = {"quiet_s": "quiet"}
 #: A value of every field that is not the usual one.
@@ -110,15 +117,69 @@ def test_a_field_is_one_everywhere(
         assert BOUNDS[name].words in row
 
 
+def test_an_option_is_one_line() -> None:
+    """A field that settings gain is in the form and among the options, with its bound."""
+
+    class More(BeatSettings):
+        steps: int = setting(2, "Steps of an epoch.")
+
+    option = option_of("steps", fields_of(More)["steps"])
+    (told,) = [one for one in get_args(option.annotation) if hasattr(one, "show_default")]
+    assert (told.help, told.show_default) == (f"Single beats: {STEPS}", "2")
+    form = More.model_json_schema()["properties"]["steps"]
+    assert (form["description"], form["minimum"]) == ("Steps of an epoch.", 1)
+    with pytest.raises(ValueError, match="steps: found 0; expected at least 1"):
+        More(datasets=SETS, steps=0)
+
+
+def test_prefect_s_form_knows_what_the_schema_says() -> None:
+    """Prefect's page draws `anyOf`, and nothing where it finds `oneOf`."""
+    for flow, _ in FLOWS.values():
+        schema = str(flow.parameters.model_dump())
+        assert "anyOf" in schema
+        assert "oneOf" not in schema
+
+
+def own_values(kind: type[Training]) -> dict[str, Any]:
+    """A value of every field of a kind's settings that is not the usual one."""
+    own = {name: value for name, value in OTHERS.items() if name in kind.model_fields}
+    own["model"] = "squeeze" if kind is BeatSettings else "fused"
+    assert {*own, "datasets"} == {*kind.model_fields}, "OTHERS has every field"
+    if kind is RecordSettings:
+        own |= {"patience": 0, "sparsity": 0.0}  # no average beside them
+    return own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_makes_the_settings_that_it_is_told(
+    kind: type[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option reaches its field, each data set's in their order."""
+    asked: list[Any] = []
+    version = SimpleNamespace(name="holter-x", version=1)
+
+    def trained(settings: Any) -> SimpleNamespace:
+        asked.append(settings)
+        return SimpleNamespace(version=version, ingested=[])
+
+    monkeypatch.setattr(cli_train, "serving", nullcontext)
+    monkeypatch.setattr(settings_module, "resolved", list)
+    monkeypatch.setattr(flow_module, "train", trained)
+    own = own_values(kind)
+    words = ["train", "mitdb", "afdb", "--weight", "2", "--weight", "1", "--quantised"]
+    for name, value in own.items():
+        if name != "quantised":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert asked == [kind(datasets=SETS, **own)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_is_recorded_and_done_again(kind: type[Training]) -> None:
     """A run's parameters have each by its name; a rebuild reads the same settings from them."""
-    own = {name: value for name, value in OTHERS.items() if name in kind.model_fields}
-    if kind is RecordSettings:
-        own |= {"patience": 0, "sparsity": 0.0}  # no average beside them
-    model = "squeeze" if kind is BeatSettings else "fused"
-    settings = kind(datasets=SETS, model=model, **own)
-    assert {*own, "datasets", "model"} == {*kind.model_fields}, "OTHERS has every field"
+    own = own_values(kind)
+    settings = kind(datasets=SETS, **own)
     preprocessing = {"policy": settings.policy}
     manifests = [
         SimpleNamespace(dataset=one.dataset, has_signal=True, preprocessing=preprocessing)
@@ -135,7 +196,7 @@ def test_every_setting_is_recorded_and_done_again(kind: type[Training]) -> None:
         taught=Taught(None, how, {}, ()),
     )
     params = {name: str(value) for name, value in run.params.items()}
-    recorded = {**own, "model": model, "weight": "2.0,1.0", "dataset": "mitdb+afdb"}
+    recorded = {**own, "weight": "2.0,1.0", "dataset": "mitdb+afdb"}
     assert {name: str(value) for name, value in recorded.items()}.items() <= params.items()
     version = cast(Recorded, SimpleNamespace(params=params, manifests=manifests))
     again = settings_of(version, ["mitdb", "afdb"], [])
