@@ -46,7 +46,7 @@ app = typer.Typer(
     "HOLTER_LOG=json: log lines are JSON.",
 )
 app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices")
-cli_data.app.command("add")(cli_add.data_add)
+enter(cli_data.app, cli_add.add)
 enter(cli_data.app, cli_train.watch)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
 

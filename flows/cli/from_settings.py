@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -18,7 +18,16 @@ from flows.cli.options import checked
 from storage.bounds import BOUNDS, all_within
 
 #: Options that are not called as their field is.
-NAMES = {"quiet_s": "--quiet", "quantised": "--quantised", "signal": "--signal/--no-signal"}
+NAMES = {
+    "form": "--format",
+    "one_record_one_subject": "--one-record-one-subject",
+    "overwrite": "--replace",
+    "quantised": "--quantised",
+    "quiet_s": "--quiet",
+    "signal": "--signal/--no-signal",
+}
+#: Modules of settings that commands take.
+MODULES = ("flows.train.settings", "flows.cli.add_answers")
 #: The fields of a name, by the settings that have it.
 Owners = dict[Any, Any]
 
@@ -47,6 +56,7 @@ def words_of(name: str, owners: Owners) -> tuple[str, str]:
     alone = f"{model.kind.capitalize()}: " if model.kind and not others else ""
     bounds = f" ({BOUNDS[name].words})" if name in BOUNDS else ""
     default = {one: None if f.is_required() else f.default for one, f in owners.items()}
+    default = {m: None if one is False or one in ([], {}) else one for m, one in default.items()}
     usual = {one: str(value) for one, value in default.items() if value is not None}
     differ = len({str(value) for value in default.values()}) > 1
     shown = {f"{value} for {one.kind}" if differ else value: one for one, value in usual.items()}
@@ -57,20 +67,22 @@ def option_of(name: str, owners: Owners) -> Parameter:
     """The option of a field; of one that each data set has, it is given once for each."""
     from flows.ingest.folders import DatasetSettings
 
+    annotated: Any = Annotated
+    many: Any = list
     words, usual = words_of(name, owners)
-    if name == "dataset":
-        argument = Annotated[list[str], typer.Argument(help=words)]
-        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=argument)
     each, annotation = DatasetSettings in owners, next(iter(owners.values())).annotation
-    parts = get_args(annotation)
-    kind = parts[0] if type(None) in parts else annotation
+    kind = get_args(annotation)[0] if type(None) in get_args(annotation) else annotation
+    kind = many[str] if get_origin(kind) is dict else many[kind] if each else kind
+    if name in ("dataset", "folder"):
+        argument = annotated[kind, typer.Argument(help=words)]
+        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=argument)
     option = typer.Option(
         *([NAMES[name]] if name in NAMES else []),
         help=words + (" Once for each data set, in their order." if each else ""),
         show_default=usual or False,
         callback=checked(lambda value: all_within(**{name: value})),
     )
-    taken = Annotated[(list[kind] if each else kind) | None, option]  # type: ignore[valid-type] # made here
+    taken = annotated[kind | None, option]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=taken)
 
 
@@ -94,7 +106,7 @@ def with_options(work: Callable[..., None]) -> Callable[..., None]:
     """A function that takes the options of `work`'s settings, and its own others, one by one."""
     from flows.settings import valid
 
-    known = vars(import_module("flows.train.settings"))
+    known = {name: one for path in MODULES for name, one in vars(import_module(path)).items()}
     (first, *others) = signature(work, eval_str=True, locals=known).parameters.values()
 
     def command(**given: Any) -> None:
