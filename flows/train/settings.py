@@ -248,10 +248,9 @@ KINDS: tuple[type[Training], ...] = (BeatSettings, RecordSettings)
 
 
 def _kind(value: Any) -> str:
-    """Which settings a value is of, by its network; an unknown one is refused by the first."""
-    model = value.get("model", USUAL_MODEL) if isinstance(value, dict) else value.model
-    known = known_models()
-    return "records" if model in known and reads_records(model) else "beats"
+    """Which settings a value is of, by its network; without one it is of single beats."""
+    told = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
+    return "records" if str(told) in _networks(of_records=True)() else "beats"
 
 
 class _Either:

@@ -29,6 +29,7 @@ from flows.train.flow import train
 from flows.train.retrain import retrain
 from flows.train.settings import (
     KINDS,
+    Alone,
     BeatSettings,
     RecordSettings,
     RetrainSettings,
@@ -138,6 +139,21 @@ def test_prefect_s_form_knows_what_the_schema_says() -> None:
         schema = str(flow.parameters.model_dump())
         assert "anyOf" in schema
         assert "oneOf" not in schema
+
+
+def test_what_one_kind_alone_takes_says_why() -> None:
+    """A network of the other kind is told the reason."""
+    beats, records = (one.model_fields for one in KINDS)
+    for name in beats.keys() ^ records.keys():
+        field = {**beats, **records}[name]
+        assert [one for one in field.metadata if isinstance(one, Alone)], name
+
+
+@pytest.mark.parametrize("value", ["resnet21", 3, None, {"model": ["rhythm"]}, {"model": None}])
+def test_what_are_no_settings_is_refused(value: Any) -> None:
+    """Whatever a form sends, the answer is that of a value that is not right."""
+    with pytest.raises(Exception, match="invalid parameters"):
+        train.validate_parameters({"settings": value})
 
 
 def own_values(kind: type[Training]) -> dict[str, Any]:
