@@ -9,9 +9,8 @@ from flows.train.settings import RetrainSettings, WatchSettings
 
 HEAD = """# Settings
 
-A training's settings have one name each: as option of a command, in the form of a
-deployment, in prefect.yaml, and among the parameters of a run. This page is made from
-them by `docs/list_settings.py`.
+A setting of a training has one name. It is the same in a command, in a deployment's form,
+in prefect.yaml, and among the parameters of a run. `docs/list_settings.py` makes this page.
 
 """
 COLUMNS = "| name | option | usually | what it is |\n|---|---|---|---|\n"
