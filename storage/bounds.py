@@ -86,7 +86,7 @@ BOUNDS: dict[str, Bound] = {
     "seed": Bound(least=0, most=2**32 - 1),  # what Keras and NumPy both take
     "teacher_weight": Bound(above=0, most=1),
     "temperature": Bound(least=1, most=100),
-    "weights": Bound(above=0, most=MOST_COUNT),
+    "weight": Bound(above=0, most=MOST_COUNT),
     "folds": Bound(least=2, most=MOST_COUNT),
     "repeats": ANY_COUNT,
     "workers": AT_LEAST_ONE,

@@ -7,131 +7,48 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli.add_answers import Said, asked, pair, still_open, with_answers, with_table
 from flows.cli.options import SOME_RECORDS_FAILED
 from flows.services.progress import Progress, console
 
 if TYPE_CHECKING:
+    from flows.cli.add_answers import AddSettings
     from storage.datasets.dataset import DatasetSpec
     from tasks.proposals.proposal import Proposal
 
 
-def data_add(
-    folder: Annotated[Path, typer.Argument(help="Folder of the recordings: WFDB, EDF or ISHNE.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the data set; the folder's where not given.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="What it is, in words.")] = None,
-    version: Annotated[str | None, typer.Option(help="Its version; today where not given.")] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Under which licence, or agreement, it may be used.")
-    ] = None,
-    citation: Annotated[str, typer.Option(help="How to cite it.")] = "none",
-    form: Annotated[
-        str | None, typer.Option("--format", help="wfdb, edf or ishne; the most where not given.")
-    ] = None,
-    lead: Annotated[
-        list[str] | None, typer.Option(help="Lead to read, by name; repeat in order of preference.")
-    ] = None,
-    beats: Annotated[
-        list[str] | None,
-        typer.Option(help="Annotator of beats, or detect; repeat in order of preference."),
-    ] = None,
-    rhythm_annotator: Annotated[
-        str | None, typer.Option(help="Annotator of rhythms: atr, csv, rhythm.csv, ...")
-    ] = None,
-    rhythm: Annotated[
-        list[str] | None, typer.Option(help="CODE=NAME: what a rhythm code means; repeatable.")
-    ] = None,
-    af: Annotated[
-        list[str] | None, typer.Option(help="Rhythm that counts as AF, by NAME; repeatable.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Rhythm code whose beats get no label; repeatable.")
-    ] = None,
-    unmarked: Annotated[
-        str | None, typer.Option(help="Rhythm of a record without a mark, or error.")
-    ] = None,
-    before_first: Annotated[
-        str | None, typer.Option(help="Rhythm before a record's first mark.")
-    ] = None,
-    labels_csv: Annotated[
-        Path | None, typer.Option(help="CSV of the folder that labels whole records.")
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="PATTERN=LABEL: label of records by path, as 'af/*=AFIB'; repeatable."),
-    ] = None,
-    subject_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression of names, with (?P<subject>...).")
-    ] = None,
-    subjects_csv: Annotated[
-        Path | None, typer.Option(help="CSV with the columns record and subject.")
-    ] = None,
-    subjects_from_comments: Annotated[
-        str | None, typer.Option(help="Regular expression of header comments, with one group.")
-    ] = None,
-    one_record_one_subject: Annotated[
-        bool, typer.Option("--one-record-one-subject", help="Every record is another patient's.")
-    ] = False,
-    to: Annotated[
-        Path | None, typer.Option(help="Folder for the TOML; else your own (HOLTER_DATASETS).")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--replace", help="Replace a data set of the same name.")
-    ] = False,
-    ask: Annotated[
-        bool | None, typer.Option("--ask/--no-ask", help="Ask what is open; on a terminal it does.")
-    ] = None,
-) -> None:
+def add(settings: AddSettings) -> None:
     """Look at a folder, propose how to read it, write its TOML, check it and draw ten beats each.
 
     Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
     record is, must be said.
     """
+    from flows.cli.add_answers import asked, still_open, with_answers, with_table
     from storage.datasets.dataset import user_folders
     from storage.datasets.dataset_write import write_spec
     from storage.files import check_writable
     from storage.recordings.survey import survey
     from tasks.proposals.proposal import propose
 
-    to = check_writable(to.absolute() if to else user_folders()[0], "folder of the TOML")
-    asking = sys.stdin.isatty() if ask is None else ask
-    folder = folder.absolute()
+    said, folder = settings, settings.folder.absolute()
+    to = check_writable(said.to.absolute() if said.to else user_folders()[0], "folder of the TOML")
     with Progress(f"Looking at {folder.name}", 0) as progress:
-        found = survey(folder, form, lambda record, total: progress.step(record, total=total))
-    found = with_table(found, labels_csv)
+        found = survey(folder, said.form, lambda record, total: progress.step(record, total=total))
+    found = with_table(found, said.labels_csv)
     proposal = propose(found)
-    said = Said(
-        leads=lead,
-        beats=beats,
-        rhythm=rhythm_annotator,
-        rhythms=dict(pair(text, "--rhythm", "CODE=NAME, as in SR=N") for text in rhythm or ()),
-        af=af,
-        exclude=exclude or [],
-        unmarked=unmarked,
-        before_first=before_first,
-        subject_pattern=subject_pattern,
-        subjects_csv=subjects_csv,
-        subjects_from_comments=subjects_from_comments,
-        one_each=one_record_one_subject,
-        labels=dict(
-            pair(text, "--label", "PATTERN=LABEL, as in 'af/*=AFIB'") for text in label or ()
-        ),
-    )
+    name, title, licence = said.name, said.title, said.licence
     _show(proposal)
-    if asking:
+    if sys.stdin.isatty() if said.ask is None else said.ask:
         said = asked(proposal, said)
         name = name or typer.prompt("Name", default=_plain(folder.name), err=True)
         title = title or typer.prompt("Title", default=name, err=True)
         licence = licence or typer.prompt("Licence", default=found.licence or None, err=True)
-    if said.one_each and "pattern" in proposal.values["subjects"]:
+    if said.one_record_one_subject and "pattern" in proposal.values["subjects"]:
         console.print(
             "[yellow]note[/yellow]    by their names, records belong together: "
             f"{escape(proposal.found['subjects'])}; as you say, each is taken as another one's"
@@ -147,9 +64,9 @@ def data_add(
     about = {
         "name": name,
         "title": title or name,
-        "version": version or datetime.date.today().isoformat(),
+        "version": said.version or datetime.date.today().isoformat(),
         "licence": licence,
-        "citation": citation,
+        "citation": said.citation,
         "source": {"folder": str(folder)},
     }
     spec = _spec(about, with_answers(proposal, said, found))
@@ -157,7 +74,7 @@ def data_add(
         records = spec.records.model_copy(update={"signal": False})
         spec = spec.model_copy(update={"records": records})
     path = to / f"{name}.toml"
-    _refuse_taken(name, path, overwrite=overwrite)
+    _refuse_taken(name, path, overwrite=said.overwrite)
     write_spec(path, spec)
     console.print(f"Wrote   {escape(str(path))}", soft_wrap=True)
     if to not in user_folders():

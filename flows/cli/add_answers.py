@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BeforeValidator
+
+from flows.settings import Settings, setting
 
 if TYPE_CHECKING:
     from storage.recordings.survey import Survey
@@ -21,23 +24,62 @@ QUESTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Said:
-    """What the user said of a data set; None where nothing."""
+def pairs(option: str, expected: str) -> BeforeValidator:
+    """The mark of a mapping that an option tells by one "LEFT=RIGHT" after another."""
 
-    leads: list[str] | None
-    beats: list[str] | None
-    rhythm: str | None
-    rhythms: dict[str, str]
-    af: list[str] | None
-    exclude: list[str]
-    unmarked: str | None
-    before_first: str | None
-    subject_pattern: str | None
-    subjects_csv: Path | None
-    subjects_from_comments: str | None
-    one_each: bool
-    labels: dict[str, str]
+    def split(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        parted = [text.rpartition("=") for text in value]
+        for text, (left, equals, _) in zip(value, parted, strict=True):
+            if not (left and equals):
+                raise ValueError(f"{option} {text!r}: expected {expected}")
+        return {left: right for left, _, right in parted}
+
+    return BeforeValidator(split)
+
+
+class AddSettings(Settings):
+    """What the user says of a data set; None where nothing."""
+
+    folder: Path = setting(..., "Folder of the recordings: WFDB, EDF or ISHNE.")
+    name: str | None = setting(None, "Name of the data set; the folder's where not given.")
+    title: str | None = setting(None, "What it is, in words.")
+    version: str | None = setting(None, "Its version; today where not given.")
+    licence: str | None = setting(None, "Under which licence, or agreement, it may be used.")
+    citation: str = setting("none", "How to cite it.")
+    form: str | None = setting(None, "wfdb, edf or ishne; the most where not given.")
+    lead: list[str] | None = setting(None, "Lead to read, by name; repeat in order of preference.")
+    beats: list[str] | None = setting(
+        None, "Annotator of beats, or detect; repeat in order of preference."
+    )
+    rhythm_annotator: str | None = setting(None, "Annotator of rhythms: atr, csv, rhythm.csv, ...")
+    rhythm: Annotated[dict[str, str], pairs("--rhythm", "CODE=NAME, as in SR=N")] = setting(
+        {}, "CODE=NAME: what a rhythm code means; repeatable."
+    )
+    af: list[str] | None = setting(None, "Rhythm that counts as AF, by NAME; repeatable.")
+    exclude: list[str] = setting([], "Rhythm code whose beats get no label; repeatable.")
+    unmarked: str | None = setting(None, "Rhythm of a record without a mark, or error.")
+    before_first: str | None = setting(None, "Rhythm before a record's first mark.")
+    labels_csv: Path | None = setting(None, "CSV of the folder that labels whole records.")
+    label: Annotated[dict[str, str], pairs("--label", "PATTERN=LABEL, as in 'af/*=AFIB'")] = (
+        setting({}, "PATTERN=LABEL: label of records by path, as 'af/*=AFIB'; repeatable.")
+    )
+    subject_pattern: str | None = setting(
+        None, "Regular expression of names, with (?P<subject>...)."
+    )
+    subjects_csv: Path | None = setting(None, "CSV with the columns record and subject.")
+    subjects_from_comments: str | None = setting(
+        None, "Regular expression of header comments, with one group."
+    )
+    one_record_one_subject: bool = setting(False, "Every record is another patient's.")
+    to: Path | None = setting(None, "Folder for the TOML; else your own (HOLTER_DATASETS).")
+    overwrite: bool = setting(False, "Replace a data set of the same name.")
+    ask: bool | None = setting(None, "Ask what is open; on a terminal it does.")
+
+    def but(self, **values: Any) -> AddSettings:
+        """The same with other values."""
+        return self.model_copy(update=values)
 
 
 def with_table(found: Survey, labels_csv: Path | None) -> Survey:
@@ -55,96 +97,96 @@ def with_table(found: Survey, labels_csv: Path | None) -> Survey:
     return replace(found, tables=tables)
 
 
-def still_open(proposal: Proposal, said: Said) -> dict[str, str]:
+def still_open(proposal: Proposal, said: AddSettings) -> dict[str, str]:
     """The doubts that nothing said has settled."""
     from tasks.proposals.record_labels import has_label
 
     settled = {
-        "subjects": said.one_each
+        "subjects": said.one_record_one_subject
         or any((said.subject_pattern, said.subjects_csv, said.subjects_from_comments)),
         "unmarked": said.unmarked is not None
-        or all(has_label(name, {"paths": said.labels}, None) for name in proposal.silent),
+        or all(has_label(name, {"paths": said.label}, None) for name in proposal.silent),
         "labels": not unknown_labels(proposal, said),
         "labels_csv": False,
-        "leads": said.leads is not None,
+        "leads": said.lead is not None,
         "rhythms": True,  # an unknown code is left out, and told
     }
     return {key: text for key, text in proposal.doubts.items() if not settled[key]}
 
 
-def unknown_labels(proposal: Proposal, said: Said) -> list[str]:
+def unknown_labels(proposal: Proposal, said: AddSettings) -> list[str]:
     """The labels of whole records that nobody has said the meaning of."""
     values = proposal.values
     paths = values.get("labels", {}).get("paths", {})
-    replaced = {label for pattern, label in paths.items() if pattern in said.labels}
-    known = {*said.rhythms, *said.exclude, *replaced}
+    replaced = {label for pattern, label in paths.items() if pattern in said.label}
+    known = {*said.rhythm, *said.exclude, *replaced}
     meaning = values["rhythms"]["map"]
     return [label for label in proposal.labels if not meaning[label] and label not in known]
 
 
-def asked(proposal: Proposal, said: Said) -> Said:
+def asked(proposal: Proposal, said: AddSettings) -> AddSettings:
     """Ask for what is open, and whether the proposed leads and rhythms are right."""
     values = proposal.values
-    if said.leads is None:
+    if said.lead is None:
         default = ",".join(values["leads"]["prefer"])
-        said = replace(said, leads=_words(typer.prompt("Leads", default=default, err=True)))
+        said = said.but(lead=_words(typer.prompt("Leads", default=default, err=True)))
     missing = still_open(proposal, said)
     if "unmarked" in missing:
-        said = replace(said, unmarked=typer.prompt(QUESTIONS["unmarked"], err=True))
+        said = said.but(unmarked=typer.prompt(QUESTIONS["unmarked"], err=True))
     for label in unknown_labels(proposal, said):
         question = f"Rhythm that the label {label} stands for (AFIB, N, ...; Enter for none)"
         answer = typer.prompt(question, default="", show_default=False, err=True)
-        said = replace(said, rhythms={**said.rhythms, label: answer})
+        said = said.but(rhythm={**said.rhythm, label: answer})
     if said.af is None:
         names = sorted({name for name in values["rhythms"]["map"].values() if name})
         default = ",".join(values["rhythms"]["af"])
         question = f"Rhythms that are AF, of {', '.join(names)}"
-        said = replace(said, af=_words(typer.prompt(question, default=default, err=True)))
+        said = said.but(af=_words(typer.prompt(question, default=default, err=True)))
     if "subjects" in missing:
         if typer.confirm("Is every record another patient's?", default=False, err=True):
-            return replace(said, one_each=True)
+            return said.but(one_record_one_subject=True)
         question = "Pattern of names with (?P<subject>...), or a CSV of record,subject"
         answer = typer.prompt(question, default=values["subjects"].get("pattern"), err=True)
         if answer.endswith(".csv"):
-            return replace(said, subjects_csv=Path(answer))
-        return replace(said, subject_pattern=answer)
+            return said.but(subjects_csv=Path(answer))
+        return said.but(subject_pattern=answer)
     return said
 
 
-def with_answers(proposal: Proposal, said: Said, found: Survey) -> dict[str, Any]:
+def with_answers(proposal: Proposal, said: AddSettings, found: Survey) -> dict[str, Any]:
     """The proposal with what was said in its place."""
     from tasks.proposals.record_labels import rhythm_of
 
     values = proposal.values
-    rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **said.rhythms}}
+    rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **said.rhythm}}
     unknown = [code for code in said.exclude if code not in rhythms["map"]]
     if unknown:
         known = ", ".join(rhythms["map"])
         raise ValueError(f"--exclude {unknown[0]}: found no such rhythm code; there are {known}")
     rhythms["map"] |= dict.fromkeys(said.exclude, "")
-    for label in said.labels.values():
+    for label in said.label.values():
         rhythms["map"].setdefault(label, rhythm_of(label) or label)
     labels = dict(values.get("labels", {}))
-    if said.labels:
-        labels["paths"] = {**labels.get("paths", {}), **said.labels}
+    if said.label:
+        labels["paths"] = {**labels.get("paths", {}), **said.label}
     told = {"af": said.af, "unmarked": said.unmarked, "before_first": said.before_first}
     rhythms |= {key: value for key, value in told.items() if value is not None}
     if rhythms.get("unmarked", "error") != "error":
         rhythms["map"].setdefault(rhythms["unmarked"], rhythms["unmarked"])
     annotations = {**values["annotations"]}
     annotations |= {"beats": said.beats} if said.beats else {}
-    annotations |= {"rhythm": said.rhythm} if said.rhythm else {}
+    annotations |= {"rhythm": said.rhythm_annotator} if said.rhythm_annotator else {}
     return {
         "records": values["records"],
         "annotations": annotations,
-        "leads": {"prefer": said.leads} if said.leads else values["leads"],
+        "leads": {"prefer": said.lead} if said.lead else values["leads"],
         "labels": labels,
         "rhythms": rhythms,
         "subjects": _subjects(proposal, said, found),
     }
 
 
-def _subjects(proposal: Proposal, said: Said, found: Survey) -> Mapping[str, Any]:
+def _subjects(proposal: Proposal, said: AddSettings, found: Survey) -> Mapping[str, Any]:
     names = [one.name for one in found.records]
     if said.subject_pattern:
         return {"pattern": said.subject_pattern}
@@ -155,7 +197,7 @@ def _subjects(proposal: Proposal, said: Said, found: Survey) -> Mapping[str, Any
         return _numbered_anew(_from_comments(said.subjects_from_comments, comments))
     if proposal.patients:  # one who says that each is another's keeps a patient's together too
         return _numbered_anew(proposal.patients)
-    if said.one_each:
+    if said.one_record_one_subject:
         return {"map": proposal.values["subjects"].get("map", {})}
     subjects: Mapping[str, Any] = proposal.values["subjects"]
     return subjects
@@ -211,14 +253,6 @@ def _all_told(source: str, told: Mapping[str, str]) -> None:
             f"{source}: found no subject of {len(without)} records ({', '.join(without[:3])}); "
             "expected one for every record"
         )
-
-
-def pair(text: str, option: str, expected: str) -> tuple[str, str]:
-    """Split "LEFT=RIGHT" at its last "="; misuse of the option where it is not that."""
-    left, equals, right = text.rpartition("=")
-    if not (left and equals):
-        raise ValueError(f"{option} {text!r}: expected {expected}")
-    return left, right
 
 
 def _words(text: str) -> list[str]:

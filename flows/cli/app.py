@@ -8,12 +8,10 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from math import nan
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from flows.cli import add as cli_add
 from flows.cli import data as cli_data
@@ -24,46 +22,21 @@ from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
 from flows.cli import reproduce as cli_reproduce
 from flows.cli import train as cli_train
-from flows.cli import watch as cli_watch
+from flows.cli.from_settings import enter
 from flows.cli.options import (
-    LOCAL_DEVICE,
-    Balance,
     Data,
     Dataset,
-    Datasets,
-    Device,
-    Epochs,
-    Folders,
-    Model,
-    MostFailed,
-    Paradigm,
     Policy,
-    Seed,
     Signal,
-    Signals,
-    TeacherVersion,
-    TeacherWeight,
-    Temperature,
-    UsualEpochs,
-    UsualRate,
-    Wait,
-    Weights,
     exit_for,
     folder_of,
-    number,
     serving,
+    tell_records,
 )
 from flows.services.progress import console
-from flows.train.kinds import fitting
 from storage.addresses import without_credentials
-from storage.bounds import MOST_FAILED
 from storage.errors import HolterError
-from storage.files import check_home
 from storage.logs import as_json, log, to_stderr
-
-if TYPE_CHECKING:
-    from flows.ingest.flow import Ingested
-    from flows.train.retrain import Retrained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,8 +47,8 @@ app = typer.Typer(
     "HOLTER_LOG=json: log lines are JSON.",
 )
 app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices")
-cli_data.app.command("add")(cli_add.data_add)
-cli_data.app.command("watch")(cli_watch.data_watch)
+enter(cli_data.app, cli_add.add)
+enter(cli_data.app, cli_train.watch)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
 
 
@@ -103,80 +76,6 @@ def options(
         os.environ["HOLTER_DEBUG"] = "1"
 
 
-def run(
-    epochs: Epochs = 4,
-    seed: Seed = 0,
-    model: Model = "resnet21",
-    subjects: Annotated[int, number("subjects", "Simulated subjects.")] = 10,
-    hours: Annotated[float, number("hours", "Hours of ECG of each.")] = 0.5,
-) -> None:
-    """The whole path on simulated recordings, from records to a device report in MLflow."""
-    from flows.ingest.simulate import write_simulated
-
-    fitting(model)
-    toml = write_simulated(check_home() / "simulated", subjects, hours, seed)
-    retrain(
-        [str(toml)],
-        data=[toml.parent],
-        model=model,
-        epochs=epochs,
-        learning_rate=1e-3,
-        seed=seed,
-    )
-
-
-def retrain(
-    dataset: Datasets,
-    data: Folders = None,
-    model: Model = "resnet21",
-    paradigm: Paradigm = "interpatient",
-    epochs: UsualEpochs = None,
-    learning_rate: UsualRate = None,
-    seed: Seed = 0,
-    policy: Policy = "consensus",
-    weight: Weights = None,
-    balance: Balance = "beats",
-    signal: Signals = None,
-    teacher: TeacherVersion = None,
-    teacher_weight: TeacherWeight = 0.5,
-    temperature: Temperature = 1.0,
-    most_failed: MostFailed = MOST_FAILED,
-    device: Device = LOCAL_DEVICE,
-    wait_s: Wait = 600.0,
-) -> None:
-    """Ingest data sets, train and register a network, and have a device evaluate it."""
-    fitting(model, paradigm=paradigm, weights=weight, balance=balance, signal=signal)
-    from flows.ingest.folders import folders_of
-
-    folders = folders_of(dataset, data, weight, signal)
-    with serving(teacher):
-        from flows.services.servers import local_agent
-        from flows.train.retrain import retrain as flow
-
-        with local_agent(device, start=device == LOCAL_DEVICE):
-            done = flow(
-                datasets=dataset,
-                data=folders,
-                model=model,
-                paradigm=paradigm,
-                epochs=epochs,
-                learning_rate=learning_rate,
-                seed=seed,
-                policy=policy,
-                weights=weight,
-                balance=balance,
-                signal=signal,
-                teacher=teacher,
-                teacher_weight=teacher_weight,
-                temperature=temperature,
-                most_failed=most_failed,
-                device=device,
-                wait_s=wait_s,
-            )
-        _summary(done)
-    exit_for(done.trained.ingested)
-
-
 def ingest(
     dataset: Dataset,
     data: Data = None,
@@ -194,66 +93,18 @@ def ingest(
     with serving():
         from flows.ingest.flow import ingest as flow
 
-        done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, only=record)
-    _report(done)
+        done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, record=record)
+    tell_records(done)
     exit_for([done])
-
-
-def _report(done: Ingested) -> None:
-    """A line of totals."""
-    entries = done.manifest.entries
-    hours = sum(entry.hours for entry in entries)
-    beats = sum(entry.beats for entry in entries)
-    kept = sum(outcome.state == "kept" for outcome in done.outcomes)
-    console.print(
-        f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}",
-        markup=False,
-    )
-    for entry in entries:
-        for warning in entry.warnings:
-            told = escape(f"{entry.record}: {warning}")
-            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
-    for record, names in done.manifest.duplicates.items():
-        same = f"{record} is the same recording as {', '.join(names)}"
-        console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)
-
-
-def _summary(done: Retrained) -> None:
-    """What was made: server and device metrics side by side, and where to look."""
-    trained, device = done.trained, done.device
-    for made in trained.ingested:
-        _report(made)
-    names = ("f1", "sensitivity", "specificity", "ppv", "accuracy", "auc", "f1_weighted")
-    table = Table(
-        "beat level, test side",
-        "server",
-        done.device_name,
-        title=f"{trained.title}",
-        title_style="bold",
-    )
-    for name in names:
-        table.add_row(name, f"{trained.metrics[name]:.4f}", f"{device.metrics.get(name, nan):.4f}")
-    table.add_section()
-    for name, value in sorted(device.metrics.items()):
-        if name.startswith(("latency", "throughput", "peak", "cold")):
-            table.add_row(name, "", f"{value:,.3f}")
-    console.print(table)
-    console.print(trained.caveat)
-    console.print(f"Model   {trained.version.name} version {trained.version.version} (@candidate)")
-    for name, link in done.links.items():
-        console.print(f"{name:<8}{link}", soft_wrap=True)
-    console.print(f"Audit   holter lineage {trained.version.reference}, and holter verify")
-    console.print("To look at them: `holter up` starts both pages again, on the same addresses.")
 
 
 #: The commands as `holter --help` shows them.
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and evaluate": (
-        run,
+        cli_train.run,
         ingest,
         cli_train.train,
-        retrain,
+        cli_train.retrain,
         cli_evaluate.evaluate,
         cli_reproduce.reproduce,
     ),
@@ -280,7 +131,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        enter(app, command, panel)
 
 
 def plainly(work: Callable[[], object]) -> int:

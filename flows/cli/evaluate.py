@@ -25,9 +25,9 @@ def evaluate(
     ] = 1,
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
-    from flows.ingest.folders import folders_of
+    from flows.ingest.folders import data_sets, resolved
 
-    folders = folders_of(on, data, signal=signal)
+    resolved(data_sets(on, data=data, signal=signal))
     with serving(model):
         from flows.decide.evaluate import evaluate as flow
         from flows.reports.evaluation import wide
@@ -36,7 +36,7 @@ def evaluate(
         done = flow(
             model=model,
             datasets=on,
-            data=folders,
+            data=data,
             policy=policy,
             signal=signal,
             least_beats=least_beats,

@@ -13,9 +13,9 @@ import typer
 from rich.markup import escape
 
 from flows.services.progress import console
-from storage.bounds import BOUNDS, all_within, most_allowed
+from storage.bounds import BOUNDS, all_within
 from storage.files import check_home, check_writable, home
-from storage.registry.reference import FORMS, check_device, parse
+from storage.registry.reference import check_device, parse
 from tasks.pages.document import ENDINGS, ENDINGS_TOLD
 from tasks.signal import preprocessing
 
@@ -56,39 +56,15 @@ well_formed = checked(_parse_each)
 
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
-Datasets = Annotated[list[str], typer.Argument(help="Data sets: names, or paths of TOMLs.")]
-Folders = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--data", help="Folder of each data set, in the same order; else those of the TOMLs."
-    ),
-]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of its records; else the one that its TOML names."),
 ]
 Model = Annotated[str, typer.Option(help="Network to train; a wrong name lists them all.")]
-Paradigm = Annotated[str, typer.Option(help="interpatient or intrapatient.")]
 Epochs = Annotated[int, number("epochs", "Passes over the training beats.")]
-Rate = Annotated[float, number("learning_rate", "Adam's learning rate.")]
-UsualEpochs = Annotated[
-    int | None, number("epochs", "Default: 100 for single beats, 20 for whole records.")
-]
-UsualRate = Annotated[
-    float | None,
-    number(
-        "learning_rate", "Default: 1e-4 for single beats, 1.2e-2 for the rhythm, 6e-3 for fused."
-    ),
-]
 Seed = Annotated[int, number("seed", "Seed of the split and of the training.")]
 Policy = Annotated[
     preprocessing.Policy, typer.Option(help="Beats to keep where beats are annotated.")
-]
-Weights = Annotated[
-    list[float] | None, number("weights", "How often each data set is drawn, in the same order.")
-]
-Balance = Annotated[
-    str, typer.Option(help="What is drawn evenly in training: beats, patient or class.")
 ]
 Signal = Annotated[
     bool | None,
@@ -103,21 +79,6 @@ Signals = Annotated[
         "--signal/--no-signal",
         help="Whole records: --no-signal reads annotations alone. Once for all data sets, or one "
         "of the two for each, in the same order. Default: as the TOMLs say.",
-    ),
-]
-TeacherVersion = Annotated[
-    str | None,
-    typer.Option(callback=well_formed, help=f"Learn from its answers too: {FORMS}."),
-]
-TeacherWeight = Annotated[float, number("teacher_weight", "Share of the teacher in the loss.")]
-Temperature = Annotated[
-    float, number("temperature", "Softens the teacher's and the student's answers.")
-]
-MostFailed = Annotated[
-    str,
-    typer.Option(
-        callback=checked(lambda text: most_allowed(text, 0)),
-        help="Records of a data set that may fail: a count (3) or a share (10%); else no training.",
     ),
 ]
 Device = Annotated[
@@ -221,3 +182,23 @@ def registry() -> Iterator[None]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with registry_server():
         yield
+
+
+def tell_records(done: Ingested) -> None:
+    """What an ingest made: a line of totals, and what each record warns of."""
+    entries = done.manifest.entries
+    hours = sum(entry.hours for entry in entries)
+    beats = sum(entry.beats for entry in entries)
+    kept = sum(outcome.state == "kept" for outcome in done.outcomes)
+    console.print(
+        f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
+        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}",
+        markup=False,
+    )
+    for entry in entries:
+        for warning in entry.warnings:
+            told = escape(f"{entry.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
+    for record, names in done.manifest.duplicates.items():
+        same = f"{record} is the same recording as {', '.join(names)}"
+        console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)

@@ -211,10 +211,10 @@ def drift(
     names = on or []
     if not names and not analysis:
         raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
-    from flows.ingest.folders import folders_of
+    from flows.ingest.folders import data_sets, resolved
 
     read_checks(thresholds or DRIFT)
-    folders = folders_of(names, data, signal=signal)
+    resolved(data_sets(names, data=data, signal=signal))
     with serving(model):
         from flows.decide.drift import drift as flow
         from flows.reports.shown import deliver
@@ -223,7 +223,7 @@ def drift(
             model=model,
             thresholds=thresholds or DRIFT,
             datasets=names,
-            data=folders,
+            data=data,
             analyses=analysis or [],
             signal=signal,
         )

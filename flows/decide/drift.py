@@ -11,7 +11,7 @@ from prefect.events import emit_event
 
 from flows.ingest.failures import telling
 from flows.ingest.flow import Ingested, ingest_each
-from flows.ingest.folders import folders_of
+from flows.ingest.folders import data_sets, resolved
 from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
 from flows.reports.compare import change_of, threshold_of
 from flows.reports.shown import FORMS, write
@@ -79,7 +79,7 @@ def drift(
     analyses : list of Path
         JSON files of `holter-edge analyse`.
     signal : bool or list of bool, optional
-        As `flows.ingest.folders.signals_of`.
+        As `flows.ingest.folders.data_sets`.
 
     Raises
     ------
@@ -92,9 +92,9 @@ def drift(
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
     version = recorded(model)
-    folders = folders_of(datasets, data)
+    sets = resolved(data_sets(datasets, data=data, signal=signal))
     sources = [analysis_of(path, version) for path in analyses]
-    made = ingest_each(datasets, folders, "consensus", signal)
+    made = ingest_each(sets, "consensus")
     sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
     new, reference = together(sources), reference_of(version)
     verdicts = judge(checks, figures_of(reference, new))

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.ingest.failures import telling
 from flows.ingest.flow import Ingested, ingest_each
-from flows.ingest.folders import one_each, signals_of
-from flows.parameters import LeastBeats, Signals
+from flows.ingest.folders import data_sets, resolved
+from flows.parameters import Folders, LeastBeats, Signals
 from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
 from flows.reports.shown import write
@@ -72,7 +72,7 @@ class Evaluated:
 def evaluate(
     model: str,
     datasets: list[str],
-    data: list[Path],
+    data: Folders = None,
     policy: Policy = "consensus",
     signal: Signals = None,
     least_beats: LeastBeats = 1,
@@ -83,12 +83,12 @@ def evaluate(
     ----------
     model : str
         NAME@alias, NAME/version or NAME.
-    datasets, data : list of str, list of Path
-        Data sets, and the folder of each.
+    datasets, data : list of str, list of Path, optional
+        Data sets, and the folder of each, else those of the TOMLs.
     policy : {"consensus", "reference", "detected"}
         Which beats the tables hold where beats are annotated.
     signal : bool or list of bool, optional
-        False reads annotations alone, for rhythm networks; as `flows.ingest.folders.signals_of`.
+        False reads annotations alone, for rhythm networks; as `flows.ingest.folders.data_sets`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
 
@@ -99,12 +99,12 @@ def evaluate(
     SplitError
         The version learnt from a recording of them that has another name there.
     """
-    one_each(datasets, data, None)
+    sets = resolved(data_sets(datasets, data=data, signal=signal))
     version = resolve(model)
     single = not reads_records(version.name.removeprefix("holter-"))
-    if single and not all(signals_of(datasets, signal)):
+    if single and not all(one.signal for one in sets):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
-    ingested = ingest_each(datasets, data, policy, signal)
+    ingested = ingest_each(sets, policy)
     manifests = [made.manifest for made in ingested]
     notes = [
         f"{one.dataset} is simulated: its figures say nothing about people."

@@ -7,17 +7,18 @@ moves, no version is added, and no beat table here is replaced.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import Any
 
+from flows.ingest.folders import data_sets
 from flows.reports.compare import CODE
 from flows.services.servers import mlflow_server
-from flows.train.beats import Trained, train
-from flows.train.records import train_rhythm
+from flows.train.flow import train
+from flows.train.settings import TrainSettings, fields_of, train_settings
 from flows.train.teacher import brought
 from storage.audit.versions import Recorded, recorded
 from storage.datasets.dataset import DatasetSpec
@@ -25,7 +26,7 @@ from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
 from storage.registry.model_files import LITERT, WEIGHTS
 from tasks.learning.splits import FIRST_RULES, by_rule
-from tasks.signal.preprocessing import Policy
+from tasks.networks.sequence import reads_records
 
 BIT_EQUAL, EQUAL_FIGURES, DIFFERS = "bit-equal", "equal in figures", "differs"
 #: Figures are equal within this: they are ratios of counts.
@@ -80,9 +81,9 @@ def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
     folders = [*data] or [Path(one.origin) for one in version.manifests]
     gone = [str(folder) for folder in folders if not folder.is_dir()]
     source = version.tags.get("mlflow.source.name", "")
-    if gone or source not in TRAININGS:
+    if gone or source not in SOURCES:
         what = f"no folder {', '.join(gone)}" if gone else f"a training by {source or 'nothing'}"
-        expected = "the records; give --data" if gone else f"one by {' or '.join(TRAININGS)}"
+        expected = "the records; give --data" if gone else f"one by {' or '.join(SOURCES)}"
         raise TableError(f"{version.model.reference}: found {what}; expected {expected}")
     with (
         TemporaryDirectory(prefix="holter-rebuild-") as folder,
@@ -97,7 +98,7 @@ def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
             )
             for one in version.manifests
         ]
-        made = TRAININGS[source](version, specs, folders)
+        made = train(settings_of(version, specs, folders))
         again = recorded(made.version.reference)
     return compared(version, again)
 
@@ -120,75 +121,57 @@ def _apart(folder: Path) -> Iterator[None]:
                     os.environ[name] = value
 
 
-class Shared(TypedDict):
-    """Options that both trainings share."""
-
-    datasets: list[str]
-    data: list[Path]
-    model: str
-    weights: list[float] | None
-    balance: str
-    epochs: int
-    learning_rate: float
-    seed: int
-    policy: Policy
-    patience: int
-    sparsity: float
-    quantised: bool
-    teacher: str | None
-    teacher_weight: float
-    temperature: float
-    most_failed: str
+#: Modules that trained what can be built again: today's, and those of before 0.2.0.
+SOURCES = (
+    "flows/train/beats.py",
+    "flows/train/records.py",
+    "flows/train.py",
+    "flows/train_rhythm.py",
+)
+#: Parameters by the names that they had before 0.2.0.
+RENAMED = {"weights": "weight"}
+#: Settings that say when a training is refused, not what comes of it.
+ASIDE = ("most_failed",)
 
 
-def _shared(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Shared:
-    """As recorded; a version from before some of them has none."""
-    said = version.params
-    weights = said.get("weights", "")
-    return {
-        "datasets": [*specs],
-        "data": [*folders],
-        "model": said["model"],
-        "weights": [float(one) for one in weights.split(",")] if weights else None,
-        "balance": said.get("balance", "beats"),
-        "epochs": int(said["epochs"]),
-        "learning_rate": float(said["learning_rate"]),
-        "seed": int(said["seed"]),
-        "policy": version.manifests[0].preprocessing["policy"],
-        "patience": int(said.get("patience", 0)),
-        "sparsity": float(said.get("sparsity", 0)),
-        "quantised": said.get("quantised") == "True",
-        "teacher": said.get("teacher"),
-        "teacher_weight": float(said.get("teacher_weight", 0.5)),
-        "temperature": float(said.get("temperature", 1)),
-        "most_failed": "100%",  # beat tables that are missing are told where the two are compared
+def params_of(version: Recorded) -> dict[str, str]:
+    """A version's parameters, by the names that they have today."""
+    named = {RENAMED.get(name, name): value for name, value in version.params.items()}
+    policy = version.manifests[0].preprocessing.get("policy", "")
+    said = {name: value for name, value in named.items() if name not in ASIDE}
+    return {"policy": policy, **said}
+
+
+def settings_of(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> TrainSettings:
+    """The settings of a version's training; what a version does not say is as it is usually.
+
+    Parameters
+    ----------
+    version : Recorded
+        The version.
+    specs : sequence of str
+        The TOMLs of its data sets.
+    folders : sequence of Path
+        The folders of their records.
+    """
+    params = params_of(version)
+    whole = reads_records(params["model"])
+    columns = {
+        "data": folders,
+        "weight": [float(one) for one in params.pop("weight", "").split(",") if one],
+        "signal": [manifest.has_signal for manifest in version.manifests] if whole else None,
     }
-
-
-def _of_beats(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
-    said = version.params
-    return train(
-        paradigm=by_rule(said["paradigm"], said.get("split_rule", "")),
-        most_beats=int(said.get("most_beats", 0)),
-        **_shared(version, specs, folders),
+    known = fields_of(params["model"])
+    values = {name: value for name, value in params.items() if name in known}
+    if whole:
+        values.setdefault("averaged", "0")  # the usual one is of later versions
+    else:
+        values["paradigm"] = by_rule(values["paradigm"], params.get("split_rule", ""))
+    return train_settings(
+        **values,
+        datasets=data_sets(specs, **columns),
+        most_failed="100%",  # beat tables that are missing are told where the two are compared
     )
-
-
-def _of_rhythm(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> Trained:
-    return train_rhythm(
-        averaged=float(version.params.get("averaged", 0)),
-        signal=[manifest.has_signal for manifest in version.manifests],
-        **_shared(version, specs, folders),
-    )
-
-
-#: How each training is done again, by the module that did it: of today, and before 0.2.0.
-TRAININGS: dict[str, Callable[[Recorded, Sequence[str], Sequence[Path]], Trained]] = {
-    "flows/train/beats.py": _of_beats,
-    "flows/train/records.py": _of_rhythm,
-    "flows/train.py": _of_beats,
-    "flows/train_rhythm.py": _of_rhythm,
-}
 
 
 def compared(version: Recorded, again: Recorded) -> Rebuilt:
@@ -199,7 +182,7 @@ def compared(version: Recorded, again: Recorded) -> Rebuilt:
         for tag, said in CODE.items()
         if version.tags.get(tag) != again.tags.get(tag)
     ]
-    before, after = (_with_rule(one.params) for one in sides)
+    before, after = (_with_rule(params_of(one)) for one in sides)
     changes += [
         (f"parameter {name}", _short(before.get(name)), _short(after.get(name)))
         for name in dict.fromkeys([*before, *after])

@@ -18,8 +18,8 @@ from prefect.states import Completed
 
 from flows.ingest.build import Plan, build_table
 from flows.ingest.failures import reasons, refuse_beyond, tally, telling
-from flows.ingest.folders import signals_of
-from flows.parameters import Data, Dataset, Only, Policy, Signal, Signals, named_after
+from flows.ingest.folders import DatasetSettings
+from flows.parameters import Data, Dataset, Policy, Records, Signal, named_after
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.services.runners import CHOSEN, batches, each_done
@@ -174,7 +174,7 @@ def ingest(
     data: Data = None,
     policy: Policy = "consensus",
     signal: Signal = None,
-    only: Only = None,
+    record: Records = None,
 ) -> Ingested:
     """Make the beat tables of a data set, record by record.
 
@@ -189,13 +189,13 @@ def ingest(
     signal : bool, optional
         False reads annotations alone and leaves the waveforms null; as the TOML says where not
         given.
-    only : list of str, optional
+    record : list of str, optional
         Just these records.
     """
     spec = load_spec(dataset)
     signal = spec.records.signal if signal is None else signal
     with alone(f"ingest-{slug(spec.name)}"):
-        done = _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, only)
+        done = _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, record)
     return telling(done, [done])
 
 
@@ -286,13 +286,9 @@ def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> st
 
 
 def ingest_each(
-    datasets: Sequence[str],
-    folders: Sequence[Path | None],
-    policy: Policy,
-    signal: Signals,
-    most_failed: str = "100%",
+    datasets: Sequence[DatasetSettings], policy: Policy, most_failed: str = "100%"
 ) -> list[Ingested]:
-    """Make the beat tables of every data set by turns; see `folders.signals_of` for `signal`.
+    """Make the beat tables of every data set by turns.
 
     Raises
     ------
@@ -300,8 +296,8 @@ def ingest_each(
         More records of a data set failed than a training takes; the next ones are not begun.
     """
     made = []
-    for dataset, folder, read in zip(datasets, folders, signals_of(datasets, signal), strict=True):
-        made.append(ingest(dataset, folder, policy, read))
+    for one in datasets:
+        made.append(ingest(one.dataset, one.data, policy, one.signal))
         refuse_beyond(most_failed, made[-1])
     return made
 

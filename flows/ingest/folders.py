@@ -1,68 +1,87 @@
-"""What is told of each of several data sets: folder, weight, whether its signals are read."""
+"""The settings of data sets: folder, weight, whether their signals are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from storage.bounds import all_within
+from flows.settings import Settings, setting
 from storage.datasets.dataset import data_folder, load_spec, record_names
 
+#: What the setting `policy` says of itself.
+POLICY = "Beats to keep where beats are annotated: agreed on, annotated, or detected."
 
-def one_each(
-    datasets: Sequence[str], data: Sequence[Path] | None, weights: Sequence[float] | None
-) -> list[Path | None]:
-    """The folder of each data set's records; None where its TOML is to name it.
+
+class DatasetSettings(Settings):
+    """One of a training's data sets."""
+
+    dataset: str = setting(..., "Name of a data set, or path of its TOML on the worker's machine.")
+    data: Path | None = setting(
+        None, "Folder of its records; left out, the one that its TOML names."
+    )
+    weight: float | None = setting(
+        None, "How often it is drawn against the other data sets; left out, as often as they."
+    )
+    signal: bool | None = setting(
+        None, "Off reads annotations alone, no waveforms; left out, as the data set's TOML says."
+    )
+
+
+#: How a column of several data sets is asked for, where it is not once for each.
+ASKED = {"data": "one folder or none", "signal": "signal or no signal once, or once"}
+
+
+def data_sets(names: Sequence[str], **columns: Any) -> tuple[DatasetSettings, ...]:
+    """The settings of each data set, from lists in one order.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names, or TOMLs.
+    columns
+        The other settings, by their names: none, one for each, of `signal` one for all too.
+
+    Raises
+    ------
+    ValueError
+        There are some of one kind, but not one for each data set.
+    """
+    signal = columns.get("signal")
+    given = {**columns, "signal": [signal] if isinstance(signal, bool) else signal}
+    for what, values in given.items():
+        if len(values or ()) not in (0, len(names), *([1] if what == "signal" else [])):
+            known = ", ".join(load_spec(name).name for name in names)
+            asked = ASKED.get(what, f"one {what} or none")
+            raise ValueError(f"{asked} for each data set ({known}); found {len(values)}")
+    each = {what: [*values] for what, values in given.items() if values}
+    rows = [
+        {what: values[n % len(values)] for what, values in each.items()} for n in range(len(names))
+    ]
+    return tuple(DatasetSettings(dataset=n, **row) for n, row in zip(names, rows, strict=True))
+
+
+def resolved(datasets: Sequence[DatasetSettings]) -> list[DatasetSettings]:
+    """Each data set with the folder of its records, and whether their signals are read.
 
     Raises
     ------
     SpecError
         The records of one are not where they are to be.
     ValueError
-        A data set is named twice, there is not one folder or weight for each, or a weight is not
-        above 0.
+        A data set is named twice.
     """
-    names = [load_spec(one).name for one in datasets]
+    specs = [load_spec(one.dataset) for one in datasets]
+    names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         raise ValueError(f"each data set once; found {', '.join(names)}")
-    for what, given in {"folder": data, "weight": weights}.items():
-        if given and len(given) != len(names):
-            raise ValueError(
-                f"one {what} or none for each data set ({', '.join(names)}); found {len(given)}"
-            )
-    all_within(weights=list(weights or ()))
-    folders: list[Path | None] = [*data] if data else [None] * len(names)
-    for name, folder in zip(datasets, folders, strict=True):
-        spec = load_spec(name)
-        record_names(spec, data_folder(spec, folder))
-    return folders
-
-
-def signals_of(datasets: Sequence[str], signal: Sequence[bool] | bool | None) -> list[bool]:
-    """Whether the signals of each data set are read.
-
-    Parameters
-    ----------
-    datasets : sequence of str
-        Names, or TOMLs.
-    signal : bool or list of bool, optional
-        One for all or one for each; the TOMLs' own where not given.
-
-    Raises
-    ------
-    ValueError
-        There are more than one, but not one for each.
-    """
-    choices = [signal] if isinstance(signal, bool) else signal or []
-    specs = [load_spec(dataset) for dataset in datasets]
-    if len(choices) not in (0, 1, len(specs)):
-        names = ", ".join(spec.name for spec in specs)
-        raise ValueError(
-            f"signal or no signal once, or once for each data set ({names}); found {len(choices)}"
-        )
-    if not choices:
-        return [spec.records.signal for spec in specs]
-    return [*choices] if len(choices) == len(specs) else [*choices] * len(specs)
+    done = []
+    for one, spec in zip(datasets, specs, strict=True):
+        folder = data_folder(spec, one.data)
+        record_names(spec, folder)
+        signal = spec.records.signal if one.signal is None else one.signal
+        done.append(one.model_copy(update={"data": folder, "signal": signal}))
+    return done
 
 
 #: The data set of the published method, and what stands in where its signals are not there.
@@ -78,15 +97,3 @@ def reproduced_on(data: Path) -> tuple[str, ...]:
     """The data sets that the published method is first looked for on, by the folders there."""
     stand_in = (data / INSTEAD[0]).is_dir() and not (data / PUBLISHED_ON).is_dir()
     return INSTEAD if stand_in else (PUBLISHED_ON,)
-
-
-def folders_of(
-    datasets: list[str],
-    given: list[Path] | None,
-    weights: list[float] | None = None,
-    signal: list[bool] | bool | None = None,
-) -> list[Path]:
-    """The folder of each data set; misuse where not one of what is given is for each."""
-    folders = one_each(datasets, given, weights)
-    signals_of(datasets, signal)
-    return [data_folder(load_spec(name), at) for name, at in zip(datasets, folders, strict=True)]

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import Device, Version, Wait
+from flows.parameters import Version, told
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
+from flows.settings import held
+from flows.train.settings import RetrainSettings
 from storage.audit import ledger
 from storage.audit.chain import resolve
 from storage.audit.outcomes import REASON
+from storage.bounds import BOUNDS
 from storage.errors import DeviceError, NotInRegistry
 from storage.registry import evaluations, tracking
 from storage.registry.signing import sign_roll_back
 from tasks.pages.markup import inline
 
+Device = Annotated[str, told(str(RetrainSettings.model_fields["device"].description))]
+Wait = Annotated[
+    float,
+    held("wait_s"),
+    told(str(RetrainSettings.model_fields["wait_s"].description), **BOUNDS["wait_s"].schema),
+]
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.
 STAGES = {"SCHEDULED": 0, "RUNNING": 1}

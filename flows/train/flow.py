@@ -1,37 +1,266 @@
-"""Either training: of single beats (`flows.train.beats`) or of whole records
-(`flows.train.records`).
+"""Train: beat tables become a network, its scores, and a registered model version.
+
+One flow for every network. What differs between kinds of networks is a `Recipe`, in the module that
+the settings of the kind name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Protocol
 
-from flows.train.beats import Trained, train
-from flows.train.kinds import fitting
-from flows.train.records import train_rhythm
-from tasks.networks.sequence import reads_records
+import numpy as np
+from numpy.typing import NDArray
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.ingest.failures import naming_failed, telling
+from flows.ingest.flow import Ingested, ingest_each
+from flows.parameters import settings_of_run, told
+from flows.services.alive import WATCHED
+from flows.train.release import export_network
+from flows.train.settings import Training, TrainSettings
+from flows.train.teacher import Teacher, taught_by, teacher_of
+from flows.train.training_run import (
+    Release,
+    TrainingRun,
+    kept_training,
+    recorded,
+    register,
+    step,
+    work_folder,
+)
+from storage.files import sha256_file, write_bytes
+from storage.logs import log
+from storage.registry import tracking
+from storage.tables.checkpoint import Checkpoint
+from storage.tables.content import Recording, copies_among, of_subjects
+from storage.tables.testset import TestSet, write_testset
+from tasks.learning.distillation import Teaching
+from tasks.learning.splits import MOST_PAIRS, Split, assert_no_copy
+from tasks.runtimes.litert import LiteRT
+from tasks.scores.metrics import beat_metrics
+from tasks.scores.smoothing import UNSMOOTHED
+
+Keep = Callable[[Checkpoint], None]
+Answers = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 
-def train_network(
-    datasets: Sequence[str], data: Sequence[Path] | None, model: str, **options: Any
-) -> Trained:
-    """Train, score and register any network.
+@dataclass(frozen=True)
+class Decision:
+    """How decisions are made of a network's answers: threshold, its source, and smoothing."""
 
-    Parameters
+    threshold: float
+    source: str = ""
+    smoothing_change: float = UNSMOOTHED
+
+
+class Recipe(Protocol):
+    """A kind of training, its beats read and dealt to sides; no leak has passed."""
+
+    @property
+    def split(self) -> Split:
+        """How the beats are dealt."""
+
+    def sides(self) -> dict[str, Any]:
+        """Subjects, beats and AF beats of each side, and what else is to be told of the split."""
+
+    def fit(
+        self, start: Checkpoint | None, keep: Keep, teaching: Teaching | None
+    ) -> tuple[Any, Checkpoint]:
+        """Train from a checkpoint, or from the start; gives the network and the last state."""
+
+    def decide(self, network: Any) -> Decision:
+        """How decisions are made of the network's answers; the test side is not looked at."""
+
+    def parity(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
+        """Rows of training patients, by the names of inputs, and their labels."""
+
+    def testset(self) -> TestSet:
+        """The test side, as a device runs it."""
+
+    def answers(self, network: LiteRT, testset: Path) -> Answers:
+        """Label and answer of every beat of the test side that counts."""
+
+    def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:
+        """Pictures of the training, as PNG by name."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training made.
+
+    Attributes
     ----------
-    datasets : sequence of str
-        Data sets.
-    data : sequence of Path, optional
-        The folder of each.
-    model : str
-        Network to train.
-    options
-        As `flows.train.kinds.fitting`, of the two flows.
+    ingested : list of Ingested
+        The beat tables it learnt from, of each data set.
+    run_id : str
+        The MLflow run.
+    version : RegisteredModel
+        The registered model version.
+    metrics : dict of str to float
+        Server-side metrics of the registered LiteRT file on the test side.
+    testset_sha256 : str
+        Digest of the test set that a device is to run.
+    title, caveat : str
+        What the metrics are of, and what they cannot say.
     """
-    training = train_rhythm if reads_records(model) else train
-    done: Trained = training(
-        [*datasets], [*data] if data else None, model, **fitting(model, **options)
+
+    ingested: list[Ingested]
+    run_id: str
+    version: tracking.RegisteredModel
+    metrics: dict[str, float]
+    testset_sha256: str
+    title: str
+    caveat: str
+
+
+def _name() -> str:
+    settings: Training = settings_of_run(TrainSettings)
+    return settings.name("train")
+
+
+@flow(name="train", flow_run_name=_name, **WATCHED)
+def train(
+    settings: Annotated[TrainSettings, told("What is trained, on what, and how.")],
+) -> Trained:
+    """Train, score and register a network on one or more data sets.
+
+    A training that was killed goes on from its last epoch when the same is asked for again, and
+    ends as it would have without the interruption.
+    """
+    datasets, teacher = settings.read(), teacher_of(settings.teacher, settings.model)
+    ingested = ingest_each(datasets, settings.policy, settings.most_failed)
+    with naming_failed(ingested):
+        recipe = split_sides(settings, ingested, readers_of(settings, teacher))
+    inputs = {made.path: made.manifest for made in ingested}
+    people = recipe.split.test_subjects
+    run = TrainingRun(
+        settings=settings,
+        manifests=inputs,
+        split=recipe.split,
+        sides=recipe.sides(),
+        title=described(ingested, recipe.split),
+        caveat=caveat(ingested, recipe.split),
+        taught=taught_by(teacher, settings, people, of_subjects(inputs.values(), people)),
     )
-    return done
+    with recorded(run) as run_id:
+        network, state = fit_network(recipe, run, run_id)
+        decision = fit_decision(recipe, network, run_id)
+        rows, label = recipe.parity()
+        folder = export_network(network, rows, label, manifest_of(recipe, state, decision), run_id)
+        testset = hand_over_testset(recipe, run_id)
+        title = f"{run.title}, threshold {decision.threshold:g}{decision.source}"
+        exported = LiteRT((folder / "model.tflite").read_bytes())
+        answers = recipe.answers(exported, testset)
+        metrics = score(answers, decision, recipe.figures(answers, state, title), run_id)
+        release = Release(
+            folder=folder,
+            title=title,
+            metrics=metrics,
+            testset_sha256=sha256_file(testset),
+            threshold=decision.threshold,
+            smoothing_change=decision.smoothing_change,
+        )
+        version = register(run, release, run_id)
+    done = Trained(ingested, run_id, version, metrics, release.testset_sha256, title, run.caveat)
+    return telling(done, ingested)
+
+
+def readers_of(settings: Training, teacher: Teacher | None) -> tuple[str, ...]:
+    """The networks that read the beats: the one that learns, and its teacher."""
+    return (settings.model, teacher.network) if teacher else (settings.model,)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def split_sides(settings: Training, ingested: Sequence[Ingested], readers: Sequence[str]) -> Recipe:
+    """Read the labelled beats and deal them to train, validation and test; no leak passes."""
+    read: Callable[..., Recipe] = import_module(settings.recipe).read
+    recipe = read(settings, ingested, readers)
+    for first, second in assert_no_copy(recipe.split, copies_of(ingested)):
+        log.warning(f"{first.name} and {second.name} are the same recording: it counts twice")
+    return recipe
+
+
+def copies_of(ingested: Sequence[Ingested]) -> list[tuple[Recording, Recording]]:
+    """The recordings that are there by two names."""
+    return copies_among([made.manifest for made in ingested])
+
+
+@step
+def fit_network(recipe: Recipe, run: TrainingRun, run_id: str) -> tuple[Any, Checkpoint]:
+    """Train, from the checkpoint of the same training if there is one."""
+    with kept_training(run, run_id) as (start, keep):
+        return recipe.fit(start, keep, run.taught.teaching)
+
+
+@step
+def fit_decision(recipe: Recipe, network: Any, run_id: str) -> Decision:
+    """How decisions are made of the network's answers."""
+    decision = recipe.decide(network)
+    figures = {"threshold": decision.threshold, "smoothing_change": decision.smoothing_change}
+    tracking.log_metrics(run_id, figures)
+    return decision
+
+
+def manifest_of(recipe: Recipe, state: Checkpoint, decision: Decision) -> dict[str, Any]:
+    """What the release's manifest says of the training."""
+    return {
+        "classes": ["not AF", "AF"],
+        "threshold": decision.threshold,
+        "smoothing_change": decision.smoothing_change,
+        "split_sha256": recipe.split.digest(),
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+    }
+
+
+@step
+def hand_over_testset(recipe: Recipe, run_id: str) -> Path:
+    """Log the test side as one file that a device can run."""
+    path = write_testset(work_folder(run_id) / "testset.npz", recipe.testset())
+    tracking.log_file(run_id, path, "testset")
+    return path
+
+
+@step
+def score(
+    answers: Answers, decision: Decision, pictures: Mapping[str, bytes], run_id: str
+) -> dict[str, float]:
+    """Score the exported file's answers on the test side; metrics and figures go to MLflow."""
+    metrics = beat_metrics(*answers, decision.threshold)
+    tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
+    out = work_folder(run_id) / "figures"
+    for name, picture in pictures.items():
+        write_bytes(out / f"{name}.png", picture)
+    if pictures:
+        tracking.log_folder(run_id, out, "figures")
+    return metrics
+
+
+def described(ingested: Sequence[Ingested], split: Split) -> str:
+    """Data sets, split, level and seed in one line."""
+    simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
+    names = " + ".join(made.manifest.dataset for made in ingested)
+    return f"{simulated}{names}, {split.paradigm} 80:20, beat level, seed {split.seed}"
+
+
+def caveat(ingested: Sequence[Ingested], split: Split) -> str:
+    """What the metrics cannot say."""
+    words = []
+    if any(made.manifest.simulated for made in ingested):
+        words.append("The recordings are simulated: these figures say nothing about people.")
+    if split.paradigm == "intrapatient":
+        words.append("The same patients are in training and test: it says little about new ones.")
+    words += [
+        f"{first.name} and {second.name} are the same recording: it counts twice."
+        for first, second in assert_no_copy(split, copies_of(ingested))[:MOST_PAIRS]
+    ]
+    words.append(
+        f"One split with {len(split.test_subjects)} test subjects; no confidence interval, "
+        "and no other data set was tested."
+    )
+    return " ".join(words)

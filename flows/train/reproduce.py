@@ -16,8 +16,8 @@ from flows.ingest.folders import INSTEAD, PUBLISHED_ON, folder_in
 from flows.reports.shown import FORMS, write
 from flows.services.alive import WATCHED
 from flows.train.reproduce_worker import run_missing
+from flows.train.settings import ReproduceSettings
 from storage.audit.provenance import code_of, environment_sha256, git_state
-from storage.bounds import all_within
 from storage.errors import RecordError, SpecError, TableError
 from storage.files import home, sha256_file, sha256_json
 from storage.registry import tracking
@@ -36,37 +36,6 @@ CODE = ("tasks.learning.training", "tasks.learning.reproduction")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How it is run; the defaults are the method's.
-
-    Attributes
-    ----------
-    epochs, most_beats : int
-        Passes over the training beats, and at most how many of them (0: all).
-    learning_rate : float
-        Adam's.
-    seed : int
-        Of splits and trainings.
-    folds, repeats : int
-        Patient folds beside the single split; no repeats leave them out.
-    workers : int
-        Trainings at a time.
-    """
-
-    epochs: int = 100
-    most_beats: int = 0
-    learning_rate: float = 1e-4
-    seed: int = 0
-    folds: int = 5
-    repeats: int = 0
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a number is out of its bound."""
-        all_within(**vars(self))
-
-
-@dataclass(frozen=True)
 class Reproduced:
     """What came out for one data set: its beat tables, the report's folder, and the MLflow run."""
 
@@ -78,7 +47,7 @@ class Reproduced:
 
 @flow(name="reproduce", **WATCHED)
 def reproduce(
-    datasets: list[str], data: Path, settings: Settings, command: str = ""
+    datasets: list[str], data: Path, settings: ReproduceSettings, command: str = ""
 ) -> list[Reproduced]:
     """Train, score and report on each data set.
 
@@ -88,7 +57,7 @@ def reproduce(
         Names of data sets; none means AFDB, or mitdb and cpsc2021 where its signals are missing.
     data : Path
         Folder that holds a folder of each, or the records of the only one.
-    settings : Settings
+    settings : ReproduceSettings
         How.
     command : str
         The command as it was given, for the report.
@@ -119,7 +88,7 @@ def ingested(name: str, data: Path) -> Ingested:
 
 
 def reproduce_on(
-    done: Ingested, settings: Settings, notes: Sequence[str], command: str
+    done: Ingested, settings: ReproduceSettings, notes: Sequence[str], command: str
 ) -> Reproduced:
     """Train what is missing on one data set and write the report."""
     trainings = planned(done, settings)
@@ -137,7 +106,7 @@ def reproduce_on(
     return publish(done, settings, results, title, blocks)
 
 
-def planned(done: Ingested, settings: Settings) -> list[Training]:
+def planned(done: Ingested, settings: ReproduceSettings) -> list[Training]:
     """Every training of the experiment on one data set."""
     code = sha256_json({name: sha256_file(path) for name, path in code_of(*CODE).items()})
 
@@ -164,7 +133,7 @@ def planned(done: Ingested, settings: Settings) -> list[Training]:
     ]
 
 
-def limits(done: Ingested, settings: Settings) -> list[str]:
+def limits(done: Ingested, settings: ReproduceSettings) -> list[str]:
     """What the figures cannot say, from what was and was not done."""
     said = []
     if done.manifest.dataset != "afdb":
@@ -189,7 +158,7 @@ def limits(done: Ingested, settings: Settings) -> list[str]:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def publish(
     done: Ingested,
-    settings: Settings,
+    settings: ReproduceSettings,
     results: dict[Training, Result],
     title: str,
     blocks: list[Block],
@@ -202,7 +171,7 @@ def publish(
     run_id = tracking.start_run(
         experiment=f"reproduce/{manifest.dataset}",
         run_name=f"reproduce-{manifest.dataset}",
-        params={"dataset": manifest.dataset, **vars(settings)},
+        params={"dataset": manifest.dataset, **settings.model_dump()},
         tags={
             **git_state(),
             "holter.kind": "reproduction",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.train.settings import Training
 from storage.audit.sights import LEARNT
 from storage.audit.versions import Recorded, recorded
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
@@ -221,12 +222,14 @@ def refuse_unless_fit(
         )
 
 
-def teaching_of(teacher: Teacher, weight: float, temperature: float) -> Teaching:
+def teaching_of(
+    teacher: Teacher, teacher_weight: float = 0.5, temperature: float = 1.0
+) -> Teaching:
     """The teacher as a training takes it: its network built, its weights loaded."""
     network = with_weights(teacher.network, teacher.weights)
     batch = BATCH[reads_records(teacher.network)]
     answer = partial(predict, network, batch=batch)
-    return Teaching(teacher.network, answer, weight, temperature)
+    return Teaching(teacher.network, answer, teacher_weight, temperature)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,20 +244,16 @@ class Taught:
 
 def taught_by(
     teacher: Teacher | None,
-    student: str,
+    settings: Training,
     tested: Collection[str],
     recordings: Sequence[Recording],
-    weight: float,
-    temperature: float,
 ) -> Taught:
     """Refuse a teacher that is not fit, and make it ready; none changes nothing."""
     if teacher is None:
         return Taught(None, {}, {}, ())
-    refuse_unless_fit(teacher, student, tested, recordings)
-    how = {"teacher_weight": weight, "temperature": temperature}
-    return Taught(
-        teaching_of(teacher, weight, temperature),
-        {"teacher": teacher.reference, **how},
-        teacher.tags(),
-        (teacher.sha256, weight, temperature),
-    )
+    refuse_unless_fit(teacher, settings.model, tested, recordings)
+    how = {"teacher_weight": settings.teacher_weight, "temperature": settings.temperature}
+    teaching = teaching_of(teacher, **{k: v for k, v in how.items() if v is not None})
+    how = {"teacher_weight": teaching.weight, "temperature": teaching.temperature}
+    about = (teacher.sha256, *how.values())
+    return Taught(teaching, {"teacher": teacher.reference, **how}, teacher.tags(), about)

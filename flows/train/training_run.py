@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,6 +22,8 @@ from prefect.runtime import flow_run, task_run
 from flows.ingest.flow import used_by
 from flows.reports.card import card, log_card
 from flows.services.progress import Progress
+from flows.train.settings import Training
+from flows.train.teacher import Taught
 from storage.audit import chain, ledger
 from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, installed
 from storage.audit.versions import recorded as recorded_version
@@ -56,10 +59,114 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def drawing(balance: str, weights: Sequence[float] | None) -> dict[str, object]:
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training, ready to begin: all that is recorded of it before it learns.
+
+    Attributes
+    ----------
+    settings : Training
+        What is trained, on what, and how.
+    manifests : mapping of Place to Manifest
+        The data sets' manifests, by their files.
+    split : Split
+        How the beats are dealt.
+    sides : mapping
+        Subjects, beats and AF beats of each side, and what else is to be told of the split.
+    title, caveat : str
+        What its figures are of, and what they cannot say.
+    taught : Taught
+        Whose answers it learns from.
+    """
+
+    settings: Training
+    manifests: Mapping[Place, Manifest]
+    split: Split
+    sides: Mapping[str, Any]
+    title: str
+    caveat: str
+    taught: Taught
+
+    @property
+    def data(self) -> list[Manifest]:
+        """The manifests of its data sets, in their order."""
+        return list(self.manifests.values())
+
+    @property
+    def dataset(self) -> str:
+        """The names of its data sets."""
+        return "+".join(one.dataset for one in self.data)
+
+    @property
+    def source(self) -> str:
+        """The module of its recipe."""
+        return self.settings.recipe.replace(".", "/") + ".py"
+
+    @property
+    def params(self) -> dict[str, object]:
+        """The run's parameters: the settings by their names, and what is made of them."""
+        return {
+            "dataset": self.dataset,
+            **self.settings.model_dump(exclude={"datasets"}, exclude_none=True),
+            "paradigm": self.split.paradigm,
+            "split_rule": self.split.rule,
+            **asdict(self.settings.config),
+            **drawing(self.settings),
+            **reading(self.data),
+            **self.taught.params,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The split as a version's chain and the run's files have it."""
+        return {
+            **self.split.description(),
+            **self.sides,
+        }
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What both the run and its version say of data, split and teacher."""
+        return {
+            **digests(self.data),
+            "holter.split_sha256": self.split.digest(),
+            "holter.split_seed": str(self.split.seed),
+            "holter.simulated": str(any(one.simulated for one in self.data)).lower(),
+            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
+            **self.taught.tags,
+        }
+
+    def fingerprint(self) -> str:
+        """All that the result depends on: the same again goes on from its last epoch."""
+        settings = self.settings
+        return sha256_json(
+            [
+                settings.model,
+                asdict(settings.config),
+                drawing(settings),
+                [one.digest() for one in self.data],
+                self.split.digest(),
+                *self.taught.about,
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a training made: files to register, and how they score on the test side."""
+
+    folder: Path
+    title: str
+    metrics: Mapping[str, float]
+    testset_sha256: str
+    threshold: float
+    smoothing_change: float
+
+
+def drawing(settings: Training) -> dict[str, object]:
     """How beats are drawn, as parameters of a training's run."""
-    told = {"weights": ",".join(map(str, weights))} if weights else {}
-    return {"balance": balance, **told}
+    weights = {"weight": ",".join(map(str, settings.weights))} if settings.weights else {}
+    return {"balance": settings.balance, **weights}
 
 
 def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
@@ -69,75 +176,39 @@ def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
 
 
 @contextmanager
-def recorded(
-    manifests: Mapping[Place, Manifest],
-    split: Split,
-    sides: Mapping[str, Any],
-    params: Mapping[str, object],
-    source: str,
-    said: str,
-    marks: Mapping[str, str] | None = None,
-) -> Iterator[str]:
-    """The MLflow run of a training: what went in is recorded first, a failure with its reason.
-
-    Parameters
-    ----------
-    manifests : mapping of Place to Manifest
-        The data sets' manifests, by their files.
-    split : Split
-        How the beats are dealt.
-    sides : mapping
-        Subjects, beats and AF beats of each side, and what else is to be told of the split.
-    params : mapping
-        The run's parameters; "model" is among them.
-    source : str
-        The module of the training.
-    said : str
-        The run's description on its page.
-    marks : mapping of str to str, optional
-        More tags of the run: whose answers it learns from.
-    """
-    ledger.check_open(f"holter-{params['model']}")
-    data = list(manifests.values())
+def recorded(run: TrainingRun) -> Iterator[str]:
+    """The MLflow run of a training: what went in is recorded first, a failure with its reason."""
+    model = run.settings.model
+    ledger.check_open(f"holter-{model}")
     git = git_state()
     run_id = tracking.start_run(
-        experiment=f"train/{'+'.join(one.dataset for one in data)}",
-        run_name=f"{params['model']}-{split.paradigm}-seed{split.seed}",
-        params={
-            "paradigm": split.paradigm,
-            "split_rule": split.rule,
-            "dataset": "+".join(one.dataset for one in data),
-            **params,
-        },
+        experiment=f"train/{run.dataset}",
+        run_name=f"{model}-{run.split.paradigm}-seed{run.split.seed}",
+        params=run.params,
         tags={
             **git,
             "mlflow.user": getpass.getuser(),
             "mlflow.source.type": "LOCAL",
-            "mlflow.source.name": source,
+            "mlflow.source.name": run.source,
             "mlflow.source.git.commit": git["git.commit"],
-            "mlflow.note.content": paragraph(said) + flow_link(),
+            "mlflow.note.content": paragraph(f"{run.title}. {run.caveat}") + flow_link(),
             "holter.kind": "training",
-            "holter.simulated": str(any(one.simulated for one in data)).lower(),
-            **digests(data),
-            "holter.split_sha256": split.digest(),
-            "holter.split_seed": str(split.seed),
             "holter.environment_sha256": environment_sha256(),
             "holter.python": platform.python_version(),
             "holter.tensorflow_threads": " and ".join(os.environ[name] for name in THREADS),
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
-            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
-            "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in data),
-            **(marks or {}),
+            "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in run.data),
+            **run.tags,
         },
     )
     page = tracking.run_page(run_id)
     create_link_artifact(key="training-run", link=page, link_text="The training's run in MLflow")
-    for manifest in data:
-        used_by(manifest, sides, page)
+    for manifest in run.data:
+        used_by(manifest, run.sides, page)
     try:
-        for path, manifest in manifests.items():
-            log_dataset(run_id, path, manifest, "training", sides)
-        for file in inputs(work_folder(run_id), split, sides):
+        for path, manifest in run.manifests.items():
+            log_dataset(run_id, path, manifest, "training", run.sides)
+        for file in inputs(work_folder(run_id), run):
             tracking.log_file(run_id, file, "inputs")
         with bound(mlflow_run_id=run_id):
             yield run_id
@@ -149,17 +220,11 @@ def recorded(
 
 @contextmanager
 def kept_training(
-    about: Sequence[Any], model: str, epochs: int, run_id: str
+    run: TrainingRun, run_id: str
 ) -> Iterator[tuple[Checkpoint | None, Callable[[Checkpoint], None]]]:
-    """Where a training goes on from, and what keeps it; its values go to MLflow as they come.
-
-    Parameters
-    ----------
-    about : sequence
-        All that its result depends on: the same again goes on from its last epoch.
-    """
-    path = home() / "checkpoints" / f"{sha256_json(list(about))}.npz"
-    with Progress(f"Training {model}", epochs) as progress:
+    """Where a training goes on from, and what keeps it; its values go to MLflow as they come."""
+    path = home() / "checkpoints" / f"{run.fingerprint()}.npz"
+    with Progress(f"Training {run.settings.model}", run.settings.epochs) as progress:
 
         def keep(state: Checkpoint) -> None:
             write_checkpoint(path, state)
@@ -210,10 +275,10 @@ def log_dataset(
         tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
 
 
-def inputs(folder: Path, split: Split, sides: Mapping[str, Any]) -> list[Path]:
+def inputs(folder: Path, run: TrainingRun) -> list[Path]:
     """The split, the environment with its lock and bills, and what differs from the commit."""
     files = [
-        write_json(folder / "split.json", {**split.description(), **sides}),
+        write_json(folder / "split.json", run.facts),
         write_json(folder / "environment.json", installed()),
         write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
     ]
@@ -224,43 +289,26 @@ def inputs(folder: Path, split: Split, sides: Mapping[str, Any]) -> list[Path]:
 
 
 @step
-def register(
-    folder: Path,
-    manifests: Sequence[Manifest],
-    split: Split,
-    sides: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    testset_sha256: str,
-    run_id: str,
-    title: str,
-    model: str,
-    threshold: float,
-    smoothing_change: float,
-    marks: Mapping[str, str] | None = None,
-) -> tracking.RegisteredModel:
+def register(run: TrainingRun, release: Release, run_id: str) -> tracking.RegisteredModel:
     """Register the folder as a version, seal its chain, and move `candidate` to it."""
+    score = f"{release.title}. F1 {release.metrics['f1']:.4f}"
     version = tracking.register_model(
         run_id,
-        name=f"holter-{model}",
-        folder=folder,
+        name=f"holter-{run.settings.model}",
+        folder=release.folder,
         tags={
-            "holter.dataset": "+".join(manifest.dataset for manifest in manifests),
-            **digests(manifests),
-            "holter.split_sha256": split.digest(),
-            "holter.split_seed": str(split.seed),
-            "holter.paradigm": split.paradigm,
-            "holter.simulated": str(any(manifest.simulated for manifest in manifests)).lower(),
-            "holter.threshold": str(threshold),
-            "holter.smoothing_change": str(smoothing_change),
-            "holter.testset_sha256": testset_sha256,
+            "holter.dataset": run.dataset,
+            "holter.paradigm": run.split.paradigm,
+            "holter.threshold": str(release.threshold),
+            "holter.smoothing_change": str(release.smoothing_change),
+            "holter.testset_sha256": release.testset_sha256,
             "holter.testset": "testset/testset.npz",
-            "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
-            **runtime_tags(read_json(folder / MANIFEST)),
-            **(marks or {}),
+            **runtime_tags(read_json(release.folder / MANIFEST)),
+            **run.tags,
         },
-        description=description(f"{title}. F1 {metrics['f1']:.4f}", manifests, sides),
+        description=description(score, run.data, run.sides),
     )
-    seal(version, manifests, {**split.description(), **sides}, folder, title)
+    seal(version, run.data, run.facts, release.folder, release.title)
     known = recorded_version(version.reference)
     log_card(known, card(known))
     create_link_artifact(

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from prefect import flow
 from prefect.events import emit_event
 
 from flows.ingest.failures import telling
 from flows.ingest.flow import Ingested, Outcome, ingest
-from flows.parameters import (
-    AnyModel,
-    Data,
-    Dataset,
-    Due,
-    MostFailed,
-    Policy,
-    Quiet,
-    Signal,
-    UsualEpochs,
-    named_after,
-)
+from flows.parameters import named_after, settings_of_run, told
 from flows.services.alive import WATCHED
-from flows.train.beats import Trained
-from flows.train.flow import train_network
-from flows.train.kinds import fitting
-from storage.bounds import MOST_FAILED
+from flows.train.flow import Trained, train
+from flows.train.settings import WatchSettings
 from storage.datasets.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
 from storage.places import check_beats_place
@@ -50,63 +38,43 @@ class Watched:
         return tuple(outcome for one in self.ingested for outcome in one.outcomes)
 
 
-@flow(name="watch", flow_run_name=named_after("watch"), **WATCHED)
-def watch(
-    dataset: Dataset,
-    data: Data = None,
-    policy: Policy = "consensus",
-    signal: Signal = None,
-    quiet_s: Quiet = 60.0,
-    retrain_after: Due = 0,
-    model: AnyModel = "resnet21",
-    epochs: UsualEpochs = None,
-    most_failed: MostFailed = MOST_FAILED,
-) -> Watched:
-    """Look once at a folder: ingest what is new or changed there, and retrain where that is due.
+def _dataset() -> str:
+    settings: WatchSettings = settings_of_run(WatchSettings)
+    return settings.training.datasets[0].dataset
 
-    Parameters
-    ----------
-    dataset, data, policy, signal
-        As `flows.ingest.flow.ingest`.
-    quiet_s : float
-        How long a record's files must not have changed, in seconds.
-    retrain_after : int
-        Train once so many records were taken since the last training; 0 never.
-    model, epochs, most_failed
-        As `flows.train.retrain.retrain`.
-    """
-    spec = load_spec(dataset)
-    signal = spec.records.signal if signal is None else signal
-    if retrain_after:
-        fitting(model, signal=signal)
+
+@flow(name="watch", flow_run_name=named_after("watch", _dataset), **WATCHED)
+def watch(
+    settings: Annotated[WatchSettings, told("The data set, and when and how a training is due.")],
+) -> Watched:
+    """Look once at a folder: ingest what is new or changed there, and retrain where that is due."""
+    (dataset,), policy = settings.training.datasets, settings.training.policy
+    spec = load_spec(dataset.dataset)
+    folder = data_folder(spec, dataset.data)
+    signal = spec.records.signal if dataset.signal is None else dataset.signal
+    dataset = dataset.model_copy(update={"data": folder, "signal": signal})
+    training = settings.training.model_copy(update={"datasets": (dataset,)})
+    if settings.retrain_after:
+        training.check_signals()
     tables = variant(spec.name, signal=signal, policy=policy)
-    folder = data_folder(spec, data)
     check_beats_place()
-    found = look(spec, folder, read_seen(tables), quiet_s, signal=signal)
+    found = look(spec, folder, read_seen(tables), settings.quiet_s, signal=signal)
     ingested: list[Ingested] = []
     if found.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
         resource["prefect.resource.name"] = spec.title
         emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
-        ingested = [ingest(dataset, folder, policy, signal, list(found.ready))]
+        ingested = [ingest(dataset.dataset, folder, policy, signal, list(found.ready))]
     done = Watched(ingested, found.waiting, None)
     write_seen(tables, found.seen)  # after the ingest: one that was killed is done again
     counter = home() / "watch" / f"{tables}.count.json"
     taken = sum(outcome.state == "built" for outcome in done.outcomes)
     taken += int(read_json(counter)) if counter.is_file() else 0
     write_json(counter, taken)
-    if not retrain_after or taken < retrain_after:
+    if not settings.retrain_after or taken < settings.retrain_after:
         return telling(done, ingested)
     resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
-    emit_event(DUE, resource=resource, payload={"records": taken, "model": model})
-    trained = train_network(
-        [dataset],
-        [folder],
-        model,
-        epochs=epochs,
-        policy=policy,
-        signal=signal,
-        most_failed=most_failed,
-    )
+    emit_event(DUE, resource=resource, payload={"records": taken, "model": training.model})
+    trained = train(training)
     write_json(counter, 0)
     return telling(replace(done, trained=trained), trained.ingested)

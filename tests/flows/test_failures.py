@@ -13,8 +13,10 @@ from prefect.client.schemas.objects import State
 from flows.ingest import flow as ingest
 from flows.ingest.failures import MOST_REASONS, naming_failed, refuse_beyond, tally, telling
 from flows.ingest.flow import Ingested, Outcome, RecordFailedError
-from flows.train import beats as train
-from flows.train import records as train_rhythm
+from flows.ingest.folders import data_sets
+from flows.train import settings
+from flows.train.flow import train
+from flows.train.settings import train_settings
 from storage.errors import SplitError, TooManyFailed
 
 
@@ -74,8 +76,8 @@ def test_more_failures_than_are_taken_stop_a_training(
     assert f"expected at most {most} (most_failed): record r0: found nothing" in str(raised.value)
 
 
-@pytest.mark.parametrize("flow", [train.train, train_rhythm.train_rhythm], ids=lambda f: f.name)
-def test_a_training_stops_before_it_starts(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["squeeze", "rhythm"])
+def test_a_training_stops_before_it_starts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound no beat is read, and the next data set's records are not either."""
     asked: list[str] = []
 
@@ -84,14 +86,13 @@ def test_a_training_stops_before_it_starts(flow: Any, monkeypatch: pytest.Monkey
         return made(6, 10, dataset)
 
     monkeypatch.setattr(ingest, "ingest", ingested)
-    for module in (train, train_rhythm):
-        monkeypatch.setattr(module, "one_each", lambda *_: [None, None])
-    model = {"train": "squeeze", "train-rhythm": "rhythm"}[flow.name]
+    monkeypatch.setattr(settings, "resolved", list)
+    sets = data_sets(["mitdb", "afdb"])
     with pytest.raises(TooManyFailed, match="data set mitdb: found 6 of 10 records failed"):
-        flow.fn(["mitdb", "afdb"], model=model)
+        train.fn(train_settings(datasets=sets, model=model))
     assert asked == ["mitdb"]
     with pytest.raises(TooManyFailed, match="expected at most 5"):
-        flow.fn(["mitdb", "afdb"], model=model, most_failed="5")
+        train.fn(train_settings(datasets=sets, model=model, most_failed="5"))
 
 
 def test_a_split_that_is_too_small_names_the_failed_records() -> None:

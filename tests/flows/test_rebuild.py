@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from flows.decide import rebuild
+from flows.train.settings import BeatSettings
 from storage.audit.versions import Recorded
 from storage.registry.model_files import LITERT, WEIGHTS
 from tasks.learning.splits import PERMUTED, SKLEARN, refuse_unless_paradigm
@@ -47,13 +49,12 @@ def version(**params: str) -> Recorded:
     ],
 )
 def test_a_split_is_made_by_the_rule_of_its_version(
-    params: dict[str, str], paradigm: str, monkeypatch: pytest.MonkeyPatch
+    params: dict[str, str], paradigm: str, tmp_path: Path
 ) -> None:
     """A version that names no rule is split again by its paradigm's first one."""
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(rebuild, "train", lambda **options: asked.update(options))
-    rebuild.TRAININGS["flows/train.py"](version(**params), [], [])
-    assert asked["paradigm"] == paradigm
+    settings = rebuild.settings_of(version(**params), ["mitdb"], [tmp_path])
+    assert isinstance(settings, BeatSettings)
+    assert settings.paradigm == paradigm
     refuse_unless_paradigm(paradigm)
 
 

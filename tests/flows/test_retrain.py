@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import nan
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,92 +12,91 @@ import typer
 
 from flows.cli.options import SOME_RECORDS_FAILED, exit_for
 from flows.ingest.flow import Ingested, Outcome
-from flows.train import beats as train
-from flows.train import flow as training
-from flows.train import records as train_rhythm
-from flows.train.flow import train_network
-from storage.errors import HolterError
+from flows.ingest.folders import data_sets
+from flows.train import flow
+from flows.train.settings import BeatSettings, RecordSettings, train_settings
+
+DATASETS = data_sets(["a", "b"])
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """What the two flows were asked for, in place of doing it."""
-    found: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-    for name in ("train", "train_rhythm"):
-
-        def note(*args: Any, _name: str = name, **options: Any) -> None:
-            found.append((_name, args, options))
-
-        monkeypatch.setattr(training, name, note)
-    return found
-
-
-def test_each_network_goes_to_its_training(asked: list[Any]) -> None:
-    """Options that are not given are the flow's own; a teacher is passed on to either."""
+def test_each_network_has_its_settings() -> None:
+    """Options that are not given are as they usually are; a teacher is taken by either."""
     taught: dict[str, Any] = {"teacher": "holter-fused/1", "teacher_weight": 0.7}
-    beats: dict[str, Any] = {"paradigm": "intrapatient", "weights": [1, 2], "balance": "class"}
-    beats |= taught
-    train_network(["a", "b"], None, "squeeze", epochs=None, **beats)
-    train_network(["a", "b"], None, "rhythm_tiny", epochs=3, signal=False, **taught)
-    rhythm = {"epochs": 3, "signal": False, **taught}
-    assert asked == [
-        ("train", (["a", "b"], None, "squeeze"), beats),
-        ("train_rhythm", (["a", "b"], None, "rhythm_tiny"), rhythm),
-    ]
+    weighed = data_sets(["a", "b"], weight=[1, 2])
+    beats = train_settings(
+        datasets=weighed,
+        model="squeeze",
+        epochs=None,
+        paradigm="intrapatient",
+        balance="class",
+        **taught,
+    )
+    alone = data_sets(["a", "b"], signal=False)
+    records = train_settings(datasets=alone, model="rhythm_tiny", epochs=3, **taught)
+    assert isinstance(beats, BeatSettings)
+    assert (beats.epochs, beats.paradigm, beats.weights) == (100, "intrapatient", [1, 2])
+    assert isinstance(records, RecordSettings)
+    assert (records.epochs, records.teacher, records.teacher_weight) == (3, "holter-fused/1", 0.7)
+    assert [one.signal for one in records.datasets] == [False, False]
+    assert train_settings(datasets=DATASETS) == BeatSettings(datasets=DATASETS)
 
 
 @pytest.mark.parametrize(
-    ("model", "datasets", "options", "said"),
+    ("model", "options", "said"),
     [
-        ("rhythm", ["a"], {"paradigm": "intrapatient"}, "split can only be interpatient"),
-        ("fused", ["a"], {"most_beats": 5}, "limit of beats is for single beats"),
-        ("resnet21", ["a"], {"averaged": 0.5}, "an average of epochs is for whole records"),
-        ("resnet21", ["a"], {"signal": False}, "needs the signal"),
-        ("resnet22", ["a"], {}, "resnet2"),
+        ("rhythm", {"paradigm": "intrapatient"}, "split can only be interpatient"),
+        ("fused", {"most_beats": 5}, "limit of beats is for single beats"),
+        ("resnet21", {"averaged": 0.5}, "an average of epochs is for whole records"),
+        ("resnet21", {"datasets": data_sets(["a"], signal=False)}, "needs the signal"),
+        ("resnet22", {}, "resnet2"),
+        ("resnet21", {"epoch": 3}, r"no setting named 'epoch' \(did you mean 'epochs'\?\)"),
+        ("rhythm", {"teacher_weight": 0.5}, "teacher_weight 0.5: expected a teacher beside it"),
+        ("resnet21", {"temperature": 2}, "temperature 2: expected a teacher beside it"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    asked: list[Any], model: str, datasets: list[str], options: dict[str, Any], said: str
-) -> None:
-    """The error names the network and the option, and nothing is trained."""
-    with pytest.raises((ValueError, HolterError), match=said):
-        train_network(datasets, None, model, **options)
-    assert asked == []
+def test_what_does_not_fit_is_refused(model: str, options: dict[str, Any], said: str) -> None:
+    """The error names the network and the option."""
+    with pytest.raises(ValueError, match=said):
+        train_settings(**{"datasets": DATASETS, "model": model, **options}).check_signals()
 
 
-def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_usual_is_taken_of_the_other_kind() -> None:
+    """A form or a command may send what changes nothing."""
+    beats = {"paradigm": "interpatient", "most_beats": 0}
+    assert train_settings(datasets=DATASETS, model="rhythm", **beats).model == "rhythm"
+
+
+def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made() -> None:
     """Hours of ingesting do not come before the error."""
-    made: list[str] = []
-    monkeypatch.setattr(train_rhythm, "ingest_each", lambda datasets, *_: made.extend(datasets))
     with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
-        train_rhythm.train_rhythm.fn(["a"], [Path("x")], "rhythm", patience=2, averaged=0.5)
-    assert made == []
+        train_settings(datasets=DATASETS, model="rhythm", patience=2, averaged=0.5)
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"datasets": ["mitdb", "mitdb"]}, "each data set once; found mitdb, mitdb"),
+        ({"names": ["mitdb", "mitdb"]}, "each data set once; found mitdb, mitdb"),
         ({"data": [Path("x")]}, "one folder or none for each data set .mitdb, afdb.; found 1"),
-        ({"weights": [1.0]}, "one weight or none for each data set .mitdb, afdb.; found 1"),
-        ({"weights": [1.0, 0.0]}, "weights: found 0; expected above 0"),
-        ({"weights": [1.0, nan]}, "weights: found nan; expected above 0"),
+        ({"weight": [1.0]}, "one weight or none for each data set .mitdb, afdb.; found 1"),
+        ({"weight": [1.0, 0.0]}, "weight: found 0; expected above 0"),
+        ({"weight": [1.0, nan]}, "weight: found nan; expected above 0"),
         ({"balance": "beat"}, "balance by beats, patient, class; found 'beat'"),
     ],
 )
-@pytest.mark.parametrize("module", [train, train_rhythm])
+@pytest.mark.parametrize("model", ["squeeze", "rhythm"])
 def test_what_is_asked_of_data_sets_is_refused_before_beat_tables_are_made(
-    module: ModuleType, asked: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+    model: str, asked: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One folder and one weight for each of them, each of them once."""
     made: list[str] = []
-    monkeypatch.setattr(module, "ingest_each", lambda datasets, *_: made.extend(datasets))
-    training = module.train if module is train else module.train_rhythm
-    network = "squeeze" if module is train else "rhythm"
+    monkeypatch.setattr(flow, "ingest_each", lambda datasets, *_: made.extend(datasets))
+
+    def training(names: list[str], balance: str = "beats", **columns: Any) -> None:
+        sets = data_sets(names, **columns)
+        flow.train.fn(train_settings(datasets=sets, model=model, balance=balance))
+
     with pytest.raises(ValueError, match=said):
-        training.fn(**{"datasets": ["mitdb", "afdb"], "model": network, **asked})
+        training(**{"names": ["mitdb", "afdb"], **asked})
     assert made == []
 
 

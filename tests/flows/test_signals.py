@@ -16,10 +16,12 @@ from flows.cli import train as cli_train
 from flows.cli.app import app
 from flows.decide import rebuild
 from flows.ingest.build import Plan, build_table
-from flows.ingest.folders import signals_of
+from flows.ingest.folders import data_sets, resolved
 from flows.ingest.simulate import write_simulated
 from flows.train import flow as training
-from flows.train.flow import train_network
+from flows.train import settings
+from flows.train.flow import Trained
+from flows.train.settings import train_settings
 from flows.train.training_run import reading
 from storage.audit.verify import MATCH, MISMATCH, OUT, table_findings, verify
 from storage.audit.versions import Recorded
@@ -62,49 +64,57 @@ def toml_of(folder: Path, dataset: str, *, signal: bool = True) -> str:
 )
 def test_each_data_set_has_its_choice(tmp_path: Path, signal: Any, expected: list[bool]) -> None:
     """One for all, one for each in order, or what each TOML says."""
-    write_simulated(tmp_path, 1, 0.01, 0)
-    assert signals_of(["mitdb", toml_of(tmp_path, "ward", signal=False)], signal) == expected
+    for name in ("mitdb", "ward"):
+        (tmp_path / name).mkdir()
+        write_simulated(tmp_path / name, 1, 0.01, 0)
+    names = [toml_of(tmp_path / "mitdb", "mitdb"), toml_of(tmp_path / "ward", "ward", signal=False)]
+    folders = [tmp_path / "mitdb", tmp_path / "ward"]
+    sets = resolved(data_sets(names, data=folders, signal=signal))
+    assert [one.signal for one in sets] == expected
 
 
 def test_a_choice_too_few_or_too_many_is_refused() -> None:
     """The data sets are named."""
     with pytest.raises(ValueError, match=r"once for each data set \(mitdb, afdb\); found 3"):
-        signals_of(["mitdb", "afdb"], [True, False, True])
+        data_sets(["mitdb", "afdb"], signal=[True, False, True])
 
 
 def test_single_beats_need_every_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """One data set without its signal is refused; signals of all are what is usual."""
-    calls: list[Any] = []
-    monkeypatch.setattr(training, "train", lambda *_, **options: calls.append(options))
+    monkeypatch.setattr(settings, "resolved", list)
+
+    def read(signal: list[bool] | None) -> list[bool | None]:
+        sets = data_sets(["a", "b"], signal=signal)
+        return [one.signal for one in train_settings(datasets=sets, model="squeeze").read()]
+
     with pytest.raises(ValueError, match="squeeze reads one beat at a time: it needs the signal"):
-        train_network(["a", "b"], None, "squeeze", signal=[True, False])
-    train_network(["a", "b"], None, "squeeze", signal=[True, True])
-    assert calls == [{}]
+        read([True, False])
+    assert read([True, True]) == read(None) == [True, True]
 
 
 @pytest.mark.parametrize(
     ("words", "signal"),
     [
-        ([], None),
-        (["--no-signal"], [False]),
+        ([], [None, None]),
+        (["--no-signal"], [False, False]),
         (["--signal", "--no-signal"], [True, False]),
         (["--no-signal", "--signal"], [False, True]),
     ],
 )
 def test_the_command_takes_one_for_each(
-    words: list[str], signal: list[bool] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    words: list[str], signal: list[bool | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`--signal` and `--no-signal` are said in the data sets' order, as `--data` is."""
     calls: list[Any] = []
     version = SimpleNamespace(name="holter-fused_cues", version=1)
 
-    def train(*_: object, **options: Any) -> SimpleNamespace:
-        calls.append(options.get("signal"))
+    def train(settings: Any) -> SimpleNamespace:
+        calls.append([one.signal for one in settings.datasets])
         return SimpleNamespace(version=version, ingested=[])
 
     (tmp_path / "RECORDS").write_text("100\n")
     monkeypatch.setattr(cli_train, "serving", nullcontext)
-    monkeypatch.setattr(training, "train_network", train)
+    monkeypatch.setattr(training, "train", train)
     data = ["--data", str(tmp_path), "--data", str(tmp_path)]
     done = CliRunner().invoke(app, ["train", "mitdb", "afdb", *data, "--model", "fused", *words])
     assert done.exit_code == 0, done.output
@@ -182,15 +192,13 @@ def test_tables_of_before_are_verified_where_they_lay(
     assert [one.state for one in table_findings(asdict(old), keys)] == [MATCH]
 
 
-def test_a_rebuild_reads_what_the_training_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_reads_what_the_training_read() -> None:
     """Of each data set, where it is recorded and where only its leads tell it."""
-    calls: list[Any] = []
-    monkeypatch.setattr(rebuild, "train_rhythm", lambda **options: calls.append(options["signal"]))
     params = {"model": "fused_cues", "epochs": "1", "learning_rate": "0.006", "seed": "0"}
     sets = (manifest("II", signal=True), manifest(None, signal=False), manifest(None))
     version = SimpleNamespace(params=params, manifests=sets)
-    rebuild.TRAININGS["flows/train/records.py"](cast(Recorded, version), [], [])
-    assert calls == [[True, False, False]]
+    again = rebuild.settings_of(cast(Recorded, version), ["a", "b", "c"], [])
+    assert [one.signal for one in again.datasets] == [True, False, False]
 
 
 @pytest.mark.slow
@@ -202,9 +210,9 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     """By one command; its tables stay beside later ones, and copies of its records are refused."""
     from flows.decide.evaluate import evaluate
     from flows.ingest.flow import ingest
-    from flows.train import records as module
     from storage.audit.versions import recorded
     from storage.registry.signing import trusted_keys
+    from tasks.learning import rhythm_training as module
     from tasks.learning.rhythm_training import RhythmConfig
 
     sets = ("ward", "clinic")
@@ -215,7 +223,11 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     for file in folders[1].glob("*.dat"):
         file.unlink()
     monkeypatch.setattr(module, "RhythmConfig", partial(RhythmConfig, steps=2, batch=2))
-    train = partial(module.train_rhythm, model="fused_cues", epochs=1)
+
+    def train(names: list[str], data: list[Path], **signal: Any) -> Trained:
+        sets = data_sets(names, data=data, **signal)
+        return training.train(train_settings(datasets=sets, model="fused_cues", epochs=1))
+
     done = train(tomls, folders, signal=[True, False])
     version = recorded(done.version.reference)
     assert version.params["signal"] == "true,false"

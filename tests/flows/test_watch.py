@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,6 +18,9 @@ from flows.ingest.simulate import write_simulated
 from storage.datasets.dataset import load_spec
 from storage.recordings.arrivals import Look, look, read_seen, write_seen
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from flows.train.settings import WatchSettings
 
 QUIET_S = 30.0
 
@@ -87,31 +91,38 @@ def test_arrivals_are_ingested_and_then_a_model_is_trained(
     arriving: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Just the new records are ingested, and the training comes when enough of them have come."""
+    from flows.ingest.folders import data_sets
     from flows.train import watch as module
+    from flows.train.settings import WatchSettings, train_settings
     from storage.places import beats_place
     from storage.tables.beats_manifest import manifest_path, read_manifest
 
     events: list[str] = []
     monkeypatch.setattr(module, "emit_event", lambda event, **_: events.append(event))
     source, folder = arriving
+
+    def asked(**training: Any) -> WatchSettings:
+        sets = data_sets([str(folder / "dataset.toml")], data=[folder])
+        how = train_settings(datasets=sets, **training)
+        return WatchSettings(training=how, retrain_after=4)
+
     for name in ("sim000", "sim001"):
         bring(source, folder, name)
     aged(folder)
-    done = module.watch(str(folder / "dataset.toml"), folder, retrain_after=4)
+    done = module.watch(asked())
     assert {o.record: o.state for o in done.outcomes} == {"sim000": "built", "sim001": "built"}
     assert done.trained is None
     for name in ("sim002", "sim003"):
         bring(source, folder, name)
     aged(folder)
-    toml = str(folder / "dataset.toml")
-    done = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
+    done = module.watch(asked(model="resnet15", epochs=1))
     assert {o.record: o.state for o in done.outcomes} == {"sim002": "built", "sim003": "built"}
     assert done.trained is not None
     assert {o.state for o in done.trained.ingested[0].outcomes} == {"kept"}
     assert events == ["holter.records.arrived", "holter.records.arrived", "holter.retraining.due"]
     manifest = read_manifest(manifest_path(beats_place(), load_spec(folder).name))
     assert len(manifest.entries) == 4
-    again = module.watch(toml, folder, retrain_after=4, model="resnet15", epochs=1)
+    again = module.watch(asked(model="resnet15", epochs=1))
     assert (again.outcomes, again.trained) == ((), None)
     check_prefect_s_page(done.trained.run_id)
 

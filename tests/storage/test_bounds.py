@@ -15,12 +15,8 @@ from edge_agent.cli import parser
 from flows.cli.app import app
 from flows.decide.drift import drift
 from flows.decide.evaluate import evaluate
-from flows.train.beats import train
 from flows.train.evaluate_device import evaluate_on_device
-from flows.train.records import train_rhythm
-from flows.train.reproduce import Settings
-from flows.train.retrain import retrain
-from flows.train.watch import watch
+from flows.train.settings import ReproduceSettings
 from storage.bounds import BOUNDS, all_within, from_environment, most_allowed
 from storage.errors import PolicyError
 from storage.registry.policy import read_checks
@@ -29,8 +25,8 @@ from tasks.learning.rhythm_training import RhythmConfig
 from tasks.learning.training import TrainingConfig
 
 #: Options whose names are not those of the table.
-NAMES = {"weight": "weights", "every": "every_s", "quiet": "quiet_s"}
-FLOWS = (drift, evaluate, evaluate_on_device, retrain, train, train_rhythm, watch)
+NAMES = {"every": "every_s"}
+FLOWS = (drift, evaluate, evaluate_on_device)
 
 
 def outside(name: str) -> list[float]:
@@ -69,14 +65,10 @@ def test_the_form_has_the_same_bounds(flow: Any) -> None:
     """Prefect's form tells each number's bound; a flow refuses what is out of it, and names it."""
     form = flow.parameters.properties
     for name in form.keys() & BOUNDS.keys():
-        about = form[name]
-        if name == "weights":
-            about = next(one["items"] for one in about["anyOf"] if one["type"] == "array")
-        assert BOUNDS[name].schema.items() <= about.items(), name
+        assert BOUNDS[name].schema.items() <= form[name].items(), name
         for value in outside(name):
-            given = [value] if name == "weights" else value
             with pytest.raises(Exception, match=f"{name}") as refused:
-                flow.validate_parameters({**required(flow), name: given})
+                flow.validate_parameters({**required(flow), name: value})
             assert "invalid parameters" in str(refused.value)
     flow.validate_parameters(required(flow))
 
@@ -87,7 +79,7 @@ def required(flow: Any) -> dict[str, Any]:
     return {name: usual[name] for name in flow.parameters.required or ()}
 
 
-@pytest.mark.parametrize("settings", [TrainingConfig, RhythmConfig, Settings])
+@pytest.mark.parametrize("settings", [TrainingConfig, RhythmConfig, ReproduceSettings])
 def test_settings_have_the_same_bounds(settings: Any) -> None:
     """Settings that are made anywhere else refuse the same numbers."""
     for name in vars(settings()).keys() & BOUNDS.keys():
@@ -171,4 +163,4 @@ def test_how_many_may_fail_is_a_count_or_a_share() -> None:
 
 def test_what_is_no_number_has_no_bound() -> None:
     """True is no number, None is none, and other names are not held."""
-    all_within(epochs=None, quantised=True, other=-1, model="resnet21", weights=[])
+    all_within(epochs=None, quantised=True, other=-1, model="resnet21", weight=[])

@@ -16,12 +16,14 @@ import pytest
 from flows.decide.drift import drift, reference_of
 from flows.decide.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
 from flows.ingest.flow import ingest
+from flows.ingest.folders import data_sets
 from flows.ingest.simulate import write_simulated
 from flows.reports.card import card
 from flows.services.servers import Servers, local_agent
-from flows.train.beats import train
 from flows.train.evaluate_device import evaluate_on_device
+from flows.train.flow import train
 from flows.train.retrain import Retrained, retrain
+from flows.train.settings import RetrainSettings, train_settings
 from flows.train.teacher import read_teacher
 from storage.audit import ledger
 from storage.audit.chain import read_chain, side_of
@@ -141,15 +143,9 @@ def check_chain(done: Retrained, sha256: str) -> None:
 @pytest.fixture(scope="module")
 def retrained(agent: str, simulated: Path) -> Retrained:
     """A retraining on the simulated records, up to the device's report."""
-    return retrain(
-        datasets=[str(simulated)],
-        data=[simulated.parent],
-        model="resnet15",
-        epochs=1,
-        learning_rate=1e-3,
-        device=agent,
-        wait_s=120,
-    )
+    sets = data_sets([str(simulated)], data=[simulated.parent])
+    how = train_settings(datasets=sets, model="resnet15", epochs=1, learning_rate=1e-3)
+    return retrain(RetrainSettings(training=how, device=agent, wait_s=120))
 
 
 def test_simulated_path(retrained: Retrained) -> None:
@@ -201,15 +197,9 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
     spec = (ROOT / "storage" / "datasets" / "mitdb.toml").read_text()
     toml = tmp_path / "few.toml"
     toml.write_text(spec.replace('file = "RECORDS"', f"names = {json.dumps(names)}"))
-    done = retrain(
-        datasets=[str(toml)],
-        data=[real_data / "mitdb"],
-        model="resnet21",
-        epochs=1,
-        learning_rate=1e-3,
-        device=agent,
-        wait_s=240,
-    )
+    sets = data_sets([str(toml)], data=[real_data / "mitdb"])
+    how = train_settings(datasets=sets, model="resnet21", epochs=1, learning_rate=1e-3)
+    done = retrain(RetrainSettings(training=how, device=agent, wait_s=240))
     check_report(done, "mitdb")
     manifest = done.trained.ingested[0].manifest
     assert [entry.record for entry in manifest.entries] == names
@@ -273,19 +263,17 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
     assert agent
     other = write_simulated(tmp_path, 4, 0.05, 9)
     other.write_text(other.read_text().replace('name = "simulated"', 'name = "other"', 1))
-    done = train(
-        datasets=[str(other), str(simulated)],
+    sets = data_sets(
+        [str(other), str(simulated)],
         data=[other.parent, simulated.parent],
-        model="squeeze",
-        weights=[1.0, 1 / 3],
-        balance="patient",
-        epochs=1,
+        weight=[1.0, 1 / 3],
     )
+    done = train(train_settings(datasets=sets, model="squeeze", balance="patient", epochs=1))
     assert [len(made.failed) for made in done.ingested] == [0, 1]
     assert done.title.startswith("SIMULATED data other + simulated, interpatient 80:20")
     version = recorded(done.version.reference)
     assert version.params["dataset"] == "other+simulated"
-    assert (version.params["balance"], version.params["weights"]) == ("patient", f"1.0,{1 / 3}")
+    assert (version.params["balance"], version.params["weight"]) == ("patient", f"1.0,{1 / 3}")
     people = [p for side in SIDES for p in version.split[side]["subjects"]]
     assert {name.split("/")[0] for name in people} == {"other", "simulated"}
     assert len(people) == len(set(people)) == 10
@@ -298,13 +286,9 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
 def test_a_version_of_an_earlier_rule_is_built_again(agent: str, simulated: Path) -> None:
     """Beats dealt singly before splits named their rule are dealt as they were then."""
     assert agent
-    done = train(
-        datasets=[str(simulated)],
-        data=[simulated.parent],
-        model="squeeze",
-        paradigm=by_rule("intrapatient"),
-        epochs=1,
-    )
+    sets = data_sets([str(simulated)], data=[simulated.parent])
+    how = train_settings(datasets=sets, model="squeeze", paradigm=by_rule("intrapatient"), epochs=1)
+    done = train(how)
     version = recorded(done.version.reference)
     assert (version.params["paradigm"], version.params["split_rule"]) == ("intrapatient", PERMUTED)
     unnamed = {key: value for key, value in version.params.items() if key != "split_rule"}
@@ -321,9 +305,10 @@ def test_a_student_tells_its_teacher(
     not the sealed ones does not teach, and is found.
     """
     first = retrained.trained.version
-    asked: dict[str, Any] = {"datasets": [str(simulated)], "data": [simulated.parent], "epochs": 1}
+    sets = data_sets([str(simulated)], data=[simulated.parent])
+    asked: dict[str, Any] = {"datasets": sets, "epochs": 1}
     asked |= {"model": "squeeze", "teacher": first.reference, "temperature": 2.0}
-    student = recorded(train(**asked).version.reference)
+    student = recorded(train(train_settings(**asked)).version.reference)
     digest = recorded(first.reference).files[WEIGHTS]
     marks = {
         "holter.teacher": first.reference,
@@ -341,7 +326,7 @@ def test_a_student_tells_its_teacher(
     built = rebuild(student)
     assert (built.outcome, built.changes) == (BIT_EQUAL, ())
     with pytest.raises(SplitError, match=f"cannot teach squeeze: {first.reference} was trained"):
-        train(**asked, paradigm="intrapatient")
+        train(train_settings(**asked, paradigm="intrapatient"))
 
     def taught() -> set[str]:
         found = verify(student.model.reference, trusted_keys())

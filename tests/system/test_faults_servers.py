@@ -162,10 +162,13 @@ class Calm:
 
     def again(self) -> None:
         """The same training here, to its end."""
-        from flows.train.beats import train
+        from flows.ingest.folders import data_sets
+        from flows.train.flow import train
+        from flows.train.settings import train_settings
 
         simulated = Path(self.words[1])
-        train([str(simulated)], [simulated.parent], "resnet15", epochs=2)
+        sets = data_sets([str(simulated)], data=[simulated.parent])
+        train(train_settings(datasets=sets, model="resnet15", epochs=2))
 
 
 @contextmanager

@@ -28,12 +28,16 @@ REFUSED: dict[str, tuple[int, str]] = {
     "train {}/dataset.toml --data {} --teacher a/b/c": (2, "model 'a/b/c'"),
     "train {}/dataset.toml --data {} --teacher m@champion": (1, "no MLflow server"),
     "train {}/dataset.toml --data {} --learning-rate nan": (2, "learning_rate: found nan"),
-    "train {}/dataset.toml --data {} --weight inf": (2, "weights: found inf"),
+    "train {}/dataset.toml --data {} --weight inf": (2, "weight: found inf"),
     "train {}/dataset.toml --data {} --weight 1 --weight 2": (2, "one weight or none"),
     "train {}/dataset.toml --data {} --data {}": (2, "one folder or none"),
     "train {}/dataset.toml {}/dataset.toml": (2, "each data set once"),
     "train {}/dataset.toml --data {} --model rhythm --signal --no-signal": (2, "once for each"),
     "train {}/dataset.toml --data {} --most-failed many": (2, "most_failed: found 'many'"),
+    "train {}/dataset.toml --data {} --teacher-weight 0.5": (2, "expected a teacher beside it"),
+    "train {}/dataset.toml --data {} --temperature 2": (2, "expected a teacher beside it"),
+    "train {}/dataset.toml --data {} --model rhythm --most-beats 9": (2, "is for single beats"),
+    "train {}/dataset.toml --data {} --no-signal": (2, "it needs the signal"),
     "retrain {}/dataset.toml --data nowhere": (1, "nowhere is not there"),
     "retrain {}/dataset.toml --data {} --balance beat": (2, "found 'beat'"),
     "retrain {}/dataset.toml --data {} --wait-s 0": (2, "wait_s: found 0; expected above 0"),
@@ -71,6 +75,8 @@ REFUSED: dict[str, tuple[int, str]] = {
     "edge request m/1 --wait-s nan": (2, "wait_s: found nan"),
     "edge release m/x --group ward": (2, "model 'm/x'"),
     "data watch {}/dataset.toml --data nowhere": (1, "nowhere is not there"),
+    "data watch {}/dataset.toml mitdb": (2, "one data set is watched at a time"),
+    "data watch {}/dataset.toml --data {} --quiet -1": (2, "quiet_s: found -1"),
     "data watch {}/dataset.toml --data {} --every 0": (2, "every_s: found 0"),
     "data simulate {}/more --seed -1": (2, "seed: found -1"),
 }
@@ -143,12 +149,12 @@ def test_versions_have_three_forms() -> None:
 
 def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) -> None:
     """The second data set's folder is looked for before the first one's records are read."""
-    from flows.ingest.folders import one_each
+    from flows.ingest.folders import data_sets, resolved
     from storage.errors import SpecError
 
     toml = write_simulated(tmp_path / "a", 1, 0.02, 1)
     with pytest.raises(SpecError, match="nowhere is not there"):
-        one_each([str(toml), "mitdb"], [toml.parent, tmp_path / "nowhere"], None)
+        resolved(data_sets([str(toml), "mitdb"], data=[toml.parent, tmp_path / "nowhere"]))
 
 
 def test_a_reproduction_is_looked_for_on_what_is_there(tmp_path: Path) -> None:

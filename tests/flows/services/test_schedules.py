@@ -35,7 +35,7 @@ WORD = "what the block holds"
 FLOWS = {
     "ingest/hourly",
     "train/nightly",
-    "train-rhythm/nightly",
+    "train/nightly-rhythm",
     "retrain/weekly",
     "evaluate-on-device/weekly",
     "watch/every-10-minutes",
@@ -86,9 +86,10 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     plan = shipped()
     for one in plan["deployments"]:
         assert not any(schedule["active"] for schedule in one["schedules"])
-        if one["entrypoint"] == "flows.train.beats:train":
-            few = {"model": "resnet15", "epochs": 1}
-            one["parameters"] = {"datasets": [str(toml)], "data": [str(folder)], **few}
+        if (one["entrypoint"], one["name"]) == ("flows.train:train", "nightly"):
+            sets = [{"dataset": str(toml), "data": str(folder)}]
+            few = {"datasets": sets, "model": "resnet15", "epochs": 1}
+            one["parameters"] = {"settings": few}
             one["schedules"] = [{"interval": 5, "active": True}]
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(plan))
@@ -132,9 +133,12 @@ def test_every_deployment_has_a_form(deployed: dict[str, Any]) -> None:
     """Each parameter of each deployment is told; the choices are those that there are."""
     assert set(deployed) == FLOWS
     for name, one in deployed.items():
-        for parameter, about in one["parameter_openapi_schema"]["properties"].items():
-            assert about.get("description"), f"{name}: {parameter}"
-    form = deployed["train/nightly"]["parameter_openapi_schema"]["properties"]
+        schema = one["parameter_openapi_schema"]
+        for part in (schema, *schema.get("definitions", {}).values()):
+            for parameter, about in part["properties"].items():
+                assert about.get("description"), f"{name}: {parameter}"
+    schema = deployed["train/nightly"]["parameter_openapi_schema"]
+    form = schema["definitions"]["BeatSettings"]["properties"]
     assert form["paradigm"]["enum"] == ["interpatient", "intrapatient"]
     assert "resnet21" in form["model"]["enum"]
     assert "rhythm" not in form["model"]["enum"]
@@ -145,7 +149,7 @@ def test_every_deployment_has_a_form(deployed: dict[str, Any]) -> None:
 def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[str, Any]) -> None:
     """A run with a network that is not among the choices is not even scheduled."""
     url = f"{up.prefect_api}/deployments/{deployed['train/nightly']['id']}/create_flow_run"
-    wrong = {"parameters": {"model": "resnet22"}}
+    wrong = {"parameters": {"settings": {"datasets": [{"dataset": "a"}], "model": "resnet22"}}}
     reply = httpx.post(url, json=wrong, auth=key(), timeout=30)
     assert reply.status_code in (409, 422), reply.text
     assert "resnet22" in reply.text

@@ -149,8 +149,10 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Path) -> None:
     """Two data sets without signals train a network; the device scores it as the server does."""
     from flows.decide.evaluate import evaluate
+    from flows.ingest.folders import data_sets
     from flows.services.servers import local_agent
     from flows.train.retrain import retrain
+    from flows.train.settings import RetrainSettings, train_settings
     from storage.audit.sights import saw
     from storage.audit.verify import MISMATCH, verify
     from storage.registry.signing import trusted_keys
@@ -164,17 +166,14 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
                 shutil.copy(file, folder)
         (folder / "RECORDS").write_text("\n".join(path.stem for path in chosen))
     with local_agent("rhythm-device", start=True):
-        made = retrain(
-            datasets=["afdb", "nsrdb"],
+        sets = data_sets(
+            ["afdb", "nsrdb"],
             data=[tmp_path / "afdb", tmp_path / "nsrdb"],
-            model="rhythm_tiny",
-            weights=[1.0, 0.5],
-            balance="patient",
-            epochs=1,
+            weight=[1.0, 0.5],
             signal=False,
-            device="rhythm-device",
-            wait_s=120,
         )
+        how = train_settings(datasets=sets, model="rhythm_tiny", balance="patient", epochs=1)
+        made = retrain(RetrainSettings(training=how, device="rhythm-device", wait_s=120))
     done, report = made.trained, made.device
     assert done.version.name == "holter-rhythm_tiny"
     assert done.metrics["n_beats"] > 30_000
@@ -208,9 +207,12 @@ def test_shape_and_rhythm_from_records_to_a_device_report(
 ) -> None:
     """The fused network goes the same way, its two inputs by name; a few steps are enough here."""
     from flows.decide.evaluate import evaluate
+    from flows.ingest.folders import data_sets
     from flows.services.servers import local_agent
-    from flows.train import records as flow
     from flows.train.evaluate_device import evaluate_on_device
+    from flows.train.flow import train
+    from flows.train.settings import train_settings
+    from tasks.learning import rhythm_training as module
     from tasks.learning.rhythm_training import RhythmConfig
 
     names = ("100", "103", "201", "203", "210", "219", "222")
@@ -218,8 +220,9 @@ def test_shape_and_rhythm_from_records_to_a_device_report(
         for file in (real_data / "mitdb").glob(f"{name}.*"):
             shutil.copy(file, tmp_path)
     (tmp_path / "RECORDS").write_text("\n".join(names))
-    monkeypatch.setattr(flow, "RhythmConfig", partial(RhythmConfig, steps=4, batch=2))
-    done = flow.train_rhythm(datasets=["mitdb"], data=[tmp_path], model="fused", epochs=1)
+    monkeypatch.setattr(module, "RhythmConfig", partial(RhythmConfig, steps=4, batch=2))
+    sets = data_sets(["mitdb"], data=[tmp_path])
+    done = train(train_settings(datasets=sets, model="fused", epochs=1))
     assert done.version.name == "holter-fused"
     with local_agent("fused-device", start=True):
         report = evaluate_on_device(done.version.reference, "fused-device", 120)
