@@ -9,11 +9,11 @@ from flows.train.settings import RetrainSettings, WatchSettings
 
 HEAD = """# Settings
 
-A setting of a training has one name. It is the same in a command, in a deployment's form,
-in prefect.yaml, and among the parameters of a run. `docs/list_settings.py` makes this page.
+Here you can look up what a training takes. A setting has one name: in a command, in a deployment's form, in
+prefect.yaml, and among the parameters of a run. `docs/list_settings.py` makes this page.
 
 """
-COLUMNS = "| name | option | usually | what it is |\n|---|---|---|---|\n"
+COLUMNS = "| name | option | usually | what it is |\n| -- | -- | -- | -- |\n"
 
 
 def row(name: str, words: str, usual: str) -> str:
