@@ -7,12 +7,12 @@ from pathlib import Path
 from flows.cli.from_settings import NAMES, fields_of, words_of
 from flows.train.settings import RetrainSettings, WatchSettings
 
-HEAD = """# Settings
-
-Here you can look up what a training takes. A setting has one name: in a command, in a deployment's form, in
-prefect.yaml, and among the parameters of a run. `docs/list_settings.py` makes this page.
-
-"""
+HEAD = (
+    "# Settings\n\n"
+    "Here you can look up what a training takes. A setting has one name: in a command, in a "
+    "deployment's form, in\nprefect.yaml, and among the parameters of a run. "
+    "`docs/list_settings.py` makes this page.\n\n"
+)
 COLUMNS = "| name | option | usually | what it is |\n| -- | -- | -- | -- |\n"
 
 
