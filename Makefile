@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE =
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
-	@echo "make test-fast  the tests without servers and trainings (under 2 minutes)"
+	@echo "make test-fast  the tests without servers and long trainings (about 2 minutes)"
 	@echo "make lint   formatting, lint, types, layers, pages"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make docs   the pages of docs/, and of the Python interface, as a site in .site"

@@ -158,6 +158,7 @@ def test_a_training_answers_its_whole_test_side(tmp_path: Path) -> None:
     assert not np.array_equal(few.probability, result.probability)
 
 
+@pytest.mark.slow
 def test_a_killed_experiment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process is an error that says what is kept; a second call does only the rest."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))

@@ -118,6 +118,7 @@ def test_a_pruned_network_has_its_share_of_zeros_and_resumes(tmp_path: Path) -> 
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_a_rhythm_network_can_be_pruned_and_rounded() -> None:
     """The same options hold for networks of whole records."""
     random = np.random.default_rng(0)
