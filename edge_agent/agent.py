@@ -15,8 +15,8 @@ import numpy as np
 from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
-from edge_agent.outbox import Job, failed, finished, finite, forget_tries, new_job, try_again
-from edge_agent.presence import Presence, agent_id, locked, present
+from edge_agent.outbox import Job, fail, finish, finite, forget_tries, new_job, try_again
+from edge_agent.presence import Presence, agent_id, lock_home, present
 from edge_agent.releases import fetch_release
 from edge_agent.slots import install, refuse_older, trusted_keys
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
@@ -72,14 +72,14 @@ def once(agent: Agent, say: Callable[[str], None]) -> int:
     OutOfReach
         The server is; finished reports stay in the outbox.
     """
-    with locked(agent.home), present(_presence(agent), say) as presence:
+    with lock_home(agent.home), present(_presence(agent), say) as presence:
         return cycle(agent, presence, say)
 
 
 def forever(agent: Agent, say: Callable[[str], None]) -> None:
     """Ask for requests every two seconds; a server out of reach, or a full disk, is waited for."""
     told = ""
-    with locked(agent.home):
+    with lock_home(agent.home):
         while True:
             try:
                 with present(_presence(agent), say) as presence:
@@ -163,7 +163,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
     outbox.make_workplace(job)
     try:
         job = try_again(job)
-        job = finished(job, evaluate(agent, job))
+        job = finish(job, evaluate(agent, job))
     except OutOfReach:
         forget_tries(job)
         raise
@@ -174,7 +174,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
         reason = (
             str(error) if isinstance(error, HolterError) else f"{type(error).__name__}: {error}"
         )
-        job = failed(job, reason)
+        job = fail(job, reason)
         say(f"request {job.request_id}: failed: {reason}")
     outbox.put(job)
     outbox.remove(agent.home, job.folder)

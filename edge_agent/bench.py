@@ -88,12 +88,12 @@ def bench(
             }
             for count in threads
         },
-        "runtimes": compared(model, runtimes) if model.is_dir() else {},
+        "runtimes": compare_runtimes(model, runtimes) if model.is_dir() else {},
         "facts": facts(dict(kind)),
     }
 
 
-def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
+def compare_runtimes(release: Path, names: Sequence[str]) -> dict[str, Any]:
     """What each of a release's runtimes costs on one thread, or why it cannot be said.
 
     Each runs in a process of its own: memory is its alone, and cold start has the imports in it.

@@ -207,10 +207,10 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
     from edge_agent.facts import device_kind
-    from edge_agent.releases import located
+    from edge_agent.releases import release_at
 
     runtimes = options.runtime or USUAL_RUNTIMES
-    with located(home, options.model) as model:
+    with release_at(home, options.model) as model:
         what = model or slots.begin(home)[0]
         print(json.dumps(bench(what, device_kind(options.kind), BEATS, runtimes), indent=1))
     if not options.model:
@@ -221,12 +221,12 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.analyse import analyse, files_of, summary, write_files
-    from edge_agent.releases import located
+    from edge_agent.releases import release_at
 
     check_writable(options.out, "folder (--out)")
     leads, runtime = options.lead or (), options.runtime
-    with located(home, options.model) as folder:
-        release, manifest = slots.chosen(home, folder, runtime)
+    with release_at(home, options.model) as folder:
+        release, manifest = slots.choose_release(home, folder, runtime)
         found = analyse(options.record, release, manifest, leads, options.least_beats, runtime)
     for warning in found.record.warnings:
         log.warning("warning  %s: %s", found.record.name, warning)
@@ -249,12 +249,12 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
 
 def _live(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.live import decisions, millivolts, opened, run
-    from edge_agent.releases import located
+    from edge_agent.live import decisions, millivolts, open_source, run
+    from edge_agent.releases import release_at
 
-    with located(home, options.model) as folder:
-        release, manifest = slots.chosen(home, folder)
-        with opened(options.source, options.baud) as read:
+    with release_at(home, options.model) as folder:
+        release, manifest = slots.choose_release(home, folder)
+        with open_source(options.source, options.baud) as read:
             chunks = millivolts(read, options.format, options.units_per_mv)
             done = run(decisions(chunks, options.fs, release, manifest), say)
     if not options.model:
@@ -271,10 +271,10 @@ def _enrolled(home: Path) -> str:
 
 
 def _status(home: Path, device: str) -> int:
-    from edge_agent.slots import installed
+    from edge_agent.slots import contents
     from storage.registry.evaluations import device_requests
 
-    for slot, release in installed(home).items():
+    for slot, release in contents(home).items():
         print(f"slot {slot}: {release}")
     for state in device_requests(device):
         words = (state.request_id, f"{state.model}/{state.version}", state.status)

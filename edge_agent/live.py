@@ -172,7 +172,7 @@ def run(found: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
 
 
 @contextmanager
-def opened(source: str, baud: int) -> Iterator[Read]:
+def open_source(source: str, baud: int) -> Iterator[Read]:
     """Bytes of a source as they come: "-", a serial port's or pipe's path, or tcp://HOST:PORT.
 
     A socket is connected to, on loopback alone: this listens on nothing.

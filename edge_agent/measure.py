@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.sensors import Energy, energy_costs, idle, metered
+from edge_agent.sensors import Energy, energy_costs, idle, meter_energy
 from storage.errors import ModelError
 from storage.tables.testset import TestSet
 from tasks.runtimes.litert import af_probability
@@ -29,7 +29,7 @@ BLOCK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurement:
     """P(AF), of the shape of the test set's labels, and what it cost, by metric name."""
 
     probability: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Measured:
 
 def measure(
     opened: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None = None
-) -> Measured:
+) -> Measurement:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
     Latency is of single rows (a beat, or a window of beats) in the order of the test set after a
@@ -55,7 +55,7 @@ def measure(
 
     wall, cpu = time.perf_counter(), time.process_time()
     probability = np.empty(testset.label.shape, np.float32)
-    with metered(kind) if kind else nullcontext(Energy()) as load:
+    with meter_energy(kind) if kind else nullcontext(Energy()) as load:
         for start in range(0, len(testset), BLOCK):
             part = {name: array[start : start + BLOCK] for name, array in testset.inputs.items()}
             probability[start : start + BLOCK] = af_probability(network.predict(part, BATCH))
@@ -85,7 +85,7 @@ def measure(
     }
     if kind and resting:
         costs |= energy_costs(kind, resting, load, beats)
-    return Measured(probability, costs)
+    return Measurement(probability, costs)
 
 
 def refuse_other_shapes(network: Network, testset: TestSet) -> None:

@@ -48,7 +48,7 @@ class Presence:
         with self._lock:
             experiment, now = evaluations.presence(self.device)
             if self._count and now.get("agent") != self.agent_id:
-                self.lost = taken(self.device, now)
+                self.lost = rival_words(self.device, now)
                 raise DeviceError(self.lost)
             self._count += 1
             self.facts |= facts
@@ -62,7 +62,7 @@ class Presence:
             raise DeviceError(self.lost)
 
 
-def taken(device: str, other: dict[str, Any]) -> str:
+def rival_words(device: str, other: dict[str, Any]) -> str:
     """Why an agent does not work: another does."""
     return (
         f"device {device}: agent {other.get('agent')} on {other.get('host')} works under this name;"
@@ -79,7 +79,7 @@ def agent_id(home: Path) -> str:
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
+def lock_home(home: Path) -> Iterator[None]:
     """The state folder to oneself; a second process is told which one has it."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "agent.lock").open("a+") as file:
@@ -117,7 +117,7 @@ def present(
             if now.get("released"):
                 break
             if now != other:
-                raise DeviceError(taken(presence.device, now))
+                raise DeviceError(rival_words(presence.device, now))
         say(f"device {presence.device}: no sign of agent {other['agent']}; its work is taken up")
     presence.beat(state="idle", released=False)
     sleep(SETTLE_S)

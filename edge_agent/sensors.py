@@ -113,7 +113,7 @@ class Energy:
 
 
 @contextmanager
-def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energy]:
+def meter_energy(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energy]:
     """Measure the energy of what runs inside."""
     hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
     energy = Energy()
@@ -165,7 +165,7 @@ def _integrated(samples: list[tuple[float, dict[str, float]]], seconds: float) -
 
 def idle(kind: Mapping[str, Any], seconds: float = IDLE_S) -> Energy:
     """Energy of doing nothing; at once, and empty, where nothing measures power."""
-    with metered(kind) as energy:
+    with meter_energy(kind) as energy:
         hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
         if rails_w(hwmon) or rapl_j(powercap):
             time.sleep(seconds)

@@ -79,7 +79,7 @@ def active(home: Path) -> Path | None:
     return link.resolve() if link.is_symlink() else None
 
 
-def installed(home: Path) -> dict[str, str]:
+def contents(home: Path) -> dict[str, str]:
     """What lies in each slot, and which one is active."""
     now = active(home)
     found = {}
@@ -125,7 +125,7 @@ def refuse_older(
     for model in known:
         read_state(path, int, model, "version")
     name, version = _parts(reference)
-    of_slots = [_parts(one.removesuffix(" (active)")) for one in installed(home).values()]
+    of_slots = [_parts(one.removesuffix(" (active)")) for one in contents(home).values()]
     mine = known.get(name) or {"version": max([v for n, v in of_slots if n == name], default=0)}
     if version < mine["version"]:
         if not roll_back:
@@ -213,7 +213,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
         Nothing is installed, or what is was changed and there is nothing to go back to.
     """
     trial = home / "slots" / "trial"
-    if trial.exists() and read_state(trial, int, "begun") and len(installed(home)) > 1:
+    if trial.exists() and read_state(trial, int, "begun") and len(contents(home)) > 1:
         rollback(home)
     now = active(home)
     if now is None:
@@ -230,7 +230,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
     return now, manifest
 
 
-def chosen(
+def choose_release(
     home: Path, folder: Path | None, runtime: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """The release in a folder, checked, or else the active one, as `begin`; self-tested.

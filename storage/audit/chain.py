@@ -192,7 +192,7 @@ def chain_file(name: str, version: int) -> str:
     return f"{name}-v{version}.json"
 
 
-def registered(known: Iterable[Entry], version: int) -> Entry | None:
+def registration(known: Iterable[Entry], version: int) -> Entry | None:
     """The entry of a version's registration among a model's own; the first, no other counts."""
     mine = (e for e in known if e.action == REGISTERED and e.version == version)
     return next(mine, None)

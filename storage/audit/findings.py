@@ -33,7 +33,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def compare_all(
+def compare_values(
     link: str, kind: str, sealed: Mapping[str, Any], now: Mapping[str, Any]
 ) -> list[Finding]:
     """Whether each value of a kind is what was sealed; those that were not sealed are not asked."""

@@ -9,7 +9,7 @@ from typing import Any
 from storage.audit import ledger
 from storage.audit.findings import MISMATCH, sentences
 from storage.audit.outcomes import read_evaluation
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
 from storage.registry.client import pages, server_time_s
@@ -31,7 +31,7 @@ class DeviceState:
 
     name: str
     group: str
-    said: dict[str, Any]
+    facts: dict[str, Any]
     seen_ago_s: float | None
 
     @property
@@ -39,7 +39,7 @@ class DeviceState:
         """`stopped`, `working`, `silent` (no sign of life for a minute) or `never seen`."""
         if self.seen_ago_s is None:
             return "never seen"
-        if self.said.get("released"):
+        if self.facts.get("released"):
             return "stopped"
         return "working" if abs(self.seen_ago_s) < 60 else "silent"
 
@@ -131,6 +131,6 @@ def server_metrics(model: ModelVersion) -> dict[str, float]:
     """What the server scored on the model's test set, as sealed, by the names a device uses."""
     return {
         name.removeprefix("test_"): value
-        for name, value in recorded(model.reference).metrics.items()
+        for name, value in read_version(model.reference).metrics.items()
         if name.startswith("test_")
     }

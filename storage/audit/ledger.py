@@ -41,7 +41,7 @@ from storage.audit.ledger_entry import ALIAS as ALIAS
 from storage.audit.ledger_entry import EVALUATED as EVALUATED
 from storage.audit.ledger_entry import (
     MODEL_CREATED,
-    NOTHING,
+    NO_PREVIOUS,
     Pages,
     chain_faults,
     entries_of_model,
@@ -109,7 +109,7 @@ def append(
             version=version,
             reason=reason.strip(),
             details=details,
-            previous=last.sha256 if last else NOTHING,
+            previous=last.sha256 if last else NO_PREVIOUS,
         )
         entry = Entry(**{**asdict(entry), **sign(entry.signed_bytes())})
         value = json.dumps(asdict(entry), sort_keys=True)
@@ -124,7 +124,7 @@ def append(
         except OutOfReach:
             raise
         except RegistryError as error:
-            if number in _pages(model).taken:
+            if number in _pages(model).numbers:
                 continue  # another one was faster
             if gone := deletions(run_id):
                 raise RegistryError(f"ledger of {model}: {'; '.join(gone)}") from error
@@ -172,7 +172,7 @@ def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
                 f"of yours, take the parameter {entry_param(entry.sequence)} out of MLflow's "
                 "database"
             )
-    return pages.entries, pages.taken
+    return pages.entries, pages.numbers
 
 
 def move_alias(

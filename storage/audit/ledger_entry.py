@@ -29,9 +29,9 @@ MODEL_CREATED = "model_created_ms"
 #: An entry's time may be so much before the server's own: its clock is told in whole seconds.
 CLOCK_S = 2.0
 #: What the first entry names as the one before it.
-NOTHING = "0" * 64
+NO_PREVIOUS = "0" * 64
 #: The details that an action cannot be without.
-NEEDED = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
+REQUIRED_DETAILS = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def read_entry(model: str, key: str, value: str) -> Entry:
         entry = checked(Entry(**parsed(value)))
         if wrong := [name for name, detail in entry.details.items() if not isinstance(detail, str)]:
             raise ValueError(f"found no text in {', '.join(wrong)} of its details")
-        if missing := NEEDED.get(entry.action, set()) - entry.details.keys():
+        if missing := REQUIRED_DETAILS.get(entry.action, set()) - entry.details.keys():
             raise ValueError(f"found no {', '.join(sorted(missing))} of {entry.action!r}")
         if datetime.fromisoformat(entry.time_utc).tzinfo is None:
             raise ValueError(f"found the time {entry.time_utc!r}; expected one with its zone")
@@ -167,14 +167,14 @@ class Pages:
     ----------
     entries : tuple of Entry
         Those that somebody signed as they stand, at their own number, first to last.
-    taken : frozenset of int
+    numbers : frozenset of int
         The numbers that are taken, be it by what is no entry.
     faults : tuple of str
         What else is there, in sentences.
     """
 
     entries: tuple[Entry, ...]
-    taken: frozenset[int]
+    numbers: frozenset[int]
     faults: tuple[str, ...]
 
 
@@ -218,7 +218,7 @@ def chain_faults(entries: Iterable[Entry], keys: set[str]) -> list[str]:
     """
     wrong, last = [], None
     for entry in entries:
-        previous, expected = (last.sha256, last.sequence + 1) if last else (NOTHING, 1)
+        previous, expected = (last.sha256, last.sequence + 1) if last else (NO_PREVIOUS, 1)
         is_cut = entry.previous != previous
         faults = {
             f"stands at number {entry.sequence}; expected {expected}": (

@@ -60,7 +60,7 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     name, number = version.name, version.version
     known = ledger.own_entries(name)
     signed = [entry for entry in known if entry.key in keys]
-    entry = chain.registered(signed or known, number)
+    entry = chain.registration(signed or known, number)
     sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     mine = tuple(of_version(known, number))
     deleted = chain.deleted_runs(sealed.document["run"], mine)

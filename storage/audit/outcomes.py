@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_all
+from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_values
 from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
 from storage.files import parsed, sha256_file, write_json
@@ -110,7 +110,9 @@ def read_evaluation(entry: Entry) -> Evaluation:
         return Evaluation(signed, (Finding(LINK, title(entry), OUT, told),))
     for kind, values in outcome.items():
         current = getattr(now, kind)
-        findings += compare_all(LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current)
+        findings += compare_values(
+            LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current
+        )
     if signed.device:
         findings.append(compare(LINK, f"{title(entry)}: device", signed.device, now.device))
     return Evaluation(replace(signed, **outcome), tuple(findings))

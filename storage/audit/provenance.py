@@ -118,7 +118,7 @@ def git_changes() -> bytes:
         return b""
 
 
-def installed() -> dict[str, str]:
+def distribution_versions() -> dict[str, str]:
     """Every installed distribution and its version."""
     return {str(one.metadata["Name"]): one.version for one in distributions()}
 

@@ -20,14 +20,14 @@ from storage.registry.client import fetch_run_file
 from storage.registry.client import pages as answers
 from storage.registry.experiments import LEDGER
 from storage.registry.models import run_state
-from storage.registry.tags import ARTIFACT_TAG, INPUTS_FOLDER, OURS, artifact_tag
+from storage.registry.tags import ARTIFACT_TAG, INPUTS_FOLDER, PREFIX, artifact_tag
 from storage.tables.beats_manifest import manifest_paths, read_manifest
 from storage.tables.record_search import Look, Query, look_into
 
 #: Fetches of chains at the same time.
 FETCHES = 4
 #: Sides that a network is made of.
-LEARNT = ("train", "validation")
+LEARNING_SIDES = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Answer:
     names: frozenset[str]
 
 
-def saw(wanted: str, trusted: Iterable[str]) -> Answer:
+def sights_of(wanted: str, trusted: Iterable[str]) -> Answer:
     """Every version of every model that ever saw a record or its subject, deleted ones included.
 
     The signed ledgers are asked: what was registered once is told, though MLflow may have it no
@@ -236,14 +236,14 @@ def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark])
         f"{model}/{version}"
         for model, model_now in registry.items()
         for version, tags in model_now["versions"].items()
-        if any(tag.startswith(OURS) for tag in tags)
+        if any(tag.startswith(PREFIX) for tag in tags)
     }
     return [f"{one}: the ledger has no sealed chain of it" for one in sorted(unsealed - sealed)]
 
 
 def _students(sights: Iterable[Sight], marks: Iterable[_Mark]) -> Iterator[Sight]:
     """Those who learnt of a subject through a teacher, or a teacher's teacher, alone."""
-    learnt = {_whom(one): one for one in sights if one.side in LEARNT}
+    learnt = {_whom(one): one for one in sights if one.side in LEARNING_SIDES}
     pupils = [mark for mark in marks if "teacher" in mark.entry.details]
     fresh = list(learnt.values())
     while fresh:
@@ -271,7 +271,7 @@ def _is_taught(pupil: Entry, teacher: str, run_id: str) -> bool:
 
 
 def faults(trusted: Iterable[str]) -> list[str]:
-    """All that is wrong with any model's ledger: where something is, `saw` may lack versions."""
+    """All that is wrong with any model's ledger: then `sights_of` may lack versions."""
     keys = set(trusted)
     return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
 

@@ -14,7 +14,7 @@ from storage.audit.findings import MATCH as MATCH
 from storage.audit.findings import MISMATCH as MISMATCH
 from storage.audit.findings import OUT as OUT
 from storage.audit.findings import Finding as Finding
-from storage.audit.findings import compare, compare_all, compare_file
+from storage.audit.findings import compare, compare_file, compare_values
 from storage.audit.ledger_entry import (
     APPROVED,
     CARD,
@@ -97,7 +97,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         return  # told above: without a ledger nothing says which chain is the version's
     if not wrong:
         yield Finding("ledger", name, MATCH, f"{len(known)} entries")
-    entry = chain.registered(known, number)
+    entry = chain.registration(known, number)
     try:
         sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     except OutOfReach:
@@ -134,7 +134,7 @@ def _version(sealed: Mapping[str, Any], now: ModelVersion) -> Iterator[Finding]:
             yield compare("version", name, sealed[name], getattr(now, name))
         else:
             yield Finding("version", name, OUT, "this chain was sealed without it")
-    yield from compare_all("version", "tag", sealed["tags"], now.tags)
+    yield from compare_values("version", "tag", sealed["tags"], now.tags)
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,7 +147,7 @@ def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("run", sealed["run_id"], MISMATCH, str(error))
         return
     for kind in ("params", "tags"):
-        yield from compare_all("run", kind[:-1], sealed[kind], getattr(now, kind))
+        yield from compare_values("run", kind[:-1], sealed[kind], getattr(now, kind))
     for key, value in sealed["metrics"].items():
         found = metrics.get(key, {})
         yield compare("run", f"metric {key}", value["value"], found.get("value"))

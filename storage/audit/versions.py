@@ -2,7 +2,7 @@
 
 A training is believed where the ledger names its sealed chain, an evaluation or a device's report
 where the ledger has it, by entries that a trusted key signed. Every figure here is a signed one:
-what MLflow's database has instead is told, and `unedited` refuses it.
+what MLflow's database has instead is told, and `check_unedited` refuses it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import ledger
-from storage.audit.chain import deleted_runs, read_chain, registered, resolve
-from storage.audit.findings import MISMATCH, OUT, Finding, compare_all, sentences
+from storage.audit.chain import deleted_runs, read_chain, registration, resolve
+from storage.audit.findings import MISMATCH, OUT, Finding, compare_values, sentences
 from storage.audit.ledger_entry import of_version
 from storage.audit.outcomes import read_evaluation
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
@@ -30,11 +30,11 @@ from storage.tables.beats_manifest import Manifest, manifest_from
 from storage.tables.testset import TestSet, read_testset
 
 #: Edits of a version that are told one by one where it is refused.
-MOST_TOLD = 5
+MOST_EDITS = 5
 
 
 @dataclass(frozen=True)
-class Recorded:
+class VersionRecord:
     """What is recorded of a version.
 
     Attributes
@@ -83,7 +83,7 @@ class Recorded:
     unsigned: tuple[str, ...]
 
 
-def recorded(reference: str) -> Recorded:
+def read_version(reference: str) -> VersionRecord:
     """Read what is recorded of the version that NAME@alias, NAME/version or NAME means.
 
     Raises
@@ -98,8 +98,8 @@ def recorded(reference: str) -> Recorded:
     keys = trusted_keys()
     entries = ledger.own_entries(name)
     known = [entry for entry in entries if entry.key in keys]
-    entry = registered(known, version)
-    if entry is None and (strange := registered(entries, version)):
+    entry = registration(known, version)
+    if entry is None and (strange := registration(entries, version)):
         raise SignatureError(
             f"the chain of {name}/{version}: entered by key {strange.key[:16]}, which this machine "
             "does not trust"
@@ -117,7 +117,7 @@ def recorded(reference: str) -> Recorded:
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
-    return Recorded(
+    return VersionRecord(
         model=ModelVersion(name, version, said["run_id"], said["tags"]),
         chain_sha256=sealed.sha256,
         time_utc=sealed.document["time_utc"],
@@ -153,11 +153,11 @@ def _training(sealed: Mapping[str, Any]) -> list[Finding]:
     return [
         finding
         for kind, values, current in kinds
-        for finding in compare_all("run", f"{about}: {kind}", values, current)
+        for finding in compare_values("run", f"{about}: {kind}", values, current)
     ]
 
 
-def unedited(version: Recorded) -> Recorded:
+def check_unedited(version: VersionRecord) -> VersionRecord:
     """The same version, where MLflow has its figures and parameters as they were signed.
 
     Raises
@@ -166,15 +166,15 @@ def unedited(version: Recorded) -> Recorded:
         It has others: run, figure and both values are named.
     """
     if version.edited:
-        more = f"; and {len(version.edited) - MOST_TOLD} more" * (len(version.edited) > MOST_TOLD)
+        more = f"; and {len(version.edited) - MOST_EDITS} more" * (len(version.edited) > MOST_EDITS)
         raise DigestMismatch(
-            f"{version.model.reference}: {'; '.join(version.edited[:MOST_TOLD])}{more}; holter "
+            f"{version.model.reference}: {'; '.join(version.edited[:MOST_EDITS])}{more}; holter "
             f"verify {version.model.reference} tells all"
         )
     return version
 
 
-def every() -> list[str]:
+def all_references() -> list[str]:
     """All registered versions, NAME/version, by name and number."""
     fields: dict[str, Any] = {"max_results": 200}  # an answer is read up to 8 MiB
     found: list[tuple[str, int]] = []

@@ -42,12 +42,12 @@ def text(value: Any, what: str, form: re.Pattern[str] | None = None) -> str:
     expected = f"a text of the form {form.pattern}" if form else "a text"
     good = isinstance(value, str) and len(value) <= MOST_TEXT
     if not good or (form is not None and not form.fullmatch(value)):
-        raise RegistryError(f"MLflow's answer: {what}: found {shown(value)}; expected {expected}")
+        raise RegistryError(f"MLflow's answer: {what}: found {excerpt(value)}; expected {expected}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise RegistryError(
-            f"MLflow's answer: {what}: found {shown(value)}; expected {expected}"
+            f"MLflow's answer: {what}: found {excerpt(value)}; expected {expected}"
         ) from error
     return str(value)
 
@@ -63,7 +63,7 @@ def whole_number(value: Any, what: str, most: int = MOST_NUMBER) -> int:
     number = int(value) if digits else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
         raise RegistryError(
-            f"MLflow's answer: {what}: found {shown(value)}; expected a whole number in 0..{most}"
+            f"MLflow's answer: {what}: found {excerpt(value)}; expected a whole number in 0..{most}"
         )
     return number
 
@@ -94,12 +94,12 @@ def numbers(value: Any, name: str) -> dict[str, float]:
             found[key] = float(number if known else "")
         except (ValueError, OverflowError) as error:
             raise RegistryError(
-                f"MLflow's answer: {name}.{key}: found {shown(number)}; expected a number"
+                f"MLflow's answer: {name}.{key}: found {excerpt(number)}; expected a number"
             ) from error
     return found
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """A value in a message: its kind where it is long or nested, else itself, in ASCII."""
     if isinstance(value, dict | list):
         return f"{type(value).__name__} of {len(value)}"

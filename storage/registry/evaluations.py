@@ -23,12 +23,12 @@ from storage.errors import DeviceError, RegistryError
 from storage.files import parsed, sha256_bytes
 from storage.registry.answers import (
     SHA256,
+    excerpt,
     numbers,
     part,
     plain,
     rows,
     run_id,
-    shown,
     text,
     texts,
     whole_number,
@@ -139,7 +139,9 @@ def _state(run: Any) -> RequestState:
     info, data = part(run, "info"), part(run, "data")
     tags, status = texts(data, "tags"), text(part(info, "status"), "status")
     if status not in STATUSES:
-        raise RegistryError(f"MLflow's answer: status: found {shown(status)}; expected {STATUSES}")
+        raise RegistryError(
+            f"MLflow's answer: status: found {excerpt(status)}; expected {STATUSES}"
+        )
     return RequestState(
         request_id=run_id(part(info, "run_id")),
         device=tags.get(DEVICE_TAG, ""),

@@ -27,7 +27,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def required(one: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+def requirements(one: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
     """What a distribution needs here, as (name, extras)."""
     from packaging.requirements import Requirement
 
@@ -66,7 +66,7 @@ def sbom(environment: str) -> dict[str, Any]:
             found[name] = distribution(name)
         except PackageNotFoundError:  # for another system, or left out: what is not here is no part
             continue
-        wanted = list(required(found[name], extras))
+        wanted = list(requirements(found[name], extras))
         needs.setdefault(name, set()).update(need for need, _ in wanted)
         waiting += wanted
     if ROOT not in found:

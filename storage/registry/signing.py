@@ -31,15 +31,15 @@ from storage.files import (
     sha256_file,
     write_json,
 )
-from storage.registry.answers import MOST_NUMBER, plain, shown
+from storage.registry.answers import MOST_NUMBER, excerpt, plain
 from storage.registry.model_files import MANIFEST, MLFLOW_META
 
 SIGNATURE = "manifest.sig"
 #: The signed statement of a release's registered name and version.
-NAMED = "release.json"
+NAME_FILE = "release.json"
 #: Files of a release that its manifest does not name. MLflow's downloads add the last, which
 #: nothing here reads.
-BESIDE = (MANIFEST, SIGNATURE, NAMED, MLFLOW_META)
+BESIDE = (MANIFEST, SIGNATURE, NAME_FILE, MLFLOW_META)
 #: A manifest, signature or statement larger than this is not read.
 MOST_MANIFEST = 1 << 20
 #: Kinds of signed statements: what a signature on one means is in it.
@@ -111,7 +111,7 @@ def signed_by(data: bytes, signature: Mapping[str, str]) -> bool:
 def sign_release(folder: Path) -> None:
     """Bring a folder's manifest up to its files and sign it; no name is stated of it any more."""
     manifest = read_json(folder / MANIFEST)
-    (folder / NAMED).unlink(missing_ok=True)
+    (folder / NAME_FILE).unlink(missing_ok=True)
     manifest["files"] = {
         str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
@@ -125,7 +125,7 @@ def sign_name(folder: Path, name: str, version: int) -> Path:
     """State, signed, that a folder's release is this registered version; gives the file."""
     digest = sha256_file(folder / MANIFEST)
     about = {"name": name, "version": version, "manifest_sha256": digest}
-    return write_json(folder / NAMED, _signed({"statement": RELEASE, **about}))
+    return write_json(folder / NAME_FILE, _signed({"statement": RELEASE, **about}))
 
 
 def sign_roll_back(device: str, name: str, version: int) -> str:
@@ -245,7 +245,7 @@ def _checked(manifest: bytes) -> dict[str, Any]:
         value = found[name]
         large = isinstance(value, int | float) and not abs(value) <= MOST_NUMBER
         if not isinstance(value, kinds[name]) or large:
-            raise SignatureError(f"release: the manifest's {name} is {shown(value)}")
+            raise SignatureError(f"release: the manifest's {name} is {excerpt(value)}")
     for name, about in runtimes.items():
         if not isinstance(about, dict) or not isinstance(about.get("file", ""), str):
             raise SignatureError(f"release: runtime {name!a}: found no file's name; expected one")
@@ -281,14 +281,14 @@ def check_name(folder: Path, name: str, version: int, trusted: Iterable[str]) ->
     SignatureError
         It is another's, or it was signed before releases had their names in what is signed.
     """
-    if not (folder / NAMED).is_file():
+    if not (folder / NAME_FILE).is_file():
         raise SignatureError(
-            f"release {name}/{version}: found no signed name and version ({NAMED}); "
+            f"release {name}/{version}: found no signed name and version ({NAME_FILE}); "
             f"make it on the server: holter edge sign {name}/{version}"
         )
     manifest = sha256_bytes(_read(folder, MANIFEST))
     about = {"name": name, "version": version, "manifest_sha256": manifest}
-    read_statement(_read(folder, NAMED), trusted, statement=RELEASE, **about)
+    read_statement(_read(folder, NAME_FILE), trusted, statement=RELEASE, **about)
 
 
 def _read(folder: Path, name: str) -> bytes:
