@@ -52,9 +52,9 @@ class Presence:
                 raise DeviceError(self.lost)
             self._count += 1
             self.facts |= facts
-            said = {**self.facts, "agent": self.agent_id, "host": socket.gethostname()}
-            said |= {"count": self._count, "seen_s": round(server_time_s(), 1)}
-            evaluations.announce(experiment, said)
+            sign = {**self.facts, "agent": self.agent_id, "host": socket.gethostname()}
+            sign |= {"count": self._count, "seen_s": round(server_time_s(), 1)}
+            evaluations.announce(experiment, sign)
 
     def check(self) -> None:
         """Raise DeviceError if another agent took over."""
@@ -62,10 +62,10 @@ class Presence:
             raise DeviceError(self.lost)
 
 
-def rival_words(device: str, other: dict[str, Any]) -> str:
+def rival_words(device: str, rival: dict[str, Any]) -> str:
     """Why an agent does not work: another does."""
     return (
-        f"device {device}: agent {other.get('agent')} on {other.get('host')} works under this name;"
+        f"device {device}: agent {rival.get('agent')} on {rival.get('host')} works under this name;"
         " stop it, or give this one another name"
     )
 
@@ -87,8 +87,8 @@ def lock_home(home: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            who = file.read().strip() or "unknown"
-            raise DeviceError(f"state folder {home}: process {who} works in it") from error
+            process_id = file.read().strip() or "unknown"
+            raise DeviceError(f"state folder {home}: process {process_id} works in it") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -108,17 +108,17 @@ def present(
     DeviceError
         Another agent's sign of life moves within the lease.
     """
-    other = evaluations.presence(presence.device)[1]
-    if other.get("agent") not in (None, presence.agent_id) and not other.get("released"):
-        say(f"device {presence.device}: agent {other['agent']} was here; is it alive?")
+    rival = evaluations.presence(presence.device)[1]
+    if rival.get("agent") not in (None, presence.agent_id) and not rival.get("released"):
+        say(f"device {presence.device}: agent {rival['agent']} was here; is it alive?")
         for _ in range(round(LEASE_S / BEAT_S * 4)):
             sleep(BEAT_S / 4)
             now = evaluations.presence(presence.device)[1]
             if now.get("released"):
                 break
-            if now != other:
+            if now != rival:
                 raise DeviceError(rival_words(presence.device, now))
-        say(f"device {presence.device}: no sign of agent {other['agent']}; its work is taken up")
+        say(f"device {presence.device}: no sign of agent {rival['agent']}; its work is taken up")
     presence.beat(state="idle", released=False)
     sleep(SETTLE_S)
     presence.beat()

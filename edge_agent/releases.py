@@ -56,8 +56,8 @@ def fetch_release(
         fetch_model_file(name, version, NAME_FILE, None, to, MOST_MANIFEST)
     manifest = check_release(to, keys)
     check_name(to, name, version, keys)
-    mine = files_of(manifest).get(runtime or usual(manifest), LITERT)
-    for file in dict.fromkeys((LITERT, GOLDEN, mine)):
+    network_file = files_of(manifest).get(runtime or usual(manifest), LITERT)
+    for file in dict.fromkeys((LITERT, GOLDEN, network_file)):
         signed = manifest["files"].get(file)
         if signed is None:
             raise SignatureError(f"release {name}/{version}: the signed manifest has no {file}")

@@ -25,13 +25,7 @@ from flows.services.progress import Progress
 from flows.train.settings import Training
 from flows.train.teacher import Taught
 from storage.audit import chain, ledger
-from storage.audit.provenance import (
-    ROOT,
-    distribution_versions,
-    environment_sha256,
-    git_changes,
-    git_state,
-)
+from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, packages
 from storage.audit.versions import read_version
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
 from storage.logs import bound
@@ -285,7 +279,7 @@ def inputs(folder: Path, run: TrainingRun) -> list[Path]:
     """The split, the environment with its lock and bills, and what differs from the commit."""
     files = [
         write_json(folder / "split.json", run.facts),
-        write_json(folder / "environment.json", distribution_versions()),
+        write_json(folder / "environment.json", packages()),
         write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
     ]
     files += [write_json(folder / f"sbom-{e}.cdx.json", sbom(e)) for e in ENVIRONMENTS]

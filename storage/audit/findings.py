@@ -55,4 +55,6 @@ def compare_file(link: str, name: str, fetch: Callable[[], object]) -> Finding:
 
 def sentences(findings: Iterable[Finding], state: str) -> tuple[str, ...]:
     """The findings of a state, in sentences."""
-    return tuple(f"{one.name}: {one.told}" for one in findings if one.state == state)
+    return tuple(
+        f"{finding.name}: {finding.told}" for finding in findings if finding.state == state
+    )

@@ -47,19 +47,21 @@ class DeviceState:
 def devices(group: str | None = None) -> list[DeviceState]:
     """Every device, by name; only those of a group, if one is given."""
     answers = pages("POST", "experiments/search", filter=f"name LIKE '{EDGE}%'", max_results=100)
-    found = [_device(one) for answer in answers for one in rows(answer, "experiments")]
-    wanted = [one for one in found if group is None or one.group == group]
-    return sorted(wanted, key=lambda one: one.name)
+    states = [
+        _device(experiment) for answer in answers for experiment in rows(answer, "experiments")
+    ]
+    in_group = [state for state in states if group is None or state.group == group]
+    return sorted(in_group, key=lambda state: state.name)
 
 
 def _device(experiment: Any) -> DeviceState:
     tags, name = texts(experiment, "tags"), text(part(experiment, "name"), "experiment's name")
-    said = read_presence(tags)
-    seen = said.get("seen_s")
+    facts = read_presence(tags)
+    seen_s = facts.get("seen_s")
     ago = None
-    if isinstance(seen, int | float) and abs(seen) < MOST_NUMBER:
-        ago = server_time_s() - seen
-    return DeviceState(name.removeprefix(EDGE), tags.get(GROUP_TAG, ""), said, ago)
+    if isinstance(seen_s, int | float) and abs(seen_s) < MOST_NUMBER:
+        ago = server_time_s() - seen_s
+    return DeviceState(name.removeprefix(EDGE), tags.get(GROUP_TAG, ""), facts, ago)
 
 
 def set_group(device: str, group: str) -> None:
@@ -69,10 +71,10 @@ def set_group(device: str, group: str) -> None:
 
 def members(group: str) -> list[str]:
     """The devices of a group, by name; DeviceError if it has none."""
-    found = [device.name for device in devices(group)]
-    if not found:
+    names = [device.name for device in devices(group)]
+    if not names:
         raise DeviceError(f"device group {group!r}: found no device; put one into it first")
-    return found
+    return names
 
 
 def reports(names: Iterable[str]) -> tuple[list[RequestState], list[str]]:
@@ -108,23 +110,23 @@ def signed_report(state: RequestState) -> RequestState:
     DigestMismatch
         No trusted entry is about it, or MLflow has other figures than were signed.
     """
-    what, trusted = f"{state.model}/{state.version}", trusted_keys()
-    mine = [
+    reference, trusted = f"{state.model}/{state.version}", trusted_keys()
+    entries = [
         entry
         for entry in ledger.entries(state.model)
         if entry.action == ledger.EVALUATED
         and entry.details["run_id"] == state.request_id
         and entry.key in trusted
     ]
-    if not mine:
+    if not entries:
         raise DigestMismatch(
-            f"{what}: report of device {state.device}, run {state.request_id}: found no signed "
-            "entry in the ledger; expected one"
+            f"{reference}: report of device {state.device}, run {state.request_id}: found no "
+            "signed entry in the ledger; expected one"
         )
-    report = read_evaluation(mine[-1])
+    report = read_evaluation(entries[-1])
     if report.state is None or sentences(report.findings, MISMATCH):
-        raise DigestMismatch(f"{what}: {'; '.join(sentences(report.findings, MISMATCH))}")
-    return replace(report.state, model=mine[-1].model, version=mine[-1].version or 0)
+        raise DigestMismatch(f"{reference}: {'; '.join(sentences(report.findings, MISMATCH))}")
+    return replace(report.state, model=entries[-1].model, version=entries[-1].version or 0)
 
 
 def server_metrics(model: ModelVersion) -> dict[str, float]:

@@ -85,23 +85,25 @@ class Entry:
         return sha256_bytes(self.signed_bytes())
 
 
-def entries_of_model(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
+def entries_of_model(entries: Iterable[Entry], created_ms: int | None) -> list[Entry]:
     """Of a ledger's entries those about the model that was made then; none where there is none."""
-    return [entry for entry in known if created_ms is not None and _is_about(entry, created_ms)]
+    return [
+        entry for entry in entries if created_ms is not None and _is_of_model(entry, created_ms)
+    ]
 
 
-def _is_about(entry: Entry, created_ms: int) -> bool:
+def _is_of_model(entry: Entry, created_ms: int) -> bool:
     """Whether an entry is about the model that was made then; one without the detail, by time."""
     if MODEL_CREATED in entry.details:
         return entry.details[MODEL_CREATED] == str(created_ms)
     return 1000 * (datetime.fromisoformat(entry.time_utc).timestamp() + CLOCK_S) >= created_ms
 
 
-def of_version(known: Iterable[Entry], version: int) -> list[Entry]:
+def of_version(entries: Iterable[Entry], version: int) -> list[Entry]:
     """The entries about a version, and those of aliases that left it."""
     return [
         entry
-        for entry in known
+        for entry in entries
         if entry.version == version
         or (entry.action == ALIAS and entry.details.get("from") == str(version))
     ]
@@ -120,22 +122,22 @@ def deed(entry: Entry) -> str:
     if entry.action != ALIAS:
         return f"{entry.action}{alias}"
     back = entry.details.get(ROLLED_BACK)
-    stood = back or entry.details.get("from")
-    begin = f" from version {stood}" if stood else ""
+    origin = back or entry.details.get("from")
+    begin = f" from version {origin}" if origin else ""
     if entry.version is None:
         return f"alias{alias} taken away{begin}"
     return f"{'roll-back of' if back else 'alias'}{alias}{begin} to version {entry.version}"
 
 
-def aliases(known: Iterable[Entry]) -> dict[str, int]:
+def aliases(entries: Iterable[Entry]) -> dict[str, int]:
     """Where each alias stands by entries of a ledger."""
-    found: dict[str, int] = {}
-    for entry in known:
+    versions: dict[str, int] = {}
+    for entry in entries:
         if entry.action == ALIAS:
-            found.pop(entry.details["alias"], None)
+            versions.pop(entry.details["alias"], None)
             if entry.version is not None:
-                found[entry.details["alias"]] = entry.version
-    return found
+                versions[entry.details["alias"]] = entry.version
+    return versions
 
 
 def read_entry(model: str, key: str, value: str) -> Entry:
@@ -203,7 +205,7 @@ def read_pages(model: str, params: Mapping[str, str]) -> Pages:
         wrong = {
             f"says that it is number {entry.sequence}": entry.sequence != number,
             f"is about {entry.model}": entry.model != model,
-            "is not what was signed": not _signed(entry),
+            "is not what was signed": not _is_signed(entry),
         }
         faults += [f"entry {number} {text}" for text, is_so in wrong.items() if is_so]
         if not any(wrong.values()):
@@ -239,7 +241,7 @@ def _time_s(entry: Entry) -> float:
     return datetime.fromisoformat(entry.time_utc).timestamp()
 
 
-def _signed(entry: Entry) -> bool:
+def _is_signed(entry: Entry) -> bool:
     try:
         return signed_by(entry.signed_bytes(), {"key": entry.key, "signature": entry.signature})
     except ValueError:

@@ -106,8 +106,8 @@ def read_evaluation(entry: Entry) -> Evaluation:
     except RegistryError as error:
         return Evaluation(signed, (Finding(LINK, title(entry), MISMATCH, str(error)),))
     if outcome is None:
-        told = "its figures were signed by nobody: evaluate again"
-        return Evaluation(signed, (Finding(LINK, title(entry), OUT, told),))
+        reason = "its figures were signed by nobody: evaluate again"
+        return Evaluation(signed, (Finding(LINK, title(entry), OUT, reason),))
     for kind, values in outcome.items():
         current = getattr(now, kind)
         findings += compare_values(
@@ -122,20 +122,22 @@ def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, li
     """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
     if not device_of(entry):
         digest = entry.details.get(DETAIL)
-        return (_fetched(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
+        return (_fetch(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
     digest = entry.details["report"]
-    claim, _, named = now.params.get(REPORT_PARAM, "").partition(":")
+    claim, _, sha256 = now.params.get(REPORT_PARAM, "").partition(":")
     number = int(claim) if claim.isascii() and claim.isdecimal() and len(claim) < 9 else 1
-    finding = compare(LINK, title(entry), digest, named)
-    return _fetched(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
+    finding = compare(LINK, title(entry), digest, sha256)
+    return _fetch(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
 
 
-def _fetched(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
+def _fetch(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
     """An outcome's figures, parameters and tags by kind; what is undefined is left out."""
     try:
-        said = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
-        rows = [{"key": k, "value": v} for k, v in part(said, "metrics").items() if v is not None]
-        params, tags = said.get("params", {}).items(), part(said, "tags").items()
+        document = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
+        rows = [
+            {"key": k, "value": v} for k, v in part(document, "metrics").items() if v is not None
+        ]
+        params, tags = document.get("params", {}).items(), part(document, "tags").items()
     except (ValueError, AttributeError) as error:
         raise RegistryError(f"{file}: found {error}; expected figures and tags by name") from error
     return {
