@@ -56,6 +56,7 @@ OWN_ARGUMENTS = vocabulary("__call__ __init__ __new__ __post_init__")
 #: One that stays in a single module has the module's file before it.
 EXEMPT = {
     "WorkersGone": "an error's name says what happened",
+    # storage/audit
     "ledger_entry.py:who": "a field of a ledger's entry, which is signed",
     "ledger.py:who": "what becomes that field",
     "findings.py:told": "a key of the JSON that `holter verify` prints",
