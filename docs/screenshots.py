@@ -41,7 +41,7 @@ def main() -> None:
 
         from flows.reports.card import card, title
         from storage.audit.lineage import read_lineage
-        from storage.audit.versions import recorded
+        from storage.audit.versions import read_version
         from storage.registry.signing import trusted_keys
         from storage.registry.tracking import run_page
         from tasks.pages.document import to_html
@@ -59,7 +59,7 @@ def main() -> None:
         shoot(run_page(run.info.run_id), "mlflow_run.png", 1300)
         shoot(run_page(edge), "mlflow_device.png", 1300)
         (entry,) = client.search_model_versions(f"run_id = '{run.info.run_id}'")
-        version = recorded(f"{entry.name}/{entry.version}")
+        version = read_version(f"{entry.name}/{entry.version}")
         keys = set(trusted_keys())
         shoot_html(to_html(title(version), card(version)), "card.png", 900)
         shoot_html(html(read_lineage(version.model.reference, keys)), "lineage.png", 760)

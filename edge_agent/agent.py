@@ -15,8 +15,8 @@ import numpy as np
 from edge_agent import outbox
 from edge_agent.facts import facts
 from edge_agent.measure import measure
-from edge_agent.outbox import Job, failed, finished, finite, forget_tries, new_job, try_again
-from edge_agent.presence import Presence, agent_id, locked, present
+from edge_agent.outbox import Job, fail, finish, finite, forget_tries, new_job, try_again
+from edge_agent.presence import Presence, agent_id, lock_home, present
 from edge_agent.releases import fetch_release
 from edge_agent.slots import install, refuse_older, trusted_keys
 from storage.errors import DeviceError, DigestMismatch, HolterError, OutOfReach, RegistryError
@@ -72,26 +72,26 @@ def once(agent: Agent, say: Callable[[str], None]) -> int:
     OutOfReach
         The server is; finished reports stay in the outbox.
     """
-    with locked(agent.home), present(_presence(agent), say) as presence:
+    with lock_home(agent.home), present(_presence(agent), say) as presence:
         return cycle(agent, presence, say)
 
 
 def forever(agent: Agent, say: Callable[[str], None]) -> None:
     """Ask for requests every two seconds; a server out of reach, or a full disk, is waited for."""
-    told = ""
-    with locked(agent.home):
+    complaint = ""
+    with lock_home(agent.home):
         while True:
             try:
                 with present(_presence(agent), say) as presence:
-                    known: set[str] = set()
+                    complaints: set[str] = set()
                     while True:
-                        cycle(agent, presence, say, known)
-                        told = ""
+                        cycle(agent, presence, say, complaints)
+                        complaint = ""
                         time.sleep(POLL_S)
             except (RegistryError, OSError) as error:  # noqa: PERF203 - one pass is seconds long
-                if str(error) != told:
+                if str(error) != complaint:
                     say(f"waiting: {error}")
-                told = str(error)
+                complaint = str(error)
                 time.sleep(POLL_S)
 
 
@@ -103,20 +103,20 @@ def cycle(
     agent: Agent,
     presence: Presence,
     say: Callable[[str], None],
-    known: set[str] | None = None,
+    complaints: set[str] | None = None,
 ) -> int:
     """One pass over outbox and requests; gives how many evaluations failed or were skipped.
 
     A run that cannot be read, or of which the server answers what cannot be, is said and skipped;
-    `known` holds what was said of such runs, which is not said again at each pass.
+    `complaints` holds what was said of such runs, which is not said again at each pass.
     """
-    known = set() if known is None else known
+    complaints = set() if complaints is None else complaints
 
     def complain(words: str) -> None:
-        if words not in known:
+        if words not in complaints:
             say(words)
-        if len(known) < MOST_COMPLAINTS:
-            known.add(words)
+        if len(complaints) < MOST_COMPLAINTS:
+            complaints.add(words)
 
     outbox.send(agent.home, say, complain)
     failed = 0
@@ -125,7 +125,7 @@ def cycle(
         if request.request_id in outbox.waiting(agent.home):
             continue
         try:
-            failed += not _worked(agent, request, presence, say)
+            failed += not _claim_and_serve(agent, request, presence, say)
         except OutOfReach:
             raise
         except RegistryError as error:
@@ -134,7 +134,7 @@ def cycle(
     return failed
 
 
-def _worked(
+def _claim_and_serve(
     agent: Agent,
     request: evaluations.RequestState,
     presence: Presence,
@@ -163,7 +163,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
     outbox.make_workplace(job)
     try:
         job = try_again(job)
-        job = finished(job, evaluate(agent, job))
+        job = finish(job, evaluate(agent, job))
     except OutOfReach:
         forget_tries(job)
         raise
@@ -174,7 +174,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
         reason = (
             str(error) if isinstance(error, HolterError) else f"{type(error).__name__}: {error}"
         )
-        job = failed(job, reason)
+        job = fail(job, reason)
         say(f"request {job.request_id}: failed: {reason}")
     outbox.put(job)
     outbox.remove(agent.home, job.folder)
@@ -221,20 +221,20 @@ def evaluate(agent: Agent, job: Job) -> dict[str, float]:
 
 def refuse_other_model(release: Path, sha256: str) -> None:
     """Raise DigestMismatch where a release's default network is not the one of a digest."""
-    found = sha256_file(release / LITERT)
-    if sha256 != found:
-        raise DigestMismatch(f"{LITERT}: signed with SHA-256 {found}; the request says {sha256!a}")
+    digest = sha256_file(release / LITERT)
+    if sha256 != digest:
+        raise DigestMismatch(f"{LITERT}: signed with SHA-256 {digest}; the request says {sha256!a}")
 
 
 def threshold_of(tags: Mapping[str, str]) -> float:
     """The threshold that a request names."""
-    said = tags.get(THRESHOLD_TAG, "")
+    text = tags.get(THRESHOLD_TAG, "")
     try:
-        threshold = float(said)
+        threshold = float(text)
     except ValueError:
         threshold = float("nan")
     if not 0 <= threshold <= 1:
-        raise DeviceError(f"request: found threshold {said!r}; expected a number in 0..1")
+        raise DeviceError(f"request: found threshold {text!r}; expected a number in 0..1")
     return threshold
 
 
@@ -244,7 +244,7 @@ def per_record(
     """Metrics of every record of the test set."""
     out = {}
     for name in np.unique(testset.record):
-        mine = testset.record == name
-        scores = beat_metrics(*testset.counted(probability, mine), threshold)
+        mask = testset.record == name
+        scores = beat_metrics(*testset.counted(probability, mask), threshold)
         out[str(name)] = finite(scores)
     return out

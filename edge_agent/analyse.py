@@ -140,119 +140,119 @@ def decided_beats(
         del shapes  # 40 MB of a day
         return table, of_record(network, name, record)
     if reads_records(name):
-        table = joined([replace(one, waveform=None) for one in tables])
+        table = joined([replace(part, waveform=None) for part in tables])
         return table, probabilities(network, name, table)[0]
-    answered = [
-        (replace(one, waveform=None), probabilities(network, name, one)[0]) for one in tables
+    pairs = [
+        (replace(part, waveform=None), probabilities(network, name, part)[0]) for part in tables
     ]
-    return joined([one for one, _ in answered]), np.concatenate([found for _, found in answered])
+    return joined([part for part, _ in pairs]), np.concatenate([p_af for _, p_af in pairs])
 
 
-def summary(found: Analysis) -> dict[str, Any]:
+def summary(analysis: Analysis) -> dict[str, Any]:
     """The figures of an analysis, as they go into its JSON file."""
-    rr_s = found.beats.rr_prev_s[np.isfinite(found.beats.rr_prev_s)]
-    long = lasting(found.runs, CLINICAL_S)
-    flagged = (found.beats.quality & BAD) != 0
+    rr_s = analysis.beats.rr_prev_s[np.isfinite(analysis.beats.rr_prev_s)]
+    long = lasting(analysis.runs, CLINICAL_S)
+    flagged = (analysis.beats.quality & BAD) != 0
     return {
-        "record": found.record.name,
-        "files_sha256": dict(found.record.digests),
-        "lead": found.record.lead,
-        "warnings": list(found.record.warnings),
-        "fs_hz": found.record.fs_hz,
-        "hours": found.duration_s / 3600,
-        "analysable_hours": found.analysable_s / 3600,
-        "unanalysable_share": 1 - found.analysable_s / found.duration_s,
-        "analysable": [{"start_s": a, "end_s": b} for a, b in found.beats.stretches_s.tolist()],
-        "beats": len(found.beats),
+        "record": analysis.record.name,
+        "files_sha256": dict(analysis.record.digests),
+        "lead": analysis.record.lead,
+        "warnings": list(analysis.record.warnings),
+        "fs_hz": analysis.record.fs_hz,
+        "hours": analysis.duration_s / 3600,
+        "analysable_hours": analysis.analysable_s / 3600,
+        "unanalysable_share": 1 - analysis.analysable_s / analysis.duration_s,
+        "analysable": [{"start_s": a, "end_s": b} for a, b in analysis.beats.stretches_s.tolist()],
+        "beats": len(analysis.beats),
         "flagged_beats": int(flagged.sum()),
         "mean_heart_rate_bpm": 60 / float(rr_s.mean()),
-        "profile": profile(found.beats, found.probability, found.decided).as_json(),
-        "model": dict(found.model),
+        "profile": profile(analysis.beats, analysis.probability, analysis.decided).as_json(),
+        "model": dict(analysis.model),
         "preprocessing_sha256": Preprocessing().digest(),
         "beat_code_sha256": beat_code_sha256(),
-        "af_burden": found.burden,
-        "af_s": float(durations_s(found.runs).sum()),
-        "longest_af_s": float(durations_s(found.runs).max(initial=0)),
+        "af_burden": analysis.burden,
+        "af_s": float(durations_s(analysis.runs).sum()),
+        "longest_af_s": float(durations_s(analysis.runs).max(initial=0)),
         "episodes_of_30_s": len(long),
-        "episodes": [{"start_s": a, "end_s": b} for a, b in found.runs.tolist()],
+        "episodes": [{"start_s": a, "end_s": b} for a, b in analysis.runs.tolist()],
     }
 
 
-def episode_rows(found: Analysis) -> str:
+def episode_rows(analysis: Analysis) -> str:
     """The episodes as CSV: times, beats, mean P(AF) and heart rate, share of flagged beats.
 
     An episode of one beat without an interval after it has no heart rate.
     """
     lines = ["start_s,end_s,duration_s,beats,mean_p_af,mean_heart_rate_bpm,flagged_share"]
-    flagged = (found.beats.quality & BAD) != 0
-    for start, end in found.runs.tolist():
-        low, high = np.searchsorted(found.beats.time_s, (start, end))
+    flagged = (analysis.beats.quality & BAD) != 0
+    for start, end in analysis.runs.tolist():
+        low, high = np.searchsorted(analysis.beats.time_s, (start, end))
         inside = slice(low, max(high, low + 1))
-        rr_s = found.beats.rr_next_s[inside]
+        rr_s = analysis.beats.rr_next_s[inside]
         rr_s = rr_s[np.isfinite(rr_s)]
         rate = f"{60 / float(rr_s.mean()):.1f}" if len(rr_s) else ""
-        share, p_af = float(flagged[inside].mean()), float(found.probability[inside].mean())
+        share, p_af = float(flagged[inside].mean()), float(analysis.probability[inside].mean())
         times = f"{start:.3f},{end:.3f},{end - start:.3f},{high - low}"
         lines.append(f"{times},{p_af:.3f},{rate},{share:.3f}")
     return "\n".join(lines) + "\n"
 
 
-def strips(found: Analysis) -> list[Strip]:
+def strips(analysis: Analysis) -> list[Strip]:
     """The signal at the first and longest episode, or where P(AF) is highest; and a calm one."""
-    wanted: dict[float, str] = {}
-    long = lasting(found.runs, CLINICAL_S)
+    titles: dict[float, str] = {}
+    long = lasting(analysis.runs, CLINICAL_S)
     if len(long):
         first, longest = long[0], long[int(durations_s(long).argmax())]
-        wanted[longest[0] - STRIP_S / 2] = "onset of the longest episode"
+        titles[longest[0] - STRIP_S / 2] = "onset of the longest episode"
         if first[0] != longest[0]:
-            wanted[first[0] - STRIP_S / 2] = "onset of the first episode of 30 s or more"
-        wanted[longest.mean() - STRIP_S / 2] = "middle of the longest episode"
+            titles[first[0] - STRIP_S / 2] = "onset of the first episode of 30 s or more"
+        titles[longest.mean() - STRIP_S / 2] = "middle of the longest episode"
     else:
-        at = found.beats.time_s[int(found.probability.argmax())]
-        wanted[float(at) - STRIP_S / 2] = "no episode of 30 s; here P(AF) is highest"
-    quiet = _steadiest(found)
+        at = analysis.beats.time_s[int(analysis.probability.argmax())]
+        titles[float(at) - STRIP_S / 2] = "no episode of 30 s; here P(AF) is highest"
+    quiet = _steadiest(analysis)
     if quiet is not None:
-        wanted[quiet] = "not AF, for comparison"
-    record, out = found.record, []
-    for start_s, what in wanted.items():
-        start = int(max(min(start_s, found.duration_s - STRIP_S), 0) * record.fs_hz)
+        titles[quiet] = "not AF, for comparison"
+    record, out = analysis.record, []
+    for start_s, title in titles.items():
+        start = int(max(min(start_s, analysis.duration_s - STRIP_S), 0) * record.fs_hz)
         stop = min(start + round(STRIP_S * record.fs_hz), record.n_samples)
-        out.append(Strip(what, start / record.fs_hz, record.fs_hz, read_lead(record, start, stop)))
+        out.append(Strip(title, start / record.fs_hz, record.fs_hz, read_lead(record, start, stop)))
     return out
 
 
-def _steadiest(found: Analysis) -> float | None:
+def _steadiest(analysis: Analysis) -> float | None:
     """Where ten seconds of one stretch hold no AF and no flagged beat, with the lowest P(AF)."""
     span = 16
-    if len(found.beats) < span:
+    if len(analysis.beats) < span:
         return None
-    bad = found.decided | ((found.beats.quality & BAD) != 0) | found.beats.begins
-    cost = np.convolve(found.probability + bad, np.ones(span), "valid")
+    bad = analysis.decided | ((analysis.beats.quality & BAD) != 0) | analysis.beats.begins
+    cost = np.convolve(analysis.probability + bad, np.ones(span), "valid")
     at = int(cost.argmin())
-    return None if cost[at] >= 1 else float(found.beats.time_s[at])
+    return None if cost[at] >= 1 else float(analysis.beats.time_s[at])
 
 
-def files_of(found: Analysis) -> dict[str, bytes]:
+def files_of(analysis: Analysis) -> dict[str, bytes]:
     """Every file that an analysis leaves, by name."""
-    name, figures = found.record.name, summary(found)
+    name, figures = analysis.record.name, summary(analysis)
     page = Page(
         record=name,
-        lead=str(found.record.lead),
-        duration_s=found.duration_s,
-        stretches_s=found.beats.stretches_s,
-        time_s=found.beats.time_s,
-        rr_s=found.beats.rr_prev_s,
-        flagged=(found.beats.quality & BAD) != 0,
-        decided=found.decided,
-        probability=found.probability,
-        runs=found.runs,
+        lead=str(analysis.record.lead),
+        duration_s=analysis.duration_s,
+        stretches_s=analysis.beats.stretches_s,
+        time_s=analysis.beats.time_s,
+        rr_s=analysis.beats.rr_prev_s,
+        flagged=(analysis.beats.quality & BAD) != 0,
+        decided=analysis.decided,
+        probability=analysis.probability,
+        runs=analysis.runs,
         figures=figures,
-        strips=strips(found),
+        strips=strips(analysis),
     )
     return {
         f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
-        f"{name}.csv": episode_rows(found).encode(),
-        f"{name}.haf": rhythm_annotations(found.runs, found.beats.stretches_s),
+        f"{name}.csv": episode_rows(analysis).encode(),
+        f"{name}.haf": rhythm_annotations(analysis.runs, analysis.beats.stretches_s),
         f"{name}.svg": draw(page).encode(),
     }
 

@@ -62,38 +62,38 @@ def bench(
         release compared; `facts`.
     """
     file = model / LITERT if model.is_dir() else model
-    opened: Callable[[int], Network]
+    open_network: Callable[[int], Network]
     if model.is_dir():
         manifest = read_unsigned(model)
-        opened = partial(open_runtime, model, manifest, usual(manifest))
+        open_network = partial(open_runtime, model, manifest, usual(manifest))
     else:
-        opened = partial(RUNTIMES["litert-float32"].open, file.read_bytes(), file.stem)
-    network = opened(1)
+        open_network = partial(RUNTIMES["litert-float32"].open, file.read_bytes(), file.stem)
+    network = open_network(1)
     inputs = _rows(file.parent, network, beats)
     answers = network.predict({name: array[:1] for name, array in inputs.items()})
     rows = len(next(iter(inputs.values())))
     label = np.zeros((rows, *answers.shape[1:-1]), np.int8)
-    none = np.repeat("", rows)
-    testset = TestSet(inputs, label, none, none, np.zeros(rows, np.int64))
-    costs = measure(partial(opened, 1), testset, kind).costs
+    no_names = np.repeat("", rows)
+    testset = TestSet(inputs, label, no_names, no_names, np.zeros(rows, np.int64))
+    costs = measure(partial(open_network, 1), testset, kind).costs
     costs["model_bytes"] = float(file.stat().st_size)
     threads = sorted({1, os.cpu_count() or 1})
     return {
         "costs": costs,
         "throughput_beats_per_cpu_s": {
             str(count): {
-                str(batch): _rate(opened(count), inputs, batch)
+                str(batch): _rate(open_network(count), inputs, batch)
                 for batch in BATCHES
                 if batch <= rows
             }
             for count in threads
         },
-        "runtimes": compared(model, runtimes) if model.is_dir() else {},
+        "runtimes": compare_runtimes(model, runtimes) if model.is_dir() else {},
         "facts": facts(dict(kind)),
     }
 
 
-def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
+def compare_runtimes(release: Path, names: Sequence[str]) -> dict[str, Any]:
     """What each of a release's runtimes costs on one thread, or why it cannot be said.
 
     Each runs in a process of its own: memory is its alone, and cold start has the imports in it.
@@ -111,24 +111,24 @@ def compared(release: Path, names: Sequence[str]) -> dict[str, Any]:
 
 def _costs(release: Path, name: str) -> dict[str, Any] | str:
     """Cold start, latency, throughput, memory and bytes of a runtime; or what is missing."""
-    began = time.perf_counter()
+    begin_s = time.perf_counter()
     manifest = read_unsigned(release)
     try:
         network = open_runtime(release, manifest, name)
     except ModelError as error:
         return str(error)
     rows = _rows(release, network, RUNTIME_ROWS)
-    one = {key: array[:1] for key, array in rows.items()}
-    network.predict(one)
-    cold_s = time.perf_counter() - began
+    row = {key: array[:1] for key, array in rows.items()}
+    network.predict(row)
+    cold_s = time.perf_counter() - begin_s
     rate = max(_rate(network, rows, BATCH) for _ in range(PASSES))
     latency_ms = np.empty(SINGLES)
-    network.predict(one)
+    network.predict(row)
     for i in range(SINGLES):
         start = time.perf_counter_ns()
-        network.predict(one)
+        network.predict(row)
         latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
-    found = {
+    costs = {
         "latency_p50_ms": float(np.median(latency_ms)),
         "latency_p99_ms": float(np.percentile(latency_ms, 99)),
         "throughput_rows_per_cpu_s": rate,
@@ -137,7 +137,7 @@ def _costs(release: Path, name: str) -> dict[str, Any] | str:
         "bytes": (release / files_of(manifest)[name]).stat().st_size,
     }
     providers = getattr(network, "providers", None)
-    return {**found, "providers": providers} if providers else found
+    return {**costs, "providers": providers} if providers else costs
 
 
 def _rows(folder: Path, network: Network, beats: int) -> Rows:
@@ -145,8 +145,8 @@ def _rows(folder: Path, network: Network, beats: int) -> Rows:
     shapes = network.inputs
     n = beats if "waveform" in shapes else max(beats // WINDOW_BEATS, LEAST_WINDOWS)
     if (folder / GOLDEN).exists():
-        few = read_golden(folder / GOLDEN)[0]
-        return {name: np.resize(array, (n, *array.shape[1:])) for name, array in few.items()}
+        golden = read_golden(folder / GOLDEN)[0]
+        return {name: np.resize(array, (n, *array.shape[1:])) for name, array in golden.items()}
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=(n, *shape)).astype(np.float32) for name, shape in shapes.items()}
 
@@ -156,6 +156,6 @@ def _rate(network: Network, inputs: Rows, batch: int) -> float:
     network.predict({name: array[:batch] for name, array in inputs.items()}, batch)
     n = len(next(iter(inputs.values()))) // batch * batch
     part = {name: array[:n] for name, array in inputs.items()}
-    began = time.process_time()
+    begin_s = time.process_time()
     network.predict(part, batch)
-    return n / max(time.process_time() - began, 1e-9)
+    return n / max(time.process_time() - begin_s, 1e-9)

@@ -181,7 +181,7 @@ def work(options: argparse.Namespace) -> int:
     alone = {"bench": _bench, "analyse": _analyse, "live": _live}
     if options.command in alone:
         return alone[options.command](home, options)
-    device = options.device or _enrolled(home)
+    device = options.device or _device_name(home)
     if options.command == "status":
         return _status(home, device)
     with bound(device=device):
@@ -207,12 +207,12 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
     from edge_agent.facts import device_kind
-    from edge_agent.releases import located
+    from edge_agent.releases import release_at
 
     runtimes = options.runtime or USUAL_RUNTIMES
-    with located(home, options.model) as model:
-        what = model or slots.begin(home)[0]
-        print(json.dumps(bench(what, device_kind(options.kind), BEATS, runtimes), indent=1))
+    with release_at(home, options.model) as model:
+        target = model or slots.begin(home)[0]
+        print(json.dumps(bench(target, device_kind(options.kind), BEATS, runtimes), indent=1))
     if not options.model:
         slots.confirm(home)
     return 0
@@ -221,20 +221,20 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.analyse import analyse, files_of, summary, write_files
-    from edge_agent.releases import located
+    from edge_agent.releases import release_at
 
     check_writable(options.out, "folder (--out)")
     leads, runtime = options.lead or (), options.runtime
-    with located(home, options.model) as folder:
-        release, manifest = slots.chosen(home, folder, runtime)
-        found = analyse(options.record, release, manifest, leads, options.least_beats, runtime)
-    for warning in found.record.warnings:
-        log.warning("warning  %s: %s", found.record.name, warning)
-    files = files_of(found)
+    with release_at(home, options.model) as folder:
+        release, manifest = slots.choose_release(home, folder, runtime)
+        analysis = analyse(options.record, release, manifest, leads, options.least_beats, runtime)
+    for warning in analysis.record.warnings:
+        log.warning("warning  %s: %s", analysis.record.name, warning)
+    files = files_of(analysis)
     write_files(options.out, files)
     if not options.model:
         slots.confirm(home)
-    figures = summary(found)
+    figures = summary(analysis)
     say(
         f"{figures['record']}: {figures['hours']:.2f} h, "
         f"{figures['analysable_hours']:.2f} h of it analysable "
@@ -249,20 +249,20 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
 
 def _live(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.live import decisions, millivolts, opened, run
-    from edge_agent.releases import located
+    from edge_agent.live import decisions, millivolts, open_source, run
+    from edge_agent.releases import release_at
 
-    with located(home, options.model) as folder:
-        release, manifest = slots.chosen(home, folder)
-        with opened(options.source, options.baud) as read:
+    with release_at(home, options.model) as folder:
+        release, manifest = slots.choose_release(home, folder)
+        with open_source(options.source, options.baud) as read:
             chunks = millivolts(read, options.format, options.units_per_mv)
-            done = run(decisions(chunks, options.fs, release, manifest), say)
+            exit_code = run(decisions(chunks, options.fs, release, manifest), say)
     if not options.model:
         slots.confirm(home)
-    return done
+    return exit_code
 
 
-def _enrolled(home: Path) -> str:
+def _device_name(home: Path) -> str:
     try:
         return read_state(home / "device.json", str, "device")
     except OSError as error:
@@ -271,13 +271,13 @@ def _enrolled(home: Path) -> str:
 
 
 def _status(home: Path, device: str) -> int:
-    from edge_agent.slots import installed
+    from edge_agent.slots import contents
     from storage.registry.evaluations import device_requests
 
-    for slot, release in installed(home).items():
+    for slot, release in contents(home).items():
         print(f"slot {slot}: {release}")
     for state in device_requests(device):
         words = (state.request_id, f"{state.model}/{state.version}", state.status)
-        told = ("cannot be read:", state.fault) if state.fault else (state.reason or "",)
-        print(*map(plain, (*words, *told)))
+        note = ("cannot be read:", state.fault) if state.fault else (state.reason or "",)
+        print(*map(plain, (*words, *note)))
     return 0

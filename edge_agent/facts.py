@@ -33,10 +33,10 @@ def device_kind(name: str) -> dict[str, Any]:
     DeviceError
         No such kind; the message lists those there are.
     """
-    known = {path.stem: path for path in KINDS.glob("*.toml")}
-    if name not in known:
-        raise DeviceError(f"device kind {name!r}: found none; there are {', '.join(sorted(known))}")
-    return read_kind(known[name])
+    paths = {path.stem: path for path in KINDS.glob("*.toml")}
+    if name not in paths:
+        raise DeviceError(f"device kind {name!r}: found none; there are {', '.join(sorted(paths))}")
+    return read_kind(paths[name])
 
 
 def read_kind(path: Path) -> dict[str, Any]:
@@ -48,20 +48,20 @@ def read_kind(path: Path) -> dict[str, Any]:
         It is no TOML, or a member is unknown, missing or of another type.
     """
     try:
-        found = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
+        fields = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
     except (OSError, ValueError) as error:
         raise DeviceError(f"device kind {path.name}: cannot be read: {error}") from error
-    roots = found.get("roots")
-    texts = (found.get("name"), found.get("title"), found.get("total_rail", ""))
+    roots = fields.get("roots")
+    texts = (fields.get("name"), fields.get("title"), fields.get("total_rail", ""))
     good = isinstance(roots, dict) and set(roots) == set(ROOTS)
     if not good or not all(isinstance(value, str) for value in (*texts, *roots.values())):
         raise DeviceError(
             f"device kind {path.name}: expected texts name and title, and [roots] with "
             f"{', '.join(ROOTS)}"
         )
-    if unknown := found.keys() - {"name", "title", "total_rail", "roots"}:
+    if unknown := fields.keys() - {"name", "title", "total_rail", "roots"}:
         raise DeviceError(f"device kind {path.name}: found unknown {sorted(unknown)}")
-    return dict(found)
+    return dict(fields)
 
 
 def _version(package: str) -> str:

@@ -100,15 +100,15 @@ def decisions(
     decider = Decider(network, fs_hz, float(manifest["threshold"]), change)
     beats, second = BeatStream(fs_hz), int(fs_hz)
 
-    def told(peaks: Peaks) -> Iterator[Decision | Signal]:
+    def events(peaks: Peaks) -> Iterator[Decision | Signal]:
         """What became known, in the order of its times."""
         changes = (Signal(sample / fs_hz, present) for sample, present in beats.changes())
-        return merge(changes, decider.decide(peaks, beats.received), key=lambda one: one.time_s)
+        return merge(changes, decider.decide(peaks, beats.received), key=lambda event: event.time_s)
 
     for chunk in chunks:
         for at in range(0, len(chunk), second):
-            yield from told(beats.feed(chunk[at : at + second]))
-    yield from told(beats.finish())
+            yield from events(beats.feed(chunk[at : at + second]))
+    yield from events(beats.finish())
 
 
 @dataclass
@@ -144,35 +144,35 @@ class Decider:
             yield from p_af[0, place].tolist()
 
 
-def run(found: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
+def run(events: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
     """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end.
 
     Where the signal goes, AF ends, and a line and words say so. A beat from before it went may
     become known later: it has its line, and begins no AF.
     """
     state, beats, af_beats, gone_s = False, 0, 0, 0.0
-    for one in found:
-        if isinstance(one, Signal):
-            word = "back" if one.present else "lost"
-            ends = "; AF ends with it" if state and not one.present else ""
-            say(f"{one.time_s:.1f} s: signal {word}{ends}")
-            print(json.dumps({"time_s": round(one.time_s, 3), "signal": word}), flush=True)
-            state = state and one.present
-            gone_s = gone_s if one.present else one.time_s
+    for event in events:
+        if isinstance(event, Signal):
+            word = "back" if event.present else "lost"
+            ends = "; AF ends with it" if state and not event.present else ""
+            say(f"{event.time_s:.1f} s: signal {word}{ends}")
+            print(json.dumps({"time_s": round(event.time_s, 3), "signal": word}), flush=True)
+            state = state and event.present
+            gone_s = gone_s if event.present else event.time_s
             continue
-        beats, af_beats, state = beats + 1, af_beats + one.af, state and not one.begins
-        if one.af != state and one.time_s >= gone_s:
-            state = one.af
-            say(f"{one.time_s:.1f} s: AF {'begins' if state else 'ends'}")
-        line = {"sample": one.sample, "time_s": round(one.time_s, 3), "af": one.af}
-        line |= {"p_af": round(one.p_af, 4), "delay_s": round(one.delay_s, 2)}
+        beats, af_beats, state = beats + 1, af_beats + event.af, state and not event.begins
+        if event.af != state and event.time_s >= gone_s:
+            state = event.af
+            say(f"{event.time_s:.1f} s: AF {'begins' if state else 'ends'}")
+        line = {"sample": event.sample, "time_s": round(event.time_s, 3), "af": event.af}
+        line |= {"p_af": round(event.p_af, 4), "delay_s": round(event.delay_s, 2)}
         print(json.dumps(line), flush=True)
     say(f"{beats} beats, {af_beats} of them AF")
     return 0
 
 
 @contextmanager
-def opened(source: str, baud: int) -> Iterator[Read]:
+def open_source(source: str, baud: int) -> Iterator[Read]:
     """Bytes of a source as they come: "-", a serial port's or pipe's path, or tcp://HOST:PORT.
 
     A socket is connected to, on loopback alone: this listens on nothing.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.sensors import Energy, energy_costs, idle, metered
+from edge_agent.sensors import Energy, energy_costs, idle, meter_energy
 from storage.errors import ModelError
 from storage.tables.testset import TestSet
 from tasks.runtimes.litert import af_probability
@@ -29,7 +29,7 @@ BLOCK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurement:
     """P(AF), of the shape of the test set's labels, and what it cost, by metric name."""
 
     probability: NDArray[np.float32]
@@ -37,8 +37,8 @@ class Measured:
 
 
 def measure(
-    opened: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None = None
-) -> Measured:
+    open_network: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None = None
+) -> Measurement:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
     Latency is of single rows (a beat, or a window of beats) in the order of the test set after a
@@ -47,15 +47,15 @@ def measure(
     where the kind's sensors measure it (`sensors`).
     """
     resting = idle(kind) if kind else None
-    began = time.perf_counter()
-    network = opened()
+    begin_s = time.perf_counter()
+    network = open_network()
     refuse_other_shapes(network, testset)
     network.predict({name: array[:1] for name, array in testset.inputs.items()})
-    cold_ms = 1e3 * (time.perf_counter() - began)
+    cold_ms = 1e3 * (time.perf_counter() - begin_s)
 
     wall, cpu = time.perf_counter(), time.process_time()
     probability = np.empty(testset.label.shape, np.float32)
-    with metered(kind) if kind else nullcontext(Energy()) as load:
+    with meter_energy(kind) if kind else nullcontext(Energy()) as load:
         for start in range(0, len(testset), BLOCK):
             part = {name: array[start : start + BLOCK] for name, array in testset.inputs.items()}
             probability[start : start + BLOCK] = af_probability(network.predict(part, BATCH))
@@ -65,12 +65,12 @@ def measure(
         {name: array[i : i + 1] for name, array in testset.inputs.items()}
         for i in range(min(TIMED, len(testset)))
     ]
-    for one in (singles * (1 + WARM_UP // len(singles)))[:WARM_UP]:
-        network.predict(one)
+    for row in (singles * (1 + WARM_UP // len(singles)))[:WARM_UP]:
+        network.predict(row)
     latency_ms = np.empty(len(singles))
-    for i, one in enumerate(singles):
+    for i, row in enumerate(singles):
         start = time.perf_counter_ns()
-        network.predict(one)
+        network.predict(row)
         latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
     p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist()
     beats = int(np.count_nonzero(testset.label >= 0))
@@ -85,17 +85,17 @@ def measure(
     }
     if kind and resting:
         costs |= energy_costs(kind, resting, load, beats)
-    return Measured(probability, costs)
+    return Measurement(probability, costs)
 
 
 def refuse_other_shapes(network: Network, testset: TestSet) -> None:
     """Raise ModelError, before rows are read, where a test set's inputs are not a network's."""
     rows = {name: tuple(array.shape[1:]) for name, array in testset.inputs.items()}
-    wanted = {name: tuple(shape) for name, shape in network.inputs.items()}
-    if rows != wanted:
+    shapes = {name: tuple(shape) for name, shape in network.inputs.items()}
+    if rows != shapes:
         raise ModelError(
             f"test set: found inputs {sorted(rows)} of shapes {sorted(rows.values())}; "
-            f"the network takes {sorted(wanted)} of {sorted(wanted.values())}"
+            f"the network takes {sorted(shapes)} of {sorted(shapes.values())}"
         )
 
 
@@ -106,7 +106,7 @@ def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:
     started it, across exec.
     """
     if status.is_file():
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) / 1024
+        match = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        if match:
+            return int(match[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # no /proc, as in a chroot

@@ -109,12 +109,12 @@ def forget_tries(job: Job) -> None:
     place(job.home, "tries", job.request_id).unlink(missing_ok=True)
 
 
-def finished(job: Job, metrics: Mapping[str, float]) -> Job:
+def finish(job: Job, metrics: Mapping[str, float]) -> Job:
     """The job with its figures; what is not finite is left undefined."""
     return replace(job, outcome=replace(job.outcome, metrics=finite(metrics)))
 
 
-def failed(job: Job, reason: str) -> Job:
+def fail(job: Job, reason: str) -> Job:
     """The job as one that failed, and why."""
     tags = {**job.outcome.tags, REASON_TAG: reason[:4000]}
     return replace(job, outcome=replace(job.outcome, status="FAILED", tags=tags))

@@ -48,13 +48,13 @@ class Presence:
         with self._lock:
             experiment, now = evaluations.presence(self.device)
             if self._count and now.get("agent") != self.agent_id:
-                self.lost = taken(self.device, now)
+                self.lost = rival_words(self.device, now)
                 raise DeviceError(self.lost)
             self._count += 1
             self.facts |= facts
-            said = {**self.facts, "agent": self.agent_id, "host": socket.gethostname()}
-            said |= {"count": self._count, "seen_s": round(server_time_s(), 1)}
-            evaluations.announce(experiment, said)
+            sign = {**self.facts, "agent": self.agent_id, "host": socket.gethostname()}
+            sign |= {"count": self._count, "seen_s": round(server_time_s(), 1)}
+            evaluations.announce(experiment, sign)
 
     def check(self) -> None:
         """Raise DeviceError if another agent took over."""
@@ -62,10 +62,10 @@ class Presence:
             raise DeviceError(self.lost)
 
 
-def taken(device: str, other: dict[str, Any]) -> str:
+def rival_words(device: str, rival: dict[str, Any]) -> str:
     """Why an agent does not work: another does."""
     return (
-        f"device {device}: agent {other.get('agent')} on {other.get('host')} works under this name;"
+        f"device {device}: agent {rival.get('agent')} on {rival.get('host')} works under this name;"
         " stop it, or give this one another name"
     )
 
@@ -79,7 +79,7 @@ def agent_id(home: Path) -> str:
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
+def lock_home(home: Path) -> Iterator[None]:
     """The state folder to oneself; a second process is told which one has it."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "agent.lock").open("a+") as file:
@@ -87,8 +87,8 @@ def locked(home: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            who = file.read().strip() or "unknown"
-            raise DeviceError(f"state folder {home}: process {who} works in it") from error
+            process_id = file.read().strip() or "unknown"
+            raise DeviceError(f"state folder {home}: process {process_id} works in it") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -108,17 +108,17 @@ def present(
     DeviceError
         Another agent's sign of life moves within the lease.
     """
-    other = evaluations.presence(presence.device)[1]
-    if other.get("agent") not in (None, presence.agent_id) and not other.get("released"):
-        say(f"device {presence.device}: agent {other['agent']} was here; is it alive?")
+    rival = evaluations.presence(presence.device)[1]
+    if rival.get("agent") not in (None, presence.agent_id) and not rival.get("released"):
+        say(f"device {presence.device}: agent {rival['agent']} was here; is it alive?")
         for _ in range(round(LEASE_S / BEAT_S * 4)):
             sleep(BEAT_S / 4)
             now = evaluations.presence(presence.device)[1]
             if now.get("released"):
                 break
-            if now != other:
-                raise DeviceError(taken(presence.device, now))
-        say(f"device {presence.device}: no sign of agent {other['agent']}; its work is taken up")
+            if now != rival:
+                raise DeviceError(rival_words(presence.device, now))
+        say(f"device {presence.device}: no sign of agent {rival['agent']}; its work is taken up")
     presence.beat(state="idle", released=False)
     sleep(SETTLE_S)
     presence.beat()

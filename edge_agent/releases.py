@@ -14,7 +14,7 @@ from storage.registry.client import address, fetch_model_file
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.models import resolve_number
 from storage.registry.reference import FORMS, parse
-from storage.registry.signing import MOST_MANIFEST, NAMED, SIGNATURE, check_name, check_release
+from storage.registry.signing import MOST_MANIFEST, NAME_FILE, SIGNATURE, check_name, check_release
 from storage.tables.golden_beats import GOLDEN
 from tasks.runtimes.runtimes import files_of, usual
 
@@ -53,11 +53,11 @@ def fetch_release(
     for file in (MANIFEST, SIGNATURE):
         fetch_model_file(name, version, file, None, to, MOST_MANIFEST)
     with suppress(NotInRegistry):  # check_name says what to do then
-        fetch_model_file(name, version, NAMED, None, to, MOST_MANIFEST)
+        fetch_model_file(name, version, NAME_FILE, None, to, MOST_MANIFEST)
     manifest = check_release(to, keys)
     check_name(to, name, version, keys)
-    mine = files_of(manifest).get(runtime or usual(manifest), LITERT)
-    for file in dict.fromkeys((LITERT, GOLDEN, mine)):
+    network_file = files_of(manifest).get(runtime or usual(manifest), LITERT)
+    for file in dict.fromkeys((LITERT, GOLDEN, network_file)):
         signed = manifest["files"].get(file)
         if signed is None:
             raise SignatureError(f"release {name}/{version}: the signed manifest has no {file}")
@@ -69,7 +69,7 @@ def fetch_release(
 
 
 @contextmanager
-def located(home: Path, model: str | None) -> Iterator[Path | None]:
+def release_at(home: Path, model: str | None) -> Iterator[Path | None]:
     """The file or folder that `--model` means; a version of the server's is there until the end.
 
     None where none is named: the active release is meant.

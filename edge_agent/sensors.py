@@ -29,7 +29,7 @@ BEATS_24_H = 100_800
 
 def rails_w(hwmon: Path) -> dict[str, float]:
     """Power of every INA3221 rail in watts, by label."""
-    found = {}
+    rails = {}
     for monitor in sorted(hwmon.glob("hwmon*")):
         if _text(monitor / "name") != "ina3221":
             continue
@@ -39,25 +39,25 @@ def rails_w(hwmon: Path) -> dict[str, float]:
             milliamperes = _number(monitor / f"curr{number}_input")
             name = _text(label)
             if name and millivolts is not None and milliamperes is not None:
-                found[name] = millivolts * milliamperes / 1e6
-    return found
+                rails[name] = millivolts * milliamperes / 1e6
+    return rails
 
 
 def rapl_j(powercap: Path) -> dict[str, tuple[float, float]]:
     """Energy counters of the processor's packages in joules, each with the value it wraps at."""
-    found = {}
+    counters = {}
     for zone in sorted(powercap.glob("intel-rapl:?")):
         name, count = _text(zone / "name"), _number(zone / "energy_uj")
         wrap = _number(zone / "max_energy_range_uj")
         if name and count is not None and wrap:
-            found[name] = (count / 1e6, wrap / 1e6)
-    return found
+            counters[name] = (count / 1e6, wrap / 1e6)
+    return counters
 
 
 def temperatures_c(root: Path) -> dict[str, float]:
     """Thermal zones in degrees Celsius by type."""
     zones = {_text(zone / "type"): _number(zone / "temp") for zone in root.glob("thermal_zone*")}
-    return {name: value / 1000 for name, value in sorted(_known(zones).items())}
+    return {name: value / 1000 for name, value in sorted(_readings(zones).items())}
 
 
 def clocks_mhz(root: Path) -> dict[str, float]:
@@ -65,7 +65,7 @@ def clocks_mhz(root: Path) -> dict[str, float]:
     cores: dict[str | None, float | None] = {
         core.name: _number(core / "cpufreq" / "scaling_cur_freq") for core in root.glob("cpu[0-9]*")
     }
-    return {name: value / 1000 for name, value in sorted(_known(cores).items())}
+    return {name: value / 1000 for name, value in sorted(_readings(cores).items())}
 
 
 def power_mode(status: Path) -> str | None:
@@ -113,7 +113,7 @@ class Energy:
 
 
 @contextmanager
-def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energy]:
+def meter_energy(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energy]:
     """Measure the energy of what runs inside."""
     hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
     energy = Energy()
@@ -129,13 +129,13 @@ def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energ
 
     thread = threading.Thread(target=sample, name="power", daemon=True)
     with_rails = bool(rails_w(hwmon))
-    before, began = rapl_j(powercap), time.monotonic()
+    before, begin_s = rapl_j(powercap), time.monotonic()
     if with_rails:
         thread.start()
     try:
         yield energy
     finally:
-        energy.seconds = time.monotonic() - began
+        energy.seconds = time.monotonic() - begin_s
         after = rapl_j(powercap)
         if with_rails:
             stop.set()
@@ -143,7 +143,7 @@ def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energ
     if with_rails:
         energy.source, energy.samples = "INA3221", len(samples)
         if len(samples) >= FEWEST:
-            energy.joules = _integrated(samples, energy.seconds)
+            energy.joules = _integrate(samples, energy.seconds)
     elif before and after:
         energy.source = "RAPL"
         energy.joules = {
@@ -151,21 +151,21 @@ def metered(kind: Mapping[str, Any], rate_hz: float = RATE_HZ) -> Iterator[Energ
         }
 
 
-def _integrated(samples: list[tuple[float, dict[str, float]]], seconds: float) -> dict[str, float]:
+def _integrate(samples: list[tuple[float, dict[str, float]]], seconds: float) -> dict[str, float]:
     """Joules by rail: trapezoids over the samples, their mean power held to the stretch's ends."""
-    found = {}
+    joules = {}
     for name in samples[0][1]:
         points = [(at, rails[name]) for at, rails in samples if name in rails]
         if len(points) < FEWEST:
             continue
         area = sum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairwise(points))
-        found[name] = area / (points[-1][0] - points[0][0]) * seconds
-    return found
+        joules[name] = area / (points[-1][0] - points[0][0]) * seconds
+    return joules
 
 
 def idle(kind: Mapping[str, Any], seconds: float = IDLE_S) -> Energy:
     """Energy of doing nothing; at once, and empty, where nothing measures power."""
-    with metered(kind) as energy:
+    with meter_energy(kind) as energy:
         hwmon, powercap = Path(kind["roots"]["hwmon"]), Path(kind["roots"]["powercap"])
         if rails_w(hwmon) or rapl_j(powercap):
             time.sleep(seconds)
@@ -182,10 +182,10 @@ def energy_costs(
     total = kind.get("total_rail", "")
 
     def watts(energy: Energy) -> float | None:
-        known = energy.watts() if energy.joules else {}
-        if total in known:
-            return known[total]
-        return sum(known.values()) if energy.source == "RAPL" and known else None
+        powers = energy.watts() if energy.joules else {}
+        if total in powers:
+            return powers[total]
+        return sum(powers.values()) if energy.source == "RAPL" and powers else None
 
     at_rest, at_work = watts(resting), watts(load)
     if at_rest is None or at_work is None:
@@ -213,5 +213,5 @@ def _number(path: Path) -> float | None:
         return None
 
 
-def _known(values: Mapping[str | None, float | None]) -> dict[str, float]:
+def _readings(values: Mapping[str | None, float | None]) -> dict[str, float]:
     return {k: v for k, v in values.items() if k is not None and v is not None}

@@ -63,8 +63,8 @@ def self_test(folder: Path, runtime: str | None = None) -> None:
     name = runtime or usual(manifest)
     network = open_runtime(folder, manifest, name)
     inputs, expected = read_golden(folder / GOLDEN, None if name == usual(manifest) else name)
-    found = af_probability(network.predict(inputs))
-    error = float(np.abs(found - expected).max(initial=0))
+    answers = af_probability(network.predict(inputs))
+    error = float(np.abs(answers - expected).max(initial=0))
     most = MOST_ERROR.get(name, LEAST_ERROR)
     if not len(expected) or not error <= most:
         raise DeviceError(
@@ -79,16 +79,16 @@ def active(home: Path) -> Path | None:
     return link.resolve() if link.is_symlink() else None
 
 
-def installed(home: Path) -> dict[str, str]:
+def contents(home: Path) -> dict[str, str]:
     """What lies in each slot, and which one is active."""
     now = active(home)
-    found = {}
+    releases = {}
     for name in NAMES:
-        about = home / "slots" / f"{name}{RELEASE}"
-        if about.exists():
+        file = home / "slots" / f"{name}{RELEASE}"
+        if file.exists():
             word = " (active)" if now and now.name == name else ""
-            found[name] = read_state(about, str, "release") + word
-    return found
+            releases[name] = read_state(file, str, "release") + word
+    return releases
 
 
 def refuse_older(
@@ -121,24 +121,24 @@ def refuse_older(
         The statement is not to be trusted, or is for something else.
     """
     path = home / "slots" / "newest.json"
-    known: dict[str, dict[str, int]] = read_state(path, dict) if path.exists() else {}
-    for model in known:
+    newest: dict[str, dict[str, int]] = read_state(path, dict) if path.exists() else {}
+    for model in newest:
         read_state(path, int, model, "version")
     name, version = _parts(reference)
-    of_slots = [_parts(one.removesuffix(" (active)")) for one in installed(home).values()]
-    mine = known.get(name) or {"version": max([v for n, v in of_slots if n == name], default=0)}
-    if version < mine["version"]:
+    of_slots = [_parts(release.removesuffix(" (active)")) for release in contents(home).values()]
+    last = newest.get(name) or {"version": max([v for n, v in of_slots if n == name], default=0)}
+    if version < last["version"]:
         if not roll_back:
             raise DeviceError(
-                f"{reference}: this device has had version {mine['version']}; an older one needs a "
+                f"{reference}: this device has had version {last['version']}; an older one needs a "
                 f"signed roll-back: holter edge request {reference} --install --roll-back"
             )
-        about = {"statement": ROLL_BACK, "device": device, "name": name, "version": version}
-        when = read_statement(roll_back, trusted_keys(home), **about).get("time_ms")
-        if not isinstance(when, int) or when <= mine.get("roll_back_ms", 0):
+        members = {"statement": ROLL_BACK, "device": device, "name": name, "version": version}
+        time_ms = read_statement(roll_back, trusted_keys(home), **members).get("time_ms")
+        if not isinstance(time_ms, int) or time_ms <= last.get("roll_back_ms", 0):
             raise DeviceError(f"{reference}: this roll-back was used; sign another one")
-        mine = {"roll_back_ms": when}
-    return {**known, name: {**mine, "version": version}}
+        last = {"roll_back_ms": time_ms}
+    return {**newest, name: {**last, "version": version}}
 
 
 def _parts(reference: str) -> tuple[str, int]:
@@ -165,13 +165,13 @@ def install(
     target = home / "slots" / ("b" if now and now.name == "a" else "a")
     outbox.remove(home, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    about = target.with_name(target.name + RELEASE)
-    about.unlink(missing_ok=True)
+    name_file = target.with_name(target.name + RELEASE)
+    name_file.unlink(missing_ok=True)
     shutil.copytree(release, target)
     check_release(target, trusted_keys(home))
     check_name(target, *_parts(reference), trusted_keys(home))
     self_test(target)
-    write_json(about, {"release": reference})
+    write_json(name_file, {"release": reference})
     write_json(home / "slots" / "newest.json", newest)
     write_json(home / "slots" / "trial", {"begun": 0})
     _switch(home, target)
@@ -189,14 +189,14 @@ def _switch(home: Path, target: Path) -> None:
 def rollback(home: Path) -> str:
     """Make the other slot active again, after its own check and self-test; gives its release."""
     now = active(home)
-    other = home / "slots" / ("b" if now and now.name == "a" else "a")
-    if now is None or not other.is_dir():
+    target = home / "slots" / ("b" if now and now.name == "a" else "a")
+    if now is None or not target.is_dir():
         raise DeviceError("rollback: found no other release on this device")
-    check_release(other, trusted_keys(home))
-    self_test(other)
-    _switch(home, other)
+    check_release(target, trusted_keys(home))
+    self_test(target)
+    _switch(home, target)
     (home / "slots" / "trial").unlink(missing_ok=True)
-    return read_state(other.with_name(other.name + RELEASE), str, "release")
+    return read_state(target.with_name(target.name + RELEASE), str, "release")
 
 
 def begin(home: Path) -> tuple[Path, dict[str, Any]]:
@@ -213,7 +213,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
         Nothing is installed, or what is was changed and there is nothing to go back to.
     """
     trial = home / "slots" / "trial"
-    if trial.exists() and read_state(trial, int, "begun") and len(installed(home)) > 1:
+    if trial.exists() and read_state(trial, int, "begun") and len(contents(home)) > 1:
         rollback(home)
     now = active(home)
     if now is None:
@@ -230,7 +230,7 @@ def begin(home: Path) -> tuple[Path, dict[str, Any]]:
     return now, manifest
 
 
-def chosen(
+def choose_release(
     home: Path, folder: Path | None, runtime: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """The release in a folder, checked, or else the active one, as `begin`; self-tested.

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_agent.agent import edge_home
 from edge_agent.analyse import analyse, files_of, summary, write_files
-from edge_agent.slots import chosen
+from edge_agent.slots import choose_release
 from storage.files import sha256_file, write_bytes
 from storage.formats.wfdb_write import write_recording
 from tasks.learning.simulate import simulate_subject
@@ -35,7 +35,7 @@ def main() -> None:
     """Analyse a record, print its figures, and write its files."""
     if sys.argv[1:]:
         record = Path(sys.argv[1])
-        release, manifest = chosen(edge_home(), Path(sys.argv[2]))
+        release, manifest = choose_release(edge_home(), Path(sys.argv[2]))
     else:
         record, release, manifest = stand_ins()
     analysis = analyse(record, release, manifest)

@@ -16,7 +16,7 @@ from flows.train.evaluate_device import enter
 from flows.train.release import seal
 from storage.audit import ledger, outcomes, versions
 from storage.audit.fleet import server_metrics
-from storage.audit.versions import Recorded
+from storage.audit.versions import VersionRecord
 from storage.files import sha256_file, sha256_folder, sha256_json, write_bytes, write_json
 from storage.registry import evaluations, tracking
 from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
@@ -84,7 +84,7 @@ def register(
     parity: Mapping[str, float] | None = None,
     marks: Mapping[str, str] | None = None,
     simulated: int = 0,
-) -> Recorded:
+) -> VersionRecord:
     """Register a version as a training does; labels of the patients in `flip` are turned round.
 
     `parity` is what was found of the runtime that devices run, `marks` are more of its tags, and
@@ -139,10 +139,10 @@ def register(
     )
     about = {"paradigm": paradigm, "seed": 1, "sha256": sha256_json(split), **split}
     recorded.seal(version, [data], about, model, "made up")
-    return versions.recorded(version.reference)
+    return versions.read_version(version.reference)
 
 
-def on_device(version: Recorded, device: str, **metrics: float) -> None:
+def on_device(version: VersionRecord, device: str, **metrics: float) -> None:
     """A device's report on a version that agrees with the server's but for `metrics`."""
     request = evaluations.request_evaluation(
         device=device,
@@ -166,17 +166,17 @@ def on_device(version: Recorded, device: str, **metrics: float) -> None:
     enter(evaluations.request_state(request))
 
 
-def on_data_set(version: Recorded, **metrics: float) -> None:
+def on_data_set(version: VersionRecord, **metrics: float) -> None:
     """An evaluation of a version on whole data sets."""
     _evaluated(version, metrics, signed=True)
 
 
-def on_data_set_unsigned(version: Recorded, **metrics: float) -> None:
+def on_data_set_unsigned(version: VersionRecord, **metrics: float) -> None:
     """One as earlier versions entered it: nobody signed its figures."""
     _evaluated(version, metrics, signed=False)
 
 
-def _evaluated(version: Recorded, metrics: Mapping[str, float], *, signed: bool) -> None:
+def _evaluated(version: VersionRecord, metrics: Mapping[str, float], *, signed: bool) -> None:
     name, number = version.model.name, version.model.version
     about = {"least_beats": 1}, {"holter.kind": "evaluation"}
     run_id = tracking.start_run(f"evaluate/{name}", name, *about)

@@ -64,7 +64,7 @@ def edge_devices(
         table = Table("device", "group", "health", "seen", "kind", "last model", "state")
         for one in devices(group):
             seen = "" if one.seen_ago_s is None else f"{max(one.seen_ago_s, 0):.0f} s ago"
-            said = [one.said.get(name, "") for name in ("kind", "model", "state")]
+            said = [one.facts.get(name, "") for name in ("kind", "model", "state")]
             table.add_row(*cells(one.name, one.group, one.health, seen, *said))
         console.print(table)
 

@@ -186,14 +186,14 @@ FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
-    from storage.audit.sights import faults, saw
+    from storage.audit.sights import faults, sights_of
     from storage.text import did_you_mean
 
     if form not in ("tree", "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")
     with registry():
         wrong = faults(keys)
-        answer = saw(record, keys)
+        answer = sights_of(record, keys)
     order = ("model", "version", "run_id", "dataset", "subject", "side")
     sights = sorted(answer.sights, key=attrgetter(*order))
     if form == "json":

@@ -43,9 +43,9 @@ def compare(
     with registry():
         from flows.reports.compare import compare as work
         from flows.reports.shown import deliver
-        from storage.audit.versions import recorded
+        from storage.audit.versions import read_version
 
-        done = work(recorded(before), recorded(after))
+        done = work(read_version(before), read_version(after))
         deliver(done.title, done.blocks, out)
 
 
@@ -70,9 +70,9 @@ def pareto(
     with registry():
         from flows.reports import pareto as work
         from flows.reports.shown import deliver
-        from storage.audit.versions import every
+        from storage.audit.versions import all_references
 
-        versions, left_out = work.read(models or every())
+        versions, left_out = work.read(models or all_references())
         found = work.groups(versions, device, bounds=intervals)
         if as_json:
             print(work.as_json(found, left_out))
@@ -91,9 +91,9 @@ def card(
         from flows.reports.card import card as work
         from flows.reports.card import log_card, title
         from flows.reports.shown import deliver
-        from storage.audit.versions import recorded
+        from storage.audit.versions import read_version
 
-        version = recorded(model)
+        version = read_version(model)
         blocks = work(version)
         deliver(title(version), blocks, out)
         if log:
@@ -248,10 +248,10 @@ def rebuild(
     with serving(model):
         from flows.decide.rebuild import DIFFERS
         from flows.decide.rebuild import rebuild as work
-        from storage.audit.versions import recorded
+        from storage.audit.versions import read_version
         from tasks.pages.numbers import name_of
 
-        done = work(recorded(model), data or [])
+        done = work(read_version(model), data or [])
     changes = Table("not as it was", "recorded", "here", title=f"{done.reference}: {done.outcome}")
     for row in done.changes:
         changes.add_row(*map(escape, row))

@@ -20,7 +20,7 @@ from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.training_run import work_folder
 from storage.audit.provenance import git_state
-from storage.audit.versions import Recorded, model_bytes, recorded
+from storage.audit.versions import VersionRecord, model_bytes, read_version
 from storage.errors import TableError
 from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
@@ -91,7 +91,7 @@ def drift(
     checks = read_checks(thresholds)
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
-    version = recorded(model)
+    version = read_version(model)
     sets = resolved(data_sets(datasets, data=data, signal=signal))
     sources = [analysis_of(path, version) for path in analyses]
     made = ingest_each(sets, "consensus")
@@ -115,7 +115,7 @@ def drift(
     return telling(Drifted(title, verdicts, bool(beyond), blocks, run_id, made), made)
 
 
-def reference_of(version: Recorded) -> Profile:
+def reference_of(version: VersionRecord) -> Profile:
     """The profile of the version's training side; kept by the version's sealed chain.
 
     Raises
@@ -154,7 +154,7 @@ def place_of(manifest: Manifest, reference: str) -> Place:
 
 
 def profiles_of(
-    version: Recorded, manifest: Manifest, place: Place, people: Iterable[str] | None = None
+    version: VersionRecord, manifest: Manifest, place: Place, people: Iterable[str] | None = None
 ) -> Iterator[Profile]:
     """The profile of each record; of some people's, where they are given."""
     wanted = None if people is None else set(people)
@@ -179,7 +179,7 @@ def profiles_of(
             progress.step(entry.record)
 
 
-def analysis_of(path: Path, version: Recorded) -> Profile:
+def analysis_of(path: Path, version: VersionRecord) -> Profile:
     """The profile in a device's analysis, which this version's file must have made.
 
     Raises
@@ -230,7 +230,9 @@ def _value(verdict: Verdict) -> str:
     return verdict.found if verdict.found == "-" else text_of(float(verdict.found), verdict.figure)
 
 
-def log(version: Recorded, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]) -> str:
+def log(
+    version: VersionRecord, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]
+) -> str:
     """A run in `drift/MODEL` with the figures and the report."""
     name = version.model.name
     run_id = tracking.start_run(

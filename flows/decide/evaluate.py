@@ -24,7 +24,7 @@ from flows.train.training_run import log_dataset, work_folder
 from storage.audit import ledger, outcomes
 from storage.audit.chain import resolve
 from storage.audit.provenance import git_state
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.places import Place
@@ -166,7 +166,7 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
         It learnt from some under another name: the figures would seem to be of new patients.
     """
     try:
-        version = recorded(reference)
+        version = read_version(reference)
         learnt = learnt_recordings(version)
         behind = [data for source in (version, *teachers_of(version)) for data in source.manifests]
     except (NotInRegistry, SignatureError, DigestMismatch) as error:

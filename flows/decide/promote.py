@@ -18,7 +18,7 @@ from storage.audit.chain import SIDES, resolve
 from storage.audit.ledger_entry import APPROVED, OVERRIDDEN, ROLLED_BACK, decision_tags
 from storage.audit.ledger_entry import REFUSED as REFUSED
 from storage.audit.verify import MISMATCH, verify
-from storage.audit.versions import Recorded, recorded
+from storage.audit.versions import VersionRecord, read_version
 from storage.errors import PromotionError
 from storage.files import sha256_file, write_json
 from storage.registry import tracking
@@ -64,7 +64,7 @@ class Promoted:
     result_sha256: str
 
 
-def formal(version: Recorded, policy: Policy, decisions: pd.DataFrame) -> dict[str, Figure]:
+def formal(version: VersionRecord, policy: Policy, decisions: pd.DataFrame) -> dict[str, Figure]:
     """What can be said without scores: seals, sides, licences, parity."""
     compared = verify(version.model.reference, trusted_keys())
     broken = [
@@ -100,7 +100,7 @@ def formal(version: Recorded, policy: Policy, decisions: pd.DataFrame) -> dict[s
     return found
 
 
-def deployed(version: Recorded) -> dict[str, Figure]:
+def deployed(version: VersionRecord) -> dict[str, Figure]:
     """Parity with Keras of what devices run: the release's runtime, and any that a report names.
 
     Of each figure the largest, F1's change either way; missing where one of them has none.
@@ -121,7 +121,7 @@ def deployed(version: Recorded) -> dict[str, Figure]:
     return found
 
 
-def tested(version: Recorded, decisions: pd.DataFrame) -> dict[str, Figure]:
+def tested(version: VersionRecord, decisions: pd.DataFrame) -> dict[str, Figure]:
     """Figures of the version's own test set; none where its patients were trained on too."""
     found = figures(by_patient(decisions))
     names = dict.fromkeys([*found, "f1_low", "f1_high"])
@@ -137,7 +137,7 @@ def tested(version: Recorded, decisions: pd.DataFrame) -> dict[str, Figure]:
     }
 
 
-def evaluated(version: Recorded) -> dict[str, Figure]:
+def evaluated(version: VersionRecord) -> dict[str, Figure]:
     """The newest figure of each name from evaluations on data sets that it was not trained on."""
     own = tuple(f"{one.dataset}_" for one in version.manifests)
     found: dict[str, Figure] = {}
@@ -151,7 +151,7 @@ def evaluated(version: Recorded) -> dict[str, Figure]:
     return found
 
 
-def on_devices(version: Recorded) -> dict[str, Figure]:
+def on_devices(version: VersionRecord) -> dict[str, Figure]:
     """Of each figure the largest over the devices (`device_`), and the least (`device_least_`).
 
     Missing where one of the devices has not measured it.
@@ -177,7 +177,7 @@ def on_devices(version: Recorded) -> dict[str, Figure]:
     return found
 
 
-def against_champion(decisions: pd.DataFrame, champion: Recorded | None) -> dict[str, Figure]:
+def against_champion(decisions: pd.DataFrame, champion: VersionRecord | None) -> dict[str, Figure]:
     """What the challenger gains on patients of both test sets, paired by patient."""
     names = ["champion_patients"]
     names += [f"champion_{rate}_gain{end}" for rate in RATES for end in ENDS]
@@ -196,13 +196,15 @@ def against_champion(decisions: pd.DataFrame, champion: Recorded | None) -> dict
     return out
 
 
-def champion_of(version: Recorded, alias: str) -> Recorded | None:
+def champion_of(version: VersionRecord, alias: str) -> VersionRecord | None:
     """The version that the alias is on in MLflow, or None; the seals tell what the ledger has."""
     at = ledger.mlflow_aliases(version.model.name).get(alias)
-    return None if at is None else recorded(f"{version.model.name}/{at}")
+    return None if at is None else read_version(f"{version.model.name}/{at}")
 
 
-def measured(version: Recorded, champion: Recorded | None, policy: Policy) -> dict[str, Figure]:
+def measured(
+    version: VersionRecord, champion: VersionRecord | None, policy: Policy
+) -> dict[str, Figure]:
     """Every figure that there is for a policy to ask for; those it asks for and that are not."""
     decisions = decisions_of(version.model)
     found = {
@@ -272,7 +274,7 @@ def promote(
     """
     if override and not reason.strip():
         raise ValueError("to override a policy needs a reason: --reason")
-    version = recorded(reference)
+    version = read_version(reference)
     champion = champion_of(version, alias)
     name = version.model.reference
     if champion and champion.model.reference == name:

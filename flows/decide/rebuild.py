@@ -20,7 +20,7 @@ from flows.services.servers import mlflow_server
 from flows.train.flow import train
 from flows.train.settings import TrainSettings, fields_of, train_settings
 from flows.train.teacher import brought
-from storage.audit.versions import Recorded, recorded
+from storage.audit.versions import VersionRecord, read_version
 from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
@@ -56,12 +56,12 @@ class Rebuilt:
     figures: Mapping[str, tuple[float, float]]
 
 
-def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
+def rebuild(version: VersionRecord, data: Sequence[Path] = ()) -> Rebuilt:
     """Do a version's training again and compare the outcome.
 
     Parameters
     ----------
-    version : Recorded
+    version : VersionRecord
         The version.
     data : sequence of Path
         The folder of each data set's records; else where they were read.
@@ -99,7 +99,7 @@ def rebuild(version: Recorded, data: Sequence[Path] = ()) -> Rebuilt:
             for one in version.manifests
         ]
         made = train(settings_of(version, specs, folders))
-        again = recorded(made.version.reference)
+        again = read_version(made.version.reference)
     return compared(version, again)
 
 
@@ -134,7 +134,7 @@ RENAMED = {"weights": "weight"}
 ASIDE = ("most_failed",)
 
 
-def params_of(version: Recorded) -> dict[str, str]:
+def params_of(version: VersionRecord) -> dict[str, str]:
     """A version's parameters, by the names that they have today."""
     named = {RENAMED.get(name, name): value for name, value in version.params.items()}
     policy = version.manifests[0].preprocessing.get("policy", "")
@@ -142,12 +142,14 @@ def params_of(version: Recorded) -> dict[str, str]:
     return {"policy": policy, **said}
 
 
-def settings_of(version: Recorded, specs: Sequence[str], folders: Sequence[Path]) -> TrainSettings:
+def settings_of(
+    version: VersionRecord, specs: Sequence[str], folders: Sequence[Path]
+) -> TrainSettings:
     """The settings of a version's training; what a version does not say is as it is usually.
 
     Parameters
     ----------
-    version : Recorded
+    version : VersionRecord
         The version.
     specs : sequence of str
         The TOMLs of its data sets.
@@ -174,7 +176,7 @@ def settings_of(version: Recorded, specs: Sequence[str], folders: Sequence[Path]
     )
 
 
-def compared(version: Recorded, again: Recorded) -> Rebuilt:
+def compared(version: VersionRecord, again: VersionRecord) -> Rebuilt:
     """What is the same of two versions that were to be the same, and what explains the rest."""
     sides = (version, again)
     changes: list[tuple[str, ...]] = [

@@ -11,7 +11,7 @@ from flows.reports.compare import answers_of, decided, threshold_of
 from flows.reports.shown import FORMS, write
 from storage.audit.cards import enter_card
 from storage.audit.ledger_entry import APPROVED
-from storage.audit.versions import Recorded, unedited
+from storage.audit.versions import VersionRecord, check_unedited
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
 from tasks.pages.numbers import bounds_of, label_of, text_of
@@ -21,7 +21,7 @@ from tasks.scores.compare import figures
 NO_BOUNDS = "no interval"
 
 
-def card(version: Recorded) -> list[Block]:
+def card(version: VersionRecord) -> list[Block]:
     """The blocks of a version's card.
 
     A section is there with what is recorded, or says "Not recorded."; the checklists count an item
@@ -32,7 +32,7 @@ def card(version: Recorded) -> list[Block]:
     DigestMismatch
         MLflow has other figures or parameters of its runs than were signed.
     """
-    handed, probability = answers_of(unedited(version).model)
+    handed, probability = answers_of(check_unedited(version).model)
     decisions = decided(handed, probability, threshold_of(version.model))
     facts = Facts(version, handed, probability, decisions)
     sections = {name: section(facts) for name, section in SECTIONS.items()}
@@ -77,12 +77,12 @@ def summary(facts: Facts) -> Summary:
     )
 
 
-def title(version: Recorded) -> str:
+def title(version: VersionRecord) -> str:
     """A card's title."""
     return f"Model card of {version.model.reference}"
 
 
-def log_card(version: Recorded, blocks: Sequence[Block]) -> None:
+def log_card(version: VersionRecord, blocks: Sequence[Block]) -> None:
     """Log a card to the version's run, as Markdown and as one HTML page.
 
     The ledger has the digests of its files; a card that is as the last one has no further entry.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.reports.compare import CODE, DEVICE, threshold_of
 from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, APPROVED, ROLLED_BACK, deed
-from storage.audit.versions import Recorded
+from storage.audit.versions import VersionRecord
 from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
@@ -39,7 +39,7 @@ LOST = {
 class Facts:
     """A version, and what it answers on its test set."""
 
-    version: Recorded
+    version: VersionRecord
     testset: TestSet
     probability: NDArray[np.float32]
     decisions: pd.DataFrame

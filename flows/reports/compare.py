@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage.audit.chain import SIDES
-from storage.audit.versions import Recorded, model_bytes, testset_of, unedited
+from storage.audit.versions import VersionRecord, check_unedited, model_bytes, testset_of
 from storage.errors import SplitError
 from storage.registry.models import ModelVersion
 from storage.registry.tags import (
@@ -124,7 +124,7 @@ class Compared:
     paired: Paired
 
 
-def compare(one: Recorded, two: Recorded) -> Compared:
+def compare(one: VersionRecord, two: VersionRecord) -> Compared:
     """Compare two versions, the older first.
 
     Raises
@@ -135,7 +135,7 @@ def compare(one: Recorded, two: Recorded) -> Compared:
         A model's file or test set is not there or was changed, or MLflow has other figures or
         parameters of a version than were signed.
     """
-    first, second = (decisions_of(unedited(version).model) for version in (one, two))
+    first, second = (decisions_of(check_unedited(version).model) for version in (one, two))
     names = (one.model.reference, two.model.reference)
     found = paired_decisions(first, second, names)
     blocks = [
@@ -153,7 +153,7 @@ def compare(one: Recorded, two: Recorded) -> Compared:
     return Compared(f"{names[0]} and {names[1]}", tuple(blocks), found)
 
 
-def _code(version: Recorded) -> dict[str, str]:
+def _code(version: VersionRecord) -> dict[str, str]:
     return {said: version.tags.get(tag, "") for tag, said in CODE.items()}
 
 
@@ -176,7 +176,7 @@ def _short(value: str) -> str:
     return value[:12] if digest else value or "-"
 
 
-def _data(one: Recorded, two: Recorded) -> list[Block]:
+def _data(one: VersionRecord, two: VersionRecord) -> list[Block]:
     first, second = ({m.dataset: m for m in version.manifests} for version in (one, two))
     rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys([*first, *second]):
@@ -190,7 +190,11 @@ def _data(one: Recorded, two: Recorded) -> list[Block]:
 
 
 def _records(
-    name: str, before: Manifest | None, after: Manifest | None, one: Recorded, two: Recorded
+    name: str,
+    before: Manifest | None,
+    after: Manifest | None,
+    one: VersionRecord,
+    two: VersionRecord,
 ) -> Iterable[tuple[str, ...]]:
     """A row a record that came, went, changed its table, or moved to another side."""
     old, new = (_entries(manifest) for manifest in (before, after))
@@ -216,7 +220,7 @@ def _entries(manifest: Manifest | None) -> dict[str, Entry]:
     return {entry.record: entry for entry in manifest.entries} if manifest else {}
 
 
-def _side(version: Recorded, person: str) -> str:
+def _side(version: VersionRecord, person: str) -> str:
     return "+".join(s for s in SIDES if person in version.split[s]["subjects"]) or "none"
 
 
@@ -285,7 +289,7 @@ def _gain(gain: Interval) -> str:
     return "{} ({})".format(*_parts(gain))
 
 
-def reports_frame(versions: Iterable[Recorded]) -> pd.DataFrame:
+def reports_frame(versions: Iterable[VersionRecord]) -> pd.DataFrame:
     """Devices' reports on versions, a row a report, by device and model.
 
     Returns
@@ -302,7 +306,7 @@ def reports_frame(versions: Iterable[Recorded]) -> pd.DataFrame:
     return frame.sort_values(["device", "model"], kind="stable", ignore_index=True)
 
 
-def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+def _devices(versions: tuple[VersionRecord, VersionRecord]) -> Block:
     found = reports_frame(versions)
     if found.empty:
         return Words("No device has reported on either.")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flows.reports.compare import decisions_of
-from storage.audit.versions import Recorded, recorded, unedited
+from storage.audit.versions import VersionRecord, check_unedited, read_version
 from storage.errors import HolterError, OutOfReach
 from storage.registry.evaluations import RequestState
 from storage.registry.tags import MULTIPLY_ADDS_TAG, PARAMETERS_TAG, RUNTIME_TAG, runtime_tag
@@ -63,12 +63,12 @@ class Group:
     points: tuple[Point, ...]
 
 
-def read(references: Sequence[str]) -> tuple[list[Recorded], dict[str, str]]:
+def read(references: Sequence[str]) -> tuple[list[VersionRecord], dict[str, str]]:
     """The versions that can be drawn, and why each of the others cannot."""
     found, left_out = [], {}
     for reference in references:
         try:
-            version = unedited(recorded(reference))
+            version = check_unedited(read_version(reference))
         except OutOfReach:
             raise
         except HolterError as error:
@@ -82,33 +82,33 @@ def read(references: Sequence[str]) -> tuple[list[Recorded], dict[str, str]]:
 
 
 def groups(
-    versions: Sequence[Recorded], device: str | None = None, *, bounds: bool = False
+    versions: Sequence[VersionRecord], device: str | None = None, *, bounds: bool = False
 ) -> list[Group]:
     """Versions by the beats they were tested on, the largest group first.
 
     Parameters
     ----------
-    versions : sequence of Recorded
+    versions : sequence of VersionRecord
         As `read` gives them.
     device : str, optional
         Whose latency; else of the device that reported on most of a group, else the server's.
     bounds : bool
         Answer the test sets again for the intervals of F1 over patients.
     """
-    found: dict[tuple[str, ...], list[Recorded]] = {}
+    found: dict[tuple[str, ...], list[VersionRecord]] = {}
     for version in {one.model.reference: one for one in versions}.values():
         found.setdefault(_tested_on(version), []).append(version)
     made = [_group(mine, device, bounds=bounds) for mine in found.values()]
     return sorted(made, key=lambda group: (-len(group.points), group.about))
 
 
-def _tested_on(version: Recorded) -> tuple[str, ...]:
+def _tested_on(version: VersionRecord) -> tuple[str, ...]:
     """What decides the beats of a version's test set: their number is a check."""
     beats = f"{version.metrics.get('test_n_beats', 0):.0f}"
     return (*(m.digest() for m in version.manifests), str(version.split["sha256"]), beats)
 
 
-def _group(versions: Sequence[Recorded], device: str | None, *, bounds: bool) -> Group:
+def _group(versions: Sequence[VersionRecord], device: str | None, *, bounds: bool) -> Group:
     first = versions[0]
     split, names = first.split, " + ".join(m.dataset for m in first.manifests)
     simulated = "SIMULATED " if any(m.simulated for m in first.manifests) else ""
@@ -125,13 +125,13 @@ def _group(versions: Sequence[Recorded], device: str | None, *, bounds: bool) ->
     )
 
 
-def _most_reports(versions: Sequence[Recorded]) -> str | None:
+def _most_reports(versions: Sequence[VersionRecord]) -> str | None:
     """The device that reported on most of the versions; the first by name where several did."""
     reported = [report.device for one in versions for report in _reports(one)]
     return min(set(reported), key=lambda name: (-reported.count(name), name), default=None)
 
 
-def _reports(version: Recorded) -> list[RequestState]:
+def _reports(version: VersionRecord) -> list[RequestState]:
     """Devices' reports on the file that was scored: an agent may run another runtime's."""
     usual = version.model.tags.get(RUNTIME_TAG)
     return [
@@ -141,7 +141,7 @@ def _reports(version: Recorded) -> list[RequestState]:
     ]
 
 
-def _point(version: Recorded, device: str | None, *, bounds: bool) -> Point:
+def _point(version: VersionRecord, device: str | None, *, bounds: bool) -> Point:
     tags, name = version.model.tags, version.params.get("model", "")
     beats = windows(name).core if name in known_models() and reads_records(name) else 1
     runtime = json.loads(tags.get(runtime_tag(tags.get(RUNTIME_TAG, "")), "{}"))
@@ -173,7 +173,7 @@ def _point(version: Recorded, device: str | None, *, bounds: bool) -> Point:
     )
 
 
-def _lightened(version: Recorded) -> list[str]:
+def _lightened(version: VersionRecord) -> list[str]:
     """What marks a version beside others of its network."""
     said = version.params
     pruned = float(said.get("sparsity", 0))

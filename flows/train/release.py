@@ -133,7 +133,7 @@ def name_again(reference: str) -> str:
     SignatureError, RegistryError
         The version has no sealed chain, or its manifest is not the one of the chain.
     """
-    version = versions.recorded(reference)
+    version = versions.read_version(reference)
     model, digest = version.model, version.files[MANIFEST]
     with TemporaryDirectory() as folder:
         to = Path(folder)

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.train.settings import Training
-from storage.audit.sights import LEARNT
-from storage.audit.versions import Recorded, recorded
+from storage.audit.sights import LEARNING_SIDES
+from storage.audit.versions import VersionRecord, read_version
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
 from storage.registry.client import fetch_model_file
 from storage.registry.model_files import WEIGHTS
@@ -83,7 +83,7 @@ def read_teacher(reference: str) -> Teacher:
     """
     if reference in _BROUGHT:
         return _BROUGHT[reference]
-    version = recorded(reference)
+    version = read_version(reference)
     model, name = version.model, version.params.get("model", "")
     if name not in known_models():
         raise ModelError(
@@ -106,7 +106,7 @@ def teacher_of(reference: str | None, student: str) -> Teacher | None:
     return teacher
 
 
-def teachers_of(version: Recorded) -> list[Recorded]:
+def teachers_of(version: VersionRecord) -> list[VersionRecord]:
     """The version that a version learnt from, and that one's, up to the first.
 
     Raises
@@ -117,7 +117,7 @@ def teachers_of(version: Recorded) -> list[Recorded]:
     reference = version.tags.get(TEACHER_TAG)
     if not reference:
         return []
-    teacher, run_id = recorded(reference), version.tags.get(TEACHER_RUN_TAG)
+    teacher, run_id = read_version(reference), version.tags.get(TEACHER_RUN_TAG)
     if run_id not in (None, teacher.model.run_id):
         raise NotInRegistry(
             f"teacher {reference} of {version.model.reference}: found one of training run "
@@ -126,28 +126,28 @@ def teachers_of(version: Recorded) -> list[Recorded]:
     return [teacher, *teachers_of(teacher)]
 
 
-def learnt_recordings(version: Recorded) -> list[Recording]:
+def learnt_recordings(version: VersionRecord) -> list[Recording]:
     """The recordings that a version learnt from, through its teachers too."""
     return [
         recording
         for source in (version, *teachers_of(version))
-        for side in LEARNT
+        for side in LEARNING_SIDES
         for recording in of_subjects(source.manifests, source.split[side]["subjects"])
     ]
 
 
-def _saw(version: Recorded) -> dict[str, str]:
+def _saw(version: VersionRecord) -> dict[str, str]:
     """The subjects that a version learnt from, through its teachers too; by which version."""
     return {
         person: one.model.reference
         for one in reversed([version, *teachers_of(version)])
-        for side in LEARNT
+        for side in LEARNING_SIDES
         for person in one.split[side]["subjects"]
     }
 
 
 @contextmanager
-def brought(student: Recorded) -> Iterator[None]:
+def brought(student: VersionRecord) -> Iterator[None]:
     """Read a student's teacher, if it has one, and keep it while another registry is worked with.
 
     Raises

@@ -25,8 +25,8 @@ from flows.services.progress import Progress
 from flows.train.settings import Training
 from flows.train.teacher import Taught
 from storage.audit import chain, ledger
-from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, installed
-from storage.audit.versions import recorded as recorded_version
+from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, packages
+from storage.audit.versions import read_version
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
 from storage.logs import bound
 from storage.places import Place, here
@@ -279,7 +279,7 @@ def inputs(folder: Path, run: TrainingRun) -> list[Path]:
     """The split, the environment with its lock and bills, and what differs from the commit."""
     files = [
         write_json(folder / "split.json", run.facts),
-        write_json(folder / "environment.json", installed()),
+        write_json(folder / "environment.json", packages()),
         write_bytes(folder / "constraints.txt", (ROOT / "constraints.txt").read_bytes()),
     ]
     files += [write_json(folder / f"sbom-{e}.cdx.json", sbom(e)) for e in ENVIRONMENTS]
@@ -309,7 +309,7 @@ def register(run: TrainingRun, release: Release, run_id: str) -> tracking.Regist
         description=description(score, run.data, run.sides),
     )
     seal(version, run.data, run.facts, release.folder, release.title)
-    known = recorded_version(version.reference)
+    known = read_version(version.reference)
     log_card(known, card(known))
     create_link_artifact(
         key="model-version",

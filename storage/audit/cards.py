@@ -17,7 +17,7 @@ def enter_card(model: ModelVersion, folder: Path) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     marks = {f"{CARD_FILE}{p.relative_to(folder).as_posix()}": sha256_file(p) for p in paths}
     tracking.log_folder(model.run_id, folder, CARD_FOLDER)
-    known = [e for e in ledger.own_entries(model.name) if e.action == CARD]
-    last = [entry.details for entry in known if entry.version == model.version][-1:]
+    entries = [e for e in ledger.own_entries(model.name) if e.action == CARD]
+    last = [entry.details for entry in entries if entry.version == model.version][-1:]
     if not all(marks.items() <= details.items() for details in last or [{}]):
         ledger.append(model.name, model.version, CARD, "model card", **marks)

@@ -98,38 +98,40 @@ def _registration_words(name: str, number: str) -> str:
     )
 
 
-def evaluation_runs(known: Iterable[Entry]) -> list[str]:
+def evaluation_runs(history: Iterable[Entry]) -> list[str]:
     """The runs of a version's evaluations, as its entries name them, in their order."""
-    return [entry.details["run_id"] for entry in known if entry.action == EVALUATED]
+    return [entry.details["run_id"] for entry in history if entry.action == EVALUATED]
 
 
-def deleted_runs(run: Mapping[str, Any], known: Iterable[Entry]) -> dict[str, list[str]]:
+def deleted_runs(run: Mapping[str, Any], history: Iterable[Entry]) -> dict[str, list[str]]:
     """What MLflow has deleted of the runs behind a version, by link of the chain.
 
     Parameters
     ----------
     run : mapping
         Its training's run, as the chain has it.
-    known : iterable of Entry
+    history : iterable of Entry
         Its entries of the ledger.
     """
     teacher = run["tags"].get(TEACHER_RUN_TAG)
     runs = {
         "run": [run["run_id"]],
         "model files": [teacher] if teacher else [],
-        "evaluations": evaluation_runs(known),
+        "evaluations": evaluation_runs(history),
     }
-    return {link: [t for one in mine for t in deletions(one)] for link, mine in runs.items()}
+    return {
+        link: [t for run_id in run_ids for t in deletions(run_id)] for link, run_ids in runs.items()
+    }
 
 
 def with_histories(run_id: str, metrics: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Each metric's newest value, and the digest of all that were logged under its name."""
-    found = {}
+    histories = {}
     for key in sorted(metrics):
         answer = call("GET", "metrics/get-history", run_id=run_id, metric_key=key)
         points = [[p["timestamp"], p.get("step", 0), p["value"]] for p in answer["metrics"]]
-        found[key] = {"value": metrics[key], "history_sha256": sha256_json(sorted(points))}
-    return found
+        histories[key] = {"value": metrics[key], "history_sha256": sha256_json(sorted(points))}
+    return histories
 
 
 def document(
@@ -152,28 +154,28 @@ def document(
     folder : Path
         The model's folder, signed.
     """
-    found = resolve(f"{name}/{version}")
-    run = run_state(found.run_id)
+    model = resolve(f"{name}/{version}")
+    run = run_state(model.run_id)
     files = {
         MANIFEST: sha256_file(folder / MANIFEST),
         SIGNATURE: sha256_file(folder / SIGNATURE),
         **{k: v["sha256"] for k, v in read_json(folder / MANIFEST).get("files", {}).items()},
     }
-    when = datetime.fromtimestamp(server_time_s(), tz=timezone.utc)
+    now = datetime.fromtimestamp(server_time_s(), tz=timezone.utc)
     return {
         "chain_version": CHAIN_VERSION,
-        "time_utc": when.isoformat(timespec="seconds"),
+        "time_utc": now.isoformat(timespec="seconds"),
         "model": {
             "name": name,
             "version": version,
-            "run_id": found.run_id,
-            "description": found.description,
-            "source": found.source,
-            "tags": found.tags,
+            "run_id": model.run_id,
+            "description": model.description,
+            "source": model.source,
+            "tags": model.tags,
             "files": files,
         },
         "run": {**vars(run), "metrics": with_histories(run.run_id, run.metrics)},
-        "datasets": [{**asdict(one), "sha256": one.digest()} for one in manifests],
+        "datasets": [{**asdict(manifest), "sha256": manifest.digest()} for manifest in manifests],
         "split": dict(split),
     }
 
@@ -192,10 +194,10 @@ def chain_file(name: str, version: int) -> str:
     return f"{name}-v{version}.json"
 
 
-def registered(known: Iterable[Entry], version: int) -> Entry | None:
+def registration(history: Iterable[Entry], version: int) -> Entry | None:
     """The entry of a version's registration among a model's own; the first, no other counts."""
-    mine = (e for e in known if e.action == REGISTERED and e.version == version)
-    return next(mine, None)
+    registrations = (e for e in history if e.action == REGISTERED and e.version == version)
+    return next(registrations, None)
 
 
 def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> Chain:
@@ -211,25 +213,25 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
     sha256 = entry.details.get("chain_sha256", "") if entry else ""
     if entry is None or entry.version is None or not sha256:
         raise NotInRegistry(f"{reference}: the ledger has no sealed chain of it")
-    kept = home() / "chains" / f"{sha256}.json"
-    if not (kept.is_file() and sha256_file(kept) == sha256 and kept.with_suffix(".sig").is_file()):
+    path = home() / "chains" / f"{sha256}.json"
+    if not (path.is_file() and sha256_file(path) == sha256 and path.with_suffix(".sig").is_file()):
         file = f"{CHAIN_FOLDER}/{chain_file(entry.model, entry.version)}"
         with TemporaryDirectory() as folder:
             run_id = entry.details.get("run_id", "")
-            there = fetch_run_file(run_id, file, sha256, Path(folder))
+            download = fetch_run_file(run_id, file, sha256, Path(folder))
             beside = file.removesuffix(".json") + ".sig"
             signature = fetch_run_file(run_id, beside, None, Path(folder))
-            write_bytes(kept.with_suffix(".sig"), signature.read_bytes())
-            write_bytes(kept, there.read_bytes())
-    data = kept.read_bytes()
-    fault = _fault(data, kept.with_suffix(".sig").read_bytes(), set(trusted))
+            write_bytes(path.with_suffix(".sig"), signature.read_bytes())
+            write_bytes(path, download.read_bytes())
+    data = path.read_bytes()
+    fault = _fault(data, path.with_suffix(".sig").read_bytes(), set(trusted))
     return Chain(parsed(data), sha256, fault)
 
 
 def _fault(data: bytes, signature: bytes, trusted: set[str]) -> str:
     try:
-        said = parsed(signature)
-        whole, key = signed_by(data, said), str(said["key"])
+        seal = parsed(signature)
+        whole, key = signed_by(data, seal), str(seal["key"])
     except (ValueError, KeyError, TypeError, SignatureError):
         return "its signature cannot be read"
     if not whole:

@@ -33,7 +33,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def compare_all(
+def compare_values(
     link: str, kind: str, sealed: Mapping[str, Any], now: Mapping[str, Any]
 ) -> list[Finding]:
     """Whether each value of a kind is what was sealed; those that were not sealed are not asked."""
@@ -55,4 +55,6 @@ def compare_file(link: str, name: str, fetch: Callable[[], object]) -> Finding:
 
 def sentences(findings: Iterable[Finding], state: str) -> tuple[str, ...]:
     """The findings of a state, in sentences."""
-    return tuple(f"{one.name}: {one.told}" for one in findings if one.state == state)
+    return tuple(
+        f"{finding.name}: {finding.told}" for finding in findings if finding.state == state
+    )

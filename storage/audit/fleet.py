@@ -9,7 +9,7 @@ from typing import Any
 from storage.audit import ledger
 from storage.audit.findings import MISMATCH, sentences
 from storage.audit.outcomes import read_evaluation
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import DeviceError, DigestMismatch
 from storage.registry.answers import MOST_NUMBER, part, rows, text, texts
 from storage.registry.client import pages, server_time_s
@@ -31,7 +31,7 @@ class DeviceState:
 
     name: str
     group: str
-    said: dict[str, Any]
+    facts: dict[str, Any]
     seen_ago_s: float | None
 
     @property
@@ -39,7 +39,7 @@ class DeviceState:
         """`stopped`, `working`, `silent` (no sign of life for a minute) or `never seen`."""
         if self.seen_ago_s is None:
             return "never seen"
-        if self.said.get("released"):
+        if self.facts.get("released"):
             return "stopped"
         return "working" if abs(self.seen_ago_s) < 60 else "silent"
 
@@ -47,19 +47,21 @@ class DeviceState:
 def devices(group: str | None = None) -> list[DeviceState]:
     """Every device, by name; only those of a group, if one is given."""
     answers = pages("POST", "experiments/search", filter=f"name LIKE '{EDGE}%'", max_results=100)
-    found = [_device(one) for answer in answers for one in rows(answer, "experiments")]
-    wanted = [one for one in found if group is None or one.group == group]
-    return sorted(wanted, key=lambda one: one.name)
+    states = [
+        _device(experiment) for answer in answers for experiment in rows(answer, "experiments")
+    ]
+    in_group = [state for state in states if group is None or state.group == group]
+    return sorted(in_group, key=lambda state: state.name)
 
 
 def _device(experiment: Any) -> DeviceState:
     tags, name = texts(experiment, "tags"), text(part(experiment, "name"), "experiment's name")
-    said = read_presence(tags)
-    seen = said.get("seen_s")
+    facts = read_presence(tags)
+    seen_s = facts.get("seen_s")
     ago = None
-    if isinstance(seen, int | float) and abs(seen) < MOST_NUMBER:
-        ago = server_time_s() - seen
-    return DeviceState(name.removeprefix(EDGE), tags.get(GROUP_TAG, ""), said, ago)
+    if isinstance(seen_s, int | float) and abs(seen_s) < MOST_NUMBER:
+        ago = server_time_s() - seen_s
+    return DeviceState(name.removeprefix(EDGE), tags.get(GROUP_TAG, ""), facts, ago)
 
 
 def set_group(device: str, group: str) -> None:
@@ -69,10 +71,10 @@ def set_group(device: str, group: str) -> None:
 
 def members(group: str) -> list[str]:
     """The devices of a group, by name; DeviceError if it has none."""
-    found = [device.name for device in devices(group)]
-    if not found:
+    names = [device.name for device in devices(group)]
+    if not names:
         raise DeviceError(f"device group {group!r}: found no device; put one into it first")
-    return found
+    return names
 
 
 def reports(names: Iterable[str]) -> tuple[list[RequestState], list[str]]:
@@ -108,29 +110,29 @@ def signed_report(state: RequestState) -> RequestState:
     DigestMismatch
         No trusted entry is about it, or MLflow has other figures than were signed.
     """
-    what, trusted = f"{state.model}/{state.version}", trusted_keys()
-    mine = [
+    reference, trusted = f"{state.model}/{state.version}", trusted_keys()
+    entries = [
         entry
         for entry in ledger.entries(state.model)
         if entry.action == ledger.EVALUATED
         and entry.details["run_id"] == state.request_id
         and entry.key in trusted
     ]
-    if not mine:
+    if not entries:
         raise DigestMismatch(
-            f"{what}: report of device {state.device}, run {state.request_id}: found no signed "
-            "entry in the ledger; expected one"
+            f"{reference}: report of device {state.device}, run {state.request_id}: found no "
+            "signed entry in the ledger; expected one"
         )
-    report = read_evaluation(mine[-1])
+    report = read_evaluation(entries[-1])
     if report.state is None or sentences(report.findings, MISMATCH):
-        raise DigestMismatch(f"{what}: {'; '.join(sentences(report.findings, MISMATCH))}")
-    return replace(report.state, model=mine[-1].model, version=mine[-1].version or 0)
+        raise DigestMismatch(f"{reference}: {'; '.join(sentences(report.findings, MISMATCH))}")
+    return replace(report.state, model=entries[-1].model, version=entries[-1].version or 0)
 
 
 def server_metrics(model: ModelVersion) -> dict[str, float]:
     """What the server scored on the model's test set, as sealed, by the names a device uses."""
     return {
         name.removeprefix("test_"): value
-        for name, value in recorded(model.reference).metrics.items()
+        for name, value in read_version(model.reference).metrics.items()
         if name.startswith("test_")
     }

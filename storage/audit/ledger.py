@@ -41,7 +41,7 @@ from storage.audit.ledger_entry import ALIAS as ALIAS
 from storage.audit.ledger_entry import EVALUATED as EVALUATED
 from storage.audit.ledger_entry import (
     MODEL_CREATED,
-    NOTHING,
+    NO_PREVIOUS,
     Pages,
     chain_faults,
     entries_of_model,
@@ -95,10 +95,10 @@ def append(
     details = {**details, MODEL_CREATED: str(created_ms(model))}
     run_id = ledger_run(model, make=True)["info"]["run_id"]
     while True:
-        known, taken = _to_append_to(model)
-        last = known[-1] if known else None
+        history, numbers = _to_append_to(model)
+        last = history[-1] if history else None
         number = last.sequence + 1 if last else 1
-        while number in taken:  # by what is no entry
+        while number in numbers:  # by what is no entry
             number += 1
         entry = Entry(
             sequence=number,
@@ -109,7 +109,7 @@ def append(
             version=version,
             reason=reason.strip(),
             details=details,
-            previous=last.sha256 if last else NOTHING,
+            previous=last.sha256 if last else NO_PREVIOUS,
         )
         entry = Entry(**{**asdict(entry), **sign(entry.signed_bytes())})
         value = json.dumps(asdict(entry), sort_keys=True)
@@ -124,10 +124,10 @@ def append(
         except OutOfReach:
             raise
         except RegistryError as error:
-            if number in _pages(model).taken:
+            if number in _pages(model).numbers:
                 continue  # another one was faster
-            if gone := deletions(run_id):
-                raise RegistryError(f"ledger of {model}: {'; '.join(gone)}") from error
+            if faults := deletions(run_id):
+                raise RegistryError(f"ledger of {model}: {'; '.join(faults)}") from error
             raise
         _settle(model)
         return entry
@@ -152,9 +152,9 @@ def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
     RegistryError
         One that was seen is missing at the end, or nobody here knows the key of one.
     """
-    seen, registered = _seen(model)  # before the entries, to which others append
+    sightings, registered = _sightings(model)  # before the entries, to which others append
     pages = _pages(model)
-    cut = _cut_faults(pages.entries, seen, registered)
+    cut = _cut_faults(pages.entries, sightings, registered)
     in_tag = _tag(registered) or ""
     if HEADS.fullmatch(in_tag) and in_tag not in map(head, pages.entries):
         cut.append(f"entry {in_tag} is in the model's tag {LEDGER_TAG}; it is not in the ledger")
@@ -172,7 +172,7 @@ def _to_append_to(model: str) -> tuple[tuple[Entry, ...], frozenset[int]]:
                 f"of yours, take the parameter {entry_param(entry.sequence)} out of MLflow's "
                 "database"
             )
-    return pages.entries, pages.taken
+    return pages.entries, pages.numbers
 
 
 def move_alias(
@@ -242,11 +242,11 @@ def mlflow_aliases(model: str) -> dict[str, int]:
     NotInRegistry
         MLflow has no such model.
     """
-    return _aliases_of(_registered(model))
+    return _aliases_of(_registered_model(model))
 
 
 def _aliases_of(registered: Mapping[str, Any]) -> dict[str, int]:
-    return {one["alias"]: int(one["version"]) for one in registered.get("aliases", ())}
+    return {row["alias"]: int(row["version"]) for row in registered.get("aliases", ())}
 
 
 def created_ms(model: str) -> int:
@@ -257,20 +257,20 @@ def created_ms(model: str) -> int:
     NotInRegistry
         MLflow has no such model.
     """
-    return int(_registered(model)["creation_timestamp"])
+    return int(_registered_model(model)["creation_timestamp"])
 
 
-def alias_faults(model: str, known: Iterable[Entry]) -> list[str]:
+def alias_faults(model: str, history: Iterable[Entry]) -> list[str]:
     """Aliases that stand elsewhere in MLflow than by the model's own entries.
 
     Parameters
     ----------
     model : str
         A registered model that MLflow has.
-    known : iterable of Entry
+    history : iterable of Entry
         Its own entries.
     """
-    in_mlflow, in_ledger = mlflow_aliases(model), aliases(known)
+    in_mlflow, in_ledger = mlflow_aliases(model), aliases(history)
     return [
         f"alias {alias} is on {in_mlflow.get(alias, 'no version')}; the ledger has "
         + _version_words(model, in_ledger.get(alias))
@@ -303,59 +303,59 @@ def check(model: str, trusted: Iterable[str]) -> list[str]:
         The public keys that may sign, 64 hexadecimal digits each.
     """
     try:
-        seen, registered = _seen(model)  # before the entries, to which others append
+        sightings, registered = _sightings(model)  # before the entries, to which others append
         run = ledger_run(model, make=False)
     except OutOfReach:
         raise
     except RegistryError as error:
         return [str(error)]
     pages = _read(model, run)
-    known = pages.entries
-    wrong = [*pages.faults, *chain_faults(known, set(trusted))]
+    history = pages.entries
+    wrong = [*pages.faults, *chain_faults(history, set(trusted))]
     wrong += deletions(run["info"]["run_id"]) if run else []
     try:
-        wrong += _registry_faults(model, known)
+        wrong += _registry_faults(model, history)
     except NotInRegistry as error:
-        wrong += [] if known else [str(error)]
-    wrong += _cut_faults(known, seen, registered)
+        wrong += [] if history else [str(error)]
+    wrong += _cut_faults(history, sightings, registered)
     if not wrong:
-        _see(known, model, registered)
+        _see(history, model, registered)
     return wrong
 
 
-def _seen(model: str) -> tuple[list[Witness], dict[str, Any]]:
+def _sightings(model: str) -> tuple[list[Witness], dict[str, Any]]:
     """What this machine saw of ledgers of the name, and the registered model; {} where none is."""
     try:
-        return witnesses(model), _registered(model)
+        return witnesses(model), _registered_model(model)
     except NotInRegistry:
         return witnesses(model), {}
 
 
 def _cut_faults(
-    known: Sequence[Entry], seen: Iterable[Witness], registered: Mapping[str, Any]
+    history: Sequence[Entry], sightings: Iterable[Witness], registered: Mapping[str, Any]
 ) -> list[str]:
     """Entries that this machine saw and that are no longer in the ledger."""
-    lost = missing(seen, _marks(known, registered), [head(entry) for entry in known])
+    lost = missing(sightings, _marks(history, registered), [head(entry) for entry in history])
     return [
         f"entry {at} was seen on this machine; it is not in the ledger (kept in {path})"
-        for at, path in {one.head: one.path for one in lost}.items()
+        for at, path in {witness.head: witness.path for witness in lost}.items()
     ]
 
 
-def _see(known: Sequence[Entry], model: str, registered: Mapping[str, Any]) -> None:
-    see(model, _marks(known, registered), [head(entry) for entry in known])
+def _see(history: Sequence[Entry], model: str, registered: Mapping[str, Any]) -> None:
+    see(model, _marks(history, registered), [head(entry) for entry in history])
 
 
-def _marks(known: Sequence[Entry], registered: Mapping[str, Any]) -> frozenset[str]:
+def _marks(history: Sequence[Entry], registered: Mapping[str, Any]) -> frozenset[str]:
     made_ms = registered.get("creation_timestamp")
-    return marks_of(known[0] if known else None, int(made_ms) if made_ms else None)
+    return marks_of(history[0] if history else None, int(made_ms) if made_ms else None)
 
 
-def _registry_faults(model: str, known: Sequence[Entry]) -> list[str]:
+def _registry_faults(model: str, history: Sequence[Entry]) -> list[str]:
     """Where the registered model is not as the ledger says: the head in its tag, its aliases."""
-    registered, last = _registered(model), head(known[-1]) if known else ""
+    registered, last = _registered_model(model), head(history[-1]) if history else ""
     in_tag = _tag(registered)
-    wrong = alias_faults(model, entries_of_model(known, int(registered["creation_timestamp"])))
+    wrong = alias_faults(model, entries_of_model(history, int(registered["creation_timestamp"])))
     if (in_tag or "") != last:
         wrong.append(f"the model's tag {LEDGER_TAG} is {in_tag!r}; the last entry is {last!r}")
     return wrong
@@ -371,25 +371,27 @@ def _pages(model: str) -> Pages:
 
 
 def _read(model: str, run: Mapping[str, Any]) -> Pages:
-    params = {one["key"]: one["value"] for one in run.get("data", {}).get("params", ())}
+    params = {param["key"]: param["value"] for param in run.get("data", {}).get("params", ())}
     return read_pages(model, params)
 
 
-def _registered(model: str) -> dict[str, Any]:
-    found: dict[str, Any] = call("GET", "registered-models/get", name=model)["registered_model"]
-    return found
+def _registered_model(model: str) -> dict[str, Any]:
+    fields: dict[str, Any] = call("GET", "registered-models/get", name=model)["registered_model"]
+    return fields
 
 
 def _settle(model: str, alias: str | None = None) -> None:
     """Bring the head's tag, and an alias, to the last word, though others append meanwhile."""
     before = None
-    while (known := entries(model)) != before:
-        before = known
-        call("POST", "registered-models/set-tag", name=model, key=LEDGER_TAG, value=head(known[-1]))
-        _see(known, model, _registered(model))
+    while (history := entries(model)) != before:
+        before = history
+        call(
+            "POST", "registered-models/set-tag", name=model, key=LEDGER_TAG, value=head(history[-1])
+        )
+        _see(history, model, _registered_model(model))
         if alias is None:
             continue
-        version = aliases(entries_of_model(known, created_ms(model))).get(alias)
+        version = aliases(entries_of_model(history, created_ms(model))).get(alias)
         if version is not None:
             at = str(version)
             call("POST", "registered-models/alias", name=model, alias=alias, version=at)

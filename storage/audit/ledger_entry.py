@@ -29,9 +29,9 @@ MODEL_CREATED = "model_created_ms"
 #: An entry's time may be so much before the server's own: its clock is told in whole seconds.
 CLOCK_S = 2.0
 #: What the first entry names as the one before it.
-NOTHING = "0" * 64
+NO_PREVIOUS = "0" * 64
 #: The details that an action cannot be without.
-NEEDED = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
+REQUIRED_DETAILS = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,25 @@ class Entry:
         return sha256_bytes(self.signed_bytes())
 
 
-def entries_of_model(known: Iterable[Entry], created_ms: int | None) -> list[Entry]:
+def entries_of_model(entries: Iterable[Entry], created_ms: int | None) -> list[Entry]:
     """Of a ledger's entries those about the model that was made then; none where there is none."""
-    return [entry for entry in known if created_ms is not None and _is_about(entry, created_ms)]
+    return [
+        entry for entry in entries if created_ms is not None and _is_of_model(entry, created_ms)
+    ]
 
 
-def _is_about(entry: Entry, created_ms: int) -> bool:
+def _is_of_model(entry: Entry, created_ms: int) -> bool:
     """Whether an entry is about the model that was made then; one without the detail, by time."""
     if MODEL_CREATED in entry.details:
         return entry.details[MODEL_CREATED] == str(created_ms)
     return 1000 * (datetime.fromisoformat(entry.time_utc).timestamp() + CLOCK_S) >= created_ms
 
 
-def of_version(known: Iterable[Entry], version: int) -> list[Entry]:
+def of_version(entries: Iterable[Entry], version: int) -> list[Entry]:
     """The entries about a version, and those of aliases that left it."""
     return [
         entry
-        for entry in known
+        for entry in entries
         if entry.version == version
         or (entry.action == ALIAS and entry.details.get("from") == str(version))
     ]
@@ -120,22 +122,22 @@ def deed(entry: Entry) -> str:
     if entry.action != ALIAS:
         return f"{entry.action}{alias}"
     back = entry.details.get(ROLLED_BACK)
-    stood = back or entry.details.get("from")
-    begin = f" from version {stood}" if stood else ""
+    origin = back or entry.details.get("from")
+    begin = f" from version {origin}" if origin else ""
     if entry.version is None:
         return f"alias{alias} taken away{begin}"
     return f"{'roll-back of' if back else 'alias'}{alias}{begin} to version {entry.version}"
 
 
-def aliases(known: Iterable[Entry]) -> dict[str, int]:
+def aliases(entries: Iterable[Entry]) -> dict[str, int]:
     """Where each alias stands by entries of a ledger."""
-    found: dict[str, int] = {}
-    for entry in known:
+    versions: dict[str, int] = {}
+    for entry in entries:
         if entry.action == ALIAS:
-            found.pop(entry.details["alias"], None)
+            versions.pop(entry.details["alias"], None)
             if entry.version is not None:
-                found[entry.details["alias"]] = entry.version
-    return found
+                versions[entry.details["alias"]] = entry.version
+    return versions
 
 
 def read_entry(model: str, key: str, value: str) -> Entry:
@@ -150,7 +152,7 @@ def read_entry(model: str, key: str, value: str) -> Entry:
         entry = checked(Entry(**parsed(value)))
         if wrong := [name for name, detail in entry.details.items() if not isinstance(detail, str)]:
             raise ValueError(f"found no text in {', '.join(wrong)} of its details")
-        if missing := NEEDED.get(entry.action, set()) - entry.details.keys():
+        if missing := REQUIRED_DETAILS.get(entry.action, set()) - entry.details.keys():
             raise ValueError(f"found no {', '.join(sorted(missing))} of {entry.action!r}")
         if datetime.fromisoformat(entry.time_utc).tzinfo is None:
             raise ValueError(f"found the time {entry.time_utc!r}; expected one with its zone")
@@ -167,14 +169,14 @@ class Pages:
     ----------
     entries : tuple of Entry
         Those that somebody signed as they stand, at their own number, first to last.
-    taken : frozenset of int
+    numbers : frozenset of int
         The numbers that are taken, be it by what is no entry.
     faults : tuple of str
         What else is there, in sentences.
     """
 
     entries: tuple[Entry, ...]
-    taken: frozenset[int]
+    numbers: frozenset[int]
     faults: tuple[str, ...]
 
 
@@ -203,7 +205,7 @@ def read_pages(model: str, params: Mapping[str, str]) -> Pages:
         wrong = {
             f"says that it is number {entry.sequence}": entry.sequence != number,
             f"is about {entry.model}": entry.model != model,
-            "is not what was signed": not _signed(entry),
+            "is not what was signed": not _is_signed(entry),
         }
         faults += [f"entry {number} {text}" for text, is_so in wrong.items() if is_so]
         if not any(wrong.values()):
@@ -218,7 +220,7 @@ def chain_faults(entries: Iterable[Entry], keys: set[str]) -> list[str]:
     """
     wrong, last = [], None
     for entry in entries:
-        previous, expected = (last.sha256, last.sequence + 1) if last else (NOTHING, 1)
+        previous, expected = (last.sha256, last.sequence + 1) if last else (NO_PREVIOUS, 1)
         is_cut = entry.previous != previous
         faults = {
             f"stands at number {entry.sequence}; expected {expected}": (
@@ -239,7 +241,7 @@ def _time_s(entry: Entry) -> float:
     return datetime.fromisoformat(entry.time_utc).timestamp()
 
 
-def _signed(entry: Entry) -> bool:
+def _is_signed(entry: Entry) -> bool:
     try:
         return signed_by(entry.signed_bytes(), {"key": entry.key, "signature": entry.signature})
     except ValueError:

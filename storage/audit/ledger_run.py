@@ -28,8 +28,8 @@ def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
         fields: dict[str, Any] = {"experiment_ids": [experiment.id], "run_view_type": "ALL"}
         answers = pages("POST", "runs/search", max_results=100, **fields)
         runs = [run for answer in answers for run in answer.get("runs", ())]
-        if mine := min(runs, key=lambda run: _order(model, run), default=None):
-            return _ended(mine) if make else mine
+        if first := min(runs, key=lambda run: _order(model, run), default=None):
+            return _end_run(first) if make else first
         if time.monotonic() >= until:
             break
         time.sleep(0.1)
@@ -39,17 +39,17 @@ def ledger_run(model: str, *, make: bool) -> dict[str, Any]:
         {"key": "mlflow.runName", "value": f"ledger of {model}"},
         {"key": KIND_TAG, "value": "ledger"},
     ]
-    made: dict[str, Any] = call(
+    new_run: dict[str, Any] = call(
         "POST",
         "runs/create",
         experiment_id=experiment.id,
         start_time=int(server_time_s() * 1000),
         tags=tags,
     )["run"]
-    return _ended(made)
+    return _end_run(new_run)
 
 
-def _ended(run: dict[str, Any]) -> dict[str, Any]:
+def _end_run(run: dict[str, Any]) -> dict[str, Any]:
     """A ledger's run, FINISHED: MLflow takes parameters all the same, and nothing seems to run."""
     info = run["info"]
     if info["status"] == "RUNNING":
@@ -60,6 +60,6 @@ def _ended(run: dict[str, Any]) -> dict[str, Any]:
 
 def _order(model: str, run: Mapping[str, Any]) -> tuple[int, int, str]:
     """The run with most signed entries comes first, then the oldest: others may be put beside."""
-    params = {one["key"]: one["value"] for one in run.get("data", {}).get("params", ())}
+    params = {param["key"]: param["value"] for param in run.get("data", {}).get("params", ())}
     info = run["info"]
     return -len(read_pages(model, params).entries), int(info.get("start_time", 0)), info["run_id"]

@@ -58,23 +58,29 @@ def read_lineage(reference: str, trusted: Iterable[str]) -> Lineage:
     keys = set(trusted)
     version = chain.resolve(reference)
     name, number = version.name, version.version
-    known = ledger.own_entries(name)
-    signed = [entry for entry in known if entry.key in keys]
-    entry = chain.registered(signed or known, number)
+    entries = ledger.own_entries(name)
+    signed = [entry for entry in entries if entry.key in keys]
+    entry = chain.registration(signed or entries, number)
     sealed = chain.read_chain(entry, f"{name}/{number}", keys)
-    mine = tuple(of_version(known, number))
-    deleted = chain.deleted_runs(sealed.document["run"], mine)
-    evaluations = [read_evaluation(entry) for entry in mine if entry.action == ledger.EVALUATED]
-    edited = [text for one in evaluations for text in sentences(one.findings, MISMATCH)]
+    version_entries = tuple(of_version(entries, number))
+    deleted = chain.deleted_runs(sealed.document["run"], version_entries)
+    evaluations = [
+        read_evaluation(entry) for entry in version_entries if entry.action == ledger.EVALUATED
+    ]
+    edited = [
+        text for evaluation in evaluations for text in sentences(evaluation.findings, MISMATCH)
+    ]
     return Lineage(
         chain=sealed,
         aliases=aliases_on(ledger.mlflow_aliases(name), number),
-        entries=mine,
-        evaluations=tuple(_as_signed(one.state) for one in evaluations if one.state),
+        entries=version_entries,
+        evaluations=tuple(
+            _as_signed(evaluation.state) for evaluation in evaluations if evaluation.state
+        ),
         server=address(),
         faults=(
             *ledger.check(name, keys),
-            *(text for one in deleted.values() for text in one),
+            *(text for texts in deleted.values() for text in texts),
             *edited,
         ),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_all
+from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_values
 from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
 from storage.files import parsed, sha256_file, write_json
@@ -106,11 +106,13 @@ def read_evaluation(entry: Entry) -> Evaluation:
     except RegistryError as error:
         return Evaluation(signed, (Finding(LINK, title(entry), MISMATCH, str(error)),))
     if outcome is None:
-        told = "its figures were signed by nobody: evaluate again"
-        return Evaluation(signed, (Finding(LINK, title(entry), OUT, told),))
+        reason = "its figures were signed by nobody: evaluate again"
+        return Evaluation(signed, (Finding(LINK, title(entry), OUT, reason),))
     for kind, values in outcome.items():
         current = getattr(now, kind)
-        findings += compare_all(LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current)
+        findings += compare_values(
+            LINK, f"{title(entry)}: {kind.removesuffix('s')}", values, current
+        )
     if signed.device:
         findings.append(compare(LINK, f"{title(entry)}: device", signed.device, now.device))
     return Evaluation(replace(signed, **outcome), tuple(findings))
@@ -120,20 +122,22 @@ def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, li
     """The outcome whose digest was signed, and whether MLflow names the same; None: none was."""
     if not device_of(entry):
         digest = entry.details.get(DETAIL)
-        return (_fetched(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
+        return (_fetch(entry, f"{EVALUATION_FOLDER}/{OUTCOME}", digest) if digest else None), []
     digest = entry.details["report"]
-    claim, _, named = now.params.get(REPORT_PARAM, "").partition(":")
+    claim, _, sha256 = now.params.get(REPORT_PARAM, "").partition(":")
     number = int(claim) if claim.isascii() and claim.isdecimal() and len(claim) < 9 else 1
-    finding = compare(LINK, title(entry), digest, named)
-    return _fetched(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
+    finding = compare(LINK, title(entry), digest, sha256)
+    return _fetch(entry, f"{report_folder(number)}/{OUTCOME}", digest), [finding]
 
 
-def _fetched(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
+def _fetch(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
     """An outcome's figures, parameters and tags by kind; what is undefined is left out."""
     try:
-        said = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
-        rows = [{"key": k, "value": v} for k, v in part(said, "metrics").items() if v is not None]
-        params, tags = said.get("params", {}).items(), part(said, "tags").items()
+        document = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
+        rows = [
+            {"key": k, "value": v} for k, v in part(document, "metrics").items() if v is not None
+        ]
+        params, tags = document.get("params", {}).items(), part(document, "tags").items()
     except (ValueError, AttributeError) as error:
         raise RegistryError(f"{file}: found {error}; expected figures and tags by name") from error
     return {

@@ -31,16 +31,16 @@ FLAT_BEAT_CODE = ("tasks.beats", "storage.records", "storage.beats", "storage.co
 
 def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:
     """Every module of `tasks` and `storage` that the roots import, themselves included."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
         path = top / (name.replace(".", "/") + ".py")
-        if name in found or not path.is_file():
+        if name in paths or not path.is_file():
             continue
-        found[name] = path
+        paths[name] = path
         waiting += _imports(compile(path.read_text(), str(path), "exec"))
-    return found
+    return paths
 
 
 def _imports(code: CodeType) -> Iterator[str]:
@@ -48,9 +48,9 @@ def _imports(code: CodeType) -> Iterator[str]:
 
     From the byte code: Python 3.11's `ast.parse` fails while another thread calls it.
     """
-    for kind, what in ModuleFinder().scan_opcodes(code):
+    for kind, operand in ModuleFinder().scan_opcodes(code):
         if kind == "absolute_import":
-            names, module = what
+            names, module = operand
             yield module
             yield from (f"{module}.{name}" for name in names or ())
     for inner in code.co_consts:
@@ -71,8 +71,8 @@ def beat_code_at(commit: str) -> str:
         packed = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout  # noqa: S603 - fixed words, no shell
         with tarfile.open(fileobj=BytesIO(packed)) as files:
             files.extractall(folder, filter="data")
-        found = code_of(*BEAT_CODE, *FLAT_BEAT_CODE, top=Path(folder))
-        return sha256_json({name: sha256_file(path) for name, path in found.items()})
+        modules = code_of(*BEAT_CODE, *FLAT_BEAT_CODE, top=Path(folder))
+        return sha256_json({name: sha256_file(path) for name, path in modules.items()})
 
 
 def has_commit(commit: str) -> bool:
@@ -118,9 +118,9 @@ def git_changes() -> bytes:
         return b""
 
 
-def installed() -> dict[str, str]:
+def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
-    return {str(one.metadata["Name"]): one.version for one in distributions()}
+    return {str(package.metadata["Name"]): package.version for package in distributions()}
 
 
 def environment_sha256() -> str:

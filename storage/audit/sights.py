@@ -20,14 +20,14 @@ from storage.registry.client import fetch_run_file
 from storage.registry.client import pages as answers
 from storage.registry.experiments import LEDGER
 from storage.registry.models import run_state
-from storage.registry.tags import ARTIFACT_TAG, INPUTS_FOLDER, OURS, artifact_tag
+from storage.registry.tags import ARTIFACT_TAG, INPUTS_FOLDER, PREFIX, artifact_tag
 from storage.tables.beats_manifest import manifest_paths, read_manifest
 from storage.tables.record_search import Look, Query, look_into
 
 #: Fetches of chains at the same time.
 FETCHES = 4
 #: Sides that a network is made of.
-LEARNT = ("train", "validation")
+LEARNING_SIDES = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Answer:
     names: frozenset[str]
 
 
-def saw(wanted: str, trusted: Iterable[str]) -> Answer:
+def sights_of(term: str, trusted: Iterable[str]) -> Answer:
     """Every version of every model that ever saw a record or its subject, deleted ones included.
 
     The signed ledgers are asked: what was registered once is told, though MLflow may have it no
@@ -103,7 +103,7 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
 
     Parameters
     ----------
-    wanted : str
+    term : str
         A record, with or without its folder, or a subject, each also as DATASET/NAME; the SHA-256
         of a record's beat table or of a file of it, or the first 12 digits or more; or the
         patient's own number, where the data set's TOML has digests of such.
@@ -115,21 +115,21 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
     OutOfReach
         The MLflow server does not answer.
     """
-    keys, query = set(trusted), Query(wanted, number_digest(wanted))
+    keys, query = set(trusted), Query(term, number_digest(term))
     registry = _registry()
     marks: list[_Mark] = []
     unreadable: list[str] = []
     for model in _models():
-        mine, fault = _marks(model, registry.get(model))
-        marks += mine
+        model_marks, fault = _marks(model, registry.get(model))
+        marks += model_marks
         unreadable += fault
     groups: dict[tuple[str, ...], list[_Mark]] = {}
     for mark in marks:
         if key := _same_look(mark.entry):
             groups.setdefault(key, []).append(mark)
     looks = _looks(groups, query, keys)
-    if known := tuple(recording for look in looks for recording in look.recordings):
-        looks = _looks(groups, replace(query, recordings=known), keys)  # by other names too
+    if recordings := tuple(recording for look in looks for recording in look.recordings):
+        looks = _looks(groups, replace(query, recordings=recordings), keys)  # by other names too
     sights = [
         Sight(**match, **mark.version)
         for look, group in zip(looks, groups.values(), strict=False)  # the last one is local
@@ -141,7 +141,7 @@ def saw(wanted: str, trusted: Iterable[str]) -> Answer:
         sights=(*sights, *_students(sights, marks)),
         unreadable=(
             *unreadable,
-            *_unsealed(registry, marks),
+            *_unsealed_faults(registry, marks),
             *(text for look in looks for text in look.faults),
             *(text for look in looks if not by_name for text in look.uncompared),
         ),
@@ -161,21 +161,21 @@ class _Mark:
 def _registry() -> dict[str, dict[str, Any]]:
     """What MLflow has of each model: when it was made, its aliases, its versions' tags."""
     models: dict[str, dict[str, Any]] = {
-        one["name"]: {
-            "created_ms": int(one["creation_timestamp"]),
-            "aliases": {a["alias"]: int(a["version"]) for a in one.get("aliases", ())},
+        model["name"]: {
+            "created_ms": int(model["creation_timestamp"]),
+            "aliases": {a["alias"]: int(a["version"]) for a in model.get("aliases", ())},
             "versions": {},
         }
-        for one in _all("GET", "registered-models/search", "registered_models")
+        for model in _search("GET", "registered-models/search", "registered_models")
     }
-    for one in _all("GET", "model-versions/search", "model_versions"):
-        tags = {tag["key"] for tag in one.get("tags", ())}
-        if one["name"] in models:  # made since
-            models[one["name"]]["versions"][int(one["version"])] = tags
+    for version in _search("GET", "model-versions/search", "model_versions"):
+        tags = {tag["key"] for tag in version.get("tags", ())}
+        if version["name"] in models:  # made since
+            models[version["name"]]["versions"][int(version["version"])] = tags
     return models
 
 
-def _all(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
+def _search(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
     """All that a search of MLflow's gives."""
     for answer in answers(method, endpoint, max_results=1000, **fields):
         yield from answer.get(kind, ())
@@ -184,8 +184,8 @@ def _all(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[dict[
 def _models() -> list[str]:
     """Every model that has a ledger."""
     fields: dict[str, Any] = {"filter": f"name LIKE '{LEDGER}%'", "view_type": "ALL"}
-    experiments = _all("POST", "experiments/search", "experiments", **fields)
-    return [one["name"].removeprefix(LEDGER) for one in experiments]
+    experiments = _search("POST", "experiments/search", "experiments", **fields)
+    return [experiment["name"].removeprefix(LEDGER) for experiment in experiments]
 
 
 def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark], list[str]]:
@@ -209,19 +209,21 @@ def _marks(model: str, model_now: Mapping[str, Any] | None) -> tuple[list[_Mark]
             runs[life, number] = entry.details.get("run_id", "")
         exists = is_own and number in model_now["versions"]
         is_earlier = model_now["created_ms"] is not None and not is_own
-        gone = "gone" + ", of an earlier model of this name" * is_earlier
+        state = "gone" + ", of an earlier model of this name" * is_earlier
         version = {
             "model": model,
             "version": number,
             "aliases": aliases_on(model_now["aliases"], number) if exists else (),
-            "in_mlflow": "yes" if exists else gone,
+            "in_mlflow": "yes" if exists else state,
             "run_id": runs.get((life, number), ""),
         }
         marks.append(_Mark(entry, version))
     return marks, []
 
 
-def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark]) -> list[str]:
+def _unsealed_faults(
+    registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark]
+) -> list[str]:
     """Versions of this project's, in MLflow or registered in a ledger, without a sealed chain."""
     sealed, unsealed = set(), set()
     for mark in marks:
@@ -236,42 +238,42 @@ def _unsealed(registry: Mapping[str, Mapping[str, Any]], marks: Iterable[_Mark])
         f"{model}/{version}"
         for model, model_now in registry.items()
         for version, tags in model_now["versions"].items()
-        if any(tag.startswith(OURS) for tag in tags)
+        if any(tag.startswith(PREFIX) for tag in tags)
     }
-    return [f"{one}: the ledger has no sealed chain of it" for one in sorted(unsealed - sealed)]
+    return [f"{name}: the ledger has no sealed chain of it" for name in sorted(unsealed - sealed)]
 
 
 def _students(sights: Iterable[Sight], marks: Iterable[_Mark]) -> Iterator[Sight]:
     """Those who learnt of a subject through a teacher, or a teacher's teacher, alone."""
-    learnt = {_whom(one): one for one in sights if one.side in LEARNT}
+    learners = {_sight_key(sight): sight for sight in sights if sight.side in LEARNING_SIDES}
     pupils = [mark for mark in marks if "teacher" in mark.entry.details]
-    fresh = list(learnt.values())
+    fresh = list(learners.values())
     while fresh:
-        taught = []
+        students = []
         for teacher in fresh:
             by = f"{teacher.model}/{teacher.version}"
-            for pupil in (mark for mark in pupils if _is_taught(mark.entry, by, teacher.run_id)):
+            for pupil in (mark for mark in pupils if _is_pupil_of(mark.entry, by, teacher.run_id)):
                 student = replace(teacher, **pupil.version, side=f"taught by {by}")
-                if _whom(student) not in learnt:
-                    learnt[_whom(student)] = student
-                    taught.append(student)
-        yield from taught
-        fresh = taught
+                if _sight_key(student) not in learners:
+                    learners[_sight_key(student)] = student
+                    students.append(student)
+        yield from students
+        fresh = students
 
 
-def _whom(sight: Sight) -> tuple[str, int, str, str, str]:
+def _sight_key(sight: Sight) -> tuple[str, int, str, str, str]:
     """Which version saw whom."""
     return sight.model, sight.version, sight.run_id, sight.dataset, sight.subject
 
 
-def _is_taught(pupil: Entry, teacher: str, run_id: str) -> bool:
+def _is_pupil_of(pupil: Entry, teacher: str, run_id: str) -> bool:
     """Whether a version that was registered so learnt from the one of that name and run."""
     by = pupil.details.get("teacher_run_id") or run_id
     return pupil.details["teacher"] == teacher and by == run_id
 
 
 def faults(trusted: Iterable[str]) -> list[str]:
-    """All that is wrong with any model's ledger: where something is, `saw` may lack versions."""
+    """All that is wrong with any model's ledger: then `sights_of` may lack versions."""
     keys = set(trusted)
     return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
 
@@ -314,8 +316,8 @@ def _look(entry: Entry, reference: str, query: Query, trusted: set[str]) -> Look
     document = chain.read_chain(entry, reference, trusted).document
     look = look_into(document["datasets"], query, reference)
     matches = [
-        {**one, "side": chain.side_of(document, one["dataset"], one["subject"])}
-        for one in look.matches
+        {**match, "side": chain.side_of(document, match["dataset"], match["subject"])}
+        for match in look.matches
     ]
     return replace(look, matches=matches)
 
@@ -333,11 +335,11 @@ def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
     """The manifests of an evaluation's data sets, as its run has them."""
     start, end = artifact_tag(f"{INPUTS_FOLDER}/"), "/manifest.json"
     tags = run_state(run_id).tags
-    found = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
-    if not found:
+    manifests = {k: v for k, v in tags.items() if k.startswith(start) and k.endswith(end)}
+    if not manifests:
         raise NotInRegistry(f"evaluation {run_id}: found no manifest of its data sets")
     with TemporaryDirectory(prefix="holter-") as folder:
         return [
             read_json(fetch_run_file(run_id, k.removeprefix(ARTIFACT_TAG), v, Path(folder)))
-            for k, v in found.items()
+            for k, v in manifests.items()
         ]

@@ -14,7 +14,7 @@ from storage.audit.findings import MATCH as MATCH
 from storage.audit.findings import MISMATCH as MISMATCH
 from storage.audit.findings import OUT as OUT
 from storage.audit.findings import Finding as Finding
-from storage.audit.findings import compare, compare_all, compare_file
+from storage.audit.findings import compare, compare_file, compare_values
 from storage.audit.ledger_entry import (
     APPROVED,
     CARD,
@@ -92,12 +92,12 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
     wrong = ledger.check(name, keys)
     yield from (Finding("ledger", name, MISMATCH, text) for text in wrong)
     try:
-        known = ledger.trusted_entries(name, keys)
+        entries = ledger.trusted_entries(name, keys)
     except RegistryError:
         return  # told above: without a ledger nothing says which chain is the version's
     if not wrong:
-        yield Finding("ledger", name, MATCH, f"{len(known)} entries")
-    entry = chain.registered(known, number)
+        yield Finding("ledger", name, MATCH, f"{len(entries)} entries")
+    entry = chain.registration(entries, number)
     try:
         sealed = chain.read_chain(entry, f"{name}/{number}", keys)
     except OutOfReach:
@@ -106,9 +106,9 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield Finding("seal", "document", MISMATCH, str(error))
         return
     yield Finding("seal", "document", MISMATCH if sealed.fault else MATCH, sealed.fault)
-    about = [one for one in known if one.version == number]
-    mine = [one for one in about if one.action == ledger.EVALUATED]
-    for link, texts in chain.deleted_runs(sealed.document["run"], mine).items():
+    version_entries = [entry for entry in entries if entry.version == number]
+    evaluations = [entry for entry in version_entries if entry.action == ledger.EVALUATED]
+    for link, texts in chain.deleted_runs(sealed.document["run"], evaluations).items():
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
     yield compare("seal", CHAIN_SHA256_TAG, sealed.sha256, version.tags.get(CHAIN_SHA256_TAG))
@@ -118,9 +118,9 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _artifacts(document["run"], Path(folder))
         yield from _files(document["model"], Path(folder))
         yield from _teacher(document["run"]["tags"], Path(folder))
-        yield from _evaluations(mine, Path(folder))
-        yield from _decision_files(about, document["run"]["run_id"], Path(folder))
-    yield from _decision_tags(about, document["model"]["tags"], version.tags)
+        yield from _evaluations(evaluations, Path(folder))
+        yield from _decision_files(version_entries, document["run"]["run_id"], Path(folder))
+    yield from _decision_tags(version_entries, document["model"]["tags"], version.tags)
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
@@ -134,7 +134,7 @@ def _version(sealed: Mapping[str, Any], now: ModelVersion) -> Iterator[Finding]:
             yield compare("version", name, sealed[name], getattr(now, name))
         else:
             yield Finding("version", name, OUT, "this chain was sealed without it")
-    yield from compare_all("version", "tag", sealed["tags"], now.tags)
+    yield from compare_values("version", "tag", sealed["tags"], now.tags)
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,12 +147,12 @@ def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("run", sealed["run_id"], MISMATCH, str(error))
         return
     for kind in ("params", "tags"):
-        yield from compare_all("run", kind[:-1], sealed[kind], getattr(now, kind))
+        yield from compare_values("run", kind[:-1], sealed[kind], getattr(now, kind))
     for key, value in sealed["metrics"].items():
-        found = metrics.get(key, {})
-        yield compare("run", f"metric {key}", value["value"], found.get("value"))
+        metric = metrics.get(key, {})
+        yield compare("run", f"metric {key}", value["value"], metric.get("value"))
         yield compare(
-            "run", f"history of {key}", value["history_sha256"], found.get("history_sha256")
+            "run", f"history of {key}", value["history_sha256"], metric.get("history_sha256")
         )
 
 
@@ -197,41 +197,45 @@ def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
     """The weights that a version learnt from are still those in the registry."""
     if reference := tags.get(TEACHER_TAG):
         name, _, version = reference.partition("/")
-        about = (name, int(version), WEIGHTS, tags[TEACHER_SHA256_TAG], folder / "teacher")
-        fetch = partial(fetch_model_file, *about)
+        arguments = (name, int(version), WEIGHTS, tags[TEACHER_SHA256_TAG], folder / "teacher")
+        fetch = partial(fetch_model_file, *arguments)
         yield compare_file("model files", f"teacher {reference}", fetch)
 
 
-def _evaluations(known: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:
+def _evaluations(entries: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:
     """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
-    for entry in known:
+    for entry in entries:
         if not outcomes.device_of(entry):
             now = _digest_of(entry.details["run_id"], EVALUATION_FOLDER, folder / "all")
             yield compare("evaluations", outcomes.title(entry), entry.details["report"], now)
         yield from outcomes.read_evaluation(entry).findings
 
 
-def _decision_files(about: Sequence[ledger.Entry], run_id: str, folder: Path) -> Iterator[Finding]:
+def _decision_files(
+    entries: Sequence[ledger.Entry], run_id: str, folder: Path
+) -> Iterator[Finding]:
     """Results of promotions, and the newest card, are what the ledger says."""
-    details = [entry.details for entry in about]
-    files = {one["result"]: one.get("result_sha256") for one in details if "result" in one}
-    cards = [entry.details for entry in about if entry.action == CARD]
-    files |= {name: sha for one in cards[-1:] for name, sha in one.items() if CARD_FILE in name}
+    details = [entry.details for entry in entries]
+    files = {
+        fields["result"]: fields.get("result_sha256") for fields in details if "result" in fields
+    }
+    cards = [entry.details for entry in entries if entry.action == CARD]
+    files |= {name: sha for card in cards[-1:] for name, sha in card.items() if CARD_FILE in name}
     for file, digest in files.items():
-        there = folder / "decisions" / Path(file).parent
-        fetch = partial(fetch_run_file, run_id, file, digest, there)
+        target = folder / "decisions" / Path(file).parent
+        fetch = partial(fetch_run_file, run_id, file, digest, target)
         yield compare_file("decisions", file, fetch)
 
 
 def _decision_tags(
-    about: Sequence[ledger.Entry], sealed: Mapping[str, str], now: Mapping[str, str]
+    entries: Sequence[ledger.Entry], sealed: Mapping[str, str], now: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Tags that name a decision and who took it are those of the ledger's last one of the alias.
 
     Those that a promotion that broke off has not set are not asked for.
     """
     signed: dict[str, str] = {}
-    for entry in about:
+    for entry in entries:
         if entry.action in (APPROVED, OVERRIDDEN) and "alias" in entry.details:
             signed |= decision_tags(entry)
     for tag, value in now.items():
@@ -247,14 +251,14 @@ def _environment(tags: Mapping[str, str]) -> Iterator[Finding]:
 def _code(document: Mapping[str, Any]) -> Iterator[Finding]:
     tags = document["run"]["tags"]
     commit, dirty = tags[GIT_COMMIT_TAG], tags[GIT_DIRTY_TAG] == "true"
-    there = has_commit(commit)
-    told = "" if there else f"commit {commit[:12]} is not in this checkout"
-    yield Finding("code", "commit", MATCH if there else OUT, told)
+    in_checkout = has_commit(commit)
+    reason = "" if in_checkout else f"commit {commit[:12]} is not in this checkout"
+    yield Finding("code", "commit", MATCH if in_checkout else OUT, reason)
     for data in document["datasets"]:
         name, digest = f"beat tables of {data['dataset']}", data["code_sha256"]
         if digest == beat_code_sha256():
             yield Finding("code", name, MATCH, "this checkout's")
-        elif there and not dirty:
+        elif in_checkout and not dirty:
             yield compare("code", name, digest, beat_code_at(commit))
         else:
             yield Finding("code", name, OUT, "the code has moved on, or was not committed")
@@ -303,6 +307,6 @@ def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:
                 yield Finding("sources", f"{data['dataset']}: {file}", OUT, ABSENT)
 
 
-def as_json(found: Iterable[Finding]) -> str:
+def as_json(findings: Iterable[Finding]) -> str:
     """Findings as JSON, one object each."""
-    return json.dumps([vars(one) for one in found], indent=1)
+    return json.dumps([vars(finding) for finding in findings], indent=1)

@@ -2,7 +2,7 @@
 
 A training is believed where the ledger names its sealed chain, an evaluation or a device's report
 where the ledger has it, by entries that a trusted key signed. Every figure here is a signed one:
-what MLflow's database has instead is told, and `unedited` refuses it.
+what MLflow's database has instead is told, and `check_unedited` refuses it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import ledger
-from storage.audit.chain import deleted_runs, read_chain, registered, resolve
-from storage.audit.findings import MISMATCH, OUT, Finding, compare_all, sentences
+from storage.audit.chain import deleted_runs, read_chain, registration, resolve
+from storage.audit.findings import MISMATCH, OUT, Finding, compare_values, sentences
 from storage.audit.ledger_entry import of_version
 from storage.audit.outcomes import read_evaluation
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
@@ -30,11 +30,11 @@ from storage.tables.beats_manifest import Manifest, manifest_from
 from storage.tables.testset import TestSet, read_testset
 
 #: Edits of a version that are told one by one where it is refused.
-MOST_TOLD = 5
+MOST_EDITS = 5
 
 
 @dataclass(frozen=True)
-class Recorded:
+class VersionRecord:
     """What is recorded of a version.
 
     Attributes
@@ -83,7 +83,7 @@ class Recorded:
     unsigned: tuple[str, ...]
 
 
-def recorded(reference: str) -> Recorded:
+def read_version(reference: str) -> VersionRecord:
     """Read what is recorded of the version that NAME@alias, NAME/version or NAME means.
 
     Raises
@@ -93,13 +93,13 @@ def recorded(reference: str) -> Recorded:
     SignatureError, DigestMismatch
         The chain is not what a trusted key sealed.
     """
-    found = resolve(reference)
-    name, version = found.name, found.version
+    model = resolve(reference)
+    name, version = model.name, model.version
     keys = trusted_keys()
     entries = ledger.own_entries(name)
-    known = [entry for entry in entries if entry.key in keys]
-    entry = registered(known, version)
-    if entry is None and (strange := registered(entries, version)):
+    trusted_entries = [entry for entry in entries if entry.key in keys]
+    entry = registration(trusted_entries, version)
+    if entry is None and (strange := registration(entries, version)):
         raise SignatureError(
             f"the chain of {name}/{version}: entered by key {strange.key[:16]}, which this machine "
             "does not trust"
@@ -107,31 +107,38 @@ def recorded(reference: str) -> Recorded:
     sealed = read_chain(entry, f"{name}/{version}", keys)
     if sealed.fault:
         raise SignatureError(f"the chain of {name}/{version}: {sealed.fault}")
-    said, run = sealed.document["model"], sealed.document["run"]
-    mine = tuple(of_version(known, version))
-    entered = [
-        read_evaluation(entry) for entry in reversed(mine) if entry.action == ledger.EVALUATED
+    fields, run = sealed.document["model"], sealed.document["run"]
+    version_entries = tuple(of_version(trusted_entries, version))
+    evaluations = [
+        read_evaluation(entry)
+        for entry in reversed(version_entries)
+        if entry.action == ledger.EVALUATED
     ]
-    evaluated = [one.state for one in entered if one.state is not None]
-    findings = [*_training(run), *(finding for one in entered for finding in one.findings)]
+    evaluated = [evaluation.state for evaluation in evaluations if evaluation.state is not None]
+    findings = [
+        *_training(run),
+        *(finding for evaluation in evaluations for finding in evaluation.findings),
+    ]
     newest: dict[str, RequestState] = {}
     for state in evaluated:
         newest.setdefault(state.device, state)
-    return Recorded(
-        model=ModelVersion(name, version, said["run_id"], said["tags"]),
+    return VersionRecord(
+        model=ModelVersion(name, version, fields["run_id"], fields["tags"]),
         chain_sha256=sealed.sha256,
         time_utc=sealed.document["time_utc"],
-        description=said["description"],
+        description=fields["description"],
         params=run["params"],
         tags=run["tags"],
-        metrics={key: float(one["value"]) for key, one in run["metrics"].items()},
-        files=said["files"],
-        manifests=tuple(manifest_from(one) for one in sealed.document["datasets"]),
+        metrics={key: float(metric["value"]) for key, metric in run["metrics"].items()},
+        files=fields["files"],
+        manifests=tuple(manifest_from(data) for data in sealed.document["datasets"]),
         split=sealed.document["split"],
         evaluations=tuple(state for state in evaluated if not state.device),
         reports=tuple(newest[device] for device in sorted(newest) if device),
-        entries=mine,
-        deleted=tuple(text for one in deleted_runs(run, mine).values() for text in one),
+        entries=version_entries,
+        deleted=tuple(
+            text for texts in deleted_runs(run, version_entries).values() for text in texts
+        ),
         edited=sentences(findings, MISMATCH),
         unsigned=sentences(findings, OUT),
     )
@@ -147,17 +154,17 @@ def _training(sealed: Mapping[str, Any]) -> list[Finding]:
         now = run_state(sealed["run_id"])
     except NotInRegistry:
         return []
-    metrics = {key: one["value"] for key, one in sealed["metrics"].items()}
+    metrics = {key: metric["value"] for key, metric in sealed["metrics"].items()}
     kinds = (("metric", metrics, now.metrics), ("param", sealed["params"], now.params))
-    about = f"training, run {sealed['run_id']}"
+    title = f"training, run {sealed['run_id']}"
     return [
         finding
         for kind, values, current in kinds
-        for finding in compare_all("run", f"{about}: {kind}", values, current)
+        for finding in compare_values("run", f"{title}: {kind}", values, current)
     ]
 
 
-def unedited(version: Recorded) -> Recorded:
+def check_unedited(version: VersionRecord) -> VersionRecord:
     """The same version, where MLflow has its figures and parameters as they were signed.
 
     Raises
@@ -166,23 +173,23 @@ def unedited(version: Recorded) -> Recorded:
         It has others: run, figure and both values are named.
     """
     if version.edited:
-        more = f"; and {len(version.edited) - MOST_TOLD} more" * (len(version.edited) > MOST_TOLD)
+        more = f"; and {len(version.edited) - MOST_EDITS} more" * (len(version.edited) > MOST_EDITS)
         raise DigestMismatch(
-            f"{version.model.reference}: {'; '.join(version.edited[:MOST_TOLD])}{more}; holter "
+            f"{version.model.reference}: {'; '.join(version.edited[:MOST_EDITS])}{more}; holter "
             f"verify {version.model.reference} tells all"
         )
     return version
 
 
-def every() -> list[str]:
+def all_references() -> list[str]:
     """All registered versions, NAME/version, by name and number."""
     fields: dict[str, Any] = {"max_results": 200}  # an answer is read up to 8 MiB
-    found: list[tuple[str, int]] = []
+    versions: list[tuple[str, int]] = []
     while True:
         answer = call("GET", "model-versions/search", **fields)
-        found += [(one["name"], int(one["version"])) for one in answer.get("model_versions", ())]
+        versions += [(row["name"], int(row["version"])) for row in answer.get("model_versions", ())]
         if not answer.get("next_page_token"):
-            return [f"{name}/{number}" for name, number in sorted(found)]
+            return [f"{name}/{number}" for name, number in sorted(versions)]
         fields["page_token"] = answer["next_page_token"]
 
 
@@ -205,8 +212,8 @@ def testset_of(model: ModelVersion) -> TestSet:
     file, digest = (model.tags.get(name, "") for name in (TESTSET_TAG, TESTSET_SHA256_TAG))
     if not (file and digest):
         raise RegistryError(f"{model.reference}: found no tag {TESTSET_TAG}; expected a test set")
-    kept = home() / "testsets" / f"{digest}.npz"
-    if not (kept.is_file() and sha256_file(kept) == digest):
-        fetch_run_file(model.run_id, file, digest, kept.parent / digest).replace(kept)
-        (kept.parent / digest).rmdir()
-    return read_testset(kept)
+    path = home() / "testsets" / f"{digest}.npz"
+    if not (path.is_file() and sha256_file(path) == digest):
+        fetch_run_file(model.run_id, file, digest, path.parent / digest).replace(path)
+        (path.parent / digest).rmdir()
+    return read_testset(path)

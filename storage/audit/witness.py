@@ -32,12 +32,12 @@ class Witness:
 def marks_of(first: Entry | None, created_ms: int | None) -> frozenset[str]:
     """What a ledger is known again by: its first entry, when its model was made, its address."""
     host = urlsplit(address()).hostname or ""
-    known = {
+    parts = {
         "first": first and first.sha256,
         "made": created_ms,
         "server": None if host in LOOPBACK or host.startswith("127.") else address(),
     }
-    return frozenset(f"{kind} {mark}" for kind, mark in known.items() if mark)
+    return frozenset(f"{kind} {mark}" for kind, mark in parts.items() if mark)
 
 
 def witnesses(model: str) -> list[Witness]:
@@ -50,7 +50,7 @@ def witnesses(model: str) -> list[Witness]:
     """
     path = _path(model)
     earlier = sorted(path.parent.glob(f"*/{path.name}"))  # one a server, by its address alone
-    return [one for file in (path, *earlier) if file.exists() for one in _read(file)]
+    return [witness for file in (path, *earlier) if file.exists() for witness in _read(file)]
 
 
 def _path(model: str) -> Path:
@@ -59,9 +59,11 @@ def _path(model: str) -> Path:
 
 def _read(path: Path) -> Iterator[Witness]:
     try:
-        said = read_json(path)
-        for one in said.get("seen") or [{**said, "marks": [f"server {said['server']}"]}]:
-            yield Witness(str(one["head"]), frozenset(map(str, one["marks"])), path)
+        document = read_json(path)
+        for row in document.get("seen") or [
+            {**document, "marks": [f"server {document['server']}"]}
+        ]:
+            yield Witness(str(row["head"]), frozenset(map(str, row["marks"])), path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(
             f"{path}: found a damaged file ({error}); expected the newest entry that was seen of a "
@@ -70,25 +72,29 @@ def _read(path: Path) -> Iterator[Witness]:
 
 
 def missing(
-    seen: Iterable[Witness], marks: frozenset[str], heads: Collection[str]
+    sightings: Iterable[Witness], marks: frozenset[str], heads: Collection[str]
 ) -> list[Witness]:
     """What was seen of a ledger with these marks, and is not among the heads of its entries."""
-    known = marks | {f"server {address()}"}
-    return [one for one in seen if one.marks & known and one.head not in heads]
+    own_marks = marks | {f"server {address()}"}
+    return [
+        witness for witness in sightings if witness.marks & own_marks and witness.head not in heads
+    ]
 
 
 def see(model: str, marks: frozenset[str], heads: list[str]) -> None:
     """Keep the newest entry of a ledger; one that lacks what was seen before changes nothing."""
-    seen = witnesses(model)
-    if not heads or missing(seen, marks, heads):
+    sightings = witnesses(model)
+    if not heads or missing(sightings, marks, heads):
         return
-    mine = _path(model)
-    kept = [one for one in seen if one.path == mine]
-    others = [_as_json(one.head, one.marks) for one in kept if not one.marks & marks]
-    merged = marks.union(*(one.marks for one in kept if one.marks & marks))
-    value = {"model": model, "seen": [*others, _as_json(heads[-1], merged)]}
-    if value["seen"] != [_as_json(one.head, one.marks) for one in kept]:
-        write_json(mine, value)
+    path = _path(model)
+    in_file = [witness for witness in sightings if witness.path == path]
+    strangers = [
+        _as_json(witness.head, witness.marks) for witness in in_file if not witness.marks & marks
+    ]
+    merged = marks.union(*(witness.marks for witness in in_file if witness.marks & marks))
+    value = {"model": model, "seen": [*strangers, _as_json(heads[-1], merged)]}
+    if value["seen"] != [_as_json(witness.head, witness.marks) for witness in in_file]:
+        write_json(path, value)
 
 
 def _as_json(head: str, marks: Iterable[str]) -> dict[str, Any]:

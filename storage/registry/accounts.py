@@ -44,14 +44,14 @@ def make_account(device: str, password: str, training: str, models: list[str]) -
             "MLFLOW_ENABLE_WORKSPACES=true, as mlflow/team.sh starts it"
         )
     experiment = make_device_experiment(device).id
-    if others := sorted(_writers(experiment)):
+    if writers := sorted(_writers(experiment)):
         raise RegistryError(
-            f"experiment {EDGE}{device}: found that {', '.join(others)} may write it; expected "
+            f"experiment {EDGE}{device}: found that {', '.join(writers)} may write it; expected "
             "nobody: revoke that, and delete the experiment if the device did not make its runs"
         )
-    learnt = get_experiment(training).id
+    training_id = get_experiment(training).id
     call("POST", "users/create", username=device, password=password)
-    grants = [("experiment", experiment, "EDIT"), ("experiment", learnt, "READ")]
+    grants = [("experiment", experiment, "EDIT"), ("experiment", training_id, "READ")]
     grants += [("registered_model", model, "READ") for model in models]
     for kind, name, permission in grants:
         call(
@@ -79,38 +79,38 @@ def let_make(person: str) -> None:
         raise RegistryError(
             f"account {person}: found a device's ({EDGE}{person}); expected another"
         )
-    known = {
-        text(part(one, "name"), "role"): whole_number(part(one, "id"), "role's id")
-        for one in rows(call("GET", "roles/list", api=3, workspace=WORKSPACE), "roles")
+    roles = {
+        text(part(role, "name"), "role"): whole_number(part(role, "id"), "role's id")
+        for role in rows(call("GET", "roles/list", api=3, workspace=WORKSPACE), "roles")
     }
-    if MAKERS not in known:
-        made = call("POST", "roles/create", api=3, name=MAKERS, workspace=WORKSPACE)
-        known[MAKERS] = whole_number(part(made, "role", "id"), "role's id")
+    if MAKERS not in roles:
+        answer = call("POST", "roles/create", api=3, name=MAKERS, workspace=WORKSPACE)
+        roles[MAKERS] = whole_number(part(answer, "role", "id"), "role's id")
         call(
             "POST",
             "roles/permissions/add",
             api=3,
-            role_id=known[MAKERS],
+            role_id=roles[MAKERS],
             resource_type="workspace",
             resource_pattern="*",
             permission="USE",
         )
-    call("POST", "roles/assign", api=3, username=person, role_id=known[MAKERS])
+    call("POST", "roles/assign", api=3, username=person, role_id=roles[MAKERS])
 
 
 def _writers(experiment: str) -> set[str]:
     """The accounts, administrators aside, that were granted to write this very experiment."""
-    found = set()
+    accounts = set()
     for user in rows(call("GET", "users/list"), "users"):
         name = text(part(user, "username"), "username")
         granted = call("GET", PERMISSIONS, api=3, username=name)
         if granted.get("is_admin") is True:
             continue
-        found |= {
+        accounts |= {
             name
-            for one in rows(granted, "permissions")
-            if part(one, "resource_type") == "experiment"
-            and part(one, "resource_pattern") == experiment
-            and part(one, "permission") in WRITING
+            for permission in rows(granted, "permissions")
+            if part(permission, "resource_type") == "experiment"
+            and part(permission, "resource_pattern") == experiment
+            and part(permission, "permission") in WRITING
         }
-    return found
+    return accounts

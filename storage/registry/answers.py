@@ -31,7 +31,7 @@ def part(value: Any, *names: str) -> Any:
     return value
 
 
-def text(value: Any, what: str, form: re.Pattern[str] | None = None) -> str:
+def text(value: Any, name: str, form: re.Pattern[str] | None = None) -> str:
     """A text that can be encoded, of a form where one is given.
 
     Raises
@@ -42,12 +42,12 @@ def text(value: Any, what: str, form: re.Pattern[str] | None = None) -> str:
     expected = f"a text of the form {form.pattern}" if form else "a text"
     good = isinstance(value, str) and len(value) <= MOST_TEXT
     if not good or (form is not None and not form.fullmatch(value)):
-        raise RegistryError(f"MLflow's answer: {what}: found {shown(value)}; expected {expected}")
+        raise RegistryError(f"MLflow's answer: {name}: found {excerpt(value)}; expected {expected}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise RegistryError(
-            f"MLflow's answer: {what}: found {shown(value)}; expected {expected}"
+            f"MLflow's answer: {name}: found {excerpt(value)}; expected {expected}"
         ) from error
     return str(value)
 
@@ -57,23 +57,23 @@ def run_id(value: Any) -> str:
     return text(value, "run id", RUN_ID)
 
 
-def whole_number(value: Any, what: str, most: int = MOST_NUMBER) -> int:
+def whole_number(value: Any, name: str, most: int = MOST_NUMBER) -> int:
     """A whole number from 0 to `most`, as a number or in digits, as MLflow writes long ones."""
     digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20
     number = int(value) if digits else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
         raise RegistryError(
-            f"MLflow's answer: {what}: found {shown(value)}; expected a whole number in 0..{most}"
+            f"MLflow's answer: {name}: found {excerpt(value)}; expected a whole number in 0..{most}"
         )
     return number
 
 
 def rows(value: Any, name: str) -> list[Any]:
     """A list under a name; MLflow leaves an empty one out."""
-    found = value.get(name, []) if isinstance(value, dict) else None
-    if not isinstance(found, list) or len(found) > MOST_ROWS:
+    listing = value.get(name, []) if isinstance(value, dict) else None
+    if not isinstance(listing, list) or len(listing) > MOST_ROWS:
         raise RegistryError(f"MLflow's answer: found no list of {name}; expected one")
-    return found
+    return listing
 
 
 def texts(value: Any, name: str) -> dict[str, str]:
@@ -86,20 +86,20 @@ def texts(value: Any, name: str) -> dict[str, str]:
 
 def numbers(value: Any, name: str) -> dict[str, float]:
     """A list of keys and numbers, as metrics are, as a mapping; NaN and infinity as MLflow has."""
-    found = {}
+    figures = {}
     for row in rows(value, name):
         key, number = text(part(row, "key"), f"{name}.key"), part(row, "value")
         try:
-            known = isinstance(number, int | float | str) and not isinstance(number, bool)
-            found[key] = float(number if known else "")
+            is_number = isinstance(number, int | float | str) and not isinstance(number, bool)
+            figures[key] = float(number if is_number else "")
         except (ValueError, OverflowError) as error:
             raise RegistryError(
-                f"MLflow's answer: {name}.{key}: found {shown(number)}; expected a number"
+                f"MLflow's answer: {name}.{key}: found {excerpt(number)}; expected a number"
             ) from error
-    return found
+    return figures
 
 
-def shown(value: Any) -> str:
+def excerpt(value: Any) -> str:
     """A value in a message: its kind where it is long or nested, else itself, in ASCII."""
     if isinstance(value, dict | list):
         return f"{type(value).__name__} of {len(value)}"

@@ -23,7 +23,7 @@ class Check:
     most: float
 
     @property
-    def asked(self) -> str:
+    def bounds_text(self) -> str:
         """The bounds in words."""
         bounds = {"at least": self.least, "at most": self.most}
         return ", ".join(f"{word} {at:g}" for word, at in bounds.items() if abs(at) < float("inf"))

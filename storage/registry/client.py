@@ -60,11 +60,11 @@ def address() -> str:
     raise RegistryError("MLFLOW_TRACKING_URI is not set; expected the MLflow server's address")
 
 
-def _where() -> tuple[SplitResult, int | None]:
+def _server_url() -> tuple[SplitResult, int | None]:
     """The address in parts, and its port."""
     try:
-        where = urlsplit(address())
-        return where, where.port
+        url = urlsplit(address())
+        return url, url.port
     except ValueError as error:
         raise RegistryError(f"MLFLOW_TRACKING_URI is {address()!r}: {error}") from error
 
@@ -102,14 +102,14 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
         body = json.dumps(fields).encode()
     answer = _persistent(method, path, body)
     try:
-        found = parsed(answer or b"{}")
+        value = parsed(answer or b"{}")
     except ValueError as error:
         raise RegistryError(f"MLflow at {address()}: {endpoint}: found no JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise RegistryError(
-            f"MLflow at {address()}: {endpoint}: found a {type(found).__name__}; expected an object"
+            f"MLflow at {address()}: {endpoint}: found a {type(value).__name__}; expected an object"
         )
-    return found
+    return value
 
 
 def deletions(run: str) -> list[str]:
@@ -136,8 +136,8 @@ def deletions(run: str) -> list[str]:
         f"experiment {experiment['name']}": experiment.get("lifecycle_stage"),
     }
     return [
-        f"{what} is deleted in MLflow: restore it, or the next `mlflow gc` removes it"
-        for what, stage in stages.items()
+        f"{name} is deleted in MLflow: restore it, or the next `mlflow gc` removes it"
+        for name, stage in stages.items()
         if stage == "deleted"
     ]
 
@@ -182,14 +182,14 @@ def fetch_model_file(
     `most_bytes` is refused before that much is read; by default `MOST_BYTES`.
     """
     query = urlencode({"name": name, "version": version, "path": _safe(file)})
-    return _fetched(f"/model-versions/get-artifact?{query}", file, sha256, to, most_bytes)
+    return _fetch(f"/model-versions/get-artifact?{query}", file, sha256, to, most_bytes)
 
 
 def fetch_run_file(
     run: str, file: str, sha256: str | None, to: Path, most_bytes: int | None = None
 ) -> Path:
     """Fetch one artifact of a run; its digest must be the one named, as above."""
-    return _fetched(_run_file(run, file), file, sha256, to, most_bytes)
+    return _fetch(_run_file(run, file), file, sha256, to, most_bytes)
 
 
 def read_run_file(run: str, file: str, sha256: str, most_bytes: int = MOST_ANSWER) -> bytes:
@@ -212,12 +212,12 @@ def _safe(file: str) -> str:
     return file
 
 
-def _refuse_unless_same(file: str, found: str, sha256: str) -> None:
-    if found != sha256:
-        raise DigestMismatch(f"artifact {file}: found SHA-256 {found}; expected {sha256 or 'one'}")
+def _refuse_unless_same(file: str, digest: str, sha256: str) -> None:
+    if digest != sha256:
+        raise DigestMismatch(f"artifact {file}: found SHA-256 {digest}; expected {sha256 or 'one'}")
 
 
-def _fetched(path: str, file: str, sha256: str | None, to: Path, most_bytes: int | None) -> Path:
+def _fetch(path: str, file: str, sha256: str | None, to: Path, most_bytes: int | None) -> Path:
     """Stream an artifact to disk within the size limit, and check its digest."""
     local = to / PurePosixPath(file).name
     to.mkdir(parents=True, exist_ok=True)
@@ -254,15 +254,15 @@ def _exchange(
     method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None, most_bytes: int
 ) -> bytes:
     """One HTTP exchange; the answer's body, or written to `out` from its start."""
-    where, port = _where()
-    connection = _connection(where.scheme, where.hostname or "", port)
-    headers = {"Content-Type": "application/json", **_authorization(where.scheme, where.hostname)}
+    url, port = _server_url()
+    connection = _connection(url.scheme, url.hostname or "", port)
+    headers = {"Content-Type": "application/json", **_authorization(url.scheme, url.hostname)}
     try:
         with body.open("rb") if isinstance(body, Path) else nullcontext(body) as content:
             if isinstance(body, Path):
                 headers["Content-Type"] = "application/octet-stream"
                 headers["Content-Length"] = str(body.stat().st_size)
-            connection.request(method, where.path.rstrip("/") + path, content, headers)
+            connection.request(method, url.path.rstrip("/") + path, content, headers)
         answer = connection.getresponse()
         _set_clock(answer.getheader("Date"))
         if answer.length is None and not answer.chunked:
@@ -291,9 +291,9 @@ def _set_clock(date: str | None) -> None:
 def _read(
     answer: http.client.HTTPResponse, out: IO[bytes] | None, path: str, most_bytes: int
 ) -> bytes:
-    what, promised = path.split("?")[0], answer.length
+    endpoint, promised = path.split("?")[0], answer.length
     if promised is not None and promised > most_bytes:
-        raise RegistryError(f"{what}: found {promised} bytes; at most {most_bytes}")
+        raise RegistryError(f"{endpoint}: found {promised} bytes; at most {most_bytes}")
     if out is not None:
         out.seek(0)
         out.truncate()
@@ -302,7 +302,7 @@ def _read(
     while block := answer.read(BLOCK):
         total += len(block)
         if total > most_bytes:
-            raise RegistryError(f"{what}: found over {most_bytes} bytes; at most {most_bytes}")
+            raise RegistryError(f"{endpoint}: found over {most_bytes} bytes; at most {most_bytes}")
         if out is None:
             parts.append(block)
             continue
@@ -324,8 +324,8 @@ def _refuse_unless_room(out: IO[bytes], n: int, total: int) -> None:
 
 def _refusal(status: int, body: bytes, path: str) -> RegistryError:
     try:
-        told = parsed(body)
-        cause = f"{told['error_code']}: {str(told['message']).splitlines()[0]}"
+        answer = parsed(body)
+        cause = f"{answer['error_code']}: {str(answer['message']).splitlines()[0]}"
     except (ValueError, KeyError, TypeError, IndexError):
         cause = body[:200].decode(errors="replace").strip()
     later = status in (408, 429) or status >= 500
@@ -348,8 +348,8 @@ def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPCon
 
 def _authorization(scheme: str, host: str | None) -> dict[str, str]:
     """The Authorization header; credentials never go in clear over a network."""
-    known = _secrets()
-    user, password, token = (known.get(name, "") for name in _SECRETS)
+    secrets = _secrets()
+    user, password, token = (secrets.get(name, "") for name in _SECRETS)
     if not (token or user):
         user, password = credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not (token or user):
@@ -371,14 +371,14 @@ def _secrets() -> Mapping[str, str]:
     if not path or any(name in os.environ for name in _SECRETS):
         return os.environ
     try:
-        about = Path(path).stat()
+        status = Path(path).stat()
         content = Path(path).read_text()
     except (OSError, ValueError) as error:
         raise RegistryError(f"secrets file {path}: {error}") from error
-    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or about.st_uid not in (0, os.geteuid()):
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid not in (0, os.geteuid()):
         raise RegistryError(
-            f"secrets file {path}: found mode {stat.S_IMODE(about.st_mode):o}, owner "
-            f"{about.st_uid}; expected 600 and the agent's own user"
+            f"secrets file {path}: found mode {stat.S_IMODE(status.st_mode):o}, owner "
+            f"{status.st_uid}; expected 600 and the agent's own user"
         )
     lines = [line.strip() for line in content.splitlines()]
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

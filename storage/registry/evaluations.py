@@ -23,12 +23,12 @@ from storage.errors import DeviceError, RegistryError
 from storage.files import parsed, sha256_bytes
 from storage.registry.answers import (
     SHA256,
+    excerpt,
     numbers,
     part,
     plain,
     rows,
     run_id,
-    shown,
     text,
     texts,
     whole_number,
@@ -139,7 +139,9 @@ def _state(run: Any) -> RequestState:
     info, data = part(run, "info"), part(run, "data")
     tags, status = texts(data, "tags"), text(part(info, "status"), "status")
     if status not in STATUSES:
-        raise RegistryError(f"MLflow's answer: status: found {shown(status)}; expected {STATUSES}")
+        raise RegistryError(
+            f"MLflow's answer: status: found {excerpt(status)}; expected {STATUSES}"
+        )
     return RequestState(
         request_id=run_id(part(info, "run_id")),
         device=tags.get(DEVICE_TAG, ""),
@@ -156,7 +158,7 @@ def _state(run: Any) -> RequestState:
     )
 
 
-def _listed(run: Any) -> RequestState:
+def _state_or_fault(run: Any) -> RequestState:
     """A run of a list: one that cannot be read is there with its fault, and spoils no other."""
     try:
         return _state(run)
@@ -193,14 +195,14 @@ def request_evaluation(
         TESTSET_PATH_TAG: testset_path,
         TESTSET_SHA256_TAG: testset_sha256,
     }
-    made = call(
+    answer = call(
         "POST",
         "runs/create",
         experiment_id=make_device_experiment(device).id,
         start_time=int(server_time_s() * 1000),
         tags=[{"key": key, "value": value} for key, value in marks.items()],
     )
-    request_id = run_id(part(made, "run", "info", "run_id"))
+    request_id = run_id(part(answer, "run", "info", "run_id"))
     call("POST", "runs/update", run_id=request_id, status="SCHEDULED")
     return request_id
 
@@ -228,16 +230,16 @@ def device_requests(device: str, *statuses: str) -> list[RequestState]:
     experiment = device_experiment(device)
     if experiment is None:
         return []
-    found = []
+    states = []
     for status in statuses or ("",):
-        wanted = f"attributes.status = '{status}'" if status else ""
+        condition = f"attributes.status = '{status}'" if status else ""
         for answer in pages(
-            "POST", "runs/search", experiment_ids=[experiment.id], filter=wanted, max_results=200
+            "POST", "runs/search", experiment_ids=[experiment.id], filter=condition, max_results=200
         ):
-            found += [_listed(run) for run in rows(answer, "runs")]
-            if not statuses or len(found) > MOST_WAITING * len(statuses):
+            states += [_state_or_fault(run) for run in rows(answer, "runs")]
+            if not statuses or len(states) > MOST_WAITING * len(statuses):
                 break
-    return sorted(found, key=lambda state: (-state.asked_ms, state.request_id))
+    return sorted(states, key=lambda state: (-state.asked_ms, state.request_id))
 
 
 def claim(state: RequestState, agent_id: str) -> int | None:
@@ -271,10 +273,10 @@ def _set_once(request_id: str, key: str, value: str) -> bool:
     try:
         call("POST", "runs/log-parameter", run_id=request_id, key=key, value=value)
     except RegistryError:
-        found = request_state(request_id).params.get(key)
-        if found is None:
+        current = request_state(request_id).params.get(key)
+        if current is None:
             raise
-        return found == value
+        return current == value
     return True
 
 
@@ -315,17 +317,17 @@ def deliver(request_id: str, folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError, RegistryError) as error:
         raise DeviceError(f"request {request_id}, on this disk: {error}") from error
     state = request_state(request_id)
-    mine = f"{outcome.claim}:{sha256_bytes(data)}"
+    own_report = f"{outcome.claim}:{sha256_bytes(data)}"
     if REPORT_PARAM not in state.params:
         for file in sorted(folder.iterdir()):
             upload(state.artifact_uri, report_folder(outcome.claim), file)
-        _set_once(request_id, REPORT_PARAM, mine)
+        _set_once(request_id, REPORT_PARAM, own_report)
         state = request_state(request_id)
     decided = part(state.params, REPORT_PARAM)
     _settle(state, decided)
     if decided == WITHDRAWN:
         return "withdrawn by the server meanwhile"
-    return "reported" if decided == mine else f"claim {decided.partition(':')[0]} was faster"
+    return "reported" if decided == own_report else f"claim {decided.partition(':')[0]} was faster"
 
 
 def read_outcome(data: bytes) -> Outcome:
@@ -335,11 +337,11 @@ def read_outcome(data: bytes) -> Outcome:
         metrics, tags = part(value, "metrics"), part(value, "tags")
         if not (isinstance(metrics, dict) and isinstance(tags, dict)):
             raise RegistryError("found no metrics and tags by name; expected them")
-        known = [{"key": k, "value": v} for k, v in metrics.items() if v is not None]
+        figures = [{"key": k, "value": v} for k, v in metrics.items() if v is not None]
         return Outcome(
             claim=whole_number(part(value, "claim"), "claim", MOST_CLAIMS),
             status=text(part(value, "status"), "status", re.compile("FINISHED|FAILED")),
-            metrics=numbers({"metrics": known}, "metrics"),
+            metrics=numbers({"metrics": figures}, "metrics"),
             tags={key: text(tag, f"tag {key[:80]}") for key, tag in tags.items()},
             time_ms=whole_number(part(value, "time_ms"), "time_ms"),
         )
@@ -354,10 +356,8 @@ def _settle(state: RequestState, decided: str) -> None:
         return
     number, _, sha256 = decided.partition(":")
     claim = whole_number(number, f"parameter {REPORT_PARAM}", MOST_CLAIMS)
-    file, digest = (
-        f"{report_folder(claim)}/{OUTCOME}",
-        text(sha256, f"parameter {REPORT_PARAM}", SHA256),
-    )
+    file = f"{report_folder(claim)}/{OUTCOME}"
+    digest = text(sha256, f"parameter {REPORT_PARAM}", SHA256)
     outcome = read_outcome(read_run_file(state.request_id, file, digest, MOST_OUTCOME))
     metrics = [
         {"key": key, "value": value, "timestamp": outcome.time_ms, "step": 0}

@@ -52,15 +52,15 @@ def get_or_make_experiment(name: str, tags: Mapping[str, str] | None = None) -> 
     RegistryError
         There is none, and it may not be made.
     """
-    if there := find_experiment(name):
-        return there
+    if experiment := find_experiment(name):
+        return experiment
     marks = [{"key": key, "value": value} for key, value in (tags or {}).items()]
     fields: dict[str, Any] = {"name": name, **({"tags": marks} if marks else {})}
     try:
         answer = call("POST", "experiments/create", **fields)
     except RegistryError:  # another process made it meanwhile, or it may not be made
-        if there := find_experiment(name):
-            return there
+        if experiment := find_experiment(name):
+            return experiment
         raise
     return Experiment(_id(answer), dict(tags or {}), is_new=True)
 
@@ -72,8 +72,8 @@ def tag_experiment(experiment_id: str, key: str, value: str) -> None:
 
 
 def _experiment(answer: Any) -> Experiment:
-    found = part(answer, "experiment")
-    return Experiment(_id(found), texts(found, "tags"))
+    fields = part(answer, "experiment")
+    return Experiment(_id(fields), texts(fields, "tags"))
 
 
 def _id(value: Any) -> str:

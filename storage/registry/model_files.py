@@ -16,7 +16,7 @@ MLFLOW_META = "registered_model_meta"
 
 
 def write_model_files(
-    folder: Path, model: Any, exports: Mapping[str, bytes], about: Mapping[str, Any]
+    folder: Path, model: Any, exports: Mapping[str, bytes], details: Mapping[str, Any]
 ) -> None:
     """Add weights, exports and manifest to a folder that holds the Keras model.
 
@@ -28,7 +28,7 @@ def write_model_files(
         The model whose weights go into HDF5.
     exports : mapping of str to bytes
         The exported model, by file name.
-    about : mapping
+    details : mapping
         What else the manifest says: classes, threshold, what it was made from.
     """
     model.save_weights(folder / WEIGHTS)
@@ -43,7 +43,7 @@ def write_model_files(
     write_json(
         folder / MANIFEST,
         {
-            **about,
+            **details,
             "name": model.name,
             "parameters": model.count_params(),
             "inputs": {model.inputs[0].name: shape},

@@ -79,14 +79,14 @@ def resolve(reference: str) -> ModelVersion:
     ValueError
         The name is of none of the three forms.
     """
-    found = _look_up(parse(reference))
+    fields = _look_up(parse(reference))
     return ModelVersion(
-        name=text(part(found, "name"), "model's name"),
-        version=whole_number(part(found, "version"), "version", MOST_VERSION),
-        run_id=text(found.get("run_id", ""), "run id"),
-        tags=texts(found, "tags"),
-        description=text(found.get("description", ""), "description"),
-        source=text(found.get("source", ""), "source"),
+        name=text(part(fields, "name"), "model's name"),
+        version=whole_number(part(fields, "version"), "version", MOST_VERSION),
+        run_id=text(fields.get("run_id", ""), "run id"),
+        tags=texts(fields, "tags"),
+        description=text(fields.get("description", ""), "description"),
+        source=text(fields.get("source", ""), "source"),
     )
 
 

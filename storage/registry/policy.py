@@ -97,7 +97,7 @@ class _ChecksFile(_Strict):
 
     def checks(self) -> tuple[Check, ...]:
         """The checks, as they are used."""
-        return tuple(Check(**one.model_dump()) for one in self.check)
+        return tuple(Check(**table.model_dump()) for table in self.check)
 
 
 class _PolicyFile(_ChecksFile):
@@ -118,17 +118,17 @@ def read_policy(path: Path) -> Policy:
     PolicyError
         There is no such file, it is no TOML, a key is unknown or missing, or a check has no bound.
     """
-    text, value = _parsed(path)
-    file = _validated(path, _PolicyFile, value)
+    text, value = _parse_file(path)
+    file = _validate(path, _PolicyFile, value)
     return Policy(file.title, file.use, file.licences, file.checks(), text)
 
 
 def read_checks(path: Path) -> tuple[Check, ...]:
     """Read a table of checks alone: thresholds of drift; errors as above."""
-    return _validated(path, _ChecksFile, _parsed(path)[1]).checks()
+    return _validate(path, _ChecksFile, _parse_file(path)[1]).checks()
 
 
-def _parsed(path: Path) -> tuple[str, Any]:
+def _parse_file(path: Path) -> tuple[str, Any]:
     """A policy's text, and its value."""
     try:
         text = path.read_text()
@@ -137,12 +137,12 @@ def _parsed(path: Path) -> tuple[str, Any]:
         raise PolicyError(f"policy {path}: cannot be read: {error}") from error
 
 
-def _validated(path: Path, kind: type[File], value: Any) -> File:
+def _validate(path: Path, kind: type[File], value: Any) -> File:
     """A file's value by its model; PolicyError with all that is wrong, each with its place."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        wrong = "; ".join(_words(one, value) for one in error.errors())
+        wrong = "; ".join(_words(fault, value) for fault in error.errors())
         raise PolicyError(f"policy {path}, {wrong}") from error
 
 
@@ -151,19 +151,21 @@ def _words(error: ErrorDetails, value: Any) -> str:
     place, kind, key = error["loc"], error["type"], str(error["loc"][-1])
     if place[:1] == ("licences",) and len(place) > 1:
         return f"licence {place[1]!r}: expected a list of uses"
-    where = "the policy"
+    subject = "the policy"
     if place[:1] == ("check",) and len(place) > 1:
         table = value["check"][place[1]]
-        where = f"check {_shown(table.get('title', table) if isinstance(table, dict) else table)}"
+        subject = (
+            f"check {_excerpt(table.get('title', table) if isinstance(table, dict) else table)}"
+        )
     words = {
         "bound": error["msg"],
         "too_short": "found no check; expected at least one",
         "missing": f"found missing {[key]}",
         "extra_forbidden": f"found unknown {[key]}",
     }
-    return f"{where}: " + words.get(kind, f"{key} is {_shown(error['input'])}")
+    return f"{subject}: " + words.get(kind, f"{key} is {_excerpt(error['input'])}")
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     """A value in a message, cut where it is long."""
     return repr(value)[:200]

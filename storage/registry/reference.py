@@ -60,7 +60,7 @@ def check_alias(text: str) -> str:
         It cannot.
     """
     expected = "letters, digits, _ and -, neither 'latest' nor 'v' with a number"
-    return _formed("alias", _ALIAS, text, f"no name of an alias; expected {expected}")
+    return _check_form("alias", _ALIAS, text, f"no name of an alias; expected {expected}")
 
 
 #: A device's name is part of an experiment's, and of an account's.
@@ -76,10 +76,10 @@ def check_device(text: str) -> str:
         It cannot.
     """
     expected = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
-    return _formed("device", _DEVICE, text, f"no name of a device; expected {expected}")
+    return _check_form("device", _DEVICE, text, f"no name of a device; expected {expected}")
 
 
-def _formed(kind: str, form: re.Pattern[str], text: str, otherwise: str) -> str:
+def _check_form(kind: str, form: re.Pattern[str], text: str, otherwise: str) -> str:
     if not form.fullmatch(text):
         raise ValueError(f"{kind} {text!r}: found {otherwise}")
     return text

@@ -27,11 +27,13 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def required(one: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+def requirements(
+    package: Distribution, extras: frozenset[str]
+) -> Iterator[tuple[str, frozenset[str]]]:
     """What a distribution needs here, as (name, extras)."""
     from packaging.requirements import Requirement
 
-    for text in one.requires or ():
+    for text in package.requires or ():
         need = Requirement(text)
         marks = [{"extra": extra} for extra in (extras or {""})]
         if need.marker is None or any(need.marker.evaluate(mark) for mark in marks):
@@ -53,39 +55,39 @@ def sbom(environment: str) -> dict[str, Any]:
     """
     if environment not in ENVIRONMENTS:
         raise ValueError(f"environment {environment!r}: there are {', '.join(ENVIRONMENTS)}")
-    found: dict[str, Distribution] = {}
+    packages: dict[str, Distribution] = {}
     needs: dict[str, set[str]] = {}
-    seen: set[tuple[str, frozenset[str]]] = set()
+    visits: set[tuple[str, frozenset[str]]] = set()
     waiting = [(ROOT, frozenset({ENVIRONMENTS[environment]}))]
     while waiting:
         name, extras = waiting.pop()
-        if (name, extras) in seen:
+        if (name, extras) in visits:
             continue
-        seen.add((name, extras))
+        visits.add((name, extras))
         try:
-            found[name] = distribution(name)
+            packages[name] = distribution(name)
         except PackageNotFoundError:  # for another system, or left out: what is not here is no part
             continue
-        wanted = list(required(found[name], extras))
-        needs.setdefault(name, set()).update(need for need, _ in wanted)
-        waiting += wanted
-    if ROOT not in found:
+        children = list(requirements(packages[name], extras))
+        needs.setdefault(name, set()).update(need for need, _ in children)
+        waiting += children
+    if ROOT not in packages:
         raise HolterError(f"{ROOT} is not installed here: pip install -e '.[server]'")
-    refs = {name: _purl(name, one.version) for name, one in found.items()}
-    components = [_component(name, found[name]) for name in sorted(found) if name != ROOT]
+    refs = {name: _purl(name, package.version) for name, package in packages.items()}
+    components = [_component(name, packages[name]) for name in sorted(packages) if name != ROOT]
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, sha256_json([environment, refs])).urn,
         "version": 1,
         "metadata": {
-            "component": _component(ROOT, found[ROOT], kind="application"),
+            "component": _component(ROOT, packages[ROOT], kind="application"),
             "properties": [{"name": "holter:environment", "value": environment}],
         },
         "components": components,
         "dependencies": [
             {"ref": refs[name], "dependsOn": sorted({refs[n] for n in needs[name] if n in refs})}
-            for name in sorted(found)
+            for name in sorted(packages)
         ],
     }
 
@@ -94,30 +96,30 @@ def _purl(name: str, version: str) -> str:
     return f"pkg:pypi/{name}@{version}"
 
 
-def _component(name: str, one: Distribution, kind: str = "library") -> dict[str, Any]:
-    purl = _purl(name, one.version)
-    licences = _licences(one)
+def _component(name: str, package: Distribution, kind: str = "library") -> dict[str, Any]:
+    purl = _purl(name, package.version)
+    licences = _licences(package)
     return {
         "type": kind,
         "bom-ref": purl,
         "name": name,
-        "version": one.version,
+        "version": package.version,
         "purl": purl,
         **({"licenses": licences} if licences else {}),
     }
 
 
-def _licences(one: Distribution) -> list[dict[str, Any]]:
+def _licences(package: Distribution) -> list[dict[str, Any]]:
     """What the distribution's metadata says: an SPDX expression, else names."""
-    fields: Mapping[str, Any] = one.metadata.json
+    fields: Mapping[str, Any] = package.metadata.json
     if expression := fields.get("license_expression"):
         return [{"expression": expression}]
-    named = [
+    names = [
         line.rpartition(" :: ")[2]
         for line in fields.get("classifier", ())
         if line.startswith("License :: ") and not line.endswith("OSI Approved")
     ]
     text = str(fields.get("license", "")).strip()
     if text and len(text) <= LONGEST_NAME and "\n" not in text:
-        named = named or [text]
-    return [{"license": {"name": name}} for name in named]
+        names = names or [text]
+    return [{"license": {"name": name}} for name in names]

@@ -31,15 +31,15 @@ from storage.files import (
     sha256_file,
     write_json,
 )
-from storage.registry.answers import MOST_NUMBER, plain, shown
+from storage.registry.answers import MOST_NUMBER, excerpt, plain
 from storage.registry.model_files import MANIFEST, MLFLOW_META
 
 SIGNATURE = "manifest.sig"
 #: The signed statement of a release's registered name and version.
-NAMED = "release.json"
+NAME_FILE = "release.json"
 #: Files of a release that its manifest does not name. MLflow's downloads add the last, which
 #: nothing here reads.
-BESIDE = (MANIFEST, SIGNATURE, NAMED, MLFLOW_META)
+BESIDE = (MANIFEST, SIGNATURE, NAME_FILE, MLFLOW_META)
 #: A manifest, signature or statement larger than this is not read.
 MOST_MANIFEST = 1 << 20
 #: Kinds of signed statements: what a signature on one means is in it.
@@ -111,7 +111,7 @@ def signed_by(data: bytes, signature: Mapping[str, str]) -> bool:
 def sign_release(folder: Path) -> None:
     """Bring a folder's manifest up to its files and sign it; no name is stated of it any more."""
     manifest = read_json(folder / MANIFEST)
-    (folder / NAMED).unlink(missing_ok=True)
+    (folder / NAME_FILE).unlink(missing_ok=True)
     manifest["files"] = {
         str(path.relative_to(folder)): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
@@ -124,22 +124,22 @@ def sign_release(folder: Path) -> None:
 def sign_name(folder: Path, name: str, version: int) -> Path:
     """State, signed, that a folder's release is this registered version; gives the file."""
     digest = sha256_file(folder / MANIFEST)
-    about = {"name": name, "version": version, "manifest_sha256": digest}
-    return write_json(folder / NAMED, _signed({"statement": RELEASE, **about}))
+    members = {"name": name, "version": version, "manifest_sha256": digest}
+    return write_json(folder / NAME_FILE, _sign_statement({"statement": RELEASE, **members}))
 
 
 def sign_roll_back(device: str, name: str, version: int) -> str:
     """A signed statement that a device may go back to a version, once; JSON."""
-    about = {"device": device, "name": name, "version": version}
-    when = {"time_ms": time.time_ns() // 1_000_000}  # a later one replaces it, by this key's clock
-    return json.dumps(_signed({"statement": ROLL_BACK, **about, **when}), sort_keys=True)
+    members = {"device": device, "name": name, "version": version}
+    stamp = {"time_ms": time.time_ns() // 1_000_000}  # a later one replaces it, by this key's clock
+    return json.dumps(_sign_statement({"statement": ROLL_BACK, **members, **stamp}), sort_keys=True)
 
 
-def _signed(statement: Mapping[str, Any]) -> dict[str, Any]:
-    return {**statement, **sign(_stated(statement))}
+def _sign_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
+    return {**statement, **sign(_statement_bytes(statement))}
 
 
-def _stated(statement: Mapping[str, Any]) -> bytes:
+def _statement_bytes(statement: Mapping[str, Any]) -> bytes:
     """What of a statement is signed: all but key and signature, as canonical JSON."""
     parts = {k: v for k, v in statement.items() if k not in ("key", "signature")}
     return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
@@ -164,25 +164,27 @@ def read_statement(data: bytes | str, trusted: Iterable[str], **expected: Any) -
     """
     kind = expected.get("statement", "statement")
     try:
-        told = parsed(data)
-        public, unchanged = str(told["key"]), signed_by(_stated(told), told)
+        statement = parsed(data)
+        public, unchanged = str(statement["key"]), signed_by(_statement_bytes(statement), statement)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"{kind}: found a signed statement that cannot be read") from error
     _refuse_stranger(kind, public, trusted)
     if not unchanged:
         raise SignatureError(f"{kind}: the statement is not what was signed")
-    for name, wanted in expected.items():
-        if told.get(name) != wanted or type(told.get(name)) is not type(wanted):
-            raise SignatureError(f"{kind}: signed for {name} {told.get(name)!r}; wanted {wanted!r}")
-    return dict(told)
+    for name, value in expected.items():
+        if statement.get(name) != value or type(statement.get(name)) is not type(value):
+            raise SignatureError(
+                f"{kind}: signed for {name} {statement.get(name)!r}; wanted {value!r}"
+            )
+    return dict(statement)
 
 
-def _refuse_stranger(what: str, public: str, trusted: Iterable[str]) -> None:
+def _refuse_stranger(kind: str, public: str, trusted: Iterable[str]) -> None:
     keys = set(trusted)
     if public not in keys:
-        known = ", ".join(sorted(key[:16] for key in keys)) or "none"
+        names = ", ".join(sorted(key[:16] for key in keys)) or "none"
         signer = plain(public[:16])
-        raise SignatureError(f"{what}: signed by key {signer}; this device trusts {known}")
+        raise SignatureError(f"{kind}: signed by key {signer}; this device trusts {names}")
 
 
 def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str]) -> dict[str, Any]:
@@ -201,14 +203,14 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
         No trusted key signed it, it was changed since, or it names a file outside its folder.
     """
     try:
-        said = parsed(signature)
-        public, unchanged = str(said["key"]), signed_by(manifest, said)
+        seal = parsed(signature)
+        public, unchanged = str(seal["key"]), signed_by(manifest, seal)
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError("release: found a signature file that cannot be read") from error
     _refuse_stranger("release", public, trusted)
     if not unchanged:
         raise SignatureError("release: the manifest is not what was signed")
-    return _checked(manifest)
+    return _check_manifest(manifest)
 
 
 def read_unsigned(folder: Path) -> dict[str, Any]:
@@ -219,37 +221,37 @@ def read_unsigned(folder: Path) -> dict[str, Any]:
     SignatureError
         There is none, or a member of it is not of the kind that its readers take.
     """
-    return _checked(_read(folder, MANIFEST))
+    return _check_manifest(_read(folder, MANIFEST))
 
 
-def _checked(manifest: bytes) -> dict[str, Any]:
+def _check_manifest(manifest: bytes) -> dict[str, Any]:
     """A manifest's value, whose members are of the kinds that its readers take."""
     try:
-        found = parsed(manifest)
+        content = parsed(manifest)
     except ValueError as error:
         raise SignatureError(f"release: found a manifest that is no JSON: {error}") from None
-    files = found.get("files") if isinstance(found, dict) else None
+    files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict):
         raise SignatureError("release: found a manifest without files; expected them")
-    for name, about in files.items():
+    for name, entry in files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
             raise SignatureError(f"release: names the file {name!a} outside its folder")
-        size = about.get("bytes") if isinstance(about, dict) else None
-        if not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(str(about.get("sha256"))):
+        size = entry.get("bytes") if isinstance(entry, dict) else None
+        if not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(str(entry.get("sha256"))):
             raise SignatureError(f"release: file {name}: found no bytes and SHA-256; expected both")
-    runtimes = found.get("runtimes", {})
+    runtimes = content.get("runtimes", {})
     kinds: dict[str, Any] = {"name": str, "runtime": str, "runtimes": dict}
     kinds |= dict.fromkeys(("threshold", "smoothing_change"), int | float)
-    for name in kinds.keys() & found.keys():
-        value = found[name]
+    for name in kinds.keys() & content.keys():
+        value = content[name]
         large = isinstance(value, int | float) and not abs(value) <= MOST_NUMBER
         if not isinstance(value, kinds[name]) or large:
-            raise SignatureError(f"release: the manifest's {name} is {shown(value)}")
-    for name, about in runtimes.items():
-        if not isinstance(about, dict) or not isinstance(about.get("file", ""), str):
+            raise SignatureError(f"release: the manifest's {name} is {excerpt(value)}")
+    for name, entry in runtimes.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("file", ""), str):
             raise SignatureError(f"release: runtime {name!a}: found no file's name; expected one")
-    return dict(found)
+    return dict(content)
 
 
 def check_release(folder: Path, trusted: Iterable[str]) -> dict[str, Any]:
@@ -261,16 +263,16 @@ def check_release(folder: Path, trusted: Iterable[str]) -> dict[str, Any]:
         As `verified_manifest`, or a file that differs from the manifest or is not in it.
     """
     manifest, signature = _read(folder, MANIFEST), _read(folder, SIGNATURE)
-    found = verified_manifest(manifest, signature, trusted)
+    content = verified_manifest(manifest, signature, trusted)
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if (path.is_dir() and not path.is_symlink()) or name in BESIDE:
             continue
-        wanted = found["files"].get(name, {"bytes": -1})
-        same = not path.is_symlink() and path.is_file() and path.stat().st_size == wanted["bytes"]
-        if not same or sha256_file(path) != wanted["sha256"]:
+        entry = content["files"].get(name, {"bytes": -1})
+        same = not path.is_symlink() and path.is_file() and path.stat().st_size == entry["bytes"]
+        if not same or sha256_file(path) != entry["sha256"]:
             raise SignatureError(f"release: file {name} is not what was signed")
-    return found
+    return content
 
 
 def check_name(folder: Path, name: str, version: int, trusted: Iterable[str]) -> None:
@@ -281,14 +283,14 @@ def check_name(folder: Path, name: str, version: int, trusted: Iterable[str]) ->
     SignatureError
         It is another's, or it was signed before releases had their names in what is signed.
     """
-    if not (folder / NAMED).is_file():
+    if not (folder / NAME_FILE).is_file():
         raise SignatureError(
-            f"release {name}/{version}: found no signed name and version ({NAMED}); "
+            f"release {name}/{version}: found no signed name and version ({NAME_FILE}); "
             f"make it on the server: holter edge sign {name}/{version}"
         )
     manifest = sha256_bytes(_read(folder, MANIFEST))
-    about = {"name": name, "version": version, "manifest_sha256": manifest}
-    read_statement(_read(folder, NAMED), trusted, statement=RELEASE, **about)
+    members = {"name": name, "version": version, "manifest_sha256": manifest}
+    read_statement(_read(folder, NAME_FILE), trusted, statement=RELEASE, **members)
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -7,7 +7,7 @@ in a dot is the beginning of several, and the function below it makes one of the
 from __future__ import annotations
 
 #: How every tag and parameter of ours begins, but for those of git and Prefect.
-OURS = "holter."
+PREFIX = "holter."
 
 # Of every run: what it is, and which code and environment made it.
 KIND_TAG = "holter.kind"
@@ -115,7 +115,7 @@ def runtime_tag(runtime: str) -> str:
 
 def decision_tag(alias: str, name: str) -> str:
     """A tag that the last decision about an alias left on its version."""
-    return f"{OURS}{alias}.{name}"
+    return f"{PREFIX}{alias}.{name}"
 
 
 def claim_param(number: int) -> str:

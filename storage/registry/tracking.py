@@ -66,21 +66,21 @@ def address() -> str:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[MlflowClient]:
+def _client_to(action: str) -> Iterator[MlflowClient]:
     """A client; whatever MLflow raises becomes one sentence with the server's address."""
     mlflow.set_tracking_uri(_uri())
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:
         cause = str(error).split("\n")[0]
-        raise RegistryError(f"MLflow at {address()}: cannot {what}: {cause}") from error
+        raise RegistryError(f"MLflow at {address()}: cannot {action}: {cause}") from error
 
 
 def start_run(
     experiment: str, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
     """Start a run in an experiment, made if need be; gives the run's id."""
-    with _told(f"start run {run_name}") as client:
+    with _client_to(f"start run {run_name}") as client:
         experiment_id = get_or_make_experiment(experiment, EXPERIMENT_TAGS).id
         run = client.create_run(experiment_id, tags=dict(tags), run_name=run_name)
         items = [Param(name, str(value)) for name, value in params.items()]
@@ -92,33 +92,33 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> Non
     """Log metrics in one call; undefined ones (NaN) are left out, as MLflow's pages expect."""
     now = int(time.time() * 1000)
     items = [Metric(k, float(v), now, step) for k, v in metrics.items() if math.isfinite(v)]
-    with _told("log metrics") as client:
+    with _client_to("log metrics") as client:
         client.log_batch(run_id, metrics=items)
 
 
 def log_tags(run_id: str, tags: Mapping[str, str]) -> None:
     """Set tags of a run in one call."""
-    with _told("log tags") as client:
+    with _client_to("log tags") as client:
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def log_file(run_id: str, path: Path, folder: str) -> None:
     """Log a file as an artifact under a folder; its digest becomes a tag."""
     log_tags(run_id, {artifact_tag(f"{folder}/{path.name}"): sha256_file(path)})
-    with _told(f"log {path.name}") as client:
+    with _client_to(f"log {path.name}") as client:
         client.log_artifact(run_id, str(path), folder)
 
 
 def log_folder(run_id: str, path: Path, folder: str) -> None:
     """Log a folder's files as artifacts under a folder; one digest of them all becomes a tag."""
     log_tags(run_id, {folder_tag(folder): sha256_folder(path)})
-    with _told(f"log {path.name}") as client:
+    with _client_to(f"log {path.name}") as client:
         client.log_artifacts(run_id, str(path), folder)
 
 
 def log_table(run_id: str, name: str, table: pd.DataFrame) -> None:
     """Log a table that MLflow's page of evaluations holds against those of other runs."""
-    with _told(f"log the table {name}") as client:
+    with _client_to(f"log the table {name}") as client:
         client.log_table(run_id, table, f"tables/{name}.json")
 
 
@@ -144,7 +144,7 @@ def log_input(
         profile=json.dumps(profile),
     )
     marks = {MLFLOW_DATASET_CONTEXT: context, "sha256": digest, **tags}
-    with _told(f"log data set {name}") as client:
+    with _client_to(f"log data set {name}") as client:
         inputs = [InputTag(key, value) for key, value in marks.items()]
         client.log_inputs(run_id, [DatasetInput(dataset, inputs)])
 
@@ -153,19 +153,21 @@ def finish_run(run_id: str, status: str, reason: str | None = None) -> None:
     """End a run FINISHED or FAILED, with the reason as a tag."""
     if reason:
         log_tags(run_id, {REASON_TAG: without_credentials(reason)[:4000]})
-    with _told("end the run") as client:
+    with _client_to("end the run") as client:
         client.set_terminated(run_id, status)
 
 
 def close_runs_of(flow_run_id: str, reason: str) -> list[str]:
     """End as FAILED the runs of a Prefect flow run that are still RUNNING; gives their ids."""
-    with _told("find the runs of a flow run") as client:
-        experiments = [one.experiment_id for one in client.search_experiments()]
-        which = f"tags.`prefect.flow_run_id` = '{flow_run_id}' and attributes.status = 'RUNNING'"
-        found = [run.info.run_id for run in client.search_runs(experiments, which)]
-    for run_id in found:
+    with _client_to("find the runs of a flow run") as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        condition = (
+            f"tags.`prefect.flow_run_id` = '{flow_run_id}' and attributes.status = 'RUNNING'"
+        )
+        run_ids = [run.info.run_id for run in client.search_runs(experiments, condition)]
+    for run_id in run_ids:
         finish_run(run_id, "FAILED", reason)
-    return found
+    return run_ids
 
 
 def save_keras_flavor(model: Any, folder: Path) -> None:
@@ -199,7 +201,7 @@ def register_model(
     """
     digests = {artifact_tag(f): sha256_file(folder / f) for f in (LITERT, WEIGHTS, MANIFEST)}
     marks = {**tags, **digests}
-    with _told(f"register {name}") as client:
+    with _client_to(f"register {name}") as client:
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=marks)
         client.log_model_artifacts(logged.model_id, str(folder))
@@ -222,32 +224,32 @@ def register_model(
 
 def log_name(model: ModelVersion, statement: Path) -> None:
     """Put the signed statement of a version's name beside its files."""
-    with _told(f"name {model.reference}") as client:
+    with _client_to(f"name {model.reference}") as client:
         source = str(client.get_model_version(model.name, str(model.version)).source)
         client.log_model_artifact(source.removeprefix("models:/"), str(statement))
 
 
 def tag_version(model: ModelVersion, tags: Mapping[str, str]) -> None:
     """Set tags of a model version."""
-    with _told(f"tag {model.reference}") as client:
+    with _client_to(f"tag {model.reference}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(model.name, str(model.version), key, value)
 
 
 def newest_versions() -> list[tuple[str, int, dict[str, str]]]:
     """Every registered model: its name, the number of its newest version, its aliases."""
-    with _told("list the models") as client:
-        found = []
+    with _client_to("list the models") as client:
+        models = []
         for model in client.search_registered_models():
             versions = client.search_model_versions(f"name = '{model.name}'", max_results=1)
             newest = int(versions[0].version) if versions else 0
-            found.append((model.name, newest, dict(model.aliases)))
-    return found
+            models.append((model.name, newest, dict(model.aliases)))
+    return models
 
 
 def run_page(run_id: str) -> str:
     """A run's page, for a browser."""
-    with _told(f"read run {run_id}") as client:
+    with _client_to(f"read run {run_id}") as client:
         experiment = client.get_run(run_id).info.experiment_id
     return f"{address()}/#/experiments/{experiment}/runs/{run_id}"
 

@@ -57,7 +57,7 @@ def _verdict(check: Check, figure: Figure) -> Verdict:
     else:
         state = PASSED if check.least <= value <= check.most else FAILED
     found = "-" if value is None else f"{value:.6g}"
-    return Verdict(check.title, check.figure, check.asked, found, state, note)
+    return Verdict(check.title, check.figure, check.bounds_text, found, state, note)
 
 
 def unmet(verdicts: Iterable[Verdict]) -> list[str]:

@@ -35,7 +35,7 @@ from storage.registry import client, evaluations, tracking
 from storage.registry.evaluations import RequestState
 from storage.registry.model_files import MANIFEST
 from storage.registry.models import ModelVersion
-from storage.registry.signing import NAMED, check_name, public_key
+from storage.registry.signing import NAME_FILE, check_name, public_key
 from tests.conftest import ROOT, Registered
 from tests.sealed import made_up_manifest, made_up_version, sides_of
 
@@ -246,9 +246,9 @@ def test_two_agents_with_one_name(
 def test_one_state_folder_has_one_agent(agent: Agent) -> None:
     """A second process in the same state folder is told the first one's number."""
     with (
-        presence.locked(agent.home),
+        presence.lock_home(agent.home),
         pytest.raises(DeviceError, match=f"process {os.getpid()} works in it"),
-        presence.locked(agent.home),
+        presence.lock_home(agent.home),
     ):
         pass
 
@@ -344,7 +344,7 @@ def versions_named(
 
     def bench(model: Path, *_: Any) -> dict[str, Any]:
         assert (model / "model.tflite").is_file()
-        statement = json.loads((model / NAMED).read_text())
+        statement = json.loads((model / NAME_FILE).read_text())
         seen.append(f"{statement['name']}/{statement['version']}")
         return {}
 
@@ -379,7 +379,7 @@ def test_mlflow_s_own_download_is_a_release(registered: Registered, tmp_path: Pa
     source = f"models:/{registered.model.reference}"
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(tmp_path)))
     write_json(folder / "registered_model_meta", {})  # MLflow adds it beside an MLmodel file
-    chosen, manifest = slots.chosen(tmp_path / "edge", folder)
+    chosen, manifest = slots.choose_release(tmp_path / "edge", folder)
     assert (chosen, "files" in manifest) == (folder, True)
     check_name(folder, registered.model.name, registered.model.version, trusted(registered))
 
@@ -407,7 +407,7 @@ def test_a_version_from_before_is_signed_again(older: ModelVersion, tmp_path: Pa
     with pytest.raises(SignatureError, match=words):
         fetch_release(*arguments, tmp_path / "before", keys)
     assert name_again(older.reference) == older.reference
-    for file in (MANIFEST, NAMED):
+    for file in (MANIFEST, NAME_FILE):
         client.fetch_model_file(*arguments, file, None, tmp_path / "after")
     check_name(tmp_path / "after", *arguments, keys)
 

@@ -313,7 +313,7 @@ def assert_trusted(home: Path) -> None:
     now = slots.active(home)
     if now is not None:
         check_release(now, slots.trusted_keys(home))
-        reference = slots.installed(home)[now.name].partition(" ")[0]
+        reference = slots.contents(home)[now.name].partition(" ")[0]
         name, _, version = reference.rpartition("/")
         check_name(now, name, int(version), slots.trusted_keys(home))
 
@@ -332,7 +332,7 @@ def test_the_stub_is_honest(made: dict[str, Path], connect: Any, tmp_path: Path)
     connect(server)
     assert edge.once(agent, lambda _: None) == 0
     assert server.run["info"]["status"] == "FINISHED"
-    assert slots.installed(agent.home) == {"a": "m/2 (active)"}
+    assert slots.contents(agent.home) == {"a": "m/2 (active)"}
     assert outbox.waiting(agent.home) == []
 
 
@@ -380,7 +380,7 @@ def test_every_field_of_every_answer(
                 tried += 1
                 spent(agent)
             assert around(tmp_path) == before, (endpoint, path)
-            assert slots.installed(agent.home) == {"a": "m/2 (active)"}, (endpoint, path)
+            assert slots.contents(agent.home) == {"a": "m/2 (active)"}, (endpoint, path)
     assert tried > 300
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_agent import slots
 from edge_agent.analyse import analyse
-from edge_agent.live import Decision, Signal, decisions, millivolts, opened, run
+from edge_agent.live import Decision, Signal, decisions, millivolts, open_source, run
 from flows.ingest.simulate import write_simulated
 from flows.train.release import seal
 from storage.errors import DeviceError, ModelError
@@ -274,7 +274,7 @@ def test_what_is_no_sample_is_refused(data: bytes, form: str, words: str) -> Non
 def test_only_loopback_is_connected_to() -> None:
     """An address elsewhere, or none, is refused before anything is sent."""
     for source in ("tcp://192.0.2.1:9", "tcp://127.0.0.1", "tcp://:7"):
-        with pytest.raises(DeviceError, match="on loopback"), opened(source, 9600):
+        with pytest.raises(DeviceError, match="on loopback"), open_source(source, 9600):
             pass
 
 
@@ -288,12 +288,12 @@ def test_a_socket_and_a_serial_port_are_read() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with opened(f"tcp://127.0.0.1:{server.getsockname()[1]}", 0) as read:
+        with open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}", 0) as read:
             assert np.concatenate(list(millivolts(read, "text", 1))).tolist() == [1, 2, 3]
         thread.join()
     master, port = os.openpty()
     name = os.ttyname(port)
-    with opened(name, 115_200) as read:
+    with open_source(name, 115_200) as read:
         os.write(master, b"4\r\n5\r\n")
         assert read() == b"4\r\n5\r\n"
     os.close(master)

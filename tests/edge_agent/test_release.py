@@ -22,7 +22,7 @@ from storage.files import write_json
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import (
     MOST_MANIFEST,
-    NAMED,
+    NAME_FILE,
     SIGNATURE,
     check_release,
     public_key,
@@ -152,9 +152,9 @@ def test_slots_take_turns_and_roll_back(home: Path, release: Path) -> None:
     """Each installation takes the other slot; rollback returns to the one before."""
     install(home, release, "m/1")
     install(home, release, "m/2")
-    assert slots.installed(home) == {"a": "m/1", "b": "m/2 (active)"}
+    assert slots.contents(home) == {"a": "m/1", "b": "m/2 (active)"}
     assert slots.rollback(home) == "m/1"
-    assert slots.installed(home) == {"a": "m/1 (active)", "b": "m/2"}
+    assert slots.contents(home) == {"a": "m/1 (active)", "b": "m/2"}
 
 
 def test_a_release_that_answers_otherwise_is_not_switched_to(home: Path, release: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_release_that_answers_otherwise_is_not_switched_to(home: Path, release
     sign_release(release)
     with pytest.raises(DeviceError, match="self-test: found an error"):
         install(home, release, "m/2")
-    assert slots.installed(home) == {"a": "m/1 (active)"}
+    assert slots.contents(home) == {"a": "m/1 (active)"}
 
 
 def test_a_release_that_dies_on_trial_is_rolled_back(home: Path, release: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_release_that_was_benched_is_off_trial(
         with pytest.raises(SystemExit) as ended:
             edge_main(["bench"])
         assert ended.value.code == 0
-        assert slots.installed(home) == {"a": "m/1", "b": "m/2 (active)"}
+        assert slots.contents(home) == {"a": "m/1", "b": "m/2 (active)"}
 
 
 def test_a_slot_that_rots_is_rolled_back(home: Path, release: Path) -> None:
@@ -226,28 +226,28 @@ def test_a_release_installs_under_its_signed_name_alone(home: Path, release: Pat
 
 
 def changed_name(folder: Path) -> None:
-    statement = json.loads((folder / NAMED).read_text())
-    write_json(folder / NAMED, {**statement, "name": "n"})
+    statement = json.loads((folder / NAME_FILE).read_text())
+    write_json(folder / NAME_FILE, {**statement, "name": "n"})
 
 
 def moved_name(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
-    statement = (folder / NAMED).read_bytes()
+    statement = (folder / NAME_FILE).read_bytes()
     write_json(folder / MANIFEST, {**manifest, "title": "another"})
     sign_release(folder)
-    (folder / NAMED).write_bytes(statement)
+    (folder / NAME_FILE).write_bytes(statement)
 
 
 def other_statement(folder: Path) -> None:
-    (folder / NAMED).write_text(sign_roll_back("belt", "m", 2))
+    (folder / NAME_FILE).write_text(sign_roll_back("belt", "m", 2))
 
 
 def garbled_name(folder: Path) -> None:
-    (folder / NAMED).write_text("[]")
+    (folder / NAME_FILE).write_text("[]")
 
 
 def swollen_name(folder: Path) -> None:
-    (folder / NAMED).write_bytes(b" " * (MOST_MANIFEST + 1))
+    (folder / NAME_FILE).write_bytes(b" " * (MOST_MANIFEST + 1))
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ def test_an_older_release_needs_a_signed_roll_back(home: Path, release: Path) ->
     wrong = statement.replace('"version": 2', '"version": 1')
     with pytest.raises(SignatureError, match="not what was signed"):
         install(home, release, "m/1", roll_back=wrong, device="belt")
-    assert slots.installed(home) == {"a": "m/3", "b": "n/1 (active)"}
+    assert slots.contents(home) == {"a": "m/3", "b": "n/1 (active)"}
     install(home, release, "m/2", roll_back=statement, device="belt")
-    assert slots.installed(home) == {"a": "m/2 (active)", "b": "n/1"}
+    assert slots.contents(home) == {"a": "m/2 (active)", "b": "n/1"}
     install(home, release, "m/3")
     with pytest.raises(DeviceError, match="this roll-back was used"):
         install(home, release, "m/2", roll_back=statement, device="belt")
@@ -300,7 +300,7 @@ def test_a_device_from_before_keeps_what_it_has(home: Path, release: Path) -> No
     goes on to run, though its name was not signed."""
     install(home, release, "m/3")
     (home / "slots" / "newest.json").unlink()
-    (home / "slots" / "a" / NAMED).unlink()
+    (home / "slots" / "a" / NAME_FILE).unlink()
     with pytest.raises(DeviceError, match="has had version 3"):
         install(home, release, "m/2")
     assert slots.begin(home)[0].name == "a"
@@ -362,7 +362,7 @@ def test_a_signed_manifest_is_checked_too(home: Path, release: Path, manifest: o
 STATES: dict[str, Callable[[Path], object]] = {
     "slots/trial": slots.begin,
     "slots/newest.json": lambda home: slots.refuse_older(home, "m/3"),
-    "slots/a.release": slots.installed,
+    "slots/a.release": slots.contents,
     "agent.json": presence.agent_id,
 }
 

@@ -70,7 +70,7 @@ def test_rails_are_integrated(kind: dict[str, Any]) -> None:
     resting = sensors.idle(kind, 0.3)
     current = Path(kind["roots"]["hwmon"]) / "hwmon1" / "curr1_input"
     current.write_text("1800\n")
-    with sensors.metered(kind, rate_hz=100) as load:
+    with sensors.meter_energy(kind, rate_hz=100) as load:
         time.sleep(0.3)
     assert resting.source == "INA3221"
     assert resting.samples >= 5
@@ -89,7 +89,7 @@ def _whole(resting: sensors.Energy) -> sensors.Energy:
 
 def test_too_short_is_not_measured(kind: dict[str, Any]) -> None:
     """A stretch with fewer than ten samples gives no energy."""
-    with sensors.metered(kind) as load:
+    with sensors.meter_energy(kind) as load:
         pass
     assert load.samples < sensors.FEWEST
     assert load.joules == {}
@@ -104,7 +104,7 @@ def test_rapl_wraps(tmp_path: Path) -> None:
     (zone / "name").write_text("package-0\n")
     (zone / "max_energy_range_uj").write_text("1000000000\n")
     (zone / "energy_uj").write_text("999000000\n")
-    with sensors.metered(kind) as load:
+    with sensors.meter_energy(kind) as load:
         (zone / "energy_uj").write_text("4000000\n")
     assert load.source == "RAPL"
     assert load.joules == {"package-0": pytest.approx(5.0)}

@@ -12,7 +12,7 @@ from flows.reports.card import card, log_card, title
 from flows.reports.card_sections import SECTIONS
 from flows.reports.shown import write
 from storage.audit import ledger
-from storage.audit.versions import Recorded, recorded
+from storage.audit.versions import VersionRecord, read_version
 from storage.errors import DigestMismatch
 from storage.registry import tracking
 from storage.registry.client import call
@@ -46,11 +46,11 @@ def limits(blocks: list[Block]) -> str:
 
 
 @pytest.fixture
-def version(fresh_model: str, tmp_path: Path) -> Recorded:
+def version(fresh_model: str, tmp_path: Path) -> VersionRecord:
     return made_up.register(tmp_path / "1", name=fresh_model)
 
 
-def test_what_is_not_recorded_is_said(version: Recorded) -> None:
+def test_what_is_not_recorded_is_said(version: VersionRecord) -> None:
     """No use, device, other data or age is recorded: each is said, and fills no item."""
     found = sections(card(version))
     assert list(found)[: len(SECTIONS)] == list(SECTIONS)
@@ -65,13 +65,13 @@ def test_what_is_not_recorded_is_said(version: Recorded) -> None:
     assert "simulated" not in limits(card(version))
 
 
-def test_what_comes_later_is_on_it(version: Recorded) -> None:
+def test_what_comes_later_is_on_it(version: VersionRecord) -> None:
     """Evaluation, device and approval fill their sections, and the limits that named them go."""
     made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
     metrics = {"accuracy": 0.97, "accuracy_low": 0.96, "accuracy_high": 0.98, "specificity": 0.97}
     made_up.on_data_set(version, **{f"nsrdb_beat_{k}": v for k, v in metrics.items()})
     promote(version.model.reference, read_policy(DEFAULT), who="Dr. Who")
-    blocks = card(recorded(version.model.reference))
+    blocks = card(read_version(version.model.reference))
     found = sections(blocks)
     assert "Dr. Who" in str(found["Declared use"])
     assert "0.9700 (0.9600 to 0.9800)" in str(found["Other data sets"])
@@ -81,21 +81,23 @@ def test_what_comes_later_is_on_it(version: Recorded) -> None:
         assert gone not in limits(blocks)
 
 
-def test_a_card_has_signed_figures_alone(version: Recorded) -> None:
+def test_a_card_has_signed_figures_alone(version: VersionRecord) -> None:
     """Where MLflow has other figures than were signed there is no card: they are named.
 
     An evaluation whose figures nobody signed is a limit.
     """
     made_up.on_data_set_unsigned(version, nsrdb_beat_accuracy=0.97)
-    blocks = card(recorded(version.model.reference))
+    blocks = card(read_version(version.model.reference))
     assert "nobody signed the figures" in limits(blocks)
     assert sections(blocks)["Other data sets"] == [Words("Not recorded.")]
     made_up.on_data_set(version, nsrdb_beat_accuracy=0.97)
-    (_, run_id) = (one.request_id for one in recorded(version.model.reference).evaluations[::-1])
+    (_, run_id) = (
+        one.request_id for one in read_version(version.model.reference).evaluations[::-1]
+    )
     tracking.log_metrics(run_id, {"nsrdb_beat_accuracy": 0.99})
     told = f"run {run_id}: metric nsrdb_beat_accuracy: found 0.99; sealed was 0.97"
     with pytest.raises(DigestMismatch, match=told):
-        card(recorded(version.model.reference))
+        card(read_version(version.model.reference))
 
 
 def test_limits_follow_from_the_record(fresh_model: str, tmp_path: Path) -> None:
@@ -111,12 +113,12 @@ def test_limits_follow_from_the_record(fresh_model: str, tmp_path: Path) -> None
     assert "in training too" in told
 
 
-def test_what_mlflow_has_deleted_is_told(version: Recorded) -> None:
+def test_what_mlflow_has_deleted_is_told(version: VersionRecord) -> None:
     """A training's run, or its experiment, that is deleted in MLflow is a limit, by its name."""
     assert "deleted" not in limits(card(version))
     run_id = version.model.run_id
     call("POST", "runs/delete", run_id=run_id)
-    blocks = card(recorded(version.model.reference))
+    blocks = card(read_version(version.model.reference))
     assert "deleted in MLflow" in limits(blocks)
     assert f"run {run_id} is deleted in MLflow" in str(sections(blocks)["Provenance"])
 
@@ -130,13 +132,13 @@ def test_what_is_simulated_and_rolled_back_is_told(fresh_model: str, tmp_path: P
         ledger.move_alias(fresh_model, one.model.version, "champion", "good")
     rollback(fresh_model, reason="it missed AF")
     for one in versions:
-        blocks = card(recorded(one.model.reference))
+        blocks = card(read_version(one.model.reference))
         assert "16 simulated records" in str(sections(blocks)["Training"])
         assert "simulated records beside the recordings" in limits(blocks)
         assert "roll-back of @champion from version 2" in str(sections(blocks)["Declared use"])
 
 
-def test_pages_need_nothing_else(version: Recorded, tmp_path: Path) -> None:
+def test_pages_need_nothing_else(version: VersionRecord, tmp_path: Path) -> None:
     """The page holds its pictures and loads nothing, Markdown has them beside; both are logged."""
     blocks = card(version)
     assert any(isinstance(block, Picture) for block in blocks)

@@ -102,7 +102,7 @@ def test_a_release_reaches_the_group_after_its_canary(
     assert last.details["request"] == staged.canary.request_id
     assert last.reason == f"canary {staged.canary.device}: its report passed the gate"
     for agent in ward.values():
-        assert slots.installed(agent.home) == {"a": f"{stable.reference} (active)"}
+        assert slots.contents(agent.home) == {"a": f"{stable.reference} (active)"}
     assert [one.health for one in fleet.devices(tmp_path.name)] == ["stopped", "stopped"]
     rows, wrong = fleet.reports(fleet.members(tmp_path.name))
     assert wrong == []
@@ -121,7 +121,7 @@ def test_a_failed_canary_stops_the_release(
     with pytest.raises(Exception, match=f"stable-{tmp_path.name}"):
         resolve(f"{registered.model.name}@stable-{tmp_path.name}")
     assert evaluations.device_requests(ward["wall"].device) == []
-    assert slots.installed(ward["belt"].home) == {}
+    assert slots.contents(ward["belt"].home) == {}
 
 
 def test_a_canarys_edited_report_stops_the_release(

@@ -10,7 +10,7 @@ import pytest
 
 from flows.reports import pareto as work
 from flows.reports.shown import deliver
-from storage.audit.versions import every, recorded
+from storage.audit.versions import all_references, read_version
 from tasks.pages.document import Picture, Table, Words
 from tasks.pages.figures import pareto, spread
 from tasks.scores.pareto import COSTS, Point, front
@@ -70,7 +70,7 @@ def test_only_the_same_beats_stand_in_one_picture(fresh_model: str, tmp_path: Pa
     one = made_up.register(tmp_path / "1", name=fresh_model, parity={"bytes": 9_000}, marks=costs)
     other = made_up.register(tmp_path / "2", name=fresh_model, threshold=0.52, marks=costs)
     alone = made_up.register(tmp_path / "3", name=fresh_model, patients=("b", "c"))
-    asked = [r for r in every() if r.startswith(f"{fresh_model}/")]
+    asked = [r for r in all_references() if r.startswith(f"{fresh_model}/")]
     assert asked == [f"{fresh_model}/{k}" for k in (1, 2, 3)]
     versions, left_out = work.read([*asked, f"{fresh_model}/9"])
     assert list(left_out) == [f"{fresh_model}/9"]
@@ -114,7 +114,7 @@ def test_latencies_are_of_one_device_or_of_the_server(fresh_model: str, tmp_path
     made_up.on_device(versions[0], "a-belt", latency_p50_ms=4.0)
     for version in versions:
         made_up.on_device(version, "belt", latency_p50_ms=2.0)
-    again = [recorded(one.model.reference) for one in versions]
+    again = [read_version(one.model.reference) for one in versions]
     (group,) = work.groups(again)
     assert "on belt," in group.latency
     assert [p.costs["latency_us"] for p in group.points] == [2_000.0, 2_000.0]

@@ -16,7 +16,7 @@ from storage.audit import ledger
 from storage.audit.ledger_entry import ROLLED_BACK, deed
 from storage.audit.lineage import read_lineage
 from storage.audit.verify import MISMATCH, verify
-from storage.audit.versions import Recorded, recorded
+from storage.audit.versions import VersionRecord, read_version
 from storage.errors import NotInRegistry, PolicyError, PromotionError
 from storage.files import write_bytes
 from storage.registry import evaluations, tracking
@@ -32,12 +32,12 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
 
 @pytest.fixture
-def ready(fresh_model: str, tmp_path: Path) -> Recorded:
+def ready(fresh_model: str, tmp_path: Path) -> VersionRecord:
     """A version that has all that the default policy asks for."""
     version = made_up.register(tmp_path / "ready", name=fresh_model)
     made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
     made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
-    return recorded(version.model.reference)
+    return read_version(version.model.reference)
 
 
 def states(done: work.Promoted) -> dict[str, str]:
@@ -50,7 +50,7 @@ def aliases(model: str) -> dict[str, int]:
     return {one["alias"]: int(one["version"]) for one in found.get("aliases", ())}
 
 
-def test_a_passing_version_becomes_champion(ready: Recorded) -> None:
+def test_a_passing_version_becomes_champion(ready: VersionRecord) -> None:
     """The alias moves; policy, verdicts and approver are in the ledger, the run and the tags."""
     name, policy = ready.model.name, read_policy(DEFAULT)
     done = promote(ready.model.reference, policy, who="Dr. Who")
@@ -69,7 +69,7 @@ def test_a_passing_version_becomes_champion(ready: Recorded) -> None:
         promote(ready.model.reference, policy)
 
 
-def test_the_result_is_kept_whole(ready: Recorded, tmp_path: Path) -> None:
+def test_the_result_is_kept_whole(ready: VersionRecord, tmp_path: Path) -> None:
     """The artifact that the ledger names by digest holds the policy's text and each verdict."""
     done = promote(ready.model.reference, read_policy(DEFAULT))
     details = ledger.entries(ready.model.name)[-1].details
@@ -93,7 +93,7 @@ def test_what_was_not_measured_is_refused(fresh_model: str, tmp_path: Path) -> N
     assert ledger.entries(fresh_model)[-1].action == "refused"
 
 
-def test_a_device_without_a_meter_is_refused(ready: Recorded) -> None:
+def test_a_device_without_a_meter_is_refused(ready: VersionRecord) -> None:
     """One device of two that did not measure energy is enough to refuse, by its name."""
     made_up.on_device(ready, "old-belt")
     done = promote(ready.model.reference, read_policy(DEFAULT))
@@ -110,7 +110,9 @@ def test_a_device_without_a_meter_is_refused(ready: Recorded) -> None:
         ({"energy_j_per_24_h": 1e6}, "device_energy_j_per_24_h"),
     ],
 )
-def test_the_worst_device_counts(ready: Recorded, metrics: dict[str, float], figure: str) -> None:
+def test_the_worst_device_counts(
+    ready: VersionRecord, metrics: dict[str, float], figure: str
+) -> None:
     """A second device that is slow, hungry or answers otherwise fails its check and no other."""
     made_up.on_device(ready, "worse", **{"energy_j_per_24_h": 1.0, **metrics})
     done = promote(ready.model.reference, read_policy(DEFAULT))
@@ -137,7 +139,7 @@ def test_int8_beyond_its_bounds_is_refused(
     assert "champion" not in aliases(fresh_model)
 
 
-def test_the_runtime_of_a_report_is_bounded_too(ready: Recorded) -> None:
+def test_the_runtime_of_a_report_is_bounded_too(ready: VersionRecord) -> None:
     """A device that ran another runtime: its parity counts, or is missing where none is known."""
     tagged = [replace(r, tags={**r.tags, "holter.runtime": "onnx"}) for r in ready.reports]
     version = replace(ready, reports=tuple(tagged))
@@ -176,14 +178,16 @@ def test_beats_dealt_singly_say_nothing_of_new_patients(fresh_model: str, tmp_pa
     """Figures of an intra-patient split, and of a data set trained on, count as not measured."""
     version = made_up.register(tmp_path / "1", name=fresh_model, paradigm="intrapatient")
     made_up.on_data_set(version, **{"made-up_beat_f1": 0.99})
-    mine = recorded(version.model.reference)
+    mine = read_version(version.model.reference)
     found = work.measured(mine, None, read_policy(DEFAULT))
     assert found["test_f1_low"].value is None
     assert "in training too" in found["test_f1_low"].note
     assert found["made-up_beat_f1"].value is None
 
 
-def test_a_worse_challenger_is_refused_until_overridden(ready: Recorded, tmp_path: Path) -> None:
+def test_a_worse_challenger_is_refused_until_overridden(
+    ready: VersionRecord, tmp_path: Path
+) -> None:
     """Worse than champion by the paired interval is refused; an override needs and keeps a reason.
 
     Rolling back is one step, and a second one has nowhere to go.
@@ -209,7 +213,7 @@ def test_a_worse_challenger_is_refused_until_overridden(ready: Recorded, tmp_pat
     assert ledger.check(name, trusted_keys()) == []
 
 
-def test_a_roll_back_is_in_both_versions_ledgers(ready: Recorded, tmp_path: Path) -> None:
+def test_a_roll_back_is_in_both_versions_ledgers(ready: VersionRecord, tmp_path: Path) -> None:
     """It is called one, by alias and both numbers, whatever reason is given."""
     name = ready.model.name
     other = made_up.register(tmp_path / "2", name=name)
@@ -217,14 +221,14 @@ def test_a_roll_back_is_in_both_versions_ledgers(ready: Recorded, tmp_path: Path
         ledger.move_alias(name, number, "champion", "approved")
     rollback(name, reason="the trial is over")
     for version in (ready, other):
-        last = recorded(version.model.reference).entries[-1]
+        last = read_version(version.model.reference).entries[-1]
         assert deed(last) == "roll-back of @champion from version 2 to version 1"
         assert last.reason == "the trial is over"
         outlined = str(outline(read_lineage(version.model.reference, trusted_keys())))
         assert "roll-back of @champion from version 2 to version 1" in outlined
 
 
-def test_an_alias_that_was_taken_away_is_seen(ready: Recorded, tmp_path: Path) -> None:
+def test_an_alias_that_was_taken_away_is_seen(ready: VersionRecord, tmp_path: Path) -> None:
     """MLflow's word counts: nothing is champion already, nothing is rolled back, and it is told."""
     name, policy = ready.model.name, read_policy(DEFAULT)
     promote(ready.model.reference, policy)
@@ -246,7 +250,7 @@ def test_an_alias_that_was_taken_away_is_seen(ready: Recorded, tmp_path: Path) -
     assert ledger.check(name, trusted_keys()) == []
 
 
-def test_a_version_before_that_is_gone_is_no_way_back(ready: Recorded, tmp_path: Path) -> None:
+def test_a_version_before_that_is_gone_is_no_way_back(ready: VersionRecord, tmp_path: Path) -> None:
     """A roll-back to a version that MLflow no longer has is refused, and says so; nothing moves."""
     name = ready.model.name
     made_up.register(tmp_path / "2", name=name)
@@ -261,7 +265,7 @@ def test_a_version_before_that_is_gone_is_no_way_back(ready: Recorded, tmp_path:
         rollback(name)
 
 
-def test_a_model_made_again_starts_without_a_champion(ready: Recorded, tmp_path: Path) -> None:
+def test_a_model_made_again_starts_without_a_champion(ready: VersionRecord, tmp_path: Path) -> None:
     """Nothing that was decided or measured of an earlier model of the name counts for the new."""
     name, policy = ready.model.name, read_policy(DEFAULT)
     assert promote(ready.model.reference, policy).decision == "approved"
@@ -281,7 +285,9 @@ def test_a_model_made_again_starts_without_a_champion(ready: Recorded, tmp_path:
         rollback(name)
 
 
-def test_a_challenger_without_shared_patients_is_refused(ready: Recorded, tmp_path: Path) -> None:
+def test_a_challenger_without_shared_patients_is_refused(
+    ready: VersionRecord, tmp_path: Path
+) -> None:
     """Where champion and challenger share no test patient, nothing says which is better."""
     promote(ready.model.reference, read_policy(DEFAULT))
     other = made_up.register(
@@ -293,7 +299,7 @@ def test_a_challenger_without_shared_patients_is_refused(ready: Recorded, tmp_pa
     assert "share no patient" in gain.note
 
 
-def test_an_edited_version_is_refused(ready: Recorded) -> None:
+def test_an_edited_version_is_refused(ready: VersionRecord) -> None:
     """A metric that was changed after the sealing fails the check of seals, and it alone."""
     tracking.log_metrics(ready.model.run_id, {"test_f1": 1.0})
     done = promote(ready.model.reference, read_policy(DEFAULT))
@@ -310,7 +316,7 @@ def test_a_figure_edited_in_mlflow_neither_passes_nor_is_read(
     version = made_up.register(tmp_path / "1", name=fresh_model)
     made_up.on_device(version, "belt", energy_j_per_24_h=1e6)
     made_up.on_data_set(version, nsrdb_beat_specificity=0.5)
-    before = recorded(version.model.reference)
+    before = read_version(version.model.reference)
     report, evaluation = before.reports[0].request_id, before.evaluations[0].request_id
     tracking.log_metrics(evaluation, {"nsrdb_beat_specificity": 0.99})
     tracking.log_metrics(report, {"energy_j_per_24_h": 1.0})
@@ -328,7 +334,7 @@ def test_a_figure_edited_in_mlflow_neither_passes_nor_is_read(
         assert told in failed["broken_seals"].note
 
 
-def test_an_edited_decision_is_found(ready: Recorded, tmp_path: Path) -> None:
+def test_an_edited_decision_is_found(ready: VersionRecord, tmp_path: Path) -> None:
     """Approver and reason of a promotion, its tags and a card are held to the ledger's digests."""
     promote(ready.model.reference, read_policy(DEFAULT), who="Dr. Who")
     log_card(ready, [Words("A card.")])
@@ -363,7 +369,7 @@ def test_a_figure_that_nobody_signed_is_missing(fresh_model: str, tmp_path: Path
     """An evaluation of before figures were signed gives none: it is to be made again."""
     version = made_up.register(tmp_path / "1", name=fresh_model)
     made_up.on_data_set_unsigned(version, nsrdb_beat_specificity=0.97)
-    mine = recorded(version.model.reference)
+    mine = read_version(version.model.reference)
     assert [dict(one.metrics) for one in mine.evaluations] == [{}]
     (told,) = mine.unsigned
     assert "its figures were signed by nobody: evaluate again" in told
@@ -379,7 +385,7 @@ def test_a_stranger_adds_no_figure(
     with monkeypatch.context() as other:
         other.setenv("HOLTER_HOME", str(tmp_path / "other"))
         made_up.on_data_set(version, nsrdb_beat_specificity=0.97)
-    mine = recorded(version.model.reference)
+    mine = read_version(version.model.reference)
     assert mine.evaluations == ()
     assert [entry.action for entry in mine.entries] == ["registered", "alias"]
 
@@ -431,5 +437,5 @@ def test_a_bad_policy_is_refused(old: str, new: str, told: str, tmp_path: Path) 
 
 def test_bounds_are_told_in_words() -> None:
     """A check says what it asks for."""
-    assert Check("t", "f", 0.5, 1.0).asked == "at least 0.5, at most 1"
+    assert Check("t", "f", 0.5, 1.0).bounds_text == "at least 0.5, at most 1"
     assert isinstance(read_policy(DEFAULT), Policy)

@@ -10,7 +10,7 @@ import pytest
 
 from flows.decide import rebuild
 from flows.train.settings import BeatSettings
-from storage.audit.versions import Recorded
+from storage.audit.versions import VersionRecord
 from storage.registry.model_files import LITERT, WEIGHTS
 from tasks.learning.splits import PERMUTED, SKLEARN, refuse_unless_paradigm
 
@@ -23,11 +23,11 @@ PARAMS = {
 }
 
 
-def version(**params: str) -> Recorded:
+def version(**params: str) -> VersionRecord:
     """A version of single beats with these parameters."""
     manifest = SimpleNamespace(preprocessing={"policy": "consensus"}, entries=(), dataset="made")
     return cast(
-        Recorded,
+        VersionRecord,
         SimpleNamespace(
             params={**PARAMS, **params},
             manifests=(manifest,),

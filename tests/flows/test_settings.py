@@ -40,7 +40,7 @@ from flows.train.settings import (
 from flows.train.teacher import Taught
 from flows.train.training_run import TrainingRun
 from flows.train.watch import watch
-from storage.audit.versions import Recorded
+from storage.audit.versions import VersionRecord
 from storage.bounds import BOUNDS
 from tasks.learning.rhythm_training import RhythmConfig
 from tasks.learning.splits import FIRST_RULES, Split
@@ -216,7 +216,7 @@ def test_every_setting_is_recorded_and_done_again(kind: type[Training]) -> None:
     params = {name: str(value) for name, value in run.params.items()}
     recorded = {**own, "weight": "2.0,1.0", "dataset": "mitdb+afdb"}
     assert {name: str(value) for name, value in recorded.items()}.items() <= params.items()
-    version = cast(Recorded, SimpleNamespace(params=params, manifests=manifests))
+    version = cast(VersionRecord, SimpleNamespace(params=params, manifests=manifests))
     again = settings_of(version, ["mitdb", "afdb"], [])
     aside = {"most_failed": "100%", "datasets": again.datasets}
     assert again == settings.model_copy(update=aside)
@@ -233,7 +233,7 @@ def test_a_version_of_before_is_read_by_its_old_names() -> None:
         "quantised": "False",
     }
     told = SimpleNamespace(has_signal=False, preprocessing={"policy": "reference"})
-    version = cast(Recorded, SimpleNamespace(params=params, manifests=[told, told]))
+    version = cast(VersionRecord, SimpleNamespace(params=params, manifests=[told, told]))
     again = settings_of(version, ["a", "b"], [Path("x"), Path("y")])
     assert isinstance(again, RecordSettings)
     assert (again.epochs, again.averaged, again.policy) == (3, 0.0, "reference")

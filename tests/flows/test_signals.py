@@ -24,7 +24,7 @@ from flows.train.flow import Trained
 from flows.train.settings import train_settings
 from flows.train.training_run import reading
 from storage.audit.verify import MATCH, MISMATCH, OUT, table_findings, verify
-from storage.audit.versions import Recorded
+from storage.audit.versions import VersionRecord
 from storage.datasets.dataset import load_spec
 from storage.errors import SplitError
 from storage.places import Place, beats_place
@@ -197,7 +197,7 @@ def test_a_rebuild_reads_what_the_training_read() -> None:
     params = {"model": "fused_cues", "epochs": "1", "learning_rate": "0.006", "seed": "0"}
     sets = (manifest("II", signal=True), manifest(None, signal=False), manifest(None))
     version = SimpleNamespace(params=params, manifests=sets)
-    again = rebuild.settings_of(cast(Recorded, version), ["a", "b", "c"], [])
+    again = rebuild.settings_of(cast(VersionRecord, version), ["a", "b", "c"], [])
     assert [one.signal for one in again.datasets] == [True, False, False]
 
 
@@ -210,7 +210,7 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     """By one command; its tables stay beside later ones, and copies of its records are refused."""
     from flows.decide.evaluate import evaluate
     from flows.ingest.flow import ingest
-    from storage.audit.versions import recorded
+    from storage.audit.versions import read_version
     from storage.registry.signing import trusted_keys
     from tasks.learning import rhythm_training as module
     from tasks.learning.rhythm_training import RhythmConfig
@@ -229,7 +229,7 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
         return training.train(train_settings(datasets=sets, model="fused_cues", epochs=1))
 
     done = train(tomls, folders, signal=[True, False])
-    version = recorded(done.version.reference)
+    version = read_version(done.version.reference)
     assert version.params["signal"] == "true,false"
     leads = [{entry.lead for entry in one.entries} for one in version.manifests]
     assert leads == [{"ECG1"}, {None}]

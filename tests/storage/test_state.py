@@ -11,7 +11,7 @@ import pytest
 from flows.ingest.build import Plan, build_table
 from storage.audit import ledger, versions
 from storage.audit.verify import verify
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.datasets.dataset import load_spec
 from storage.errors import SignatureError
 from storage.files import home, sha256_file
@@ -55,7 +55,7 @@ def test_what_may_be_deleted_is_made_again(fresh_model: str, tmp_path: Path) -> 
     version = made_up.register(tmp_path, name=fresh_model)
     states: list[list[tuple[str, str, str]]] = []
     for _ in range(2):
-        again = recorded(version.model.reference)
+        again = read_version(version.model.reference)
         assert again.chain_sha256 == version.chain_sha256
         assert len(versions.testset_of(again.model)) == len(made_up.PATIENTS) * made_up.BEATS
         found = verify(version.model.reference, trusted_keys())
@@ -75,7 +75,7 @@ def test_without_its_key_no_seal_is_trusted(fresh_model: str, tmp_path: Path) ->
     shutil.rmtree(home() / "keys")
     assert public_key() != before
     with pytest.raises(SignatureError, match=version.model.reference):
-        recorded(version.model.reference)
+        read_version(version.model.reference)
 
 
 def test_beat_tables_are_made_again_to_the_byte(

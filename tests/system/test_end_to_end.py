@@ -29,7 +29,7 @@ from storage.audit import ledger
 from storage.audit.chain import read_chain, side_of
 from storage.audit.lineage import read_lineage
 from storage.audit.verify import LINKS, MATCH, MISMATCH, verify
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import DeviceError, DigestMismatch, SplitError, TableError
 from storage.files import sha256_file, write_json
 from storage.registry.evaluations import device_requests
@@ -216,7 +216,7 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
 
 def test_drift_of_what_came_back(retrained: Retrained, simulated: Path, tmp_path: Path) -> None:
     """The training's own recordings are held against it; another model's analysis is refused."""
-    version = recorded(retrained.trained.version.reference)
+    version = read_version(retrained.trained.version.reference)
     done = drift(version.model.reference, DRIFT, [str(simulated)], [simulated.parent])
     found = {one.figure: one for one in done.verdicts}
     assert found["heart_rate_psi"].state == "passed"
@@ -241,7 +241,7 @@ def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
 
     A source that changed since is named, and folders that are gone are refused.
     """
-    version = recorded(retrained.trained.version.reference)
+    version = read_version(retrained.trained.version.reference)
     known = ledger.entries(version.model.name)
     done = rebuild(version)
     assert (done.outcome, done.changes, done.figures) == (BIT_EQUAL, (), {})
@@ -271,7 +271,7 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
     done = train(train_settings(datasets=sets, model="squeeze", balance="patient", epochs=1))
     assert [len(made.failed) for made in done.ingested] == [0, 1]
     assert done.title.startswith("SIMULATED data other + simulated, interpatient 80:20")
-    version = recorded(done.version.reference)
+    version = read_version(done.version.reference)
     assert version.params["dataset"] == "other+simulated"
     assert (version.params["balance"], version.params["weight"]) == ("patient", f"1.0,{1 / 3}")
     people = [p for side in SIDES for p in version.split[side]["subjects"]]
@@ -289,7 +289,7 @@ def test_a_version_of_an_earlier_rule_is_built_again(agent: str, simulated: Path
     sets = data_sets([str(simulated)], data=[simulated.parent])
     how = train_settings(datasets=sets, model="squeeze", paradigm=by_rule("intrapatient"), epochs=1)
     done = train(how)
-    version = recorded(done.version.reference)
+    version = read_version(done.version.reference)
     assert (version.params["paradigm"], version.params["split_rule"]) == ("intrapatient", PERMUTED)
     unnamed = {key: value for key, value in version.params.items() if key != "split_rule"}
     built = rebuild(replace(version, params=unnamed))
@@ -308,8 +308,8 @@ def test_a_student_tells_its_teacher(
     sets = data_sets([str(simulated)], data=[simulated.parent])
     asked: dict[str, Any] = {"datasets": sets, "epochs": 1}
     asked |= {"model": "squeeze", "teacher": first.reference, "temperature": 2.0}
-    student = recorded(train(train_settings(**asked)).version.reference)
-    digest = recorded(first.reference).files[WEIGHTS]
+    student = read_version(train(train_settings(**asked)).version.reference)
+    digest = read_version(first.reference).files[WEIGHTS]
     marks = {
         "holter.teacher": first.reference,
         "holter.teacher_run_id": first.run_id,

@@ -95,3 +95,12 @@ def test_a_share_above_its_bound_fails(tmp_path: Path, bounds: tuple[str, ...], 
 def test_a_folder_without_names_is_refused(tmp_path: Path) -> None:
     """A mistyped folder does not pass as one without faults."""
     assert count(tmp_path / "nowhere", "--most-all", "0.02").returncode == 2
+
+
+def test_a_name_stays_in_its_module_alone(tmp_path: Path) -> None:
+    """What is exempt in one module, as a signed field, is at fault in any other."""
+    for name in ("ledger.py", "other.py"):
+        (tmp_path / name).write_text("who: str\n")
+    process = count(tmp_path, "--list")
+    assert f"{tmp_path / 'other.py'}:1: public value who" in process.stdout
+    assert f"{tmp_path / 'ledger.py'}:1" not in process.stdout

@@ -17,7 +17,7 @@ import pytest
 from storage.audit import ledger
 from storage.audit.ledger_entry import (
     MODEL_CREATED,
-    NOTHING,
+    NO_PREVIOUS,
     ROLLED_BACK,
     chain_faults,
     deed,
@@ -423,7 +423,7 @@ def test_an_entry_of_before_the_one_before_it_is_found(
     known: list[ledger.Entry] = []
     for number, second in enumerate((30, 29, 10), start=1):
         time = f"2026-11-29T10:00:{second}+00:00"
-        previous = known[-1].sha256 if known else NOTHING
+        previous = known[-1].sha256 if known else NO_PREVIOUS
         entry = ledger.Entry(number, time, "me", "approved", "m", 1, "r", {}, previous)
         known.append(ledger.Entry(**{**asdict(entry), **sign(entry.signed_bytes())}))
     assert chain_faults(known, trusted_keys()) == [

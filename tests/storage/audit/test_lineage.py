@@ -17,7 +17,7 @@ from typer import Exit
 from flows.cli.lineage import lineage as command
 from storage.audit import ledger
 from storage.audit.lineage import Lineage, read_lineage
-from storage.audit.sights import Answer, saw
+from storage.audit.sights import Answer, sights_of
 from storage.audit.verify import MISMATCH, verify
 from storage.datasets.patients import number_digests
 from storage.errors import NotInRegistry
@@ -212,7 +212,7 @@ def test_the_page_needs_nothing_else(found: Lineage) -> None:
 
 
 def asked(record: str) -> Answer:
-    return saw(record, trusted_keys())
+    return sights_of(record, trusted_keys())
 
 
 def sights(record: str) -> set[tuple[str, int, str, str]]:

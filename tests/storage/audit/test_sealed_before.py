@@ -13,7 +13,7 @@ from storage.audit.findings import MATCH, MISMATCH
 from storage.audit.lineage import read_lineage
 from storage.audit.provenance import has_commit
 from storage.audit.verify import LINKS, verify
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.registry.signing import public_key
 from tests.conftest import ROOT
 
@@ -61,7 +61,7 @@ def test_a_chain_of_flat_modules_still_verifies(fresh_model: str, tmp_path: Path
     others = [(one.name, one.told) for one in findings if one.state != MATCH]
     assert others == [("source", "this chain was sealed without it")]
     assert {one.link for one in findings} == LINKS.keys() - {"decisions"}
-    version = recorded(reference)
+    version = read_version(reference)
     assert (version.edited, version.deleted, version.unsigned) == ((), (), ())
     assert [state.device for state in version.reports] == ["belt"]
     assert read_lineage(reference, keys).faults == ()

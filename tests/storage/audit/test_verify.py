@@ -18,7 +18,7 @@ from flows.cli.lineage import verify as verify_command
 from storage.audit import chain, ledger
 from storage.audit.cards import enter_card
 from storage.audit.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import ServerError
 from storage.files import sha256_file, write_bytes
 from storage.places import beats_place
@@ -64,7 +64,7 @@ def whole(empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory) -> It
         split = sides_of(manifest)
         version = made_up_version("holter-x", folder / "work", path, manifest, split)
         made_up_report(version, "belt", folder / "report")
-        made_up.on_data_set(recorded(version.reference), simulated_beat_f1=0.9)
+        made_up.on_data_set(read_version(version.reference), simulated_beat_f1=0.9)
         enter_card(version, write_bytes(folder / "card" / "card.html", b"A card.").parent)
         mlflow = empty_mlflow.home / "mlflow"
         yield Sealed(version, public_key(), folder / "home", mlflow, folder / "records")

@@ -20,7 +20,7 @@ import pytest
 
 from edge_agent.facts import KINDS, read_kind
 from storage.audit.ledger_entry import (
-    NOTHING,
+    NO_PREVIOUS,
     Entry,
     aliases,
     chain_faults,
@@ -301,7 +301,7 @@ def ledger_entries(_: Path) -> Own:
     known: list[Entry] = []
     for number, action in enumerate(("registered", "alias", "evaluated"), start=1):
         details = {"alias": "champion", "run_id": "r", "report": "d", "model_created_ms": "1"}
-        previous = known[-1].sha256 if known else NOTHING
+        previous = known[-1].sha256 if known else NO_PREVIOUS
         time = "2026-11-29T10:00:00+00:00"
         entry = Entry(number, time, "me", action, "m", 1, "why", details, previous)
         known.append(Entry(**{**asdict(entry), **sign(entry.signed_bytes())}))

@@ -153,7 +153,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     from flows.services.servers import local_agent
     from flows.train.retrain import retrain
     from flows.train.settings import RetrainSettings, train_settings
-    from storage.audit.sights import saw
+    from storage.audit.sights import sights_of
     from storage.audit.verify import MISMATCH, verify
     from storage.registry.signing import trusted_keys
 
@@ -193,7 +193,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     assert [one for one in found if one.state == MISMATCH] == []
     evaluated = [one.name for one in found if one.link == "evaluations"]
     assert len({name.partition(":")[0] for name in evaluated if "afdb, nsrdb" in name}) == 1
-    sides = [sight.side for sight in saw("afdb/04048", trusted_keys()).sights]
+    sides = [sight.side for sight in sights_of("afdb/04048", trusted_keys()).sights]
     assert len(sides) == 2
     assert "evaluated" in sides
 

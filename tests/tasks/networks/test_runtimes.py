@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent import slots
-from edge_agent.bench import compared
+from edge_agent.bench import compare_runtimes
 from edge_agent.cli import parser
 from flows.train.release import seal
 from storage.errors import DeviceError, DigestMismatch, ModelError, ParityError, TableError
@@ -234,7 +234,7 @@ def test_the_self_test_is_of_the_runtime_that_runs(release: Path, name: str) -> 
 
 def test_bench_compares_runtimes(release: Path) -> None:
     """Latency, throughput, cold start, memory and bytes of each that is there."""
-    found = compared(release, ["litert-float32", "litert-int8", "onnx", "other"])
+    found = compare_runtimes(release, ["litert-float32", "litert-int8", "onnx", "other"])
     assert found["other"] == "not in this release"
     assert found["onnx"]["providers"] == ["CPUExecutionProvider"]
     for name in ("litert-float32", "litert-int8", "onnx"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flows.reports import pareto
 from flows.reports.compare import Compared, compare, decisions_of
 from flows.reports.shown import deliver
-from storage.audit.versions import recorded
+from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SplitError
 from storage.registry import tracking
 from storage.registry.client import call
@@ -38,11 +38,11 @@ def test_edited_versions_are_not_compared(fresh_model: str, tmp_path: Path) -> N
     """
     one, two = (made_up.register(tmp_path / str(n), name=fresh_model) for n in range(2))
     made_up.on_device(one, "belt", latency_p99_ms=90.0)
-    run_id = recorded(one.model.reference).reports[0].request_id
+    run_id = read_version(one.model.reference).reports[0].request_id
     tracking.log_metrics(run_id, {"latency_p99_ms": 3.0})
     told = f"run {run_id}: metric latency_p99_ms: found 3.0; sealed was 90.0"
     with pytest.raises(DigestMismatch, match=told):
-        compare(recorded(one.model.reference), two)
+        compare(read_version(one.model.reference), two)
     versions, left_out = pareto.read([one.model.reference, two.model.reference])
     assert [version.model.reference for version in versions] == [two.model.reference]
     assert told in left_out[one.model.reference]
@@ -53,7 +53,7 @@ def test_an_edited_training_is_not_compared(fresh_model: str, tmp_path: Path) ->
     version = made_up.register(tmp_path / "1", name=fresh_model)
     tracking.log_metrics(version.model.run_id, {"test_f1": 1.0})
     with pytest.raises(DigestMismatch, match=r"metric test_f1: found 1\.0; sealed was"):
-        compare(recorded(version.model.reference), version)
+        compare(read_version(version.model.reference), version)
 
 
 def test_what_changed_is_told(fresh_model: str, tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_a_changed_chain_is_refused(fresh_model: str, tmp_path: Path) -> None:
     other = write_json(tmp_path / chain_file(fresh_model, 1), {"model": "another"})
     tracking.log_file(version.run_id, other, "chain")
     with pytest.raises(DigestMismatch):
-        recorded(version.reference)
+        read_version(version.reference)
     call("POST", "model-versions/create", name=fresh_model, source="s3://nowhere/model")
     with pytest.raises(NotInRegistry, match="no sealed chain"):
-        recorded(f"{fresh_model}/2")
+        read_version(f"{fresh_model}/2")
 
 
 counts = st.lists(
