@@ -47,7 +47,7 @@ def test_the_page_names_every_folder() -> None:
     assert named - used <= {"logs", "edge"}
     assert {folder for folders, lost in ROWS if "**" in lost for folder in folders} == KEPT
     concepts = (ROOT / "docs" / "concepts.md").read_text().partition("## State")[2]
-    assert set(re.findall(r"^- `([a-z]+)/`", concepts, re.MULTILINE)) == KEPT
+    assert set(re.findall(r"^\| `([a-z]+)/`", concepts, re.MULTILINE)) == KEPT
 
 
 def test_what_may_be_deleted_is_made_again(fresh_model: str, tmp_path: Path) -> None:
