@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from storage.recordings.stretches import slices
 from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
-from tasks.features.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
+from tasks.features.rhythm import (
+    RhythmRecord,
+    fill_gaps,
+    rhythm_record,
+    rr_features,
+    running_median,
+)
 
 #: A shape: real time around R, whatever the heart rate.
 SHAPE_HZ = 100
@@ -105,7 +111,7 @@ def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats
     return np.asarray(shape, np.float32)
 
 
-def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
+def tables_with_shapes(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
     """Successive stretches of a record, as they come: each without its waveforms, and its shapes.
 
     The shapes are those of `real_time` over the whole record: a stretch waits for the next one,
@@ -115,14 +121,14 @@ def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
     waiting: BeatTable | None = None
     for table in tables:
         if waiting is not None:
-            yield _shaped(waiting, before, [table.take(slice(1))])
+            yield _with_shapes(waiting, before, [table.take(slice(1))])
             before = [waiting.take(slice(-1, None))]
         waiting = table
     if waiting is not None:
-        yield _shaped(waiting, before, [])
+        yield _with_shapes(waiting, before, [])
 
 
-def _shaped(
+def _with_shapes(
     table: BeatTable, before: list[BeatTable], following: list[BeatTable]
 ) -> tuple[BeatTable, Floats]:
     stretch = joined([*before, table, *following])
@@ -160,7 +166,7 @@ def _nanmedian(values: Floats) -> Floats:
     return np.asarray((low + high) / 2, np.float32)
 
 
-def normalised(shape: Floats) -> Floats:
+def normalise(shape: Floats) -> Floats:
     """Shapes over the running median of their QRS height, held within -4 to 4; NaN rows stay."""
     present = np.isfinite(shape[:, 0])
     height = np.ptp(np.where(present[:, None], shape[:, QRS], 0), axis=1).astype(np.float32)
@@ -246,7 +252,7 @@ def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
     if len(usual) < 3:
         return out
     steps = np.diff(usual)
-    mean_s = np.diff(np.cumsum(filled(rr_prev_s), dtype=np.float64)[usual]) / steps
+    mean_s = np.diff(np.cumsum(fill_gaps(rr_prev_s), dtype=np.float64)[usual]) / steps
     change = np.clip(np.diff(np.log(mean_s)), -1, 1).astype(np.float32)
     far = steps > MOST_APART
     change[far[1:] | far[:-1]] = 0
@@ -297,5 +303,5 @@ def fused_record(
         shape = real_time(table.waveform, table.rr_prev_s, table.rr_next_s)
     if shape is None:
         return record
-    parts = [normalised(shape[part]) for part in slices(record.begins)]
+    parts = [normalise(shape[part]) for part in slices(record.begins)]
     return replace(record, shape=parts[0] if len(parts) == 1 else np.concatenate(parts))

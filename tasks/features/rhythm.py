@@ -97,7 +97,7 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     """
     if not len(rr_s):
         return np.empty((0, FEATURES), np.float32)
-    log_rr = np.log(np.clip(filled(rr_s), *RR_RANGE_S)).astype(np.float32)
+    log_rr = np.log(np.clip(fill_gaps(rr_s), *RR_RANGE_S)).astype(np.float32)
     median = running_median(log_rr, MEDIAN_BEATS, causal=causal)
     short = running_median(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
     columns = (
@@ -109,7 +109,7 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     return np.asarray(np.clip(np.stack(columns, axis=1), -1, 1), np.float32)
 
 
-def filled(rr_s: Floats) -> Floats:
+def fill_gaps(rr_s: Floats) -> Floats:
     """Intervals, NaN as the one before it, or as 0.8 s where there is none."""
     known = np.isfinite(rr_s)
     last = np.maximum.accumulate(np.where(known, np.arange(len(rr_s)), -1))

@@ -25,7 +25,7 @@ def refuse_unless_balance(by: str) -> None:
         raise ValueError(f"balance by {', '.join(BALANCES)}; found {by!r}")
 
 
-def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
+def balance_records(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
     """Weigh records for the drawing of windows.
 
     Parameters
@@ -78,7 +78,7 @@ def often(beats: LabelledBeats, weights: Mapping[str, float], by: str, side: Ind
     return np.asarray(factor / factor.mean(dtype=np.float64), np.float32)
 
 
-def drawn(side: Index, times: Floats, random: np.random.Generator) -> Index:
+def draw_positions(side: Index, times: Floats, random: np.random.Generator) -> Index:
     """Ascending positions, each as often as `often` says: its whole part, and once more by chance.
 
     Where every beat is to come once, every beat comes once.

@@ -67,12 +67,12 @@ class Teaching:
         return np.stack([label, soft.astype(np.float32)], axis=-1)
 
 
-def unanswered(label: Floats) -> Floats:
+def label_targets(label: Floats) -> Floats:
     """Targets of labels alone, as validation has them."""
     return np.stack([label, np.full_like(label, NO_ANSWER)], axis=-1)
 
 
-def distilled(weight: float, temperature: float) -> Callable[[Any, Any], Any]:
+def distillation_loss(weight: float, temperature: float) -> Callable[[Any, Any], Any]:
     """The loss of answers (..., 1) or (..., 2), P(AF) last, from `targets` (..., 2)."""
     from keras import ops
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.features.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.rhythm_augment import augmented as augmented_rhythm
+from tasks.learning.rhythm_augment import augment_rhythm as augmented_rhythm
 from tasks.learning.rhythm_augment import ectopic_beats
 
 Floats = NDArray[np.float32]
@@ -21,10 +21,10 @@ Floats = NDArray[np.float32]
 DRESSED = 0.6
 
 
-def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def augment_record(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """One record as another patient might have given it; with a shape, rhythm and shape agree."""
     if record.shape is None and random.random() < DRESSED:
-        record = dressed(record, random)
+        record = simulate_shapes(record, random)
     if record.shape is None:
         made = augmented_rhythm(record, random)
         return replace(record, rr_s=made.rr_s, label=made.label)
@@ -89,7 +89,7 @@ def with_noise(shape: Floats, random: np.random.Generator) -> Floats:
     return np.asarray(out, np.float32)
 
 
-def dressed(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def simulate_shapes(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """Give a record without a signal the shapes of a simulated heart that fit its rhythm.
 
     One subject's QRS and T wave are drawn; before each beat stands a P wave outside AF, and in AF

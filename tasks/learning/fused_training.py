@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tasks.features.fused import FEATURES, RR_FEATURES, SHAPE_SAMPLES, inputs
 from tasks.features.rhythm import FEATURES as RHYTHM_FEATURES
 from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
-from tasks.learning.fused_augment import augmented
+from tasks.learning.fused_augment import augment_record
 
 Floats = NDArray[np.float32]
 #: Columns of what may be drawn; the rhythm is for a student that reads it alone.
@@ -57,7 +57,7 @@ def draw_fused(
     y = np.full((count, WINDOW_BEATS), -1, np.int8)
     for which, rows in zip(*_runs(chosen), strict=True):
         record = _stretch(records[which], random)
-        record = augmented(record, random) if augment else record
+        record = augment_record(record, random) if augment else record
         made = dict(zip(("cues", "shape"), inputs(record.rr_s, record.shape), strict=True))
         if "rhythm" in x:
             made["rhythm"] = rr_features(record.rr_s)
@@ -89,7 +89,9 @@ def _runs(chosen: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]
     return values.tolist(), np.split(np.arange(len(chosen)), first[1:])
 
 
-def shared(records: Sequence[RhythmRecord], total: float, af: float = 2.0) -> list[RhythmRecord]:
+def weigh_records(
+    records: Sequence[RhythmRecord], total: float, af: float = 2.0
+) -> list[RhythmRecord]:
     """A data set's records, together drawn `total` of the times, those with AF `af` times as often.
 
     However long, a record is drawn as often as another of its kind.

@@ -108,7 +108,7 @@ def split_of(training: Training, subject: Column, label: NDArray[np.int8]) -> Sp
     return next(split for number, split in enumerate(folds) if number == training.fold)
 
 
-def weighted(counts: Counts) -> NDArray[np.floating]:
+def weighted_averages(counts: Counts) -> NDArray[np.floating]:
     """Weighted precision, recall and F1, shape (3, draws), of (draws, 4) tp, fp, fn, tn.
 
     A class that is never decided has precision 0, as in `tasks.scores.metrics.beat_metrics`.
@@ -136,19 +136,19 @@ def patient_counts(results: Sequence[Result]) -> Counts:
 def intervals(results: Sequence[Result]) -> list[Interval]:
     """Weighted precision, recall, F1 with 95 % intervals over the patients tested."""
     counts = patient_counts(results)
-    return [bootstrap_patients(counts, partial(_weighted, which=k)) for k in range(3)]
+    return [bootstrap_patients(counts, partial(_weighted_average, which=k)) for k in range(3)]
 
 
-def _weighted(counts: Counts, which: int) -> NDArray[np.floating]:
-    return np.asarray(weighted(counts)[which])
+def _weighted_average(counts: Counts, which: int) -> NDArray[np.floating]:
+    return np.asarray(weighted_averages(counts)[which])
 
 
-def learnt_nothing(result: Result) -> float:
+def baseline_f1(result: Result) -> float:
     """The weighted F1 of deciding every beat of the test side as the commoner class."""
     tp, fp, fn, tn = patient_counts([result]).sum(axis=0)
     af, other = tp + fn, fp + tn
     counts = (af, other, 0, 0) if af > other else (0, 0, af, other)
-    return float(weighted(np.array([counts], np.float64))[2, 0])
+    return float(weighted_averages(np.array([counts], np.float64))[2, 0])
 
 
 #: Figures of AF at beat level that stand beside the weighted ones.
@@ -213,7 +213,7 @@ def summary(results: dict[Training, Result]) -> list[Block]:
 def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]) -> list[Block]:
     """The report's blocks: the table beside the published one, the folds, and the figures."""
     single = {t: r for t, r in results.items() if not t.folds}
-    nothing = {t.paradigm: learnt_nothing(r) for t, r in single.items()}
+    nothing = {t.paradigm: baseline_f1(r) for t, r in single.items()}
     blocks: list[Block] = [
         Words(
             "Weighted averages over the two classes at beat level, threshold 0.5, with the 95 % "

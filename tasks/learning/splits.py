@@ -227,7 +227,7 @@ def intrapatient(
 
 
 @enter(EARLIER, f"intrapatient {PERMUTED}")
-def permuted(
+def permutation_split(
     subject: Column,
     label: NDArray[np.int8],
     seed: int,
@@ -264,7 +264,7 @@ def assert_no_leak(split: Split, subject: Column | None = None) -> None:
         Naming the sides and the subjects, or the number of beats, that are on both.
     """
     for one, other in combinations(SIDES, 2):
-        if beats := _shared(getattr(split, one), getattr(split, other)):
+        if beats := _overlap(getattr(split, one), getattr(split, other)):
             raise SplitError(f"{beats} beats are on both sides, {one} and {other}")
         if split.paradigm == "intrapatient":
             continue
@@ -318,7 +318,7 @@ def assert_no_copy(split: Split, pairs: Iterable[Copy]) -> list[Copy]:
     return together
 
 
-def _shared(one: Index, other: Index) -> int:
+def _overlap(one: Index, other: Index) -> int:
     """How many positions are in both: a bit a beat, where sorting them would take 40 bytes."""
     ends = [int(side.max()) + 1 for side in (one, other) if len(side)]
     there = np.zeros(max(ends, default=0), bool)

@@ -79,7 +79,7 @@ def in_turn() -> Any:
 
 
 @model("fused", inputs=("cues", "shape"))
-def fused() -> Model:
+def fused_with_shapes() -> Model:
     """Build the fused network: rhythm of 255 beats, and the shape of every beat."""
     return fused_network("fused", (8, 16, 12), 12)
 

@@ -58,17 +58,17 @@ def _straight_through(x: Any, rounded: Any) -> Any:
     return x + ops.stop_gradient(rounded - x)
 
 
-def quantised(model: Any) -> Any:
+def rounding_double(model: Any) -> Any:
     """A network that rounds as int8 does, over the same weights in the same order."""
     import keras
 
     return keras.models.clone_model(
         model,
-        clone_function=lambda one: _rounded()(one) if type(one).__name__ in READING else one,
+        clone_function=lambda one: _rounding_layer()(one) if type(one).__name__ in READING else one,
     )
 
 
-def unrounded(name: str, learnt: Any, seed: int) -> Any:
+def plain_network(name: str, learnt: Any, seed: int) -> Any:
     """The network itself with what its rounding double learnt, its kernels on int8's steps."""
     model = build(name, seed=seed)
     model.set_weights(learnt.get_weights())
@@ -87,7 +87,7 @@ def _is_depthwise(layer: Any) -> bool:
 
 
 @cache
-def _rounded() -> Any:
+def _rounding_layer() -> Any:
     """The layer around a layer; Keras is imported only where something is trained."""
     import keras
 

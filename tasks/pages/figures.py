@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from storage.tables.beats import R_INDEX
-from tasks.pages.colours import AF, OTHER
+from tasks.pages.colours import AF, NOT_AF
 from tasks.pages.numbers import label_of
 from tasks.scores.bootstrap import Interval
 from tasks.scores.calibration import calibration
@@ -22,7 +22,7 @@ from tasks.scores.curves import roc as roc_corners
 from tasks.scores.metrics import area_under_roc, confusion
 from tasks.scores.pareto import COSTS, Point, front
 
-BLUE, ORANGE, GREY = OTHER, AF, "#777777"
+BLUE, ORANGE, GREY = NOT_AF, AF, "#777777"
 CLASSES = ("not AF", "AF")
 #: Corners of a curve that are drawn, at most.
 MOST_CORNERS = 4_000
@@ -86,7 +86,7 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
     figure = _figure(title, 11.2, 3.9)
     first, second, third = figure.subplots(1, 3)
     _roc(first, label, probability)
-    second.plot(*_seen(precision_recall(label, probability)), color=BLUE, lw=2)
+    second.plot(*_thin(precision_recall(label, probability)), color=BLUE, lw=2)
     _unit(second, "sensitivity", "PPV")
     bins = calibration(label, probability)
     third.plot(bins.said, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
@@ -99,7 +99,7 @@ def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) 
     if 0 < int(label.sum()) < len(label):
         area = area_under_roc(label, probability)
         axes.plot(
-            *_seen(roc_corners(label, probability)), color=BLUE, lw=2, label=f"AUC {area:.4f}"
+            *_thin(roc_corners(label, probability)), color=BLUE, lw=2, label=f"AUC {area:.4f}"
         )
         axes.legend(loc="lower right")
     else:
@@ -107,7 +107,7 @@ def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) 
     _unit(axes, "1 - specificity", "sensitivity", diagonal=True)
 
 
-def _seen(curve: Curve) -> Curve:
+def _thin(curve: Curve) -> Curve:
     """A curve's corners, shape (k,) each: of many, so many as can be seen."""
     place = np.unique(np.linspace(0, max(len(curve[0]) - 1, 0), MOST_CORNERS).astype(np.int64))
     return (curve[0][place], curve[1][place]) if len(curve[0]) else curve
@@ -255,12 +255,12 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
                 axes.plot([at[0]] * 2, point.bounds, color=colour, lw=1, alpha=0.4 * weight)
             axes.plot(*at, "o", color=colour, alpha=weight, ms=6 if leads else 5)
         _room(axes, [p.costs[cost] for p in known])
-        _named(axes, known, best, cost)
+        _label_points(axes, known, best, cost)
         axes.grid(alpha=0.25)
     return _png(figure)
 
 
-def _named(axes: Axes, points: Sequence[Point], best: Sequence[Point], cost: str) -> None:
+def _label_points(axes: Axes, points: Sequence[Point], best: Sequence[Point], cost: str) -> None:
     """Names in a column right of the points, a line from each: none lies on another."""
     axes.get_ylim()  # settles the scale
     to_axes = axes.transData + axes.transAxes.inverted()

@@ -52,7 +52,7 @@ def outline(lineage: Lineage) -> Branch:
             _split(document["split"]),
             _training(run, document["datasets"]),
             Branch("files", tuple(Branch(f"{k}  {_short(v)}") for k, v in model["files"].items())),
-            _followed(lineage),
+            _ledger_branch(lineage),
         ),
     )
 
@@ -77,7 +77,7 @@ def _data(data: Mapping[str, Any]) -> Branch:
         f"{simulated}{data['title']} ({data['dataset']} {data['version']}), {data['licence']}",
         (
             Branch(f"read from {data['origin']}: {len(data['entries'])} records, {files} files"),
-            *_failed(data),
+            *_failures(data),
             Branch(f"annotators: beats {beats}, rhythm {annotators.get('rhythm')}"),
             Branch(
                 f"preprocessing: policy {data['preprocessing'].get('policy')}, "
@@ -89,7 +89,7 @@ def _data(data: Mapping[str, Any]) -> Branch:
     )
 
 
-def _failed(data: Mapping[str, Any]) -> list[Branch]:
+def _failures(data: Mapping[str, Any]) -> list[Branch]:
     """The records that could not be used, if there are any, and why."""
     failures = data["failures"]
     records = len(failures) + len(data["entries"])
@@ -155,7 +155,7 @@ def _teacher(tags: Mapping[str, str]) -> list[Branch]:
     return [Branch(said, (Branch(f"what made it: holter lineage {tags[TEACHER_TAG]}"),))]
 
 
-def _followed(lineage: Lineage) -> Branch:
+def _ledger_branch(lineage: Lineage) -> Branch:
     return Branch("what followed (the ledger)", tuple(Branch(line) for line in _entries(lineage)))
 
 
@@ -202,8 +202,8 @@ def blocks(lineage: Lineage) -> list[Block]:
     parts = {
         "Files of the version": (("file", "SHA-256"), [*document["model"]["files"].items()]),
         "Figures of the training": (("figure", "value"), metrics),
-        "Parameters of the training": (("parameter", "value"), _sorted(run["params"])),
-        "Tags of the training": (("tag", "value"), _sorted(run["tags"])),
+        "Parameters of the training": (("parameter", "value"), _rows(run["params"])),
+        "Tags of the training": (("tag", "value"), _rows(run["tags"])),
     }
     for name, (columns, rows) in parts.items():
         out += [Heading(name), Table(columns, rows)]
@@ -232,7 +232,7 @@ def _summary(lineage: Lineage) -> Summary:
     )
 
 
-def _sorted(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+def _rows(texts: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, text[:160]) for name, text in sorted(texts.items())]
 
 

@@ -16,7 +16,7 @@ from tasks.pages.document import Block, Drawing, Words
 from tasks.pages.markup import escape
 from tasks.pages.numbers import clock
 from tasks.scores.episodes import Intervals, durations_s
-from tasks.scores.evaluation import Scored
+from tasks.scores.evaluation import ScoredRecord
 
 #: Where a drawing's field begins, and how wide it is.
 LEFT, FIELD = 60, 800
@@ -26,13 +26,13 @@ LEFT, FIELD = 60, 800
 class Mistake:
     """A stretch in which truth and decision differ, and the record it is in."""
 
-    scored: Scored
+    scored: ScoredRecord
     start_s: float
     end_s: float
     missed: bool
 
 
-def worst_mistakes(scored: Sequence[Scored], most: int = 12) -> list[Mistake]:
+def worst_mistakes(scored: Sequence[ScoredRecord], most: int = 12) -> list[Mistake]:
     """The longest stretches of missed or false AF, at most two a record and kind."""
     mistakes: list[Mistake] = []
     for record in scored:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pages.colours import AF, DOUBT, FAINT, INK, PAPER
-from tasks.pages.colours import OTHER as SINUS
+from tasks.pages.colours import NOT_AF as SINUS
 from tasks.pages.markup import escape
 from tasks.pages.numbers import clock
 from tasks.scores.episodes import Intervals
@@ -27,7 +27,7 @@ MOST_DOTS = 4_000
 COLUMNS = 1_000
 QUANTILES = np.array([0.05, 0.5, 0.95])
 STRIP_HEIGHT = 150
-NONE = "#d4d4d4"
+GAP = "#d4d4d4"
 #: Steps of the time axis, seconds: the first that gives at most twelve.
 STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 604_800)
 
@@ -185,7 +185,7 @@ def _holes(page: Page, top: float, height: float) -> Iterable[str]:
         f"H{page.x(start):.1f}z"
         for start, end in page.holes_s.tolist()
     )
-    yield f'<path d="{path}" fill="{NONE}"/>'
+    yield f'<path d="{path}" fill="{GAP}"/>'
 
 
 def _points(page: Page) -> Iterable[str]:
@@ -257,7 +257,9 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
         f"M{LEFT + k * per_s / 5:.1f} {top}v{STRIP_HEIGHT}" for k in range(1, int(5 * seconds))
     )
     yield f'<path d="{grid}" stroke="#f3d6d6" stroke-width="0.7"/>'
-    signal = strip.signal_mv - np.nanmedian(strip.signal_mv) if _any(strip.signal_mv) else None
+    signal = (
+        strip.signal_mv - np.nanmedian(strip.signal_mv) if _has_values(strip.signal_mv) else None
+    )
     if signal is None:
         yield _text(LEFT + 10, top + STRIP_HEIGHT / 2, "no signal here", fill=FAINT)
     else:
@@ -277,7 +279,7 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
         yield _text(x, top + STRIP_HEIGHT - 7, word, size=11, fill=color, anchor="middle")
 
 
-def _any(values: NDArray[np.float32]) -> bool:
+def _has_values(values: NDArray[np.float32]) -> bool:
     return bool(np.isfinite(values).any())
 
 

@@ -85,7 +85,7 @@ def propose(survey: Survey) -> Proposal:
     notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
     beats, beats_found = propose_beats(readable)
     rhythm = rhythm_annotator(readable)
-    bare = [one for one in readable if not one.annotators.get(rhythm or "", _NOTHING).rhythms]
+    bare = [one for one in readable if not one.annotators.get(rhythm or "", _NO_MARKS).rhythms]
     labels_at = label_level([one.name for one in readable], is_label)
     labels, table = propose_labels(
         [one.name for one in bare], survey.tables, labels_at, doubts, notes
@@ -106,7 +106,7 @@ def propose(survey: Survey) -> Proposal:
         )
     leads, leads_found = propose_leads(readable, doubts)
     subjects, subjects_found = propose_subjects(readable, doubts, table, labels_at)
-    records: dict[str, Any] = {"format": survey.format, **_which(survey, notes)}
+    records: dict[str, Any] = {"format": survey.format, **_selection(survey, notes)}
     annotations = {"beats": beats, **({"rhythm": rhythm} if rhythm else {})}
     return Proposal(
         values={
@@ -134,7 +134,7 @@ def propose(survey: Survey) -> Proposal:
     )
 
 
-def _which(survey: Survey, notes: list[str]) -> dict[str, Any]:
+def _selection(survey: Survey, notes: list[str]) -> dict[str, Any]:
     """The list file where it lists them all; names where parts lie between; else every file."""
     names = [one.name for one in survey.records]
     if survey.listed:
@@ -226,7 +226,7 @@ def propose_rhythms(
             f"{len(late)} records begin without a mark and their first one is AF: "
             "before it the rhythm is taken as N (--before-first)"
         )
-    bare = [one for one in records if not one.annotators.get(annotator or "", _NOTHING).rhythms]
+    bare = [one for one in records if not one.annotators.get(annotator or "", _NO_MARKS).rhythms]
     diagnoses = {line: _diagnosis(line) for one in bare for line in _comments(one)}
     out["from_comments"] = {line: name for line, name in diagnoses.items() if name}
     if ended := sum(a.ends > 0 for one in records if (a := one.annotators.get(annotator or ""))):
@@ -238,11 +238,11 @@ def propose_rhythms(
     return {key: value for key, value in out.items() if value}, told or "no rhythm marks"
 
 
-class _Nothing:
+class _NoMarks:
     rhythms: Mapping[str, int] = {}
 
 
-_NOTHING = _Nothing()
+_NO_MARKS = _NoMarks()
 
 
 def _comments(one: Surveyed) -> tuple[str, ...]:

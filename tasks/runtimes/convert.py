@@ -107,7 +107,7 @@ def check(runtime: str, parity: Parity) -> None:
 def to_litert(model: Any, _rows: Inputs | None = None) -> bytes:
     """Convert a Keras model to a float32 LiteRT file, byte for byte the same each time."""
     # from_concrete_functions on a Keras 3 model gives one that answers NaN.
-    return _converted(model)
+    return _convert(model)
 
 
 def to_litert_int8(model: Any, rows: Inputs) -> bytes:
@@ -122,7 +122,7 @@ def to_litert_int8(model: Any, rows: Inputs) -> bytes:
         for row in range(min(CALIBRATION_ROWS, len(next(iter(rows.values()))))):
             yield {name: array[row : row + 1] for name, array in rows.items()}
 
-    return _converted(
+    return _convert(
         model,
         optimizations=[tf.lite.Optimize.DEFAULT],
         representative_dataset=each,
@@ -130,7 +130,7 @@ def to_litert_int8(model: Any, rows: Inputs) -> bytes:
     )
 
 
-def _converted(model: Any, **settings: Any) -> bytes:
+def _convert(model: Any, **settings: Any) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)

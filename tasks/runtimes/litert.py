@@ -115,11 +115,11 @@ class LiteRT:
 
     def _checked(self, inputs: Inputs) -> list[tuple[int, NDArray[np.float32]]]:
         """Tensor index and array of every input."""
-        arrays = named(inputs, self.inputs)
+        arrays = inputs_by_name(inputs, self.inputs)
         return [(self._index[name], array) for name, array in arrays.items()]
 
 
-def named(
+def inputs_by_name(
     inputs: Inputs, shapes: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, NDArray[np.float32]]:
     """A model's inputs by name, as its shapes (without the beat axis) say.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ModelError
-from tasks.runtimes.litert import Inputs, named
+from tasks.runtimes.litert import Inputs, inputs_by_name
 
 #: In order of preference, with their options: float32 stays float32 on CUDA.
 PROVIDERS: dict[str, dict[str, str]] = {
@@ -74,7 +74,7 @@ class Onnx:
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers (n, ...) to n rows, `batch` at a time, as `litert.LiteRT.predict`."""
-        arrays = named(inputs, self.inputs)
+        arrays = inputs_by_name(inputs, self.inputs)
         n = len(next(iter(arrays.values())))
         answer = np.empty((n, *self.outputs), np.float32)
         for start in range(0, n, batch):

@@ -119,7 +119,7 @@ def usual(manifest: Mapping[str, Any]) -> str:
     return str(manifest.get("runtime", REFERENCE))
 
 
-def required(name: str) -> Runtime:
+def installed_runtime(name: str) -> Runtime:
     """A runtime of the table whose package is installed.
 
     Raises
@@ -149,7 +149,7 @@ def open_runtime(
         The file is not the one of the manifest.
     """
     name = name or usual(manifest)
-    chosen, files = required(name), files_of(manifest)
+    chosen, files = installed_runtime(name), files_of(manifest)
     if name not in files or not (folder / files[name]).is_file():
         raise ModelError(f"release: found no file for {name}; it has {', '.join(files)}")
     data = (folder / files[name]).read_bytes()

@@ -43,7 +43,7 @@ def by_patient(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class Paired:
+class PairedBeats:
     """Beats that two models both decided, by patient.
 
     Attributes
@@ -69,7 +69,7 @@ class Paired:
         }
 
 
-def pair(before: pd.DataFrame, after: pd.DataFrame) -> Paired:
+def pair(before: pd.DataFrame, after: pd.DataFrame) -> PairedBeats:
     """Match beats by record and R peak; no patient is left where the test sets share none."""
     place = ["record", "sample"]
     one, two = (side.drop_duplicates(place) for side in (before, after))
@@ -80,7 +80,7 @@ def pair(before: pd.DataFrame, after: pd.DataFrame) -> Paired:
     first = by_patient(kept)
     second = by_patient(others.rename(columns=lambda name: name.removesuffix("_after")))
     patients = first.index.intersection(second.index).sort_values()
-    return Paired(
+    return PairedBeats(
         tuple(map(str, patients)),
         first.loc[patients].to_numpy(),
         second.loc[patients].to_numpy(),

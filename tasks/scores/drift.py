@@ -80,11 +80,11 @@ def profile(
         beats=len(table),
         af_beats=int(decided.sum()),
         bad_beats=int(np.count_nonzero(table.quality & BAD)),
-        counts={name: _counted(values[name], edges) for name, edges in BINS.items()},
+        counts={name: _bin_counts(values[name], edges) for name, edges in BINS.items()},
     )
 
 
-def _counted(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[int]:
+def _bin_counts(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[int]:
     known = values[np.isfinite(values)]
     bins = np.digitize(known, edges)
     return [int(n) for n in np.bincount(bins, minlength=len(edges) + 1)]

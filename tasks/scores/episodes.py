@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from storage.formats.wfdb_annotation import encode_annotations
 
 Intervals = NDArray[np.float64]
-NOTHING: Intervals = np.empty((0, 2))
+NO_INTERVALS: Intervals = np.empty((0, 2))
 
 
 def episodes(
@@ -161,7 +161,7 @@ def compare_episodes(
     detected: Intervals,
     stretches_s: Intervals,
     least_s: float = 30.0,
-    flutter: Intervals = NOTHING,
+    flutter: Intervals = NO_INTERVALS,
 ) -> EpisodeCounts:
     """Compare one record's episodes.
 

@@ -43,7 +43,7 @@ UNSURE_BEAT = np.uint16(Quality.MISSED | Quality.EXTRA | Quality.RR_RANGE)
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredRecord:
     """One record with its truth, its probabilities and the decisions made of them.
 
     Attributes
@@ -78,7 +78,7 @@ class Scored:
     probability: NDArray[np.float32]
     decided: NDArray[np.bool_]
 
-    def without(self, rhythms: Iterable[str]) -> Scored:
+    def without(self, rhythms: Iterable[str]) -> ScoredRecord:
         """The same, the beats in any of `rhythms` unknown."""
         out = np.isin(self.rhythm, list(rhythms))
         return replace(self, label=np.where(out, np.int8(-1), self.label))
@@ -97,7 +97,7 @@ class Scored:
 
     def confusion(self) -> NDArray[np.float64]:
         """Beats as tp, fp, fn, tn."""
-        return counted(self.label, self.decided)
+        return confusion_counts(self.label, self.decided)
 
     def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """True and decided episodes; none over beats whose rhythm is unknown."""
@@ -130,14 +130,14 @@ class Scored:
         return float(durations_s(self.stretches_s).sum()) / 3600
 
 
-def counted(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
+def confusion_counts(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Count tp, fp, fn, tn; what is labelled -1 is left out."""
     af, other = label == 1, label == 0
     cells = (af & decided, other & decided, af & ~decided, other & ~decided)
     return np.array([np.count_nonzero(cell) for cell in cells], np.float64)
 
 
-def per_patient(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a patient: counts, rates, episodes and burden."""
     import pandas as pd
 
@@ -160,7 +160,7 @@ def per_patient(scored: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def per_rhythm(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_rhythm(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a rhythm: how many of its beats were decided AF, and how many should have been."""
     import pandas as pd
 
@@ -176,14 +176,14 @@ def per_rhythm(scored: Sequence[Scored]) -> pd.DataFrame:
     return found.replace({"rhythm": {"": "unknown"}})
 
 
-def near_ectopy(scored: Scored) -> NDArray[np.bool_]:
+def near_ectopy(scored: ScoredRecord) -> NDArray[np.bool_]:
     """Whether each beat is ectopic or within `ECTOPIC_REACH` beats of one that is."""
     beats = np.isin(scored.symbol, ECTOPIC).astype(np.int8)
     return np.convolve(beats, np.ones(2 * ECTOPIC_REACH + 1, np.int8), "same") > 0
 
 
 #: Kinds of beats that figures are given for apart: what is told of them, and which they are.
-STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
+STRATA: dict[str, Callable[[ScoredRecord], NDArray[np.bool_]]] = {
     "ectopic beats and two on either side": near_ectopy,
     "away from ectopic beats": lambda s: ~near_ectopy(s),
     "poor signal (gap, flat, saturated, noisy)": lambda s: (s.quality & BAD) != 0,
@@ -192,18 +192,20 @@ STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
 }
 
 
-def per_stratum(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_stratum(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a kind of beats with rhythm known: counts and rates; strata overlap."""
     import pandas as pd
 
     rows: list[dict[str, object]] = []
     for name, chosen in STRATA.items():
-        parts = [counted(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]]
+        parts = [
+            confusion_counts(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]
+        ]
         rows.append({"stratum": name, **_rates(np.sum(parts, axis=0))})
     return pd.DataFrame(rows)
 
 
-def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
+def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
     """Every figure of a set of records; rates come with `_low` and `_high` over patients.
 
     Returns
@@ -220,7 +222,7 @@ def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict
     label = np.concatenate([s.label for s in scored])[known]
     probability = np.concatenate([s.probability for s in scored])[known]
     beats = np.stack([sum(s.confusion() for s in group) for group in grouped])
-    segments = np.stack([sum(counted(*s.segments()) for s in group) for group in grouped])
+    segments = np.stack([sum(confusion_counts(*s.segments()) for s in group) for group in grouped])
     found = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
     counts = np.array([list(vars(c).values()) for c in found])
     total = reduce(add, found)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 NAN = float("nan")
 
 
-def _checked(
+def _truth_and_score(
     label: ArrayLike, probability: ArrayLike
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
     """Labels as booleans and probabilities, or a ValueError saying what is wrong with them."""
@@ -60,7 +60,7 @@ def confusion(
     ValueError
         Shapes differ, a label is not 0 or 1, or a probability is not in 0..1.
     """
-    truth, score = _checked(label, probability)
+    truth, score = _truth_and_score(label, probability)
     cell = 2 * truth.astype(np.int64) + (score >= threshold)
     return np.bincount(cell, minlength=4).reshape(2, 2)
 
@@ -81,7 +81,7 @@ def roc_points(
     ValueError
         As `confusion`.
     """
-    truth, score = _checked(label, probability)
+    truth, score = _truth_and_score(label, probability)
     value, place = np.unique(score, return_inverse=True)
     beats = np.bincount(place, minlength=len(value))[::-1]
     af = np.bincount(place[truth], minlength=len(value))[::-1]

@@ -8,7 +8,7 @@ from math import isfinite
 
 from storage.registry.checks import Check
 
-PASSED, FAILED, MISSING, NOT_ASKED = "passed", "failed", "missing", "not asked"
+PASSED, FAILED, MISSING, INAPPLICABLE = "passed", "failed", "missing", "not asked"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _verdict(check: Check, figure: Figure) -> Verdict:
     value = figure.value
     note = figure.note
     if not figure.applies:
-        state = NOT_ASKED
+        state = INAPPLICABLE
     elif value is None or not isfinite(value):
         state, note = MISSING, note or f"nothing measures a figure {check.figure!r}"
     else:

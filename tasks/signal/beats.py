@@ -55,7 +55,7 @@ from tasks.signal.segment import segment
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
 #: A lead of more samples, 37 hours at 250 Hz, is not held but filtered again for its tables.
-MOST_HELD = 1 << 25
+MOST_IN_MEMORY = 1 << 25
 #: Farther than this from any annotated beat, the annotation does not cover a detected one.
 COVER_S = 2.0
 #: A missed annotated beat is moved to the extremum within this much of its mark.
@@ -63,7 +63,7 @@ MARK_S = 0.075
 
 
 @dataclass(frozen=True, eq=False)
-class Cleaned:
+class CleanedLead:
     """A whole lead, filtered, with the beats that were found in it.
 
     Attributes
@@ -85,7 +85,7 @@ class Cleaned:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenBeats:
     """The beats of a table: where, what they are called, and flags from the comparison."""
 
     sample: NDArray[np.int64]
@@ -93,11 +93,11 @@ class Chosen:
     quality: NDArray[np.uint16]
     counts: Counts
 
-    def of(self, stretches: Stretches) -> Chosen:
+    def of(self, stretches: Stretches) -> ChosenBeats:
         """Those in some stretches."""
         inside = within(self.sample, stretches)
         columns = (self.sample[inside], self.symbol[inside], self.quality[inside])
-        return Chosen(*columns, self.counts)
+        return ChosenBeats(*columns, self.counts)
 
 
 def beat_tables(
@@ -134,7 +134,7 @@ def beat_tables(
     if read is None:
         cleaned = None
         n = len(record.beats)
-        chosen = Chosen(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
+        chosen = ChosenBeats(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
     else:
         cleaned = clean_lead(record, read, config)
         chosen = choose(record, cleaned, config)
@@ -149,10 +149,10 @@ def beat_tables(
     return _tables(record, chosen, cleaned, stretches), chosen.counts, stretches
 
 
-def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
+def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLead:
     """Filter the whole lead and find its beats, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
-    held = grid.n_samples <= MOST_HELD
+    held = grid.n_samples <= MOST_IN_MEMORY
     clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
@@ -181,7 +181,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     every = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
     real = every[within(every, recorded, END_S * grid.fs_hz)]
-    return Cleaned(part, cell_flags(raw_cells), real, recorded)
+    return CleanedLead(part, cell_flags(raw_cells), real, recorded)
 
 
 def _holes(block: Block, grid: Grid) -> Stretches:
@@ -205,7 +205,7 @@ def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
     return raw[whole:]
 
 
-def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
+def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> ChosenBeats:
     """Compare annotated with detected beats and keep those the policy wants.
 
     ``consensus``
@@ -224,7 +224,7 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
     if not n:
         plain = np.zeros(len(detected), np.uint16)
         nothing = np.full(len(detected), "", dtype=record.symbols.dtype)
-        return Chosen(detected, nothing, plain, count(0, len(detected), 0))
+        return ChosenBeats(detected, nothing, plain, count(0, len(detected), 0))
     fs_hz = record.fs_hz
     partner = match_beats(record.beats, detected, config.match_window_s * fs_hz)
     matched = partner >= 0
@@ -238,7 +238,7 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
     outside = unmatched & (distance > COVER_S * fs_hz)
     inside = unmatched & ~outside
     counts = Counts(n, len(detected), int(matched.sum()), int((~matched).sum()), int(inside.sum()))
-    marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz, record.n_samples)
+    marks = _relocate(record.beats[~matched], cleaned.clean, fs_hz, record.n_samples)
     missed, extra, uncovered = (
         np.uint16(flag) for flag in (Quality.MISSED, Quality.EXTRA, Quality.UNCOVERED)
     )
@@ -262,10 +262,10 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
             right = np.searchsorted(where, skipped)
             quality[right[right < len(where)]] |= flag
             quality[right[right > 0] - 1] |= flag
-    return Chosen(where, np.concatenate(symbol)[order], quality, counts)
+    return ChosenBeats(where, np.concatenate(symbol)[order], quality, counts)
 
 
-def _relocated(
+def _relocate(
     marks: NDArray[np.int64], clean: Reader, fs_hz: float, n_samples: int
 ) -> NDArray[np.int64]:
     """Marks moved to the extremum of the cleaned signal nearby."""
@@ -280,7 +280,7 @@ def _relocated(
 
 
 def _tables(
-    record: Record, chosen: Chosen, cleaned: Cleaned | None, stretches: Stretches
+    record: Record, chosen: ChosenBeats, cleaned: CleanedLead | None, stretches: Stretches
 ) -> Iterator[BeatTable]:
     sample, stretches_s = chosen.sample, seconds(stretches, record.fs_hz)
     # No interval before the first beat of a stretch, and none after the last.

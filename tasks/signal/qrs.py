@@ -39,12 +39,12 @@ T_WAVE_SLOPE = 0.5
 SEARCH_BACK = 1.66
 #: Noise to be expected where there is no candidate of it, as a share of the signal, and how much
 #: of the estimate is drawn there by each beat.
-QUIET, FORGOTTEN = 0.17, 0.02
+QUIET, DECAY = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
 #: Fewer candidates in ten seconds are no rhythm to learn from.
-LEAST_LEARNT = 3
+LEAST_CANDIDATES = 3
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
 END_S = 0.050
 #: Half-width of the search for the R peak about the centre of the QRS complex.
@@ -76,7 +76,7 @@ class Candidates:
 def candidates(block: Block, grid: Grid) -> Candidates:
     """The candidates whose centre lies in a block, margins aside."""
     fs_hz = grid.fs_hz
-    integrated = _integrated(block.slope, fs_hz)
+    integrated = _moving_mean(block.slope, fs_hz)
     reach = round(REFRACTORY_S * fs_hz)
     first, last = grid.margin, grid.margin + grid.hop
     # Beyond its ends the record goes on as its mirror image, whose complexes are none.
@@ -190,7 +190,7 @@ class Rules:
             passed = [one for one in self.waiting[: self.at] if one[0] >= from_here]
             del self.waiting[: self.at - len(passed)]
             self.at = len(passed)
-            if len(passed) >= LEAST_LEARNT:
+            if len(passed) >= LEAST_CANDIDATES:
                 self._set([height for _, height, _, _ in passed])
                 self.at = 0
         return found
@@ -227,7 +227,7 @@ class Rules:
             number = len(waiting)
         self.at = number
         if found is not None:
-            noise += FORGOTTEN * (QUIET * signal - noise)
+            noise += DECAY * (QUIET * signal - noise)
         self.signal, self.noise = signal, noise
         return found
 
@@ -243,7 +243,7 @@ def _search_back(
     return best
 
 
-def _integrated(slope: Floats, fs_hz: float) -> Floats:
+def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
     """Moving mean of the squared slope over 150 ms, centred."""
     width = 2 * round(INTEGRATION_S * fs_hz / 2) + 1
     out = np.zeros(len(slope), dtype=np.float32)

@@ -41,7 +41,7 @@ def segment(
         Rows of NaN where a segment is not wholly inside `clean` or an RR interval is below 1.
     """
     out = np.empty((len(r), WAVEFORM_SAMPLES), dtype=np.float32)
-    inside = covered(len(clean), offset, r, rr_prev, rr_next)
+    inside = whole_segments(len(clean), offset, r, rr_prev, rr_next)
     if not inside.any():
         out[:] = np.nan
         return out
@@ -66,7 +66,7 @@ def segment(
     return out
 
 
-def covered(
+def whole_segments(
     length: int,
     offset: int,
     r: NDArray[np.int64],

@@ -27,7 +27,7 @@ from storage.recordings.stretches import (
     without,
 )
 from tasks.features.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
-from tasks.signal.filters import Floats, Grid, filtered, make_grid
+from tasks.signal.filters import Floats, Grid, blocks_at, make_grid
 from tasks.signal.preprocessing import Preprocessing
 from tasks.signal.qrs import END_S, LEARNING_S, Rules, candidates
 
@@ -111,7 +111,7 @@ class BeatStream:
         while self._next < self.received and (
             last or self._next + grid.hop + grid.margin <= self.received
         ):
-            (block,) = filtered(self._read, grid, [self._next], Preprocessing())
+            (block,) = blocks_at(self._read, grid, [self._next], Preprocessing())
             self._next += grid.hop
             ends = last and self._next >= self.received
             self._look()
