@@ -76,8 +76,8 @@ def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
     for at in range(0, n, BLOCK):
         low = max(at - 1, 0)
         part = slice(low, at + BLOCK + 1)
-        found = _real_time(waveform[part], rr_prev_s[part], rr_next_s[part])
-        out[at : at + BLOCK] = found[at - low :][:BLOCK]
+        shapes = _real_time(waveform[part], rr_prev_s[part], rr_next_s[part])
+        out[at : at + BLOCK] = shapes[at - low :][:BLOCK]
     return out
 
 
@@ -93,17 +93,14 @@ def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats
     following = R_INDEX * (1 + 3 * (t - after_s) / after_s)
     is_previous, is_next = own < 0, own > WAVEFORM_SAMPLES - 1
     place = np.where(is_previous, previous, np.where(is_next, following, own))
-    which = row - is_previous + is_next
+    beat = row - is_previous + is_next
     outside = (
-        (which < 0)
-        | (which >= n)
-        | (is_previous & (place < R_INDEX))
-        | (is_next & (place > R_INDEX))
+        (beat < 0) | (beat >= n) | (is_previous & (place < R_INDEX)) | (is_next & (place > R_INDEX))
     )
     place = np.clip(np.where(outside, 0, place), 0, WAVEFORM_SAMPLES - 1)
     left = np.floor(place).astype(np.int64)
     part = (place - left).astype(np.float32)
-    at = np.where(outside, 0, which) * WAVEFORM_SAMPLES + left
+    at = np.where(outside, 0, beat) * WAVEFORM_SAMPLES + left
     step = (left < WAVEFORM_SAMPLES - 1).astype(np.int64)
     shape = flat[at] + part * (flat[at + step] - flat[at])
     shape = np.where(outside | ~np.isfinite(shape), np.float32(0), shape)
@@ -134,8 +131,8 @@ def _with_shapes(
     stretch = joined([*before, table, *following])
     if stretch.waveform is None:
         raise ValueError(f"record {table.record}: shapes are of waveforms; found none")
-    found = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
-    return replace(table, waveform=None), found[len(before) :][: len(table)]
+    shapes = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
+    return replace(table, waveform=None), shapes[len(before) :][: len(table)]
 
 
 def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
@@ -147,11 +144,11 @@ def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
         low = starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2
         low = np.clip(low, 0, max(n - TEMPLATE_BEATS, 0))
         rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
-        chosen = np.where(use[rows][..., None], values[rows], np.nan)
-        none = ~use[rows].any(axis=1)
-        chosen[none] = 0
+        sample = np.where(use[rows][..., None], values[rows], np.nan)
+        empty = ~use[rows].any(axis=1)
+        sample[empty] = 0
         part = out[at : at + BLOCK]
-        part[:] = np.repeat(_nanmedian(chosen), TEMPLATE_STEP, axis=0)[: len(part)]
+        part[:] = np.repeat(_nanmedian(sample), TEMPLATE_STEP, axis=0)[: len(part)]
     return out
 
 
@@ -285,8 +282,8 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     if shape is None:
         return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
     present = np.isfinite(shape[:, 0])
-    found = cues(shape)
-    columns = (found, present[:, None], between_usual(rr_prev_s, found[:, 0]))
+    cue_values = cues(shape)
+    columns = (cue_values, present[:, None], between_usual(rr_prev_s, cue_values[:, 0]))
     out[:, RR_FEATURES:] = np.concatenate(columns, axis=1)
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 

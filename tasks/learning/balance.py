@@ -36,14 +36,14 @@ def balance_records(records: Sequence[RhythmRecord], by: str = "beats") -> list[
         (their data set's) are kept as factors.
     """
     refuse_unless_balance(by)
-    known = np.array([max(len(r), 1) for r in records], np.float64)
+    beats = np.array([max(len(r), 1) for r in records], np.float64)
     af = np.array([np.count_nonzero(r.label == 1) for r in records], np.float64)
     factor = np.ones(len(records))
     if by == "patient":
         _, person = np.unique([r.subject for r in records], return_inverse=True)
-        factor = known.mean() / np.bincount(person, known)[person]
-    elif by == "class" and 0 < (whole := float(af.sum() / known.sum())) < 1:
-        share = af / known
+        factor = beats.mean() / np.bincount(person, beats)[person]
+    elif by == "class" and 0 < (whole := float(af.sum() / beats.sum())) < 1:
+        share = af / beats
         factor = share / (2 * whole) + (1 - share) / (2 * (1 - whole))
     return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]
 

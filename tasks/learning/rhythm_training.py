@@ -156,13 +156,13 @@ def fit_rhythm(
     state = start or EMPTY_CHECKPOINT
     if start:
         resume(model, start)
-    wanted = read_by(name, teaching)
+    names = read_by(name, teaching)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        drawn, y = draw(name, wanted, records, student_config(name, config), state.epoch)
+        inputs, y = draw(name, names, records, student_config(name, config), state.epoch)
         label = np.maximum(y, 0).astype(np.float32)
-        target = teaching.targets(label, drawn) if teaching else label[..., None]
-        x = as_read_by(name, drawn)
-        del drawn
+        target = teaching.targets(label, inputs) if teaching else label[..., None]
+        x = as_read_by(name, inputs)
+        del inputs
         loss = model.fit(
             x if len(x) > 1 else x.popitem()[1],
             target,
@@ -244,7 +244,7 @@ def restart(model: Any, name: str, seed: int) -> None:
 
 def draw(
     name: str,
-    wanted: Collection[str],
+    names: Collection[str],
     records: Sequence[RhythmRecord],
     config: RhythmConfig,
     epoch: int,
@@ -252,25 +252,25 @@ def draw(
     """The windows of one epoch: what is wanted (k, 640, ...) by name, and labels (k, 640)."""
     random = np.random.default_rng([config.seed, epoch])
     count = config.steps * config.batch
-    if "cues" in wanted:
-        seen = [*records, *sinus_records(config.simulated, random)]
+    if "cues" in names:
+        sources = [*records, *sinus_records(config.simulated, random)]
         return draw_fused(
-            seen,
+            sources,
             count,
             random,
-            wanted,
+            names,
             augment=config.augment,
             hidden=config.hidden,
             cues_alone=config.cues_alone,
         )
-    seen = [
+    sources = [
         augment_rhythm(paste_stretches(r, random), random) if config.augment else r for r in records
     ]
-    seen += sinus_records(config.simulated, random)
+    sources += sinus_records(config.simulated, random)
     x, y = random_windows(
-        [features(name, r)["rhythm"] for r in seen],
-        [r.label for r in seen],
-        [r.weight for r in seen],
+        [features(name, r)["rhythm"] for r in sources],
+        [r.label for r in sources],
+        [r.weight for r in sources],
         WINDOW_BEATS,
         count,
         random,

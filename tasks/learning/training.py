@@ -134,9 +134,9 @@ def fit(
         if teaching:
             batches = ((x, teaching.targets(y[:, 1], {"waveform": x})) for x, y in batches)
             tests = ((x, label_targets(y[:, 1])) for x, y in tests)
-        learnt = _over(learner.train_on_batch, batches)
+        training_values = _over(learner.train_on_batch, batches)
         measured = _over(learner.test_on_batch, tests)
-        values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
+        values = {**training_values, **{f"val_{name}": value for name, value in measured.items()}}
         state = next_checkpoint(state, learner, values, config)
         if keep:
             keep(state)
@@ -144,7 +144,7 @@ def fit(
     return network_of(learner, name, config), state
 
 
-def _over(each: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) -> dict[str, float]:
+def _over(step: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) -> dict[str, float]:
     """Loss and accuracy over all beats of the batches, each learnt from or tested on.
 
     Keras forgets the batches before: what it says of each is averaged here, by its beats.
@@ -153,7 +153,7 @@ def _over(each: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) ->
     n = 0
     for x, y in batches:
         n += len(x)
-        for name, value in each(x, y, return_dict=True).items():
+        for name, value in step(x, y, return_dict=True).items():
             sums[name] = sums.get(name, 0.0) + len(x) * float(value)
     return {name: value / n for name, value in sums.items()}
 
@@ -257,6 +257,6 @@ def predict(
     parts = []
     for at in range(0, n, batch):
         part = {name: values[at : at + batch] for name, values in arrays.items()}
-        given = part if len(part) > 1 else part.popitem()[1]
-        parts.append(np.asarray(model(given, training=False))[..., -1])
+        inputs = part if len(part) > 1 else part.popitem()[1]
+        parts.append(np.asarray(model(inputs, training=False))[..., -1])
     return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -74,9 +74,9 @@ def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
     return dict(zip(spec.inputs, columns, strict=True))
 
 
-def as_read_by(name: str, drawn: Mapping[str, Floats]) -> dict[str, Floats]:
+def as_read_by(name: str, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
     """A network's inputs among those that were drawn, perhaps for another network."""
-    return {key: drawn[key] for key in spec_of(name).inputs}
+    return {key: arrays[key] for key in spec_of(name).inputs}
 
 
 def windows(name: str) -> Windows:
@@ -94,5 +94,5 @@ def cut(
 
 def input_windows(name: str, record: RhythmRecord) -> dict[str, Floats]:
     """A network's inputs as windows (k, 640, ...), by name."""
-    every = features(name, record)
-    return {key: cut(name, record.begins, values) for key, values in every.items()}
+    arrays = features(name, record)
+    return {key: cut(name, record.begins, values) for key, values in arrays.items()}

@@ -89,7 +89,7 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
     second.plot(*_thin(precision_recall(label, probability)), color=BLUE, lw=2)
     _unit(second, "sensitivity", "PPV")
     bins = calibration(label, probability)
-    third.plot(bins.said, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
+    third.plot(bins.probability, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
     third.legend(loc="lower right")
     _unit(third, "P(AF)", "share of AF", diagonal=True)
     return _png(figure)
@@ -127,9 +127,9 @@ def intervals(
     """A row a value: a point on its 95 % interval, with a cross beside; else a line at zero."""
     figure = _figure(title, 8, 1.0 + 0.34 * len(rows))
     axes = figure.subplots()
-    for place, (_, one) in enumerate(rows):
-        axes.plot((one.low, one.high), (place, place), color=BLUE, lw=2, alpha=0.6)
-        axes.plot(one.value, place, "o", color=BLUE)
+    for place, (_, interval) in enumerate(rows):
+        axes.plot((interval.low, interval.high), (place, place), color=BLUE, lw=2, alpha=0.6)
+        axes.plot(interval.value, place, "o", color=BLUE)
     if crosses is None:
         axes.axvline(0, color=GREY, lw=1, ls=":")
     else:
@@ -190,9 +190,9 @@ def per_patient(
     names = np.unique(subject)
     rows = []
     for name in names:
-        mine = subject == name
-        right = (probability[mine] >= threshold) == (label[mine] == 1)
-        rows.append((str(name), float(right.mean()), float(label[mine].mean()), int(mine.sum())))
+        own = subject == name
+        right = (probability[own] >= threshold) == (label[own] == 1)
+        rows.append((str(name), float(right.mean()), float(label[own].mean()), int(own.sum())))
     rows.sort(key=lambda row: row[1])
     figure = _figure(title, 7, 1.6 + 0.32 * len(rows))
     axes = figure.subplots()
@@ -237,25 +237,25 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
         Data set, split and level.
     """
     figure = _figure(title, 10.4, 7.6)
-    for axes, (cost, said) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
-        known = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
+    for axes, (cost, label) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
+        measured = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
         best = front(points, cost)
-        axes.set(xlabel=latency if cost == "latency_us" else said, ylabel=label_of("f1"))
-        if not known:
+        axes.set(xlabel=latency if cost == "latency_us" else label, ylabel=label_of("f1"))
+        if not measured:
             axes.set(xticks=(), yticks=())
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
             continue
         axes.set_xscale("log")
         axes.plot([p.costs[cost] for p in best], [p.f1 for p in best], color=BLUE, lw=1, alpha=0.6)
-        for point in known:
+        for point in measured:
             leads = point in best
             colour, weight = (BLUE, 1.0) if leads else (GREY, 0.45)
             at = (point.costs[cost], point.f1)
             if point.bounds:
                 axes.plot([at[0]] * 2, point.bounds, color=colour, lw=1, alpha=0.4 * weight)
             axes.plot(*at, "o", color=colour, alpha=weight, ms=6 if leads else 5)
-        _room(axes, [p.costs[cost] for p in known])
-        _label_points(axes, known, best, cost)
+        _room(axes, [p.costs[cost] for p in measured])
+        _label_points(axes, measured, best, cost)
         axes.grid(alpha=0.25)
     return _png(figure)
 

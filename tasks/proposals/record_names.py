@@ -111,17 +111,17 @@ def name_pattern(names: Sequence[str]) -> str | None:
     if not all(kinds) or any(columns[i][0] in "_-" for i in varying):
         return None
     dates = {i for i, column in enumerate(columns) if re.fullmatch(_DATE, column[0])}
-    numbered = [
+    with_digit = [
         i
         for i, column in enumerate(columns[: varying[-1]] if varying else ())
         if i not in dates and any(letter.isdecimal() for letter in column[0])
     ]
-    chosen = [i for i in varying if i not in dates] if len(varying) > 1 else numbered
-    if not chosen:
+    places = [i for i in varying if i not in dates] if len(varying) > 1 else with_digit
+    if not places:
         return None
     parts = [
         f"(?P<subject>{kind})"
-        if i == chosen[0]
+        if i == places[0]
         else kind
         if i in varying
         else _fixed_part(column[0])

@@ -63,7 +63,7 @@ class Export:
 
 def compare(
     expected: NDArray[np.float32],
-    found: NDArray[np.float32],
+    actual: NDArray[np.float32],
     label: NDArray[np.int8],
     threshold: float,
 ) -> Parity:
@@ -74,13 +74,13 @@ def compare(
     ParityError
         The export answers NaN.
     """
-    if wrong := int((~np.isfinite(found)).sum()):
-        raise ParityError(f"an export: {wrong} answers of {found.size} are no numbers")
-    known = label >= 0
-    error = np.abs(found - expected)[known]
+    if wrong := int((~np.isfinite(actual)).sum()):
+        raise ParityError(f"an export: {wrong} answers of {actual.size} are no numbers")
+    labelled = label >= 0
+    error = np.abs(actual - expected)[labelled]
     if not len(error):
         raise ValueError("parity needs at least one beat")
-    f1 = [beat_metrics(label[known], p[known], threshold)["f1"] for p in (expected, found)]
+    f1 = [beat_metrics(label[labelled], p[labelled], threshold)["f1"] for p in (expected, actual)]
     change = float(np.nan_to_num(f1[1]) - np.nan_to_num(f1[0]))
     p99 = float(np.percentile(error, 99))
     return Parity(len(error), float(error.max()), p99, float(error.mean()), change)
@@ -118,14 +118,14 @@ def to_litert_int8(model: Any, rows: Inputs) -> bytes:
     """
     import tensorflow as tf
 
-    def each() -> Iterator[dict[str, NDArray[np.float32]]]:
+    def samples() -> Iterator[dict[str, NDArray[np.float32]]]:
         for row in range(min(CALIBRATION_ROWS, len(next(iter(rows.values()))))):
             yield {name: array[row : row + 1] for name, array in rows.items()}
 
     return _convert(
         model,
         optimizations=[tf.lite.Optimize.DEFAULT],
-        representative_dataset=each,
+        representative_dataset=samples,
         **{"target_spec.supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
     )
 

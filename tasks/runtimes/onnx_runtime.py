@@ -52,10 +52,10 @@ class Onnx:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = ERRORS
-        there = onnxruntime.get_available_providers()
-        chosen = [(name, told) for name, told in PROVIDERS.items() if name in there]
+        available = onnxruntime.get_available_providers()
+        providers = [(name, settings) for name, settings in PROVIDERS.items() if name in available]
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # its errors share no other class
             raise ModelError(
                 f"{len(model)} bytes are not a model ONNX Runtime can run: {error}"

@@ -118,10 +118,10 @@ class ScoredRecord:
     def segments(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """Truth and decision of every 30 s segment of which at least half can be analysed."""
         truth, decided = (segment_shares(i, self.stretches_s, SEGMENT_S) for i in self.intervals())
-        known = np.isfinite(truth)
+        finite = np.isfinite(truth)
         return (
-            (truth[known] >= SEGMENT_SHARE).astype(np.int8),
-            decided[known] >= SEGMENT_SHARE,
+            (truth[finite] >= SEGMENT_SHARE).astype(np.int8),
+            decided[finite] >= SEGMENT_SHARE,
         )
 
     @property
@@ -132,8 +132,8 @@ class ScoredRecord:
 
 def confusion_counts(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Count tp, fp, fn, tn; what is labelled -1 is left out."""
-    af, other = label == 1, label == 0
-    cells = (af & decided, other & decided, af & ~decided, other & ~decided)
+    af, not_af = label == 1, label == 0
+    cells = (af & decided, not_af & decided, af & ~decided, not_af & ~decided)
     return np.array([np.count_nonzero(cell) for cell in cells], np.float64)
 
 
@@ -143,13 +143,13 @@ def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
 
     rows: list[dict[str, object]] = []
     for patient in dict.fromkeys(s.patient for s in scored):
-        mine = [s for s in scored if s.patient == patient]
-        counts = reduce(add, (s.confusion() for s in mine))
-        total = reduce(add, (s.episode_counts() for s in mine))
+        records = [s for s in scored if s.patient == patient]
+        counts = reduce(add, (s.confusion() for s in records))
+        total = reduce(add, (s.episode_counts() for s in records))
         rows.append(
             {
                 "patient": patient,
-                "analysable_hours": round(sum(s.analysable_hours for s in mine), 2),
+                "analysable_hours": round(sum(s.analysable_hours for s in records), 2),
                 **_rates(counts),
                 "episodes": total.reference,
                 "detected_episodes": total.detected,
@@ -170,10 +170,10 @@ def per_rhythm(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     )
     beats = beats[beats["label"] >= 0]
     beats["right"] = beats["decided"] == (beats["label"] == 1)
-    found = beats.groupby("rhythm", as_index=False).agg(
+    table = beats.groupby("rhythm", as_index=False).agg(
         beats=("label", "size"), decided_af=("decided", "mean"), right=("right", "mean")
     )
-    return found.replace({"rhythm": {"": "unknown"}})
+    return table.replace({"rhythm": {"": "unknown"}})
 
 
 def near_ectopy(scored: ScoredRecord) -> NDArray[np.bool_]:
@@ -197,9 +197,11 @@ def per_stratum(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, object]] = []
-    for name, chosen in STRATA.items():
+    for name, stratum in STRATA.items():
         parts = [
-            confusion_counts(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]
+            confusion_counts(s.label[inside], s.decided[inside])
+            for s in scored
+            for inside in [stratum(s)]
         ]
         rows.append({"stratum": name, **_rates(np.sum(parts, axis=0))})
     return pd.DataFrame(rows)
@@ -218,15 +220,15 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
     """
     patients = list(dict.fromkeys(s.patient for s in scored))
     grouped = [[s for s in scored if s.patient == patient] for patient in patients]
-    known = np.concatenate([s.label for s in scored]) >= 0
-    label = np.concatenate([s.label for s in scored])[known]
-    probability = np.concatenate([s.probability for s in scored])[known]
+    labelled = np.concatenate([s.label for s in scored]) >= 0
+    label = np.concatenate([s.label for s in scored])[labelled]
+    probability = np.concatenate([s.probability for s in scored])[labelled]
     beats = np.stack([sum(s.confusion() for s in group) for group in grouped])
     segments = np.stack([sum(confusion_counts(*s.segments()) for s in group) for group in grouped])
-    found = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
-    counts = np.array([list(vars(c).values()) for c in found])
-    total = reduce(add, found)
-    burden = np.abs([c.burden_error_pp for c in found])
+    patient_episodes = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
+    counts = np.array([list(vars(c).values()) for c in patient_episodes])
+    total = reduce(add, patient_episodes)
+    burden = np.abs([c.burden_error_pp for c in patient_episodes])
     out: dict[str, float] = {
         "patients": len(patients),
         "records": len(scored),

@@ -23,8 +23,8 @@ def _truth_and_score(
             f"label {truth.shape} and probability {score.shape} must be two (n,) arrays"
         )
     if not np.isin(truth, (0, 1)).all():
-        found = np.unique(truth[~np.isin(truth, (0, 1))])[:5].tolist()
-        raise ValueError(f"labels must be 0 or 1, found also {found}: leave unknown beats out")
+        wrong = np.unique(truth[~np.isin(truth, (0, 1))])[:5].tolist()
+        raise ValueError(f"labels must be 0 or 1, found also {wrong}: leave unknown beats out")
     if not np.issubdtype(score.dtype, np.floating):
         score = score.astype(np.float64)
     if not ((score >= 0) & (score <= 1)).all():

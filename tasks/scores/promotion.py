@@ -56,13 +56,13 @@ def _verdict(check: Check, figure: Figure) -> Verdict:
         state, note = MISSING, note or f"nothing measures a figure {check.figure!r}"
     else:
         state = PASSED if check.least <= value <= check.most else FAILED
-    found = "-" if value is None else f"{value:.6g}"
-    return Verdict(check.title, check.figure, check.asked, found, state, note)
+    text = "-" if value is None else f"{value:.6g}"
+    return Verdict(check.title, check.figure, check.asked, text, state, note)
 
 
 def unmet(verdicts: Iterable[Verdict]) -> list[str]:
     """The titles of the checks that failed or are missing."""
-    return [one.title for one in verdicts if one.state in (FAILED, MISSING)]
+    return [verdict.title for verdict in verdicts if verdict.state in (FAILED, MISSING)]
 
 
 def against(verdicts: Iterable[Verdict]) -> list[str]:

@@ -134,26 +134,26 @@ def beat_tables(
     if read is None:
         cleaned = None
         n = len(record.beats)
-        chosen = ChosenBeats(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
+        choice = ChosenBeats(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
     else:
         cleaned = clean_lead(record, read, config)
-        chosen = choose(record, cleaned, config)
+        choice = choose(record, cleaned, config)
         recorded = cleaned.recorded
     recorded = without(recorded, record.unreadable)
-    stretches = analysable(recorded, chosen.sample, record.fs_hz)
-    chosen = chosen.of(stretches)
-    if len(chosen.sample) < LEAST_BEATS:
-        counts = f"of {chosen.counts.annotated} annotated and {chosen.counts.detected} detected"
-        found = f"{len(chosen.sample)} beats where it can be analysed ({counts})"
-        raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
-    return _tables(record, chosen, cleaned, stretches), chosen.counts, stretches
+    stretches = analysable(recorded, choice.sample, record.fs_hz)
+    choice = choice.of(stretches)
+    if len(choice.sample) < LEAST_BEATS:
+        counts = f"of {choice.counts.annotated} annotated and {choice.counts.detected} detected"
+        description = f"{len(choice.sample)} beats where it can be analysed ({counts})"
+        raise TooFewBeats(record.name, description, f"at least {LEAST_BEATS}", record.file)
+    return _tables(record, choice, cleaned, stretches), choice.counts, stretches
 
 
 def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLead:
     """Filter the whole lead and find its beats, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
-    held = grid.n_samples <= MOST_IN_MEMORY
-    clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
+    in_memory = grid.n_samples <= MOST_IN_MEMORY
+    clean = np.empty(grid.n_samples if in_memory else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
     holes = [NOWHERE]
@@ -161,7 +161,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         raw = block.raw[block.inside]
-        if held:
+        if in_memory:
             clean[block.start : block.start + len(raw)] = block.band[block.inside]
         ends = block.start + grid.hop >= grid.n_samples
         peaks.append(rules.take(candidates(block, grid), last=ends))
@@ -171,16 +171,16 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
         carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
     raw_cells.append(cells_of(carry, grid.fs_hz))
     if not low < high:
-        found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
-        found = f"{found} in lead {record.lead} throughout"
-        raise UnusableSignal(record.name, found, "a signal that varies", record.file)
-    if held:
+        description = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
+        description = f"{description} in lead {record.lead} throughout"
+        raise UnusableSignal(record.name, description, "a signal that varies", record.file)
+    if in_memory:
         shrink_windows(clean, grid.fs_hz, config)
-    part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
+    part = partial(_part, clean) if in_memory else cleaned_reader(read, grid, config)
     recorded = without(all_of(grid.n_samples), united(*holes))
-    every = np.concatenate(peaks)
+    all_peaks = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
-    real = every[within(every, recorded, END_S * grid.fs_hz)]
+    real = all_peaks[within(all_peaks, recorded, END_S * grid.fs_hz)]
     return CleanedLead(part, cell_flags(raw_cells), real, recorded)
 
 
@@ -189,8 +189,8 @@ def _holes(block: Block, grid: Grid) -> Stretches:
     first = block.start - grid.margin
     low, high = max(-first, 0), min(grid.n_samples - first, grid.length)
     holes = unrecorded(block.raw[low:high], grid.fs_hz) + (first + low)
-    mine = np.array([[block.start, block.start + grid.hop]])
-    return common(holes, mine)
+    own = np.array([[block.start, block.start + grid.hop]])
+    return common(holes, own)
 
 
 def _part(clean: Floats, start: int, stop: int) -> Floats:
@@ -223,8 +223,8 @@ def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> Chose
     n, detected = len(record.beats), cleaned.peaks
     if not n:
         plain = np.zeros(len(detected), np.uint16)
-        nothing = np.full(len(detected), "", dtype=record.symbols.dtype)
-        return ChosenBeats(detected, nothing, plain, count(0, len(detected), 0))
+        no_symbols = np.full(len(detected), "", dtype=record.symbols.dtype)
+        return ChosenBeats(detected, no_symbols, plain, count(0, len(detected), 0))
     fs_hz = record.fs_hz
     partner = match_beats(record.beats, detected, config.match_window_s * fs_hz)
     matched = partner >= 0
@@ -255,14 +255,14 @@ def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> Chose
         sample.append(detected[inside])
         symbol.append(np.full(inside.sum(), "", record.symbols.dtype))
         flags.append(np.full(inside.sum(), extra))
-    where, order = np.unique(np.concatenate(sample), return_index=True)
+    places, order = np.unique(np.concatenate(sample), return_index=True)
     quality = np.concatenate(flags)[order]
     if config.policy == "consensus":
         for skipped, flag in ((marks, missed), (detected[inside], extra)):
-            right = np.searchsorted(where, skipped)
-            quality[right[right < len(where)]] |= flag
+            right = np.searchsorted(places, skipped)
+            quality[right[right < len(places)]] |= flag
             quality[right[right > 0] - 1] |= flag
-    return ChosenBeats(where, np.concatenate(symbol)[order], quality, counts)
+    return ChosenBeats(places, np.concatenate(symbol)[order], quality, counts)
 
 
 def _relocate(
@@ -280,9 +280,9 @@ def _relocate(
 
 
 def _tables(
-    record: Record, chosen: ChosenBeats, cleaned: CleanedLead | None, stretches: Stretches
+    record: Record, choice: ChosenBeats, cleaned: CleanedLead | None, stretches: Stretches
 ) -> Iterator[BeatTable]:
-    sample, stretches_s = chosen.sample, seconds(stretches, record.fs_hz)
+    sample, stretches_s = choice.sample, seconds(stretches, record.fs_hz)
     # No interval before the first beat of a stretch, and none after the last.
     before = np.diff(sample, prepend=sample[:1])
     before[begins(sample, stretches)] = 0
@@ -292,11 +292,11 @@ def _tables(
         r = sample[rows]
         rr = interval[at : at + TABLE_BEATS + 1]
         prev, after = rr[:-1], rr[1:]
-        rhythm, label, unlabelled = _labels(record, r, chosen.quality[rows])
+        rhythm, label, unlabelled = _labels(record, r, choice.quality[rows])
         prev_s, next_s = (
             np.where(x > 0, x / record.fs_hz, np.nan).astype(np.float32) for x in (prev, after)
         )
-        quality = chosen.quality[rows] | unlabelled | rr_flags(prev_s, next_s)
+        quality = choice.quality[rows] | unlabelled | rr_flags(prev_s, next_s)
         waveform = None
         noise = np.full(len(r), np.nan, dtype=np.float32)
         if cleaned is not None:
@@ -318,7 +318,7 @@ def _tables(
             time_s=r / record.fs_hz,
             rr_prev_s=prev_s,
             rr_next_s=next_s,
-            symbol=chosen.symbol[rows],
+            symbol=choice.symbol[rows],
             rhythm=rhythm,
             label=label,
             quality=quality,

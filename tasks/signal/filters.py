@@ -225,16 +225,16 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
     at_once = WINDOWS_AT_ONCE
 
     @lru_cache(maxsize=2)
-    def some(number: int) -> Floats:
+    def windows(number: int) -> Floats:
         """The windows from the `number`-th of these steps on, one after another."""
-        mine = edges[number * at_once : (number + 1) * at_once + 1]
-        n = mine[-1] - mine[0]
+        own_edges = edges[number * at_once : (number + 1) * at_once + 1]
+        n = own_edges[-1] - own_edges[0]
         hop = _fast(n + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        first = mine[0] - around
+        first = own_edges[0] - around
         (block,) = blocks_at(read, replace(grid, hop=hop), [first], config, feature=False)
         band, out = block.band[grid.margin :], np.empty(n, np.float32)
-        for start, stop in pairwise(mine):
-            low, high = start - mine[0], stop - mine[0]
+        for start, stop in pairwise(own_edges):
+            low, high = start - own_edges[0], stop - own_edges[0]
             window = band[low : high + -(high - low) % STEP + 2 * around]
             inside = slice(around, around + stop - start)
             out[low:high] = shrink(window, config.wavelet, config.levels, inside)[inside]
@@ -244,8 +244,8 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
         first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
         steps = range(first // at_once, -(-last // at_once))
         begin = edges[steps.start * at_once] if len(steps) else start
-        found = [np.empty(0, np.float32), *map(some, steps)]
-        return np.concatenate(found)[start - begin : stop - begin]
+        pieces = [np.empty(0, np.float32), *map(windows, steps)]
+        return np.concatenate(pieces)[start - begin : stop - begin]
 
     return part
 
@@ -291,12 +291,12 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
 def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
     """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
     count = len(x) - width + 1
-    out, done, size = None, 0, 1
+    out, offset, size = None, 0, 1
     while True:
         if width & size:
-            part = x[done : done + count]
-            out, done = part if out is None else join(out, part), done + size
-        if done == width:
+            part = x[offset : offset + count]
+            out, offset = part if out is None else join(out, part), offset + size
+        if offset == width:
             return np.asarray(out)
         x, size = join(x[:-size], x[size:]), 2 * size
 
@@ -320,8 +320,8 @@ def _mirror(inside: Floats, count: int) -> Floats:
     valid = inside[np.isfinite(inside)][:1]
     first = valid[0] if len(valid) else np.float32(0)
     image = 2 * first - inside[1 : count + 1]
-    held = image[-1] if len(image) else first
-    return np.concatenate([image, np.full(count - len(image), held, dtype=np.float32)])
+    end = image[-1] if len(image) else first
+    return np.concatenate([image, np.full(count - len(image), end, dtype=np.float32)])
 
 
 def _bridge_gaps(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
@@ -340,7 +340,7 @@ def _bridge_gaps(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
     left, right = valid[np.maximum(after - 1, 0)], valid[np.minimum(after, len(valid) - 1)]
     nearest = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
     away = np.clip(2 * np.abs(at - nearest) / grid.margin - 1, 0, 1)
-    held = x[nearest] * np.cos(pi / 2 * away) ** 2
+    faded = x[nearest] * np.cos(pi / 2 * away) ** 2
     long = (right - left > longest) | (after == 0) | (after == len(valid))
-    x[at] = np.where(long, held, np.interp(at, valid, x[valid]))
+    x[at] = np.where(long, faded, np.interp(at, valid, x[valid]))
     return x[more : len(x) - more]

@@ -66,7 +66,7 @@ def test_epicmp_counts_by_hand() -> None:
     reference = made((10, 100), (200, 220), (300, 400), (600, 640))
     detected = made((90, 150), (160, 195), (210, 260), (500, 510), (630, 631))
     counts = compare_episodes(reference, detected, RECORD)
-    assert (counts.reference, counts.found) == (3, 2)
+    assert (counts.reference, counts.hits) == (3, 2)
     # (210, 260) is right: it overlaps a reference episode, though that one lasts only 20 s.
     assert (counts.detected, counts.right) == (3, 2)
     assert counts.shared_s == pytest.approx(10 + 10 + 1)
