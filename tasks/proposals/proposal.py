@@ -85,7 +85,7 @@ def propose(survey: Survey) -> Proposal:
     notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
     beats, beats_evidence = propose_beats(readable)
     rhythm = rhythm_annotator(readable)
-    bare = _unmarked(readable, rhythm)
+    bare = _without_marks(readable, rhythm)
     labels_at = label_level([record.name for record in readable], is_label)
     labels, table = propose_labels(
         [record.name for record in bare], survey.tables, labels_at, doubts, notes
@@ -227,7 +227,7 @@ def propose_rhythms(
             f"{len(late)} records begin without a mark and their first one is AF: "
             "before it the rhythm is taken as N (--before-first)"
         )
-    bare = _unmarked(records, annotator)
+    bare = _without_marks(records, annotator)
     diagnoses = {line: _diagnosis(line) for record in bare for line in _comments(record)}
     out["from_comments"] = {line: name for line, name in diagnoses.items() if name}
     if with_ends := sum(mark.ends > 0 for mark in marks):
@@ -239,7 +239,7 @@ def propose_rhythms(
     return {key: value for key, value in out.items() if value}, evidence or "no rhythm marks"
 
 
-def _unmarked(records: Sequence[Surveyed], annotator: str | None) -> list[Surveyed]:
+def _without_marks(records: Sequence[Surveyed], annotator: str | None) -> list[Surveyed]:
     """The records in which that annotator marks no rhythm."""
     marks = [record.annotators.get(annotator or "") for record in records]
     return [
