@@ -26,11 +26,11 @@ from storage.recordings.records import open_record, read_lead
 from storage.tables.beats import BeatTable, joined
 from tasks.features.fused import fused_record
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.fused_training import shared
+from tasks.learning.fused_training import weigh_records
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.networks.models import build
 from tasks.scores.bootstrap import RATES, bootstrap_patients
-from tasks.scores.evaluation import FLUTTER, counted
+from tasks.scores.evaluation import FLUTTER, confusion_counts
 from tasks.scores.metrics import area_under_roc
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
@@ -80,7 +80,7 @@ def drawn(
     return [
         record
         for name, share in shares.items()
-        for record in shared([r for r, _ in sets[name] if r.subject not in out], share)
+        for record in weigh_records([r for r, _ in sets[name] if r.subject not in out], share)
     ]
 
 
@@ -179,7 +179,10 @@ def figures(
     for threshold, answers in decided.items():
         counts = np.stack(
             [
-                np.sum([counted(r.label, answers[r.name]) for r, _ in test if r.subject == s], 0)
+                np.sum(
+                    [confusion_counts(r.label, answers[r.name]) for r, _ in test if r.subject == s],
+                    0,
+                )
                 for s in subjects
             ]
         )

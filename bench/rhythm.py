@@ -21,9 +21,9 @@ from storage.files import whole
 from storage.recordings.records import open_record
 from storage.tables.beats import BeatTable, joined
 from tasks.features.rhythm import rhythm_record
-from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepared
+from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
 from tasks.scores.calibration import best_threshold, fit_scaling
-from tasks.scores.evaluation import FLUTTER, Scored, summary
+from tasks.scores.evaluation import FLUTTER, ScoredRecord, summary
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
@@ -68,7 +68,7 @@ def out_of_fold(
     for fold, tested in folds(list(afdb), k):
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
-            compiled = compiled or prepared(model, config)
+            compiled = compiled or prepare_learner(model, config)
             learnt = [rhythm_record(t) for name, t in afdb.items() if name not in tested]
             network, _ = fit_rhythm(model, learnt, config, model=compiled)
             found = {name: predict_beats(network, rhythm_record(afdb[name])) for name in tested}
@@ -80,7 +80,7 @@ def out_of_fold(
     return out
 
 
-def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) -> list[Scored]:
+def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) -> list[ScoredRecord]:
     """Decisions by what serves the other patients best, probabilities scaled likewise."""
     smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in found.items()} for s in SMOOTHINGS}
     out = []
@@ -91,7 +91,7 @@ def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) ->
         chosen = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in others]))
         scaling = fit_scaling(label[::20], np.concatenate([found[o] for o in others])[::20])
         out.append(
-            Scored(
+            ScoredRecord(
                 dataset="afdb",
                 record=name,
                 subject=name,

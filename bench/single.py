@@ -22,7 +22,7 @@ from storage.tables.labelled import LabelledBeats, read_labelled
 from tasks.learning.training import TrainingConfig, fit, predict
 from tasks.scores.bootstrap import RATES, bootstrap_difference, bootstrap_patients
 from tasks.scores.calibration import best_threshold
-from tasks.scores.evaluation import counted
+from tasks.scores.evaluation import confusion_counts
 
 #: Beats that a fold's network learns from, of the other folds' patients; a tenth validate.
 MOST = 20_000
@@ -85,7 +85,7 @@ def counts_of(
         limit = best_threshold(beats.label[others], answers[others]) if at is None else at
         for person in sorted(people):
             mine = subject == person
-            rows.append(counted(beats.label[mine], answers[mine] >= limit))
+            rows.append(confusion_counts(beats.label[mine], answers[mine] >= limit))
     return np.stack(rows)
 
 

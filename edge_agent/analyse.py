@@ -23,7 +23,7 @@ from storage.files import sha256_file, whole
 from storage.recordings.records import Record, open_alone, read_lead
 from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, joined
-from tasks.features.fused import fused_record, shaped
+from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
 from tasks.pages.page import Page, Strip, draw
 from tasks.runtimes.inference import of_record, probabilities
@@ -134,7 +134,7 @@ def decided_beats(
 ) -> tuple[BeatTable, NDArray[np.float32]]:
     """A record's beats, and P(AF) of each; no waveform is kept longer than it is needed."""
     if reads_shapes(name):
-        beats, shapes = zip(*shaped(tables), strict=True)
+        beats, shapes = zip(*tables_with_shapes(tables), strict=True)
         table = joined(beats)
         record = fused_record(table, shape=np.concatenate(shapes))
         del shapes  # 40 MB of a day

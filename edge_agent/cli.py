@@ -124,10 +124,10 @@ def _number(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
 
 def _runtime(name: str) -> str:
     """The name of a runtime that this device has."""
-    from tasks.runtimes.runtimes import required
+    from tasks.runtimes.runtimes import installed_runtime
 
     try:
-        required(name)
+        installed_runtime(name)
     except (ValueError, ModelError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return name

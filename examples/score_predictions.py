@@ -7,7 +7,7 @@ of the patients, drawn with replacement: beats of one patient are no independent
 import numpy as np
 
 from tasks.scores.bootstrap import RATES, bootstrap_patients
-from tasks.scores.evaluation import counted
+from tasks.scores.evaluation import confusion_counts
 from tasks.scores.metrics import beat_metrics
 
 PATIENTS, BEATS, THRESHOLD = 12, 1_000, 0.5
@@ -23,7 +23,10 @@ def main() -> None:
     metrics = beat_metrics(labels.ravel(), probabilities.ravel(), THRESHOLD)
     print(f"{PATIENTS} patients, {metrics['n_beats']:.0f} beats, AUC {metrics['auc']:.4f}")
     counts = np.stack(
-        [counted(label, p >= THRESHOLD) for label, p in zip(labels, probabilities, strict=True)]
+        [
+            confusion_counts(label, p >= THRESHOLD)
+            for label, p in zip(labels, probabilities, strict=True)
+        ]
     )
     for name, rate in RATES.items():
         print(f"{name:12} {bootstrap_patients(counts, rate)}")

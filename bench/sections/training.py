@@ -106,7 +106,7 @@ def tables(links: int) -> Path:
 
 def epoch(links: int) -> dict[str, float]:
     """Find all beats, split them and read one shuffled epoch of the training side."""
-    from tasks.learning.epochs import shuffled
+    from tasks.learning.epochs import shuffled_batches
     from tasks.learning.splits import assert_no_leak, split_beats
 
     path = tables(links)
@@ -117,7 +117,7 @@ def epoch(links: int) -> dict[str, float]:
     opened_s, opened_mb = time.process_time() - began, peak_mb()
     cpu, wall, rows = time.process_time(), time.perf_counter(), 0
     early_mb, everything = 0.0, np.arange(len(beats))
-    for x, _ in shuffled(beats, everything, 128, np.random.default_rng(0)):
+    for x, _ in shuffled_batches(beats, everything, 128, np.random.default_rng(0)):
         rows += len(x)
         if not early_mb and rows > len(beats) // 20:
             early_mb = peak_mb()

@@ -51,7 +51,7 @@ def add(settings: AddSettings) -> None:
     if said.one_record_one_subject and "pattern" in proposal.values["subjects"]:
         console.print(
             "[yellow]note[/yellow]    by their names, records belong together: "
-            f"{escape(proposal.found['subjects'])}; as you say, each is taken as another one's"
+            f"{escape(proposal.evidence['subjects'])}; as you say, each is taken as another one's"
         )
     licence = licence or found.licence
     open_points = still_open(proposal, said)
@@ -158,7 +158,7 @@ def _show(proposal: Proposal) -> None:
     }
     table = Table("", "proposed", "found")
     for key, value in taken.items():
-        table.add_row(key, escape(value), escape(proposal.found[key]))
+        table.add_row(key, escape(value), escape(proposal.evidence[key]))
     console.print(table)
     for note in proposal.notes:
         console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)

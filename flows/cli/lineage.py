@@ -166,7 +166,7 @@ def _json(found: Lineage) -> str:
 def _mermaid(found: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, mermaid
 
-    return mermaid(graph(found, every=False))
+    return mermaid(graph(found, detailed=False))
 
 
 def _html(found: Lineage) -> str:
@@ -178,7 +178,7 @@ def _html(found: Lineage) -> str:
 def _prov(found: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, prov_json
 
-    return json.dumps(prov_json(graph(found, every=True)), indent=1)
+    return json.dumps(prov_json(graph(found, detailed=True)), indent=1)
 
 
 FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov": _prov}

@@ -16,7 +16,7 @@ from flows.services.progress import console
 from storage.bounds import BOUNDS, all_within
 from storage.files import check_home, check_writable, home
 from storage.registry.reference import check_device, parse
-from tasks.pages.document import ENDINGS, ENDINGS_TOLD
+from tasks.pages.document import ENDINGS, ENDINGS_TEXT
 from tasks.signal import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
@@ -106,7 +106,7 @@ def to_write(path: Path | None) -> Path | None:
 def report_to_write(path: Path | None) -> Path | None:
     """The same for a report, whose file's ending says its form."""
     if path is not None and path.suffix not in ENDINGS:
-        raise typer.BadParameter(f"{path}: found ending {path.suffix!r}; expected {ENDINGS_TOLD}")
+        raise typer.BadParameter(f"{path}: found ending {path.suffix!r}; expected {ENDINGS_TEXT}")
     return to_write(path)
 
 

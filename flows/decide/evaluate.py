@@ -53,7 +53,7 @@ from tasks.pages.markup import inline
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.episodes import episodes, rhythm_annotations
-from tasks.scores.evaluation import Scored
+from tasks.scores.evaluation import ScoredRecord
 from tasks.scores.smoothing import UNSMOOTHED, decide
 from tasks.signal.preprocessing import Policy
 
@@ -197,7 +197,7 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> list[Scored]:
+def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> list[ScoredRecord]:
     """Decide every beat of a data set by the registered LiteRT file."""
     folder = work_folder(version.run_id)
     digest = version.tags[artifact_tag(LITERT)]
@@ -217,7 +217,7 @@ def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> li
             table = read_beats(path, waveform=reads_waveforms(name))
             probability, known = probabilities(network, name, table)
             out.append(
-                Scored(
+                ScoredRecord(
                     dataset=table.dataset,
                     record=table.record,
                     subject=table.subject,
@@ -238,7 +238,7 @@ def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> li
 @task(cache_policy=NO_CACHE, persist_result=False)
 def write_up(
     version: ModelVersion,
-    scored: Sequence[Scored],
+    scored: Sequence[ScoredRecord],
     files: Mapping[tuple[str, str], Place],
     notes: Sequence[str],
     run_id: str,
@@ -258,7 +258,7 @@ def write_up(
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
 
-    def beats_of(one: Scored) -> BeatTable:
+    def beats_of(one: ScoredRecord) -> BeatTable:
         return read_beats(files[one.dataset, one.record])
 
     blocks = page(scored, figures, tables, notes, beats_of)

@@ -34,7 +34,7 @@ from tasks.pages.numbers import label_of, text_of
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.bootstrap import Interval
-from tasks.scores.compare import Paired, by_patient, figures, pair
+from tasks.scores.compare import PairedBeats, by_patient, figures, pair
 from tasks.scores.smoothing import UNSMOOTHED
 
 #: Tags of a training that say by which code and in which environment it ran.
@@ -94,7 +94,9 @@ def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float)
     )
 
 
-def paired_decisions(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]) -> Paired:
+def paired_decisions(
+    before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str]
+) -> PairedBeats:
     """The beats of both test sets.
 
     Raises
@@ -121,7 +123,7 @@ class Compared:
 
     title: str
     blocks: tuple[Block, ...]
-    paired: Paired
+    paired: PairedBeats
 
 
 def compare(one: VersionRecord, two: VersionRecord) -> Compared:
@@ -225,7 +227,7 @@ def _side(version: VersionRecord, person: str) -> str:
 
 
 def _figures(
-    first: pd.DataFrame, second: pd.DataFrame, found: Paired, names: tuple[str, str]
+    first: pd.DataFrame, second: pd.DataFrame, found: PairedBeats, names: tuple[str, str]
 ) -> list[Block]:
     whole = [figures(by_patient(one)) for one in (first, second)]
     gains = found.differences()
@@ -263,7 +265,7 @@ def _figures(
     ]
 
 
-def _summary(found: Paired, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
+def _summary(found: PairedBeats, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
     """Whether F1 rose or fell by more than chance over patients explains."""
     f1 = gains["f1"]
     state: Literal["good", "bad", "plain"] = (

@@ -15,7 +15,14 @@ from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.calibration import threshold_table
 from tasks.scores.cpsc2021_score import score_decisions
-from tasks.scores.evaluation import FLUTTER, Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.evaluation import (
+    FLUTTER,
+    ScoredRecord,
+    per_patient,
+    per_rhythm,
+    per_stratum,
+    summary,
+)
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -30,7 +37,7 @@ FIRST = (
     "worst_patient_accuracy",
 )
 #: What the tables' files are called, and their headings.
-TABLES: dict[str, tuple[str, Callable[[Sequence[Scored]], pd.DataFrame]]] = {
+TABLES: dict[str, tuple[str, Callable[[Sequence[ScoredRecord]], pd.DataFrame]]] = {
     "per_patient": ("by patient", per_patient),
     "per_rhythm": ("by rhythm", per_rhythm),
     "per_stratum": ("by kind of beats", per_stratum),
@@ -50,13 +57,13 @@ RULES = (
 )
 
 
-def by_dataset(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+def by_dataset(scored: Sequence[ScoredRecord]) -> dict[str, list[ScoredRecord]]:
     """Records by the data set that they are of."""
     names = dict.fromkeys(one.dataset for one in scored)
     return {name: [one for one in scored if one.dataset == name] for name in names}
 
 
-def figures_of(scored: Sequence[Scored]) -> dict[str, dict[str, float]]:
+def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     """Every figure of each data set; of one with flutter once more without its beats."""
     figures: dict[str, dict[str, float]] = {}
     for dataset, mine in by_dataset(scored).items():
@@ -71,23 +78,23 @@ def figures_of(scored: Sequence[Scored]) -> dict[str, dict[str, float]]:
     return figures
 
 
-def tables_of(scored: Sequence[Scored]) -> dict[str, pd.DataFrame]:
+def tables_of(scored: Sequence[ScoredRecord]) -> dict[str, pd.DataFrame]:
     """The tables of one data set, by the names of `TABLES`."""
     return {name: frame_of(scored) for name, (_, frame_of) in TABLES.items()}
 
 
 def page(
-    scored: Sequence[Scored],
+    scored: Sequence[ScoredRecord],
     figures: Mapping[str, Mapping[str, float]],
     tables: Mapping[str, Mapping[str, pd.DataFrame]],
     notes: Sequence[str],
-    beats_of: Callable[[Scored], BeatTable],
+    beats_of: Callable[[ScoredRecord], BeatTable],
 ) -> list[Block]:
     """The report's blocks: the answer, caveats, curves, mistakes drawn, tables, and the rules.
 
     Parameters
     ----------
-    scored : sequence of Scored
+    scored : sequence of ScoredRecord
         The records of every data set.
     figures, tables : mapping
         As `figures_of`, and by data set as `tables_of`.
@@ -124,7 +131,7 @@ def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
 
 
-def pooled(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def pooled(scored: Sequence[ScoredRecord]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Label and probability of all beats with a known rhythm."""
     label = np.concatenate([s.label for s in scored])
     probability = np.concatenate([s.probability for s in scored])

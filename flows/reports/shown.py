@@ -12,7 +12,7 @@ from flows.services.progress import console
 from storage.files import write_bytes
 from tasks.pages.document import (
     ENDINGS,
-    ENDINGS_TOLD,
+    ENDINGS_TEXT,
     Block,
     Branch,
     Code,
@@ -57,7 +57,7 @@ def write(title: str, blocks: Sequence[Block], to: Path) -> None:
         The file ends otherwise than in .md or .html.
     """
     if to.suffix not in FORMS:
-        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {ENDINGS_TOLD}")
+        raise ValueError(f"{to}: found ending {to.suffix!r}; expected {ENDINGS_TEXT}")
     write_bytes(to, FORMS[to.suffix](title, blocks).encode())
     for block in blocks:
         if isinstance(block, Picture) and to.suffix == ".md":

@@ -19,16 +19,16 @@ from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_rhythms
 from storage.tables.testset import TestSet, read_testset
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.balance import balanced
+from tasks.learning.balance import balance_records
 from tasks.learning.distillation import Teaching
 from tasks.learning.rhythm_training import fit_rhythm, predict_beats
 from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
 from tasks.networks.sequence import (
     cut,
+    input_windows,
     reads_shapes,
     reads_waveforms,
     sequence_record,
-    windowed,
     windows,
 )
 from tasks.runtimes.litert import LiteRT, af_probability
@@ -94,7 +94,7 @@ class Records:
         for record in self.of("train"):
             label = windows(model).only_core(cut(model, record.begins, record.label, -1))
             chosen = random.permutation(len(label))[:PARITY_WINDOWS]
-            rows.append({name: part[chosen] for name, part in windowed(model, record).items()})
+            rows.append({name: part[chosen] for name, part in input_windows(model, record).items()})
             labels.append(label[chosen])
         order = random.permutation(sum(map(len, labels)))
         inputs = {name: np.concatenate([part[name] for part in rows])[order] for name in rows[0]}
@@ -107,7 +107,7 @@ class Records:
             (t, r) for t, r in zip(self.tables, self.records, strict=True) if r.subject in people
         ]
         tables = [t for t, _ in tested]
-        x = [windowed(model, record) for _, record in tested]
+        x = [input_windows(model, record) for _, record in tested]
         label = [windows(model).only_core(cut(model, t.begins, t.label, -1)) for t in tables]
         lengths = [len(next(iter(part.values()))) for part in x]
         return TestSet(
@@ -143,4 +143,4 @@ def read(settings: RecordSettings, ingested: Sequence[Ingested], readers: Sequen
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])
     split = interpatient(subject[label >= 0], label[label >= 0], settings.seed)
     assert_no_leak(split, subject[label >= 0])
-    return Records(settings, tables, balanced(records, settings.balance), split)
+    return Records(settings, tables, balance_records(records, settings.balance), split)

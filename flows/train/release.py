@@ -26,7 +26,7 @@ from tasks.networks.cost import multiply_adds
 from tasks.networks.pruning import zero_weights
 from tasks.runtimes.convert import EXPORTS, check, compare
 from tasks.runtimes.litert import af_probability
-from tasks.runtimes.runtimes import REFERENCE, Network, files_of, required, usual
+from tasks.runtimes.runtimes import REFERENCE, Network, files_of, installed_runtime, usual
 
 GOLDEN_BEATS, GOLDEN_WINDOWS = 16, 2
 #: Rows of one call while runtimes are timed, and passes of which the quickest counts.
@@ -73,7 +73,7 @@ def export_network(
         found[name] = {"limits": asdict(export.limits)}
         try:
             data = export.make(network, rows)
-            runner = required(name).open(data, network.name, 1)
+            runner = installed_runtime(name).open(data, network.name, 1)
             answer = af_probability(runner.predict(rows))
             parity = compare(expected, answer, label, float(about["threshold"]))
             found[name] |= {**asdict(parity), "bytes": len(data)}
@@ -149,7 +149,7 @@ def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:
     answers = {}
     for runtime, file in files_of(manifest).items():
         if runtime in EXPORTS:
-            network = required(runtime).open((folder / file).read_bytes(), "", 1)
+            network = installed_runtime(runtime).open((folder / file).read_bytes(), "", 1)
             answers[runtime] = af_probability(network.predict(few))
     write_golden(folder / GOLDEN, few, answers.pop(usual(manifest)), answers)
     sign_release(folder)

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from storage.recordings.stretches import slices
 from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
-from tasks.features.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
+from tasks.features.rhythm import (
+    RhythmRecord,
+    fill_gaps,
+    rhythm_record,
+    rr_features,
+    running_median,
+)
 
 #: A shape: real time around R, whatever the heart rate.
 SHAPE_HZ = 100
@@ -70,8 +76,8 @@ def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
     for at in range(0, n, BLOCK):
         low = max(at - 1, 0)
         part = slice(low, at + BLOCK + 1)
-        found = _real_time(waveform[part], rr_prev_s[part], rr_next_s[part])
-        out[at : at + BLOCK] = found[at - low :][:BLOCK]
+        shapes = _real_time(waveform[part], rr_prev_s[part], rr_next_s[part])
+        out[at : at + BLOCK] = shapes[at - low :][:BLOCK]
     return out
 
 
@@ -87,17 +93,14 @@ def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats
     following = R_INDEX * (1 + 3 * (t - after_s) / after_s)
     is_previous, is_next = own < 0, own > WAVEFORM_SAMPLES - 1
     place = np.where(is_previous, previous, np.where(is_next, following, own))
-    which = row - is_previous + is_next
+    beat = row - is_previous + is_next
     outside = (
-        (which < 0)
-        | (which >= n)
-        | (is_previous & (place < R_INDEX))
-        | (is_next & (place > R_INDEX))
+        (beat < 0) | (beat >= n) | (is_previous & (place < R_INDEX)) | (is_next & (place > R_INDEX))
     )
     place = np.clip(np.where(outside, 0, place), 0, WAVEFORM_SAMPLES - 1)
     left = np.floor(place).astype(np.int64)
     part = (place - left).astype(np.float32)
-    at = np.where(outside, 0, which) * WAVEFORM_SAMPLES + left
+    at = np.where(outside, 0, beat) * WAVEFORM_SAMPLES + left
     step = (left < WAVEFORM_SAMPLES - 1).astype(np.int64)
     shape = flat[at] + part * (flat[at + step] - flat[at])
     shape = np.where(outside | ~np.isfinite(shape), np.float32(0), shape)
@@ -105,7 +108,7 @@ def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats
     return np.asarray(shape, np.float32)
 
 
-def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
+def tables_with_shapes(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
     """Successive stretches of a record, as they come: each without its waveforms, and its shapes.
 
     The shapes are those of `real_time` over the whole record: a stretch waits for the next one,
@@ -115,21 +118,21 @@ def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
     waiting: BeatTable | None = None
     for table in tables:
         if waiting is not None:
-            yield _shaped(waiting, before, [table.take(slice(1))])
+            yield _with_shapes(waiting, before, [table.take(slice(1))])
             before = [waiting.take(slice(-1, None))]
         waiting = table
     if waiting is not None:
-        yield _shaped(waiting, before, [])
+        yield _with_shapes(waiting, before, [])
 
 
-def _shaped(
+def _with_shapes(
     table: BeatTable, before: list[BeatTable], following: list[BeatTable]
 ) -> tuple[BeatTable, Floats]:
     stretch = joined([*before, table, *following])
     if stretch.waveform is None:
         raise ValueError(f"record {table.record}: shapes are of waveforms; found none")
-    found = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
-    return replace(table, waveform=None), found[len(before) :][: len(table)]
+    shapes = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
+    return replace(table, waveform=None), shapes[len(before) :][: len(table)]
 
 
 def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
@@ -141,11 +144,11 @@ def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
         low = starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2
         low = np.clip(low, 0, max(n - TEMPLATE_BEATS, 0))
         rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
-        chosen = np.where(use[rows][..., None], values[rows], np.nan)
-        none = ~use[rows].any(axis=1)
-        chosen[none] = 0
+        sample = np.where(use[rows][..., None], values[rows], np.nan)
+        empty = ~use[rows].any(axis=1)
+        sample[empty] = 0
         part = out[at : at + BLOCK]
-        part[:] = np.repeat(_nanmedian(chosen), TEMPLATE_STEP, axis=0)[: len(part)]
+        part[:] = np.repeat(_nanmedian(sample), TEMPLATE_STEP, axis=0)[: len(part)]
     return out
 
 
@@ -160,7 +163,7 @@ def _nanmedian(values: Floats) -> Floats:
     return np.asarray((low + high) / 2, np.float32)
 
 
-def normalised(shape: Floats) -> Floats:
+def normalise(shape: Floats) -> Floats:
     """Shapes over the running median of their QRS height, held within -4 to 4; NaN rows stay."""
     present = np.isfinite(shape[:, 0])
     height = np.ptp(np.where(present[:, None], shape[:, QRS], 0), axis=1).astype(np.float32)
@@ -246,7 +249,7 @@ def between_usual(rr_prev_s: Floats, same: Floats) -> Floats:
     if len(usual) < 3:
         return out
     steps = np.diff(usual)
-    mean_s = np.diff(np.cumsum(filled(rr_prev_s), dtype=np.float64)[usual]) / steps
+    mean_s = np.diff(np.cumsum(fill_gaps(rr_prev_s), dtype=np.float64)[usual]) / steps
     change = np.clip(np.diff(np.log(mean_s)), -1, 1).astype(np.float32)
     far = steps > MOST_APART
     change[far[1:] | far[:-1]] = 0
@@ -279,8 +282,8 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     if shape is None:
         return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
     present = np.isfinite(shape[:, 0])
-    found = cues(shape)
-    columns = (found, present[:, None], between_usual(rr_prev_s, found[:, 0]))
+    cue_values = cues(shape)
+    columns = (cue_values, present[:, None], between_usual(rr_prev_s, cue_values[:, 0]))
     out[:, RR_FEATURES:] = np.concatenate(columns, axis=1)
     return out, np.where(present[:, None], shape, 0).astype(np.float32)
 
@@ -297,5 +300,5 @@ def fused_record(
         shape = real_time(table.waveform, table.rr_prev_s, table.rr_next_s)
     if shape is None:
         return record
-    parts = [normalised(shape[part]) for part in slices(record.begins)]
+    parts = [normalise(shape[part]) for part in slices(record.begins)]
     return replace(record, shape=parts[0] if len(parts) == 1 else np.concatenate(parts))

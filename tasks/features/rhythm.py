@@ -97,7 +97,7 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     """
     if not len(rr_s):
         return np.empty((0, FEATURES), np.float32)
-    log_rr = np.log(np.clip(filled(rr_s), *RR_RANGE_S)).astype(np.float32)
+    log_rr = np.log(np.clip(fill_gaps(rr_s), *RR_RANGE_S)).astype(np.float32)
     median = running_median(log_rr, MEDIAN_BEATS, causal=causal)
     short = running_median(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
     columns = (
@@ -109,10 +109,10 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     return np.asarray(np.clip(np.stack(columns, axis=1), -1, 1), np.float32)
 
 
-def filled(rr_s: Floats) -> Floats:
+def fill_gaps(rr_s: Floats) -> Floats:
     """Intervals, NaN as the one before it, or as 0.8 s where there is none."""
-    known = np.isfinite(rr_s)
-    last = np.maximum.accumulate(np.where(known, np.arange(len(rr_s)), -1))
+    finite = np.isfinite(rr_s)
+    last = np.maximum.accumulate(np.where(finite, np.arange(len(rr_s)), -1))
     return np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
 
 
@@ -179,13 +179,18 @@ class Windows:
         All of them, or those of `rows` that there are.
         """
         n = len(values)
-        chosen = range(self.count(n))[rows.start : rows.stop] if rows else range(self.count(n))
-        low, high = chosen.start * self.core - self.before, chosen.stop * self.core + self.after
+        window_range = (
+            range(self.count(n))[rows.start : rows.stop] if rows else range(self.count(n))
+        )
+        low, high = (
+            window_range.start * self.core - self.before,
+            window_range.stop * self.core + self.after,
+        )
         width = [(max(-low, 0), max(high - n, 0))]
         part = values[max(low, 0) : high]
         padded = np.pad(part, width + [(0, 0)] * (values.ndim - 1), constant_values=fill)
-        every = sliding_window_view(padded, self.beats, axis=0)[:: self.core]
-        return np.ascontiguousarray(np.moveaxis(every, -1, 1))
+        views = sliding_window_view(padded, self.beats, axis=0)[:: self.core]
+        return np.ascontiguousarray(np.moveaxis(views, -1, 1))
 
     def places(self, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Where each beat stands when stretches keep apart as a record keeps from its ends."""
@@ -242,14 +247,14 @@ def random_windows(
     """
     size = np.array([len(label) for label in labels], np.float64)
     share = size * np.asarray(weights, np.float64)
-    chosen = random.choice(len(size), count, p=share / share.sum())
+    picks = random.choice(len(size), count, p=share / share.sum())
     x = np.zeros((count, beats, FEATURES), np.float32)
     y = np.full((count, beats), -1, np.int8)
-    for row, which in enumerate(chosen.tolist()):
-        at = int(random.integers(0, max(len(labels[which]) - beats, 0) + 1))
+    for row, number in enumerate(picks.tolist()):
+        at = int(random.integers(0, max(len(labels[number]) - beats, 0) + 1))
         part = slice(at, at + beats)
-        length = len(labels[which][part])
-        x[row, :length], y[row, :length] = features[which][part], labels[which][part]
+        length = len(labels[number][part])
+        x[row, :length], y[row, :length] = features[number][part], labels[number][part]
     return x, y
 
 

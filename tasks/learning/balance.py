@@ -25,7 +25,7 @@ def refuse_unless_balance(by: str) -> None:
         raise ValueError(f"balance by {', '.join(BALANCES)}; found {by!r}")
 
 
-def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
+def balance_records(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmRecord]:
     """Weigh records for the drawing of windows.
 
     Parameters
@@ -36,14 +36,14 @@ def balanced(records: Sequence[RhythmRecord], by: str = "beats") -> list[RhythmR
         (their data set's) are kept as factors.
     """
     refuse_unless_balance(by)
-    known = np.array([max(len(r), 1) for r in records], np.float64)
+    beats = np.array([max(len(r), 1) for r in records], np.float64)
     af = np.array([np.count_nonzero(r.label == 1) for r in records], np.float64)
     factor = np.ones(len(records))
     if by == "patient":
         _, person = np.unique([r.subject for r in records], return_inverse=True)
-        factor = known.mean() / np.bincount(person, known)[person]
-    elif by == "class" and 0 < (whole := float(af.sum() / known.sum())) < 1:
-        share = af / known
+        factor = beats.mean() / np.bincount(person, beats)[person]
+    elif by == "class" and 0 < (whole := float(af.sum() / beats.sum())) < 1:
+        share = af / beats
         factor = share / (2 * whole) + (1 - share) / (2 * (1 - whole))
     return [replace(r, weight=r.weight * float(f)) for r, f in zip(records, factor, strict=True)]
 
@@ -78,7 +78,7 @@ def often(beats: LabelledBeats, weights: Mapping[str, float], by: str, side: Ind
     return np.asarray(factor / factor.mean(dtype=np.float64), np.float32)
 
 
-def drawn(side: Index, times: Floats, random: np.random.Generator) -> Index:
+def draw_positions(side: Index, times: Floats, random: np.random.Generator) -> Index:
     """Ascending positions, each as often as `often` says: its whole part, and once more by chance.
 
     Where every beat is to come once, every beat comes once.

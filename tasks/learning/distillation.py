@@ -51,28 +51,28 @@ class Teaching:
     def __post_init__(self) -> None:
         all_within(teacher_weight=self.weight, temperature=self.temperature)
 
-    def targets(self, label: Floats, drawn: Mapping[str, Floats]) -> Floats:
+    def targets(self, label: Floats, inputs: Mapping[str, Floats]) -> Floats:
         """Labels and the teacher's softened answers of what was drawn, (..., 2).
 
         Parameters
         ----------
         label : float32, shape (k,) or (k, beats)
             1 AF, 0 not AF.
-        drawn : mapping of str to float32
+        inputs : mapping of str to float32
             Inputs by name; the teacher takes those that it reads.
         """
-        answer = self.answer(as_read_by(self.name, drawn))
-        held = np.clip(answer.astype(np.float64), EDGE, 1 - EDGE)
-        soft = 1 / (1 + ((1 - held) / held) ** (1 / self.temperature))
+        answer = self.answer(as_read_by(self.name, inputs))
+        clipped = np.clip(answer.astype(np.float64), EDGE, 1 - EDGE)
+        soft = 1 / (1 + ((1 - clipped) / clipped) ** (1 / self.temperature))
         return np.stack([label, soft.astype(np.float32)], axis=-1)
 
 
-def unanswered(label: Floats) -> Floats:
+def label_targets(label: Floats) -> Floats:
     """Targets of labels alone, as validation has them."""
     return np.stack([label, np.full_like(label, NO_ANSWER)], axis=-1)
 
 
-def distilled(weight: float, temperature: float) -> Callable[[Any, Any], Any]:
+def distillation_loss(weight: float, temperature: float) -> Callable[[Any, Any], Any]:
     """The loss of answers (..., 1) or (..., 2), P(AF) last, from `targets` (..., 2)."""
     from keras import ops
 
@@ -83,10 +83,10 @@ def distilled(weight: float, temperature: float) -> Callable[[Any, Any], Any]:
         label, soft = target[..., 0], target[..., 1]
         p = ops.clip(answer[..., -1], EDGE, 1 - EDGE)
         odds = (ops.log(p) - ops.log(1 - p)) / temperature
-        taught = entropy(soft, ops.clip(ops.sigmoid(odds), EDGE, 1 - EDGE))
+        teacher_loss = entropy(soft, ops.clip(ops.sigmoid(odds), EDGE, 1 - EDGE))
         hard = entropy(label, p)
-        both = (1 - weight) * hard + weight * temperature**2 * taught
-        return ops.where(soft < 0, hard, both)
+        mixture = (1 - weight) * hard + weight * temperature**2 * teacher_loss
+        return ops.where(soft < 0, hard, mixture)
 
     return loss
 

@@ -47,7 +47,7 @@ def pools(starts: Index, index: Index, most: int, random: np.random.Generator) -
         yield random.permutation(waiting)
 
 
-def shuffled(
+def shuffled_batches(
     beats: LabelledBeats, index: Index, batch: int, random: np.random.Generator
 ) -> Iterator[Batch]:
     """The batches of an epoch: beats (batch, 300, 1), classes (batch, 2); the last is shorter."""

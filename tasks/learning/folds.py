@@ -44,18 +44,18 @@ def patient_folds(
     sizes = tuple(len(names) // k + (fold < len(names) % k) for fold in range(k))
     for repeat in range(repeats):
         random = np.random.default_rng([seed, repeat])
-        dealt = deal(counts, sizes, random, weight=(1,) * k)
-        for fold, test in enumerate(dealt):
-            others = np.setdiff1d(np.arange(len(names)), test)
+        folds = deal(counts, sizes, random, weight=(1,) * k)
+        for fold, test in enumerate(folds):
+            rest = np.setdiff1d(np.arange(len(names)), test)
             n_validation = (
-                max(1, round(validation_fraction * len(others))) if validation_fraction else 0
+                max(1, round(validation_fraction * len(rest))) if validation_fraction else 0
             )
-            if n_validation >= len(others):
+            if n_validation >= len(rest):
                 raise SplitError(f"{len(names)} subjects leave none to train on in {k} folds")
             inner = deal(
-                counts[others], (len(others) - n_validation, n_validation), random, weight=(2, 1)
+                counts[rest], (len(rest) - n_validation, n_validation), random, weight=(2, 1)
             )
-            dealt_three = (others[inner[0]], others[inner[1]], test)
+            dealt_three = (rest[inner[0]], rest[inner[1]], test)
             sides = [np.flatnonzero(np.isin(place, side)) for side in dealt_three]
             title = f"repeat {repeat + 1}, fold {fold + 1} of {k}"
             yield from_sides("interpatient", seed, subject, sides, title)

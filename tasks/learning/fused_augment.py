@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 
 from tasks.features.fused import BEFORE_QRS, QRS, SHAPE_SAMPLES, TIMES_S
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.rhythm_augment import augmented as augmented_rhythm
-from tasks.learning.rhythm_augment import ectopic_beats
+from tasks.learning.rhythm_augment import augment_rhythm, ectopic_beats
 
 Floats = NDArray[np.float32]
 #: How often a record without a signal is given simulated shapes.
 DRESSED = 0.6
 
 
-def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def augment_record(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """One record as another patient might have given it; with a shape, rhythm and shape agree."""
     if record.shape is None and random.random() < DRESSED:
-        record = dressed(record, random)
+        record = simulate_shapes(record, random)
     if record.shape is None:
-        made = augmented_rhythm(record, random)
-        return replace(record, rr_s=made.rr_s, label=made.label)
+        rhythm = augment_rhythm(record, random)
+        return replace(record, rr_s=rhythm.rr_s, label=rhythm.label)
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     rr_s = rr_s * np.float32(np.exp(random.uniform(-0.2, 0.2)))
     shape = record.shape
@@ -41,26 +40,26 @@ def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord
 def with_ectopy(rr_s: Floats, shape: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
     """Make some beats premature, ventricular in shape or atrial, with the pause that follows."""
     rr_s, shape = rr_s.copy(), shape.copy()
-    here = ectopic_beats(len(rr_s), random) if len(rr_s) > 8 else np.empty(0, np.int64)
-    if not len(here):
+    places = ectopic_beats(len(rr_s), random) if len(rr_s) > 8 else np.empty(0, np.int64)
+    if not len(places):
         return rr_s, shape
-    early = random.normal(random.uniform(0.55, 0.85), random.uniform(0, 0.08), len(here))
-    taken = rr_s[here] * (1 - np.clip(early, 0.4, 0.95).astype(np.float32))
-    rr_s[here] -= taken
+    early = random.normal(random.uniform(0.55, 0.85), random.uniform(0, 0.08), len(places))
+    shift_s = rr_s[places] * (1 - np.clip(early, 0.4, 0.95).astype(np.float32))
+    rr_s[places] -= shift_s
     ventricular = random.random() < 0.7
     pause = random.uniform(0.8, 1.0) if ventricular else random.uniform(0, 0.8)
-    rr_s[here + 1] += taken * np.float32(pause)
+    rr_s[places + 1] += shift_s * np.float32(pause)
     if ventricular:
         forms = np.stack([ventricular_shape(random) for _ in range(int(random.integers(1, 4)))])
-        rest = shape[random.permutation(here)] * (~QRS)
-        spread = random.lognormal(0, 0.1, (len(here), 1)).astype(np.float32)
-        shape[here] = forms[random.integers(0, len(forms), len(here))] * spread + 0.4 * rest
+        rest = shape[random.permutation(places)] * (~QRS)
+        spread = random.lognormal(0, 0.1, (len(places), 1)).astype(np.float32)
+        shape[places] = forms[random.integers(0, len(forms), len(places))] * spread + 0.4 * rest
     else:
         # The premature P wave comes at another distance, on the T wave before it.
-        moved = np.roll(shape[here], int(random.integers(-8, 9)), axis=1)
-        part = shape[here]
+        moved = np.roll(shape[places], int(random.integers(-8, 9)), axis=1)
+        part = shape[places]
         part[:, BEFORE_QRS] = moved[:, BEFORE_QRS] * np.float32(random.uniform(0.3, 1.3))
-        shape[here] = part
+        shape[places] = part
     return rr_s, shape
 
 
@@ -89,7 +88,7 @@ def with_noise(shape: Floats, random: np.random.Generator) -> Floats:
     return np.asarray(out, np.float32)
 
 
-def dressed(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def simulate_shapes(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """Give a record without a signal the shapes of a simulated heart that fit its rhythm.
 
     One subject's QRS and T wave are drawn; before each beat stands a P wave outside AF, and in AF

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tasks.features.fused import FEATURES, RR_FEATURES, SHAPE_SAMPLES, inputs
 from tasks.features.rhythm import FEATURES as RHYTHM_FEATURES
 from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, rr_features
-from tasks.learning.fused_augment import augmented
+from tasks.learning.fused_augment import augment_record
 
 Floats = NDArray[np.float32]
 #: Columns of what may be drawn; the rhythm is for a student that reads it alone.
@@ -26,7 +26,7 @@ def draw_fused(
     records: Sequence[RhythmRecord],
     count: int,
     random: np.random.Generator,
-    wanted: Collection[str] = ("cues", "shape"),
+    names: Collection[str] = ("cues", "shape"),
     *,
     augment: bool = True,
     hidden: float = 0.25,
@@ -36,7 +36,7 @@ def draw_fused(
 
     Parameters
     ----------
-    wanted : collection of str
+    names : collection of str
         Names of the inputs to draw; the windows are the same ones whichever they are.
     hidden : float
         Share of windows whose shapes are hidden with all that is made of them, so that a record
@@ -52,22 +52,22 @@ def draw_fused(
         Labels, -1 beyond a record's end.
     """
     share = np.array([r.weight * len(r) for r in records], np.float64)
-    chosen = np.sort(random.choice(len(records), count, p=share / share.sum()))
-    x = {name: np.zeros((count, WINDOW_BEATS, WIDTHS[name]), np.float32) for name in wanted}
+    picks = np.sort(random.choice(len(records), count, p=share / share.sum()))
+    x = {name: np.zeros((count, WINDOW_BEATS, WIDTHS[name]), np.float32) for name in names}
     y = np.full((count, WINDOW_BEATS), -1, np.int8)
-    for which, rows in zip(*_runs(chosen), strict=True):
-        record = _stretch(records[which], random)
-        record = augmented(record, random) if augment else record
-        made = dict(zip(("cues", "shape"), inputs(record.rr_s, record.shape), strict=True))
+    for number, rows in zip(*_runs(picks), strict=True):
+        record = _stretch(records[number], random)
+        record = augment_record(record, random) if augment else record
+        arrays = dict(zip(("cues", "shape"), inputs(record.rr_s, record.shape), strict=True))
         if "rhythm" in x:
-            made["rhythm"] = rr_features(record.rr_s)
+            arrays["rhythm"] = rr_features(record.rr_s)
         for row in rows:
             at = int(random.integers(0, max(len(record) - WINDOW_BEATS, 0) + 1))
             part = slice(at, at + WINDOW_BEATS)
             n = len(record.label[part])
             y[row, :n] = record.label[part]
             for name, windows in x.items():
-                windows[row, :n] = made[name][part]
+                windows[row, :n] = arrays[name][part]
     hide, alone = random.random(count) < hidden, random.random(count) < cues_alone
     if "cues" in x:
         x["cues"][hide, :, RR_FEATURES:] = 0
@@ -84,12 +84,14 @@ def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     return replace(record, rr_s=record.rr_s[part], label=record.label[part], shape=shape)
 
 
-def _runs(chosen: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
-    values, first = np.unique(chosen, return_index=True)
-    return values.tolist(), np.split(np.arange(len(chosen)), first[1:])
+def _runs(picks: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
+    values, first = np.unique(picks, return_index=True)
+    return values.tolist(), np.split(np.arange(len(picks)), first[1:])
 
 
-def shared(records: Sequence[RhythmRecord], total: float, af: float = 2.0) -> list[RhythmRecord]:
+def weigh_records(
+    records: Sequence[RhythmRecord], total: float, af: float = 2.0
+) -> list[RhythmRecord]:
     """A data set's records, together drawn `total` of the times, those with AF `af` times as often.
 
     However long, a record is drawn as often as another of its kind.

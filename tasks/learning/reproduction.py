@@ -74,8 +74,8 @@ class Training:
 
     def title(self) -> str:
         """Network, paradigm and fold in words."""
-        where = f", fold {self.fold + 1} of {self.folds * self.repeats}" if self.folds else ""
-        return f"{self.model} {self.paradigm}{where}"
+        fold = f", fold {self.fold + 1} of {self.folds * self.repeats}" if self.folds else ""
+        return f"{self.model} {self.paradigm}{fold}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def split_of(training: Training, subject: Column, label: NDArray[np.int8]) -> Sp
     return next(split for number, split in enumerate(folds) if number == training.fold)
 
 
-def weighted(counts: Counts) -> NDArray[np.floating]:
+def weighted_averages(counts: Counts) -> NDArray[np.floating]:
     """Weighted precision, recall and F1, shape (3, draws), of (draws, 4) tp, fp, fn, tn.
 
     A class that is never decided has precision 0, as in `tasks.scores.metrics.beat_metrics`.
@@ -136,19 +136,19 @@ def patient_counts(results: Sequence[Result]) -> Counts:
 def intervals(results: Sequence[Result]) -> list[Interval]:
     """Weighted precision, recall, F1 with 95 % intervals over the patients tested."""
     counts = patient_counts(results)
-    return [bootstrap_patients(counts, partial(_weighted, which=k)) for k in range(3)]
+    return [bootstrap_patients(counts, partial(_weighted_average, place=k)) for k in range(3)]
 
 
-def _weighted(counts: Counts, which: int) -> NDArray[np.floating]:
-    return np.asarray(weighted(counts)[which])
+def _weighted_average(counts: Counts, place: int) -> NDArray[np.floating]:
+    return np.asarray(weighted_averages(counts)[place])
 
 
-def learnt_nothing(result: Result) -> float:
+def baseline_f1(result: Result) -> float:
     """The weighted F1 of deciding every beat of the test side as the commoner class."""
     tp, fp, fn, tn = patient_counts([result]).sum(axis=0)
-    af, other = tp + fn, fp + tn
-    counts = (af, other, 0, 0) if af > other else (0, 0, af, other)
-    return float(weighted(np.array([counts], np.float64))[2, 0])
+    af, not_af = tp + fn, fp + tn
+    counts = (af, not_af, 0, 0) if af > not_af else (0, 0, af, not_af)
+    return float(weighted_averages(np.array([counts], np.float64))[2, 0])
 
 
 #: Figures of AF at beat level that stand beside the weighted ones.
@@ -175,10 +175,10 @@ def row(paradigm: str, model: str, results: Sequence[Result]) -> list[str]:
     of = beat_metrics(label, probability, THRESHOLD)
     patients = len(np.unique(np.concatenate([r.subject for r in results])))
     averages = [
-        f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})"
+        f"{average.value:.4f} ({average.low:.4f} to {average.high:.4f})"
         if patients > 1
-        else f"{one.value:.4f} (one patient, no interval)"
-        for one in intervals(results)
+        else f"{average.value:.4f} (one patient, no interval)"
+        for average in intervals(results)
     ]
     published = " / ".join(f"{value:.4f}" for value in PUBLISHED[paradigm, model])
     return [
@@ -200,8 +200,8 @@ def summary(results: dict[Training, Result]) -> list[Block]:
     published = [PUBLISHED[t.paradigm, t.model][2] for t in single]
     rows = [(f"{t.model}, {t.paradigm}", f1) for t, f1 in single.items()]
     tiles = [
-        Tile(name, text_of(f1.value, "f1"), f"published {text_of(other, 'f1')}")
-        for (name, f1), other in zip(rows, published, strict=True)
+        Tile(name, text_of(f1.value, "f1"), f"published {text_of(f1_published, 'f1')}")
+        for (name, f1), f1_published in zip(rows, published, strict=True)
     ]
     shows = "Weighted F1 with its 95 % interval over patients; crosses: published on AFDB"
     return [
@@ -213,7 +213,7 @@ def summary(results: dict[Training, Result]) -> list[Block]:
 def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]) -> list[Block]:
     """The report's blocks: the table beside the published one, the folds, and the figures."""
     single = {t: r for t, r in results.items() if not t.folds}
-    nothing = {t.paradigm: learnt_nothing(r) for t, r in single.items()}
+    baselines = {t.paradigm: baseline_f1(r) for t, r in single.items()}
     blocks: list[Block] = [
         Words(
             "Weighted averages over the two classes at beat level, threshold 0.5, with the 95 % "
@@ -224,7 +224,7 @@ def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]
         Words(
             "Weighted averages flatter where AF is rare. A network that decides every beat as the "
             "commoner class, and has learnt nothing, has a weighted F1 of "
-            + " and ".join(f"{f1:.4f} ({paradigm})" for paradigm, f1 in nothing.items())
+            + " and ".join(f"{f1:.4f} ({paradigm})" for paradigm, f1 in baselines.items())
             + "."
         ),
     ]
@@ -235,25 +235,25 @@ def describe(title: str, results: dict[Training, Result], caveats: Sequence[str]
             Table(
                 ("repeat", *COLUMNS),
                 [
-                    [str(repeat + 1), *row("interpatient", model, chosen)]
+                    [str(repeat + 1), *row("interpatient", model, fold_results)]
                     for repeat in range(folded[0].repeats)
                     for model in NETWORKS
-                    if (chosen := [results[t] for t in _folds_of(folded, model, repeat)])
+                    if (fold_results := [results[t] for t in _folds_of(folded, model, repeat)])
                 ],
             ),
         ]
     blocks += [Heading("What these figures cannot say"), *map(Words, caveats), Heading("Figures")]
     for training, result in single.items():
-        said = f"{title}: {training.title()}"
-        drawn = {
+        caption = f"{title}: {training.title()}"
+        pictures = {
             "confusion": figures.confusion_matrix(
-                result.label, result.probability, THRESHOLD, said
+                result.label, result.probability, THRESHOLD, caption
             ),
-            "roc": figures.roc(result.label, result.probability, said),
+            "roc": figures.roc(result.label, result.probability, caption),
         }
         blocks += [
-            Picture(f"{training.paradigm}_{training.model}_{kind}.png", png, f"{said}, {kind}")
-            for kind, png in drawn.items()
+            Picture(f"{training.paradigm}_{training.model}_{kind}.png", png, f"{caption}, {kind}")
+            for kind, png in pictures.items()
         ]
     return blocks
 

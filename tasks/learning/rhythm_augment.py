@@ -19,12 +19,12 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
-#: Lengths of the stretches that `pasted` copies, and beats of the record for each.
+#: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
 PASTED_BEATS = (40, 1500)
-PASTED_EVERY = 750
+BEATS_PER_PASTE = 750
 
 
-def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def augment_rhythm(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """One record as another patient, detector and sampling rate might have given it."""
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     label = record.label
@@ -33,11 +33,11 @@ def augmented(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord
         rr_s, label = ectopy(rr_s, label, random)
     if random.random() < 0.5:
         rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
-    rr_s = quantised(rr_s, random)
+    rr_s = quantise(rr_s, random)
     return replace(record, rr_s=rr_s, label=label)
 
 
-def pasted(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+def paste_stretches(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """Copy stretches of a record over others of its own: every rhythm beside every other.
 
     A patient's AF and sinus rhythm meet at a few dozen beats in ten hours, and nowhere in a patient
@@ -47,11 +47,11 @@ def pasted(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     if n <= PASTED_BEATS[1]:
         return record
     rr_s, label = record.rr_s.copy(), record.label.copy()
-    for _ in range(n // PASTED_EVERY):
+    for _ in range(n // BEATS_PER_PASTE):
         length = int(random.integers(*PASTED_BEATS))
-        here, there = random.integers(0, n - length, 2).tolist()
-        rr_s[there : there + length] = record.rr_s[here : here + length]
-        label[there : there + length] = record.label[here : here + length]
+        source, target = random.integers(0, n - length, 2).tolist()
+        rr_s[target : target + length] = record.rr_s[source : source + length]
+        label[target : target + length] = record.label[source : source + length]
     return replace(record, rr_s=rr_s, label=label)
 
 
@@ -68,16 +68,18 @@ def ectopy(
         rr, lab = rr_s[at : at + STRETCH_BEATS].copy(), label[at : at + STRETCH_BEATS]
         kind = random.random()
         if kind < most and len(rr) > 8:
-            here = ectopic_beats(len(rr), random)
-            early = random.normal(random.uniform(0.55, 0.85), random.uniform(0.0, 0.06), len(here))
+            places = ectopic_beats(len(rr), random)
+            early = random.normal(
+                random.uniform(0.55, 0.85), random.uniform(0.0, 0.06), len(places)
+            )
             early = np.clip(early, 0.4, 0.95).astype(np.float32)
-            taken = rr[here] * (1 - early)
-            rr[here] -= taken
+            shift_s = rr[places] * (1 - early)
+            rr[places] -= shift_s
             # One origin a stretch: its pause is the same kind throughout.
             pause = random.choice([1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)])
-            rr[here + 1] += taken * np.float32(pause)
+            rr[places + 1] += shift_s * np.float32(pause)
             if random.random() < 0.1:
-                rr, lab = _interpolated(rr, lab, here, random)
+                rr, lab = _interpolate(rr, lab, places, random)
         out.append(rr)
         labels.append(lab)
     return np.concatenate(out), np.concatenate(labels)
@@ -86,24 +88,24 @@ def ectopy(
 def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of premature beats in a stretch of n, none beside another or at the end."""
     if random.random() < 0.5:
-        here = np.flatnonzero(random.random(n - 1) < random.choice([0.01, 0.03, 0.1, 0.2]))
+        places = np.flatnonzero(random.random(n - 1) < random.choice([0.01, 0.03, 0.1, 0.2]))
     else:
         first, last = sorted(random.integers(0, n - 1, 2).tolist())
-        here = np.arange(first, last, random.integers(2, 5))
-        here = here[random.random(len(here)) < random.choice([1.0, 0.9, 0.7])]
-    here = here.astype(np.int64)
-    return here[np.diff(here, prepend=-9) > 1]
+        places = np.arange(first, last, random.integers(2, 5))
+        places = places[random.random(len(places)) < random.choice([1.0, 0.9, 0.7])]
+    places = places.astype(np.int64)
+    return places[np.diff(places, prepend=-9) > 1]
 
 
-def _interpolated(
-    rr: Floats, label: Labels, here: NDArray[np.int64], random: np.random.Generator
+def _interpolate(
+    rr: Floats, label: Labels, places: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[Floats, Labels]:
-    """Split the intervals at `here` in two, a beat more each."""
-    part = random.uniform(0.4, 0.6, len(here)).astype(np.float32)
-    first = rr[here] * part
+    """Split the intervals at `places` in two, a beat more each."""
+    part = random.uniform(0.4, 0.6, len(places)).astype(np.float32)
+    first = rr[places] * part
     rr = rr.copy()
-    rr[here] -= first
-    return np.insert(rr, here, first), np.insert(label, here, label[here])
+    rr[places] -= first
+    return np.insert(rr, places, first), np.insert(label, places, label[places])
 
 
 def detector_errors(
@@ -117,10 +119,10 @@ def detector_errors(
     rr[missed + 1] += rr[missed]
     rr, label = np.delete(rr, missed), np.delete(label, missed)
     extra = np.flatnonzero(random.random(len(rr)) < rate)
-    return _interpolated(rr, label, extra, random)
+    return _interpolate(rr, label, extra, random)
 
 
-def quantised(rr_s: Floats, random: np.random.Generator) -> Floats:
+def quantise(rr_s: Floats, random: np.random.Generator) -> Floats:
     """Move R peaks by up to 8 ms (1 sigma) and onto a grid of 100 to 500 Hz."""
     time_s = np.cumsum(rr_s, dtype=np.float64)
     time_s += random.normal(0, random.choice([0, 0.002, 0.004, 0.008]), len(time_s))
@@ -159,6 +161,4 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
     label = np.zeros(beats, np.int8)
     rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.0, 0.1, 0.5, 0.9]))
     rr_s, label = detector_errors(rr_s, label, random, rate=random.choice([0, 0.002, 0.01]))
-    return RhythmRecord(
-        f"simulated/{number}", f"simulated/{number}", quantised(rr_s, random), label
-    )
+    return RhythmRecord(f"simulated/{number}", f"simulated/{number}", quantise(rr_s, random), label)

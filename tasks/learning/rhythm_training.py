@@ -14,18 +14,18 @@ from storage.tables.checkpoint import Arrays, Checkpoint
 from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
 from tasks.learning.distillation import Teaching
 from tasks.learning.fused_training import draw_fused
-from tasks.learning.rhythm_augment import augmented, pasted, simulated_sinus
+from tasks.learning.rhythm_augment import augment_rhythm, paste_stretches, simulated_sinus
 from tasks.learning.training import (
-    NOTHING_DONE,
-    advanced,
-    compiled,
-    learnt_by,
+    EMPTY_CHECKPOINT,
+    compile_learner,
+    network_of,
+    next_checkpoint,
     predict,
     resume,
     stale,
 )
 from tasks.networks.models import build, spec_of
-from tasks.networks.sequence import as_read_by, features, reads_shapes, windowed, windows
+from tasks.networks.sequence import as_read_by, features, input_windows, reads_shapes, windows
 
 SIMULATED_BEATS = 10_000
 #: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
@@ -121,7 +121,7 @@ def fit_rhythm(
     keep : callable, optional
         Given the checkpoint after every epoch.
     model : keras.Model, optional
-        From `prepared` with the same network and config: saves tracing it once more.
+        From `prepare_learner` with the same network and config: saves tracing it once more.
     teaching : Teaching, optional
         A trained network of the same direction, whose answers count beside the labels. Beats whose
         rhythm is unknown count nowhere. A teacher that reads shapes sees them in every window; a
@@ -149,20 +149,20 @@ def fit_rhythm(
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
     tf.config.experimental.enable_op_determinism()
-    model = prepared(name, config, teaching) if model is None else model
+    model = prepare_learner(name, config, teaching) if model is None else model
     restart(model, name, config.seed)
     if initial is not None:
         model.set_weights(list(initial))
-    state = start or NOTHING_DONE
+    state = start or EMPTY_CHECKPOINT
     if start:
         resume(model, start)
-    wanted = read_by(name, teaching)
+    names = read_by(name, teaching)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        drawn, y = draw(name, wanted, records, shown(name, config), state.epoch)
+        inputs, y = draw(name, names, records, student_config(name, config), state.epoch)
         label = np.maximum(y, 0).astype(np.float32)
-        target = teaching.targets(label, drawn) if teaching else label[..., None]
-        x = as_read_by(name, drawn)
-        del drawn
+        target = teaching.targets(label, inputs) if teaching else label[..., None]
+        x = as_read_by(name, inputs)
+        del inputs
         loss = model.fit(
             x if len(x) > 1 else x.popitem()[1],
             target,
@@ -176,15 +176,15 @@ def fit_rhythm(
         if validation:
             values["val_loss"] = log_loss(model, validation)
         mean = state.mean
-        state = advanced(state, model, values, config)
-        state = replace(state, mean=averaged(mean, state, config))
+        state = next_checkpoint(state, model, values, config)
+        state = replace(state, mean=mean_weights(mean, state, config))
         if keep:
             keep(state)
     model.set_weights(state.best if config.patience else state.mean or state.weights)
-    return learnt_by(model, name, config), state
+    return network_of(model, name, config), state
 
 
-def averaged(mean: Arrays, state: Checkpoint, config: RhythmConfig) -> Arrays:
+def mean_weights(mean: Arrays, state: Checkpoint, config: RhythmConfig) -> Arrays:
     """The mean of the last epochs' weights with one more of them; none before the first of them."""
     k = state.epoch - config.epochs + round(config.averaged * config.epochs)
     if k <= 1:
@@ -213,12 +213,12 @@ def read_by(name: str, teaching: Teaching | None = None) -> set[str]:
     return {*spec_of(name).inputs, *(spec_of(teaching.name).inputs if teaching else ())}
 
 
-def shown(name: str, config: RhythmConfig) -> RhythmConfig:
+def student_config(name: str, config: RhythmConfig) -> RhythmConfig:
     """Shapes are hidden for the student's sake: none are where it reads none."""
     return config if reads_shapes(name) else replace(config, hidden=0.0, cues_alone=0.0)
 
 
-def prepared(name: str, config: RhythmConfig, teaching: Teaching | None = None) -> Any:
+def prepare_learner(name: str, config: RhythmConfig, teaching: Teaching | None = None) -> Any:
     """A compiled model, its learning rate running one cycle over the whole training."""
     import keras
 
@@ -232,7 +232,7 @@ def prepared(name: str, config: RhythmConfig, teaching: Teaching | None = None) 
         warmup_steps=steps // 4,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    return compiled(model, optimizer, config, config.steps, teaching=teaching)
+    return compile_learner(model, optimizer, config, config.steps, teaching=teaching)
 
 
 def restart(model: Any, name: str, seed: int) -> None:
@@ -244,7 +244,7 @@ def restart(model: Any, name: str, seed: int) -> None:
 
 def draw(
     name: str,
-    wanted: Collection[str],
+    names: Collection[str],
     records: Sequence[RhythmRecord],
     config: RhythmConfig,
     epoch: int,
@@ -252,23 +252,25 @@ def draw(
     """The windows of one epoch: what is wanted (k, 640, ...) by name, and labels (k, 640)."""
     random = np.random.default_rng([config.seed, epoch])
     count = config.steps * config.batch
-    if "cues" in wanted:
-        seen = [*records, *simulated(config.simulated, random)]
+    if "cues" in names:
+        sources = [*records, *sinus_records(config.simulated, random)]
         return draw_fused(
-            seen,
+            sources,
             count,
             random,
-            wanted,
+            names,
             augment=config.augment,
             hidden=config.hidden,
             cues_alone=config.cues_alone,
         )
-    seen = [augmented(pasted(r, random), random) if config.augment else r for r in records]
-    seen += simulated(config.simulated, random)
+    sources = [
+        augment_rhythm(paste_stretches(r, random), random) if config.augment else r for r in records
+    ]
+    sources += sinus_records(config.simulated, random)
     x, y = random_windows(
-        [features(name, r)["rhythm"] for r in seen],
-        [r.label for r in seen],
-        [r.weight for r in seen],
+        [features(name, r)["rhythm"] for r in sources],
+        [r.label for r in sources],
+        [r.weight for r in sources],
         WINDOW_BEATS,
         count,
         random,
@@ -276,14 +278,14 @@ def draw(
     return {"rhythm": x}, y
 
 
-def simulated(count: int, random: np.random.Generator) -> list[RhythmRecord]:
+def sinus_records(count: int, random: np.random.Generator) -> list[RhythmRecord]:
     """Simulated sinus records."""
     return [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(count)]
 
 
 def predict_beats(model: Any, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
-    answer = predict(model, windowed(model.name, record), batch=32)
+    answer = predict(model, input_windows(model.name, record), batch=32)
     cut = windows(model.name)
     places = cut.places(record.begins)
     return np.asarray(cut.join(answer, int(places[-1]) + 1)[places])

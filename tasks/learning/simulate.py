@@ -110,9 +110,9 @@ def simulate_subject(
         raise ValueError("needs seed >= 0, hours >= 0.005 and fs_hz >= 100")
     rng = np.random.default_rng(seed)
     subject = draw_subject(rng)
-    drawn = COURSES[int(rng.choice(3, p=(0.35, 0.45, 0.2)))] if course is None else course
+    rhythm_course = COURSES[int(rng.choice(3, p=(0.35, 0.45, 0.2)))] if course is None else course
     n, stop_s = round(hours * 3600 * fs_hz), hours * 3600
-    starts_s, rhythms = _schedule(rng, stop_s, drawn)
+    starts_s, rhythms = _schedule(rng, stop_s, rhythm_course)
     times, symbols, in_af = _beats(rng, subject, starts_s, rhythms, stop_s)
     signal = np.zeros((2, n), np.float32)
     _add_beats(signal, subject, times, symbols, in_af, fs_hz)
@@ -222,10 +222,10 @@ def _sinus_intervals(
     )
     wobble = rng.normal(0, 0.008, n)
     rr = np.maximum(subject.rr_s * (1 + day + breath + subject.slow_depth * slow + wobble), 0.4)
-    drawn = rng.random(n)
-    pac, pvc = drawn < subject.pac, drawn > 1 - subject.pvc
-    after_one = np.concatenate(([False], (pac | pvc)[:-1]))
-    pac, pvc = pac & ~after_one, pvc & ~after_one
+    chance = rng.random(n)
+    pac, pvc = chance < subject.pac, chance > 1 - subject.pvc
+    after_ectopy = np.concatenate(([False], (pac | pvc)[:-1]))
+    pac, pvc = pac & ~after_ectopy, pvc & ~after_ectopy
     early = np.where(pac | pvc, rng.uniform(0.58, 0.82, n), 1.0)
     # The pause after a PVC makes up for its earliness; a PAC resets the sinus node instead.
     before = np.concatenate(([1.0], early[:-1]))
@@ -259,11 +259,13 @@ def _add_beats(
     stretch = np.sqrt(np.clip(rr, 0.4, 1.3))
     breath = 1 + 0.06 * np.sin(2 * np.pi * subject.respiration_hz * times)
     wide = symbols == "V"
-    for waves, which in ((subject.waves, ~wide), (subject.pvc_waves, wide)):
+    for waves, of_kind in ((subject.waves, ~wide), (subject.pvc_waves, wide)):
         for name, at, width, *mv in waves:
-            chosen = which & ~in_af if name == "P" else which
-            moves = stretch[chosen] if name in "PT" else 1.0
-            _add_gaussians(signal, times[chosen] + at * moves, width, mv, breath[chosen], fs_hz)
+            with_wave = of_kind & ~in_af if name == "P" else of_kind
+            moves = stretch[with_wave] if name in "PT" else 1.0
+            _add_gaussians(
+                signal, times[with_wave] + at * moves, width, mv, breath[with_wave], fs_hz
+            )
 
 
 def _add_gaussians(

@@ -72,10 +72,10 @@ class Split:
 
     def digest(self) -> str:
         """SHA-256 of the three sides and of what made them; a first rule adds nothing."""
-        about = [self.paradigm, self.seed, self.fold]
-        about += [self.rule] if self.rule != FIRST_RULES[self.paradigm] else []
-        about += [getattr(self, f"{side}_subjects") for side in SIDES]
-        digest = hashlib.sha256(json.dumps(about).encode())
+        content = [self.paradigm, self.seed, self.fold]
+        content += [self.rule] if self.rule != FIRST_RULES[self.paradigm] else []
+        content += [getattr(self, f"{side}_subjects") for side in SIDES]
+        digest = hashlib.sha256(json.dumps(content).encode())
         for side in SIDES:
             beats: Index = getattr(self, side)
             digest.update(f"|{side} {len(beats)}|".encode() + beats.astype("<i8").tobytes())
@@ -104,11 +104,11 @@ Function = TypeVar("Function", bound=Paradigm)
 def enter(table: dict[str, Paradigm], name: str) -> Callable[[Function], Function]:
     """Enter a splitting function into `PARADIGMS` or `EARLIER`."""
 
-    def entered(function: Function) -> Function:
+    def decorator(function: Function) -> Function:
         table[name] = function
         return function
 
-    return entered
+    return decorator
 
 
 def by_rule(paradigm: str, rule: str = "") -> str:
@@ -185,8 +185,8 @@ def interpatient(
             f"an inter-patient split needs at least {2 + bool(n_validation)} subjects, "
             f"one a side; found {len(names)}: {', '.join(names)}"
         )
-    dealt = deal(counts, sizes, np.random.default_rng(seed), weight=(4, 1, 2))
-    sides = [np.flatnonzero(np.isin(place, side)) for side in dealt]
+    groups = deal(counts, sizes, np.random.default_rng(seed), weight=(4, 1, 2))
+    sides = [np.flatnonzero(np.isin(place, side)) for side in groups]
     return from_sides("interpatient", seed, subject, sides)
 
 
@@ -208,26 +208,26 @@ def intrapatient(
 
     tally(subject, label, test_fraction, validation_fraction)
 
-    def parted(beats: Index, fraction: float) -> tuple[Index, Index]:
+    def part(beats: Index, fraction: float) -> tuple[Index, Index]:
         classes = label[beats]
         try:
-            rest, chosen = train_test_split(
+            rest, side = train_test_split(
                 beats, test_size=fraction, stratify=classes, random_state=seed
             )
         except ValueError as error:
             problem = f"{len(label)} beats are too few: none is left for a side ({error})"
             raise SplitError(problem) from error
-        return np.sort(rest), np.sort(chosen)
+        return np.sort(rest), np.sort(side)
 
-    train, test = parted(np.arange(len(label)), test_fraction)
+    train, test = part(np.arange(len(label)), test_fraction)
     validation = test[:0]
     if validation_fraction:
-        train, validation = parted(train, validation_fraction)
+        train, validation = part(train, validation_fraction)
     return from_sides("intrapatient", seed, subject, [train, validation, test], rule=SKLEARN)
 
 
 @enter(EARLIER, f"intrapatient {PERMUTED}")
-def permuted(
+def permutation_split(
     subject: Column,
     label: NDArray[np.int8],
     seed: int,
@@ -263,17 +263,19 @@ def assert_no_leak(split: Split, subject: Column | None = None) -> None:
     SplitError
         Naming the sides and the subjects, or the number of beats, that are on both.
     """
-    for one, other in combinations(SIDES, 2):
-        if beats := _shared(getattr(split, one), getattr(split, other)):
-            raise SplitError(f"{beats} beats are on both sides, {one} and {other}")
+    for first, second in combinations(SIDES, 2):
+        if beats := _overlap(getattr(split, first), getattr(split, second)):
+            raise SplitError(f"{beats} beats are on both sides, {first} and {second}")
         if split.paradigm == "intrapatient":
             continue
-        people = [set(getattr(split, f"{side}_subjects")) for side in (one, other)]
+        people = [set(getattr(split, f"{side}_subjects")) for side in (first, second)]
         if subject is not None:
-            for side, found in zip((one, other), people, strict=True):
-                found.update(names_of(subject).among(getattr(split, side)))
-        if both := people[0] & people[1]:
-            raise SplitError(f"on both sides, {one} and {other}: subject {', '.join(sorted(both))}")
+            for side, subjects in zip((first, second), people, strict=True):
+                subjects.update(names_of(subject).among(getattr(split, side)))
+        if common := people[0] & people[1]:
+            raise SplitError(
+                f"on both sides, {first} and {second}: subject {', '.join(sorted(common))}"
+            )
 
 
 def assert_no_copy(split: Split, pairs: Iterable[Copy]) -> list[Copy]:
@@ -299,14 +301,16 @@ def assert_no_copy(split: Split, pairs: Iterable[Copy]) -> list[Copy]:
     sides = {side: set(getattr(split, f"{side}_subjects")) for side in SIDES}
     leaks, together = [], []
     for pair in pairs:
-        where = [[side for side in SIDES if recording.subject in sides[side]] for recording in pair]
-        if len({*where[0], *where[1]}) > 1:
-            named = (
-                f"{recording.name} ({' and '.join(there) or 'no side'})"
-                for recording, there in zip(pair, where, strict=True)
+        places = [
+            [side for side in SIDES if recording.subject in sides[side]] for recording in pair
+        ]
+        if len({*places[0], *places[1]}) > 1:
+            texts = (
+                f"{recording.name} ({' and '.join(record_sides) or 'no side'})"
+                for recording, record_sides in zip(pair, places, strict=True)
             )
-            leaks.append(" and ".join(named))
-        elif where[0] and where[1]:
+            leaks.append(" and ".join(texts))
+        elif places[0] and places[1]:
             together.append(pair)
     if leaks:
         more = f"; and {len(leaks) - MOST_PAIRS} more" if len(leaks) > MOST_PAIRS else ""
@@ -318,12 +322,12 @@ def assert_no_copy(split: Split, pairs: Iterable[Copy]) -> list[Copy]:
     return together
 
 
-def _shared(one: Index, other: Index) -> int:
+def _overlap(first: Index, second: Index) -> int:
     """How many positions are in both: a bit a beat, where sorting them would take 40 bytes."""
-    ends = [int(side.max()) + 1 for side in (one, other) if len(side)]
-    there = np.zeros(max(ends, default=0), bool)
-    there[one] = True
-    return int(there[other].sum())
+    ends = [int(side.max()) + 1 for side in (first, second) if len(side)]
+    present = np.zeros(max(ends, default=0), bool)
+    present[first] = True
+    return int(present[second].sum())
 
 
 def tally(
@@ -361,11 +365,11 @@ def deal(
     for (start, end), heavy in zip(pairwise(ends), weight, strict=True):
         if start == end:
             continue
-        held = counts[order[:, start:end]].sum(1)
-        beats = held.sum(1)
-        cost += 1000.0 * heavy * (held == 0).sum(1)
+        side_counts = counts[order[:, start:end]].sum(1)
+        beats = side_counts.sum(1)
+        cost += 1000.0 * heavy * (side_counts == 0).sum(1)
         cost += np.abs(beats / total - (end - start) / len(counts))
-        cost += np.abs(held[:, 1] / np.maximum(beats, 1) - counts[:, 1].sum() / total)
+        cost += np.abs(side_counts[:, 1] / np.maximum(beats, 1) - counts[:, 1].sum() / total)
     best = order[np.argmin(cost)]
     return [np.sort(best[start:end]) for start, end in pairwise(ends)]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from storage.bounds import all_within
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats
-from tasks.learning.balance import Weigh, drawn
-from tasks.learning.distillation import Teaching, accuracy, distilled, unanswered
-from tasks.learning.epochs import Batch, Index, in_order, shuffled
+from tasks.learning.balance import Weigh, draw_positions
+from tasks.learning.distillation import Teaching, accuracy, distillation_loss, label_targets
+from tasks.learning.epochs import Batch, Index, in_order, shuffled_batches
 from tasks.networks.models import build
 from tasks.networks.pruning import prune_while_training, ramp_epochs
-from tasks.networks.quantised import quantised, unrounded
+from tasks.networks.quantised import plain_network, rounding_double
 
 
 @dataclass(frozen=True)
@@ -118,33 +118,33 @@ def fit(
     if weigh:
         times = weigh(train)
         random = np.random.default_rng(config.seed)
-        validation = drawn(validation, weigh(validation), random)
+        validation = draw_positions(validation, weigh(validation), random)
     model = build(name, seed=config.seed)
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
-    learner = compiled(model, optimizer, config, steps, ["accuracy"], teaching)
-    state = start or NOTHING_DONE
+    learner = compile_learner(model, optimizer, config, steps, ["accuracy"], teaching)
+    state = start or EMPTY_CHECKPOINT
     if start:
         resume(learner, start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
-        index = drawn(train, times, random) if weigh else train
-        batches = shuffled(beats, index, config.batch, random)
+        index = draw_positions(train, times, random) if weigh else train
+        batches = shuffled_batches(beats, index, config.batch, random)
         tests = in_order(beats, validation)
         if teaching:
             batches = ((x, teaching.targets(y[:, 1], {"waveform": x})) for x, y in batches)
-            tests = ((x, unanswered(y[:, 1])) for x, y in tests)
-        learnt = _over(learner.train_on_batch, batches)
+            tests = ((x, label_targets(y[:, 1])) for x, y in tests)
+        training_values = _over(learner.train_on_batch, batches)
         measured = _over(learner.test_on_batch, tests)
-        values = {**learnt, **{f"val_{name}": value for name, value in measured.items()}}
-        state = advanced(state, learner, values, config)
+        values = {**training_values, **{f"val_{name}": value for name, value in measured.items()}}
+        state = next_checkpoint(state, learner, values, config)
         if keep:
             keep(state)
     learner.set_weights(state.best or state.weights)
-    return learnt_by(learner, name, config), state
+    return network_of(learner, name, config), state
 
 
-def _over(each: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) -> dict[str, float]:
+def _over(step: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) -> dict[str, float]:
     """Loss and accuracy over all beats of the batches, each learnt from or tested on.
 
     Keras forgets the batches before: what it says of each is averaged here, by its beats.
@@ -153,15 +153,15 @@ def _over(each: Callable[..., Mapping[str, float]], batches: Iterable[Batch]) ->
     n = 0
     for x, y in batches:
         n += len(x)
-        for name, value in each(x, y, return_dict=True).items():
+        for name, value in step(x, y, return_dict=True).items():
             sums[name] = sums.get(name, 0.0) + len(x) * float(value)
     return {name: value / n for name, value in sums.items()}
 
 
-NOTHING_DONE = Checkpoint(0, [], [], [], 0, float("inf"))
+EMPTY_CHECKPOINT = Checkpoint(0, [], [], [], 0, float("inf"))
 
 
-class Lightened(Protocol):
+class CompressionSettings(Protocol):
     """What the settings of every training say of pruning and rounding."""
 
     @property
@@ -174,10 +174,10 @@ class Lightened(Protocol):
     def seed(self) -> int: ...  # noqa: D102
 
 
-def compiled(
+def compile_learner(
     model: Any,
     optimizer: Any,
-    config: Lightened,
+    config: CompressionSettings,
     steps: int,
     metrics: Sequence[str] = (),
     teaching: Teaching | None = None,
@@ -191,7 +191,7 @@ def compiled(
     teaching : Teaching, optional
         Its targets are what is then learnt, in place of the labels.
     """
-    learner = quantised(model) if config.quantised else model
+    learner = rounding_double(model) if config.quantised else model
     optimizer.build(learner.trainable_variables)
     if config.sparsity:
         ramp = ramp_epochs(config.epochs) * steps
@@ -202,15 +202,15 @@ def compiled(
     loss: Any = f"{kind}_crossentropy"
     measured: list[Any] = [*metrics]
     if teaching:
-        loss = distilled(teaching.weight, teaching.temperature)
+        loss = distillation_loss(teaching.weight, teaching.temperature)
         measured = [accuracy()] if metrics else []
     learner.compile(optimizer=optimizer, loss=loss, metrics=measured, jit_compile=False)
     return learner
 
 
-def learnt_by(learner: Any, name: str, config: Lightened) -> Any:
+def network_of(learner: Any, name: str, config: CompressionSettings) -> Any:
     """The network itself, of what learnt for it."""
-    return unrounded(name, learner, config.seed) if config.quantised else learner
+    return plain_network(name, learner, config.seed) if config.quantised else learner
 
 
 def resume(model: Any, state: Checkpoint) -> None:
@@ -225,8 +225,8 @@ def stale(state: Checkpoint, patience: int) -> bool:
     return bool(patience and state.best) and state.epoch > state.best_epoch + patience
 
 
-def advanced(
-    state: Checkpoint, model: Any, values: dict[str, float], config: Lightened
+def next_checkpoint(
+    state: Checkpoint, model: Any, values: dict[str, float], config: CompressionSettings
 ) -> Checkpoint:
     """The checkpoint after one more epoch with these values.
 
@@ -257,6 +257,6 @@ def predict(
     parts = []
     for at in range(0, n, batch):
         part = {name: values[at : at + batch] for name, values in arrays.items()}
-        given = part if len(part) > 1 else part.popitem()[1]
-        parts.append(np.asarray(model(given, training=False))[..., -1])
+        inputs = part if len(part) > 1 else part.popitem()[1]
+        parts.append(np.asarray(model(inputs, training=False))[..., -1])
     return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -27,30 +27,30 @@ def fused_network(name: str, encoder: tuple[int, int, int] | None, filters: int)
     import keras
     from keras import layers
 
-    def normalised(x: Layer) -> Layer:
+    def normalise(x: Layer) -> Layer:
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
     def member(x: Layer) -> Layer:
-        x = normalised(layers.Conv1D(filters, 3, padding="same", use_bias=False)(x))
+        x = normalise(layers.Conv1D(filters, 3, padding="same", use_bias=False)(x))
         for dilation in DILATIONS:
             y = layers.Conv1D(filters, 3, dilation_rate=dilation, padding="same", use_bias=False)(x)
-            x = layers.Add()([x, normalised(y)])
+            x = layers.Add()([x, normalise(y)])
         return layers.Dense(1)(x)
 
     cues = layers.Input((WINDOW_BEATS, FEATURES), name="cues")
-    given, x = [cues], cues
+    inputs, x = [cues], cues
     if encoder:
         first, second, summary = encoder
         shape = layers.Input((WINDOW_BEATS, SHAPE_SAMPLES), name="shape")
         x = layers.Reshape((WINDOW_BEATS, SHAPE_SAMPLES, 1))(shape)
-        x = normalised(layers.Conv2D(first, (1, 7), strides=(1, 3), use_bias=False)(x))
-        x = normalised(layers.Conv2D(second, (1, 5), strides=(1, 3), use_bias=False)(x))
+        x = normalise(layers.Conv2D(first, (1, 7), strides=(1, 3), use_bias=False)(x))
+        x = normalise(layers.Conv2D(second, (1, 5), strides=(1, 3), use_bias=False)(x))
         x = layers.Reshape((WINDOW_BEATS, x.shape[-2] * second))(x)
-        x = normalised(layers.Dense(summary, use_bias=False)(x))
-        given, x = [cues, shape], layers.Concatenate()([cues, x])
+        x = normalise(layers.Dense(summary, use_bias=False)(x))
+        inputs, x = [cues, shape], layers.Concatenate()([cues, x])
     logits = layers.Concatenate()([member(x) for _ in range(MEMBERS)])
     answer = layers.Activation("sigmoid", name="af")(in_turn()()(logits))
-    return keras.Model(given if encoder else cues, answer, name=name)
+    return keras.Model(inputs if encoder else cues, answer, name=name)
 
 
 @cache
@@ -79,7 +79,7 @@ def in_turn() -> Any:
 
 
 @model("fused", inputs=("cues", "shape"))
-def fused() -> Model:
+def fused_with_shapes() -> Model:
     """Build the fused network: rhythm of 255 beats, and the shape of every beat."""
     return fused_network("fused", (8, 16, 12), 12)
 

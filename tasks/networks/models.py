@@ -126,10 +126,10 @@ def build(name: str, seed: int | None = None) -> Model:
     keras.utils.set_random_seed(seed)
     model = builder()
     # Keras takes the layers' seeds from Python's one generator, which other threads draw from too.
-    mine = Random(seed)  # noqa: S311 - weights, not secrets
+    generator = Random(seed)  # noqa: S311 - weights, not secrets
     for weight in model.weights:
         if len(weight.shape) > 1:
-            begin = keras.initializers.GlorotUniform(mine.randint(1, 10**9))
+            begin = keras.initializers.GlorotUniform(generator.randint(1, 10**9))
             weight.assign(begin(weight.shape))
     return model
 
@@ -175,17 +175,17 @@ def _residual(
     import keras
     from keras import layers
 
-    def normalised(x: Layer, filters: int, kernel: int) -> Layer:
+    def normalise(x: Layer, filters: int, kernel: int) -> Layer:
         x = layers.Conv1D(filters, kernel, padding="same")(x)
         # Keras's own momentum, 0.99, lags a short training by epochs: decisions come out constant.
         return layers.BatchNormalization(momentum=0.9)(x)
 
     start = layers.Input((WAVEFORM_SAMPLES, 1), name="waveform")
-    x = layers.ReLU()(normalised(start, *stem))
+    x = layers.ReLU()(normalise(start, *stem))
     for filters, (first, second) in blocks:
-        shortcut = x if x.shape[-1] == filters else normalised(x, filters, 1)
-        x = layers.ReLU()(normalised(x, filters, first))
-        x = layers.Add()([normalised(x, filters, second), shortcut])
+        shortcut = x if x.shape[-1] == filters else normalise(x, filters, 1)
+        x = layers.ReLU()(normalise(x, filters, first))
+        x = layers.Add()([normalise(x, filters, second), shortcut])
         x = layers.ReLU()(x)
     if pool:
         x = layers.MaxPooling1D(2)(x)

@@ -63,8 +63,8 @@ def _smallest_are_zero() -> Any:
 
         def __call__(self, w: Any) -> Any:
             """The kernel after a step."""
-            done = ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.steps, 1.0)
-            share = self.share * (1 - (1 - done) ** 3)
+            progress = ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.steps, 1.0)
+            share = self.share * (1 - (1 - progress) ** 3)
             size = int(np.prod(w.shape))
             ordered = ops.sort(ops.reshape(ops.abs(w), (-1,)))
             limit = ops.take(ordered, ops.cast(ops.floor(share * size), "int32"))

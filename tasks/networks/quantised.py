@@ -37,8 +37,8 @@ def rounded_kernel(kernel: Any, *, depthwise: bool) -> Any:
     from keras import ops
 
     channel = len(kernel.shape) - (2 if depthwise else 1)
-    others = [axis for axis in range(len(kernel.shape)) if axis != channel]
-    step = ops.maximum(ops.max(ops.abs(kernel), axis=others, keepdims=True) / 127, SMALLEST)
+    axes = [axis for axis in range(len(kernel.shape)) if axis != channel]
+    step = ops.maximum(ops.max(ops.abs(kernel), axis=axes, keepdims=True) / 127, SMALLEST)
     return _straight_through(kernel, ops.round(kernel / step) * step)
 
 
@@ -58,20 +58,22 @@ def _straight_through(x: Any, rounded: Any) -> Any:
     return x + ops.stop_gradient(rounded - x)
 
 
-def quantised(model: Any) -> Any:
+def rounding_double(model: Any) -> Any:
     """A network that rounds as int8 does, over the same weights in the same order."""
     import keras
 
     return keras.models.clone_model(
         model,
-        clone_function=lambda one: _rounded()(one) if type(one).__name__ in READING else one,
+        clone_function=lambda layer: (
+            _rounding_layer()(layer) if type(layer).__name__ in READING else layer
+        ),
     )
 
 
-def unrounded(name: str, learnt: Any, seed: int) -> Any:
+def plain_network(name: str, double: Any, seed: int) -> Any:
     """The network itself with what its rounding double learnt, its kernels on int8's steps."""
     model = build(name, seed=seed)
-    model.set_weights(learnt.get_weights())
+    model.set_weights(double.get_weights())
     for layer in kernel_layers(model):
         layer.kernel.assign(rounded_kernel(layer.kernel, depthwise=_is_depthwise(layer)))
     return model
@@ -87,11 +89,11 @@ def _is_depthwise(layer: Any) -> bool:
 
 
 @cache
-def _rounded() -> Any:
+def _rounding_layer() -> Any:
     """The layer around a layer; Keras is imported only where something is trained."""
     import keras
 
-    class Rounded(keras.layers.Wrapper):  # type: ignore[misc] # Keras ships no types
+    class RoundingLayer(keras.layers.Wrapper):  # type: ignore[misc] # Keras ships no types
         """A layer that rounds what it reads and its kernel."""
 
         def __init__(self, layer: Any) -> None:
@@ -114,4 +116,4 @@ def _rounded() -> Any:
             """As the layer's own."""
             return self.layer.compute_output_spec(inputs)
 
-    return Rounded
+    return RoundingLayer

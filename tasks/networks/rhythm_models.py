@@ -28,16 +28,16 @@ def temporal(
 
     padding = "causal" if causal else "same"
 
-    def convolved(x: Layer, dilation: int) -> Layer:
+    def convolve(x: Layer, dilation: int) -> Layer:
         x = layers.Conv1D(filters, KERNEL, dilation_rate=dilation, padding=padding, use_bias=False)(
             x
         )
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
     start = layers.Input((WINDOW_BEATS, FEATURES), name="rhythm")
-    x = convolved(start, 1)
+    x = convolve(start, 1)
     for dilation in dilations:
-        x = layers.Add()([x, convolved(x, dilation)])
+        x = layers.Add()([x, convolve(x, dilation)])
     answer = layers.Dense(1, activation="sigmoid", name="af")(x)
     return keras.Model(start, answer, name=name)
 

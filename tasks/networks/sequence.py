@@ -27,20 +27,20 @@ def _rhythm(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
     return (rr_features(record.rr_s, causal=causal),)
 
 
-def _fused(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
+def _cues_and_shape(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
     if causal:
         raise ValueError("no causal network reads shapes yet")
     return inputs(record.rr_s, record.shape)
 
 
 def _cues(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
-    return _fused(record, causal=causal)[:1]
+    return _cues_and_shape(record, causal=causal)[:1]
 
 
 #: What each kind of network reads, by the names of its inputs.
 FEATURES_OF: Mapping[tuple[str, ...], Callable[..., tuple[Floats, ...]]] = {
     ("rhythm",): _rhythm,
-    ("cues", "shape"): _fused,
+    ("cues", "shape"): _cues_and_shape,
     ("cues",): _cues,
 }
 
@@ -74,9 +74,9 @@ def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
     return dict(zip(spec.inputs, columns, strict=True))
 
 
-def as_read_by(name: str, drawn: Mapping[str, Floats]) -> dict[str, Floats]:
+def as_read_by(name: str, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
     """A network's inputs among those that were drawn, perhaps for another network."""
-    return {key: drawn[key] for key in spec_of(name).inputs}
+    return {key: arrays[key] for key in spec_of(name).inputs}
 
 
 def windows(name: str) -> Windows:
@@ -92,7 +92,7 @@ def cut(
     return by.cut(spread(values, by.places(begins), fill), fill)
 
 
-def windowed(name: str, record: RhythmRecord) -> dict[str, Floats]:
+def input_windows(name: str, record: RhythmRecord) -> dict[str, Floats]:
     """A network's inputs as windows (k, 640, ...), by name."""
-    every = features(name, record)
-    return {key: cut(name, record.begins, values) for key, values in every.items()}
+    arrays = features(name, record)
+    return {key: cut(name, record.begins, values) for key, values in arrays.items()}

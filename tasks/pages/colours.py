@@ -6,14 +6,14 @@ to be read as text on white (contrast of 4.5 and more, WCAG 2.2). `DARK` is the 
 
 from __future__ import annotations
 
-AF, OTHER, DOUBT = "#b84a00", "#0068a8", "#8a6100"
+AF, NOT_AF, DOUBT = "#b84a00", "#0068a8", "#8a6100"
 INK, FAINT, LINE, PAPER = "#1b1b1b", "#5c5c5c", "#d9d9d9", "#ffffff"
 GOOD = "#00704f"
 
 #: Names of the style's variables, on white paper.
 LIGHT = {
     "af": AF,
-    "other": OTHER,
+    "other": NOT_AF,
     "doubt": DOUBT,
     "good": GOOD,
     "ink": INK,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: The endings of a report's file: Markdown, and one HTML page.
 ENDINGS = (".md", ".html")
-ENDINGS_TOLD = " or ".join(ENDINGS)
+ENDINGS_TEXT = " or ".join(ENDINGS)
 #: A cell that is a number, with its unit or interval; and one that says that there is none.
 _NUMBER = re.compile(r"([-+]?\d[\d,.]*(e[-+]?\d+)?( ?%)?( / |$| (?=\()))+(\(.*\))?")
 _NO_NUMBER = ("", "-", "not measured", "undefined")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from storage.tables.beats import R_INDEX
-from tasks.pages.colours import AF, OTHER
+from tasks.pages.colours import AF, NOT_AF
 from tasks.pages.numbers import label_of
 from tasks.scores.bootstrap import Interval
 from tasks.scores.calibration import calibration
@@ -22,7 +22,7 @@ from tasks.scores.curves import roc as roc_corners
 from tasks.scores.metrics import area_under_roc, confusion
 from tasks.scores.pareto import COSTS, Point, front
 
-BLUE, ORANGE, GREY = OTHER, AF, "#777777"
+BLUE, ORANGE, GREY = NOT_AF, AF, "#777777"
 CLASSES = ("not AF", "AF")
 #: Corners of a curve that are drawn, at most.
 MOST_CORNERS = 4_000
@@ -86,10 +86,10 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
     figure = _figure(title, 11.2, 3.9)
     first, second, third = figure.subplots(1, 3)
     _roc(first, label, probability)
-    second.plot(*_seen(precision_recall(label, probability)), color=BLUE, lw=2)
+    second.plot(*_thin(precision_recall(label, probability)), color=BLUE, lw=2)
     _unit(second, "sensitivity", "PPV")
     bins = calibration(label, probability)
-    third.plot(bins.said, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
+    third.plot(bins.probability, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
     third.legend(loc="lower right")
     _unit(third, "P(AF)", "share of AF", diagonal=True)
     return _png(figure)
@@ -99,7 +99,7 @@ def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) 
     if 0 < int(label.sum()) < len(label):
         area = area_under_roc(label, probability)
         axes.plot(
-            *_seen(roc_corners(label, probability)), color=BLUE, lw=2, label=f"AUC {area:.4f}"
+            *_thin(roc_corners(label, probability)), color=BLUE, lw=2, label=f"AUC {area:.4f}"
         )
         axes.legend(loc="lower right")
     else:
@@ -107,7 +107,7 @@ def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) 
     _unit(axes, "1 - specificity", "sensitivity", diagonal=True)
 
 
-def _seen(curve: Curve) -> Curve:
+def _thin(curve: Curve) -> Curve:
     """A curve's corners, shape (k,) each: of many, so many as can be seen."""
     place = np.unique(np.linspace(0, max(len(curve[0]) - 1, 0), MOST_CORNERS).astype(np.int64))
     return (curve[0][place], curve[1][place]) if len(curve[0]) else curve
@@ -127,9 +127,9 @@ def intervals(
     """A row a value: a point on its 95 % interval, with a cross beside; else a line at zero."""
     figure = _figure(title, 8, 1.0 + 0.34 * len(rows))
     axes = figure.subplots()
-    for place, (_, one) in enumerate(rows):
-        axes.plot((one.low, one.high), (place, place), color=BLUE, lw=2, alpha=0.6)
-        axes.plot(one.value, place, "o", color=BLUE)
+    for place, (_, interval) in enumerate(rows):
+        axes.plot((interval.low, interval.high), (place, place), color=BLUE, lw=2, alpha=0.6)
+        axes.plot(interval.value, place, "o", color=BLUE)
     if crosses is None:
         axes.axvline(0, color=GREY, lw=1, ls=":")
     else:
@@ -190,9 +190,9 @@ def per_patient(
     names = np.unique(subject)
     rows = []
     for name in names:
-        mine = subject == name
-        right = (probability[mine] >= threshold) == (label[mine] == 1)
-        rows.append((str(name), float(right.mean()), float(label[mine].mean()), int(mine.sum())))
+        own = subject == name
+        right = (probability[own] >= threshold) == (label[own] == 1)
+        rows.append((str(name), float(right.mean()), float(label[own].mean()), int(own.sum())))
     rows.sort(key=lambda row: row[1])
     figure = _figure(title, 7, 1.6 + 0.32 * len(rows))
     axes = figure.subplots()
@@ -237,30 +237,30 @@ def pareto(points: Sequence[Point], latency: str, title: str) -> bytes:
         Data set, split and level.
     """
     figure = _figure(title, 10.4, 7.6)
-    for axes, (cost, said) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
-        known = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
+    for axes, (cost, label) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
+        measured = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
         best = front(points, cost)
-        axes.set(xlabel=latency if cost == "latency_us" else said, ylabel=label_of("f1"))
-        if not known:
+        axes.set(xlabel=latency if cost == "latency_us" else label, ylabel=label_of("f1"))
+        if not measured:
             axes.set(xticks=(), yticks=())
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
             continue
         axes.set_xscale("log")
         axes.plot([p.costs[cost] for p in best], [p.f1 for p in best], color=BLUE, lw=1, alpha=0.6)
-        for point in known:
+        for point in measured:
             leads = point in best
             colour, weight = (BLUE, 1.0) if leads else (GREY, 0.45)
             at = (point.costs[cost], point.f1)
             if point.bounds:
                 axes.plot([at[0]] * 2, point.bounds, color=colour, lw=1, alpha=0.4 * weight)
             axes.plot(*at, "o", color=colour, alpha=weight, ms=6 if leads else 5)
-        _room(axes, [p.costs[cost] for p in known])
-        _named(axes, known, best, cost)
+        _room(axes, [p.costs[cost] for p in measured])
+        _label_points(axes, measured, best, cost)
         axes.grid(alpha=0.25)
     return _png(figure)
 
 
-def _named(axes: Axes, points: Sequence[Point], best: Sequence[Point], cost: str) -> None:
+def _label_points(axes: Axes, points: Sequence[Point], best: Sequence[Point], cost: str) -> None:
     """Names in a column right of the points, a line from each: none lies on another."""
     axes.get_ylim()  # settles the scale
     to_axes = axes.transData + axes.transAxes.inverted()

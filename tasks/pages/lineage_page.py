@@ -52,7 +52,7 @@ def outline(lineage: Lineage) -> Branch:
             _split(document["split"]),
             _training(run, document["datasets"]),
             Branch("files", tuple(Branch(f"{k}  {_short(v)}") for k, v in model["files"].items())),
-            _followed(lineage),
+            _ledger_branch(lineage),
         ),
     )
 
@@ -72,24 +72,26 @@ def _data(data: Mapping[str, Any]) -> Branch:
     beats = "|".join(annotators.get("beats", ()))
     files = sum(len(entry["files"]) for entry in data["entries"])
     simulated = "SIMULATED " if data["simulated"] else ""
-    built = sum(bool(entry["task_run_id"]) for entry in data["entries"])
+    task_runs = sum(bool(entry["task_run_id"]) for entry in data["entries"])
     return Branch(
         f"{simulated}{data['title']} ({data['dataset']} {data['version']}), {data['licence']}",
         (
             Branch(f"read from {data['origin']}: {len(data['entries'])} records, {files} files"),
-            *_failed(data),
+            *_failures(data),
             Branch(f"annotators: beats {beats}, rhythm {annotators.get('rhythm')}"),
             Branch(
                 f"preprocessing: policy {data['preprocessing'].get('policy')}, "
                 f"{_short(data['preprocessing_sha256'])}; code {_short(data['code_sha256'])}"
             ),
             Branch(f"beat tables: {_short(data['sha256'])}"),
-            Branch(f"Prefect flow run {data['flow_run_id']}, {built} records with their task runs"),
+            Branch(
+                f"Prefect flow run {data['flow_run_id']}, {task_runs} records with their task runs"
+            ),
         ),
     )
 
 
-def _failed(data: Mapping[str, Any]) -> list[Branch]:
+def _failures(data: Mapping[str, Any]) -> list[Branch]:
     """The records that could not be used, if there are any, and why."""
     failures = data["failures"]
     records = len(failures) + len(data["entries"])
@@ -151,11 +153,11 @@ def _teacher(tags: Mapping[str, str]) -> list[Branch]:
     if TEACHER_TAG not in tags:
         return []
     digest, run = tags[TEACHER_SHA256_TAG], tags[TEACHER_RUN_TAG]
-    said = f"teacher {tags[TEACHER_TAG]}, weights {_short(digest)}, MLflow run {run}"
-    return [Branch(said, (Branch(f"what made it: holter lineage {tags[TEACHER_TAG]}"),))]
+    text = f"teacher {tags[TEACHER_TAG]}, weights {_short(digest)}, MLflow run {run}"
+    return [Branch(text, (Branch(f"what made it: holter lineage {tags[TEACHER_TAG]}"),))]
 
 
-def _followed(lineage: Lineage) -> Branch:
+def _ledger_branch(lineage: Lineage) -> Branch:
     return Branch("what followed (the ledger)", tuple(Branch(line) for line in _entries(lineage)))
 
 
@@ -166,10 +168,10 @@ def _entries(lineage: Lineage) -> list[str]:
         figures = (
             runs.get(entry.details.get("run_id", ""), {}) if entry.action == "evaluated" else {}
         )
-        told = [phrase_of(k, figures[k]) for k in ("f1", "latency_p99_ms") if k in figures]
+        phrases = [phrase_of(k, figures[k]) for k in ("f1", "latency_p99_ms") if k in figures]
         lines.append(
             f"{entry.sequence}  {entry.time_utc}  {deed(entry)}  by {entry.who}: "
-            f"{entry.reason}" + (f" ({', '.join(told)})" if told else "")
+            f"{entry.reason}" + (f" ({', '.join(phrases)})" if phrases else "")
         )
     return lines
 
@@ -185,7 +187,7 @@ def blocks(lineage: Lineage) -> list[Block]:
     run = document["run"]
     out: list[Block] = [
         _summary(lineage),
-        Drawing(svg(graph(lineage, every=False)), "From data to decisions"),
+        Drawing(svg(graph(lineage, detailed=False)), "From data to decisions"),
         Words(
             "Every value is from the sealed chain; what followed is from the signed ledger. "
             "Whether both still hold:"
@@ -197,13 +199,14 @@ def blocks(lineage: Lineage) -> list[Block]:
     for data in document["datasets"]:
         out += [Heading(f"Records of {data['dataset']}"), _records(document, data)]
     metrics = [
-        (label_of(key), text_of(float(one["value"]), key)) for key, one in run["metrics"].items()
+        (label_of(key), text_of(float(metric["value"]), key))
+        for key, metric in run["metrics"].items()
     ]
     parts = {
         "Files of the version": (("file", "SHA-256"), [*document["model"]["files"].items()]),
         "Figures of the training": (("figure", "value"), metrics),
-        "Parameters of the training": (("parameter", "value"), _sorted(run["params"])),
-        "Tags of the training": (("tag", "value"), _sorted(run["tags"])),
+        "Parameters of the training": (("parameter", "value"), _rows(run["params"])),
+        "Tags of the training": (("tag", "value"), _rows(run["tags"])),
     }
     for name, (columns, rows) in parts.items():
         out += [Heading(name), Table(columns, rows)]
@@ -214,10 +217,12 @@ def _summary(lineage: Lineage) -> Summary:
     """Whether it is as it was recorded, and what it came from."""
     document, fault = lineage.chain.document, lineage.chain.fault or "; ".join(lineage.faults)
     data, split = document["datasets"], document["split"]
-    entries = [entry for one in data for entry in one["entries"]]
+    entries = [entry for manifest in data for entry in manifest["entries"]]
     beats = sum(entry["beats"] for entry in entries)
     f1 = document["run"]["metrics"].get("test_f1", {}).get("value")
-    names = ", ".join("SIMULATED " * one["simulated"] + one["dataset"] for one in data)
+    names = ", ".join(
+        "SIMULATED " * manifest["simulated"] + manifest["dataset"] for manifest in data
+    )
     return Summary(
         f"Not as it was recorded: {fault}" if fault else "Sealed, and the ledger is whole",
         (
@@ -225,14 +230,16 @@ def _summary(lineage: Lineage) -> Summary:
             *(Tile(f"Subjects, {side}", f"{len(split[side]['subjects']):,}") for side in SIDES),
             Tile("Beat F1, test set", text_of(None if f1 is None else float(f1), "f1")),
             Tile(
-                "Aliases", str(len(lineage.aliases)), " ".join(f"@{one}" for one in lineage.aliases)
+                "Aliases",
+                str(len(lineage.aliases)),
+                " ".join(f"@{alias}" for alias in lineage.aliases),
             ),
         ),
         "bad" if fault else "good",
     )
 
 
-def _sorted(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+def _rows(texts: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, text[:160]) for name, text in sorted(texts.items())]
 
 
@@ -256,10 +263,10 @@ def _records(document: Mapping[str, Any], data: Mapping[str, Any]) -> Table:
     )
 
 
-def svg(drawn: Graph) -> str:
+def svg(lineage_graph: Graph) -> str:
     """A graph in columns from left to right, each node a box, each relation a curve."""
     places: dict[str, tuple[float, float, float]] = {}
-    order = sorted(drawn.nodes, key=lambda node: node.column)
+    order = sorted(lineage_graph.nodes, key=lambda node: node.column)
     for column, nodes in groupby(order, key=lambda node: node.column):
         y = 40.0
         for node in nodes:
@@ -272,8 +279,8 @@ def svg(drawn: Graph) -> str:
         f'<text x="{x}" y="22" class="faint" font-size="12">{escape(stage)}</text>'
         for x, stage in ((MARGIN + COLUMN * k, stage) for k, stage in enumerate(STAGES))
     ]
-    parts += [_curve(places[edge.flow[0]], places[edge.flow[1]]) for edge in drawn.edges]
-    parts += [_box(node, *places[node.id]) for node in drawn.nodes]
+    parts += [_curve(places[edge.flow[0]], places[edge.flow[1]]) for edge in lineage_graph.edges]
+    parts += [_box(node, *places[node.id]) for node in lineage_graph.nodes]
     return (
         f'<svg class="graph" viewBox="0 0 {wide:g} {high:g}" width="{wide:g}" role="img" '
         'aria-label="The lineage from data to decisions">'

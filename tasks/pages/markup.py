@@ -53,4 +53,4 @@ def show(value: object) -> object:
 
 def label(text: str) -> str:
     """Text within a quoted label of Mermaid."""
-    return _LABEL.sub(lambda found: f"#{ord(found[0])};", line(text))
+    return _LABEL.sub(lambda match: f"#{ord(match[0])};", line(text))

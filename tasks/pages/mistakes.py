@@ -16,7 +16,7 @@ from tasks.pages.document import Block, Drawing, Words
 from tasks.pages.markup import escape
 from tasks.pages.numbers import clock
 from tasks.scores.episodes import Intervals, durations_s
-from tasks.scores.evaluation import Scored
+from tasks.scores.evaluation import ScoredRecord
 
 #: Where a drawing's field begins, and how wide it is.
 LEFT, FIELD = 60, 800
@@ -26,30 +26,30 @@ LEFT, FIELD = 60, 800
 class Mistake:
     """A stretch in which truth and decision differ, and the record it is in."""
 
-    scored: Scored
+    scored: ScoredRecord
     start_s: float
     end_s: float
     missed: bool
 
 
-def worst_mistakes(scored: Sequence[Scored], most: int = 12) -> list[Mistake]:
+def worst_mistakes(scored: Sequence[ScoredRecord], most: int = 12) -> list[Mistake]:
     """The longest stretches of missed or false AF, at most two a record and kind."""
     mistakes: list[Mistake] = []
     for record in scored:
         truth, decided = record.intervals()
-        for missed, (these, those) in ((True, (truth, decided)), (False, (decided, truth))):
-            wrong = without(these, those)
+        for missed, (intervals, cover) in ((True, (truth, decided)), (False, (decided, truth))):
+            wrong = without(intervals, cover)
             order = np.argsort(-durations_s(wrong))[:2]
             mistakes += [Mistake(record, wrong[k, 0], wrong[k, 1], missed) for k in order]
     return sorted(mistakes, key=lambda m: m.start_s - m.end_s)[:most]
 
 
-def without(these: Intervals, those: Intervals) -> Intervals:
-    """The parts of `these` that no interval of `those` covers."""
+def without(intervals: Intervals, cover: Intervals) -> Intervals:
+    """The parts of `intervals` that no interval of `cover` covers."""
     out = []
-    for start, end in these.tolist():
+    for start, end in intervals.tolist():
         at = start
-        for low, high in those[(those[:, 1] > start) & (those[:, 0] < end)].tolist():
+        for low, high in cover[(cover[:, 1] > start) & (cover[:, 0] < end)].tolist():
             if low > at:
                 out.append((at, low))
             at = max(at, high)
@@ -87,12 +87,12 @@ def tachogram(mistake: Mistake, before_s: float = 60.0, longest_s: float = 600.0
             f'class="{kind}"/>'
             for a, b in inside
         ]
-    what = "missed AF" if mistake.missed else "false AF"
+    verdict = "missed AF" if mistake.missed else "false AF"
     return _drawing(
         180,
         parts,
         f"{record.dataset}/{record.record}, {clock(mistake.start_s)} to {clock(mistake.end_s)}: "
-        f"{what}, {mistake.end_s - mistake.start_s:.0f} s; shown {clock(low)} to {clock(high)}",
+        f"{verdict}, {mistake.end_s - mistake.start_s:.0f} s; shown {clock(low)} to {clock(high)}",
     )
 
 
@@ -134,8 +134,8 @@ def ecg_strip(mistake: Mistake, beats: BeatTable, length_s: float = 12.0) -> Blo
             x[:, R_INDEX].tolist(), beats.symbol[near].tolist(), decided.tolist(), strict=True
         )
     ]
-    when = f"{clock(low)} to {clock(high)}, {2 * span:.1f} mV high"
-    return _drawing(170, parts, f"{when}: beats as annotated, a bar where decided AF")
+    span_text = f"{clock(low)} to {clock(high)}, {2 * span:.1f} mV high"
+    return _drawing(170, parts, f"{span_text}: beats as annotated, a bar where decided AF")
 
 
 def _drawing(height: int, parts: Sequence[str], shows: str) -> Drawing:

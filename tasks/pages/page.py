@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pages.colours import AF, DOUBT, FAINT, INK, PAPER
-from tasks.pages.colours import OTHER as SINUS
+from tasks.pages.colours import NOT_AF as SINUS
 from tasks.pages.markup import escape
 from tasks.pages.numbers import clock
 from tasks.scores.episodes import Intervals
@@ -27,7 +27,7 @@ MOST_DOTS = 4_000
 COLUMNS = 1_000
 QUANTILES = np.array([0.05, 0.5, 0.95])
 STRIP_HEIGHT = 150
-NONE = "#d4d4d4"
+GAP = "#d4d4d4"
 #: Steps of the time axis, seconds: the first that gives at most twelve.
 STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 604_800)
 
@@ -36,7 +36,7 @@ STEPS_S = (60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 604_800)
 class Strip:
     """A stretch of the signal to show: why, where it begins, and its samples in millivolts."""
 
-    what: str
+    caption: str
     start_s: float
     fs_hz: float
     signal_mv: NDArray[np.float32]
@@ -139,7 +139,7 @@ def _head(page: Page) -> Iterable[str]:
         f"({model['sha256'][:8]}), threshold {model['threshold']:g}",
         fill=FAINT,
     )
-    shown = (
+    entries = (
         (
             f"AF burden of {clock(3600 * figures['analysable_hours'])} analysed",
             f"{100 * figures['af_burden']:.1f} %",
@@ -148,7 +148,7 @@ def _head(page: Page) -> Iterable[str]:
         ("episodes of 30 s or more", f"{figures['episodes_of_30_s']:,}"),
         ("longest episode", clock(figures["longest_af_s"])),
     )
-    for number, (name, value) in enumerate(shown):
+    for number, (name, value) in enumerate(entries):
         yield _text(LEFT + 250 * number, 104, value, size=24, fill=AF if page.runs.size else SINUS)
         yield _text(LEFT + 250 * number, 122, name, fill=FAINT)
 
@@ -185,7 +185,7 @@ def _holes(page: Page, top: float, height: float) -> Iterable[str]:
         f"H{page.x(start):.1f}z"
         for start, end in page.holes_s.tolist()
     )
-    yield f'<path d="{path}" fill="{NONE}"/>'
+    yield f'<path d="{path}" fill="{GAP}"/>'
 
 
 def _points(page: Page) -> Iterable[str]:
@@ -194,10 +194,10 @@ def _points(page: Page) -> Iterable[str]:
     time_s, rr_s, decided = page.time_s[keep], page.rr_s[keep], page.decided[keep]
     if len(rr_s) <= MOST_DOTS:
         for is_af, color in ((False, SINUS), (True, AF)):
-            mine = decided == is_af
+            beats = decided == is_af
             dots = "".join(
                 f"M{x:.1f} {y:.1f}h0"
-                for x, y in zip(page.x(time_s[mine]), _y(rr_s[mine]), strict=True)
+                for x, y in zip(page.x(time_s[beats]), _y(rr_s[beats]), strict=True)
             )
             yield f'<path d="{dots}" stroke="{color}" stroke-width="2.4" stroke-linecap="round"/>'
         return
@@ -249,7 +249,7 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
     """Ten seconds of signal with its beats marked and decided."""
     seconds = len(strip.signal_mv) / strip.fs_hz
     end_s = strip.start_s + seconds
-    yield _text(LEFT, top - 6, f"{clock(strip.start_s)}  {strip.what}", size=13)
+    yield _text(LEFT, top - 6, f"{clock(strip.start_s)}  {strip.caption}", size=13)
     frame = f'width="{RIGHT - LEFT}" height="{STRIP_HEIGHT}" fill="#fffafa" stroke="#e8b9b9"'
     yield f'<rect x="{LEFT}" y="{top}" {frame}/>'
     per_s = (RIGHT - LEFT) / max(seconds, 1e-9)
@@ -257,7 +257,9 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
         f"M{LEFT + k * per_s / 5:.1f} {top}v{STRIP_HEIGHT}" for k in range(1, int(5 * seconds))
     )
     yield f'<path d="{grid}" stroke="#f3d6d6" stroke-width="0.7"/>'
-    signal = strip.signal_mv - np.nanmedian(strip.signal_mv) if _any(strip.signal_mv) else None
+    signal = (
+        strip.signal_mv - np.nanmedian(strip.signal_mv) if _has_values(strip.signal_mv) else None
+    )
     if signal is None:
         yield _text(LEFT + 10, top + STRIP_HEIGHT / 2, "no signal here", fill=FAINT)
     else:
@@ -277,7 +279,7 @@ def _strip(page: Page, strip: Strip, top: float) -> Iterable[str]:
         yield _text(x, top + STRIP_HEIGHT - 7, word, size=11, fill=color, anchor="middle")
 
 
-def _any(values: NDArray[np.float32]) -> bool:
+def _has_values(values: NDArray[np.float32]) -> bool:
     return bool(np.isfinite(values).any())
 
 

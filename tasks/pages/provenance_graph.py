@@ -41,7 +41,7 @@ class Node:
     kind: str
     column: int
     lines: tuple[str, ...]
-    about: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     link: str = ""
 
 
@@ -68,14 +68,14 @@ class Graph:
     edges: tuple[Edge, ...]
 
 
-def graph(lineage: Lineage, *, every: bool) -> Graph:
-    """A lineage: `every` record, table and file by itself, or each kind as one node."""
-    parts = list(_parts(lineage, every=every))
+def graph(lineage: Lineage, *, detailed: bool) -> Graph:
+    """A lineage: each record, table and file as a node where `detailed`; else a node a kind."""
+    parts = list(_parts(lineage, detailed=detailed))
     nodes = {part.id: part for part in parts if isinstance(part, Node)}
     return Graph(tuple(nodes.values()), tuple(p for p in parts if isinstance(p, Edge)))
 
 
-def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
+def _parts(lineage: Lineage, *, detailed: bool) -> Iterator[Node | Edge]:
     document = lineage.chain.document
     run, tags = document["run"], document["run"]["tags"]
     dirty = ", dirty" if tags.get("git.dirty") == "true" else ""
@@ -108,8 +108,8 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
         },
         page,
     )
-    for used in ("split", "code", "environment"):
-        yield Edge("used", training, used)
+    for source in ("split", "code", "environment"):
+        yield Edge("used", training, source)
     if teacher := tags.get(TEACHER_TAG):
         name, _, number = teacher.partition("/")
         digest = tags[TEACHER_SHA256_TAG]
@@ -122,12 +122,12 @@ def _parts(lineage: Lineage, *, every: bool) -> Iterator[Node | Edge]:
             f"{lineage.server}/#/models/{name}/versions/{number}",
         )
         yield Edge("used", training, "teacher")
-    if every:  # a picture says it in the box
+    if detailed:  # a picture says it in the box
         yield Node(f"person/{user}", "agent", 6, (user,))
         yield Edge("wasAssociatedWith", training, f"person/{user}")
     for data in document["datasets"]:
-        yield from _data(data, training, every=every)
-    yield from _version(lineage, training, every=every)
+        yield from _data(data, training, detailed=detailed)
+    yield from _version(lineage, training, detailed=detailed)
     for entry in lineage.entries:
         yield from _entry(lineage, entry)
 
@@ -137,11 +137,11 @@ def _facts(tags: dict[str, str], start: str) -> dict[str, str]:
 
 
 def _time(milliseconds: int) -> str:
-    when = datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
-    return when.isoformat(timespec="seconds")
+    moment = datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
+    return moment.isoformat(timespec="seconds")
 
 
-def _data(data: dict[str, Any], training: str, *, every: bool) -> Iterator[Node | Edge]:
+def _data(data: dict[str, Any], training: str, *, detailed: bool) -> Iterator[Node | Edge]:
     name, count = data["dataset"], len(data["entries"])
     source, ingest, tables = f"dataset/{name}", f"ingest/{name}", f"tables/{name}"
     simulated = ("SIMULATED",) if data["simulated"] else ()
@@ -193,19 +193,21 @@ def _data(data: dict[str, Any], training: str, *, every: bool) -> Iterator[Node 
     yield Edge("wasGeneratedBy", tables, ingest)
     yield Edge("wasDerivedFrom", "split", tables)
     yield Edge("used", training, tables)
-    for entry in data["entries"] if every else ():
+    for entry in data["entries"] if detailed else ():
         record, table = f"record/{name}/{entry['record']}", f"table/{name}/{entry['record']}"
-        about = {f"sha256.{file}": digest for file, digest in entry["files"].items()}
-        yield Node(record, "entity", 0, (entry["record"],), {"subject": entry["subject"], **about})
-        made = {"sha256": entry["sha256"], "prefect.task_run_id": entry["task_run_id"]}
-        yield Node(table, "entity", 1, (entry["file"],), made)
+        digests = {f"sha256.{file}": digest for file, digest in entry["files"].items()}
+        yield Node(
+            record, "entity", 0, (entry["record"],), {"subject": entry["subject"], **digests}
+        )
+        facts = {"sha256": entry["sha256"], "prefect.task_run_id": entry["task_run_id"]}
+        yield Node(table, "entity", 1, (entry["file"],), facts)
         yield Edge("hadMember", source, record)
         yield Edge("hadMember", tables, table)
         yield Edge("wasDerivedFrom", table, record)
         yield Edge("wasGeneratedBy", table, ingest)
 
 
-def _version(lineage: Lineage, training: str, *, every: bool) -> Iterator[Node | Edge]:
+def _version(lineage: Lineage, training: str, *, detailed: bool) -> Iterator[Node | Edge]:
     model = lineage.chain.document["model"]
     aliases = tuple(f"@{alias}" for alias in lineage.aliases)
     yield Node(
@@ -217,7 +219,7 @@ def _version(lineage: Lineage, training: str, *, every: bool) -> Iterator[Node |
         f"{lineage.server}/#/models/{model['name']}/versions/{model['version']}",
     )
     yield Edge("wasGeneratedBy", "version", training)
-    if not every:
+    if not detailed:
         yield Node("files", "entity", 5, (f"{len(model['files'])} files", "Keras, HDF5, LiteRT"))
         yield Edge("hadMember", "version", "files")
         return
@@ -232,30 +234,34 @@ def _entry(lineage: Lineage, entry: Any) -> Iterator[Node | Edge]:
     act = f"ledger/{entry.sequence}"
     runs = {run["run_id"]: run for run in lineage.evaluations}
     run = runs.get(entry.details.get("run_id", "")) if entry.action == "evaluated" else None
-    about = {"reason": entry.reason, "time": entry.time_utc, "entry_sha256": entry.sha256}
-    link, told = "", entry.details.get("alias", "")
+    facts = {"reason": entry.reason, "time": entry.time_utc, "entry_sha256": entry.sha256}
+    link, detail = "", entry.details.get("alias", "")
     if run:
-        about |= {f"metric.{key}": str(value) for key, value in run["metrics"].items()}
+        facts |= {f"metric.{key}": str(value) for key, value in run["metrics"].items()}
         link = f"{lineage.server}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-        told = phrase_of("f1", run["metrics"]["f1"]) if "f1" in run["metrics"] else ""
-    what = deed(entry).removeprefix("alias ") if entry.action == "alias" else entry.action
-    lines = (f"{entry.sequence}  {what}", entry.reason[:34], told if run else entry.time_utc[:10])
-    yield Node(act, "activity", 5, tuple(filter(None, lines)), about, link)
+        detail = phrase_of("f1", run["metrics"]["f1"]) if "f1" in run["metrics"] else ""
+    action = deed(entry).removeprefix("alias ") if entry.action == "alias" else entry.action
+    lines = (
+        f"{entry.sequence}  {action}",
+        entry.reason[:34],
+        detail if run else entry.time_utc[:10],
+    )
+    yield Node(act, "activity", 5, tuple(filter(None, lines)), facts, link)
     yield Edge("used", act, "version")
     yield Node(person, "agent", 6, (entry.who,))
     yield Edge("wasAssociatedWith", act, person)
 
 
-def prov_json(drawn: Graph) -> dict[str, Any]:
+def prov_json(lineage_graph: Graph) -> dict[str, Any]:
     """A graph as PROV-JSON."""
     out: dict[str, Any] = {"prefix": {"holter": NAMESPACE}}
-    for node in drawn.nodes:
-        about = {f"holter:{quote(k, safe='.-_')}": v for k, v in node.about.items() if k != "time"}
-        about["prov:label"] = " · ".join(node.lines)
-        if node.kind == "activity" and "time" in node.about:
-            about["prov:startTime"] = node.about["time"]
-        out.setdefault(node.kind, {})[_name(node.id)] = about
-    for number, edge in enumerate(drawn.edges):
+    for node in lineage_graph.nodes:
+        facts = {f"holter:{quote(k, safe='.-_')}": v for k, v in node.facts.items() if k != "time"}
+        facts["prov:label"] = " · ".join(node.lines)
+        if node.kind == "activity" and "time" in node.facts:
+            facts["prov:startTime"] = node.facts["time"]
+        out.setdefault(node.kind, {})[_name(node.id)] = facts
+    for number, edge in enumerate(lineage_graph.edges):
         first, second, _ = RELATIONS[edge.relation]
         ends = {first: _name(edge.first), second: _name(edge.second)}
         out.setdefault(edge.relation, {})[f"_:r{number}"] = ends
@@ -266,15 +272,15 @@ def _name(identity: str) -> str:
     return f"holter:{quote(identity, safe='/.-_')}"
 
 
-def mermaid(drawn: Graph) -> str:
+def mermaid(lineage_graph: Graph) -> str:
     """A graph as a Mermaid flow chart."""
-    number = {node.id: f"n{index}" for index, node in enumerate(drawn.nodes)}
+    number = {node.id: f"n{index}" for index, node in enumerate(lineage_graph.nodes)}
     lines = ["flowchart LR"]
-    for node in drawn.nodes:
+    for node in lineage_graph.nodes:
         begin, end = SHAPES[node.kind]
         text = "<br>".join(map(label, node.lines))
         lines.append(f"    {number[node.id]}{begin}{text}{end}")
-    for edge in drawn.edges:
+    for edge in lineage_graph.edges:
         first, second = edge.flow
         arrow = "-.->" if edge.relation == "wasAssociatedWith" else "-->"
         lines.append(f"    {number[first]} {arrow} {number[second]}")

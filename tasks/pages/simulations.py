@@ -25,10 +25,12 @@ def simulations(params: Mapping[str, str], datasets: Iterable[Mapping[str, Any]]
         Its data sets' manifests, as the chain has them.
     """
     data = list(datasets)
-    sentences = [f"data set {one['dataset']} is simulated" for one in data if one["simulated"]]
+    sentences = [
+        f"data set {manifest['dataset']} is simulated" for manifest in data if manifest["simulated"]
+    ]
     if count := simulated_records(params):
         sentences.append(f"{count} simulated records of sinus rhythm are drawn each epoch")
-    bare = sum(entry["lead"] is None for one in data for entry in one["entries"])
+    bare = sum(entry["lead"] is None for manifest in data for entry in manifest["entries"])
     if bare and _reads_shapes(params.get("model", "")):
         sentences.append(f"{bare} records without a signal are given simulated shapes")
     return sentences

@@ -52,7 +52,7 @@ class Proposal:
     values : dict
         The parts of a data set's TOML that a folder can tell;
         `storage.datasets.dataset.DatasetSpec`.
-    found : dict of str to str
+    evidence : dict of str to str
         What each part was told by, in words.
     doubts : dict of str to str
         What the folder cannot tell, by the thing that must be said: "subjects", "unmarked",
@@ -69,7 +69,7 @@ class Proposal:
     """
 
     values: dict[str, Any]
-    found: dict[str, str]
+    evidence: dict[str, str]
     doubts: dict[str, str]
     labels: tuple[str, ...]
     silent: tuple[str, ...]
@@ -79,24 +79,24 @@ class Proposal:
 
 def propose(survey: Survey) -> Proposal:
     """Propose records, annotators, leads, rhythms and subjects of a surveyed folder."""
-    readable = [one for one in survey.records if one.header is not None]
+    readable = [record for record in survey.records if record.header is not None]
     doubts: dict[str, str] = {}
-    notes = [one.problem or "" for one in survey.records if one.header is None]
+    notes = [record.problem or "" for record in survey.records if record.header is None]
     notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
-    beats, beats_found = propose_beats(readable)
+    beats, beats_evidence = propose_beats(readable)
     rhythm = rhythm_annotator(readable)
-    bare = [one for one in readable if not one.annotators.get(rhythm or "", _NOTHING).rhythms]
-    labels_at = label_level([one.name for one in readable], is_label)
+    bare = _without_marks(readable, rhythm)
+    labels_at = label_level([record.name for record in readable], is_label)
     labels, table = propose_labels(
-        [one.name for one in bare], survey.tables, labels_at, doubts, notes
+        [record.name for record in bare], survey.tables, labels_at, doubts, notes
     )
     codes = label_codes(labels, table)
-    rhythms, rhythms_found = propose_rhythms(readable, rhythm, codes, doubts, notes)
+    rhythms, rhythms_evidence = propose_rhythms(readable, rhythm, codes, doubts, notes)
     silent = tuple(
-        one.name
-        for one in bare
-        if not has_label(one.name, labels, table)
-        and not any(line in rhythms.get("from_comments", {}) for line in _comments(one))
+        record.name
+        for record in bare
+        if not has_label(record.name, labels, table)
+        and not any(line in rhythms.get("from_comments", {}) for line in _comments(record))
     )
     if silent:
         doubts["unmarked"] = (
@@ -104,9 +104,9 @@ def propose(survey: Survey) -> Proposal:
             f"{', ...' if len(silent) > 3 else ''}): --unmarked N, --unmarked {AF}, "
             "--label 'FOLDER/*=N', or --unmarked error to leave them out"
         )
-    leads, leads_found = propose_leads(readable, doubts)
-    subjects, subjects_found = propose_subjects(readable, doubts, table, labels_at)
-    records: dict[str, Any] = {"format": survey.format, **_which(survey, notes)}
+    leads, leads_evidence = propose_leads(readable, doubts)
+    subjects, subjects_evidence = propose_subjects(readable, doubts, table, labels_at)
+    records: dict[str, Any] = {"format": survey.format, **_selection(survey, notes)}
     annotations = {"beats": beats, **({"rhythm": rhythm} if rhythm else {})}
     return Proposal(
         values={
@@ -117,14 +117,14 @@ def propose(survey: Survey) -> Proposal:
             "subjects": subjects,
             **({"labels": labels} if labels else {}),
         },
-        found={
+        evidence={
             "records": f"{len(survey.records)} {survey.format} records"
             + (f", {survey.parts} parts of them not counted" if survey.parts else ""),
-            "beats": beats_found,
-            "rhythms": rhythms_found,
+            "beats": beats_evidence,
+            "rhythms": rhythms_evidence,
             "labels": ", ".join(codes),
-            "leads": leads_found,
-            "subjects": subjects_found,
+            "leads": leads_evidence,
+            "subjects": subjects_evidence,
         },
         doubts=doubts,
         labels=tuple(codes),
@@ -134,9 +134,9 @@ def propose(survey: Survey) -> Proposal:
     )
 
 
-def _which(survey: Survey, notes: list[str]) -> dict[str, Any]:
+def _selection(survey: Survey, notes: list[str]) -> dict[str, Any]:
     """The list file where it lists them all; names where parts lie between; else every file."""
-    names = [one.name for one in survey.records]
+    names = [record.name for record in survey.records]
     if survey.listed:
         return {"file": LISTING}
     if survey.parts:
@@ -146,15 +146,15 @@ def _which(survey: Survey, notes: list[str]) -> dict[str, Any]:
 
 
 def _covering(
-    options: Sequence[str], holders: Mapping[str, set[str]], every: set[str]
+    options: Sequence[str], holders: Mapping[str, set[str]], records: set[str]
 ) -> list[str]:
     """The options, in order, each of which serves a record that no earlier one does."""
-    chosen, left = [], set(every)
+    cover, left = [], set(records)
     for option in options:
         if left & holders[option]:
-            chosen.append(option)
+            cover.append(option)
             left -= holders[option]
-    return chosen
+    return cover
 
 
 def _counts(holders: Mapping[str, set[str]], order: Iterable[str]) -> str:
@@ -164,28 +164,28 @@ def _counts(holders: Mapping[str, set[str]], order: Iterable[str]) -> str:
 def propose_beats(records: Sequence[Surveyed]) -> tuple[list[str], str]:
     """Annotators of beats in order of preference; "detect" last where a record has none."""
     holders: dict[str, set[str]] = {}
-    for one in records:
-        for name, annotator in one.annotators.items():
+    for record in records:
+        for name, annotator in record.annotators.items():
             if annotator.beats >= 3:
-                holders.setdefault(name, set()).add(one.name)
+                holders.setdefault(name, set()).add(record.name)
 
     def rank(name: str) -> tuple[int, int, str]:
         place = CORRECTED.index(name) if name in CORRECTED else len(CORRECTED)
         return place, -len(holders[name]), name
 
-    every = {one.name for one in records}
-    chosen = _covering(sorted(holders, key=rank), holders, every)
-    told = _counts(holders, sorted(holders, key=rank))
-    if every - set().union(*holders.values(), set()):
-        chosen.append(DETECT)
-        told = f"{told or 'none annotated'}; the others are detected"
-    return chosen, told
+    names = {record.name for record in records}
+    annotators = _covering(sorted(holders, key=rank), holders, names)
+    evidence = _counts(holders, sorted(holders, key=rank))
+    if names - set().union(*holders.values(), set()):
+        annotators.append(DETECT)
+        evidence = f"{evidence or 'none annotated'}; the others are detected"
+    return annotators, evidence
 
 
 def rhythm_annotator(records: Sequence[Surveyed]) -> str | None:
     """The annotator that marks rhythms in the most records; None where nothing does."""
-    marked = Counter(name for one in records for name, a in one.annotators.items() if a.rhythms)
-    return max(marked, key=lambda name: (marked[name], name in CORRECTED)) if marked else None
+    uses = Counter(name for record in records for name, a in record.annotators.items() if a.rhythms)
+    return max(uses, key=lambda name: (uses[name], name in CORRECTED)) if uses else None
 
 
 def propose_rhythms(
@@ -196,16 +196,16 @@ def propose_rhythms(
     notes: list[str],
 ) -> tuple[dict[str, Any], str]:
     """What every rhythm code means, and every label of a whole record."""
-    found = Counter[str]()
-    for one in records:
-        if annotator in one.annotators:
-            found.update(one.annotators[annotator].rhythms)
-    unknown = sorted(set(found) - set(RHYTHMS))
+    codes = Counter[str]()
+    for record in records:
+        if annotator in record.annotators:
+            codes.update(record.annotators[annotator].rhythms)
+    unknown = sorted(set(codes) - set(RHYTHMS))
     if unknown:
         doubts["rhythms"] = (
             f"what the rhythm codes {', '.join(unknown)} are: left out (--rhythm CODE=NAME)"
         )
-    meaning = {code: RHYTHMS.get(code, "") for code in sorted(found)}
+    meaning = {code: RHYTHMS.get(code, "") for code in sorted(codes)}
     meaning |= {label: rhythm_of(label) for label in labels if label not in meaning}
     unknown = [label for label in labels if not meaning[label]]
     if unknown:
@@ -218,7 +218,8 @@ def propose_rhythms(
         out["map"][AF] = AF
     if "AFL" in out["map"].values():
         notes.append("atrial flutter (AFL) counts as not AF; --exclude AFL leaves it unlabelled")
-    firsts = [a.first for one in records if (a := one.annotators.get(annotator or "")) and a.first]
+    marks = [mark for record in records if (mark := record.annotators.get(annotator or ""))]
+    firsts = [mark.first for mark in marks if mark.first]
     late = [code for at, code in firsts if at > SOON_SAMPLES]
     if late and all(RHYTHMS.get(code) == AF for code in late) and "N" in out["map"].values():
         out["before_first"] = "N"
@@ -226,27 +227,28 @@ def propose_rhythms(
             f"{len(late)} records begin without a mark and their first one is AF: "
             "before it the rhythm is taken as N (--before-first)"
         )
-    bare = [one for one in records if not one.annotators.get(annotator or "", _NOTHING).rhythms]
-    diagnoses = {line: _diagnosis(line) for one in bare for line in _comments(one)}
+    bare = _without_marks(records, annotator)
+    diagnoses = {line: _diagnosis(line) for record in bare for line in _comments(record)}
     out["from_comments"] = {line: name for line, name in diagnoses.items() if name}
-    if ended := sum(a.ends > 0 for one in records if (a := one.annotators.get(annotator or ""))):
+    if with_ends := sum(mark.ends > 0 for mark in marks):
         notes.append(
-            f"in {ended} records a mark ) ends a rhythm: what follows has no label "
+            f"in {with_ends} records a mark ) ends a rhythm: what follows has no label "
             "([rhythms] outside in the TOML)"
         )
-    told = ", ".join(f"{code} ({n})" for code, n in found.most_common())
-    return {key: value for key, value in out.items() if value}, told or "no rhythm marks"
+    evidence = ", ".join(f"{code} ({n})" for code, n in codes.most_common())
+    return {key: value for key, value in out.items() if value}, evidence or "no rhythm marks"
 
 
-class _Nothing:
-    rhythms: Mapping[str, int] = {}
+def _without_marks(records: Sequence[Surveyed], annotator: str | None) -> list[Surveyed]:
+    """The records in which that annotator marks no rhythm."""
+    marks = [record.annotators.get(annotator or "") for record in records]
+    return [
+        record for record, mark in zip(records, marks, strict=True) if not (mark and mark.rhythms)
+    ]
 
 
-_NOTHING = _Nothing()
-
-
-def _comments(one: Surveyed) -> tuple[str, ...]:
-    return one.header.comments if one.header else ()
+def _comments(record: Surveyed) -> tuple[str, ...]:
+    return record.header.comments if record.header else ()
 
 
 def _diagnosis(line: str) -> str:
@@ -258,33 +260,33 @@ def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[
     holders: dict[str, set[str]] = {}
     places: dict[str, int] = {}
     spelled: dict[str, set[str]] = {}
-    for one in records:
-        signals = one.header.leads if one.header else ()
+    for record in records:
+        signals = record.header.leads if record.header else ()
         for place, number in enumerate(usable(signals)):
             name = signals[number][0]
             if rank(name) is not None:
                 lead = anywhere(name)
-                holders.setdefault(lead, set()).add(one.name)
+                holders.setdefault(lead, set()).add(record.name)
                 spelled.setdefault(lead, set()).add(name)
                 places[lead] = min(place, places.get(lead, place))
-    every = {one.name for one in records if one.header and one.header.leads}
+    names = {record.name for record in records if record.header and record.header.leads}
 
     def order(lead: str) -> tuple[int, bool, int, int, str]:
-        other = lead.upper() != plain(lead)
-        return rank(lead) or 0, other, -len(holders[lead]), places[lead], lead
+        variant = lead.upper() != plain(lead)
+        return rank(lead) or 0, variant, -len(holders[lead]), places[lead], lead
 
     ordered = sorted(holders, key=order)
-    chosen = [
+    leads = [
         spelled[lead].pop() if len(spelled[lead]) == 1 else lead
-        for lead in _covering(ordered, holders, every)
+        for lead in _covering(ordered, holders, names)
     ]
-    without = sorted(every - set().union(*holders.values(), set()))
+    without = sorted(names - set().union(*holders.values(), set()))
     if without:
         doubts["leads"] = f"which lead of {', '.join(without[:3])} is an ECG in volts: --lead NAME"
-    if not every:
-        chosen = ["ECG1"]
-        return chosen, "no record has a signal: annotations alone"
-    return chosen, _counts(holders, ordered[:8])
+    if not names:
+        leads = ["ECG1"]
+        return leads, "no record has a signal: annotations alone"
+    return leads, _counts(holders, ordered[:8])
 
 
 def propose_subjects(
@@ -294,7 +296,7 @@ def propose_subjects(
     labels_at: int | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Whose each record is: by the headers' word, a CSV, names, folders, or in doubt."""
-    names = [one.name for one in records]
+    names = [record.name for record in records]
     if patients := patients_of(records):
         return {"map": pseudonyms(patients)}, (
             f"{len(set(patients.values()))} patients by the headers (numbered anew: of their own "
@@ -306,13 +308,13 @@ def propose_subjects(
     folders = patient_folders(names, labels_at)
     if pattern is not None:
         subjects = by_pattern(pattern, names)
-        told = f"{len(set(subjects.values()))} patients by the records' names"
+        evidence = f"{len(set(subjects.values()))} patients by the records' names"
         if doubt := _doubt_of_names(names, subjects, folders):
             doubts["subjects"] = (
                 f"whether {pattern} tells the patient: {doubt} "
                 "(--subject-pattern, or --one-record-one-subject)"
             )
-        return {"pattern": pattern}, told
+        return {"pattern": pattern}, evidence
     if folders is not None:
         if not folders.certain:
             doubts["subjects"] = (
@@ -328,14 +330,14 @@ def propose_subjects(
         "--subjects-from-comments REGEX, --subjects-csv FILE, or --one-record-one-subject"
     )
     if twins:
-        told = ", ".join(f"{record} as {first}" for record, first in twins.items())
-        return {"map": twins}, f"headers that begin with the very same words: {told}"
+        evidence = ", ".join(f"{record} as {first}" for record, first in twins.items())
+        return {"map": twins}, f"headers that begin with the very same words: {evidence}"
     return {}, "nothing tells"
 
 
 def patients_of(records: Sequence[Surveyed]) -> dict[str, str]:
     """Record to the patient's own number; none where a header has none, or all have the same."""
-    ids = {one.name: _patient(one) for one in records}
+    ids = {record.name: _patient(record) for record in records}
     # One number in all headers is the recorder's.
     return ids if all(ids.values()) and len(set(ids.values())) > 1 else {}
 
@@ -368,15 +370,15 @@ def _in_folders(names: Sequence[str]) -> str:
 
 def _largest(records: Mapping[str, int]) -> str:
     first = sorted(records, key=lambda folder: -records[folder])[:3]
-    listed = ", ".join(f"{folder}: {records[folder]} records" for folder in first)
-    return listed + (", ..." if len(records) > len(first) else "")
+    text = ", ".join(f"{folder}: {records[folder]} records" for folder in first)
+    return text + (", ..." if len(records) > len(first) else "")
 
 
-def _patient(one: Surveyed) -> str:
-    if one.header is None:
+def _patient(record: Surveyed) -> str:
+    if record.header is None:
         return ""
-    said = [found[1] for line in one.header.comments if (found := _COMMENT.search(line))]
-    return one.header.patient or (said[0] if said else "")
+    numbers = [match[1] for line in record.header.comments if (match := _COMMENT.search(line))]
+    return record.header.patient or (numbers[0] if numbers else "")
 
 
 def pseudonyms(patients: Mapping[str, str]) -> dict[str, str]:
@@ -390,11 +392,9 @@ def same_comments(records: Sequence[Surveyed]) -> dict[str, str]:
 
     It holds age, sex and numbers in many data sets (mitdb: 201 and 202 are one patient).
     """
-    said = {
-        one.name: one.header.comments[0] for one in records if one.header and one.header.comments
-    }
+    texts = {record.name: comments[0] for record in records if (comments := _comments(record))}
     first: dict[str, str] = {}
     twins = {
-        name: first[words] for name, words in said.items() if first.setdefault(words, name) != name
+        name: first[words] for name, words in texts.items() if first.setdefault(words, name) != name
     }
-    return twins if len(twins) <= len(said) // 10 else {}
+    return twins if len(twins) <= len(texts) // 10 else {}

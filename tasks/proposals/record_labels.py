@@ -87,8 +87,8 @@ def propose_labels(
 
 def _labels_of(table: Labelled) -> dict[str, Any]:
     """The TOML's `labels` for a CSV; columns only where its header does not use our names."""
-    named = all(name == place for name, place in table.columns.items())
-    return {"file": table.file, **({} if named else {"columns": dict(table.columns)})}
+    standard = all(name == place for name, place in table.columns.items())
+    return {"file": table.file, **({} if standard else {"columns": dict(table.columns)})}
 
 
 def label_codes(labels: Mapping[str, Any], table: Labelled | None) -> list[str]:

@@ -23,7 +23,7 @@ _GROUPS = re.compile(
     re.I,
 )
 #: One patient's folder holds no more records: a week of days, and some again.
-MOST_OF_ONE = 10
+MOST_RECORDS = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def patient_folders(names: Sequence[str], labels_at: int | None) -> Folders | No
         above = {tuple(name.split("/")[: level + 1]) for name in names}
         certain = (
             1 < len(folders) == len(above)
-            and max(folders.values()) <= MOST_OF_ONE
+            and max(folders.values()) <= MOST_RECORDS
             and 2 * len(files) <= len(names)
         )
         return Folders(f"{'[^/]+/' * level}(?P<subject>[^/]+)/.*", dict(folders), certain)
@@ -111,16 +111,20 @@ def name_pattern(names: Sequence[str]) -> str | None:
     if not all(kinds) or any(columns[i][0] in "_-" for i in varying):
         return None
     dates = {i for i, column in enumerate(columns) if re.fullmatch(_DATE, column[0])}
-    numbered = [
+    with_digit = [
         i
         for i, column in enumerate(columns[: varying[-1]] if varying else ())
         if i not in dates and any(letter.isdecimal() for letter in column[0])
     ]
-    chosen = [i for i in varying if i not in dates] if len(varying) > 1 else numbered
-    if not chosen:
+    places = [i for i in varying if i not in dates] if len(varying) > 1 else with_digit
+    if not places:
         return None
     parts = [
-        f"(?P<subject>{kind})" if i == chosen[0] else kind if i in varying else _fixed(column[0])
+        f"(?P<subject>{kind})"
+        if i == places[0]
+        else kind
+        if i in varying
+        else _fixed_part(column[0])
         for i, (column, kind) in enumerate(zip(columns, kinds, strict=True))
     ]
     return "".join(parts)
@@ -130,11 +134,11 @@ def _kind(column: Sequence[str]) -> str:
     """What fits the words of a column, and others of their kind; "" where they are not alike."""
     dates = [re.fullmatch(_DATE, word) is not None for word in column]
     if any(dates):
-        shapes = {_fixed(word) for word in column}
+        shapes = {_fixed_part(word) for word in column}
         return shapes.pop() if all(dates) and len(shapes) == 1 else ""
     return r"\d+" if all(word.isdecimal() for word in column) else "[^_-]+"
 
 
-def _fixed(word: str) -> str:
+def _fixed_part(word: str) -> str:
     """A word that is the same in all names, whose numbers may be others in names to come."""
     return re.sub(r"\d+", r"\\d+", re.escape(word))

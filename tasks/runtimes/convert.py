@@ -63,7 +63,7 @@ class Export:
 
 def compare(
     expected: NDArray[np.float32],
-    found: NDArray[np.float32],
+    actual: NDArray[np.float32],
     label: NDArray[np.int8],
     threshold: float,
 ) -> Parity:
@@ -74,13 +74,13 @@ def compare(
     ParityError
         The export answers NaN.
     """
-    if wrong := int((~np.isfinite(found)).sum()):
-        raise ParityError(f"an export: {wrong} answers of {found.size} are no numbers")
-    known = label >= 0
-    error = np.abs(found - expected)[known]
+    if wrong := int((~np.isfinite(actual)).sum()):
+        raise ParityError(f"an export: {wrong} answers of {actual.size} are no numbers")
+    labelled = label >= 0
+    error = np.abs(actual - expected)[labelled]
     if not len(error):
         raise ValueError("parity needs at least one beat")
-    f1 = [beat_metrics(label[known], p[known], threshold)["f1"] for p in (expected, found)]
+    f1 = [beat_metrics(label[labelled], p[labelled], threshold)["f1"] for p in (expected, actual)]
     change = float(np.nan_to_num(f1[1]) - np.nan_to_num(f1[0]))
     p99 = float(np.percentile(error, 99))
     return Parity(len(error), float(error.max()), p99, float(error.mean()), change)
@@ -107,7 +107,7 @@ def check(runtime: str, parity: Parity) -> None:
 def to_litert(model: Any, _rows: Inputs | None = None) -> bytes:
     """Convert a Keras model to a float32 LiteRT file, byte for byte the same each time."""
     # from_concrete_functions on a Keras 3 model gives one that answers NaN.
-    return _converted(model)
+    return _convert(model)
 
 
 def to_litert_int8(model: Any, rows: Inputs) -> bytes:
@@ -118,19 +118,19 @@ def to_litert_int8(model: Any, rows: Inputs) -> bytes:
     """
     import tensorflow as tf
 
-    def each() -> Iterator[dict[str, NDArray[np.float32]]]:
+    def samples() -> Iterator[dict[str, NDArray[np.float32]]]:
         for row in range(min(CALIBRATION_ROWS, len(next(iter(rows.values()))))):
             yield {name: array[row : row + 1] for name, array in rows.items()}
 
-    return _converted(
+    return _convert(
         model,
         optimizations=[tf.lite.Optimize.DEFAULT],
-        representative_dataset=each,
+        representative_dataset=samples,
         **{"target_spec.supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
     )
 
 
-def _converted(model: Any, **settings: Any) -> bytes:
+def _convert(model: Any, **settings: Any) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)

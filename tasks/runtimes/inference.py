@@ -65,10 +65,10 @@ def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.f
 
 def _refuse_unless_read(network: Network, name: str) -> None:
     """Raise where a file's inputs are not those of the network of that name today."""
-    found, expected = set(network.inputs), set(spec_of(name).inputs)
-    if found != expected:
+    names, expected = set(network.inputs), set(spec_of(name).inputs)
+    if names != expected:
         raise ModelError(
-            f"{name}: the file reads {' and '.join(sorted(found))}; expected "
+            f"{name}: the file reads {' and '.join(sorted(names))}; expected "
             f"{' and '.join(sorted(expected))}: "
             "it is of another release of Holter AF, train it anew"
         )
@@ -91,11 +91,11 @@ def probabilities(
     _refuse_unless_read(network, name)
     if table.waveform is None:
         raise TableError(f"record {table.record}: found no waveform; expected what {name} reads")
-    known = np.asarray(np.isfinite(table.waveform).all(axis=1))
+    decidable = np.asarray(np.isfinite(table.waveform).all(axis=1))
     probability = np.zeros(len(table), np.float32)
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero(decidable)
     for at in range(0, len(rows), BLOCK):
         part = rows[at : at + BLOCK]
         beats = np.ascontiguousarray(table.waveform[part][..., None])
         probability[part] = af_probability(network.predict(beats))
-    return probability, known
+    return probability, decidable

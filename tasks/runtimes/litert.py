@@ -86,7 +86,7 @@ class LiteRT:
         ModelError
             Names, shapes or types differ from the model's.
         """
-        arrays = self._checked(inputs)
+        arrays = self._arrays(inputs)
         n = len(arrays[0][1])
         if n == 1:
             return self._call(arrays, 1)
@@ -113,13 +113,13 @@ class LiteRT:
         answer: NDArray[np.float32] = interpreter.get_tensor(self._output)
         return answer
 
-    def _checked(self, inputs: Inputs) -> list[tuple[int, NDArray[np.float32]]]:
+    def _arrays(self, inputs: Inputs) -> list[tuple[int, NDArray[np.float32]]]:
         """Tensor index and array of every input."""
-        arrays = named(inputs, self.inputs)
+        arrays = inputs_by_name(inputs, self.inputs)
         return [(self._index[name], array) for name, array in arrays.items()]
 
 
-def named(
+def inputs_by_name(
     inputs: Inputs, shapes: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, NDArray[np.float32]]:
     """A model's inputs by name, as its shapes (without the beat axis) say.

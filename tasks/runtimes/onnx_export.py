@@ -55,15 +55,15 @@ class Graph:
 
     def name(self, tensor: Any, order: str) -> str:
         """A Keras tensor's name in that order, transposed where it has only the other."""
-        known = self._names[id(tensor)]
-        if order not in known:
+        by_order = self._names[id(tensor)]
+        if order not in by_order:
             n = len(tensor.shape)
             perm = (0, n - 1, *range(1, n - 1)) if order == FIRST else (0, *range(2, n), 1)
-            (other,) = known.values()
-            known[order] = self.add("Transpose", other, perm=perm)
-        return known[order]
+            (source,) = by_order.values()
+            by_order[order] = self.add("Transpose", source, perm=perm)
+        return by_order[order]
 
-    def activated(self, layer: Any, name: str) -> str:
+    def activate(self, layer: Any, name: str) -> str:
         """A layer's activation after it."""
         word = layer.activation.__name__
         if word not in ACTIVATIONS:
@@ -76,7 +76,7 @@ Step = Callable[[Graph, Any, list[str]], str]
 LAYERS: dict[str, tuple[str, Step]] = {}
 
 
-def layer(*kinds: str, order: str) -> Callable[[Step], Step]:
+def converter(*kinds: str, order: str) -> Callable[[Step], Step]:
     """Enter a function of graph, layer and names of inputs, to that of the output, in `LAYERS`."""
 
     def enter(function: Step) -> Step:
@@ -102,144 +102,146 @@ def to_onnx(model: Any, _rows: object = None) -> bytes:
     graph = Graph()
     for entry in model.inputs:
         graph.enter(entry, LAST, entry.name)
-    for one in model.layers:
-        kind = type(one).__name__
+    for layer in model.layers:
+        kind = type(layer).__name__
         if kind == "InputLayer":
             continue
         if kind not in LAYERS:
-            raise _unknown(one, f"no {kind}; there are {', '.join(sorted(LAYERS))}")
+            raise _unknown(layer, f"no {kind}; there are {', '.join(sorted(LAYERS))}")
         order, step = LAYERS[kind]
-        inputs = one.input if isinstance(one.input, list) else [one.input]
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
         names = [graph.name(tensor, order) for tensor in inputs]
-        graph.enter(one.output, order, step(graph, one, names))
+        graph.enter(layer.output, order, step(graph, layer, names))
     (output,) = model.outputs
     answer = model.output_names[0]
-    found = graph.name(output, LAST)
-    graph.nodes.append(helper.make_node("Identity", [found], [answer], answer))
+    result = graph.name(output, LAST)
+    graph.nodes.append(helper.make_node("Identity", [result], [answer], answer))
 
-    def told(name: str, tensor: Any) -> Any:
+    def value_info(name: str, tensor: Any) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *tensor.shape[1:]])
 
-    made = helper.make_model(
+    onnx_model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             model.name,
-            [told(entry.name, entry) for entry in model.inputs],
-            [told(answer, output)],
+            [value_info(entry.name, entry) for entry in model.inputs],
+            [value_info(answer, output)],
             graph.weights,
         ),
         producer_name="holter-af",
         ir_version=IR,
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
-    checker.check_model(made, full_check=True)
-    return bytes(made.SerializeToString(deterministic=True))
+    checker.check_model(onnx_model, full_check=True)
+    return bytes(onnx_model.SerializeToString(deterministic=True))
 
 
-def _unknown(one: Any, what: str) -> ModelError:
-    return ModelError(f"ONNX: layer {one.name}: {what}")
+def _unknown(layer: Any, problem: str) -> ModelError:
+    return ModelError(f"ONNX: layer {layer.name}: {problem}")
 
 
-def _pads(one: Any, kernel: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+def _pads(layer: Any, kernel: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
     """Zeros before every axis, then after every axis, as Keras's padding lays them."""
     before, after = [], []
-    dilations = getattr(one, "dilation_rate", (1,) * len(kernel))
+    dilations = getattr(layer, "dilation_rate", (1,) * len(kernel))
     for size, k, stride, dilation in zip(
-        one.input.shape[1:-1], kernel, strides, dilations, strict=True
+        layer.input.shape[1:-1], kernel, strides, dilations, strict=True
     ):
         reach = (k - 1) * dilation
         same = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
-        total = {"valid": 0, "same": same, "causal": reach}[one.padding]
-        before.append(total if one.padding == "causal" else total // 2)
+        total = {"valid": 0, "same": same, "causal": reach}[layer.padding]
+        before.append(total if layer.padding == "causal" else total // 2)
         after.append(total - before[-1])
     return before + after
 
 
-@layer("Conv1D", "Conv2D", "DepthwiseConv1D", order=FIRST)
-def _convolution(graph: Graph, one: Any, names: list[str]) -> str:
-    kernel: NDArray[np.float32] = one.kernel.numpy()  # (..., in, out)
-    if type(one).__name__.startswith("Depthwise"):
+@converter("Conv1D", "Conv2D", "DepthwiseConv1D", order=FIRST)
+def _convolution(graph: Graph, layer: Any, names: list[str]) -> str:
+    kernel: NDArray[np.float32] = layer.kernel.numpy()  # (..., in, out)
+    if type(layer).__name__.startswith("Depthwise"):
         groups = kernel.shape[-2]
         kernel = kernel.reshape(*kernel.shape[:-2], 1, -1)
     else:
-        groups = one.groups
+        groups = layer.groups
     weights = [graph.weight(np.moveaxis(kernel, (-1, -2), (0, 1)))]
-    if one.use_bias:
-        weights.append(graph.weight(one.bias.numpy()))
-    found = graph.add(
+    if layer.use_bias:
+        weights.append(graph.weight(layer.bias.numpy()))
+    name = graph.add(
         "Conv",
         *names,
         *weights,
-        kernel_shape=one.kernel_size,
-        strides=one.strides,
-        dilations=one.dilation_rate,
+        kernel_shape=layer.kernel_size,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
         group=groups,
-        pads=_pads(one, one.kernel_size, one.strides),
+        pads=_pads(layer, layer.kernel_size, layer.strides),
     )
-    return graph.activated(one, found)
+    return graph.activate(layer, name)
 
 
-@layer("BatchNormalization", order=FIRST)
-def _normalisation(graph: Graph, one: Any, names: list[str]) -> str:
-    mean, variance = one.moving_mean.numpy(), one.moving_variance.numpy()
-    gamma = one.gamma.numpy() if one.scale else np.ones_like(mean)
-    beta = one.beta.numpy() if one.center else np.zeros_like(mean)
+@converter("BatchNormalization", order=FIRST)
+def _normalisation(graph: Graph, layer: Any, names: list[str]) -> str:
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    gamma = layer.gamma.numpy() if layer.scale else np.ones_like(mean)
+    beta = layer.beta.numpy() if layer.center else np.zeros_like(mean)
     weights = [graph.weight(values) for values in (gamma, beta, mean, variance)]
-    return graph.add("BatchNormalization", *names, *weights, epsilon=one.epsilon)
+    return graph.add("BatchNormalization", *names, *weights, epsilon=layer.epsilon)
 
 
-@layer("ReLU", order=FIRST)
-def _relu(graph: Graph, one: Any, names: list[str]) -> str:
-    if one.max_value is not None or one.negative_slope or one.threshold:
-        raise _unknown(one, "a ReLU with a largest value, a slope or a threshold")
+@converter("ReLU", order=FIRST)
+def _relu(graph: Graph, layer: Any, names: list[str]) -> str:
+    if layer.max_value is not None or layer.negative_slope or layer.threshold:
+        raise _unknown(layer, "a ReLU with a largest value, a slope or a threshold")
     return graph.add("Relu", *names)
 
 
-@layer("Activation", order=LAST)
-def _activation(graph: Graph, one: Any, names: list[str]) -> str:
-    return graph.activated(one, names[0])
+@converter("Activation", order=LAST)
+def _activation(graph: Graph, layer: Any, names: list[str]) -> str:
+    return graph.activate(layer, names[0])
 
 
-@layer("Add", order=FIRST)
-def _add(graph: Graph, _one: Any, names: list[str]) -> str:
-    first, *others = names
-    for other in others:
-        first = graph.add("Add", first, other)
+@converter("Add", order=FIRST)
+def _add(graph: Graph, _layer: Any, names: list[str]) -> str:
+    first, *rest = names
+    for name in rest:
+        first = graph.add("Add", first, name)
     return first
 
 
-@layer("Concatenate", order=FIRST)
-def _concatenate(graph: Graph, one: Any, names: list[str]) -> str:
-    if one.axis not in (-1, len(one.output.shape) - 1):
-        raise _unknown(one, f"joins axis {one.axis}; expected the last")
+@converter("Concatenate", order=FIRST)
+def _concatenate(graph: Graph, layer: Any, names: list[str]) -> str:
+    if layer.axis not in (-1, len(layer.output.shape) - 1):
+        raise _unknown(layer, f"joins axis {layer.axis}; expected the last")
     return graph.add("Concat", *names, axis=1)
 
 
-@layer("InTurn", order=LAST)
-def _mean_of_members(graph: Graph, _one: Any, names: list[str]) -> str:
+@converter("InTurn", order=LAST)
+def _mean_of_members(graph: Graph, _layer: Any, names: list[str]) -> str:
     return graph.add("ReduceMean", *names, axes=[-1], keepdims=1)
 
 
-@layer("MaxPooling1D", order=FIRST)
-def _max_pooling(graph: Graph, one: Any, names: list[str]) -> str:
-    pads = _pads(one, one.pool_size, one.strides)
-    return graph.add("MaxPool", *names, kernel_shape=one.pool_size, strides=one.strides, pads=pads)
+@converter("MaxPooling1D", order=FIRST)
+def _max_pooling(graph: Graph, layer: Any, names: list[str]) -> str:
+    pads = _pads(layer, layer.pool_size, layer.strides)
+    return graph.add(
+        "MaxPool", *names, kernel_shape=layer.pool_size, strides=layer.strides, pads=pads
+    )
 
 
-@layer("GlobalAveragePooling1D", order=FIRST)
-def _average(graph: Graph, _one: Any, names: list[str]) -> str:
+@converter("GlobalAveragePooling1D", order=FIRST)
+def _average(graph: Graph, _layer: Any, names: list[str]) -> str:
     return graph.add("Flatten", graph.add("GlobalAveragePool", *names))
 
 
-@layer("Dense", order=LAST)
-def _dense(graph: Graph, one: Any, names: list[str]) -> str:
-    found = graph.add("MatMul", *names, graph.weight(one.kernel.numpy()))
-    if one.use_bias:
-        found = graph.add("Add", found, graph.weight(one.bias.numpy()))
-    return graph.activated(one, found)
+@converter("Dense", order=LAST)
+def _dense(graph: Graph, layer: Any, names: list[str]) -> str:
+    name = graph.add("MatMul", *names, graph.weight(layer.kernel.numpy()))
+    if layer.use_bias:
+        name = graph.add("Add", name, graph.weight(layer.bias.numpy()))
+    return graph.activate(layer, name)
 
 
-@layer("Reshape", order=LAST)
-def _reshape(graph: Graph, one: Any, names: list[str]) -> str:
-    shape = np.asarray([-1, *one.output.shape[1:]], np.int64)
+@converter("Reshape", order=LAST)
+def _reshape(graph: Graph, layer: Any, names: list[str]) -> str:
+    shape = np.asarray([-1, *layer.output.shape[1:]], np.int64)
     return graph.add("Reshape", *names, graph.weight(shape))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ModelError
-from tasks.runtimes.litert import Inputs, named
+from tasks.runtimes.litert import Inputs, inputs_by_name
 
 #: In order of preference, with their options: float32 stays float32 on CUDA.
 PROVIDERS: dict[str, dict[str, str]] = {
@@ -52,10 +52,10 @@ class Onnx:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = ERRORS
-        there = onnxruntime.get_available_providers()
-        chosen = [(name, told) for name, told in PROVIDERS.items() if name in there]
+        available = onnxruntime.get_available_providers()
+        providers = [(name, settings) for name, settings in PROVIDERS.items() if name in available]
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # its errors share no other class
             raise ModelError(
                 f"{len(model)} bytes are not a model ONNX Runtime can run: {error}"
@@ -74,7 +74,7 @@ class Onnx:
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers (n, ...) to n rows, `batch` at a time, as `litert.LiteRT.predict`."""
-        arrays = named(inputs, self.inputs)
+        arrays = inputs_by_name(inputs, self.inputs)
         n = len(next(iter(arrays.values())))
         answer = np.empty((n, *self.outputs), np.float32)
         for start in range(0, n, batch):

@@ -110,8 +110,8 @@ class _Keras:
 
 def files_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The file of each runtime that a release holds; one that names none holds LiteRT's alone."""
-    told = manifest.get("runtimes", {REFERENCE: {"file": LITERT}})
-    return {name: str(about["file"]) for name, about in told.items() if "file" in about}
+    entries = manifest.get("runtimes", {REFERENCE: {"file": LITERT}})
+    return {name: str(entry["file"]) for name, entry in entries.items() if "file" in entry}
 
 
 def usual(manifest: Mapping[str, Any]) -> str:
@@ -119,7 +119,7 @@ def usual(manifest: Mapping[str, Any]) -> str:
     return str(manifest.get("runtime", REFERENCE))
 
 
-def required(name: str) -> Runtime:
+def installed_runtime(name: str) -> Runtime:
     """A runtime of the table whose package is installed.
 
     Raises
@@ -127,13 +127,13 @@ def required(name: str) -> Runtime:
     ModelError
         It is not; the message says what brings it.
     """
-    chosen = find(RUNTIMES, "runtime", name)
-    if not chosen.installed:
+    runtime = find(RUNTIMES, "runtime", name)
+    if not runtime.installed:
         raise ModelError(
-            f"{name} needs the package {chosen.package}, which is not installed; "
-            f"the extra {chosen.extra} of holter-af brings it"
+            f"{name} needs the package {runtime.package}, which is not installed; "
+            f"the extra {runtime.extra} of holter-af brings it"
         )
-    return chosen
+    return runtime
 
 
 def open_runtime(
@@ -149,13 +149,13 @@ def open_runtime(
         The file is not the one of the manifest.
     """
     name = name or usual(manifest)
-    chosen, files = required(name), files_of(manifest)
+    runtime, files = installed_runtime(name), files_of(manifest)
     if name not in files or not (folder / files[name]).is_file():
         raise ModelError(f"release: found no file for {name}; it has {', '.join(files)}")
     data = (folder / files[name]).read_bytes()
-    wanted = manifest.get("files", {}).get(files[name], {}).get("sha256")
-    if sha256_bytes(data) != wanted:
+    expected = manifest.get("files", {}).get(files[name], {}).get("sha256")
+    if sha256_bytes(data) != expected:
         raise DigestMismatch(
-            f"{files[name]}: found SHA-256 {sha256_bytes(data)}; the manifest says {wanted}"
+            f"{files[name]}: found SHA-256 {sha256_bytes(data)}; the manifest says {expected}"
         )
-    return chosen.open(data, str(manifest.get("name")), threads)
+    return runtime.open(data, str(manifest.get("name")), threads)

@@ -55,9 +55,9 @@ def bootstrap_patients(
     times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(counts.sum(0, keepdims=True))[0])
-        drawn = statistic(times @ counts)
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.percentile(drawn, (2.5, 97.5)).tolist() if len(drawn) else (np.nan, np.nan)
+        values = statistic(times @ counts)
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, (2.5, 97.5)).tolist() if len(values) else (np.nan, np.nan)
     return Interval(value, low, high)
 
 
@@ -88,13 +88,13 @@ def bootstrap_difference(
     if before.shape != after.shape:
         raise ValueError(f"patients before {before.shape} and after {after.shape} do not pair")
     k = before.shape[1]
-    found = bootstrap_patients(
+    gain = bootstrap_patients(
         np.hstack([before, after]),
         lambda sums: statistic(sums[:, k:]) - statistic(sums[:, :k]),
         draws,
         seed,
     )
-    return found if len(before) > 1 else Interval(found.value, np.nan, np.nan)
+    return gain if len(before) > 1 else Interval(gain.value, np.nan, np.nan)
 
 
 def f1(counts: Counts) -> NDArray[np.floating]:

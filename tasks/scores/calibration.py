@@ -30,18 +30,18 @@ class Calibration:
     ----------
     beats : int64, shape (k,)
         Beats of each of the 15 bins that hold any.
-    said, true : float64, shape (k,)
+    probability, true : float64, shape (k,)
         Mean probability and true share of AF of each.
     """
 
     beats: NDArray[np.int64]
-    said: NDArray[np.float64]
+    probability: NDArray[np.float64]
     true: NDArray[np.float64]
 
     @property
     def error(self) -> float:
         """Expected calibration error: the mean distance of the two, weighted by beats."""
-        return float(np.average(np.abs(self.said - self.true), weights=self.beats))
+        return float(np.average(np.abs(self.probability - self.true), weights=self.beats))
 
 
 def calibration(label: NDArray[np.int8], probability: NDArray[np.floating]) -> Calibration:
@@ -61,10 +61,10 @@ def calibration(label: NDArray[np.int8], probability: NDArray[np.floating]) -> C
 
     if not len(label) or len(label) != len(probability):
         raise ValueError(f"{len(label)} labels with {len(probability)} probabilities")
-    true, said = calibration_curve(label, probability, n_bins=BINS)
+    true, means = calibration_curve(label, probability, n_bins=BINS)
     edges = np.linspace(0, 1, BINS + 1)[1:-1]  # as scikit-learn, which does not tell its counts
     beats = np.bincount(np.searchsorted(edges, probability), minlength=BINS)
-    return Calibration(beats[beats > 0], said, true)
+    return Calibration(beats[beats > 0], means, true)
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,16 @@ def threshold_table(
     """Sensitivity, specificity, PPV and F1 of AF, a row a threshold; NaN where undefined."""
     import pandas as pd
 
-    af, other = np.sort(probability[label == 1]), np.sort(probability[label == 0])
+    af, not_af = np.sort(probability[label == 1]), np.sort(probability[label == 0])
     at = np.asarray(thresholds)
     tp = len(af) - np.searchsorted(af, at)
-    fp = len(other) - np.searchsorted(other, at)
+    fp = len(not_af) - np.searchsorted(not_af, at)
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
             {
                 "threshold": at,
                 "sensitivity": np.divide(tp, len(af)),
-                "specificity": 1 - np.divide(fp, len(other)),
+                "specificity": 1 - np.divide(fp, len(not_af)),
                 "ppv": tp / (tp + fp),
                 "f1": 2 * tp / (len(af) + tp + fp),
             }

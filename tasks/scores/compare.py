@@ -38,12 +38,12 @@ def by_patient(decisions: pd.DataFrame) -> pd.DataFrame:
     """Beats of every patient as `tp`, `fp`, `fn` and `tn`, a row a patient, by name."""
     af, decided = decisions["label"] == 1, decisions["decided"]
     cells = (af & decided, ~af & decided, af & ~decided, ~af & ~decided)
-    counted = pd.DataFrame(dict(zip(CELLS, cells, strict=True))).astype(np.float64)
-    return counted.groupby(decisions["subject"]).sum()
+    flags = pd.DataFrame(dict(zip(CELLS, cells, strict=True))).astype(np.float64)
+    return flags.groupby(decisions["subject"]).sum()
 
 
 @dataclass(frozen=True, eq=False)
-class Paired:
+class PairedBeats:
     """Beats that two models both decided, by patient.
 
     Attributes
@@ -69,18 +69,18 @@ class Paired:
         }
 
 
-def pair(before: pd.DataFrame, after: pd.DataFrame) -> Paired:
+def pair(before: pd.DataFrame, after: pd.DataFrame) -> PairedBeats:
     """Match beats by record and R peak; no patient is left where the test sets share none."""
     place = ["record", "sample"]
-    one, two = (side.drop_duplicates(place) for side in (before, after))
-    both = one.merge(two, on=place, suffixes=("", "_after"))
-    same = both["label"] == both["label_after"]
-    kept = both[same]
-    others = kept[["label", "subject_after", "decided_after"]]
-    first = by_patient(kept)
-    second = by_patient(others.rename(columns=lambda name: name.removesuffix("_after")))
+    left, right = (side.drop_duplicates(place) for side in (before, after))
+    matches = left.merge(right, on=place, suffixes=("", "_after"))
+    same = matches["label"] == matches["label_after"]
+    same_label = matches[same]
+    columns_after = same_label[["label", "subject_after", "decided_after"]]
+    first = by_patient(same_label)
+    second = by_patient(columns_after.rename(columns=lambda name: name.removesuffix("_after")))
     patients = first.index.intersection(second.index).sort_values()
-    return Paired(
+    return PairedBeats(
         tuple(map(str, patients)),
         first.loc[patients].to_numpy(),
         second.loc[patients].to_numpy(),
@@ -101,9 +101,9 @@ def figures(patients: pd.DataFrame, draws: int = 2_000, seed: int = 0) -> dict[s
     table = patients[CELLS].to_numpy(np.float64)
     out = {"patients": float(len(table)), "beats": float(table.sum())}
     for name, rate in RATES.items():
-        found = bootstrap_patients(table, rate, draws, seed)
-        out[name] = found.value
+        interval = bootstrap_patients(table, rate, draws, seed)
+        out[name] = interval.value
         if len(table) > 1:
-            out |= {f"{name}_low": found.low, f"{name}_high": found.high}
+            out |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     out["worst_patient_accuracy"] = float(accuracy(table).min())
     return out

@@ -70,11 +70,11 @@ def score_decisions(
     return score_record(truth, beats, _runs(af, stretch), detected, n_samples)
 
 
-def _runs(chosen: NDArray[np.bool_], stretch: NDArray[np.int64]) -> Beats:
+def _runs(mask: NDArray[np.bool_], stretch: NDArray[np.int64]) -> Beats:
     """First and last place of every run of True within one stretch, shape (k, 2)."""
     new = np.diff(stretch, prepend=-1, append=-1) != 0
-    first = chosen & (np.append(True, ~chosen[:-1]) | new[:-1])
-    last = chosen & (np.append(~chosen[1:], True) | new[1:])
+    first = mask & (np.append(True, ~mask[:-1]) | new[:-1])
+    last = mask & (np.append(~mask[1:], True) | new[1:])
     return np.stack([np.flatnonzero(first), np.flatnonzero(last)], axis=1)
 
 

@@ -60,8 +60,8 @@ class Profile:
 
     def shares(self, name: str) -> NDArray[np.float64]:
         """Share of the beats in each bin."""
-        found = np.asarray(self.counts[name], np.float64)
-        return np.asarray(found / max(found.sum(), 1.0))
+        counts = np.asarray(self.counts[name], np.float64)
+        return np.asarray(counts / max(counts.sum(), 1.0))
 
     def as_json(self) -> dict[str, Any]:
         """The profile as it goes into a report."""
@@ -80,13 +80,13 @@ def profile(
         beats=len(table),
         af_beats=int(decided.sum()),
         bad_beats=int(np.count_nonzero(table.quality & BAD)),
-        counts={name: _counted(values[name], edges) for name, edges in BINS.items()},
+        counts={name: _bin_counts(values[name], edges) for name, edges in BINS.items()},
     )
 
 
-def _counted(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[int]:
-    known = values[np.isfinite(values)]
-    bins = np.digitize(known, edges)
+def _bin_counts(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[int]:
+    finite = values[np.isfinite(values)]
+    bins = np.digitize(finite, edges)
     return [int(n) for n in np.bincount(bins, minlength=len(edges) + 1)]
 
 
@@ -98,13 +98,13 @@ def together(profiles: Iterable[Profile]) -> Profile:
     ValueError
         There is none.
     """
-    every = list(profiles)
-    if not every:
+    parts = list(profiles)
+    if not parts:
         raise ValueError("no recording to profile")
-    return reduce(add, every)
+    return reduce(add, parts)
 
 
-def read_profile(said: Any, source: str) -> Profile:
+def read_profile(document: Any, source: str) -> Profile:
     """A profile from JSON.
 
     Raises
@@ -113,16 +113,16 @@ def read_profile(said: Any, source: str) -> Profile:
         It is none, or is counted over other bins.
     """
     try:
-        found = Profile(**said)
-        lengths = {name: len(counts) for name, counts in found.counts.items()}
-        values = [found.records, found.beats, found.af_beats, found.bad_beats]
-        values += [n for counts in found.counts.values() for n in counts]
+        profile = Profile(**document)
+        lengths = {name: len(counts) for name, counts in profile.counts.items()}
+        values = [profile.records, profile.beats, profile.af_beats, profile.bad_beats]
+        values += [n for counts in profile.counts.values() for n in counts]
     except (TypeError, AttributeError) as error:
         raise TableError(f"{source}: found no profile; expected its counts ({error})") from error
     expected = {name: len(edges) + 1 for name, edges in BINS.items()}
     if lengths != expected or not all(isinstance(n, int) and n >= 0 for n in values):
         raise TableError(f"{source}: found bins {lengths}; expected counts over {expected}")
-    return found
+    return profile
 
 
 def stability(reference: NDArray[np.float64], new: NDArray[np.float64]) -> float:
@@ -144,11 +144,11 @@ def drift(reference: Profile, new: Profile) -> dict[str, Figure]:
     names = dict(zip(BINS, ("heart_rate_psi", "score_psi", "noise_psi"), strict=True))
     out = {}
     for name, figure in names.items():
-        counted = [sum(one.counts[name]) for one in (reference, new)]
-        value = stability(reference.shares(name), new.shares(name)) if all(counted) else None
-        out[figure] = Figure(value, f"{counted[0]:,} and {counted[1]:,} beats")
+        totals = [sum(profile.counts[name]) for profile in (reference, new)]
+        value = stability(reference.shares(name), new.shares(name)) if all(totals) else None
+        out[figure] = Figure(value, f"{totals[0]:,} and {totals[1]:,} beats")
     shares = {
-        kind: [100 * getattr(one, kind) / max(one.beats, 1) for one in (reference, new)]
+        kind: [100 * getattr(profile, kind) / max(profile.beats, 1) for profile in (reference, new)]
         for kind in ("af_beats", "bad_beats")
     }
     af, bad = shares["af_beats"], shares["bad_beats"]

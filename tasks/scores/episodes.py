@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from storage.formats.wfdb_annotation import encode_annotations
 
 Intervals = NDArray[np.float64]
-NOTHING: Intervals = np.empty((0, 2))
+NO_INTERVALS: Intervals = np.empty((0, 2))
 
 
 def episodes(
@@ -42,14 +42,14 @@ def episodes(
     """
     if len(af) != len(time_s):
         raise ValueError(f"{len(af)} decisions at {len(time_s)} beats")
-    which = np.searchsorted(stretches_s[:, 0], time_s, side="right") - 1
-    if (which < 0).any() or (time_s > stretches_s[which, 1]).any():
+    stretch = np.searchsorted(stretches_s[:, 0], time_s, side="right") - 1
+    if (stretch < 0).any() or (time_s > stretches_s[stretch, 1]).any():
         raise ValueError("expected every beat in a stretch that can be analysed")
     alone = np.ones(len(af) + 1, bool)  # whether a beat and the one before are of two stretches
-    alone[1:-1] = np.diff(which) != 0
+    alone[1:-1] = np.diff(stretch) != 0
     before, after = np.append(False, af), np.append(af, False)
     first, last = after & (~before | alone), before & (~after | alone)
-    until = np.where(alone[1:], stretches_s[which, 1], np.append(time_s[1:], np.nan))
+    until = np.where(alone[1:], stretches_s[stretch, 1], np.append(time_s[1:], np.nan))
     return np.stack([time_s[first[:-1]], until[last[1:]]], axis=1)
 
 
@@ -63,27 +63,27 @@ def lasting(intervals: Intervals, least_s: float) -> Intervals:
     return intervals[durations_s(intervals) >= least_s]
 
 
-def overlapping(these: Intervals, those: Intervals) -> NDArray[np.bool_]:
-    """Whether each of `these` shares time with any of `those` (each list ascending and apart)."""
-    before = np.searchsorted(those[:, 0], these[:, 1], side="left")
-    ended = np.searchsorted(those[:, 1], these[:, 0], side="right")
-    return np.asarray(before > ended)
+def overlapping(first: Intervals, second: Intervals) -> NDArray[np.bool_]:
+    """Whether each of `first` shares time with any of `second` (each list ascending and apart)."""
+    starts = np.searchsorted(second[:, 0], first[:, 1], side="left")
+    ends = np.searchsorted(second[:, 1], first[:, 0], side="right")
+    return np.asarray(starts > ends)
 
 
-def shared_s(these: Intervals, those: Intervals) -> float:
+def shared_s(first: Intervals, second: Intervals) -> float:
     """Seconds that both lists cover."""
-    edges = np.unique(np.concatenate([these.ravel(), those.ravel()]))
+    edges = np.unique(np.concatenate([first.ravel(), second.ravel()]))
     if len(edges) < 2:
         return 0.0
     middle = (edges[1:] + edges[:-1]) / 2
-    both = _inside(middle, these) & _inside(middle, those)
-    return float(np.diff(edges)[both].sum())
+    common = _inside(middle, first) & _inside(middle, second)
+    return float(np.diff(edges)[common].sum())
 
 
 def _inside(times: NDArray[np.float64], intervals: Intervals) -> NDArray[np.bool_]:
-    started = np.searchsorted(intervals[:, 0], times, side="right")
-    ended = np.searchsorted(intervals[:, 1], times, side="right")
-    return np.asarray(started > ended)
+    starts = np.searchsorted(intervals[:, 0], times, side="right")
+    ends = np.searchsorted(intervals[:, 1], times, side="right")
+    return np.asarray(starts > ends)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class EpisodeCounts:
 
     Attributes
     ----------
-    reference, found : int
+    reference, hits : int
         Reference episodes of the least length or more, and those of them that a detected episode
         of any length overlaps.
     detected, right : int
@@ -106,7 +106,7 @@ class EpisodeCounts:
     """
 
     reference: int
-    found: int
+    hits: int
     detected: int
     right: int
     reference_s: float
@@ -116,13 +116,13 @@ class EpisodeCounts:
     flutter_s: float
 
     def __add__(self, other: EpisodeCounts) -> EpisodeCounts:
-        mine, theirs = (vars(c).values() for c in (self, other))
-        return EpisodeCounts(*(a + b for a, b in zip(mine, theirs, strict=True)))
+        left, right = (vars(c).values() for c in (self, other))
+        return EpisodeCounts(*(a + b for a, b in zip(left, right, strict=True)))
 
     def metrics(self) -> dict[str, float]:
         """Sensitivity and PPV by episode and by duration; NaN where there is nothing to count."""
         pairs = {
-            "episode_sensitivity": (self.found, self.reference),
+            "episode_sensitivity": (self.hits, self.reference),
             "episode_ppv": (self.right, self.detected),
             "duration_sensitivity": (self.shared_s, self.reference_s),
             "duration_ppv": (self.shared_s, self.detected_s),
@@ -143,7 +143,7 @@ def outside(intervals: Intervals, excluded: Intervals, least_s: float) -> Interv
     One that begins or ends in an excluded stretch is cut there; one that holds such a stretch keeps
     its ends, and only its length is the less.
     """
-    kept = []
+    rest = []
     for start, end in intervals.tolist():
         inside = (excluded[:, 0] < end) & (excluded[:, 1] > start)
         out_s = np.minimum(excluded[inside, 1], end) - np.maximum(excluded[inside, 0], start)
@@ -152,8 +152,8 @@ def outside(intervals: Intervals, excluded: Intervals, least_s: float) -> Interv
         for first, last in excluded[inside].tolist():
             start = last if first <= start else start
             end = first if last >= end else end
-        kept.append((start, end))
-    return np.array(kept, np.float64).reshape(-1, 2)
+        rest.append((start, end))
+    return np.array(rest, np.float64).reshape(-1, 2)
 
 
 def compare_episodes(
@@ -161,7 +161,7 @@ def compare_episodes(
     detected: Intervals,
     stretches_s: Intervals,
     least_s: float = 30.0,
-    flutter: Intervals = NOTHING,
+    flutter: Intervals = NO_INTERVALS,
 ) -> EpisodeCounts:
     """Compare one record's episodes.
 
@@ -191,7 +191,7 @@ def compare_episodes(
     flutter_s = shared_s(detected, flutter)
     return EpisodeCounts(
         reference=len(long_reference),
-        found=int(overlapping(long_reference, detected).sum()),
+        hits=int(overlapping(long_reference, detected).sum()),
         detected=len(long_detected),
         right=int(overlapping(long_detected, reference).sum()),
         reference_s=float(durations_s(reference).sum()),
@@ -213,8 +213,8 @@ def segment_shares(
     edges = np.arange(int(end_s // length_s) + 1, dtype=np.float64) * np.float64(length_s)
     analysable_s = np.diff(_covered_s(stretches_s, edges))
     share = np.full(len(edges) - 1, np.nan)
-    known = analysable_s >= length_s / 2
-    share[known] = np.diff(_covered_s(intervals, edges))[known] / analysable_s[known]
+    analysable = analysable_s >= length_s / 2
+    share[analysable] = np.diff(_covered_s(intervals, edges))[analysable] / analysable_s[analysable]
     return share
 
 
@@ -222,9 +222,9 @@ def _covered_s(intervals: Intervals, edges: NDArray[np.float64]) -> NDArray[np.f
     """Seconds of the intervals up to each edge."""
     starts, ends = intervals[:, 0], intervals[:, 1]
     before = np.concatenate([[0.0], np.cumsum(ends - starts)])
-    which = np.searchsorted(starts, edges, side="right")
-    last_end = np.concatenate([[0.0], ends])[which]
-    return np.asarray(before[which] - np.maximum(last_end - edges, 0))
+    number = np.searchsorted(starts, edges, side="right")
+    last_end = np.concatenate([[0.0], ends])[number]
+    return np.asarray(before[number] - np.maximum(last_end - edges, 0))
 
 
 def rhythm_annotations(runs: Intervals, stretches_s: Intervals) -> bytes:

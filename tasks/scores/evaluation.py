@@ -43,7 +43,7 @@ UNSURE_BEAT = np.uint16(Quality.MISSED | Quality.EXTRA | Quality.RR_RANGE)
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredRecord:
     """One record with its truth, its probabilities and the decisions made of them.
 
     Attributes
@@ -78,7 +78,7 @@ class Scored:
     probability: NDArray[np.float32]
     decided: NDArray[np.bool_]
 
-    def without(self, rhythms: Iterable[str]) -> Scored:
+    def without(self, rhythms: Iterable[str]) -> ScoredRecord:
         """The same, the beats in any of `rhythms` unknown."""
         out = np.isin(self.rhythm, list(rhythms))
         return replace(self, label=np.where(out, np.int8(-1), self.label))
@@ -97,7 +97,7 @@ class Scored:
 
     def confusion(self) -> NDArray[np.float64]:
         """Beats as tp, fp, fn, tn."""
-        return counted(self.label, self.decided)
+        return confusion_counts(self.label, self.decided)
 
     def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """True and decided episodes; none over beats whose rhythm is unknown."""
@@ -118,10 +118,10 @@ class Scored:
     def segments(self) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
         """Truth and decision of every 30 s segment of which at least half can be analysed."""
         truth, decided = (segment_shares(i, self.stretches_s, SEGMENT_S) for i in self.intervals())
-        known = np.isfinite(truth)
+        finite = np.isfinite(truth)
         return (
-            (truth[known] >= SEGMENT_SHARE).astype(np.int8),
-            decided[known] >= SEGMENT_SHARE,
+            (truth[finite] >= SEGMENT_SHARE).astype(np.int8),
+            decided[finite] >= SEGMENT_SHARE,
         )
 
     @property
@@ -130,26 +130,26 @@ class Scored:
         return float(durations_s(self.stretches_s).sum()) / 3600
 
 
-def counted(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
+def confusion_counts(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Count tp, fp, fn, tn; what is labelled -1 is left out."""
-    af, other = label == 1, label == 0
-    cells = (af & decided, other & decided, af & ~decided, other & ~decided)
+    af, not_af = label == 1, label == 0
+    cells = (af & decided, not_af & decided, af & ~decided, not_af & ~decided)
     return np.array([np.count_nonzero(cell) for cell in cells], np.float64)
 
 
-def per_patient(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a patient: counts, rates, episodes and burden."""
     import pandas as pd
 
     rows: list[dict[str, object]] = []
     for patient in dict.fromkeys(s.patient for s in scored):
-        mine = [s for s in scored if s.patient == patient]
-        counts = reduce(add, (s.confusion() for s in mine))
-        total = reduce(add, (s.episode_counts() for s in mine))
+        records = [s for s in scored if s.patient == patient]
+        counts = reduce(add, (s.confusion() for s in records))
+        total = reduce(add, (s.episode_counts() for s in records))
         rows.append(
             {
                 "patient": patient,
-                "analysable_hours": round(sum(s.analysable_hours for s in mine), 2),
+                "analysable_hours": round(sum(s.analysable_hours for s in records), 2),
                 **_rates(counts),
                 "episodes": total.reference,
                 "detected_episodes": total.detected,
@@ -160,7 +160,7 @@ def per_patient(scored: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def per_rhythm(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_rhythm(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a rhythm: how many of its beats were decided AF, and how many should have been."""
     import pandas as pd
 
@@ -170,20 +170,20 @@ def per_rhythm(scored: Sequence[Scored]) -> pd.DataFrame:
     )
     beats = beats[beats["label"] >= 0]
     beats["right"] = beats["decided"] == (beats["label"] == 1)
-    found = beats.groupby("rhythm", as_index=False).agg(
+    table = beats.groupby("rhythm", as_index=False).agg(
         beats=("label", "size"), decided_af=("decided", "mean"), right=("right", "mean")
     )
-    return found.replace({"rhythm": {"": "unknown"}})
+    return table.replace({"rhythm": {"": "unknown"}})
 
 
-def near_ectopy(scored: Scored) -> NDArray[np.bool_]:
+def near_ectopy(scored: ScoredRecord) -> NDArray[np.bool_]:
     """Whether each beat is ectopic or within `ECTOPIC_REACH` beats of one that is."""
     beats = np.isin(scored.symbol, ECTOPIC).astype(np.int8)
     return np.convolve(beats, np.ones(2 * ECTOPIC_REACH + 1, np.int8), "same") > 0
 
 
 #: Kinds of beats that figures are given for apart: what is told of them, and which they are.
-STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
+STRATA: dict[str, Callable[[ScoredRecord], NDArray[np.bool_]]] = {
     "ectopic beats and two on either side": near_ectopy,
     "away from ectopic beats": lambda s: ~near_ectopy(s),
     "poor signal (gap, flat, saturated, noisy)": lambda s: (s.quality & BAD) != 0,
@@ -192,18 +192,22 @@ STRATA: dict[str, Callable[[Scored], NDArray[np.bool_]]] = {
 }
 
 
-def per_stratum(scored: Sequence[Scored]) -> pd.DataFrame:
+def per_stratum(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
     """A row a kind of beats with rhythm known: counts and rates; strata overlap."""
     import pandas as pd
 
     rows: list[dict[str, object]] = []
-    for name, chosen in STRATA.items():
-        parts = [counted(s.label[here], s.decided[here]) for s in scored for here in [chosen(s)]]
+    for name, stratum in STRATA.items():
+        parts = [
+            confusion_counts(s.label[inside], s.decided[inside])
+            for s in scored
+            for inside in [stratum(s)]
+        ]
         rows.append({"stratum": name, **_rates(np.sum(parts, axis=0))})
     return pd.DataFrame(rows)
 
 
-def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
+def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -> dict[str, float]:
     """Every figure of a set of records; rates come with `_low` and `_high` over patients.
 
     Returns
@@ -216,15 +220,15 @@ def summary(scored: Sequence[Scored], draws: int = 2_000, seed: int = 0) -> dict
     """
     patients = list(dict.fromkeys(s.patient for s in scored))
     grouped = [[s for s in scored if s.patient == patient] for patient in patients]
-    known = np.concatenate([s.label for s in scored]) >= 0
-    label = np.concatenate([s.label for s in scored])[known]
-    probability = np.concatenate([s.probability for s in scored])[known]
+    labelled = np.concatenate([s.label for s in scored]) >= 0
+    label = np.concatenate([s.label for s in scored])[labelled]
+    probability = np.concatenate([s.probability for s in scored])[labelled]
     beats = np.stack([sum(s.confusion() for s in group) for group in grouped])
-    segments = np.stack([sum(counted(*s.segments()) for s in group) for group in grouped])
-    found = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
-    counts = np.array([list(vars(c).values()) for c in found])
-    total = reduce(add, found)
-    burden = np.abs([c.burden_error_pp for c in found])
+    segments = np.stack([sum(confusion_counts(*s.segments()) for s in group) for group in grouped])
+    patient_episodes = [reduce(add, (s.episode_counts() for s in group)) for group in grouped]
+    counts = np.array([list(vars(c).values()) for c in patient_episodes])
+    total = reduce(add, patient_episodes)
+    burden = np.abs([c.burden_error_pp for c in patient_episodes])
     out: dict[str, float] = {
         "patients": len(patients),
         "records": len(scored),

@@ -40,7 +40,7 @@ def differences(device: Mapping[str, float], server: Mapping[str, float]) -> lis
     for name in SCORES:
         if name not in server:
             continue  # undefined there: a class without beats
-        found = device.get(name, float("nan"))
-        if not abs(found - server[name]) <= MOST_DIFFERENCE:
-            wrong.append(f"{name} {found:.4f}; the server has {server[name]:.4f}")
+        figure = device.get(name, float("nan"))
+        if not abs(figure - server[name]) <= MOST_DIFFERENCE:
+            wrong.append(f"{name} {figure:.4f}; the server has {server[name]:.4f}")
     return wrong

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 NAN = float("nan")
 
 
-def _checked(
+def _truth_and_score(
     label: ArrayLike, probability: ArrayLike
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
     """Labels as booleans and probabilities, or a ValueError saying what is wrong with them."""
@@ -23,8 +23,8 @@ def _checked(
             f"label {truth.shape} and probability {score.shape} must be two (n,) arrays"
         )
     if not np.isin(truth, (0, 1)).all():
-        found = np.unique(truth[~np.isin(truth, (0, 1))])[:5].tolist()
-        raise ValueError(f"labels must be 0 or 1, found also {found}: leave unknown beats out")
+        wrong = np.unique(truth[~np.isin(truth, (0, 1))])[:5].tolist()
+        raise ValueError(f"labels must be 0 or 1, found also {wrong}: leave unknown beats out")
     if not np.issubdtype(score.dtype, np.floating):
         score = score.astype(np.float64)
     if not ((score >= 0) & (score <= 1)).all():
@@ -60,7 +60,7 @@ def confusion(
     ValueError
         Shapes differ, a label is not 0 or 1, or a probability is not in 0..1.
     """
-    truth, score = _checked(label, probability)
+    truth, score = _truth_and_score(label, probability)
     cell = 2 * truth.astype(np.int64) + (score >= threshold)
     return np.bincount(cell, minlength=4).reshape(2, 2)
 
@@ -81,7 +81,7 @@ def roc_points(
     ValueError
         As `confusion`.
     """
-    truth, score = _checked(label, probability)
+    truth, score = _truth_and_score(label, probability)
     value, place = np.unique(score, return_inverse=True)
     beats = np.bincount(place, minlength=len(value))[::-1]
     af = np.bincount(place[truth], minlength=len(value))[::-1]

@@ -48,13 +48,13 @@ def front(points: Sequence[Point], cost: str) -> list[Point]:
     list of Point
         The cheapest first; F1 rises along it.
     """
-    known = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
+    measured = [p for p in points if cost in p.costs and p.f1 == p.f1]  # NaN is no F1
     return sorted(
-        (p for p in known if not any(_beats(other, p, cost) for other in known)),
+        (p for p in measured if not any(_beats(rival, p, cost) for rival in measured)),
         key=lambda p: (p.costs[cost], p.name),
     )
 
 
-def _beats(one: Point, other: Point, cost: str) -> bool:
-    a, b = one.costs[cost], other.costs[cost]
-    return a <= b and one.f1 >= other.f1 and (a < b or one.f1 > other.f1)
+def _beats(first: Point, second: Point, cost: str) -> bool:
+    a, b = first.costs[cost], second.costs[cost]
+    return a <= b and first.f1 >= second.f1 and (a < b or first.f1 > second.f1)

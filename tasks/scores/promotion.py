@@ -8,7 +8,7 @@ from math import isfinite
 
 from storage.registry.checks import Check
 
-PASSED, FAILED, MISSING, NOT_ASKED = "passed", "failed", "missing", "not asked"
+PASSED, FAILED, MISSING, INAPPLICABLE = "passed", "failed", "missing", "not asked"
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ def _verdict(check: Check, figure: Figure) -> Verdict:
     value = figure.value
     note = figure.note
     if not figure.applies:
-        state = NOT_ASKED
+        state = INAPPLICABLE
     elif value is None or not isfinite(value):
         state, note = MISSING, note or f"nothing measures a figure {check.figure!r}"
     else:
         state = PASSED if check.least <= value <= check.most else FAILED
-    found = "-" if value is None else f"{value:.6g}"
-    return Verdict(check.title, check.figure, check.bounds_text, found, state, note)
+    text = "-" if value is None else f"{value:.6g}"
+    return Verdict(check.title, check.figure, check.bounds_text, text, state, note)
 
 
 def unmet(verdicts: Iterable[Verdict]) -> list[str]:
     """The titles of the checks that failed or are missing."""
-    return [one.title for one in verdicts if one.state in (FAILED, MISSING)]
+    return [verdict.title for verdict in verdicts if verdict.state in (FAILED, MISSING)]
 
 
 def against(verdicts: Iterable[Verdict]) -> list[str]:

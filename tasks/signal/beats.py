@@ -55,7 +55,7 @@ from tasks.signal.segment import segment
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
 #: A lead of more samples, 37 hours at 250 Hz, is not held but filtered again for its tables.
-MOST_HELD = 1 << 25
+MOST_IN_MEMORY = 1 << 25
 #: Farther than this from any annotated beat, the annotation does not cover a detected one.
 COVER_S = 2.0
 #: A missed annotated beat is moved to the extremum within this much of its mark.
@@ -63,7 +63,7 @@ MARK_S = 0.075
 
 
 @dataclass(frozen=True, eq=False)
-class Cleaned:
+class CleanedLead:
     """A whole lead, filtered, with the beats that were found in it.
 
     Attributes
@@ -85,7 +85,7 @@ class Cleaned:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenBeats:
     """The beats of a table: where, what they are called, and flags from the comparison."""
 
     sample: NDArray[np.int64]
@@ -93,11 +93,11 @@ class Chosen:
     quality: NDArray[np.uint16]
     counts: Counts
 
-    def of(self, stretches: Stretches) -> Chosen:
+    def of(self, stretches: Stretches) -> ChosenBeats:
         """Those in some stretches."""
         inside = within(self.sample, stretches)
         columns = (self.sample[inside], self.symbol[inside], self.quality[inside])
-        return Chosen(*columns, self.counts)
+        return ChosenBeats(*columns, self.counts)
 
 
 def beat_tables(
@@ -134,26 +134,26 @@ def beat_tables(
     if read is None:
         cleaned = None
         n = len(record.beats)
-        chosen = Chosen(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
+        choice = ChosenBeats(record.beats, record.symbols, np.zeros(n, np.uint16), count(n, 0, 0))
     else:
         cleaned = clean_lead(record, read, config)
-        chosen = choose(record, cleaned, config)
+        choice = choose(record, cleaned, config)
         recorded = cleaned.recorded
     recorded = without(recorded, record.unreadable)
-    stretches = analysable(recorded, chosen.sample, record.fs_hz)
-    chosen = chosen.of(stretches)
-    if len(chosen.sample) < LEAST_BEATS:
-        counts = f"of {chosen.counts.annotated} annotated and {chosen.counts.detected} detected"
-        found = f"{len(chosen.sample)} beats where it can be analysed ({counts})"
-        raise TooFewBeats(record.name, found, f"at least {LEAST_BEATS}", record.file)
-    return _tables(record, chosen, cleaned, stretches), chosen.counts, stretches
+    stretches = analysable(recorded, choice.sample, record.fs_hz)
+    choice = choice.of(stretches)
+    if len(choice.sample) < LEAST_BEATS:
+        counts = f"of {choice.counts.annotated} annotated and {choice.counts.detected} detected"
+        description = f"{len(choice.sample)} beats where it can be analysed ({counts})"
+        raise TooFewBeats(record.name, description, f"at least {LEAST_BEATS}", record.file)
+    return _tables(record, choice, cleaned, stretches), choice.counts, stretches
 
 
-def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
+def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLead:
     """Filter the whole lead and find its beats, block by block."""
     grid = make_grid(record.n_samples, record.fs_hz)
-    held = grid.n_samples <= MOST_HELD
-    clean = np.empty(grid.n_samples if held else 0, dtype=np.float32)
+    in_memory = grid.n_samples <= MOST_IN_MEMORY
+    clean = np.empty(grid.n_samples if in_memory else 0, dtype=np.float32)
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
     holes = [NOWHERE]
@@ -161,7 +161,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
     carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         raw = block.raw[block.inside]
-        if held:
+        if in_memory:
             clean[block.start : block.start + len(raw)] = block.band[block.inside]
         ends = block.start + grid.hop >= grid.n_samples
         peaks.append(rules.take(candidates(block, grid), last=ends))
@@ -171,17 +171,17 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> Cleaned:
         carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
     raw_cells.append(cells_of(carry, grid.fs_hz))
     if not low < high:
-        found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
-        found = f"{found} in lead {record.lead} throughout"
-        raise UnusableSignal(record.name, found, "a signal that varies", record.file)
-    if held:
+        description = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
+        description = f"{description} in lead {record.lead} throughout"
+        raise UnusableSignal(record.name, description, "a signal that varies", record.file)
+    if in_memory:
         shrink_windows(clean, grid.fs_hz, config)
-    part = partial(_part, clean) if held else cleaned_reader(read, grid, config)
+    part = partial(_part, clean) if in_memory else cleaned_reader(read, grid, config)
     recorded = without(all_of(grid.n_samples), united(*holes))
-    every = np.concatenate(peaks)
+    all_peaks = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
-    real = every[within(every, recorded, END_S * grid.fs_hz)]
-    return Cleaned(part, cell_flags(raw_cells), real, recorded)
+    real = all_peaks[within(all_peaks, recorded, END_S * grid.fs_hz)]
+    return CleanedLead(part, cell_flags(raw_cells), real, recorded)
 
 
 def _holes(block: Block, grid: Grid) -> Stretches:
@@ -189,8 +189,8 @@ def _holes(block: Block, grid: Grid) -> Stretches:
     first = block.start - grid.margin
     low, high = max(-first, 0), min(grid.n_samples - first, grid.length)
     holes = unrecorded(block.raw[low:high], grid.fs_hz) + (first + low)
-    mine = np.array([[block.start, block.start + grid.hop]])
-    return common(holes, mine)
+    own = np.array([[block.start, block.start + grid.hop]])
+    return common(holes, own)
 
 
 def _part(clean: Floats, start: int, stop: int) -> Floats:
@@ -205,7 +205,7 @@ def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
     return raw[whole:]
 
 
-def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
+def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> ChosenBeats:
     """Compare annotated with detected beats and keep those the policy wants.
 
     ``consensus``
@@ -223,8 +223,8 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
     n, detected = len(record.beats), cleaned.peaks
     if not n:
         plain = np.zeros(len(detected), np.uint16)
-        nothing = np.full(len(detected), "", dtype=record.symbols.dtype)
-        return Chosen(detected, nothing, plain, count(0, len(detected), 0))
+        no_symbols = np.full(len(detected), "", dtype=record.symbols.dtype)
+        return ChosenBeats(detected, no_symbols, plain, count(0, len(detected), 0))
     fs_hz = record.fs_hz
     partner = match_beats(record.beats, detected, config.match_window_s * fs_hz)
     matched = partner >= 0
@@ -238,7 +238,7 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
     outside = unmatched & (distance > COVER_S * fs_hz)
     inside = unmatched & ~outside
     counts = Counts(n, len(detected), int(matched.sum()), int((~matched).sum()), int(inside.sum()))
-    marks = _relocated(record.beats[~matched], cleaned.clean, fs_hz, record.n_samples)
+    marks = _relocate(record.beats[~matched], cleaned.clean, fs_hz, record.n_samples)
     missed, extra, uncovered = (
         np.uint16(flag) for flag in (Quality.MISSED, Quality.EXTRA, Quality.UNCOVERED)
     )
@@ -255,17 +255,17 @@ def choose(record: Record, cleaned: Cleaned, config: Preprocessing) -> Chosen:
         sample.append(detected[inside])
         symbol.append(np.full(inside.sum(), "", record.symbols.dtype))
         flags.append(np.full(inside.sum(), extra))
-    where, order = np.unique(np.concatenate(sample), return_index=True)
+    places, order = np.unique(np.concatenate(sample), return_index=True)
     quality = np.concatenate(flags)[order]
     if config.policy == "consensus":
         for skipped, flag in ((marks, missed), (detected[inside], extra)):
-            right = np.searchsorted(where, skipped)
-            quality[right[right < len(where)]] |= flag
+            right = np.searchsorted(places, skipped)
+            quality[right[right < len(places)]] |= flag
             quality[right[right > 0] - 1] |= flag
-    return Chosen(where, np.concatenate(symbol)[order], quality, counts)
+    return ChosenBeats(places, np.concatenate(symbol)[order], quality, counts)
 
 
-def _relocated(
+def _relocate(
     marks: NDArray[np.int64], clean: Reader, fs_hz: float, n_samples: int
 ) -> NDArray[np.int64]:
     """Marks moved to the extremum of the cleaned signal nearby."""
@@ -280,9 +280,9 @@ def _relocated(
 
 
 def _tables(
-    record: Record, chosen: Chosen, cleaned: Cleaned | None, stretches: Stretches
+    record: Record, choice: ChosenBeats, cleaned: CleanedLead | None, stretches: Stretches
 ) -> Iterator[BeatTable]:
-    sample, stretches_s = chosen.sample, seconds(stretches, record.fs_hz)
+    sample, stretches_s = choice.sample, seconds(stretches, record.fs_hz)
     # No interval before the first beat of a stretch, and none after the last.
     before = np.diff(sample, prepend=sample[:1])
     before[begins(sample, stretches)] = 0
@@ -292,11 +292,11 @@ def _tables(
         r = sample[rows]
         rr = interval[at : at + TABLE_BEATS + 1]
         prev, after = rr[:-1], rr[1:]
-        rhythm, label, unlabelled = _labels(record, r, chosen.quality[rows])
+        rhythm, label, unlabelled = _labels(record, r, choice.quality[rows])
         prev_s, next_s = (
             np.where(x > 0, x / record.fs_hz, np.nan).astype(np.float32) for x in (prev, after)
         )
-        quality = chosen.quality[rows] | unlabelled | rr_flags(prev_s, next_s)
+        quality = choice.quality[rows] | unlabelled | rr_flags(prev_s, next_s)
         waveform = None
         noise = np.full(len(r), np.nan, dtype=np.float32)
         if cleaned is not None:
@@ -318,7 +318,7 @@ def _tables(
             time_s=r / record.fs_hz,
             rr_prev_s=prev_s,
             rr_next_s=next_s,
-            symbol=chosen.symbol[rows],
+            symbol=choice.symbol[rows],
             rhythm=rhythm,
             label=label,
             quality=quality,

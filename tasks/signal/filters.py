@@ -151,20 +151,20 @@ def filtered_blocks(read: Reader, grid: Grid, config: Preprocessing) -> Iterator
     """
     starts = grid.starts()
     for first in range(0, len(starts), BLOCKS_AT_ONCE):
-        yield from filtered(read, grid, starts[first : first + BLOCKS_AT_ONCE], config)
+        yield from blocks_at(read, grid, starts[first : first + BLOCKS_AT_ONCE], config)
 
 
-def filtered(
+def blocks_at(
     read: Reader, grid: Grid, starts: Sequence[int], config: Preprocessing, *, feature: bool = True
 ) -> Iterator[Block]:
     """Read and filter some blocks at once, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
-    raws = [_padded(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
+    raws = [_pad(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
     gaps = [not np.isfinite(raw.mean()) for raw in raws]
     # In double precision: an electrode's offset costs digits.
     whole = np.empty((len(raws), grid.length))
     for row, start, raw, gap in zip(whole, starts, raws, gaps, strict=True):
-        row[:] = _bridged(read, grid, start - grid.margin, raw) if gap else raw
+        row[:] = _bridge_gaps(read, grid, start - grid.margin, raw) if gap else raw
         row -= row.mean()
     fft = np.fft if len(raws) == 1 else _fft_of_rows()
     spectrum = fft.rfft(whole).astype(np.complex64)
@@ -204,12 +204,12 @@ def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
         Millivolts; becomes the cleaned signal.
     """
     around = WAVELET_MARGIN
-    before = _mirrored(band[: around + 1], around)[::-1]
+    before = _mirror(band[: around + 1], around)[::-1]
     for start, stop in pairwise(window_edges(len(band), fs_hz, config)):
         after = band[stop : stop + around]
         if len(after) < around:
             rest = -(stop - start) % STEP + around - len(after)
-            after = np.concatenate([after, _mirrored(band[-rest - 1 :][::-1], rest)])
+            after = np.concatenate([after, _mirror(band[-rest - 1 :][::-1], rest)])
         window = np.concatenate([before, band[start:stop], after])
         before = band[max(stop - around, 0) : stop].copy()
         shrunk = shrink(window, config.wavelet, config.levels, slice(around, around + stop - start))
@@ -225,16 +225,16 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
     at_once = WINDOWS_AT_ONCE
 
     @lru_cache(maxsize=2)
-    def some(number: int) -> Floats:
+    def windows(number: int) -> Floats:
         """The windows from the `number`-th of these steps on, one after another."""
-        mine = edges[number * at_once : (number + 1) * at_once + 1]
-        n = mine[-1] - mine[0]
+        own_edges = edges[number * at_once : (number + 1) * at_once + 1]
+        n = own_edges[-1] - own_edges[0]
         hop = _fast(n + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        first = mine[0] - around
-        (block,) = filtered(read, replace(grid, hop=hop), [first], config, feature=False)
+        first = own_edges[0] - around
+        (block,) = blocks_at(read, replace(grid, hop=hop), [first], config, feature=False)
         band, out = block.band[grid.margin :], np.empty(n, np.float32)
-        for start, stop in pairwise(mine):
-            low, high = start - mine[0], stop - mine[0]
+        for start, stop in pairwise(own_edges):
+            low, high = start - own_edges[0], stop - own_edges[0]
             window = band[low : high + -(high - low) % STEP + 2 * around]
             inside = slice(around, around + stop - start)
             out[low:high] = shrink(window, config.wavelet, config.levels, inside)[inside]
@@ -244,8 +244,8 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
         first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
         steps = range(first // at_once, -(-last // at_once))
         begin = edges[steps.start * at_once] if len(steps) else start
-        found = [np.empty(0, np.float32), *map(some, steps)]
-        return np.concatenate(found)[start - begin : stop - begin]
+        pieces = [np.empty(0, np.float32), *map(windows, steps)]
+        return np.concatenate(pieces)[start - begin : stop - begin]
 
     return part
 
@@ -291,17 +291,17 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
 def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
     """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
     count = len(x) - width + 1
-    out, done, size = None, 0, 1
+    out, offset, size = None, 0, 1
     while True:
         if width & size:
-            part = x[done : done + count]
-            out, done = part if out is None else join(out, part), done + size
-        if done == width:
+            part = x[offset : offset + count]
+            out, offset = part if out is None else join(out, part), offset + size
+        if offset == width:
             return np.asarray(out)
         x, size = join(x[:-size], x[size:]), 2 * size
 
 
-def _padded(read: Reader, start: int, length: int, n_samples: int) -> Floats:
+def _pad(read: Reader, start: int, length: int, n_samples: int) -> Floats:
     """Samples [start, start + length), odd-mirrored beyond the record's two ends."""
     low, high = max(start, 0), min(start + length, n_samples)
     inside = np.asarray(read(low, high), dtype=np.float32)
@@ -310,28 +310,28 @@ def _padded(read: Reader, start: int, length: int, n_samples: int) -> Floats:
         return inside
     out = np.empty(length, dtype=np.float32)
     out[before : before + len(inside)] = inside
-    out[:before] = _mirrored(inside, before)[::-1]
-    out[before + len(inside) :] = _mirrored(inside[::-1], after)
+    out[:before] = _mirror(inside, before)[::-1]
+    out[before + len(inside) :] = _mirror(inside[::-1], after)
     return out
 
 
-def _mirrored(inside: Floats, count: int) -> Floats:
+def _mirror(inside: Floats, count: int) -> Floats:
     """`count` samples outwards from the first one: its odd mirror image, then held."""
     valid = inside[np.isfinite(inside)][:1]
     first = valid[0] if len(valid) else np.float32(0)
     image = 2 * first - inside[1 : count + 1]
-    held = image[-1] if len(image) else first
-    return np.concatenate([image, np.full(count - len(image), held, dtype=np.float32)])
+    end = image[-1] if len(image) else first
+    return np.concatenate([image, np.full(count - len(image), end, dtype=np.float32)])
 
 
-def _bridged(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
+def _bridge_gaps(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
     """A block's samples with its gaps bridged; zeros if none is valid.
 
     A gap that a block's end cuts is looked at beyond it, so every block bridges it alike.
     """
     longest = 2 * grid.margin
     more = 0 if np.isfinite(raw[[0, -1]]).all() else longest
-    x = raw if not more else _padded(read, start - more, len(raw) + 2 * more, grid.n_samples)
+    x = raw if not more else _pad(read, start - more, len(raw) + 2 * more, grid.n_samples)
     x = x.copy()  # a reader may give a view of what it holds
     valid, at = np.flatnonzero(np.isfinite(x)), np.flatnonzero(~np.isfinite(x))
     if not len(valid):
@@ -340,7 +340,7 @@ def _bridged(read: Reader, grid: Grid, start: int, raw: Floats) -> Floats:
     left, right = valid[np.maximum(after - 1, 0)], valid[np.minimum(after, len(valid) - 1)]
     nearest = np.where(np.abs(at - left) <= np.abs(right - at), left, right)
     away = np.clip(2 * np.abs(at - nearest) / grid.margin - 1, 0, 1)
-    held = x[nearest] * np.cos(pi / 2 * away) ** 2
+    faded = x[nearest] * np.cos(pi / 2 * away) ** 2
     long = (right - left > longest) | (after == 0) | (after == len(valid))
-    x[at] = np.where(long, held, np.interp(at, valid, x[valid]))
+    x[at] = np.where(long, faded, np.interp(at, valid, x[valid]))
     return x[more : len(x) - more]

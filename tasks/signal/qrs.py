@@ -39,12 +39,12 @@ T_WAVE_SLOPE = 0.5
 SEARCH_BACK = 1.66
 #: Noise to be expected where there is no candidate of it, as a share of the signal, and how much
 #: of the estimate is drawn there by each beat.
-QUIET, FORGOTTEN = 0.17, 0.02
+QUIET, DECAY = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
 #: Fewer candidates in ten seconds are no rhythm to learn from.
-LEAST_LEARNT = 3
+LEAST_CANDIDATES = 3
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
 END_S = 0.050
 #: Half-width of the search for the R peak about the centre of the QRS complex.
@@ -76,7 +76,7 @@ class Candidates:
 def candidates(block: Block, grid: Grid) -> Candidates:
     """The candidates whose centre lies in a block, margins aside."""
     fs_hz = grid.fs_hz
-    integrated = _integrated(block.slope, fs_hz)
+    integrated = _moving_mean(block.slope, fs_hz)
     reach = round(REFRACTORY_S * fs_hz)
     first, last = grid.margin, grid.margin + grid.hop
     # Beyond its ends the record goes on as its mirror image, whose complexes are none.
@@ -146,9 +146,9 @@ class Rules:
     searched: bool = False
     last: int = -1
 
-    def take(self, found: Candidates, *, last: bool = False) -> NDArray[np.int64]:
+    def take(self, batch: Candidates, *, last: bool = False) -> NDArray[np.int64]:
         """Judge more candidates; gives the R peaks among all so far that were not given before."""
-        columns = (found.centre, found.height, found.slope, found.sample)
+        columns = (batch.centre, batch.height, batch.slope, batch.sample)
         self.waiting += zip(*(column.tolist() for column in columns), strict=True)
         if self.signal is None and not self._learn(last):
             return np.empty(0, np.int64)
@@ -183,19 +183,19 @@ class Rules:
 
     def _next_beat(self) -> int | None:
         """Number of the next beat among the candidates that wait; None where all are judged."""
-        while (found := self._judged()) is None and self.at < len(self.waiting):
+        while (beat := self._judge()) is None and self.at < len(self.waiting):
             # No beat for so long: learn anew, and judge those that were passed over once more.
             self.since = self.waiting[self.at][0]
-            from_here = self.since - LEARNING_S * self.fs_hz
-            passed = [one for one in self.waiting[: self.at] if one[0] >= from_here]
+            earliest = self.since - LEARNING_S * self.fs_hz
+            passed = [entry for entry in self.waiting[: self.at] if entry[0] >= earliest]
             del self.waiting[: self.at - len(passed)]
             self.at = len(passed)
-            if len(passed) >= LEAST_LEARNT:
+            if len(passed) >= LEAST_CANDIDATES:
                 self._set([height for _, height, _, _ in passed])
                 self.at = 0
-        return found
+        return beat
 
-    def _judged(self) -> int | None:
+    def _judge(self) -> int | None:
         """The next beat by the thresholds of now; None at the end, or after too long without."""
         waiting, signal, noise = self.waiting, self.signal, self.noise
         assert signal is not None  # noqa: S101 - `take` has learnt it
@@ -206,7 +206,7 @@ class Rules:
         overdue = inf
         if self.recent and not self.searched:
             overdue = before + SEARCH_BACK * sum(self.recent) / len(self.recent)
-        found, number = None, self.at
+        beat, number = None, self.at
         for number in range(self.at, len(waiting)):
             centre, height, slope, _ = waiting[number]
             if centre > too_long:
@@ -214,22 +214,22 @@ class Rules:
             threshold = noise + 0.25 * (signal - noise)
             if centre > overdue:
                 overdue, self.searched = inf, True
-                found = _search_back(waiting[:number], before + t_wave, 0.5 * threshold)
-                if found is not None:
-                    signal = 0.25 * waiting[found][1] + 0.75 * signal
+                beat = _search_back(waiting[:number], before + t_wave, 0.5 * threshold)
+                if beat is not None:
+                    signal = 0.25 * waiting[beat][1] + 0.75 * signal
                     break
             if height > threshold and (centre - before >= t_wave or slope >= least_slope):
                 signal = 0.125 * height + 0.875 * signal
-                found = number
+                beat = number
                 break
             noise = 0.125 * height + 0.875 * noise
         else:
             number = len(waiting)
         self.at = number
-        if found is not None:
-            noise += FORGOTTEN * (QUIET * signal - noise)
+        if beat is not None:
+            noise += DECAY * (QUIET * signal - noise)
         self.signal, self.noise = signal, noise
-        return found
+        return beat
 
 
 def _search_back(
@@ -243,7 +243,7 @@ def _search_back(
     return best
 
 
-def _integrated(slope: Floats, fs_hz: float) -> Floats:
+def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
     """Moving mean of the squared slope over 150 ms, centred."""
     width = 2 * round(INTEGRATION_S * fs_hz / 2) + 1
     out = np.zeros(len(slope), dtype=np.float32)

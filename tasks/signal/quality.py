@@ -55,8 +55,8 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
     width = cell_samples(fs_hz)
     # A row a cell, turned: whole rows are compared, which is much faster than one row at a time.
     whole = len(raw) // width * width
-    turned = np.ascontiguousarray(raw[:whole].reshape(-1, width).T)
-    low, high = (join.reduce(turned, axis=0) for join in (np.minimum, np.maximum))
+    columns = np.ascontiguousarray(raw[:whole].reshape(-1, width).T)
+    low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
     if whole < len(raw):
         rest = raw[whole:]
         low, high = np.append(low, rest.min()), np.append(high, rest.max())
@@ -91,23 +91,23 @@ def cell_flags(parts: list[Cells]) -> NDArray[np.uint8]:
     state = np.concatenate([part.state for part in parts])
     at, before = 0, np.nan
     for part in parts:
-        mine = state[at : at + len(part.state)]
+        own = state[at : at + len(part.state)]
         if part.first == before:
-            mine[0] |= SAME
+            own[0] |= SAME
         if part.low != low:
-            mine &= ~AT_LOW
+            own &= ~AT_LOW
         if part.high != high:
-            mine &= ~AT_HIGH
-        at += len(mine)
-        before = part.last if len(mine) else before
+            own &= ~AT_HIGH
+        at += len(own)
+        before = part.last if len(own) else before
     flags = np.empty_like(state)
     for start in range(0, len(state), AT_ONCE):
         # What is flat about a cell is seen from so many on either side of it.
         around = min(start, FLAT_CELLS + 1)
-        mine = state[start : start + AT_ONCE]
+        own = state[start : start + AT_ONCE]
         flat = _flat(state[start - around : start + AT_ONCE + FLAT_CELLS + 1])
-        gap, full = mine & GAP, (mine & (AT_LOW | AT_HIGH)) != 0
-        flat = flat[around : around + len(mine)] & (gap == 0)
+        gap, full = own & GAP, (own & (AT_LOW | AT_HIGH)) != 0
+        flat = flat[around : around + len(own)] & (gap == 0)
         flags[start : start + AT_ONCE] = gap | FLAT * flat | SATURATED * full
     return flags
 
@@ -139,11 +139,11 @@ def segment_flags(
         return out
     start, stop = (first // width).clip(0, n - 1), (last // width).clip(0, n - 1) + 1
     begin = start.min()
-    mine = cells[begin : stop.max()]
-    if not mine.any():
+    span = cells[begin : stop.max()]
+    if not span.any():
         return out
     for flag in (GAP, FLAT, SATURATED):
-        total = np.concatenate([[0], np.cumsum((mine & flag) != 0)])
+        total = np.concatenate([[0], np.cumsum((span & flag) != 0)])
         out[total[stop - begin] > total[start - begin]] |= np.uint16(flag)
     return out
 
@@ -165,8 +165,8 @@ def noise_index(waveform: Floats) -> Floats:
     """
     out = np.empty(len(waveform), dtype=np.float32)
     for at in range(0, len(waveform), BATCH):
-        some = waveform[at : at + BATCH]
-        rest, complex_ = _bend(some[:, 180:290]), _bend(some[:, 90:112])
+        part = waveform[at : at + BATCH]
+        rest, complex_ = _bend(part[:, 180:290]), _bend(part[:, 90:112])
         np.divide(rest, np.maximum(complex_, 1e-6), out=out[at : at + BATCH])
     return out
 

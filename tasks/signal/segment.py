@@ -41,11 +41,11 @@ def segment(
         Rows of NaN where a segment is not wholly inside `clean` or an RR interval is below 1.
     """
     out = np.empty((len(r), WAVEFORM_SAMPLES), dtype=np.float32)
-    inside = covered(len(clean), offset, r, rr_prev, rr_next)
+    inside = whole_segments(len(clean), offset, r, rr_prev, rr_next)
     if not inside.any():
         out[:] = np.nan
         return out
-    here = np.where(inside, r - offset, 0)[:, None]
+    peak = np.where(inside, r - offset, 0)[:, None]
     before = np.where(inside, rr_prev, 0).astype(np.float32)[:, None] / 3
     after = np.where(inside, rr_next, 0).astype(np.float32)[:, None] * (2 / 3)
     for at in range(0, len(r), BATCH):
@@ -55,7 +55,7 @@ def segment(
         np.multiply(after[rows], _AFTER_STEPS, out=away[:, BEFORE:])
         whole = np.floor(away)
         away -= whole
-        left = here[rows] + whole.astype(np.intp)
+        left = peak[rows] + whole.astype(np.intp)
         values = clean.take(left, mode="clip")
         left += 1
         step = clean.take(left, mode="clip")
@@ -66,7 +66,7 @@ def segment(
     return out
 
 
-def covered(
+def whole_segments(
     length: int,
     offset: int,
     r: NDArray[np.int64],
@@ -75,5 +75,5 @@ def covered(
 ) -> NDArray[np.bool_]:
     """Which segments lie wholly inside the `length` samples that begin at `offset`."""
     first, last = r - rr_prev / 3, r + rr_next * (2 / 3)
-    known = (rr_prev > 0) & (rr_next > 0)
-    return np.asarray(known & (first >= offset) & (last <= offset + length - 1))
+    complete = (rr_prev > 0) & (rr_next > 0)
+    return np.asarray(complete & (first >= offset) & (last <= offset + length - 1))

@@ -27,7 +27,7 @@ from storage.recordings.stretches import (
     without,
 )
 from tasks.features.rhythm import FEATURES, MEDIAN_BEATS, WINDOW_BEATS, rr_features, windows_of
-from tasks.signal.filters import Floats, Grid, filtered, make_grid
+from tasks.signal.filters import Floats, Grid, blocks_at, make_grid
 from tasks.signal.preprocessing import Preprocessing
 from tasks.signal.qrs import END_S, LEARNING_S, Rules, candidates
 
@@ -75,10 +75,10 @@ class BeatStream:
     holes: Stretches = field(default_factory=lambda: NOWHERE)
     _begin: int = 0
     _next: int = 0
-    _held: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    _samples: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     _last: int = -1
-    _known: int = 0
-    _told: int = -1
+    _horizon: int = 0
+    _last_change: int = -1
     _present: bool = True
     _silent: bool = False
     _rules: Rules = field(init=False)
@@ -97,61 +97,63 @@ class BeatStream:
 
     def feed(self, signal_mv: Floats) -> Peaks:
         """Take more samples, NaN where invalid; gives the R peaks that became known."""
-        self._held = np.concatenate([self._held, signal_mv])
+        self._samples = np.concatenate([self._samples, signal_mv])
         self.received += len(signal_mv)
-        return self._filtered(live_grid(self.fs_hz), last=False)
+        return self._detect(live_grid(self.fs_hz), last=False)
 
     def finish(self) -> Peaks:
         """The signal has ended: gives the last R peaks."""
         grid = replace(live_grid(self.fs_hz), n_samples=self.received)
-        return self._filtered(grid, last=True)
+        return self._detect(grid, last=True)
 
-    def _filtered(self, grid: Grid, *, last: bool) -> Peaks:
+    def _detect(self, grid: Grid, *, last: bool) -> Peaks:
         out = [NO_PEAKS]
         while self._next < self.received and (
             last or self._next + grid.hop + grid.margin <= self.received
         ):
-            (block,) = filtered(self._read, grid, [self._next], Preprocessing())
+            (block,) = blocks_at(self._read, grid, [self._next], Preprocessing())
             self._next += grid.hop
             ends = last and self._next >= self.received
             self._look()
             peaks = self._rules.take(candidates(block, grid), last=ends)
             out.append(self._new(peaks))
         keep = max(self._next - 3 * grid.margin - self._begin, 0)
-        self._held, self._begin = self._held[keep:], self._begin + keep
+        self._samples, self._begin = self._samples[keep:], self._begin + keep
         return out[-1] if len(out) < 3 else Peaks(*map(np.concatenate, zip(*out, strict=True)))
 
     def _look(self) -> None:
         """Find what was not recorded, as far as samples are there."""
-        here = unrecorded(self._held, self.fs_hz) + self._begin
-        if len(here) or len(self.holes):
-            holes = united(self.holes, here)
+        new_holes = unrecorded(self._samples, self.fs_hz) + self._begin
+        if len(new_holes) or len(self.holes):
+            holes = united(self.holes, new_holes)
             self.holes = holes[holes[:, 1] > self._next - KEPT_S * self.fs_hz]
 
     def _new(self, peaks: NDArray[np.int64]) -> Peaks:
         """The next R peaks, those in what was recorded."""
         recorded = without(all_of(self.received), self.holes)
         peaks = peaks[within(peaks, recorded, END_S * self.fs_hz)]
-        every = np.append(self._last, peaks)
-        self._last = int(every[-1])
-        long = np.diff(every) > LONGEST_PAUSE_S * self.fs_hz
-        return Peaks(peaks, long | (np.diff(number(every, recorded)) != 0) | (every[:-1] < 0))
+        places = np.append(self._last, peaks)
+        self._last = int(places[-1])
+        long = np.diff(places) > LONGEST_PAUSE_S * self.fs_hz
+        return Peaks(peaks, long | (np.diff(number(places, recorded)) != 0) | (places[:-1] < 0))
 
     def changes(self) -> list[tuple[int, bool]]:
         """Samples at which the signal went (False) or came back (True), not given before.
 
         A signal without any beat for `SILENT_S` went with its last beat.
         """
-        known = min(self._next, self.received)
-        if known == self._known:
+        horizon = min(self._next, self.received)
+        if horizon == self._horizon:
             return []
-        self._known = known
+        self._horizon = horizon
         edges = enumerate(self.holes.ravel().tolist())
-        out = [(edge, place % 2 == 1) for place, edge in edges if self._told < edge < known]
-        self._told = max([self._told, *(edge for edge, _ in out)])
+        out = [
+            (edge, place % 2 == 1) for place, edge in edges if self._last_change < edge < horizon
+        ]
+        self._last_change = max([self._last_change, *(edge for edge, _ in out)])
         self._present = out[-1][1] if out else self._present
-        since = max(self._last, self._told, 0)
-        silent = self._present and known - since > SILENT_S * self.fs_hz
+        since = max(self._last, self._last_change, 0)
+        silent = self._present and horizon - since > SILENT_S * self.fs_hz
         if silent != self._silent:
             out.append((since, self._silent))
             self._silent = silent
@@ -162,7 +164,7 @@ class BeatStream:
         out = np.full(stop - start, np.nan, np.float32)
         low, high = max(start, self._begin), min(stop, self.received)
         if low < high:
-            out[low - start : high - start] = self._held[low - self._begin : high - self._begin]
+            out[low - start : high - start] = self._samples[low - self._begin : high - self._begin]
         return out
 
 

@@ -28,7 +28,7 @@ from tasks.learning.reproduction import (
     patient_counts,
     row,
     split_of,
-    weighted,
+    weighted_averages,
 )
 from tasks.pages.document import Block, Code, Heading, Picture, Table, Words, to_html, to_markdown
 from tests.conftest import ROOT
@@ -50,7 +50,7 @@ def test_weighted_averages_are_scikit_learns() -> None:
     from sklearn.metrics import precision_recall_fscore_support  # slow: workers import this module
 
     result = _result()
-    found = weighted(patient_counts([result]).sum(0, keepdims=True))[:, 0]
+    found = weighted_averages(patient_counts([result]).sum(0, keepdims=True))[:, 0]
     decided = result.probability >= 0.5
     expected = precision_recall_fscore_support(result.label, decided, average="weighted")[:3]
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -15,7 +15,7 @@ from storage.errors import SplitError
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_labelled
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.distillation import Teaching, distilled, unanswered
+from tasks.learning.distillation import Teaching, distillation_loss, label_targets
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
 from tasks.learning.training import TrainingConfig, fit, predict
 from tasks.networks.models import build
@@ -45,10 +45,10 @@ def test_the_loss_is_the_papers() -> None:
 
     np.testing.assert_allclose(target, np.stack([label, soft(q)], 1), atol=1e-6)
     expected = 0.7 * entropy(label, p) + 0.3 * 4 * entropy(soft(q), soft(p))
-    loss = distilled(0.3, 2.0)
+    loss = distillation_loss(0.3, 2.0)
     answers = np.stack([1 - p, p], 1)
     np.testing.assert_allclose(np.asarray(loss(target, answers)), expected, rtol=1e-5)
-    found = np.asarray(loss(unanswered(label), answers))
+    found = np.asarray(loss(label_targets(label), answers))
     np.testing.assert_allclose(found, entropy(label, p), rtol=1e-5)
     for weight, temperature, told in ((0.0, 1.0, "found 0"), (1.1, 1.0, "1.1"), (0.5, 0.5, "0.5")):
         with pytest.raises(ValueError, match=told):

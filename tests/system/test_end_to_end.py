@@ -322,7 +322,7 @@ def test_a_student_tells_its_teacher(
     assert first.reference in str(card(student))
     lineage = read_lineage(student.model.reference, trusted_keys())
     assert f"teacher {first.reference}, weights SHA-256 {digest[:16]}" in str(outline(lineage))
-    assert any(node.id == "teacher" for node in graph(lineage, every=False).nodes)
+    assert any(node.id == "teacher" for node in graph(lineage, detailed=False).nodes)
     built = rebuild(student)
     assert (built.outcome, built.changes) == (BIT_EQUAL, ())
     with pytest.raises(SplitError, match=f"cannot teach squeeze: {first.reference} was trained"):

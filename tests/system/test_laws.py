@@ -125,7 +125,7 @@ def in_blocks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filters, "MARGIN_S", margin_s)
         patch.setattr(beats, "make_grid", grid)
-        patch.setattr(beats, "MOST_HELD", beats.MOST_HELD if held else 0)
+        patch.setattr(beats, "MOST_IN_MEMORY", beats.MOST_IN_MEMORY if held else 0)
         return tables(x, record(len(x), FS_HZ))
 
 

@@ -147,7 +147,7 @@ def test_the_outline_names_all_that_made_it(found: Lineage) -> None:
 
 def test_prov_is_w3c_prov(found: Lineage) -> None:
     """The kept library reads the export, and nothing that the graph says is lost on the way."""
-    drawn = graph(found, every=True)
+    drawn = graph(found, detailed=True)
     document = ProvDocument.deserialize(content=json.dumps(prov_json(drawn)), format="json")
     records = [str(record.get_type()) for record in document.get_records()]
     elements = {"prov:Entity", "prov:Activity", "prov:Agent"}
@@ -173,7 +173,7 @@ ENDS = {
 
 def test_mermaid_draws_every_node_and_relation(found: Lineage) -> None:
     """Each node has one shape, each relation one arrow between nodes that are there."""
-    drawn = graph(found, every=False)
+    drawn = graph(found, detailed=False)
     lines = mermaid(drawn).splitlines()
     nodes = [m[1] for line in lines if (m := re.match(r"    (n\d+)[\[({]", line))]
     arrows = [m.groups() for line in lines if (m := re.match(r"    (n\d+) -[.-]*> (n\d+)$", line))]
@@ -421,7 +421,7 @@ def test_what_a_training_simulates_is_told(found: Lineage) -> None:
     run = {**document["run"], "params": {**document["run"]["params"], "simulated": "16"}}
     drawn = replace(found, chain=replace(found.chain, document={**document, "run": run}))
     told = "16 simulated records of sinus rhythm are drawn each epoch"
-    for text in (html(drawn), json.dumps(prov_json(graph(drawn, every=True)))):
+    for text in (html(drawn), json.dumps(prov_json(graph(drawn, detailed=True)))):
         assert told in text
         assert "data set simulated is simulated" in text
     assert told not in html(found)

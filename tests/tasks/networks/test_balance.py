@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
 from tasks.features.rhythm import RhythmRecord
-from tasks.learning.balance import balanced, drawn, often
+from tasks.learning.balance import balance_records, draw_positions, often
 from tasks.learning.training import TrainingConfig, fit, predict
 from tests.tiny import tiny_dataset
 
@@ -24,15 +24,15 @@ def record(name: str, n: int, af: float, weight: float = 1.0) -> RhythmRecord:
 def test_balance_weighs_records() -> None:
     """By beats not at all, by patient inversely to length, by class towards the rarer one."""
     records = [record("a", 1_000, 0.0), record("b", 4_000, 0.0), record("c", 1_000, 0.9, 2.0)]
-    assert [r.weight for r in balanced(records, "beats")] == [1, 1, 2]
-    by_patient = [r.weight * len(r) for r in balanced(records, "patient")]
+    assert [r.weight for r in balance_records(records, "beats")] == [1, 1, 2]
+    by_patient = [r.weight * len(r) for r in balance_records(records, "patient")]
     assert by_patient == pytest.approx([by_patient[0], by_patient[0], 2 * by_patient[0]])
-    by_class = balanced([*records[:2], record("c", 1_000, 1.0)], "class")
+    by_class = balance_records([*records[:2], record("c", 1_000, 1.0)], "class")
     af = sum(r.weight * (r.label == 1).sum() for r in by_class)
     assert af / sum(r.weight * len(r) for r in by_class) == pytest.approx(0.5)
-    assert [r.weight for r in balanced(records[:2], "class")] == [1, 1]
+    assert [r.weight for r in balance_records(records[:2], "class")] == [1, 1]
     with pytest.raises(ValueError, match="found 'beat'"):
-        balanced(records, "beat")
+        balance_records(records, "beat")
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def test_a_side_is_drawn_as_asked(beats: LabelledBeats) -> None:
 def test_beats_come_as_often_as_they_are_to() -> None:
     """Each once where each is to; others in the mean, whole times and once more by chance."""
     side, random = np.arange(3, 4_003), np.random.default_rng(0)
-    assert np.array_equal(drawn(side, np.ones(4_000, np.float32), random), side)
+    assert np.array_equal(draw_positions(side, np.ones(4_000, np.float32), random), side)
     times = np.tile(np.array([0.25, 2.5], np.float32), 2_000)
-    index = drawn(side, times, random)
+    index = draw_positions(side, times, random)
     assert np.all(np.diff(index) >= 0)
     count = np.bincount(index - 3, minlength=4_000).reshape(-1, 2)
     assert count.mean(axis=0) == pytest.approx([0.25, 2.5], abs=0.05)

@@ -11,7 +11,7 @@ from storage.errors import TableError
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, Names, names_of, read_labelled
 from storage.tables.testset import TestSet, read_testset, write_testset
-from tasks.learning.epochs import in_order, pools, shuffled
+from tasks.learning.epochs import in_order, pools, shuffled_batches
 from tasks.learning.splits import interpatient, split_beats
 from tasks.learning.training import TrainingConfig, fit, predict, stale
 from tests.tiny import tiny_dataset, tiny_table
@@ -28,7 +28,7 @@ def beats(tmp_path: Path) -> LabelledBeats:
 def epoch(beats: LabelledBeats, index: np.ndarray, seed: int, number: int = 0) -> np.ndarray:
     """What tells a beat from all others, in the order in which an epoch brings them."""
     random = np.random.default_rng([seed, number])
-    batches = [x for x, _ in shuffled(beats, index, 16, random)]
+    batches = [x for x, _ in shuffled_batches(beats, index, 16, random)]
     assert {len(x) for x in batches[:-1]} == {16}
     return np.concatenate(batches)[:, 0, 0]
 
@@ -39,7 +39,7 @@ def test_every_beat_comes_once_an_epoch(beats: LabelledBeats) -> None:
     expected = beats.waveform[index][:, 0]
     for number in range(3):
         assert np.array_equal(np.sort(epoch(beats, index, 7, number)), np.sort(expected))
-    for x, y in shuffled(beats, index, 16, np.random.default_rng(0)):
+    for x, y in shuffled_batches(beats, index, 16, np.random.default_rng(0)):
         assert np.array_equal(y[:, 1], x[:, 1:].mean(axis=(1, 2)) > 0.5)
         assert np.array_equal(y.sum(axis=1), np.ones(len(x)))
 

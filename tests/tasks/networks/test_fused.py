@@ -31,13 +31,18 @@ from tasks.features.fused import (
     cues,
     fused_record,
     inputs,
-    normalised,
+    normalise,
     real_time,
-    shaped,
+    tables_with_shapes,
 )
 from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord
-from tasks.learning.fused_augment import augmented, dressed, ventricular_shape, with_ectopy
-from tasks.learning.fused_training import draw_fused, shared
+from tasks.learning.fused_augment import (
+    augment_record,
+    simulate_shapes,
+    ventricular_shape,
+    with_ectopy,
+)
+from tasks.learning.fused_training import draw_fused, weigh_records
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.learning.training import predict
 from tasks.networks.cost import multiply_adds
@@ -63,9 +68,9 @@ def bare(n: int = 800, seed: int = 0) -> RhythmRecord:
 
 
 def with_shapes(n: int = 800, seed: int = 0) -> RhythmRecord:
-    made = dressed(bare(n, seed), np.random.default_rng(seed))
+    made = simulate_shapes(bare(n, seed), np.random.default_rng(seed))
     assert made.shape is not None
-    return replace(made, shape=normalised(made.shape))
+    return replace(made, shape=normalise(made.shape))
 
 
 def shapes(record: RhythmRecord) -> NDArray[np.float32]:
@@ -130,7 +135,7 @@ def test_shapes_of_stretches_are_those_of_the_record(size: int) -> None:
     whole = joined(list(stretches(n, size)))
     assert whole.waveform is not None
     expected = real_time(whole.waveform, whole.rr_prev_s, whole.rr_next_s)
-    tables, found = zip(*shaped(stretches(n, size)), strict=True)
+    tables, found = zip(*tables_with_shapes(stretches(n, size)), strict=True)
     assert np.concatenate(found).tobytes() == expected.tobytes()
     assert all(table.waveform is None for table in tables)
     assert joined(tables).sample.tolist() == whole.sample.tolist()
@@ -158,8 +163,8 @@ def test_a_record_is_decided_in_little_memory() -> None:
 
 def test_a_gain_changes_nothing() -> None:
     """A lead twice as high, as another device's gain gives it, has the same shapes and cues."""
-    shape = shapes(dressed(bare(), np.random.default_rng(2)))
-    one, other = normalised(shape), normalised(2 * shape)
+    shape = shapes(simulate_shapes(bare(), np.random.default_rng(2)))
+    one, other = normalise(shape), normalise(2 * shape)
     np.testing.assert_allclose(one, other, atol=1e-4)
     np.testing.assert_allclose(cues(one), cues(other), atol=1e-3)
 
@@ -250,7 +255,7 @@ def test_one_missing_beat_leaves_the_others() -> None:
     rr = np.full(n, 0.8, np.float32)
     waveform = np.random.default_rng(0).normal(0, 1, (n, 300)).astype(np.float32)
     waveform[20] = np.nan
-    context, shape = inputs(rr, normalised(real_time(waveform, rr, rr)))
+    context, shape = inputs(rr, normalise(real_time(waveform, rr, rr)))
     assert np.isfinite(context).all()
     assert np.isfinite(shape).all()
     assert np.flatnonzero(context[:, HAS_SHAPE] == 0).tolist() == [20]
@@ -260,7 +265,7 @@ def test_one_missing_beat_leaves_the_others() -> None:
 def test_augmentation_keeps_beats_and_labels_together(seed: int) -> None:
     """An augmented record has as many labels as intervals and shapes, all of them finite."""
     for record in (bare(seed=seed), with_shapes(seed=seed)):
-        made = augmented(record, np.random.default_rng(seed))
+        made = augment_record(record, np.random.default_rng(seed))
         assert len(made.rr_s) == len(made.label)
         assert (made.rr_s > 0).all()
         if made.shape is not None:
@@ -285,7 +290,7 @@ def test_inserted_ectopy_is_early_and_wide() -> None:
 
 def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     """The same seed gives the same windows, and hidden windows hold RR features alone."""
-    records = shared([bare(seed=1), with_shapes(seed=2)], 1.0)
+    records = weigh_records([bare(seed=1), with_shapes(seed=2)], 1.0)
     made, label = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
     same, labels = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
     context, shape = made["cues"], made["shape"]
@@ -308,7 +313,7 @@ def test_weights_balance_patients() -> None:
     """A data set's weights sum to its share, and a record with AF counts twice one without."""
     plain = replace(bare(), label=np.zeros(800, np.int8))
     longer = replace(plain, rr_s=np.tile(plain.rr_s, 2), label=np.tile(plain.label, 2))
-    weights = [r.weight * len(r) for r in shared([bare(), plain, longer], 0.6)]
+    weights = [r.weight * len(r) for r in weigh_records([bare(), plain, longer], 0.6)]
     np.testing.assert_allclose(weights, [0.3, 0.15, 0.15])
 
 
@@ -378,7 +383,7 @@ def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
 @pytest.mark.parametrize("name", ["fused", "fused_cues"])
 def test_it_learns_and_answers_on_a_device(name: str) -> None:
     """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
-    records = shared([with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
+    records = weigh_records([with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
     config = RhythmConfig(3, 5, 4, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
     model, state = fit_rhythm(name, records, config)
     losses = state.history["loss"]

@@ -12,15 +12,15 @@ from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_labelled
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
-from tasks.learning.training import NOTHING_DONE, TrainingConfig, advanced, fit
+from tasks.learning.training import EMPTY_CHECKPOINT, TrainingConfig, fit, next_checkpoint
 from tasks.networks.models import available_models, build
 from tasks.networks.pruning import prune_while_training, ramp_epochs, zero_weights
 from tasks.networks.quantised import (
     kernel_layers,
-    quantised,
+    plain_network,
     rounded_kernel,
     rounded_values,
-    unrounded,
+    rounding_double,
 )
 from tests.tiny import tiny_dataset
 
@@ -61,7 +61,7 @@ def test_values_have_256_steps_with_zero_and_gradients_pass() -> None:
 def test_every_network_has_a_rounding_double(name: str) -> None:
     """The double works on the very same weights in the same order, and rounds what it answers."""
     model = build(name, seed=0)
-    double = quantised(model)
+    double = rounding_double(model)
     assert all(a is b for a, b in zip(model.weights, double.weights, strict=True))
     assert double.name == name
     random = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def test_every_network_has_a_rounding_double(name: str) -> None:
     answers = [np.asarray(one(given, training=False)) for one in (model, double)]
     error = np.abs(answers[0] - answers[1]).max()
     assert 0 < error < 0.2
-    assert quantised(model).count_params() == model.count_params()
+    assert rounding_double(model).count_params() == model.count_params()
 
 
 def test_pruning_is_refused_out_of_range_and_ends_before_the_best_epoch() -> None:
@@ -86,10 +86,10 @@ def test_pruning_is_refused_out_of_range_and_ends_before_the_best_epoch() -> Non
         def get_weights(self) -> list[np.ndarray]:
             return [np.zeros(1)]
 
-    state = NOTHING_DONE
+    state = EMPTY_CHECKPOINT
     for loss in (0.1, 0.5, 0.4, 0.6):
         config = TrainingConfig(epochs=4, sparsity=0.5)
-        state = advanced(state, Stopped(), {"val_loss": loss}, config)
+        state = next_checkpoint(state, Stopped(), {"val_loss": loss}, config)
     assert (state.best_epoch, state.best_loss) == (2, 0.4)
 
 
@@ -129,6 +129,6 @@ def test_a_rhythm_network_can_be_pruned_and_rounded() -> None:
     assert state.epoch == 2
     kernels = [np.asarray(layer.kernel) for layer in kernel_layers(model)]
     assert all((kernel == 0).mean() > 0.3 for kernel in kernels[:-1])
-    same = unrounded("rhythm_tiny", model, 0)
+    same = plain_network("rhythm_tiny", model, 0)
     pairs = zip(model.get_weights(), same.get_weights(), strict=True)
     assert all(np.allclose(a, b, atol=1e-6) for a, b in pairs)

@@ -25,11 +25,11 @@ from tasks.features.rhythm import (
 )
 from tasks.learning.rhythm_augment import (
     PASTED_BEATS,
-    augmented,
+    augment_rhythm,
     detector_errors,
     ectopy,
-    pasted,
-    quantised,
+    paste_stretches,
+    quantise,
     simulated_sinus,
 )
 from tasks.learning.rhythm_training import predict_beats
@@ -137,11 +137,11 @@ def test_detector_errors_keep_the_time_and_every_label_that_stays() -> None:
 def test_augmentation_repeats_with_its_seed() -> None:
     """The same generator state gives the same record, another one another."""
     made = record()
-    one, same, other = (augmented(made, np.random.default_rng(s)) for s in (1, 1, 2))
+    one, same, other = (augment_rhythm(made, np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(one.rr_s, same.rr_s)
     assert np.array_equal(one.label, same.label)
     assert not np.array_equal(one.rr_s[:100], other.rr_s[:100])
-    assert (quantised(one.rr_s, np.random.default_rng(0)) >= 0.1).all()
+    assert (quantise(one.rr_s, np.random.default_rng(0)) >= 0.1).all()
 
 
 def test_pasting_lets_rhythms_meet_and_parts_no_interval_from_its_label() -> None:
@@ -149,13 +149,13 @@ def test_pasting_lets_rhythms_meet_and_parts_no_interval_from_its_label() -> Non
     label = np.repeat([0, 1], 10_000).astype(np.int8)
     rr_s = np.where(label == 1, 0.5, 0.9).astype(np.float32)
     whole = RhythmRecord("made/a", "made/a", rr_s, label)
-    made = pasted(whole, np.random.default_rng(0))
+    made = paste_stretches(whole, np.random.default_rng(0))
     assert len(made) == len(whole)
     assert np.array_equal(made.label == 1, made.rr_s < 0.7)
     assert np.count_nonzero(np.diff(made.label)) > 10
     assert np.count_nonzero(np.diff(whole.label)) == 1
     short = record(PASTED_BEATS[1])
-    assert pasted(short, np.random.default_rng(0)) is short
+    assert paste_stretches(short, np.random.default_rng(0)) is short
 
 
 def test_simulated_sinus_is_no_af_and_physiological() -> None:

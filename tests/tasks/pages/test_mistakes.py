@@ -18,16 +18,16 @@ from tasks.pages.numbers import text_of
 from tasks.scores.calibration import calibration
 from tasks.scores.curves import precision_recall, roc
 from tasks.scores.episodes import episodes, rhythm_annotations
-from tasks.scores.evaluation import Scored, per_patient, summary
+from tasks.scores.evaluation import ScoredRecord, per_patient, summary
 
 
-def scored() -> Scored:
+def scored() -> ScoredRecord:
     """Ten minutes of a beat a second: AF in the second to fourth minute, decided a minute late."""
     n = 600
     second = np.arange(n)
     label = ((second >= 60) & (second < 240)).astype(np.int8)
     decided = (second >= 120) & (second < 300)
-    return Scored(
+    return ScoredRecord(
         dataset="made",
         record="a<b",
         subject="a",

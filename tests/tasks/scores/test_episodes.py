@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.scores.episodes import (
-    NOTHING,
+    NO_INTERVALS,
     compare_episodes,
     durations_s,
     episodes,
@@ -44,7 +44,7 @@ def test_an_episode_ends_where_the_signal_ends() -> None:
     assert found.tolist() == [[1.0, 2.5], [7.0, 8.0], [9.0, 9.2]]
     with pytest.raises(ValueError, match="every beat in a stretch"):
         episodes(af, time_s + 1, stretches_s)
-    counts = compare_episodes(found, NOTHING, stretches_s, 0)
+    counts = compare_episodes(found, NO_INTERVALS, stretches_s, 0)
     assert counts.analysable_s == pytest.approx(5.2)
     assert counts.burden_error_pp == pytest.approx(-100 * 2.7 / 5.2)
 
@@ -66,7 +66,7 @@ def test_epicmp_counts_by_hand() -> None:
     reference = made((10, 100), (200, 220), (300, 400), (600, 640))
     detected = made((90, 150), (160, 195), (210, 260), (500, 510), (630, 631))
     counts = compare_episodes(reference, detected, RECORD)
-    assert (counts.reference, counts.found) == (3, 2)
+    assert (counts.reference, counts.hits) == (3, 2)
     # (210, 260) is right: it overlaps a reference episode, though that one lasts only 20 s.
     assert (counts.detected, counts.right) == (3, 2)
     assert counts.shared_s == pytest.approx(10 + 10 + 1)
@@ -96,7 +96,7 @@ def test_touching_episodes_do_not_overlap() -> None:
 
 def test_nothing_detected_leaves_ppv_undefined() -> None:
     """Without a detected episode there is no PPV, and sensitivity is 0."""
-    metrics = compare_episodes(made((0, 60)), NOTHING, made((0, 100))).metrics()
+    metrics = compare_episodes(made((0, 60)), NO_INTERVALS, made((0, 100))).metrics()
     assert np.isnan(metrics["episode_ppv"])
     assert metrics["episode_sensitivity"] == 0
 
@@ -104,7 +104,7 @@ def test_nothing_detected_leaves_ppv_undefined() -> None:
 def test_an_episode_beyond_the_record_is_refused() -> None:
     """Seconds outside the record are an error, not a burden above 100 %."""
     with pytest.raises(ValueError, match="can be analysed"):
-        compare_episodes(made((0, 60)), NOTHING, made((0, 30)))
+        compare_episodes(made((0, 60)), NO_INTERVALS, made((0, 30)))
 
 
 beats = st.lists(st.booleans(), min_size=1, max_size=60)

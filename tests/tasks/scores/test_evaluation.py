@@ -14,7 +14,7 @@ from storage.tables.beats import Quality
 from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
 from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
 from tasks.scores.curves import precision_recall, roc
-from tasks.scores.evaluation import Scored, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, per_stratum, summary
 from tasks.scores.metrics import area_under_roc, beat_metrics, roc_points
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
@@ -115,9 +115,11 @@ def test_short_runs_are_filled_by_their_surroundings() -> None:
     assert without_short(decided, 3).astype(int).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
 
 
-def scored(label: list[int], decided: list[int], rhythm: list[str], name: str = "a") -> Scored:
+def scored(
+    label: list[int], decided: list[int], rhythm: list[str], name: str = "a"
+) -> ScoredRecord:
     n = len(label)
-    return Scored(
+    return ScoredRecord(
         dataset="made",
         record=name,
         subject=name,
