@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.recordings.stretches import slices
-from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
+from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, join_tables
 from tasks.features.rhythm import RhythmRecord, filled, rhythm_record, rr_features, running_median
 
 #: A shape: real time around R, whatever the heart rate.
@@ -125,7 +125,7 @@ def shaped(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable, Floats]]:
 def _shaped(
     table: BeatTable, before: list[BeatTable], following: list[BeatTable]
 ) -> tuple[BeatTable, Floats]:
-    stretch = joined([*before, table, *following])
+    stretch = join_tables([*before, table, *following])
     if stretch.waveform is None:
         raise ValueError(f"record {table.record}: shapes are of waveforms; found none")
     found = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)
