@@ -23,7 +23,7 @@ from bench.rhythm import names_in
 from storage.datasets.dataset import DatasetSpec, load_spec
 from storage.files import whole
 from storage.recordings.records import open_record, read_lead
-from storage.tables.beats import BeatTable, joined
+from storage.tables.beats import BeatTable, join_tables
 from tasks.features.fused import fused_record
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.fused_training import weigh_records
@@ -69,7 +69,7 @@ def case(spec: DatasetSpec, folder: Path, name: str, lead: int, *, signal: bool)
         leads = spec.leads.model_copy(update={"prefer": other})
         record = open_record(spec.model_copy(update={"leads": leads}), folder, name)
     read = partial(read_lead, record) if signal else None
-    table = joined(list(beat_tables(record, read, Preprocessing())[0]))
+    table = join_tables(list(beat_tables(record, read, Preprocessing())[0]))
     return fused_record(table), table
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.files import whole
 from storage.recordings.records import open_record
-from storage.tables.beats import BeatTable, joined
+from storage.tables.beats import BeatTable, join_tables
 from tasks.features.rhythm import rhythm_record
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
 from tasks.scores.calibration import best_threshold, fit_scaling
@@ -40,7 +40,7 @@ def records(data: Path, name: str) -> dict[str, BeatTable]:
     folder = data / name
     for record_name in names_in(spec, folder):
         record = open_record(spec, folder, record_name, signal=False)
-        out[record_name] = joined(list(beat_tables(record, None, Preprocessing())[0]))
+        out[record_name] = join_tables(list(beat_tables(record, None, Preprocessing())[0]))
     return out
 
 

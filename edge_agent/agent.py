@@ -197,7 +197,7 @@ def evaluate(agent: Agent, job: Job) -> dict[str, float]:
     runtime = agent.runtime or usual(manifest)
     testset = read_testset(client.fetch_run_file(run, file, sha256, job.folder / "testset"))
     measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
-    scores = beat_metrics(*testset.counted(measured.probability), threshold)
+    scores = beat_metrics(*testset.select_counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
     write_json(
         job.report / "report.json",
@@ -245,6 +245,6 @@ def per_record(
     out = {}
     for name in np.unique(testset.record):
         mask = testset.record == name
-        scores = beat_metrics(*testset.counted(probability, mask), threshold)
+        scores = beat_metrics(*testset.select_counted(probability, mask), threshold)
         out[str(name)] = finite(scores)
     return out

@@ -22,7 +22,7 @@ from storage.errors import ModelError
 from storage.files import sha256_file, whole
 from storage.recordings.records import Record, open_alone, read_lead
 from storage.registry.model_files import LITERT
-from storage.tables.beats import BAD, BeatTable, joined
+from storage.tables.beats import BAD, BeatTable, join_tables
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
 from tasks.pages.page import Page, Strip, draw
@@ -135,17 +135,17 @@ def decided_beats(
     """A record's beats, and P(AF) of each; no waveform is kept longer than it is needed."""
     if reads_shapes(name):
         beats, shapes = zip(*tables_with_shapes(tables), strict=True)
-        table = joined(beats)
+        table = join_tables(beats)
         record = fused_record(table, shape=np.concatenate(shapes))
         del shapes  # 40 MB of a day
         return table, of_record(network, name, record)
     if reads_records(name):
-        table = joined([replace(part, waveform=None) for part in tables])
+        table = join_tables([replace(part, waveform=None) for part in tables])
         return table, probabilities(network, name, table)[0]
     pairs = [
         (replace(part, waveform=None), probabilities(network, name, part)[0]) for part in tables
     ]
-    return joined([part for part, _ in pairs]), np.concatenate([p_af for _, p_af in pairs])
+    return join_tables([part for part, _ in pairs]), np.concatenate([p_af for _, p_af in pairs])
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:

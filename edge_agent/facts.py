@@ -17,7 +17,7 @@ else:  # JetPack 6 ships Python 3.10
 
 from edge_agent.sensors import sensors
 from storage.errors import DeviceError
-from storage.files import parsed
+from storage.files import parse_text
 
 #: Where sensors lie, by what they measure.
 ROOTS = ("thermal", "hwmon", "powercap", "cpu", "nvpmodel")
@@ -48,7 +48,7 @@ def read_kind(path: Path) -> dict[str, Any]:
         It is no TOML, or a member is unknown, missing or of another type.
     """
     try:
-        fields = parsed(path.read_text(encoding="utf-8"), tomllib.loads)
+        fields = parse_text(path.read_text(encoding="utf-8"), tomllib.loads)
     except (OSError, ValueError) as error:
         raise DeviceError(f"device kind {path.name}: cannot be read: {error}") from error
     roots = fields.get("roots")

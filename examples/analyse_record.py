@@ -24,7 +24,7 @@ def stand_ins() -> tuple[Path, Path, dict[str, Any]]:
     """A simulated record of twelve minutes, and an untrained network that nobody signed."""
     folder, release = Path("records"), Path("release")
     subject = simulate_subject(seed=1, hours=0.2, course="paroxysmal")
-    write_recording(folder, "patient", 250.0, **vars(subject))
+    write_recording(folder, "patient", 250.0, subject)
     model = write_bytes(release / "model.tflite", UNTRAINED.read_bytes())
     print("simulated record, untrained network: the AF figures mean nothing")
     files = {model.name: {"sha256": sha256_file(model)}}

@@ -42,8 +42,8 @@ class Bound:
             "at most": self.most,
             "below": self.below,
         }
-        said = [f"{word} {_plain(at)}" for word, at in bounds.items() if abs(at) < math.inf]
-        return " and ".join(said) or "a finite number"
+        phrases = [f"{word} {_plain(at)}" for word, at in bounds.items() if abs(at) < math.inf]
+        return " and ".join(phrases) or "a finite number"
 
     @property
     def schema(self) -> dict[str, float]:
@@ -66,14 +66,14 @@ SHARE = Bound(least=0, most=1)
 POSITIVE = Bound(above=0)
 MOST_COUNT = 1_000_000_000
 ANY_COUNT = Bound(least=0, most=MOST_COUNT)
-AT_LEAST_ONE = Bound(least=1, most=MOST_COUNT)
+POSITIVE_COUNT = Bound(least=1, most=MOST_COUNT)
 DURATION_S = Bound(above=0, most=YEAR_S)
 
 #: Every number that may be chosen, by its name.
 BOUNDS: dict[str, Bound] = {
-    "epochs": AT_LEAST_ONE,
-    "batch": AT_LEAST_ONE,
-    "steps": AT_LEAST_ONE,
+    "epochs": POSITIVE_COUNT,
+    "batch": POSITIVE_COUNT,
+    "steps": POSITIVE_COUNT,
     "learning_rate": Bound(above=0, most=1),
     "weight_decay": SHARE,
     "most_beats": ANY_COUNT,
@@ -89,19 +89,19 @@ BOUNDS: dict[str, Bound] = {
     "weight": Bound(above=0, most=MOST_COUNT),
     "folds": Bound(least=2, most=MOST_COUNT),
     "repeats": ANY_COUNT,
-    "workers": AT_LEAST_ONE,
+    "workers": POSITIVE_COUNT,
     "wait_s": DURATION_S,
     "every_s": Bound(least=1, most=YEAR_S),
     "quiet_s": Bound(least=0, most=YEAR_S),
     "patience_s": DURATION_S,
     "retrain_after": ANY_COUNT,
-    "least_beats": AT_LEAST_ONE,
+    "least_beats": POSITIVE_COUNT,
     "most_p99_ms": POSITIVE,
     "subjects": Bound(least=1, most=1_000_000),
     "hours": Bound(least=0.01, most=100_000),
     "fs_hz": Bound(above=0, most=100_000),
     "units_per_mv": POSITIVE,
-    "baud": AT_LEAST_ONE,
+    "baud": POSITIVE_COUNT,
 }
 
 
@@ -115,8 +115,8 @@ def within(name: str, value: float) -> float:
     """
     bound = BOUNDS[name]
     if not bound.holds(value):
-        shown = str(value) if abs(value) > LARGEST else f"{value:g}"
-        raise ValueError(f"{name}: found {shown}; expected {bound.words}")
+        text = str(value) if abs(value) > LARGEST else f"{value:g}"
+        raise ValueError(f"{name}: found {text}; expected {bound.words}")
     return value
 
 
@@ -129,10 +129,10 @@ def all_within(**values: object) -> None:
         One is out of it.
     """
     for name, value in values.items():
-        each = value if isinstance(value, list | tuple) else [value]
-        for one in each if name in BOUNDS else ():
-            if isinstance(one, int | float) and not isinstance(one, bool):
-                within(name, one)
+        elements = value if isinstance(value, list | tuple) else [value]
+        for element in elements if name in BOUNDS else ():
+            if isinstance(element, int | float) and not isinstance(element, bool):
+                within(name, element)
 
 
 def read(name: str, text: str) -> float:

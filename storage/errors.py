@@ -65,20 +65,20 @@ class RecordError(HolterError):
     ----------
     record : str
         The record's name.
-    found, expected : str
+    actual, expected : str
         What was there, and what should have been.
     file : str, optional
         The file at fault, relative to the data set's folder.
     """
 
-    def __init__(self, record: str, found: str, expected: str, file: str | None = None) -> None:
-        self.record, self.found, self.expected, self.file = record, found, expected, file
-        where = f"record {record}" + (f", file {file}" if file else "")
-        super().__init__(f"{where}: found {found}; expected {expected}")
+    def __init__(self, record: str, actual: str, expected: str, file: str | None = None) -> None:
+        self.record, self.actual, self.expected, self.file = record, actual, expected, file
+        place = f"record {record}" + (f", file {file}" if file else "")
+        super().__init__(f"{place}: found {actual}; expected {expected}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the four parts, so that a worker process can hand the error back."""
-        return type(self), (self.record, self.found, self.expected, self.file)
+        return type(self), (self.record, self.actual, self.expected, self.file)
 
 
 class UnsafeName(RecordError):

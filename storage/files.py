@@ -37,7 +37,7 @@ def home() -> Path:
 
 
 @contextmanager
-def _writing(folder: Path, what: str = "folder") -> Iterator[None]:
+def _writing(folder: Path, description: str = "folder") -> Iterator[None]:
     """What cannot be made in a folder becomes one sentence with the folder's name in it."""
     try:
         yield
@@ -45,13 +45,13 @@ def _writing(folder: Path, what: str = "folder") -> Iterator[None]:
         if error.errno not in UNWRITABLE:  # a full disk, for one
             raise
         raise PlaceError(
-            f"{what} {folder}: found that nothing can be written there ({error.strerror}); "
+            f"{description} {folder}: found that nothing can be written there ({error.strerror}); "
             "expected one that exists or can be made, and that this user may write",
             error.errno,
         ) from error
 
 
-def check_writable(folder: Path, what: str) -> Path:
+def check_writable(folder: Path, description: str) -> Path:
     """Make sure, before any work, that files can be written in a folder that may not exist yet.
 
     Nothing is made: a file without a name is opened in it, or in the nearest folder above it.
@@ -61,10 +61,10 @@ def check_writable(folder: Path, what: str) -> Path:
     PlaceError
         Read-only, another user's, below a file, or on something that holds no files.
     """
-    there = folder.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    with _writing(folder, what), tempfile.TemporaryFile(dir=there):
+    ancestor = folder.absolute()
+    while not os.path.lexists(ancestor):
+        ancestor = ancestor.parent
+    with _writing(folder, description), tempfile.TemporaryFile(dir=ancestor):
         return folder
 
 
@@ -94,14 +94,14 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def alone(what: str) -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
     """Hold a lock of this state folder; whoever else asks for it waits, and it ends with us.
 
     The system lets go of it when the process ends, however that ends: no lock is ever stale.
     """
     import fcntl  # POSIX only, as is every machine that shares a state folder
 
-    path = home() / "locks" / f"{what}.lock"
+    path = home() / "locks" / f"{name}.lock"
     with _writing(path.parent):
         make_folder(path.parent)
         lock = path.open("a")
@@ -211,7 +211,7 @@ def write_json(path: AnyPlace, value: Any) -> AnyPlace:
     return write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
 
 
-def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
+def parse_text(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
     """The value of JSON from outside, or of TOML by `tomllib.loads`.
 
     Raises
@@ -227,7 +227,7 @@ def parsed(text: str | bytes, parse: Callable[[Any], Any] = json.loads) -> Any:
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; ValueError as above."""
-    return parsed(path.read_bytes())
+    return parse_text(path.read_bytes())
 
 
 def read_state(path: Path, kind: type[Value], *names: str) -> Value:
@@ -239,33 +239,34 @@ def read_state(path: Path, kind: type[Value], *names: str) -> Value:
         The file is damaged, or holds another kind of value.
     """
     try:
-        found = read_json(path)
+        content = read_json(path)
         for name in names:
-            found = found[name]
+            content = content[name]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise PlaceError(f"state file {path}: found a damaged file ({error}); remove it") from error
-    if not isinstance(found, kind):
+    if not isinstance(content, kind):
         raise PlaceError(
-            f"state file {path}: found {type(found).__name__}; expected {kind.__name__}; remove it"
+            f"state file {path}: found {type(content).__name__}; expected {kind.__name__}; "
+            "remove it"
         )
-    return found
+    return content
 
 
-def checked(value: Value) -> Value:
+def check_fields(value: Value) -> Value:
     """A dataclass's value from a file, whose fields are of the kinds it declares; else TypeError.
 
     What lies within mappings and lists is not looked at.
     """
     hints = get_type_hints(type(value))
     for name, hint in hints.items():
-        kinds = tuple(get_origin(one) or one for one in get_args(hint) or (hint,))
+        kinds = tuple(get_origin(member) or member for member in get_args(hint) or (hint,))
         if get_origin(hint) not in (None, Union, UnionType):
             kinds = (get_origin(hint),)
-        found = getattr(value, name)
-        whole_float = float in kinds and type(found) is int and abs(found) < 1 << 53
-        if not isinstance(found, kinds) and not whole_float:
-            raise TypeError(f"{name} is {type(found).__name__}; expected {hint}")
-        if isinstance(found, bool) and bool not in kinds:
+        content = getattr(value, name)
+        whole_float = float in kinds and type(content) is int and abs(content) < 1 << 53
+        if not isinstance(content, kinds) and not whole_float:
+            raise TypeError(f"{name} is {type(content).__name__}; expected {hint}")
+        if isinstance(content, bool) and bool not in kinds:
             raise TypeError(f"{name} is bool; expected {hint}")
     return value
 

@@ -42,18 +42,18 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The object, on one line."""
-        known = {name: getattr(record, name, None) for name in PREFECT}
-        said = {
+        ids = {name: getattr(record, name, None) for name in PREFECT}
+        document = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name, value in known.items() if value},
+            **{name: value for name, value in ids.items() if value},
             **_bound.get(),
         }
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return without_credentials(json.dumps(said, default=str, ensure_ascii=False))
+            document["traceback"] = self.formatException(record.exc_info)
+        return without_credentials(json.dumps(document, default=str, ensure_ascii=False))
 
 
 class Lines(logging.Formatter):
@@ -72,8 +72,8 @@ def to_stderr(logger: logging.Logger) -> logging.Handler:
     ValueError
         HOLTER_LOG is something else than text or json.
     """
-    if (asked := os.environ.get("HOLTER_LOG") or FORMS[0]) not in FORMS:
-        raise ValueError(f"HOLTER_LOG: found {asked!r}; expected {' or '.join(FORMS)}")
+    if (form := os.environ.get("HOLTER_LOG") or FORMS[0]) not in FORMS:
+        raise ValueError(f"HOLTER_LOG: found {form!r}; expected {' or '.join(FORMS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json() else Lines("%(message)s"))
     logger.handlers = [handler]

@@ -61,7 +61,7 @@ class Remote:
         import pyarrow.fs as pafs
 
         with answering(self):
-            system, path = _reached(self.uri)
+            system, path = _resolve(self.uri)
             return bool(system.get_file_info(path).type == pafs.FileType.File)
 
     def names(self) -> list[str]:
@@ -69,16 +69,16 @@ class Remote:
         import pyarrow.fs as pafs
 
         with answering(self):
-            system, path = _reached(self.uri)
-            chosen = pafs.FileSelector(path, allow_not_found=True)
-            return sorted(one.base_name for one in system.get_file_info(chosen))
+            system, path = _resolve(self.uri)
+            selector = pafs.FileSelector(path, allow_not_found=True)
+            return sorted(entry.base_name for entry in system.get_file_info(selector))
 
     def open(self, mode: str = "rb") -> Any:
         """Open it for reading bytes; FileNotFoundError where it is not there."""
         if mode != "rb":
             raise ValueError(f"a place outside this machine is read only as rb, not {mode}")
         with answering(self):
-            system, path = _reached(self.uri)
+            system, path = _resolve(self.uri)
             return system.open_input_file(path)
 
     def read_bytes(self) -> bytes:
@@ -104,7 +104,7 @@ class Remote:
         import pyarrow.fs as pafs
 
         with answering(self):
-            system, path = _reached(self.uri)
+            system, path = _resolve(self.uri)
             if isinstance(system, pafs.LocalFileSystem):
                 raise ValueError(f"{self.uri}: name a folder of this machine by its path")
             # Not copy_files, which is silent where the last parts fail; and read by mapping, as
@@ -137,7 +137,7 @@ def answering(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def here(place: Place) -> Iterator[Path]:
+def local_file(place: Place) -> Iterator[Path]:
     """A file on this machine: itself, or a copy that goes away afterwards."""
     if isinstance(place, Path):
         yield place
@@ -172,17 +172,17 @@ def check_beats_place() -> Place:
 
     from storage.files import check_writable
 
-    where = beats_place()
-    if isinstance(where, Path):
-        return check_writable(where, "folder of the beat tables (HOLTER_BEATS)")
-    bucket = "/".join(where.uri.split("/")[:3])
-    with answering(where):
-        system, path = _reached(bucket)
+    folder = beats_place()
+    if isinstance(folder, Path):
+        return check_writable(folder, "folder of the beat tables (HOLTER_BEATS)")
+    bucket = "/".join(folder.uri.split("/")[:3])
+    with answering(folder):
+        system, path = _resolve(bucket)
         if system.get_file_info(path).type == pafs.FileType.NotFound:
             raise PlaceError(
-                f"{where}: found no bucket {bucket}; expected one for beat tables (HOLTER_BEATS)"
+                f"{folder}: found no bucket {bucket}; expected one for beat tables (HOLTER_BEATS)"
             )
-    return where
+    return folder
 
 
 @cache
@@ -197,14 +197,14 @@ def _system(base: str) -> tuple[Any, str]:
     return (_patient(system) if base.startswith("s3://") else system), root
 
 
-def _patient(found: Any) -> Any:
+def _patient(source: Any) -> Any:
     """The same S3 as pyarrow found it, with pauses that grow, and small files in one request."""
     import pyarrow.fs as pafs
 
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     endpoint = next((os.environ[name] for name in names if os.environ.get(name)), None)
     return pafs.S3FileSystem(
-        region=found.region,
+        region=source.region,
         endpoint_override=endpoint,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         connect_timeout=SILENCE_S,
@@ -213,7 +213,7 @@ def _patient(found: Any) -> Any:
     )
 
 
-def _reached(uri: str) -> tuple[Any, str]:
+def _resolve(uri: str) -> tuple[Any, str]:
     """The file system of a URI, one connection a bucket, and the path in it."""
     scheme, _, rest = uri.partition("://")
     bucket, _, inside = rest.partition("/")

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?", r
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
-def decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """Decode UTF-8, or UTF-16 where its byte order mark begins it; what is neither is Latin-1.
 
     A byte order mark is no part of the text, wherever it stands, nor is what pads the end.
@@ -34,7 +34,7 @@ def decoded(data: bytes) -> str:
 
 def lines(data: bytes) -> list[str]:
     """The lines of a text, stripped; they end at LF or CR LF, at no other character."""
-    return [line.strip() for line in decoded(data).split("\n")]
+    return [line.strip() for line in decode_text(data).split("\n")]
 
 
 def table_rows(data: bytes) -> list[list[str]]:
@@ -45,7 +45,7 @@ def table_rows(data: bytes) -> list[list[str]]:
     ValueError
         A quote is never closed, or a cell is far too large.
     """
-    text = decoded(data)
+    text = decode_text(data)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     try:
@@ -77,7 +77,7 @@ def decimal(text: str) -> float:
     return value
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ' (did you mean ...?)' for the nearest of `known`, or nothing where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ' (did you mean ...?)' for the nearest of `choices`, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

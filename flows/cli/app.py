@@ -84,12 +84,12 @@ def ingest(
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
-    from storage.datasets.dataset import chosen, load_spec, record_names
+    from storage.datasets.dataset import load_spec, record_names, select_records
 
     folder = folder_of(dataset, data)
     if record:
         spec = load_spec(dataset)
-        chosen(record_names(spec, folder), record, spec.name)
+        select_records(record_names(spec, folder), record, spec.name)
     with serving():
         from flows.ingest.flow import ingest as flow
 

@@ -27,11 +27,11 @@ from storage.audit.provenance import beat_code_sha256
 from storage.datasets.dataset import (
     DatasetSpec,
     absent_records,
-    chosen,
     data_folder,
     excluded_records,
     load_spec,
     record_names,
+    select_records,
 )
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
@@ -211,7 +211,7 @@ def _ingest(
     path = manifest_path(beats, spec.name, signal=signal, policy=config.policy)
     names = record_names(spec, folder)
     if only is not None:
-        names = chosen(names, only, spec.name)
+        names = select_records(names, only, spec.name)
     known = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)

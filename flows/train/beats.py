@@ -74,13 +74,13 @@ class Beats:
         """Some training beats, and their labels."""
         random = np.random.default_rng(self.settings.seed)
         chosen = random.permutation(self.split.train)[:PARITY_BEATS]
-        return {"waveform": self.beats.chosen(chosen)[:]}, self.beats.label[chosen]
+        return {"waveform": self.beats.select(chosen)[:]}, self.beats.label[chosen]
 
     def testset(self) -> TestSet:
         """The test side, as a device runs it."""
         test, beats = self.split.test, self.beats
         return TestSet(
-            inputs={"waveform": beats.chosen(test)},
+            inputs={"waveform": beats.select(test)},
             label=beats.label[test],
             record=beats.record[test],
             subject=beats.subject[test],
@@ -89,7 +89,7 @@ class Beats:
 
     def answers(self, network: LiteRT, testset: Path) -> Answers:  # noqa: ARG002 - they are here
         """Label and answer of every test beat."""
-        probability = answers(network, {"waveform": self.beats.chosen(self.split.test)})
+        probability = answers(network, {"waveform": self.beats.select(self.split.test)})
         return self.beats.label[self.split.test], probability
 
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:

@@ -122,7 +122,7 @@ class Records:
         """Label and answer of every test beat with a known rhythm."""
         handed = read_testset(testset)
         rows = {name: x[:] for name, x in handed.inputs.items()}
-        label, probability = handed.counted(af_probability(network.predict(rows)))
+        label, probability = handed.select_counted(af_probability(network.predict(rows)))
         return label, probability
 
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw

@@ -29,7 +29,7 @@ from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_
 from storage.audit.versions import read_version
 from storage.files import home, read_json, sha256_json, write_bytes, write_json
 from storage.logs import bound
-from storage.places import Place, here
+from storage.places import Place, local_file
 from storage.registry import tracking
 from storage.registry.model_files import MANIFEST
 from storage.registry.sbom import ENVIRONMENTS, sbom
@@ -271,7 +271,7 @@ def log_dataset(
             **digests([manifest]),
         },
     )
-    with here(path) as file:
+    with local_file(path) as file:
         tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
 
 

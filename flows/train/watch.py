@@ -17,7 +17,7 @@ from flows.train.settings import WatchSettings
 from storage.datasets.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
 from storage.places import check_beats_place
-from storage.recordings.arrivals import look, read_seen, write_seen
+from storage.recordings.arrivals import look, read_states, write_states
 from storage.tables.beats_manifest import variant
 
 #: The events that automations may act on.
@@ -58,7 +58,7 @@ def watch(
         training.check_signals()
     tables = variant(spec.name, signal=signal, policy=policy)
     check_beats_place()
-    found = look(spec, folder, read_seen(tables), settings.quiet_s, signal=signal)
+    found = look(spec, folder, read_states(tables), settings.quiet_s, signal=signal)
     ingested: list[Ingested] = []
     if found.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
@@ -66,7 +66,7 @@ def watch(
         emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
         ingested = [ingest(dataset.dataset, folder, policy, signal, list(found.ready))]
     done = Watched(ingested, found.waiting, None)
-    write_seen(tables, found.seen)  # after the ingest: one that was killed is done again
+    write_states(tables, found.states)  # after the ingest: one that was killed is done again
     counter = home() / "watch" / f"{tables}.count.json"
     taken = sum(outcome.state == "built" for outcome in done.outcomes)
     taken += int(read_json(counter)) if counter.is_file() else 0

@@ -23,7 +23,7 @@ from storage.audit.ledger import EVALUATED, REGISTERED, Entry, aliases, entries,
 from storage.errors import NotInRegistry, SignatureError
 from storage.files import (
     home,
-    parsed,
+    parse_text,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -225,12 +225,12 @@ def read_chain(entry: Entry | None, reference: str, trusted: Iterable[str]) -> C
             write_bytes(path, download.read_bytes())
     data = path.read_bytes()
     fault = _fault(data, path.with_suffix(".sig").read_bytes(), set(trusted))
-    return Chain(parsed(data), sha256, fault)
+    return Chain(parse_text(data), sha256, fault)
 
 
 def _fault(data: bytes, signature: bytes, trusted: set[str]) -> str:
     try:
-        seal = parsed(signature)
+        seal = parse_text(signature)
         whole, key = signed_by(data, seal), str(seal["key"])
     except (ValueError, KeyError, TypeError, SignatureError):
         return "its signature cannot be read"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from storage.errors import RegistryError
-from storage.files import checked, parsed, sha256_bytes
+from storage.files import check_fields, parse_text, sha256_bytes
 from storage.registry.signing import signed_by
 from storage.registry.tags import ENTRY_PARAM, decision_tag, entry_param
 
@@ -149,7 +149,7 @@ def read_entry(model: str, key: str, value: str) -> Entry:
         It cannot be read.
     """
     try:
-        entry = checked(Entry(**parsed(value)))
+        entry = check_fields(Entry(**parse_text(value)))
         if wrong := [name for name, detail in entry.details.items() if not isinstance(detail, str)]:
             raise ValueError(f"found no text in {', '.join(wrong)} of its details")
         if missing := REQUIRED_DETAILS.get(entry.action, set()) - entry.details.keys():

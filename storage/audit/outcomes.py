@@ -14,7 +14,7 @@ from typing import Any
 from storage.audit.findings import MISMATCH, OUT, Finding, compare, compare_values
 from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
-from storage.files import parsed, sha256_file, write_json
+from storage.files import parse_text, sha256_file, write_json
 from storage.registry.answers import numbers, part, text
 from storage.registry.client import read_run_file
 from storage.registry.evaluations import (
@@ -133,7 +133,7 @@ def _outcome(entry: Entry, now: RequestState) -> tuple[dict[str, Any] | None, li
 def _fetch(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
     """An outcome's figures, parameters and tags by kind; what is undefined is left out."""
     try:
-        document = parsed(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
+        document = parse_text(read_run_file(entry.details["run_id"], file, digest, MOST_OUTCOME))
         rows = [
             {"key": k, "value": v} for k, v in part(document, "metrics").items() if v is not None
         ]

@@ -20,9 +20,9 @@ from pydantic import (
 
 from storage.datasets.labels import DETECT, ERROR, Column, excluded_rows, rows_without_record
 from storage.errors import RecordError, SpecError
-from storage.files import home, parsed, safe_path, sha256_json
+from storage.files import home, parse_text, safe_path, sha256_json
 from storage.formats.leads import SUFFIX
-from storage.text import decoded, did_you_mean, file_name, lines
+from storage.text import decode_text, did_you_mean, file_name, lines
 
 SHIPPED = Path(__file__).parent
 
@@ -162,9 +162,9 @@ class Rhythms(_Strict):
 
     @model_validator(mode="after")
     def _af_is_mapped(self) -> Rhythms:
-        known = {*self.map.values(), *self.from_comments.values(), self.unmarked}
+        rhythms = {*self.map.values(), *self.from_comments.values(), self.unmarked}
         for name in self.af:
-            if name not in known:
+            if name not in rhythms:
                 raise ValueError(f"af names {name!r}, which no entry of map gives")
         return self
 
@@ -235,19 +235,19 @@ class DatasetSpec(_Strict):
             return self.subjects.map[record]
         if self.subjects.pattern is not None:
             for name in (record.rpartition("/")[2], record):
-                found = re.fullmatch(self.subjects.pattern, name)
-                if found is not None and found["subject"]:
-                    return found["subject"]
+                match = re.fullmatch(self.subjects.pattern, name)
+                if match is not None and match["subject"]:
+                    return match["subject"]
         return ""
 
 
 def user_folders() -> list[Path]:
     """Where a user's own TOMLs lie: the folders of HOLTER_DATASETS, then the state folder's."""
-    listed = os.environ.get("HOLTER_DATASETS", "").split(os.pathsep)
-    return [*(Path(folder).absolute() for folder in listed if folder), home() / "datasets"]
+    folders = os.environ.get("HOLTER_DATASETS", "").split(os.pathsep)
+    return [*(Path(folder).absolute() for folder in folders if folder), home() / "datasets"]
 
 
-def data_folder(spec: DatasetSpec, given: Path | None) -> Path:
+def data_folder(spec: DatasetSpec, folder: Path | None) -> Path:
     """The folder of a data set's records: the one given, else the one that its TOML names.
 
     Raises
@@ -255,8 +255,8 @@ def data_folder(spec: DatasetSpec, given: Path | None) -> Path:
     SpecError
         Neither is there.
     """
-    if given is not None:
-        return given.absolute()
+    if folder is not None:
+        return folder.absolute()
     if spec.source.folder is None:
         raise SpecError(f"data set {spec.name}: say where its records lie (--data FOLDER)")
     return Path(spec.source.folder)
@@ -288,15 +288,15 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     if path.is_dir() and (path / "dataset.toml").is_file():
         path /= "dataset.toml"
     if path.suffix != ".toml":
-        known = available_specs()
-        if str(name_or_path) not in known:
+        specs = available_specs()
+        if str(name_or_path) not in specs:
             raise SpecError(
-                f"no data set named {str(name_or_path)!r}{did_you_mean(str(name_or_path), known)}; "
-                f"known: {', '.join(sorted(known))}; or give the path of a .toml file"
+                f"no data set named {str(name_or_path)!r}{did_you_mean(str(name_or_path), specs)}; "
+                f"known: {', '.join(sorted(specs))}; or give the path of a .toml file"
             )
-        path = known[str(name_or_path)]
+        path = specs[str(name_or_path)]
     try:
-        data = parsed(decoded(path.read_bytes()), tomllib.loads)
+        data = parse_text(decode_text(path.read_bytes()), tomllib.loads)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -321,10 +321,10 @@ def record_names(spec: DatasetSpec, folder: Path) -> list[str]:
     """
     names = listed_records(spec, folder)
     excluded = {**spec.records.exclude, **excluded_rows(spec, folder, names)}
-    kept = [name for name in names if name not in excluded]
-    if not kept:
+    remaining = [name for name in names if name not in excluded]
+    if not remaining:
         raise SpecError(f"data set {spec.name}: no records in {folder}")
-    return kept
+    return remaining
 
 
 def excluded_records(spec: DatasetSpec, folder: Path) -> dict[str, str]:
@@ -367,7 +367,7 @@ def listed_records(spec: DatasetSpec, folder: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def chosen(names: list[str], only: list[str], dataset: str) -> list[str]:
+def select_records(names: list[str], only: list[str], dataset: str) -> list[str]:
     """The records asked for; one that the data set does not hold is an error."""
     if unknown := sorted(set(only) - set(names)):
         raise RecordError(unknown[0], f"no such record in {dataset}", f"one of {', '.join(names)}")

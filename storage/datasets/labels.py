@@ -126,12 +126,12 @@ def record_row(spec: DatasetSpec, folder: Path, record: str) -> Row:
     key = table.key(record)
     if key is None:
         return Row()
-    row, *others = table.rows[key]
-    if others:
-        what = f"rows that differ ({', '.join(sorted({_cells(one) for one in (row, *others)}))})"
-        raise BadLabel(record, what, "one row a record", table.file)
+    row, *rest = table.rows[key]
+    if rest:
+        cells = f"rows that differ ({', '.join(sorted({_cells(line) for line in (row, *rest)}))})"
+        raise BadLabel(record, cells, "one row a record", table.file)
     if row.problem:
-        raise BadLabel(record, row.problem, f"the columns {_listed(table)}", table.file)
+        raise BadLabel(record, row.problem, f"the columns {_column_names(table)}", table.file)
     return row
 
 
@@ -157,7 +157,7 @@ def record_label(spec: DatasetSpec, folder: Path, record: str) -> tuple[str, str
     SpecError
         As `label_table`.
     """
-    given = {
+    labels = {
         f"[labels.paths] {pattern!r}": label
         for pattern, label in spec.labels.paths.items()
         if fnmatchcase(record, pattern)
@@ -165,11 +165,11 @@ def record_label(spec: DatasetSpec, folder: Path, record: str) -> tuple[str, str
     row = record_row(spec, folder, record)
     file = label_table(spec, folder).file
     if row.label:
-        given[file] = row.label
-    if len(set(given.values())) > 1:
-        what = " and ".join(f"{label!r} by {source}" for source, label in given.items())
-        raise BadLabel(record, what, "one label")
-    return next(iter(given.values()), ""), file if row.label else ""
+        labels[file] = row.label
+    if len(set(labels.values())) > 1:
+        sources = " and ".join(f"{label!r} by {source}" for source, label in labels.items())
+        raise BadLabel(record, sources, "one label")
+    return next(iter(labels.values()), ""), file if row.label else ""
 
 
 def subject_of(spec: DatasetSpec, folder: Path, record: str) -> str:
@@ -204,10 +204,10 @@ def excluded_rows(spec: DatasetSpec, folder: Path, records: Iterable[str]) -> di
     keys = {record: key for record in records if (key := table.key(record)) is not None}
     for key, times in Counter(keys.values()).items():
         if times > 1:
-            both = " and ".join([record for record, used in keys.items() if used == key][:2])
+            pair = " and ".join([record for record, row_key in keys.items() if row_key == key][:2])
             raise SpecError(
                 f"data set {spec.name}, file {table.file}: found the record {key!r}, which may be "
-                f"{both}; expected their whole names"
+                f"{pair}; expected their whole names"
             )
     return {
         record: rows[0].why or f"left out by {table.file}"
@@ -219,8 +219,8 @@ def excluded_rows(spec: DatasetSpec, folder: Path, records: Iterable[str]) -> di
 def rows_without_record(spec: DatasetSpec, folder: Path, records: Iterable[str]) -> list[str]:
     """What the CSV names that is no record of the folder, in its order."""
     table = label_table(spec, folder)
-    known = {table.key(record) for record in records}
-    return [name for name in table.rows if name not in known]
+    keys = {table.key(record) for record in records}
+    return [name for name in table.rows if name not in keys]
 
 
 def read_rows(path: Path) -> list[list[str]]:
@@ -254,26 +254,28 @@ def _read(
         places = _places(rows[0] if rows else [], dict(columns))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: found {error}; expected a CSV of records") from error
-    numbered = bool(columns) and all(isinstance(place, int) for _, place in columns)
+    headerless = bool(columns) and all(isinstance(place, int) for _, place in columns)
     out: dict[str, dict[Row, None]] = {}
-    for row in rows if numbered else rows[1:]:
+    for row in rows if headerless else rows[1:]:
         name, parsed = _row(row, places)
         out.setdefault(name, {})[parsed] = None
     out.pop("", None)
-    return LabelTable(file, frozenset(places), {name: tuple(one) for name, one in out.items()})
+    return LabelTable(
+        file, frozenset(places), {name: tuple(record_rows) for name, record_rows in out.items()}
+    )
 
 
 def _places(header: Sequence[str], columns: Mapping[Column, str | int]) -> dict[Column, int]:
     """Each column's place in a row, by the TOML's numbers or the header's words."""
-    known = get_args(Column)
-    wanted = columns or {name: name for name in known if name in header or name == "record"}
-    numbers = {name: place - 1 for name, place in wanted.items() if isinstance(place, int)}
-    named = {name: place for name, place in wanted.items() if isinstance(place, str)}
-    absent = [place for place in named.values() if place not in header]
-    if absent or len(wanted) < 2:
-        expected = ", ".join(map(str, wanted.values())) if columns else "record, and label"
+    names = get_args(Column)
+    places = columns or {name: name for name in names if name in header or name == "record"}
+    numbers = {name: place - 1 for name, place in places.items() if isinstance(place, int)}
+    headings = {name: place for name, place in places.items() if isinstance(place, str)}
+    absent = [place for place in headings.values() if place not in header]
+    if absent or len(places) < 2:
+        expected = ", ".join(map(str, places.values())) if columns else "record, and label"
         raise ValueError(f"the header {','.join(header)[:80]!r} ({expected} wanted)")
-    return {**numbers, **{name: header.index(place) for name, place in named.items()}}
+    return {**numbers, **{name: header.index(place) for name, place in headings.items()}}
 
 
 def _row(row: Sequence[str], places: Mapping[Column, int]) -> tuple[str, Row]:
@@ -291,5 +293,5 @@ def _cells(row: Row) -> str:
     return ", ".join(repr(cell) for cell in (row.label, row.subject, row.exclude) if cell) or "''"
 
 
-def _listed(table: LabelTable) -> str:
+def _column_names(table: LabelTable) -> str:
     return ", ".join(name for name in get_args(Column) if name in table.columns)

@@ -41,32 +41,36 @@ def verify_checksums(
     if not sums.is_file():
         return None
     state = sums.stat()
-    listed, by_record = _indexed(sums, state.st_mtime_ns, state.st_size, state.st_ino)
-    known = digests or {}
+    sums_by_file, by_record = _index_sums(sums, state.st_mtime_ns, state.st_size, state.st_ino)
+    earlier = digests or {}
     compared = False
-    for file in sorted({*by_record.get(name, ()), *(file for file in known if file in listed)}):
+    for file in sorted(
+        {*by_record.get(name, ()), *(file for file in earlier if file in sums_by_file)}
+    ):
         path = folder / file
-        if file not in known and not path.is_file():
+        if file not in earlier and not path.is_file():
             continue
-        found = known.get(file) or sha256_file(path)
-        if found != listed[file]:
-            raise ChecksumMismatch(name, f"SHA-256 {found[:12]}…", f"{listed[file][:12]}…", file)
+        digest = earlier.get(file) or sha256_file(path)
+        if digest != sums_by_file[file]:
+            raise ChecksumMismatch(
+                name, f"SHA-256 {digest[:12]}…", f"{sums_by_file[file][:12]}…", file
+            )
         compared = True
     return True if compared else None
 
 
 @lru_cache(maxsize=4)
-def _indexed(sums: Path, *_state: int) -> tuple[Mapping[str, str], Mapping[str, list[str]]]:
+def _index_sums(sums: Path, *_state: int) -> tuple[Mapping[str, str], Mapping[str, list[str]]]:
     """The digests of a list that has not changed, and its files by record: read once for all.
 
     Read for every record, the list of a hundred thousand would take longer than the records.
     """
-    listed = read_sums(sums.parent)
+    sums_by_file = read_sums(sums.parent)
     by_record: dict[str, list[str]] = {}
-    for file in listed:
+    for file in sums_by_file:
         for record in records_of(file):
             by_record.setdefault(record, []).append(file)
-    return listed, by_record
+    return sums_by_file, by_record
 
 
 def records_of(file: str) -> list[str]:

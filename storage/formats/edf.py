@@ -16,11 +16,11 @@ from pathlib import Path
 
 from storage.errors import HeaderMismatch, TruncatedSignal
 from storage.files import sha256_file
-from storage.formats.lead_names import named
+from storage.formats.lead_names import signal_name
 from storage.formats.leads import (
-    Described,
-    Joined,
-    Opened,
+    HeaderSummary,
+    JoinedLead,
+    OpenRecording,
     Source,
     check_extent,
     choose,
@@ -28,7 +28,7 @@ from storage.formats.leads import (
     units_per_mv,
 )
 from storage.formats.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
-from storage.text import decimal, decoded
+from storage.text import decimal, decode_text
 
 #: Width of each field of a signal, in the order of the header (all signals' labels first).
 FIELDS = {"label": 16, "transducer": 80, "units": 8, "physical_min": 8, "physical_max": 8}
@@ -74,15 +74,15 @@ class _Header:
 
 def open_edf(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
-) -> Opened:
+) -> OpenRecording:
     """Read an EDF file's header and check its length; see `records.open_record`."""
     file, path = own_file(folder, name, "edf", name)
     header = _header(path, name, file)
     channel = choose(header.leads, prefer, name, file)
     per_frame = header.per_record[channel]
     if header.duration_s <= 0 or not per_frame:
-        found = f"data records of {header.duration_s:g} s with {per_frame} samples"
-        raise HeaderMismatch(name, found, "a lead with a sampling rate", file)
+        actual = f"data records of {header.duration_s:g} s with {per_frame} samples"
+        raise HeaderMismatch(name, actual, "a lead with a sampling rate", file)
     fs_hz = per_frame / header.duration_s
     check_extent(fs_hz, header.n_records * per_frame, name, file)
     gain, baseline, valid = _scale(header.fields, channel, name, file)
@@ -102,7 +102,7 @@ def open_edf(
     n_samples, source, warnings = _in_time(lead, header, name, file)
     check_extent(fs_hz, n_samples, name, file)
     digests[file] = sha256_file(path)
-    return Opened(
+    return OpenRecording(
         fs_hz=fs_hz,
         n_samples=n_samples,
         counts_hz=fs_hz,
@@ -114,7 +114,7 @@ def open_edf(
     )
 
 
-def describe_edf(folder: Path, name: str) -> Described:
+def describe_edf(folder: Path, name: str) -> HeaderSummary:
     """What an EDF file's header says of the recording; raises as `open_edf` does."""
     file, path = own_file(folder, name, "edf", name)
     header = _header(path, name, file)
@@ -122,15 +122,15 @@ def describe_edf(folder: Path, name: str) -> Described:
     # EDF+: the first word is the hospital's code of the patient, "X" where it is withheld.
     patient = header.patient.split(" ")[0] if header.kind.startswith(b"EDF+") else header.patient
     withheld = set(patient.upper()) <= {"X", " "}
-    return Described(tuple(header.leads), hours, patient="" if withheld else patient)
+    return HeaderSummary(tuple(header.leads), hours, patient="" if withheld else patient)
 
 
 def _header(path: Path, name: str, file: str) -> _Header:
     """Read the header, and compare the file's size with it."""
-    with path.open("rb") as opened:
-        fixed = opened.read(FIXED_BYTES)
+    with path.open("rb") as stream:
+        fixed = stream.read(FIXED_BYTES)
         count = _whole(fixed[252:256], "signals", name, file) if len(fixed) == FIXED_BYTES else 0
-        rest = opened.read(FIXED_BYTES * count) if 0 < count <= MOST_SIGNALS else b""
+        rest = stream.read(FIXED_BYTES * count) if 0 < count <= MOST_SIGNALS else b""
     if _text(fixed[:8]) != "0" or not rest or len(rest) < FIXED_BYTES * count:
         raise HeaderMismatch(name, f"{fixed[:8]!r} and {count} signals", "an EDF header", file)
     fields = _fields(rest, count)
@@ -138,7 +138,9 @@ def _header(path: Path, name: str, file: str) -> _Header:
         kind=fixed[192:197],
         patient=_text(fixed[8:88]),
         fields=fields,
-        labels=[named(_text(raw), name, number) for number, raw in enumerate(fields["label"])],
+        labels=[
+            signal_name(_text(raw), name, number) for number, raw in enumerate(fields["label"])
+        ],
         per_record=[_whole(raw, "samples a data record", name, file) for raw in fields["samples"]],
         n_records=_whole(fixed[236:244], "data records", name, file),
         duration_s=_number(fixed[244:252], "a data record's duration", name, file),
@@ -150,14 +152,14 @@ def _header(path: Path, name: str, file: str) -> _Header:
         header = replace(header, n_records=whole, warnings=(warning,))
     n_records = header.n_records
     if n_records < 1 or min(header.per_record) < 0 or not 0 < size <= MOST_FRAME_SAMPLES:
-        found = f"{n_records} data records of {size} samples"
-        raise HeaderMismatch(name, found, "a finished recording", file)
+        actual = f"{n_records} data records of {size} samples"
+        raise HeaderMismatch(name, actual, "a finished recording", file)
     if available < n_records * header.record_bytes:
         expected = f"{n_records * header.record_bytes} for {n_records} data records"
         raise TruncatedSignal(name, f"{available} bytes of samples", expected, file)
     if available >= (n_records + 1) * header.record_bytes:
-        found = f"{n_records} data records"
-        raise HeaderMismatch(name, found, f"the {available // header.record_bytes} in it", file)
+        actual = f"{n_records} data records"
+        raise HeaderMismatch(name, actual, f"the {available // header.record_bytes} in it", file)
     return header
 
 
@@ -177,12 +179,12 @@ def _in_time(
     rounded_s = 0.0 if round(duration_s, decimals) == duration_s else 10.0**-decimals
     tolerance_s = CLOCK * duration_s + rounded_s
     n_samples, source, drift_s = _stretches(lead, onsets, duration_s, tolerance_s, name, file)
-    if header.kind == b"EDF+C" and isinstance(source, Joined):
+    if header.kind == b"EDF+C" and isinstance(source, JoinedLead):
         raise HeaderMismatch(name, "gaps between data records", "none in EDF+C", file)
     if abs(drift_s) < TOLD_DRIFT_S:
         return n_samples, source, ()
-    told = f"the clock of {file} runs away from its samples by {drift_s:+.1f} s to its end"
-    return n_samples, source, (f"{told}: times are those of the samples",)
+    warning = f"the clock of {file} runs away from its samples by {drift_s:+.1f} s to its end"
+    return n_samples, source, (f"{warning}: times are those of the samples",)
 
 
 def _fields(rest: bytes, count: int) -> dict[str, list[bytes]]:
@@ -206,8 +208,8 @@ def _scale(
         for end in ("min", "max")
     )
     if low == high or not -(1 << 15) <= least < most < 1 << 15:
-        found = f"{low:g} to {high:g} for {least} to {most}"
-        raise HeaderMismatch(name, found, "two ranges that are not empty", file)
+        actual = f"{low:g} to {high:g} for {least} to {most}"
+        raise HeaderMismatch(name, actual, "two ranges that are not empty", file)
     per_unit = (most - least) / (high - low)
     gain = per_unit * units_per_mv(_text(fields["units"][channel]), name, file)
     return gain, least - low * per_unit, (least, most)
@@ -218,15 +220,15 @@ def _onsets(
 ) -> tuple[list[float], int]:
     """Seconds at which each data record begins, from its timekeeping annotation; their decimals."""
     onsets, decimals = [], 0
-    with lead.path.open("rb", buffering=0) as opened:
+    with lead.path.open("rb", buffering=0) as stream:
         for number in range(lead.n_frames):
             at = lead.offset_bytes + number * 2 * lead.frame_samples + before
-            found = _ONSET.match(os.pread(opened.fileno(), min(size, 64), at))
-            if found is None:
+            match = _ONSET.match(os.pread(stream.fileno(), min(size, 64), at))
+            if match is None:
                 expected = "the time it begins at"
                 raise HeaderMismatch(name, f"data record {number} without", expected, file)
-            onsets.append(float(found[1]))
-            decimals = max(decimals, len((found[2] or b"").rstrip(b"0")))
+            onsets.append(float(match[1]))
+            decimals = max(decimals, len((match[2] or b"").rstrip(b"0")))
     return [onset - onsets[0] for onset in onsets], decimals
 
 
@@ -260,8 +262,8 @@ def _stretches(
             drift += step
             continue
         if step < 0:
-            found = f"data record {number} at {onset:g} s, before the one before it ends"
-            raise HeaderMismatch(name, found, "ascending times", file)
+            actual = f"data record {number} at {onset:g} s, before the one before it ends"
+            raise HeaderMismatch(name, actual, "ascending times", file)
         end = start + (number - first) * lead.per_frame
         gap = max(1, round(step + residue))
         residue += step - gap
@@ -271,24 +273,24 @@ def _stretches(
     n_samples = start + (len(onsets) - first) * lead.per_frame
     if not parts:
         return n_samples, lead, drift / fs_hz
-    joined = Joined((*starts, start), (*parts, stretch(len(onsets))))
-    return n_samples, joined, drift / fs_hz
+    parts_lead = JoinedLead((*starts, start), (*parts, stretch(len(onsets))))
+    return n_samples, parts_lead, drift / fs_hz
 
 
 def _text(raw: bytes) -> str:
     """A field's text; recorders pad it by NUL as well as by spaces."""
-    return decoded(raw.strip(b"\0").split(b"\0")[0]).strip()
+    return decode_text(raw.strip(b"\0").split(b"\0")[0]).strip()
 
 
-def _number(raw: bytes, what: str, name: str, file: str) -> float:
+def _number(raw: bytes, quantity: str, name: str, file: str) -> float:
     try:
         return decimal(_text(raw))
     except ValueError as error:
-        raise HeaderMismatch(name, f"{what} {_text(raw)!r}", "a number", file) from error
+        raise HeaderMismatch(name, f"{quantity} {_text(raw)!r}", "a number", file) from error
 
 
-def _whole(raw: bytes, what: str, name: str, file: str) -> int:
-    value = _number(raw, what, name, file)
+def _whole(raw: bytes, quantity: str, name: str, file: str) -> int:
+    value = _number(raw, quantity, name, file)
     if value != int(value):
-        raise HeaderMismatch(name, f"{value:g} {what}", "a whole number", file)
+        raise HeaderMismatch(name, f"{value:g} {quantity}", "a whole number", file)
     return int(value)

@@ -63,12 +63,12 @@ def read_flac(lead: FlacLead, start: int, stop: int) -> NDArray[np.float32]:
     first = start + lead.skew * lead.per_frame
     last = min(stop + lead.skew * lead.per_frame, lead.n_frames * lead.per_frame)
     if first < last:
-        values = _decoded(lead, first, last)
+        values = _decode(lead, first, last)
         out[: len(values)] = millivolts(values, lead.gain, lead.baseline, valid_range(lead.format))
     return out
 
 
-def _decoded(lead: FlacLead, first: int, last: int) -> Integers:
+def _decode(lead: FlacLead, first: int, last: int) -> Integers:
     """Converter values of the lead's samples `first` to `last`."""
     import soundfile  # a device has none, and only this format needs it
 

@@ -13,9 +13,16 @@ from pathlib import Path
 
 from storage.errors import HeaderMismatch, TruncatedSignal
 from storage.files import sha256_file
-from storage.formats.leads import MOST_TEXT_BYTES, Described, Opened, check_extent, choose, own_file
+from storage.formats.leads import (
+    MOST_TEXT_BYTES,
+    HeaderSummary,
+    OpenRecording,
+    check_extent,
+    choose,
+    own_file,
+)
 from storage.formats.wfdb_signal import PackedLead
-from storage.text import decoded
+from storage.text import decode_text
 
 MAGIC = b"ISHNE1.0"
 FIXED_BYTES = 522
@@ -32,7 +39,7 @@ PATIENT = slice(108, 128)
 
 def open_ishne(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
-) -> Opened:
+) -> OpenRecording:
     """Read an ISHNE file's header, check it and the length; see
     `storage.recordings.records.open_record`.
     """
@@ -46,41 +53,43 @@ def open_ishne(
         raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
     digests[file] = sha256_file(path)
     if not signal:
-        return Opened(float(fs_hz), n_samples, float(fs_hz), (), file)
+        return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file)
     source = PackedLead(path, 16, n_leads, channel, ecg_at, 1e6 / resolution_nv, 0)
-    return Opened(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
+    return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
 
 
-def describe_ishne(folder: Path, name: str) -> Described:
+def describe_ishne(folder: Path, name: str) -> HeaderSummary:
     """What an ISHNE file's header says of the recording; raises as `open_ishne` does."""
     file, path = own_file(folder, name, "ishne", name)
     head, names, fs_hz, n_samples, _ = _header(path, name, file)
     check_extent(fs_hz, n_samples, name, file)
-    patient = decoded(head[PATIENT].split(b"\0")[0]).strip()
-    return Described(tuple((lead, UNIT) for lead in names), n_samples / fs_hz / 3600, (), patient)
+    patient = decode_text(head[PATIENT].split(b"\0")[0]).strip()
+    return HeaderSummary(
+        tuple((lead, UNIT) for lead in names), n_samples / fs_hz / 3600, (), patient
+    )
 
 
 def _header(path: Path, name: str, file: str) -> tuple[bytes, list[str], float, int, int]:
     """Check a header: itself, lead names, rate in Hz, samples of each lead, where they begin."""
-    with path.open("rb") as opened:
-        head = opened.read(FIXED_BYTES)
+    with path.open("rb") as stream:
+        head = stream.read(FIXED_BYTES)
         if len(head) < FIXED_BYTES or head[:8] != MAGIC:
-            found = f"{len(head)} bytes that begin {head[:8]!r}"
-            raise HeaderMismatch(name, found, f"an ISHNE header, {MAGIC!r}", file)
+            actual = f"{len(head)} bytes that begin {head[:8]!r}"
+            raise HeaderMismatch(name, actual, f"an ISHNE header, {MAGIC!r}", file)
         text_bytes, samples, text_at, ecg_at = struct.unpack_from("<4i", head, SIZES_AT)
         if not 0 <= text_bytes <= MOST_TEXT_BYTES or text_at + text_bytes != ecg_at:
-            found = f"a text of {text_bytes} bytes from {text_at}, samples from {ecg_at}"
-            raise HeaderMismatch(name, found, "blocks one after the other", file)
-        covered = head[10:] + opened.read(text_bytes)
-    (said,) = struct.unpack_from("<H", head, 8)
-    if (crc := crc_hqx(covered, 0xFFFF)) != said:
-        found = f"a header with CRC {crc:04x}"
-        raise HeaderMismatch(name, found, f"{said:04x}, as it says", file)
+            actual = f"a text of {text_bytes} bytes from {text_at}, samples from {ecg_at}"
+            raise HeaderMismatch(name, actual, "blocks one after the other", file)
+        covered = head[10:] + stream.read(text_bytes)
+    (header_crc,) = struct.unpack_from("<H", head, 8)
+    if (crc := crc_hqx(covered, 0xFFFF)) != header_crc:
+        actual = f"a header with CRC {crc:04x}"
+        raise HeaderMismatch(name, actual, f"{header_crc:04x}, as it says", file)
     (n_leads,) = struct.unpack_from("<h", head, LEADS_AT)
     (fs_hz,) = struct.unpack_from("<h", head, RATE_AT)
     if not 1 <= n_leads <= MOST_LEADS or samples < 1 or text_at != FIXED_BYTES:
-        found = f"{n_leads} leads of {samples} samples"
-        raise HeaderMismatch(name, found, f"1 to {MOST_LEADS} leads", file)
+        actual = f"{n_leads} leads of {samples} samples"
+        raise HeaderMismatch(name, actual, f"1 to {MOST_LEADS} leads", file)
     codes = struct.unpack_from(f"<{n_leads}h", head, CODES_AT)
     names = [LEADS[code] if 0 <= code < len(LEADS) else f"lead {code}" for code in codes]
     n_samples = _length(path.stat().st_size - ecg_at, samples, n_leads, name, file)
@@ -96,7 +105,7 @@ def _length(available: int, samples: int, n_leads: int, name: str, file: str) ->
         return samples
     if available == 2 * samples and samples % n_leads == 0:
         return samples // n_leads
-    found, expected = f"{available} bytes of samples", f"{2 * n_leads * samples}"
+    actual, expected = f"{available} bytes of samples", f"{2 * n_leads * samples}"
     if available < 2 * n_leads * samples:
-        raise TruncatedSignal(name, found, expected, file)
-    raise HeaderMismatch(name, found, expected, file)
+        raise TruncatedSignal(name, actual, expected, file)
+    raise HeaderMismatch(name, actual, expected, file)

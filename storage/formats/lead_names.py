@@ -41,7 +41,7 @@ _AFTER = re.compile(r" (?:ECG|EKG|ЭКГ)$")
 #: A lead's name whose number is written apart: "V 5", "MCL-1".
 _APART = re.compile(r"(V|M[LV]|MCL|C[CMS]) (\d|I{1,3})")
 _INSIDE = re.compile(rf"\b(?:LEAD|ABLEITUNG|ECG|EKG) ({_LEAD.pattern})\b")
-_NUMBERED = re.compile(r"(?:ECG|EKG|ЭКГ)(?: ?(?:CHANNEL|CHAN|CH|LEAD|SIGNAL|NO))? ?(\d*)")
+_CHANNEL = re.compile(r"(?:ECG|EKG|ЭКГ)(?: ?(?:CHANNEL|CHAN|CH|LEAD|SIGNAL|NO))? ?(\d*)")
 #: Names that tell neither an ECG nor another signal: taken where no other lead is there.
 _NEUTRAL = re.compile(r"(?:SIGNAL|CHANNEL|CHAN|CH|LEAD|UNKNOWN|BIPOLAR|UNIPOLAR) ?\d*|[A-Z]|\d+")
 _NAMELESS = re.compile(r"record .*, (signal \d+)", re.DOTALL)
@@ -49,7 +49,7 @@ _NAMELESS = re.compile(r"record .*, (signal \d+)", re.DOTALL)
 MOST_CHARACTERS = 256
 
 
-def named(label: str, record: str, number: int) -> str:
+def signal_name(label: str, record: str, number: int) -> str:
     """A signal's name; one without a description is called as the WFDB library calls it.
 
     What cannot be printed becomes a space: names go to terminals and into pages.
@@ -73,8 +73,8 @@ def plain(name: str) -> str:
     words = re.sub(r"[\W_]+", " ", text).strip()
     if _NO_ECG.search(words):
         return ""
-    if numbered := _NUMBERED.fullmatch(words):
-        return f"ECG{numbered[1]}"
+    if channel := _CHANNEL.fullmatch(words):
+        return f"ECG{channel[1]}"
     short = _AFTER.sub("", _BEFORE.sub("", words))
     if apart := _APART.fullmatch(short):
         short = apart[1] + apart[2]
@@ -105,12 +105,12 @@ def usable(signals: Sequence[tuple[str, str]]) -> list[int]:
     return sorted(numbers, key=order)
 
 
-def fits(name: str, wanted: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """Whether a lead's name is the wanted one in another spelling, or fits it as a pattern."""
-    if "*" in wanted:
-        parts = map(re.escape, wanted.split("*"))
+    if "*" in pattern:
+        parts = map(re.escape, pattern.split("*"))
         return re.fullmatch(".*".join(parts), name, re.IGNORECASE | re.DOTALL) is not None
-    return plain(name) == plain(wanted)
+    return plain(name) == plain(pattern)
 
 
 def per_mv(units: str) -> float | None:

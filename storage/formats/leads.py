@@ -30,18 +30,18 @@ MOST_TEXT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedLead:
     """A lead in stretches: where each begins, ascending from 0, and its source; None is a gap."""
 
     starts: tuple[int, ...]
     parts: tuple[Source | None, ...]
 
 
-Source: TypeAlias = PackedLead | FramedLead | FlacLead | Joined
+Source: TypeAlias = PackedLead | FramedLead | FlacLead | JoinedLead
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenRecording:
     """What a recording's own files say of it.
 
     Attributes
@@ -78,7 +78,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Described:
+class HeaderSummary:
     """What a recording's header says before anything is chosen of it.
 
     Attributes
@@ -141,13 +141,13 @@ def sample_sum(source: Source | None, n_samples: int) -> tuple[int, int] | None:
 
 
 def choose(
-    signals: Sequence[tuple[str, str]], wanted: Sequence[str], record: str, file: str
+    signals: Sequence[tuple[str, str]], preferences: Sequence[str], record: str, file: str
 ) -> int:
     """Number of the wanted lead among a record's signals, each of a name and a unit.
 
     A wanted name is looked for as it stands; then, among signals of a voltage that are no other
-    kind of signal, in any spelling, or as a pattern with `*`. The order of `wanted` goes before
-    that of `LEADS`, that before the record's. Nothing wanted means the first ECG by `LEADS`.
+    kind of signal, in any spelling, or as a pattern with `*`. The order of `preferences` goes
+    before that of `LEADS`, that before the record's. Without any it is the first ECG by `LEADS`.
 
     Raises
     ------
@@ -155,19 +155,21 @@ def choose(
         None is there.
     """
     names = [name for name, _ in signals]
-    for lead in wanted:
+    for lead in preferences:
         if lead in names:
             return names.index(lead)
     order = usable(signals)
-    for lead in wanted:
+    for lead in preferences:
         for number in order:
             if fits(names[number], lead):
                 return number
-    if not wanted and order and rank(names[order[0]]) is not None:
+    if not preferences and order and rank(names[order[0]]) is not None:
         return order[0]
-    listed = [f"{name!r}" if per_mv(unit) else f"{name!r} in {unit!r}" for name, unit in signals]
-    expected = f"one of {', '.join(map(repr, wanted))}" if wanted else "an ECG, by name and unit"
-    raise NoLead(record, f"leads {', '.join(listed) or 'none'}", expected, file)
+    texts = [f"{name!r}" if per_mv(unit) else f"{name!r} in {unit!r}" for name, unit in signals]
+    expected = (
+        f"one of {', '.join(map(repr, preferences))}" if preferences else "an ECG, by name and unit"
+    )
+    raise NoLead(record, f"leads {', '.join(texts) or 'none'}", expected, file)
 
 
 def units_per_mv(units: str, record: str, file: str) -> float:
@@ -210,14 +212,14 @@ def own_file(folder: Path, name: str, form: str, record: str) -> tuple[str, Path
     safe_path(folder, name, record=record)
     turns: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
     files = [f"{name}.{turn(SUFFIX[form][1:])}" for turn in turns]
-    there = {(folder / file).stat().st_ino: file for file in files if (folder / file).is_file()}
-    if len(there) > 1:
-        both = " and ".join(map(repr, there.values()))
-        raise HeaderMismatch(record, f"files {both}", "one file of a record's name", files[0])
+    by_inode = {(folder / file).stat().st_ino: file for file in files if (folder / file).is_file()}
+    if len(by_inode) > 1:
+        names = " and ".join(map(repr, by_inode.values()))
+        raise HeaderMismatch(record, f"files {names}", "one file of a record's name", files[0])
     return present(folder, files[0], record, OWN[form])
 
 
-def present(folder: Path, file: str, record: str, what: str) -> tuple[str, Path]:
+def present(folder: Path, file: str, record: str, expected: str) -> tuple[str, Path]:
     """A file's name as it is stored, of whatever case, and its path.
 
     Raises
@@ -229,11 +231,13 @@ def present(folder: Path, file: str, record: str, what: str) -> tuple[str, Path]
     stored = stored_name(folder, file)
     path = safe_path(folder, stored, record=record)
     if not path.is_file():
-        raise MissingFile(record, "no such file", what, file)
+        raise MissingFile(record, "no such file", expected, file)
     return stored, path
 
 
-def read_small(folder: Path, file: str, record: str, what: str, digests: dict[str, str]) -> bytes:
+def read_small(
+    folder: Path, file: str, record: str, expected: str, digests: dict[str, str]
+) -> bytes:
     """Read a header or annotation file whole, and note its digest.
 
     Raises
@@ -241,7 +245,7 @@ def read_small(folder: Path, file: str, record: str, what: str, digests: dict[st
     UnsafeName, MissingFile, HeaderMismatch
         The name leaves the folder; the file is not there; it is far too large.
     """
-    file, path = present(folder, file, record, what)
+    file, path = present(folder, file, record, expected)
     if (size := path.stat().st_size) > MOST_TEXT_BYTES:
         raise HeaderMismatch(record, f"{size} bytes", f"at most {MOST_TEXT_BYTES}", file)
     data = path.read_bytes()

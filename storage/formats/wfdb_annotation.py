@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import BadAnnotation
-from storage.text import decoded
+from storage.text import decode_text
 
 #: Type code of every mnemonic (WFDB Applications Guide; ecgcodes.h).
 CODE: Mapping[str, int] = {
@@ -116,8 +116,8 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
 def _channels(number: NDArray[np.int64], words: NDArray[np.uint16], n: int) -> NDArray[np.int16]:
     """Each annotation's channel: what is said of one holds until another is said (annot-5)."""
     latest = np.full(n, -1)
-    of_one = number >= 0
-    latest[number[of_one]] = np.flatnonzero(of_one)
+    has_annotation = number >= 0
+    latest[number[has_annotation]] = np.flatnonzero(has_annotation)
     latest = np.maximum.accumulate(latest)
     values = (words & 255).astype(np.int16)
     return np.where(latest < 0, np.int16(0), np.append(values, np.int16(0))[latest])
@@ -151,7 +151,7 @@ def _walk(
             long_steps.append((position, step - (1 << 32) if high >= 1 << 15 else step))
         else:
             raw = data[2 * position + 2 : 2 * position + 2 + length]
-            texts.append((position, decoded(raw.split(b"\0")[0]).strip()))
+            texts.append((position, decode_text(raw.split(b"\0")[0]).strip()))
     raise BadAnnotation(record, f"no end mark in {len(data)} bytes", "a whole file", file)
 
 
@@ -207,11 +207,11 @@ def encode_annotations(
         raise ValueError(f"found a text of annotation {max(texts)}; expected one of {len(sample)}")
     code = np.array([CODE[symbol] for symbol in symbols], np.uint16)
     out = bytearray()
-    written = 0
+    start = 0
     # Long steps and texts are rare: the plain stretches between them are written at once.
     leads = channels or {}
     for position in sorted({*np.flatnonzero(step > 1023).tolist(), *texts, *leads}):
-        out += _plain(code[written:position], step[written:position])
+        out += _plain(code[start:position], step[start:position])
         first = int(step[position])
         if first > 1023:
             out += np.array([SKIP << 10, first >> 16, first & 0xFFFF], "<u2").tobytes()
@@ -224,8 +224,8 @@ def encode_annotations(
             out += (
                 np.array([AUX << 10 | len(text)], "<u2").tobytes() + text + b"\0" * (len(text) % 2)
             )
-        written = position + 1
-    return bytes(out + _plain(code[written:], step[written:]) + b"\0\0")
+        start = position + 1
+    return bytes(out + _plain(code[start:], step[start:]) + b"\0\0")
 
 
 def _text(text: str) -> bytes:

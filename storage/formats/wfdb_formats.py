@@ -123,23 +123,23 @@ def framed_values(lead: FramedLead, first: int, last: int) -> Iterator[Integers]
     """Converter values of frames `first` to `last`, block by block; fewer where the file ends."""
     hop = max(1, BLOCK_SAMPLES // lead.frame_samples)
     if lead.format == DIFFERENCES and first < last:
-        yield from _summed(lead, first, last, hop)
+        yield from _sum_steps(lead, first, last, hop)
         return
     with lead.path.open("rb", buffering=0) as file:
         for at in range(first, last, hop):
-            values = _stored(file.fileno(), lead, at, min(at + hop, last))
+            values = _read_numbers(file.fileno(), lead, at, min(at + hop, last))
             if not len(values):
                 return
             yield values
 
 
-def _summed(lead: FramedLead, first: int, last: int, hop: int) -> Iterator[Integers]:
+def _sum_steps(lead: FramedLead, first: int, last: int, hop: int) -> Iterator[Integers]:
     """Values of format 8, whose blocks each need the sum of all differences before them."""
     state = lead.path.stat()
     before = _sums(lead, hop, state.st_mtime_ns, state.st_size)
     with lead.path.open("rb", buffering=0) as file:
         for at in range(first // hop * hop, last, hop):
-            steps = _stored(file.fileno(), lead, at, min(at + hop, last))
+            steps = _read_numbers(file.fileno(), lead, at, min(at + hop, last))
             if not len(steps):
                 return
             values = before[at // hop] + np.cumsum(steps, dtype=np.int64)
@@ -154,24 +154,24 @@ def _sums(lead: FramedLead, hop: int, mtime_ns: int, size: int) -> NDArray[np.in
     with lead.path.open("rb", buffering=0) as file:
         for at in range(0, lead.n_frames, hop):
             out.append(total)
-            steps = _stored(file.fileno(), lead, at, min(at + hop, lead.n_frames))
+            steps = _read_numbers(file.fileno(), lead, at, min(at + hop, lead.n_frames))
             total += int(steps.sum(dtype=np.int64))
     return np.array(out, np.int64)
 
 
-def _stored(descriptor: int, lead: FramedLead, first: int, last: int) -> Integers:
+def _read_numbers(descriptor: int, lead: FramedLead, first: int, last: int) -> Integers:
     """The lead's numbers in frames `first` to `last`, as they are stored."""
     samples, size = GROUP.get(lead.format, (1, packed_bytes(lead.format, 1)))
     assert size is not None  # noqa: S101 - FLAC alone has no size, and is read elsewhere
     group, lead_in = divmod(first * lead.frame_samples, samples)
-    wanted = lead_in + (last - first) * lead.frame_samples
-    needed = packed_bytes(lead.format, wanted)
-    data = os.pread(descriptor, needed or 0, lead.offset_bytes + group * size)
-    if len(data) < (needed or 0):  # as many frames as are whole
+    count = lead_in + (last - first) * lead.frame_samples
+    n_bytes = packed_bytes(lead.format, count)
+    data = os.pread(descriptor, n_bytes or 0, lead.offset_bytes + group * size)
+    if len(data) < (n_bytes or 0):  # as many frames as are whole
         whole = len(data) // size * samples
         frames = max(0, whole - lead_in) // lead.frame_samples
-        wanted = lead_in + frames * lead.frame_samples
-    values = decode(lead.format, data, wanted)[lead_in:].reshape(-1, lead.frame_samples)
+        count = lead_in + frames * lead.frame_samples
+    values = decode(lead.format, data, count)[lead_in:].reshape(-1, lead.frame_samples)
     return values[:, lead.first : lead.first + lead.per_frame].reshape(-1)
 
 

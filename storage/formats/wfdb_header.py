@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from storage.errors import HeaderMismatch
-from storage.formats.lead_names import named
+from storage.formats.lead_names import signal_name
 from storage.text import decimal, file_name, lines
 
 DEFAULT_FS_HZ = 250.0
@@ -42,7 +42,7 @@ class SignalHeader:
         Converter value of physical zero.
     units, lead : str
         Physical unit and the signal's description, that is the lead's name; see
-        `storage.formats.lead_names.named` for one without.
+        `storage.formats.lead_names.signal_name` for one without.
     initial : int
         Value of the first sample, needed by difference formats.
     checksum : int or None
@@ -139,11 +139,11 @@ def _signal(line: str, place: int, record: str, file: str) -> SignalHeader:
     # file format gain adc_resolution adc_zero initial checksum block_size description
     fields = line.split(maxsplit=8)
     fields += [""] * (9 - len(fields))
-    wanted = "file, format, gain, ..."
+    expected = "file, format, gain, ..."
     form = _FORMAT.fullmatch(fields[1])
     gain_field = _GAIN.fullmatch(fields[2] or f"{DEFAULT_GAIN:g}")
     if form is None or gain_field is None:
-        raise HeaderMismatch(record, f"the signal line {line[:80]!r}", wanted, file)
+        raise HeaderMismatch(record, f"the signal line {line[:80]!r}", expected, file)
     gain = _number(gain_field["gain"], "gain", record, file) or DEFAULT_GAIN
     adc_zero = _integer(fields[4], record, file)
     baseline = _integer(gain_field["baseline"] or fields[4], record, file)
@@ -160,17 +160,17 @@ def _signal(line: str, place: int, record: str, file: str) -> SignalHeader:
         gain=gain,
         baseline=baseline,
         units=gain_field["units"] or "mV",
-        lead=named(fields[8].strip(), record, place),
+        lead=signal_name(fields[8].strip(), record, place),
         initial=_integer(fields[5], record, file) if fields[5] else adc_zero,
         checksum=(_integer(fields[6], record, file) % 65536 or None) if fields[6] else None,
     )
 
 
-def _number(text: str, what: str, record: str, file: str) -> float:
+def _number(text: str, quantity: str, record: str, file: str) -> float:
     try:
         return decimal(text)
     except ValueError as error:
-        raise HeaderMismatch(record, f"{what} {text[:40]!r}", "a number", file) from error
+        raise HeaderMismatch(record, f"{quantity} {text[:40]!r}", "a number", file) from error
 
 
 def _integer(text: str, record: str, file: str) -> int:
@@ -179,7 +179,7 @@ def _integer(text: str, record: str, file: str) -> int:
     return int(text or "0")
 
 
-def _count(text: str, what: str, most: int, record: str, file: str) -> int:
+def _count(text: str, quantity: str, most: int, record: str, file: str) -> int:
     if len(text) > 18 or int(text) > most:
-        raise HeaderMismatch(record, f"{text[:40]} {what}", f"at most {most}", file)
+        raise HeaderMismatch(record, f"{text[:40]} {quantity}", f"at most {most}", file)
     return int(text)

@@ -16,11 +16,11 @@ from storage.errors import HeaderMismatch, NoLead, TruncatedSignal
 from storage.files import sha256_file, stored_name
 from storage.formats.flac import FORMATS as FLAC
 from storage.formats.flac import FlacLead, read_flac, stream_samples
-from storage.formats.lead_names import named
+from storage.formats.lead_names import signal_name
 from storage.formats.leads import (
-    Described,
-    Joined,
-    Opened,
+    HeaderSummary,
+    JoinedLead,
+    OpenRecording,
     Source,
     check_extent,
     choose,
@@ -39,13 +39,13 @@ GAP = "~"
 
 def open_wfdb(
     folder: Path, name: str, prefer: Sequence[str], digests: dict[str, str], *, signal: bool
-) -> Opened:
+) -> OpenRecording:
     """Read a record's header and check its signal files; see
     `storage.recordings.records.open_record`.
     """
     file, header = _header(folder, name, name, digests)
     if not signal or not header.n_signals:
-        return Opened(
+        return OpenRecording(
             fs_hz=header.fs_hz,
             n_samples=header.n_samples,
             counts_hz=header.fs_hz,
@@ -59,29 +59,31 @@ def open_wfdb(
         lead, per_frame, n_frames, source = _single(folder, name, prefer, header, digests)
     fs_hz = header.fs_hz * per_frame
     check_extent(fs_hz, n_frames * per_frame, name, file)
-    return Opened(
+    return OpenRecording(
         fs_hz=fs_hz,
         n_samples=n_frames * per_frame,
         counts_hz=header.fs_hz,
         comments=header.comments,
-        file=file if isinstance(source, Joined) else _signal_file(folder, name, header, lead),
+        file=file if isinstance(source, JoinedLead) else _signal_file(folder, name, header, lead),
         lead=lead,
         source=source,
         n_signals=header.n_signals,
     )
 
 
-def describe_wfdb(folder: Path, name: str) -> Described:
+def describe_wfdb(folder: Path, name: str) -> HeaderSummary:
     """What a record's header says of it; raises `RecordError` for one that cannot be read."""
     _, header = _header(folder, name, name, {})
     parts = tuple(dict.fromkeys(_beside(name, part) for part, _ in header.segments if part != GAP))
     signals = _header(folder, parts[0], name, {})[1].signals if parts else header.signals
-    leads = tuple((one.lead, one.units) for one in signals)
-    return Described(leads, header.n_samples / header.fs_hz / 3600, header.comments, segments=parts)
+    leads = tuple((signal.lead, signal.units) for signal in signals)
+    return HeaderSummary(
+        leads, header.n_samples / header.fs_hz / 3600, header.comments, segments=parts
+    )
 
 
 def _signal_file(folder: Path, name: str, header: Header, lead: str) -> str:
-    file = next(one.file for one in header.signals if one.lead == lead)
+    file = next(signal.file for signal in header.signals if signal.lead == lead)
     return stored_name(folder, _beside(name, file))
 
 
@@ -103,13 +105,13 @@ def _single(
     """The wanted lead of a record in one piece: name, samples a frame, frames, source."""
     n_frames = check_files(folder, name, name, header, digests)
     channel = choose(_leads(header), prefer, name, f"{name}.hea")
-    chosen = header.signals[channel]
+    signal = header.signals[channel]
     source = _source(folder, name, name, header.signals, channel, n_frames)
-    return chosen.lead, chosen.per_frame, n_frames, source
+    return signal.lead, signal.per_frame, n_frames, source
 
 
 def _leads(header: Header) -> list[tuple[str, str]]:
-    return [(one.lead, one.units) for one in header.signals]
+    return [(signal.lead, signal.units) for signal in header.signals]
 
 
 def _segments(
@@ -138,7 +140,7 @@ def _segments(
     variable = header.segments[0][1] == 0
     channel = choose(_leads(first), prefer, name, file)
     lead, per_frame = first.signals[channel].lead, first.signals[channel].per_frame
-    if variable and lead == named("", name, channel):
+    if variable and lead == signal_name("", name, channel):
         expected = "one by which segments can be told to have it"
         raise HeaderMismatch(name, f"signal {channel} without description", expected, file)
     starts: list[int] = []
@@ -156,21 +158,23 @@ def _segments(
         path = _beside(name, segment)
         hea = f"{path}.hea"
         if part.segments or (part.fs_hz, part.n_samples) != (header.fs_hz, length):
-            found = f"{part.n_samples} samples at {part.fs_hz:g} Hz"
-            raise HeaderMismatch(name, found, f"{length} at {header.fs_hz:g}, as {file} says", hea)
+            actual = f"{part.n_samples} samples at {part.fs_hz:g} Hz"
+            raise HeaderMismatch(name, actual, f"{length} at {header.fs_hz:g}, as {file} says", hea)
         check_files(folder, path, name, part, digests)
         channels = _channels(part, lead, per_frame, name, hea)
         if not channels and not variable:
-            leads = ", ".join(repr(one.lead) for one in part.signals)
+            leads = ", ".join(repr(signal.lead) for signal in part.signals)
             raise NoLead(name, f"leads {leads}", f"{lead!r}", hea)
-        here = [_source(folder, path, name, part.signals, one, length) for one in channels[:1]]
-        sources += here or [None]
-    return lead, per_frame, total, Joined(tuple(starts), tuple(sources))
+        part_sources = [
+            _source(folder, path, name, part.signals, number, length) for number in channels[:1]
+        ]
+        sources += part_sources or [None]
+    return lead, per_frame, total, JoinedLead(tuple(starts), tuple(sources))
 
 
 def _channels(part: Header, lead: str, per_frame: int, record: str, hea: str) -> list[int]:
     """Numbers of the signals of a lead's name in a segment, at the rate of the other segments'."""
-    channels = [number for number, one in enumerate(part.signals) if one.lead == lead]
+    channels = [number for number, signal in enumerate(part.signals) if signal.lead == lead]
     for number in channels[:1]:
         if (rate := part.signals[number].per_frame) != per_frame:
             expected = f"{per_frame}, as in the first segment"
@@ -187,57 +191,57 @@ def _source(
     n_frames: int,
 ) -> Source:
     """Where the samples of signal number `channel` of the header `name` are."""
-    chosen = signals[channel]
-    per_mv = units_per_mv(chosen.units, record, f"{name}.hea")
-    together = [one for one in signals if one.file == chosen.file]
-    before = [one for one in signals[:channel] if one.file == chosen.file]
-    path = folder / stored_name(folder, _beside(name, chosen.file))
-    gain = chosen.gain * per_mv
-    if chosen.format in FLAC:
-        lead = _flac(path, chosen, len(together), n_frames)
-        return replace(lead, channel=len(before), skew=chosen.skew, gain=gain)
-    plain = chosen.skew == 0 and all(one.per_frame == 1 for one in together)
-    if plain and chosen.format in FAST_FORMATS:
+    signal = signals[channel]
+    per_mv = units_per_mv(signal.units, record, f"{name}.hea")
+    together = [entry for entry in signals if entry.file == signal.file]
+    before = [entry for entry in signals[:channel] if entry.file == signal.file]
+    path = folder / stored_name(folder, _beside(name, signal.file))
+    gain = signal.gain * per_mv
+    if signal.format in FLAC:
+        lead = _flac(path, signal, len(together), n_frames)
+        return replace(lead, channel=len(before), skew=signal.skew, gain=gain)
+    plain = signal.skew == 0 and all(entry.per_frame == 1 for entry in together)
+    if plain and signal.format in FAST_FORMATS:
         return PackedLead(
             path=path,
-            format=chosen.format,
+            format=signal.format,
             n_signals=len(together),
             channel=len(before),
             offset_bytes=together[0].offset_bytes,
             gain=gain,
-            baseline=chosen.baseline,
-            checksum=chosen.checksum,
+            baseline=signal.baseline,
+            checksum=signal.checksum,
         )
     return FramedLead(
         path=path,
-        format=chosen.format,
+        format=signal.format,
         n_frames=n_frames,
-        frame_samples=sum(one.per_frame for one in together),
-        first=sum(one.per_frame for one in before),
-        per_frame=chosen.per_frame,
-        skew=chosen.skew,
+        frame_samples=sum(entry.per_frame for entry in together),
+        first=sum(entry.per_frame for entry in before),
+        per_frame=signal.per_frame,
+        skew=signal.skew,
         offset_bytes=together[0].offset_bytes,
         gain=gain,
-        baseline=chosen.baseline,
-        valid=valid_range(chosen.format),
-        initial=chosen.initial,
-        checksum=chosen.checksum,
+        baseline=signal.baseline,
+        valid=valid_range(signal.format),
+        initial=signal.initial,
+        checksum=signal.checksum,
     )
 
 
-def _flac(path: Path, one: SignalHeader, channels: int, n_frames: int) -> FlacLead:
+def _flac(path: Path, signal: SignalHeader, channels: int, n_frames: int) -> FlacLead:
     """The first lead of a FLAC file, its values as they are stored."""
     return FlacLead(
         path=path,
-        format=one.format,
+        format=signal.format,
         channels=channels,
         channel=0,
-        offset_samples=one.offset_bytes,
+        offset_samples=signal.offset_bytes,
         n_frames=n_frames,
-        per_frame=one.per_frame,
+        per_frame=signal.per_frame,
         skew=0,
         gain=1.0,
-        baseline=one.baseline,
+        baseline=signal.baseline,
     )
 
 
@@ -255,25 +259,25 @@ def check_files(
     hea, n_frames = f"{name}.hea", header.n_samples
     lengths = []
     flac: dict[str, list[SignalHeader]] = {}
-    for file_name in dict.fromkeys(one.file for one in header.signals):
-        together = [one for one in header.signals if one.file == file_name]
+    for file_name in dict.fromkeys(signal.file for signal in header.signals):
+        together = [signal for signal in header.signals if signal.file == file_name]
         file, form = _beside(name, file_name), together[0].format
         file, path = present(folder, file, record, "the signal file")
         if form not in KNOWN_FORMATS:
             raise HeaderMismatch(record, f"format {form}", "a WFDB format", hea)
-        if any(one.format != form for one in together):
+        if any(signal.format != form for signal in together):
             raise HeaderMismatch(record, f"two formats in {file}", "one format a file", hea)
         lengths.append(_frames(path, together, n_frames, record, file, hea))
         if n_frames and lengths[-1] >= n_frames + ceil(header.fs_hz):
-            found = f"{n_frames} frames of {sum(one.per_frame for one in together)} samples"
-            raise HeaderMismatch(record, found, f"the {lengths[-1]} frames of {file}", hea)
+            actual = f"{n_frames} frames of {sum(signal.per_frame for signal in together)} samples"
+            raise HeaderMismatch(record, actual, f"the {lengths[-1]} frames of {file}", hea)
         digests[file] = sha256_file(path)
         if form in FLAC:
             flac[file] = together
     n_frames = n_frames or min(lengths, default=0)
     if not n_frames:
         raise HeaderMismatch(record, "no samples", "a number of samples", hea)
-    if any(one.skew >= n_frames for one in header.signals):
+    if any(signal.skew >= n_frames for signal in header.signals):
         raise HeaderMismatch(record, "a skew beyond the end", f"less than {n_frames}", hea)
     for file, together in flac.items():
         _check_flac_end(_flac(folder / file, together[0], len(together), n_frames), record, file)
@@ -281,30 +285,32 @@ def check_files(
 
 
 def _frames(
-    path: Path, together: list[SignalHeader], wanted: int, record: str, file: str, hea: str
+    path: Path, together: list[SignalHeader], expected_frames: int, record: str, file: str, hea: str
 ) -> int:
-    """Frames in a signal file, by its size or its FLAC header; fewer than `wanted` is an error."""
-    one, per_frame = together[0], sum(signal.per_frame for signal in together)
+    """Frames in a signal file, by its size or its FLAC header; fewer than expected is an error."""
+    first, per_frame = together[0], sum(signal.per_frame for signal in together)
     if per_frame > MOST_FRAME_SAMPLES:
-        found = f"{per_frame} samples a frame"
-        raise HeaderMismatch(record, found, f"at most {MOST_FRAME_SAMPLES}", hea)
-    if one.format in FLAC:
+        actual = f"{per_frame} samples a frame"
+        raise HeaderMismatch(record, actual, f"at most {MOST_FRAME_SAMPLES}", hea)
+    if first.format in FLAC:
         samples = stream_samples(path)
         if samples is None:
             raise HeaderMismatch(record, "no FLAC stream", "the file its header names", file)
         if len({signal.per_frame for signal in together}) > 1:
             raise HeaderMismatch(record, "leads of several rates", "one rate in FLAC", file)
-        frames = max(0, samples - one.offset_bytes) // one.per_frame
-        if frames < wanted:
-            raise TruncatedSignal(record, f"{frames} frames", f"{wanted}", file)
+        frames = max(0, samples - first.offset_bytes) // first.per_frame
+        if frames < expected_frames:
+            raise TruncatedSignal(record, f"{frames} frames", f"{expected_frames}", file)
         return frames
-    available = path.stat().st_size - one.offset_bytes
-    needed = packed_bytes(one.format, wanted * per_frame) or 0
-    if available < needed:
-        found = f"{available} bytes of samples"
-        raise TruncatedSignal(record, found, f"{needed} for {wanted} frames", file)
+    available = path.stat().st_size - first.offset_bytes
+    expected_bytes = packed_bytes(first.format, expected_frames * per_frame) or 0
+    if available < expected_bytes:
+        actual = f"{available} bytes of samples"
+        raise TruncatedSignal(
+            record, actual, f"{expected_bytes} for {expected_frames} frames", file
+        )
     # 12 frames are whole bytes in every format, and whole groups of 310 and 311.
-    return max(0, 12 * available // (packed_bytes(one.format, 12 * per_frame) or 1))
+    return max(0, 12 * available // (packed_bytes(first.format, 12 * per_frame) or 1))
 
 
 def _check_flac_end(lead: FlacLead, record: str, file: str) -> None:

@@ -111,17 +111,17 @@ def _decode_212(descriptor: int, lead: PackedLead, start: int, stop: int) -> NDA
     """
     n = lead.n_signals
     first_pair, odd = divmod(start * n, 2)
-    wanted = (stop - start) * n + odd
-    data = os.pread(descriptor, (3 * wanted + 1) // 2, lead.offset_bytes + 3 * first_pair)
+    count = (stop - start) * n + odd
+    data = os.pread(descriptor, (3 * count + 1) // 2, lead.offset_bytes + 3 * first_pair)
     frames = (2 * len(data) // 3 - odd) // n
     data += b"\0" * (-len(data) % 3)
     triplets = np.frombuffer(data, np.uint8).reshape(-1, 3)
     if n % 2 == 0:  # a lead then always lies in the same half of its pair: decode that half only
         triplets = triplets[lead.channel // 2 :: n // 2][:frames]
         return _half(triplets, lead.channel % 2)
-    both = np.empty((len(triplets), 2), np.int16)
-    both[:, 0], both[:, 1] = _half(triplets, 0), _half(triplets, 1)
-    return both.reshape(-1)[odd + lead.channel :: n][:frames]
+    pairs = np.empty((len(triplets), 2), np.int16)
+    pairs[:, 0], pairs[:, 1] = _half(triplets, 0), _half(triplets, 1)
+    return pairs.reshape(-1)[odd + lead.channel :: n][:frames]
 
 
 def _half(triplets: NDArray[np.uint8], half: int) -> NDArray[np.int16]:
@@ -129,5 +129,5 @@ def _half(triplets: NDArray[np.uint8], half: int) -> NDArray[np.int16]:
     low = triplets[:, 2 * half]
     shared = triplets[:, 1].astype(np.int16)
     high = shared << 12 >> 4 if half == 0 else (shared & 0xF0) << 8 >> 4
-    joined: NDArray[np.int16] = high | low
-    return joined
+    values: NDArray[np.int16] = high | low
+    return values

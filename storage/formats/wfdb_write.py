@@ -47,7 +47,7 @@ class Recording(Protocol):
         """Their names, shape (m,)."""
 
 
-def write_recording(folder: Path, name: str, fs_hz: float, made: Recording) -> dict[str, str]:
+def write_recording(folder: Path, name: str, fs_hz: float, recording: Recording) -> dict[str, str]:
     """Write one record: .dat (format 212), .atr (rhythms), .qrs (beats), and last .hea.
 
     Returns
@@ -57,8 +57,8 @@ def write_recording(folder: Path, name: str, fs_hz: float, made: Recording) -> d
     """
     import wfdb  # slow, as it loads pandas
 
-    adu = np.clip(np.rint(made.signal_mv * GAIN), -2047, 2047).astype(np.int16)
-    marks = [f"({rhythm}" for rhythm in made.rhythms.tolist()]
+    adu = np.clip(np.rint(recording.signal_mv * GAIN), -2047, 2047).astype(np.int16)
+    marks = [f"({rhythm}" for rhythm in recording.rhythms.tolist()]
     with TemporaryDirectory(prefix="holter-") as work:
         wfdb.wrsamp(
             name,
@@ -72,9 +72,9 @@ def write_recording(folder: Path, name: str, fs_hz: float, made: Recording) -> d
             comments=["simulated recording: no person, no device"],
             write_dir=work,
         )
-        wfdb.wrann(name, "qrs", made.beats, made.symbols.tolist(), write_dir=work)
+        wfdb.wrann(name, "qrs", recording.beats, recording.symbols.tolist(), write_dir=work)
         wfdb.wrann(
-            name, "atr", made.rhythm_start, ["+"] * len(marks), aux_note=marks, write_dir=work
+            name, "atr", recording.rhythm_start, ["+"] * len(marks), aux_note=marks, write_dir=work
         )
         files = {f"{name}.{end}": (Path(work) / f"{name}.{end}").read_bytes() for end in ENDINGS}
     for file, data in files.items():
@@ -82,7 +82,7 @@ def write_recording(folder: Path, name: str, fs_hz: float, made: Recording) -> d
     return {file: sha256_bytes(data) for file, data in files.items()}
 
 
-def write_dataset(folder: Path, names: list[str], digests: dict[str, str], about: str) -> Path:
+def write_dataset(folder: Path, names: list[str], digests: dict[str, str], notes: str) -> Path:
     """Write RECORDS, SHA256SUMS.txt and dataset.toml beside the records; gives the TOML's path."""
     write_bytes(folder / "RECORDS", "".join(f"{name}\n" for name in names).encode())
     sums = "".join(f"{digests[file]} {file}\n" for file in sorted(digests))
@@ -94,7 +94,7 @@ title = "Simulated Holter recordings"
 version = "1"
 licence = "Apache-2.0"
 citation = "Made by this project's simulator; no person was recorded."
-notes = "{about}"
+notes = "{notes}"
 
 [source]
 simulated = true
@@ -116,10 +116,10 @@ map = {{ N = "N", AFIB = "AFIB" }}
     )
 
 
-def is_whole(folder: Path, about: str) -> bool:
+def is_whole(folder: Path, notes: str) -> bool:
     """Whether the folder holds this very data set, every file with its digest."""
     try:
-        if f'notes = "{about}"' not in (folder / "dataset.toml").read_text():
+        if f'notes = "{notes}"' not in (folder / "dataset.toml").read_text():
             return False
         sums = read_sums(folder)
         return bool(sums) and all(sha256_file(folder / file) == sums[file] for file in sums)

@@ -16,7 +16,7 @@ from storage.recordings.records import open_record
 
 
 @dataclass(frozen=True)
-class Seen:
+class RecordState:
     """A record as it was last seen.
 
     Attributes
@@ -44,17 +44,22 @@ class Look:
         Records that are new or changed, whole, and quiet.
     waiting : dict of str to str
         Records that are still arriving, and why.
-    seen : dict of str to Seen
+    states : dict of str to RecordState
         Every record, to be kept for the next look.
     """
 
     ready: tuple[str, ...]
     waiting: dict[str, str]
-    seen: dict[str, Seen]
+    states: dict[str, RecordState]
 
 
 def look(
-    spec: DatasetSpec, folder: Path, before: Mapping[str, Seen], quiet_s: float, *, signal: bool
+    spec: DatasetSpec,
+    folder: Path,
+    before: Mapping[str, RecordState],
+    quiet_s: float,
+    *,
+    signal: bool,
 ) -> Look:
     """Find the records that have arrived or changed since `before`.
 
@@ -65,23 +70,23 @@ def look(
     """
     ready: list[str] = []
     waiting: dict[str, str] = {}
-    seen: dict[str, Seen] = {}
+    states: dict[str, RecordState] = {}
     for name, (stamp, changed_s) in _stamps(spec, folder, record_names(spec, folder)).items():
         age_s = time.time() - changed_s
         last = before.get(name)
         if last is not None and last.stamp == stamp and (last.taken or last.reason):
-            seen[name] = last
+            states[name] = last
         elif abs(age_s) < quiet_s:
-            seen[name] = Seen(stamp)
+            states[name] = RecordState(stamp)
             waiting[name] = f"changed {max(age_s, 0):.0f} s ago; quiet for {quiet_s:g} s is enough"
         else:
             reason = _not_whole(spec, folder, name, signal=signal)
-            seen[name] = Seen(stamp, taken=not reason, reason=reason)
+            states[name] = RecordState(stamp, taken=not reason, reason=reason)
             if not reason:
                 ready.append(name)
-        if seen[name].reason:
-            waiting[name] = seen[name].reason
-    return Look(tuple(ready), waiting, seen)
+        if states[name].reason:
+            waiting[name] = states[name].reason
+    return Look(tuple(ready), waiting, states)
 
 
 def _stamps(spec: DatasetSpec, folder: Path, names: Sequence[str]) -> dict[str, tuple[str, float]]:
@@ -91,7 +96,7 @@ def _stamps(spec: DatasetSpec, folder: Path, names: Sequence[str]) -> dict[str, 
     one's; a change is in seconds since 1970. Each folder is listed once.
     """
     spelled = {name.casefold(): name for name in names} | {name: name for name in names}
-    listed: dict[str, list[tuple[str, int, int]]] = {name: [] for name in names}
+    files_by_record: dict[str, list[tuple[str, int, int]]] = {name: [] for name in names}
     parents = {PurePosixPath(name).parent for name in names}
     for parent in parents:
         unsafe = parent.is_absolute() or ".." in parent.parts
@@ -106,9 +111,9 @@ def _stamps(spec: DatasetSpec, folder: Path, names: Sequence[str]) -> dict[str, 
                 status = entry.stat()
             except FileNotFoundError:  # renamed while we looked
                 continue
-            listed[spelled[name]].append((entry.name, status.st_size, status.st_mtime_ns))
+            files_by_record[spelled[name]].append((entry.name, status.st_size, status.st_mtime_ns))
     out = {}
-    for name, files in listed.items():
+    for name, files in files_by_record.items():
         row = row_sha256(spec, folder, name)
         newest = max((mtime for _, _, mtime in files), default=0) / 1e9
         out[name] = sha256_json([*files, row] if row else files), newest
@@ -127,14 +132,14 @@ def _state(dataset: str) -> Path:
     return home() / "watch" / f"{dataset}.json"
 
 
-def read_seen(dataset: str) -> dict[str, Seen]:
+def read_states(dataset: str) -> dict[str, RecordState]:
     """What was kept of the last look, or nothing at the first one."""
     try:
-        return {name: Seen(**value) for name, value in read_json(_state(dataset)).items()}
+        return {name: RecordState(**value) for name, value in read_json(_state(dataset)).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def write_seen(dataset: str, seen: Mapping[str, Seen]) -> None:
+def write_states(dataset: str, states: Mapping[str, RecordState]) -> None:
     """Keep a look for the next one."""
-    write_json(_state(dataset), {name: asdict(value) for name, value in seen.items()})
+    write_json(_state(dataset), {name: asdict(value) for name, value in states.items()})

@@ -17,10 +17,10 @@ from storage.recordings.stretches import (
     NOWHERE,
     RR_RANGE_S,
     Stretches,
-    all_of,
     common,
-    united,
-    unrecorded,
+    find_unrecorded,
+    unite,
+    whole_record,
     without,
 )
 
@@ -81,8 +81,8 @@ def rhythm_hours(record: Record, recorded: Stretches) -> dict[str, float]:
     edges = np.append(np.minimum(record.rhythm_start, record.n_samples), record.n_samples)
     out: dict[str, float] = {}
     for name, start, stop in zip(record.rhythms.tolist(), edges[:-1], edges[1:], strict=True):
-        here = common(recorded, np.array([[start, stop]]))
-        out[name] = out.get(name, 0.0) + _hours(here, record.fs_hz)
+        stretches = common(recorded, np.array([[start, stop]]))
+        out[name] = out.get(name, 0.0) + _hours(stretches, record.fs_hz)
     return out
 
 
@@ -108,7 +108,7 @@ def check_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool) ->
     try:
         record = open_record(spec, folder, name, signal=signal)
         fit = verify_checksums(folder, name, record.digests)
-        recorded = all_of(record.n_samples) if record.lead is None else check_lead(record)
+        recorded = whole_record(record.n_samples) if record.lead is None else check_lead(record)
         recorded = without(recorded, record.unreadable)
     except RecordError as error:
         return RecordCheck(name, spec.subject_of(name), problem=str(error))
@@ -148,19 +148,19 @@ def check_lead(record: Record) -> Stretches:
     for start in range(0, record.n_samples, BLOCK_SAMPLES):
         first, stop = max(start - margin, 0), start + BLOCK_SAMPLES
         block = read_lead(record, first, min(stop + margin, record.n_samples))
-        here = unrecorded(block, record.fs_hz) + first
-        holes.append(common(here, np.array([[start, stop]])))
+        gaps = find_unrecorded(block, record.fs_hz) + first
+        holes.append(common(gaps, np.array([[start, stop]])))
         low, high = np.fmin.reduce(block, initial=low), np.fmax.reduce(block, initial=high)
     if not low < high:
-        found = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
+        actual = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         raise UnusableSignal(
-            record.name, f"{found} throughout", "a signal that varies", record.file
+            record.name, f"{actual} throughout", "a signal that varies", record.file
         )
     sums = sample_sum(record.source, record.n_samples)
     if sums is not None and sums[0] != sums[1]:
-        found = f"samples that add up to {sums[0]} modulo 65536"
-        raise HeaderMismatch(record.name, found, f"{sums[1]}, the header's checksum", record.file)
-    return without(all_of(record.n_samples), united(*holes))
+        actual = f"samples that add up to {sums[0]} modulo 65536"
+        raise HeaderMismatch(record.name, actual, f"{sums[1]}, the header's checksum", record.file)
+    return without(whole_record(record.n_samples), unite(*holes))
 
 
 def check_dataset(

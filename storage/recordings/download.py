@@ -67,7 +67,7 @@ POLITE = Manner()
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FileResult:
     """What became of one file: fetched now, kept as it was here already, or failed and why."""
 
     file: str
@@ -89,9 +89,9 @@ def fetch_dataset(
     *,
     records: Iterable[str] | None = None,
     mirror: str | None = None,
-    on_file: Callable[[Fetched, int], None] = lambda *_: None,
+    on_file: Callable[[FileResult, int], None] = lambda *_: None,
     manner: Manner = POLITE,
-) -> list[Fetched]:
+) -> list[FileResult]:
     """Download a data set's files, or those of some records, into `folder`.
 
     Parameters
@@ -112,7 +112,7 @@ def fetch_dataset(
 
     Returns
     -------
-    list of Fetched
+    list of FileResult
         Every file in the order of its name, failed ones too.
 
     Raises
@@ -137,25 +137,25 @@ def fetch_dataset(
         },
         limits=httpx.Limits(max_connections=manner.connections),
     ) as client:
-        one = _Server(client, base, folder, manner)
-        listed = one.listing()
-        todo = _files_of(records, spec, listed)
-        done: dict[str, Fetched] = {}
+        server = _Server(client, base, folder, manner)
+        digests = server.listing()
+        todo = _files_of(records, spec, digests)
+        results: dict[str, FileResult] = {}
         with ThreadPoolExecutor(manner.connections) as pool:
             try:
                 while todo:
-                    futures = [pool.submit(one.fetch, file, listed.get(file)) for file in todo]
-                    total = len(done) + len(futures)
+                    futures = [pool.submit(server.fetch, file, digests.get(file)) for file in todo]
+                    total = len(results) + len(futures)
                     for future in as_completed(futures):
                         result = future.result()
-                        done[result.file] = result
+                        results[result.file] = result
                         on_file(result, total)
-                    named = {name for file in todo for name in _named_by(folder, done[file])}
-                    todo = sorted(named - {*done}) if records is not None else []
+                    names = {name for file in todo for name in _named_by(folder, results[file])}
+                    todo = sorted(names - {*results}) if records is not None else []
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return [done[file] for file in sorted(done)]
+    return [results[file] for file in sorted(results)]
 
 
 @dataclass(frozen=True)
@@ -176,39 +176,41 @@ class _Server:
             partial.replace(self.folder / SUMS)
         finally:
             partial.unlink(missing_ok=True)
-        listed = {file: digest for file, digest in read_sums(self.folder).items() if file != SUMS}
-        if not listed or not all(re.fullmatch("[0-9a-f]{64}", one) for one in listed.values()):
+        digests = {file: digest for file, digest in read_sums(self.folder).items() if file != SUMS}
+        if not digests or not all(
+            re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in digests.values()
+        ):
             raise DownloadError(
                 f"{self.base}/{SUMS}: found no list of digests; expected one a line"
             )
-        for file in listed:
+        for file in digests:
             safe_path(self.folder, file, record=file)
-        return listed
+        return digests
 
-    def fetch(self, file: str, sha256: str | None) -> Fetched:
+    def fetch(self, file: str, sha256: str | None) -> FileResult:
         """Fetch one file, or keep the one that is here and fits; never raises for the file."""
         if sha256 is None:
-            return Fetched(file, "failed", f"{file}: a header names it, {SUMS} does not list it")
+            return FileResult(file, "failed", f"{file}: a header names it, {SUMS} does not list it")
         try:
             path = safe_path(self.folder, file, record=file)
             if path.is_file() and sha256_file(path) == sha256:
-                return Fetched(file, "kept")
+                return FileResult(file, "kept")
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.partial")
-            found = sha256_file(partial) if partial.is_file() else ""
+            digest = sha256_file(partial) if partial.is_file() else ""
             # What is here may be of another version, left from an earlier time: once from anew.
             for _ in range(2):
-                if found != sha256:
+                if digest != sha256:
                     self._patiently(file, partial)
-                    found = sha256_file(partial)
-                if found == sha256:
+                    digest = sha256_file(partial)
+                if digest == sha256:
                     partial.replace(path)
-                    return Fetched(file, "fetched")
+                    return FileResult(file, "fetched")
                 partial.unlink()
         except (DownloadError, OSError) as error:
-            return Fetched(file, "failed", str(error))
-        differs = f"{file}: found SHA-256 {found[:12]}…; expected {sha256[:12]}…, as in {SUMS}"
-        return Fetched(file, "failed", differs)
+            return FileResult(file, "failed", str(error))
+        differs = f"{file}: found SHA-256 {digest[:12]}…; expected {sha256[:12]}…, as in {SUMS}"
+        return FileResult(file, "failed", differs)
 
     def _patiently(self, file: str, partial: Path) -> None:
         """Receive a file whole, waiting and trying again where that may help."""
@@ -227,14 +229,14 @@ class _Server:
                 time.sleep(min(max(wait_s, asked_s), self.manner.longest_wait_s))
 
     def _reason(self, file: str, error: Exception) -> str:
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
             return (
-                f"cannot reach {self.base} ({said}); is the network up? A proxy is taken from "
+                f"cannot reach {self.base} ({cause}); is the network up? A proxy is taken from "
                 f"HTTPS_PROXY, another server from --mirror or {MIRROR_VARIABLE}"
             )
         tries = self.manner.attempts
-        return f"{file}: gave up after {tries} tries ({said}); what came is kept to resume from"
+        return f"{file}: gave up after {tries} tries ({cause}); what came is kept to resume from"
 
     def _receive(self, url: str, partial: Path, hops: int = 3) -> None:
         """One request: append to what is there already, from where it ends."""
@@ -242,12 +244,12 @@ class _Server:
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self.client.stream("GET", url, headers=headers) as reply:
             if reply.status_code in REDIRECT:
-                there = reply.next_request.url if reply.next_request else None
-                if there is None or _origin(there) != _origin(reply.url) or not hops:
-                    raise DownloadError(f"{url}: redirected to {there}; expected the file itself")
+                target = reply.next_request.url if reply.next_request else None
+                if target is None or _origin(target) != _origin(reply.url) or not hops:
+                    raise DownloadError(f"{url}: redirected to {target}; expected the file itself")
             elif reply.status_code in BUSY:
-                asked = _retry_after_s(reply.headers.get("Retry-After", ""))
-                raise _Again(f"the server answered {reply.status_code}", asked)
+                wait_s = _retry_after_s(reply.headers.get("Retry-After", ""))
+                raise _Again(f"the server answered {reply.status_code}", wait_s)
             elif reply.status_code == 416:  # what is here already is not the start of what is there
                 partial.unlink(missing_ok=True)
                 raise _Again("the server has less than is here already")
@@ -257,10 +259,10 @@ class _Server:
                 partial.unlink(missing_ok=True)
                 raise _Again("the server sent another part than was asked for")
             else:
-                there = None
+                target = None
                 self._append(reply, partial, have if reply.status_code == 206 else 0, url)
-        if there is not None:
-            self._receive(str(there), partial, hops - 1)
+        if target is not None:
+            self._receive(str(target), partial, hops - 1)
 
     def _append(self, reply: httpx.Response, partial: Path, start: int, url: str) -> None:
         length = reply.headers.get("Content-Length", "")
@@ -303,21 +305,21 @@ def _retry_after_s(value: str) -> float:
 
 
 def _files_of(
-    records: Iterable[str] | None, spec: DatasetSpec, listed: dict[str, str]
+    records: Iterable[str] | None, spec: DatasetSpec, digests: dict[str, str]
 ) -> list[str]:
     """The listed files that the data set wants; of some records theirs, and what tells of all."""
     globs = spec.source.files or ("*",)
-    every = [file for file in listed if any(fnmatchcase(file, glob) for glob in globs)]
-    if not every:
+    matches = [file for file in digests if any(fnmatchcase(file, glob) for glob in globs)]
+    if not matches:
         raise DownloadError(
-            f"data set {spec.name}: found {len(listed)} files listed; expected some that are "
+            f"data set {spec.name}: found {len(digests)} files listed; expected some that are "
             f"{' or '.join(globs)}, as its TOML wants"
         )
     if records is None:
-        return every
-    wanted = [file for file in (spec.records.file, *spec.labels.files) if file in listed]
+        return matches
+    selection = [file for file in (spec.records.file, *spec.labels.files) if file in digests]
     by_record: dict[str, list[str]] = {}
-    for file in every:
+    for file in matches:
         names = (file, *records_of(file))
         for name in dict.fromkeys((*names, *(name.rpartition("/")[2] for name in names))):
             by_record.setdefault(name, []).append(file)
@@ -326,19 +328,19 @@ def _files_of(
         if not files:
             hint = did_you_mean(record, by_record)
             raise DownloadError(f"data set {spec.name}: no file of a record {record!r}{hint}")
-        wanted += files
-    return list(dict.fromkeys(file for file in wanted if file))
+        selection += files
+    return list(dict.fromkeys(file for file in selection if file))
 
 
-def _named_by(folder: Path, fetched: Fetched) -> list[str]:
+def _named_by(folder: Path, result: FileResult) -> list[str]:
     """The files that a header names: signals, and the headers of segments."""
-    if fetched.state == "failed" or not fetched.file.lower().endswith(".hea"):
+    if result.state == "failed" or not result.file.lower().endswith(".hea"):
         return []
     try:
-        header = parse_header((folder / fetched.file).read_bytes(), fetched.file, fetched.file)
+        header = parse_header((folder / result.file).read_bytes(), result.file, result.file)
     except HeaderMismatch:
         return []  # its digest fits: published so, and reading the record will say what is wrong
-    names = [one.file for one in header.signals]
+    names = [signal.file for signal in header.signals]
     names += [f"{segment}.hea" for segment, _ in header.segments if segment != "~"]
-    parent = fetched.file.rpartition("/")[0]
+    parent = result.file.rpartition("/")[0]
     return [f"{parent}/{name}" if parent else name for name in names if name != "~"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storage.datasets.labels import DETECT, ERROR, record_label
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.files import safe_path, stored_name
-from storage.formats.leads import Opened, read_small
+from storage.formats.leads import OpenRecording, read_small
 from storage.formats.wfdb_annotation import (
     BEAT,
     QUALITY_CHANGE,
@@ -54,7 +54,7 @@ def is_csv(annotator: str) -> bool:
 
 
 def annotated_beats(
-    spec: DatasetSpec, folder: Path, name: str, opened: Opened, digests: dict[str, str]
+    spec: DatasetSpec, folder: Path, name: str, recording: OpenRecording, digests: dict[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
     """Sample and symbol of each annotated beat, and where no signal can be read, shape (k, 2).
 
@@ -74,29 +74,35 @@ def annotated_beats(
         if (folder / stored_name(folder, f"{name}.{annotator}")).is_file():
             break
     file = f"{name}.{annotator}"
-    found = _annotations(folder, file, name, opened, digests)
-    is_beat = BEAT[found.code]
-    kept = unique_beats(found.sample[is_beat], found.channel[is_beat], ONE_BEAT_S * opened.fs_hz)
-    beats, symbols = found.sample[is_beat][kept], SYMBOL[found.code[is_beat][kept]]
+    annotations = _annotations(folder, file, name, recording, digests)
+    is_beat = BEAT[annotations.code]
+    unique = unique_beats(
+        annotations.sample[is_beat], annotations.channel[is_beat], ONE_BEAT_S * recording.fs_hz
+    )
+    beats, symbols = annotations.sample[is_beat][unique], SYMBOL[annotations.code[is_beat][unique]]
     if len(beats) < LEAST_BEATS:
-        what = f"{len(beats)} annotated beats"
-        raise TooFewBeats(name, what, f"at least {LEAST_BEATS}", file)
-    if opened.n_samples and int(beats[-1]) >= opened.n_samples:
-        expected = f"beats before the end, sample {opened.n_samples}"
+        actual = f"{len(beats)} annotated beats"
+        raise TooFewBeats(name, actual, f"at least {LEAST_BEATS}", file)
+    if recording.n_samples and int(beats[-1]) >= recording.n_samples:
+        expected = f"beats before the end, sample {recording.n_samples}"
         raise BadAnnotation(name, f"a beat at sample {int(beats[-1])}", expected, file)
-    return beats, symbols, _unreadable(found, opened)
+    return beats, symbols, _unreadable(annotations, recording)
 
 
-def _unreadable(found: Annotations, opened: Opened) -> NDArray[np.int64]:
+def _unreadable(annotations: Annotations, recording: OpenRecording) -> NDArray[np.int64]:
     """Stretches of no readable signal: from a mark that says so to the next mark of quality."""
-    marks = np.flatnonzero(found.code == QUALITY_CHANGE)
-    end = max(opened.n_samples, int(found.sample[-1]) + 1 if len(found.sample) else 0)
-    edges = np.append(found.sample[marks], end)
-    every = (1 << opened.n_signals) - 1 << QUALITY_SIGNALS
-    told = 0 < opened.n_signals <= QUALITY_SIGNALS
-    subtypes = [found.subtype.get(mark, 0) for mark in marks.tolist()]
-    none = np.array([s == UNREADABLE or (told and s & every == every) for s in subtypes], bool)
-    return np.stack([edges[:-1][none], edges[1:][none]], axis=1)
+    marks = np.flatnonzero(annotations.code == QUALITY_CHANGE)
+    end = max(
+        recording.n_samples, int(annotations.sample[-1]) + 1 if len(annotations.sample) else 0
+    )
+    edges = np.append(annotations.sample[marks], end)
+    all_signals = (1 << recording.n_signals) - 1 << QUALITY_SIGNALS
+    has_flags = 0 < recording.n_signals <= QUALITY_SIGNALS
+    subtypes = [annotations.subtype.get(mark, 0) for mark in marks.tolist()]
+    unreadable = np.array(
+        [s == UNREADABLE or (has_flags and s & all_signals == all_signals) for s in subtypes], bool
+    )
+    return np.stack([edges[:-1][unreadable], edges[1:][unreadable]], axis=1)
 
 
 def unique_beats(
@@ -142,7 +148,7 @@ def unique_beats(
 
 
 def annotated_rhythm(
-    spec: DatasetSpec, folder: Path, name: str, opened: Opened, digests: dict[str, str]
+    spec: DatasetSpec, folder: Path, name: str, recording: OpenRecording, digests: dict[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.str_], str]:
     """Where each rhythm begins, its name, and what told it.
 
@@ -163,20 +169,20 @@ def annotated_rhythm(
     MissingFile, BadAnnotation, BadLabel, UnknownRhythm, NoRhythm
     """
     rules, annotator = spec.rhythms, spec.annotations.rhythm
-    file = f"{name}.{annotator}" if annotator else opened.file
+    file = f"{name}.{annotator}" if annotator else recording.file
     label, label_file = record_label(spec, folder, name)
-    comment = next((line for line in opened.comments if line in rules.from_comments), None)
+    comment = next((line for line in recording.comments if line in rules.from_comments), None)
     otherwise = label or comment or rules.unmarked != ERROR
     marks: list[Mark] = []
     safe_path(folder, file, record=name)
     if annotator and (not otherwise or (folder / stored_name(folder, file)).is_file()):
         if is_csv(annotator):
             data = read_small(folder, file, name, "its rhythm intervals", digests)
-            marks = _from_intervals(data, rules.map, rules.outside, opened, name, file)
+            marks = _from_intervals(data, rules.map, rules.outside, recording, name, file)
         else:
-            changes = rhythm_changes(_annotations(folder, file, name, opened, digests))
+            changes = rhythm_changes(_annotations(folder, file, name, recording, digests))
             for at, code in changes:
-                rhythm = rules.outside if code is None else _mapped(code, rules.map, name, file)
+                rhythm = rules.outside if code is None else _map_rhythm(code, rules.map, name, file)
                 marks.append((at, rhythm))
             if marks and marks[0][0] > 0:
                 # Of a rhythm that ends before any has begun, nothing tells which one it was.
@@ -184,7 +190,7 @@ def annotated_rhythm(
     source = ANNOTATION
     if not marks:
         if label:
-            source, rhythm = LABEL, _mapped(label, rules.map, name, label_file)
+            source, rhythm = LABEL, _map_rhythm(label, rules.map, name, label_file)
         elif comment is not None:
             source, rhythm = COMMENT, rules.from_comments[comment]
         elif rules.unmarked != ERROR:
@@ -221,20 +227,25 @@ def rhythm_changes(annotations: Annotations) -> list[tuple[int, str | None]]:
 
 
 def _annotations(
-    folder: Path, file: str, name: str, opened: Opened, digests: dict[str, str]
+    folder: Path, file: str, name: str, recording: OpenRecording, digests: dict[str, str]
 ) -> Annotations:
     data = read_small(folder, file, name, "its annotations", digests)
-    return parse_annotations(data, name, file).at(opened.fs_hz, opened.counts_hz)
+    return parse_annotations(data, name, file).at(recording.fs_hz, recording.counts_hz)
 
 
-def _mapped(raw: str, known: Mapping[str, str], name: str, file: str) -> str:
-    if raw not in known:
-        raise UnknownRhythm(name, f"rhythm {raw!r}", f"one of {', '.join(known)}", file)
-    return known[raw]
+def _map_rhythm(raw: str, mapping: Mapping[str, str], name: str, file: str) -> str:
+    if raw not in mapping:
+        raise UnknownRhythm(name, f"rhythm {raw!r}", f"one of {', '.join(mapping)}", file)
+    return mapping[raw]
 
 
 def _from_intervals(
-    data: bytes, known: Mapping[str, str], outside: str, opened: Opened, name: str, file: str
+    data: bytes,
+    mapping: Mapping[str, str],
+    outside: str,
+    recording: OpenRecording,
+    name: str,
+    file: str,
 ) -> list[Mark]:
     """The marks of a CSV of intervals; between them the rhythm is `outside`."""
     expected = "start_s,end_s,rhythm, ascending, within the record"
@@ -245,11 +256,11 @@ def _from_intervals(
     except ValueError as error:
         raise BadAnnotation(name, str(error), "a CSV of intervals", file) from error
     if not rows or rows[0] != COLUMNS:
-        found = f"the header {','.join(rows[0] if rows else [])[:80]!r}"
-        raise BadAnnotation(name, found, ",".join(COLUMNS), file)
+        actual = f"the header {','.join(rows[0] if rows else [])[:80]!r}"
+        raise BadAnnotation(name, actual, ",".join(COLUMNS), file)
     marks: list[Mark] = []
     end = 0
-    most_s = opened.n_samples / opened.fs_hz if opened.n_samples else math.inf
+    most_s = recording.n_samples / recording.fs_hz if recording.n_samples else math.inf
     for number, row in enumerate(rows[1:], start=2):
         try:
             start_s, end_s = decimal(row[0]), decimal(row[1])
@@ -258,14 +269,14 @@ def _from_intervals(
         # An interval may round up to the second in which the record ends.
         if len(row) != len(COLUMNS) or not 0 <= start_s < end_s <= min(most_s + 1, 1e9):
             raise BadAnnotation(name, f"line {number}: {','.join(row)[:80]!r}", expected, file)
-        start = round(start_s * opened.fs_hz)
+        start = round(start_s * recording.fs_hz)
         if start < end:
-            found = f"line {number}: an interval that begins at {start_s:g} s, before one ends"
-            raise BadAnnotation(name, found, expected, file)
+            actual = f"line {number}: an interval that begins at {start_s:g} s, before one ends"
+            raise BadAnnotation(name, actual, expected, file)
         if start > end:
             marks.append((end, outside))
-        marks.append((start, _mapped(row[2], known, name, file)))
-        end = round(end_s * opened.fs_hz)
-    if (marks or outside) and (not opened.n_samples or end < opened.n_samples):
+        marks.append((start, _map_rhythm(row[2], mapping, name, file)))
+        end = round(end_s * recording.fs_hz)
+    if (marks or outside) and (not recording.n_samples or end < recording.n_samples):
         marks.append((end, outside))
     return marks

@@ -67,7 +67,7 @@ class Record:
     file : str
         The file an error about the lead names.
     warnings : tuple of str
-        What a reader of its figures must know; see `storage.formats.leads.Opened`.
+        What a reader of its figures must know; see `storage.formats.leads.OpenRecording`.
     """
 
     dataset: str
@@ -115,9 +115,11 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     """
     safe_path(folder, name, record=name)
     digests: dict[str, str] = {}
-    opened = OPENERS[spec.records.format](folder, name, spec.leads.prefer, digests, signal=signal)
-    beats, symbols, unreadable = annotated_beats(spec, folder, name, opened, digests)
-    starts, rhythms, label_source = annotated_rhythm(spec, folder, name, opened, digests)
+    recording = OPENERS[spec.records.format](
+        folder, name, spec.leads.prefer, digests, signal=signal
+    )
+    beats, symbols, unreadable = annotated_beats(spec, folder, name, recording, digests)
+    starts, rhythms, label_source = annotated_rhythm(spec, folder, name, recording, digests)
     if row_digest := row_sha256(spec, folder, name):
         digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
@@ -126,9 +128,9 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         name=name,
         subject=subject_of(spec, folder, name),
         folder=folder,
-        fs_hz=opened.fs_hz,
-        n_samples=opened.n_samples or last,
-        lead=opened.lead,
+        fs_hz=recording.fs_hz,
+        n_samples=recording.n_samples or last,
+        lead=recording.lead,
         beats=beats,
         symbols=symbols,
         rhythm_start=starts,
@@ -136,10 +138,10 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         af=frozenset(spec.rhythms.af),
         digests=digests,
         label_source=label_source,
-        comments=opened.comments,
-        source=opened.source,
-        file=opened.file,
-        warnings=opened.warnings,
+        comments=recording.comments,
+        source=recording.source,
+        file=recording.file,
+        warnings=recording.warnings,
         unreadable=unreadable,
     )
 
@@ -164,27 +166,27 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     name, format_ = (path.stem, format_) if format_ else (path.name, "wfdb")
     digests: dict[str, str] = {}
     safe_path(path.parent, name, record=name)
-    opened = OPENERS[format_](path.parent, name, leads, digests, signal=True)
-    if opened.lead is None:
-        raise NoLead(name, "no signal", "a record with a signal", opened.file)
+    recording = OPENERS[format_](path.parent, name, leads, digests, signal=True)
+    if recording.lead is None:
+        raise NoLead(name, "no signal", "a record with a signal", recording.file)
     return Record(
         dataset="",
         name=name,
         subject=name,
         folder=path.parent,
-        fs_hz=opened.fs_hz,
-        n_samples=opened.n_samples,
-        lead=opened.lead,
+        fs_hz=recording.fs_hz,
+        n_samples=recording.n_samples,
+        lead=recording.lead,
         beats=np.empty(0, np.int64),
         symbols=np.empty(0, "U1"),
         rhythm_start=np.zeros(1, np.int64),
         rhythms=np.array([""]),
         af=frozenset(),
         digests=digests,
-        comments=opened.comments,
-        source=opened.source,
-        file=opened.file,
-        warnings=opened.warnings,
+        comments=recording.comments,
+        source=recording.source,
+        file=recording.file,
+        warnings=recording.warnings,
     )
 
 

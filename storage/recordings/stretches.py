@@ -40,12 +40,12 @@ LOOKS = 9.0
 NOWHERE: Stretches = np.empty((0, 2), np.int64)
 
 
-def all_of(n_samples: int) -> Stretches:
+def whole_record(n_samples: int) -> Stretches:
     """A whole record as one stretch."""
     return np.array([[0, n_samples]], np.int64)
 
 
-def unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
+def find_unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
     """Holes, still and quiet stretches of a signal.
 
     What is 3 s inside it is found whatever lies beyond its ends.
@@ -70,7 +70,7 @@ def unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
         windows = sliding_window_view(signal_mv, width)
         quiet = windows.max(axis=1) - windows.min(axis=1) <= QUIET_MV
         parts.append(_runs(quiet, width, QUIET_S * fs_hz))
-    return united(*parts)
+    return unite(*parts)
 
 
 def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:
@@ -80,15 +80,15 @@ def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:
     return np.asarray(runs[runs[:, 1] - runs[:, 0] >= least], np.int64)
 
 
-def united(*parts: Stretches) -> Stretches:
+def unite(*parts: Stretches) -> Stretches:
     """What lies in any of them."""
-    every = np.concatenate([NOWHERE, *parts])
-    every = every[np.argsort(every[:, 0], kind="stable")]
-    end = np.maximum.accumulate(every[:, 1])
-    first = np.ones(len(every), bool)
-    first[1:] = every[1:, 0] > end[:-1]
-    last = np.append(first[1:], True)[: len(every)]
-    return np.stack([every[first, 0], end[last]], axis=1)
+    stretches = np.concatenate([NOWHERE, *parts])
+    stretches = stretches[np.argsort(stretches[:, 0], kind="stable")]
+    end = np.maximum.accumulate(stretches[:, 1])
+    first = np.ones(len(stretches), bool)
+    first[1:] = stretches[1:, 0] > end[:-1]
+    last = np.append(first[1:], True)[: len(stretches)]
+    return np.stack([stretches[first, 0], end[last]], axis=1)
 
 
 def without(stretches: Stretches, holes: Stretches) -> Stretches:
@@ -96,20 +96,20 @@ def without(stretches: Stretches, holes: Stretches) -> Stretches:
     if not len(stretches):
         return NOWHERE
     first, last = stretches[0, 0], stretches[-1, 1]
-    rest = np.concatenate([[first], united(holes).clip(first, last).ravel(), [last]])
+    rest = np.concatenate([[first], unite(holes).clip(first, last).ravel(), [last]])
     return common(stretches, rest.reshape(-1, 2))
 
 
-def common(these: Stretches, those: Stretches) -> Stretches:
+def common(first: Stretches, second: Stretches) -> Stretches:
     """What lies in both."""
-    low = np.searchsorted(those[:, 1], these[:, 0], side="right")
-    high = np.searchsorted(those[:, 0], these[:, 1], side="left")
+    low = np.searchsorted(second[:, 1], first[:, 0], side="right")
+    high = np.searchsorted(second[:, 0], first[:, 1], side="left")
     count = np.maximum(high - low, 0)
-    mine = np.repeat(np.arange(len(these)), count)
-    other = np.arange(len(mine)) + np.repeat(low - np.cumsum(count) + count, count)
-    a, b = these[mine], those[other]
-    both = np.stack([np.maximum(a[:, 0], b[:, 0]), np.minimum(a[:, 1], b[:, 1])], axis=1)
-    return np.asarray(both[both[:, 1] > both[:, 0]])
+    first_rows = np.repeat(np.arange(len(first)), count)
+    second_rows = np.arange(len(first_rows)) + np.repeat(low - np.cumsum(count) + count, count)
+    a, b = first[first_rows], second[second_rows]
+    overlap = np.stack([np.maximum(a[:, 0], b[:, 0]), np.minimum(a[:, 1], b[:, 1])], axis=1)
+    return np.asarray(overlap[overlap[:, 1] > overlap[:, 0]])
 
 
 def number(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.int64]:
@@ -123,9 +123,9 @@ def within(
     """Whether each sample lies in a stretch, more than `margin` samples from its ends."""
     if not len(stretches):
         return np.zeros(len(sample), bool)
-    which = number(sample, stretches)
-    first, stop = stretches[which].T
-    return np.asarray((which >= 0) & (np.minimum(sample - first, stop - 1 - sample) > margin))
+    place = number(sample, stretches)
+    first, stop = stretches[place].T
+    return np.asarray((place >= 0) & (np.minimum(sample - first, stop - 1 - sample) > margin))
 
 
 def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> Stretches:
@@ -149,8 +149,8 @@ def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> S
     # From just after a beat, or a beginning, to the next beat, or end.
     pauses = np.stack([ends[long] + 1, ends[long + 1]], axis=1)
     parts = without(recorded, pauses)
-    held = np.searchsorted(beats, parts)
-    return parts[held[:, 1] - held[:, 0] >= LEAST_BEATS]
+    bounds = np.searchsorted(beats, parts)
+    return parts[bounds[:, 1] - bounds[:, 0] >= LEAST_BEATS]
 
 
 def begins(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.bool_]:

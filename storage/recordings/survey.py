@@ -15,7 +15,7 @@ from storage.errors import RecordError, SpecError
 from storage.files import owner
 from storage.formats.edf import describe_edf
 from storage.formats.ishne import describe_ishne
-from storage.formats.leads import SUFFIX, Described, read_small
+from storage.formats.leads import SUFFIX, HeaderSummary, read_small
 from storage.formats.wfdb_annotation import BEAT, parse_annotations
 from storage.formats.wfdb_record import describe_wfdb
 from storage.recordings.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
@@ -62,7 +62,7 @@ class Annotator:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelFile:
     """A CSV that names records of the folder: what its columns hold, and the labels in it.
 
     Attributes
@@ -89,11 +89,11 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class RecordSurvey:
     """One record: its header, its annotation files by extension, or why it cannot be read."""
 
     name: str
-    header: Described | None
+    header: HeaderSummary | None
     annotators: dict[str, Annotator]
     problem: str | None = None
 
@@ -108,28 +108,28 @@ class Survey:
         Where.
     format : str
         "wfdb", "edf" or "ishne".
-    records : tuple of Surveyed
+    records : tuple of RecordSurvey
         Every record, by name, parts of multi-segment records left out.
-    listed : bool
+    has_list : bool
         A file RECORDS lists exactly these.
     parts : int
         Headers that are parts of another record.
-    others : dict of str to int
+    other_formats : dict of str to int
         Files of other formats, by suffix.
     licence : str
         First line of a licence file; "" where there is none.
-    tables : tuple of Labelled
+    tables : tuple of LabelFile
         CSVs that name the records.
     """
 
     folder: Path
     format: str
-    records: tuple[Surveyed, ...]
-    listed: bool
+    records: tuple[RecordSurvey, ...]
+    has_list: bool
     parts: int
-    others: dict[str, int]
+    other_formats: dict[str, int]
     licence: str
-    tables: tuple[Labelled, ...] = ()
+    tables: tuple[LabelFile, ...] = ()
 
 
 def survey(
@@ -157,9 +157,11 @@ def survey(
     counts = {kind: sum(p.suffix.lower() == end for p in files) for kind, end in SUFFIX.items()}
     form = form or max(counts, key=lambda kind: counts[kind])
     if not counts[form]:
-        seen = ", ".join(f"{n} {end}" for end, n in Counter(p.suffix for p in files).most_common(5))
+        suffixes = ", ".join(
+            f"{n} {end}" for end, n in Counter(p.suffix for p in files).most_common(5)
+        )
         raise SpecError(
-            f"{folder}: found {seen or 'no files'}; expected recordings: "
+            f"{folder}: found {suffixes or 'no files'}; expected recordings: "
             f"{', '.join(f'{end} ({kind})' for kind, end in SUFFIX.items())}"
         )
     end = SUFFIX[form]
@@ -180,48 +182,52 @@ def survey(
     for name in names:
         records.append(_record(folder, form, name, beside[name]))
         on_record(name, len(names))
-    parts = {part for one in records if one.header for part in one.header.segments}
-    kept = tuple(one for one in records if one.name not in parts)
-    tables = (_labelled(folder, file, [one.name for one in kept]) for file in loose)
+    parts = {part for record in records if record.header for part in record.header.segments}
+    whole_records = tuple(record for record in records if record.name not in parts)
+    tables = (
+        _label_file(folder, file, [record.name for record in whole_records]) for file in loose
+    )
     return Survey(
         folder=folder,
         format=form,
-        records=kept,
-        listed=_listed(folder, form) == {one.name for one in kept},
-        parts=len(records) - len(kept),
-        others={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
+        records=whole_records,
+        has_list=_record_list(folder, form) == {record.name for record in whole_records},
+        parts=len(records) - len(whole_records),
+        other_formats={SUFFIX[kind]: n for kind, n in counts.items() if n and kind != form},
         licence=_licence(folder),
         tables=tuple(table for table in tables if table),
     )
 
 
-def _record(folder: Path, form: str, name: str, beside: list[str]) -> Surveyed:
+def _record(folder: Path, form: str, name: str, beside: list[str]) -> RecordSurvey:
     try:
         header = DESCRIBE[form](folder, name)
     except (RecordError, OSError) as error:
-        return Surveyed(name, None, {}, str(error))
-    found = {}
+        return RecordSurvey(name, None, {}, str(error))
+    annotators = {}
     for rest in sorted(beside):
         if _ANNOTATOR.fullmatch(rest) and rest not in NOT_ANNOTATORS:
             read = _intervals if rest.rpartition(".")[2] == "csv" else _annotator
             try:
-                one = read(read_small(folder, f"{name}.{rest}", name, "annotations", {}), name)
+                annotator = read(
+                    read_small(folder, f"{name}.{rest}", name, "annotations", {}), name
+                )
             except RecordError:
                 continue  # not an annotation file; one that is damaged is told by the check
-            if one.beats or one.rhythms:
-                found[rest] = one
-    return Surveyed(name, header, found)
+            if annotator.beats or annotator.rhythms:
+                annotators[rest] = annotator
+    return RecordSurvey(name, header, annotators)
 
 
 def _annotator(data: bytes, name: str) -> Annotator:
-    found = parse_annotations(data, name, name)
-    changes = rhythm_changes(found)
-    begun = [(at, code) for at, code in changes if code is not None]
+    annotations = parse_annotations(data, name, name)
+    changes = rhythm_changes(annotations)
+    starts = [(at, code) for at, code in changes if code is not None]
     return Annotator(
-        beats=int(BEAT[found.code].sum()),
-        rhythms=dict(Counter(code for _, code in begun)),
-        first=begun[0] if begun and changes[0] == begun[0] else None,
-        ends=len(changes) - len(begun),
+        beats=int(BEAT[annotations.code].sum()),
+        rhythms=dict(Counter(code for _, code in starts)),
+        first=starts[0] if starts and changes[0] == starts[0] else None,
+        ends=len(changes) - len(starts),
     )
 
 
@@ -238,32 +244,32 @@ def _intervals(data: bytes, name: str) -> Annotator:  # noqa: ARG001 - called as
     return Annotator(0, dict(Counter(codes)), (0, codes[0]) if codes else None)
 
 
-def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
+def _label_file(folder: Path, file: str, names: Sequence[str]) -> LabelFile | None:
     """A CSV's columns, where one of them names half of the records, or records in half its rows."""
     try:
         rows = read_rows(folder / file)
     except (OSError, ValueError):
         return None
-    known = {name.rpartition("/")[2].lower(): name for name in names}
-    known |= {name.lower(): name for name in names}
+    by_name = {name.rpartition("/")[2].lower(): name for name in names}
+    by_name |= {name.lower(): name for name in names}
     width = min(MOST_COLUMNS, statistics.mode(map(len, rows))) if rows else 0
     # A line of a total, or of a remark, has fewer cells.
     rows = [[*row, *[""] * (width - len(row))] for row in rows]
     columns = [
-        [known.get(plain_name(row[place]).lower()) for row in rows] for place in range(width)
+        [by_name.get(plain_name(row[place]).lower()) for row in rows] for place in range(width)
     ]
     if not columns:
         return None
     place = max(range(width), key=lambda place: sum(map(bool, columns[place])))
-    named = columns[place]
-    if 2 * sum(map(bool, named)) < min(len(names), len(rows)) or not any(named):
+    records = columns[place]
+    if 2 * sum(map(bool, records)) < min(len(names), len(rows)) or not any(records):
         return None
-    if named[0] is not None:  # no header
+    if records[0] is not None:  # no header
         places: dict[str, int] = {"record": place}
         if width == 2:
             places["label"] = 1 - place
-        numbered: dict[str, str | int] = {name: at + 1 for name, at in places.items()}
-        return _table(file, numbered, places, rows, named)
+        numbers: dict[str, str | int] = {name: at + 1 for name, at in places.items()}
+        return _table(file, numbers, places, rows, records)
     header = rows[0][:width]
     places = {"record": place}
     for at, word in enumerate(header):
@@ -271,7 +277,7 @@ def _labelled(folder: Path, file: str, names: Sequence[str]) -> Labelled | None:
         if name and at != place:
             places.setdefault(name, at)
     return _table(
-        file, {name: header[at] for name, at in places.items()}, places, rows[1:], named[1:]
+        file, {name: header[at] for name, at in places.items()}, places, rows[1:], records[1:]
     )
 
 
@@ -280,18 +286,18 @@ def _table(
     columns: dict[str, str | int],
     places: Mapping[str, int],
     rows: Sequence[Sequence[str]],
-    named: Sequence[str | None],
-) -> Labelled:
-    pairs = [(row, name) for row, name in zip(rows, named, strict=True) if name]
+    records: Sequence[str | None],
+) -> LabelFile:
+    pairs = [(row, name) for row, name in zip(rows, records, strict=True) if name]
     labels = {name: row[places["label"]] for row, name in pairs} if "label" in places else {}
     subjects = {row[places["subject"]] for row, _ in pairs} if "subject" in places else set()
     labels = {name: label for name, label in labels.items() if label}
-    return Labelled(
+    return LabelFile(
         file, columns, dict(Counter(labels.values())), frozenset(labels), len(subjects - {""})
     )
 
 
-def _listed(folder: Path, form: str) -> set[str]:
+def _record_list(folder: Path, form: str) -> set[str]:
     path = folder / LISTING
     return set(listed_names(path.read_bytes(), form)) if path.is_file() else set()
 

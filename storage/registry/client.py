@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from storage.addresses import credentials, without_credentials
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, PlaceError, RegistryError
-from storage.files import parsed, sha256_bytes, sha256_file
+from storage.files import parse_text, sha256_bytes, sha256_file
 from storage.registry.answers import plain, run_id, text
 
 API = "/api/%d.0/mlflow/"
@@ -102,7 +102,7 @@ def call(method: str, endpoint: str, *, api: int = 2, **fields: Any) -> dict[str
         body = json.dumps(fields).encode()
     answer = _persistent(method, path, body)
     try:
-        value = parsed(answer or b"{}")
+        value = parse_text(answer or b"{}")
     except ValueError as error:
         raise RegistryError(f"MLflow at {address()}: {endpoint}: found no JSON: {error}") from error
     if not isinstance(value, dict):
@@ -324,7 +324,7 @@ def _refuse_unless_room(out: IO[bytes], n: int, total: int) -> None:
 
 def _refusal(status: int, body: bytes, path: str) -> RegistryError:
     try:
-        answer = parsed(body)
+        answer = parse_text(body)
         cause = f"{answer['error_code']}: {str(answer['message']).splitlines()[0]}"
     except (ValueError, KeyError, TypeError, IndexError):
         cause = body[:200].decode(errors="replace").strip()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import DeviceError, RegistryError
-from storage.files import parsed, sha256_bytes
+from storage.files import parse_text, sha256_bytes
 from storage.registry.answers import (
     SHA256,
     excerpt,
@@ -333,7 +333,7 @@ def deliver(request_id: str, folder: Path) -> str:
 def read_outcome(data: bytes) -> Outcome:
     """An outcome from its file; RegistryError where it is none."""
     try:
-        value = parsed(data)
+        value = parse_text(data)
         metrics, tags = part(value, "metrics"), part(value, "tags")
         if not (isinstance(metrics, dict) and isinstance(tags, dict)):
             raise RegistryError("found no metrics and tags by name; expected them")
@@ -388,7 +388,7 @@ def presence(device: str) -> tuple[str, dict[str, Any]]:
 def read_presence(tags: Mapping[str, str]) -> dict[str, Any]:
     """What a device said of itself in its experiment's tags; nothing where that cannot be read."""
     try:
-        facts = parsed(tags.get(AGENT_TAG, "{}"))
+        facts = parse_text(tags.get(AGENT_TAG, "{}"))
     except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from storage.errors import PolicyError
-from storage.files import parsed, sha256_bytes
+from storage.files import parse_text, sha256_bytes
 from storage.registry.checks import Check as Check
 
 #: The policy that is used where none is given.
@@ -132,7 +132,7 @@ def _parse_file(path: Path) -> tuple[str, Any]:
     """A policy's text, and its value."""
     try:
         text = path.read_text()
-        return text, parsed(text, tomllib.loads)
+        return text, parse_text(text, tomllib.loads)
     except (OSError, ValueError) as error:
         raise PolicyError(f"policy {path}: cannot be read: {error}") from error
 

@@ -23,7 +23,7 @@ from storage.errors import SignatureError
 from storage.files import (
     home,
     make_secret,
-    parsed,
+    parse_text,
     read_bounded,
     read_json,
     read_secret,
@@ -164,7 +164,7 @@ def read_statement(data: bytes | str, trusted: Iterable[str], **expected: Any) -
     """
     kind = expected.get("statement", "statement")
     try:
-        statement = parsed(data)
+        statement = parse_text(data)
         public, unchanged = str(statement["key"]), signed_by(_statement_bytes(statement), statement)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"{kind}: found a signed statement that cannot be read") from error
@@ -203,7 +203,7 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
         No trusted key signed it, it was changed since, or it names a file outside its folder.
     """
     try:
-        seal = parsed(signature)
+        seal = parse_text(signature)
         public, unchanged = str(seal["key"]), signed_by(manifest, seal)
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError("release: found a signature file that cannot be read") from error
@@ -227,7 +227,7 @@ def read_unsigned(folder: Path) -> dict[str, Any]:
 def _check_manifest(manifest: bytes) -> dict[str, Any]:
     """A manifest's value, whose members are of the kinds that its readers take."""
     try:
-        content = parsed(manifest)
+        content = parse_text(manifest)
     except ValueError as error:
         raise SignatureError(f"release: found a manifest that is no JSON: {error}") from None
     files = content.get("files") if isinstance(content, dict) else None

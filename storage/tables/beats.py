@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import PlaceError, TableError
-from storage.files import checked, parsed, whole
+from storage.files import check_fields, parse_text, whole
 from storage.places import Place, Remote, answering
 from storage.recordings.stretches import seconds
 
@@ -109,7 +109,7 @@ class BeatTable:
         return replace(self, **columns, waveform=waveform)
 
 
-def joined(tables: Sequence[BeatTable]) -> BeatTable:
+def join_tables(tables: Sequence[BeatTable]) -> BeatTable:
     """Successive stretches of a record as one table."""
     names = [*_COLUMNS, *([] if tables[0].waveform is None else ["waveform"])]
     columns: dict[str, Any] = {
@@ -309,8 +309,8 @@ def _open(path: Place) -> Any:
     version = metadata.get(b"holter.schema", b"none").decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         file.close()
-        found = f"found schema version {version}; expected {SCHEMA_VERSION}"
-        raise TableError(f"beat table {path}: {found}")
+        problem = f"found schema version {version}; expected {SCHEMA_VERSION}"
+        raise TableError(f"beat table {path}: {problem}")
     return file
 
 
@@ -322,7 +322,7 @@ def read_source(path: Place) -> Source:
 
 def _source(path: Place, file: Any) -> Source:
     with _reading(path):
-        return checked(Source(**parsed(file.schema_arrow.metadata[b"holter.source"])))
+        return check_fields(Source(**parse_text(file.schema_arrow.metadata[b"holter.source"])))
 
 
 def read_beats(path: Place, *, waveform: bool = True) -> BeatTable:
@@ -357,9 +357,9 @@ def _arrow(path: Place, read: Callable[..., pa.Table], names: list[str]) -> pa.T
     with _reading(path):
         table = read(columns=names, use_threads=False)
         for name in names:
-            column, wanted = table[name], arrow_schema().field(name).type
-            if not str(wanted).startswith("dictionary") and column.type != wanted:
-                raise ValueError(f"{name} is {column.type}; expected {wanted}")
+            column, expected = table[name], arrow_schema().field(name).type
+            if not str(expected).startswith("dictionary") and column.type != expected:
+                raise ValueError(f"{name} is {column.type}; expected {expected}")
             if name != "waveform" and column.null_count:
                 raise ValueError(f"{name} has {column.null_count} gaps; expected none")
         return table
@@ -391,9 +391,9 @@ def _waveforms(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
     rows = np.full((len(column), WAVEFORM_SAMPLES), np.nan, dtype=np.float32)
     at = 0
     for chunk in column.chunks:
-        here = rows[at : at + len(chunk)]
+        block = rows[at : at + len(chunk)]
         values = np.frombuffer(chunk.buffers()[1], dtype="<f4").reshape(-1, WAVEFORM_SAMPLES)
         present = chunk.is_valid().to_numpy(zero_copy_only=False)
-        here[present] = values[chunk.offset : chunk.offset + len(chunk)][present]
+        block[present] = values[chunk.offset : chunk.offset + len(chunk)][present]
         at += len(chunk)
     return rows

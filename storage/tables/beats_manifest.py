@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from storage.errors import PlaceError, TableError
-from storage.files import AnyPlace, parsed, sha256_file, sha256_json, write_json
+from storage.files import AnyPlace, parse_text, sha256_file, sha256_json, write_json
 from storage.places import Place
 from storage.registry.signing import sign, signed_by
 
@@ -64,7 +64,7 @@ class Entry:
         Prints of its signal and of its annotated beats, whatever it is called; see
         `storage.tables.content`. Empty in a table of before there were prints.
     warnings : list of str
-        What the record's files do not tell for certain; see `storage.formats.leads.Opened`.
+        What the record's files do not tell for certain; see `storage.formats.leads.OpenRecording`.
     label_source : str
         What told the rhythm; see `storage.recordings.records.Record`. "" in an entry that does not
         say.
@@ -231,7 +231,7 @@ def is_signed(path: Place, trusted: Iterable[str]) -> bool:
         The store that it lies in does not answer.
     """
     try:
-        value = parsed(path.read_text())
+        value = parse_text(path.read_text())
         signature = value[SIGNATURE]
         return signature["key"] in set(trusted) and signed_by(_canonical(value), signature)
     except PlaceError:
@@ -251,7 +251,7 @@ def read_manifest(path: Place) -> Manifest:
         The store that it lies in does not answer.
     """
     try:
-        value: dict[str, Any] = parsed(path.read_text())
+        value: dict[str, Any] = parse_text(path.read_text())
         value.pop(SIGNATURE, None)
         version = value.pop("manifest_version")
         manifest = _MANIFEST.validate_python(value)
@@ -310,8 +310,8 @@ def noted_entry(folder: Place, record: str) -> Entry | None:
         The store that it lies in does not answer: it may well be there.
     """
     try:
-        kept = folder / "entries" / f"{record}.json"
-        entry = _ENTRY.validate_python(parsed(kept.read_bytes()))
+        path = folder / "entries" / f"{record}.json"
+        entry = _ENTRY.validate_python(parse_text(path.read_bytes()))
     except PlaceError:
         raise
     except (OSError, ValueError, TypeError):

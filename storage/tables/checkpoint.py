@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.files import parsed, write_bytes
-from storage.tables.npz import damaged, read_arrays
+from storage.files import parse_text, write_bytes
+from storage.tables.npz import archive_errors, read_arrays
 
 Arrays = list[NDArray[np.generic]]
 
@@ -48,15 +48,15 @@ class Checkpoint:
 
 
 _ARRAYS = ("weights", "optimizer", "best", "mean")
-_ABOUT = ("epoch", "best_epoch", "best_loss", "history")
+_PROGRESS = ("epoch", "best_epoch", "best_loss", "history")
 
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     arrays = {f"{name}.{k}": a for name in _ARRAYS for k, a in enumerate(getattr(state, name))}
-    about = json.dumps({name: getattr(state, name) for name in _ABOUT})
+    progress = json.dumps({name: getattr(state, name) for name in _PROGRESS})
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, about=np.array(about), **arrays)
+    np.savez(buffer, allow_pickle=False, about=np.array(progress), **arrays)
     write_bytes(path, buffer.getvalue())
 
 
@@ -70,26 +70,26 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     """
     if not path.is_file():
         return None
-    with damaged(f"checkpoint {path}"):
+    with archive_errors(f"checkpoint {path}"):
         arrays = read_arrays(path)
-        about = parsed(str(arrays.pop("about")))
+        progress = parse_text(str(arrays.pop("about")))
         lists: dict[str, Any] = {
             name: [arrays.pop(f"{name}.{k}") for k in range(_count(name, arrays))]
             for name in _ARRAYS
         }
-        if arrays or not isinstance(about, dict) or about.keys() != set(_ABOUT):
-            raise ValueError(f"found {sorted(arrays)} and {about!a:.200}; expected {_ABOUT}")
+        if arrays or not isinstance(progress, dict) or progress.keys() != set(_PROGRESS):
+            raise ValueError(f"found {sorted(arrays)} and {progress!a:.200}; expected {_PROGRESS}")
         kinds: dict[str, Any] = {
             "epoch": int,
             "best_epoch": int,
             "best_loss": (int, float),
             "history": dict,
         }
-        if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
-            raise ValueError(f"found {about!a:.200}; expected numbers and a history")
-        if not all(_is_column(column) for column in about["history"].values()):
+        if not all(isinstance(progress[name], kind) for name, kind in kinds.items()):
+            raise ValueError(f"found {progress!a:.200}; expected numbers and a history")
+        if not all(_is_column(column) for column in progress["history"].values()):
             raise ValueError("found a history that is no lists of numbers")
-        return Checkpoint(**about, **lists)
+        return Checkpoint(**progress, **lists)
 
 
 def _count(name: str, arrays: dict[str, NDArray[Any]]) -> int:

@@ -169,26 +169,26 @@ def is_copy(first: Recording, second: Recording) -> bool:
     """Whether two records are the same recording: by signal where both have it, else by beats."""
     kind = SIGNAL if first.has_signal and second.has_signal else BEATS
     pairs = ((first.prints, second.prints), (first.files, second.files))
-    return any(_overlap(mine[kind], theirs[kind]) for mine, theirs in pairs)
+    return any(_overlap(left[kind], right[kind]) for left, right in pairs)
 
 
-def _overlap(mine: frozenset[str], theirs: frozenset[str]) -> bool:
-    least = min(len(mine), len(theirs))
-    return least > 0 and len(mine & theirs) >= SHARE * least
+def _overlap(left: frozenset[str], right: frozenset[str]) -> bool:
+    least = min(len(left), len(right))
+    return least > 0 and len(left & right) >= SHARE * least
 
 
-def copies(mine: Iterable[Recording], theirs: Iterable[Recording]) -> list[Copy]:
+def copies(left: Iterable[Recording], right: Iterable[Recording]) -> list[Copy]:
     """Pairs of records, one of each side, that are the same recording under two names.
 
     A pair of two that are on both sides is given once.
     """
-    here, there = list(mine), list(theirs)
+    left_recordings, right_recordings = list(left), list(right)
     by_mark: dict[str, list[Recording]] = defaultdict(list)
-    for recording in there:
+    for recording in right_recordings:
         for mark in _marks(recording):
             by_mark[mark].append(recording)
     pairs: dict[frozenset[str], Copy] = {}
-    for recording in here:
+    for recording in left_recordings:
         near = {copy.name: copy for mark in _marks(recording) for copy in by_mark.get(mark, ())}
         for name in sorted(near):
             key = frozenset((recording.name, name))
@@ -204,21 +204,21 @@ def _marks(recording: Recording) -> Iterator[str]:
 
 def copies_among(manifests: Iterable[Manifest]) -> list[Copy]:
     """Pairs of records of some data sets that are the same recording under two names."""
-    every = [recording for manifest in manifests for recording in recordings(manifest)]
-    return copies(every, every)
+    all_recordings = [recording for manifest in manifests for recording in recordings(manifest)]
+    return copies(all_recordings, all_recordings)
 
 
 def duplicates(manifest: Manifest, beats: Place) -> dict[str, list[str]]:
     """Records whose recording is among the beat tables under another name too, and those names."""
-    mine = list(recordings(manifest))
-    others = [
+    own_recordings = list(recordings(manifest))
+    other_recordings = [
         recording
-        for other in every_manifest(beats)
-        if other.dataset != manifest.dataset
-        for recording in recordings(other)
+        for other_manifest in every_manifest(beats)
+        if other_manifest.dataset != manifest.dataset
+        for recording in recordings(other_manifest)
     ]
     names: dict[str, set[str]] = {}
-    for first, second in copies(mine, [*mine, *others]):
+    for first, second in copies(own_recordings, [*own_recordings, *other_recordings]):
         log.warning(f"{first.name} and {second.name} are the same recording")
         names.setdefault(first.name, set()).add(second.name)
         names.setdefault(second.name, set()).add(first.name)
@@ -231,8 +231,8 @@ def duplicates(manifest: Manifest, beats: Place) -> dict[str, list[str]]:
 
 def of_subjects(manifests: Iterable[Manifest], subjects: Collection[str]) -> list[Recording]:
     """The recordings of some subjects, DATASET/NAME."""
-    every = (recording for manifest in manifests for recording in recordings(manifest))
-    return [recording for recording in every if recording.subject in subjects]
+    all_recordings = (recording for manifest in manifests for recording in recordings(manifest))
+    return [recording for recording in all_recordings if recording.subject in subjects]
 
 
 def without_prints(manifests: Iterable[Manifest]) -> list[str]:

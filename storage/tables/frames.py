@@ -81,24 +81,24 @@ def beats_frame(source: Place | str, columns: Sequence[str] | None = None) -> pd
     >>> beats = beats_frame("mitdb", ["subject", "rr_prev_s", "rhythm"])  # doctest: +SKIP
     >>> beats.groupby(["subject", "rhythm"]).rr_prev_s.describe()  # doctest: +SKIP
     """
-    wanted = list(COLUMNS if columns is None else columns)
-    for name in wanted:
+    names = list(COLUMNS if columns is None else columns)
+    for name in names:
         if name not in COLUMNS:
             hint = did_you_mean(name, COLUMNS) or f"; expected some of {', '.join(COLUMNS)}"
             raise ValueError(f"found the column {name!r}{hint}")
-    frames = [_frame(read_beats(file, waveform=False))[wanted] for file in _files(source)]
+    frames = [_frame(read_beats(file, waveform=False))[names] for file in _files(source)]
     if not frames:
         raise TableError(f"{source}: found no beat table; expected one at least")
     return pd.concat(frames, ignore_index=True).astype(
-        {name: "category" for name in TEXTS if name in wanted}
+        {name: "category" for name in TEXTS if name in names}
     )
 
 
 def _files(source: Place | str) -> Iterator[Place]:
     """The tables that a path, a manifest or a name stands for."""
     if isinstance(source, str):
-        named = "/" not in source and not source.endswith((".parquet", ".json"))
-        source = beats_place() / f"dataset={source}/manifest.json" if named else place(source)
+        by_name = "/" not in source and not source.endswith((".parquet", ".json"))
+        source = beats_place() / f"dataset={source}/manifest.json" if by_name else place(source)
     if source.name.endswith(".json"):
         yield from checked_files([source])
     else:

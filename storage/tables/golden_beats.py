@@ -19,15 +19,15 @@ def write_golden(
     path: Path,
     inputs: Mapping[str, NDArray[np.float32]],
     probability: NDArray[np.float32],
-    others: Mapping[str, NDArray[np.float32]] | None = None,
+    by_runtime: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> None:
     """Write inputs by name, shape (n, ...), and P(AF), shape (n,); float32 survives as text.
 
-    `others` is P(AF) in the release's other runtimes, by their names.
+    `by_runtime` is P(AF) in the release's other runtimes, by their names.
     """
-    told = {name: array.tolist() for name, array in inputs.items()}
-    runtimes = {name: array.tolist() for name, array in (others or {}).items()}
-    write_json(path, {"inputs": told, "probability": probability.tolist(), "runtimes": runtimes})
+    values = {name: array.tolist() for name, array in inputs.items()}
+    runtimes = {name: array.tolist() for name, array in (by_runtime or {}).items()}
+    write_json(path, {"inputs": values, "probability": probability.tolist(), "runtimes": runtimes})
 
 
 def read_golden(
@@ -41,15 +41,15 @@ def read_golden(
         The file is damaged, or holds no answers of that runtime.
     """
     try:
-        found: Any = read_json(path)
-        inputs = {name: _finite(values) for name, values in found["inputs"].items()}
+        document: Any = read_json(path)
+        inputs = {name: _finite(values) for name, values in document["inputs"].items()}
         if runtime is None:
-            return inputs, _finite(found["probability"])
-        others = found.get("runtimes", {})
-        if runtime not in others:
-            known = ", ".join(others) or "none other"
-            raise TableError(f"golden beats {path.name}: found no answers of {runtime}, of {known}")
-        return inputs, _finite(others[runtime])
+            return inputs, _finite(document["probability"])
+        answers = document.get("runtimes", {})
+        if runtime not in answers:
+            names = ", ".join(answers) or "none other"
+            raise TableError(f"golden beats {path.name}: found no answers of {runtime}, of {names}")
+        return inputs, _finite(answers[runtime])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
         raise TableError(f"golden beats {path.name}: found a damaged file ({error})") from error
 
@@ -57,7 +57,7 @@ def read_golden(
 def _finite(values: Any) -> NDArray[np.float32]:
     """Rows of numbers; ValueError or TypeError where they are none, or NaN or infinite."""
     with np.errstate(over="ignore"):
-        found = np.asarray(values, np.float32)
-    if found.ndim == 0 or not np.isfinite(found).all():
+        array = np.asarray(values, np.float32)
+    if array.ndim == 0 or not np.isfinite(array).all():
         raise ValueError("found a value that is no finite number")
-    return found
+    return array

@@ -39,9 +39,9 @@ class Names:
 
     def among(self, rows: NDArray[np.int64]) -> list[str]:
         """The different values of these rows, sorted."""
-        there = np.zeros(len(self.values), bool)
-        there[self.code[rows]] = True
-        return [str(value) for value in self.values[there]]
+        present = np.zeros(len(self.values), bool)
+        present[self.code[rows]] = True
+        return [str(value) for value in self.values[present]]
 
 
 def names_of(column: NDArray[np.str_] | Names) -> Names:
@@ -82,7 +82,7 @@ class LabelledBeats:
     def __len__(self) -> int:
         return len(self.label)
 
-    def chosen(self, positions: NDArray[np.int64]) -> ChosenBeats:
+    def select(self, positions: NDArray[np.int64]) -> ChosenBeats:
         """Some of the beats as a network reads them."""
         return ChosenBeats(self.waveform, positions)
 
@@ -103,7 +103,7 @@ def read_labelled(paths: Sequence[Place]) -> LabelledBeats:
         ("no waveform", "invalid samples", "not covered by annotation", "no rhythm known"), 0
     )
     groups: list[RowGroup] = []
-    kept: list[tuple[str, str, NDArray[np.int8], NDArray[np.int64]]] = []
+    parts: list[tuple[str, str, NDArray[np.int8], NDArray[np.int64]]] = []
     for file in checked_files(paths):
         stamp = stamp_of(file)
         for number, table in enumerate(read_groups(file)):
@@ -112,7 +112,7 @@ def read_labelled(paths: Sequence[Place]) -> LabelledBeats:
                 continue
             groups.append(RowGroup(file, stamp, number, rows))
             subject, record = (f"{table.dataset}/{x}" for x in (table.subject, table.record))
-            kept.append((subject, record, table.label[rows], table.sample[rows]))
+            parts.append((subject, record, table.label[rows], table.sample[rows]))
     if not groups:
         raise TableError(
             f"no labelled beat with a waveform in {', '.join(map(str, paths))}; "
@@ -121,10 +121,10 @@ def read_labelled(paths: Sequence[Place]) -> LabelledBeats:
     counts = [len(group.rows) for group in groups]
     return LabelledBeats(
         waveform=Waveforms(groups),
-        label=np.concatenate([label for _, _, label, _ in kept]),
-        subject=_repeated([subject for subject, *_ in kept], counts),
-        record=_repeated([record for _, record, *_ in kept], counts),
-        sample=np.concatenate([sample for *_, sample in kept]),
+        label=np.concatenate([label for _, _, label, _ in parts]),
+        subject=_repeat([subject for subject, *_ in parts], counts),
+        record=_repeat([record for _, record, *_ in parts], counts),
+        sample=np.concatenate([sample for *_, sample in parts]),
         left_out=left_out,
     )
 
@@ -146,7 +146,7 @@ def _usable(table: BeatTable, left_out: dict[str, int]) -> NDArray[np.int32]:
     return np.flatnonzero(~(no_shape | invalid | unknown)).astype(np.int32)
 
 
-def _repeated(values: list[str], counts: list[int]) -> Names:
+def _repeat(values: list[str], counts: list[int]) -> Names:
     short = names_of(np.array(values, dtype=np.str_))
     return Names(short.values, np.repeat(short.code, counts))
 
@@ -159,12 +159,12 @@ def read_rhythms(paths: Sequence[Place], *, waveform: bool = False) -> Iterator[
     TableError
         A table is missing or altered; at the end, no beat of any has a known rhythm.
     """
-    known = False
+    has_rhythm = False
     for file in checked_files(paths):
         table = read_beats(file, waveform=waveform)
-        known |= bool((table.label >= 0).any())
+        has_rhythm |= bool((table.label >= 0).any())
         yield table
-    if not known:
+    if not has_rhythm:
         raise TableError(f"no beat with a known rhythm in {', '.join(map(str, paths))}")
 
 
@@ -174,8 +174,8 @@ def checked_files(paths: Sequence[Place]) -> Iterator[Place]:
         for entry in read_manifest(path).entries:
             file = path.parent / entry.file
             if not file.is_file() or sha256_file(file) != entry.sha256:
-                found = "altered bytes" if file.is_file() else "no file"
+                actual = "altered bytes" if file.is_file() else "no file"
                 raise TableError(
-                    f"beat table {file}: found {found}; expected SHA-256 {entry.sha256}"
+                    f"beat table {file}: found {actual}; expected SHA-256 {entry.sha256}"
                 )
             yield file

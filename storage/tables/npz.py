@@ -51,24 +51,24 @@ class Layout:
 
 
 @contextmanager
-def damaged(what: str) -> Iterator[None]:
+def archive_errors(description: str) -> Iterator[None]:
     """Whatever a damaged archive makes zipfile and numpy raise becomes one TableError."""
     try:
         yield
     except TableError:
         raise
     except _ZIP_ERRORS as error:
-        raise TableError(f"{what}: found a damaged file ({error})") from error
+        raise TableError(f"{description}: found a damaged file ({error})") from error
 
 
 def members(file: IO[bytes]) -> dict[str, zipfile.ZipInfo]:
     """The arrays of an archive by name; ValueError where one is named twice."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    found = {entry.filename.removesuffix(SUFFIX): entry for entry in entries}
-    if len(found) != len(entries):
+    by_name = {entry.filename.removesuffix(SUFFIX): entry for entry in entries}
+    if len(by_name) != len(entries):
         raise ValueError("found two arrays of one name")
-    return found
+    return by_name
 
 
 def layout(file: IO[bytes], entry: zipfile.ZipInfo) -> Layout:
@@ -83,33 +83,33 @@ def layout(file: IO[bytes], entry: zipfile.ZipInfo) -> Layout:
     if len(head) < len(_MAGIC) + 2 or not head.startswith(_MAGIC):
         raise ValueError(f"{entry.filename} is no array of numpy's version 1.0")
     (size,) = struct.unpack("<H", head[-2:])
-    known = _HEADER.fullmatch(file.read(size))
-    if known is None:
+    match = _HEADER.fullmatch(file.read(size))
+    if match is None:
         raise ValueError(f"{entry.filename} has a header that numpy does not write")
-    dtype = np.dtype(known[1].decode())
-    shape = tuple(int(part) for part in known[3].replace(b",", b" ").split())
+    dtype = np.dtype(match[1].decode())
+    shape = tuple(int(part) for part in match[3].replace(b",", b" ").split())
     values = math.prod(shape) * dtype.itemsize
     if len(head) + size + values != entry.file_size:
         raise ValueError(f"{entry.filename} holds {entry.file_size} bytes; {dtype} {shape} said")
     if start + entry.file_size > file.seek(0, SEEK_END):
         raise ValueError(f"{entry.filename} ends beyond the file")
-    return Layout(start + len(head) + size, dtype, shape, known[2] == b"True")
+    return Layout(start + len(head) + size, dtype, shape, match[2] == b"True")
 
 
 def read_array(file: IO[bytes], entry: zipfile.ZipInfo) -> NDArray[Any]:
     """A stored member's values, checked by the archive's sum; ValueError as `layout`."""
-    where = layout(file, entry)
-    values = np.empty(math.prod(where.shape), where.dtype)
-    there = values.view(np.uint8)
+    member_layout = layout(file, entry)
+    values = np.empty(math.prod(member_layout.shape), member_layout.dtype)
+    raw = values.view(np.uint8)
     with zipfile.ZipFile(file) as archive, archive.open(entry) as member:
         member.read(entry.file_size - values.nbytes)
         for at in range(0, values.nbytes, BLOCK):
             part = member.read(BLOCK)
-            there[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            raw[at : at + len(part)] = np.frombuffer(part, np.uint8)
         member.read(1)  # at its end the sum is compared
-    if where.dtype.kind == "U" and values.view(np.uint32).max(initial=0) > sys.maxunicode:
+    if member_layout.dtype.kind == "U" and values.view(np.uint32).max(initial=0) > sys.maxunicode:
         raise ValueError(f"{entry.filename} holds what is no character")
-    return values.reshape(where.shape, order="F" if where.fortran else "C")
+    return values.reshape(member_layout.shape, order="F" if member_layout.fortran else "C")
 
 
 def read_arrays(path: Path, names: set[str] | None = None) -> dict[str, NDArray[Any]]:

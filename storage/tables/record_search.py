@@ -13,7 +13,7 @@ from storage.tables.content import Recording, copies, recordings, without_prints
 #: Digits of a digest that name one: more than a record's name is by chance.
 DIGEST = re.compile(r"[0-9a-f]{12,64}")
 #: A subject that was numbered anew.
-NUMBERED = re.compile(r"p\d{4,}")
+PATIENT_NUMBER = re.compile(r"p\d{4,}")
 NO_PRINTS = "tables of before there were prints of recordings, which may have another name there"
 
 
@@ -64,9 +64,9 @@ class Look:
     recordings: list[Recording] = field(default_factory=list)
 
 
-def look_into(datasets: Iterable[Mapping[str, Any]], query: Query, where: str) -> Look:
+def look_into(datasets: Iterable[Mapping[str, Any]], query: Query, source: str) -> Look:
     """What data sets have of what is asked for, as of an evaluation."""
-    looks = [_look_at(data, query, where) for data in datasets]
+    looks = [_look_at(data, query, source) for data in datasets]
     return Look(
         matches=[match for look in looks for match in look.matches],
         by_name=any(look.by_name for look in looks),
@@ -77,7 +77,7 @@ def look_into(datasets: Iterable[Mapping[str, Any]], query: Query, where: str) -
     )
 
 
-def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
+def _look_at(data: Mapping[str, Any], query: Query, source: str) -> Look:
     """What one data set has of what is asked for."""
     entries, name = data["entries"], data["dataset"]
     texts = {query.text, query.text.removeprefix(f"{name}/")}
@@ -87,13 +87,13 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
     by_name = bool(people) or not texts.isdisjoint(rejects)
     if number := subjects.get("numbers", {}).get(query.number):
         people.add(number)
-    fault = _uncompared(subjects, query.number)
+    fault = _key_fault(subjects, query.number)
     names = rejects.union(*(_names(entry) for entry in entries))
     manifest = manifest_from(data)
-    mine = list(recordings(manifest))
+    own_recordings = list(recordings(manifest))
     copied = {
-        theirs.subject.removeprefix(f"{name}/"): wanted.name
-        for wanted, theirs in copies(query.recordings, mine)
+        copy.subject.removeprefix(f"{name}/"): query_recording.name
+        for query_recording, copy in copies(query.recordings, own_recordings)
     }
     unknown = bool(query.recordings and not people and without_prints([manifest]))
     return Look(
@@ -109,10 +109,14 @@ def _look_at(data: Mapping[str, Any], query: Query, where: str) -> Look:
             for person in sorted(people | copied.keys())
         ],
         by_name=by_name,
-        names=names | {f"{name}/{each}" for each in names},
-        uncompared=[f"{where}, data set {name}: {fault}"] if fault else [],
-        faults=[f"{where}, data set {name}: {NO_PRINTS}"] if unknown else [],
-        recordings=[each for each in mine if each.subject.removeprefix(f"{name}/") in people],
+        names=names | {f"{name}/{record}" for record in names},
+        uncompared=[f"{source}, data set {name}: {fault}"] if fault else [],
+        faults=[f"{source}, data set {name}: {NO_PRINTS}"] if unknown else [],
+        recordings=[
+            recording
+            for recording in own_recordings
+            if recording.subject.removeprefix(f"{name}/") in people
+        ],
     )
 
 
@@ -130,13 +134,13 @@ def _is_named(entry: Mapping[str, Any], texts: set[str]) -> bool:
     )
 
 
-def _uncompared(subjects: Mapping[str, Any], number: str | None) -> str:
+def _key_fault(subjects: Mapping[str, Any], number: str | None) -> str:
     """Why a patient's own number cannot be looked for in a data set; "" where it can."""
     numbers, own_key = subjects.get("numbers", {}), (number or "").partition(":")[0]
     keys = {digest.partition(":")[0] for digest in numbers} - {own_key}
     if keys:
         return f"patients' own numbers are kept by key {min(keys)}, which is not here"
     renamed = subjects.get("map", {}).values()
-    if renamed and not numbers and all(NUMBERED.fullmatch(one) for one in renamed):
+    if renamed and not numbers and all(PATIENT_NUMBER.fullmatch(subject) for subject in renamed):
         return "patients were numbered anew, and their own numbers not kept"
     return ""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from storage.errors import TableError
 from storage.files import whole
-from storage.tables.npz import damaged, layout, members, read_array
+from storage.tables.npz import archive_errors, layout, members, read_array
 from storage.tables.waveforms import ChosenBeats
 
 #: Columns larger than this unpacked are refused before they are read: a device has 8 GB. The inputs
@@ -83,7 +83,7 @@ class TestSet:
     def __len__(self) -> int:
         return len(self.label)
 
-    def counted(
+    def select_counted(
         self, probability: NDArray[np.float32], rows: NDArray[np.bool_] | slice = slice(None)
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Label and probability, each (m,), of the beats in `rows` that are to be counted.
@@ -97,8 +97,8 @@ class TestSet:
             raise TableError(
                 f"test set: found probabilities {probability.shape}; expected {self.label.shape}"
             )
-        known = self.label[rows] >= 0
-        return self.label[rows][known], probability[rows][known]
+        countable = self.label[rows] >= 0
+        return self.label[rows][countable], probability[rows][countable]
 
 
 def write_testset(path: Path, testset: TestSet) -> Path:
@@ -125,34 +125,36 @@ def read_testset(path: Path, most_bytes: int = MOST_BYTES) -> TestSet:
     TableError
         Not such a file, columns larger unpacked than `most_bytes`, missing, or of other lengths.
     """
-    what = f"test set {path.name}"
-    with damaged(what), path.open("rb") as file:
+    title = f"test set {path.name}"
+    with archive_errors(title), path.open("rb") as file:
         entries = members(file)
-        of_inputs = {name: one for name, one in entries.items() if name.startswith(INPUT)}
-        columns = {name: one for name, one in entries.items() if name not in of_inputs}
-        size = sum(one.file_size for one in columns.values())
+        of_inputs = {name: entry for name, entry in entries.items() if name.startswith(INPUT)}
+        columns = {name: entry for name, entry in entries.items() if name not in of_inputs}
+        size = sum(entry.file_size for entry in columns.values())
         if size > most_bytes:
-            raise TableError(f"{what}: columns of {size} bytes unpacked; at most {most_bytes}")
+            raise TableError(f"{title}: columns of {size} bytes unpacked; at most {most_bytes}")
         inputs = {
-            name.removeprefix(INPUT): _on_disk(path, file, one) for name, one in of_inputs.items()
+            name.removeprefix(INPUT): _on_disk(path, file, entry)
+            for name, entry in of_inputs.items()
         }
         arrays = {name: read_array(file, columns[name]) for name in _COLUMNS if name in columns}
     missing = [name for name in _COLUMNS if name not in arrays]
     if missing or not inputs:
-        raise TableError(f"{what}: found no {', '.join(missing) or 'inputs'}")
+        raise TableError(f"{title}: found no {', '.join(missing) or 'inputs'}")
     for name, (kind, dimensions) in _COLUMNS.items():
         array = arrays[name]
         if array.dtype.kind != kind or array.ndim not in dimensions:
             raise TableError(
-                f"{what}: {name} is {array.dtype} {array.shape}; expected kind {kind}, {dimensions}"
+                f"{title}: {name} is {array.dtype} {array.shape}; "
+                f"expected kind {kind}, {dimensions}"
             )
-    lengths = {len(array) for array in arrays.values()} | {len(one) for one in inputs.values()}
+    lengths = {len(array) for array in arrays.values()} | {len(rows) for rows in inputs.values()}
     if len(lengths) != 1 or lengths == {0}:
-        raise TableError(f"{what}: found columns of lengths {sorted(lengths)}")
+        raise TableError(f"{title}: found columns of lengths {sorted(lengths)}")
     label, sample = arrays["label"], arrays["sample"]
     if sample.shape != label.shape or label.min(initial=0) < -1 or label.max(initial=0) > 1:
         raise TableError(
-            f"{what}: found labels {label.shape} and samples {sample.shape}; expected "
+            f"{title}: found labels {label.shape} and samples {sample.shape}; expected "
             "as many of each, and labels of -1, 0 and 1"
         )
     return TestSet(inputs=inputs, **{name: arrays[name] for name in _COLUMNS})
@@ -160,7 +162,7 @@ def read_testset(path: Path, most_bytes: int = MOST_BYTES) -> TestSet:
 
 def _on_disk(path: Path, file: IO[bytes], entry: zipfile.ZipInfo) -> DiskArray:
     """Where a member's float32 rows lie in the file."""
-    where = layout(file, entry)
-    if where.fortran or where.dtype != np.float32 or not where.shape:
-        raise ValueError(f"{entry.filename} is {where.dtype} {where.shape}; expected float32 rows")
-    return DiskArray(path, where.offset, where.shape)
+    rows = layout(file, entry)
+    if rows.fortran or rows.dtype != np.float32 or not rows.shape:
+        raise ValueError(f"{entry.filename} is {rows.dtype} {rows.shape}; expected float32 rows")
+    return DiskArray(path, rows.offset, rows.shape)

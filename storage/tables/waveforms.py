@@ -58,10 +58,10 @@ def stamp_of(file: Place) -> tuple[int, ...]:
     if not isinstance(file, Path):
         return ()
     try:
-        about = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return (0,)
-    return about.st_size, about.st_mtime_ns, about.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class Waveforms:
@@ -92,8 +92,8 @@ class Waveforms:
         ascending = np.asarray(positions)[order]
         edges = np.searchsorted(ascending, self.starts)
         for k in np.flatnonzero(np.diff(edges)):
-            here = slice(edges[k], edges[k + 1])
-            out[order[here]] = self._groups[k].read(ascending[here] - self.starts[k])
+            part = slice(edges[k], edges[k + 1])
+            out[order[part]] = self._groups[k].read(ascending[part] - self.starts[k])
         return out
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.recordings.stretches import slices
-from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, joined
+from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable, join_tables
 from tasks.features.rhythm import (
     RhythmRecord,
     fill_gaps,
@@ -128,7 +128,7 @@ def tables_with_shapes(tables: Iterable[BeatTable]) -> Iterator[tuple[BeatTable,
 def _with_shapes(
     table: BeatTable, before: list[BeatTable], following: list[BeatTable]
 ) -> tuple[BeatTable, Floats]:
-    stretch = joined([*before, table, *following])
+    stretch = join_tables([*before, table, *following])
     if stretch.waveform is None:
         raise ValueError(f"record {table.record}: shapes are of waveforms; found none")
     shapes = real_time(stretch.waveform, stretch.rr_prev_s, stretch.rr_next_s)

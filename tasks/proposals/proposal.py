@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.datasets.labels import DETECT
 from storage.formats.lead_names import anywhere, plain, rank, usable
-from storage.recordings.survey import LISTING, Labelled, Survey, Surveyed
+from storage.recordings.survey import LISTING, LabelFile, RecordSurvey, Survey
 from tasks.proposals.record_labels import (
     AF,
     RHYTHMS,
@@ -82,7 +82,7 @@ def propose(survey: Survey) -> Proposal:
     readable = [record for record in survey.records if record.header is not None]
     doubts: dict[str, str] = {}
     notes = [record.problem or "" for record in survey.records if record.header is None]
-    notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.others.items()]
+    notes += [f"{n} {suffix} files are left aside" for suffix, n in survey.other_formats.items()]
     beats, beats_evidence = propose_beats(readable)
     rhythm = rhythm_annotator(readable)
     bare = _without_marks(readable, rhythm)
@@ -137,7 +137,7 @@ def propose(survey: Survey) -> Proposal:
 def _selection(survey: Survey, notes: list[str]) -> dict[str, Any]:
     """The list file where it lists them all; names where parts lie between; else every file."""
     names = [record.name for record in survey.records]
-    if survey.listed:
+    if survey.has_list:
         return {"file": LISTING}
     if survey.parts:
         notes.append("records are listed by name, as parts lie between: later ones are not seen")
@@ -161,7 +161,7 @@ def _counts(holders: Mapping[str, set[str]], order: Iterable[str]) -> str:
     return ", ".join(f"{name} ({len(holders[name])} records)" for name in order)
 
 
-def propose_beats(records: Sequence[Surveyed]) -> tuple[list[str], str]:
+def propose_beats(records: Sequence[RecordSurvey]) -> tuple[list[str], str]:
     """Annotators of beats in order of preference; "detect" last where a record has none."""
     holders: dict[str, set[str]] = {}
     for record in records:
@@ -182,14 +182,14 @@ def propose_beats(records: Sequence[Surveyed]) -> tuple[list[str], str]:
     return annotators, evidence
 
 
-def rhythm_annotator(records: Sequence[Surveyed]) -> str | None:
+def rhythm_annotator(records: Sequence[RecordSurvey]) -> str | None:
     """The annotator that marks rhythms in the most records; None where nothing does."""
     uses = Counter(name for record in records for name, a in record.annotators.items() if a.rhythms)
     return max(uses, key=lambda name: (uses[name], name in CORRECTED)) if uses else None
 
 
 def propose_rhythms(
-    records: Sequence[Surveyed],
+    records: Sequence[RecordSurvey],
     annotator: str | None,
     labels: Sequence[str],
     doubts: dict[str, str],
@@ -239,7 +239,7 @@ def propose_rhythms(
     return {key: value for key, value in out.items() if value}, evidence or "no rhythm marks"
 
 
-def _without_marks(records: Sequence[Surveyed], annotator: str | None) -> list[Surveyed]:
+def _without_marks(records: Sequence[RecordSurvey], annotator: str | None) -> list[RecordSurvey]:
     """The records in which that annotator marks no rhythm."""
     marks = [record.annotators.get(annotator or "") for record in records]
     return [
@@ -247,7 +247,7 @@ def _without_marks(records: Sequence[Surveyed], annotator: str | None) -> list[S
     ]
 
 
-def _comments(record: Surveyed) -> tuple[str, ...]:
+def _comments(record: RecordSurvey) -> tuple[str, ...]:
     return record.header.comments if record.header else ()
 
 
@@ -255,7 +255,7 @@ def _diagnosis(line: str) -> str:
     return next((name for words, name in DIAGNOSES if words.search(line)), "")
 
 
-def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[list[str], str]:
+def propose_leads(records: Sequence[RecordSurvey], doubts: dict[str, str]) -> tuple[list[str], str]:
     """Leads in order of preference, no more than it takes for every record to have one."""
     holders: dict[str, set[str]] = {}
     places: dict[str, int] = {}
@@ -290,9 +290,9 @@ def propose_leads(records: Sequence[Surveyed], doubts: dict[str, str]) -> tuple[
 
 
 def propose_subjects(
-    records: Sequence[Surveyed],
+    records: Sequence[RecordSurvey],
     doubts: dict[str, str],
-    table: Labelled | None = None,
+    table: LabelFile | None = None,
     labels_at: int | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Whose each record is: by the headers' word, a CSV, names, folders, or in doubt."""
@@ -335,7 +335,7 @@ def propose_subjects(
     return {}, "nothing tells"
 
 
-def patients_of(records: Sequence[Surveyed]) -> dict[str, str]:
+def patients_of(records: Sequence[RecordSurvey]) -> dict[str, str]:
     """Record to the patient's own number; none where a header has none, or all have the same."""
     ids = {record.name: _patient(record) for record in records}
     # One number in all headers is the recorder's.
@@ -374,7 +374,7 @@ def _largest(records: Mapping[str, int]) -> str:
     return text + (", ..." if len(records) > len(first) else "")
 
 
-def _patient(record: Surveyed) -> str:
+def _patient(record: RecordSurvey) -> str:
     if record.header is None:
         return ""
     numbers = [match[1] for line in record.header.comments if (match := _COMMENT.search(line))]
@@ -387,7 +387,7 @@ def pseudonyms(patients: Mapping[str, str]) -> dict[str, str]:
     return {record: order[patient] for record, patient in patients.items()}
 
 
-def same_comments(records: Sequence[Surveyed]) -> dict[str, str]:
+def same_comments(records: Sequence[RecordSurvey]) -> dict[str, str]:
     """Records whose first comment equals an earlier one's, where that is rare: one patient's.
 
     It holds age, sex and numbers in many data sets (mitdb: 201 and 202 are one patient).

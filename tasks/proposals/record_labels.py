@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from storage.recordings.survey import Labelled
+from storage.recordings.survey import LabelFile
 from tasks.proposals.record_names import folder_names
 
 #: Rhythm codes of the field, and what the tables call them (WFDB annotation codes; PhysioNet).
@@ -41,18 +41,18 @@ def rhythm_of(label: str) -> str:
 
 def propose_labels(
     names: Sequence[str],
-    tables: Sequence[Labelled],
+    tables: Sequence[LabelFile],
     labels_at: int | None,
     doubts: dict[str, str],
     notes: list[str],
-) -> tuple[dict[str, Any], Labelled | None]:
+) -> tuple[dict[str, Any], LabelFile | None]:
     """The TOML's `labels` for records without a rhythm mark.
 
     Parameters
     ----------
     names : sequence of str
         Records without a mark.
-    tables : sequence of Labelled
+    tables : sequence of LabelFile
         The folder's CSVs of records.
     labels_at : int or None
         How deep the folders lie that are named by labels.
@@ -63,7 +63,7 @@ def propose_labels(
     -------
     dict
         `file` and `columns`, or `paths`; empty where nothing tells a label.
-    Labelled or None
+    LabelFile or None
         The CSV that is taken.
     """
     useful = [table for table in tables if (table.labels and names) or table.subjects]
@@ -85,18 +85,18 @@ def propose_labels(
     return {"paths": {f"{before}{glob.escape(folder)}/*": folder for folder in folders}}, None
 
 
-def _labels_of(table: Labelled) -> dict[str, Any]:
+def _labels_of(table: LabelFile) -> dict[str, Any]:
     """The TOML's `labels` for a CSV; columns only where its header does not use our names."""
     standard = all(name == place for name, place in table.columns.items())
     return {"file": table.file, **({} if standard else {"columns": dict(table.columns)})}
 
 
-def label_codes(labels: Mapping[str, Any], table: Labelled | None) -> list[str]:
+def label_codes(labels: Mapping[str, Any], table: LabelFile | None) -> list[str]:
     """Every label that a CSV or patterns of paths give."""
     return sorted({*(table.labels if table else ()), *labels.get("paths", {}).values()})
 
 
-def has_label(name: str, labels: Mapping[str, Any], table: Labelled | None) -> bool:
+def has_label(name: str, labels: Mapping[str, Any], table: LabelFile | None) -> bool:
     """Whether a CSV or a pattern gives a record a label."""
     patterns = labels.get("paths", {})
     return (table is not None and name in table.records) or any(

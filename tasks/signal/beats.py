@@ -15,14 +15,14 @@ from storage.recordings.records import Record
 from storage.recordings.stretches import (
     NOWHERE,
     Stretches,
-    all_of,
     analysable,
     begins,
     common,
+    find_unrecorded,
     number,
     seconds,
-    united,
-    unrecorded,
+    unite,
+    whole_record,
     within,
     without,
 )
@@ -130,7 +130,7 @@ def beat_tables(
     TooFewBeats
         Fewer than three beats.
     """
-    recorded = all_of(record.n_samples)
+    recorded = whole_record(record.n_samples)
     if read is None:
         cleaned = None
         n = len(record.beats)
@@ -177,7 +177,7 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
     if in_memory:
         shrink_windows(clean, grid.fs_hz, config)
     part = partial(_part, clean) if in_memory else cleaned_reader(read, grid, config)
-    recorded = without(all_of(grid.n_samples), united(*holes))
+    recorded = without(whole_record(grid.n_samples), unite(*holes))
     all_peaks = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
     real = all_peaks[within(all_peaks, recorded, END_S * grid.fs_hz)]
@@ -188,7 +188,7 @@ def _holes(block: Block, grid: Grid) -> Stretches:
     """What of a block was not recorded, as it and its margins show."""
     first = block.start - grid.margin
     low, high = max(-first, 0), min(grid.n_samples - first, grid.length)
-    holes = unrecorded(block.raw[low:high], grid.fs_hz) + (first + low)
+    holes = find_unrecorded(block.raw[low:high], grid.fs_hz) + (first + low)
     own = np.array([[block.start, block.start + grid.hop]])
     return common(holes, own)
 

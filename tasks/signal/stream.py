@@ -19,10 +19,10 @@ from storage.recordings.stretches import (
     LONGEST_PAUSE_S,
     NOWHERE,
     Stretches,
-    all_of,
+    find_unrecorded,
     number,
-    united,
-    unrecorded,
+    unite,
+    whole_record,
     within,
     without,
 )
@@ -123,14 +123,14 @@ class BeatStream:
 
     def _look(self) -> None:
         """Find what was not recorded, as far as samples are there."""
-        new_holes = unrecorded(self._samples, self.fs_hz) + self._begin
+        new_holes = find_unrecorded(self._samples, self.fs_hz) + self._begin
         if len(new_holes) or len(self.holes):
-            holes = united(self.holes, new_holes)
+            holes = unite(self.holes, new_holes)
             self.holes = holes[holes[:, 1] > self._next - KEPT_S * self.fs_hz]
 
     def _new(self, peaks: NDArray[np.int64]) -> Peaks:
         """The next R peaks, those in what was recorded."""
-        recorded = without(all_of(self.received), self.holes)
+        recorded = without(whole_record(self.received), self.holes)
         peaks = peaks[within(peaks, recorded, END_S * self.fs_hz)]
         places = np.append(self._last, peaks)
         self._last = int(places[-1])

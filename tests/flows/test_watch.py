@@ -16,7 +16,7 @@ import pytest
 
 from flows.ingest.simulate import write_simulated
 from storage.datasets.dataset import load_spec
-from storage.recordings.arrivals import Look, look, read_seen, write_seen
+from storage.recordings.arrivals import Look, look, read_states, write_states
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def bring(source: Path, folder: Path, name: str) -> None:
 
 
 def seen_at(folder: Path) -> Look:
-    found = look(load_spec(folder), folder, read_seen("ward"), QUIET_S, signal=True)
-    write_seen("ward", found.seen)
+    found = look(load_spec(folder), folder, read_states("ward"), QUIET_S, signal=True)
+    write_states("ward", found.states)
     return found
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from storage.datasets.dataset import load_spec
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.recordings.records import Record, open_record, read_lead
-from storage.tables.beats import R_INDEX, BeatTable, Quality, joined
+from storage.tables.beats import R_INDEX, BeatTable, Quality, join_tables
 from tasks.signal import beats, filters
 from tasks.signal.beats import beat_tables, clean_lead
 from tasks.signal.preprocessing import Policy, Preprocessing
@@ -184,7 +184,7 @@ def test_the_size_of_a_table_changes_nothing() -> None:
         patch.setattr(beats, "TABLE_BEATS", 64)
         parts = list(beat_tables(of, reader(x), CONFIG)[0])
     assert [len(part) for part in parts[:-1]] == [64] * (len(parts) - 1)
-    found = joined(parts)
+    found = join_tables(parts)
     for name, column in vars(expected).items():
         if isinstance(column, np.ndarray):
             np.testing.assert_array_equal(getattr(found, name), column, err_msg=name)

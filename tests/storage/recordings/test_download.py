@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from storage.datasets.dataset import load_spec
 from storage.errors import DownloadError, UnsafeName
-from storage.recordings.download import Fetched, Manner, fetch_dataset
+from storage.recordings.download import FileResult, Manner, fetch_dataset
 
 SPEC = load_spec("mitdb")
 ROOT = "/mitdb/1.0.0/"
@@ -157,7 +157,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def fetch(server: Server, folder: Path, **more: object) -> dict[str, Fetched]:
+def fetch(server: Server, folder: Path, **more: object) -> dict[str, FileResult]:
     arguments: dict[str, object] = {"mirror": server.url, "manner": QUICK, **more}
     files = fetch_dataset(SPEC, folder, **arguments)  # type: ignore[arg-type] # any of its options
     return {one.file: one for one in files}

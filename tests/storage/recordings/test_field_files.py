@@ -18,14 +18,14 @@ from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import ChecksumMismatch, HeaderMismatch, NoLead, UnsafeName
 from storage.formats.checksums import read_sums, records_of, verify_checksums
 from storage.formats.lead_names import per_mv, plain, rank
-from storage.formats.leads import Joined, choose
+from storage.formats.leads import JoinedLead, choose
 from storage.formats.wfdb_annotation import encode_annotations, parse_annotations
 from storage.formats.wfdb_header import parse_header
 from storage.recordings.arrivals import look
 from storage.recordings.check import check_record
 from storage.recordings.records import Record, open_alone, open_record, read_lead
 from storage.recordings.survey import survey
-from storage.text import decimal, decoded, lines
+from storage.text import decimal, decode_text, lines
 from tasks.proposals.proposal import propose
 from tests.storage.recordings.test_holter_formats import FS_HZ, dataset, ishne_bytes, patch
 
@@ -245,10 +245,10 @@ def test_a_header_s_lines_end_at_lf_alone(coding: str, end: str, tmp_path: Path)
 
 def test_text_of_others() -> None:
     """Byte order marks go wherever they stand, UTF-16 is told by its own, padding is no text."""
-    assert decoded(codecs.BOM_UTF8 + b"a\n" + codecs.BOM_UTF8 + b"b") == "a\nb"
-    assert decoded("ä".encode("utf-16")) == decoded("ä".encode("latin-1")) == "ä"
+    assert decode_text(codecs.BOM_UTF8 + b"a\n" + codecs.BOM_UTF8 + b"b") == "a\nb"
+    assert decode_text("ä".encode("utf-16")) == decode_text("ä".encode("latin-1")) == "ä"
     assert lines(b"a\r\n b\x85 c \x0b d\n\0\x1a\x1a") == ["a", "b\x85 c \x0b d", ""]
-    assert decoded(b"\xff\xfeodd") == "\xff\xfeodd"
+    assert decode_text(b"\xff\xfeodd") == "\xff\xfeodd"
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_clock_that_drifts_makes_no_gap(ppm: int, tmp_path: Path) -> None:
     onsets_s = [second * clock + (7.5 if second > 10 else 0) for second in range(SECONDS)]
     path.write_bytes(timed(path.read_bytes(), onsets_s))
     record = open_alone(path)
-    assert isinstance(record.source, Joined)
+    assert isinstance(record.source, JoinedLead)
     found = read_lead(record)
     gap = slice(11 * FS_HZ, 11 * FS_HZ + round((6.5 + clock) * FS_HZ))
     assert np.isnan(found[gap]).all()
@@ -438,14 +438,14 @@ def test_watched_names_are_no_patterns(tmp_path: Path) -> None:
         age(watched / f"{name}.edf", 3600)
     first = look(spec("edf"), watched, {}, 60, signal=True)
     assert set(first.ready) == set(names)
-    last = look(spec("edf"), watched, first.seen, 60, signal=True)
+    last = look(spec("edf"), watched, first.states, 60, signal=True)
     assert last.ready == ()
     for name in ("night[1]", "p_2"):
         age(watched / f"{name}.edf", 0)
-        last = look(spec("edf"), watched, last.seen, 60, signal=True)
+        last = look(spec("edf"), watched, last.states, 60, signal=True)
         assert (last.ready, set(last.waiting)) == ((), {name})
         age(watched / f"{name}.edf", 1800)
-        last = look(spec("edf"), watched, last.seen, 60, signal=True)
+        last = look(spec("edf"), watched, last.states, 60, signal=True)
         assert last.ready == (name,)
 
 

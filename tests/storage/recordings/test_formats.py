@@ -23,7 +23,7 @@ from storage.errors import (
     UnsafeName,
 )
 from storage.formats.flac import FlacLead
-from storage.formats.leads import Joined
+from storage.formats.leads import JoinedLead
 from storage.formats.wfdb_annotation import encode_annotations
 from storage.formats.wfdb_formats import WIDTH, FramedLead
 from storage.formats.wfdb_signal import PackedLead
@@ -384,7 +384,7 @@ def test_segments(tmp_path: Path, variable: bool) -> None:
     spec = spec_of(tmp_path, "A")
     (tmp_path / "rec.qrs").write_bytes(encode_annotations(np.array([1, 2, 3]), list("NNN")))
     record = open_record(spec, tmp_path, "rec")
-    assert isinstance(record.source, Joined)
+    assert isinstance(record.source, JoinedLead)
     assert (record.n_samples, record.lead) == (750, "A")
     assert_mv(read_lead(record), expected)
     for start, stop in ((0, 400), (399, 401), (400, 450), (449, 451), (380, 700), (749, 750)):

@@ -32,7 +32,7 @@ from storage.audit.ledger_entry import (
 from storage.errors import HolterError, RecordError
 from storage.formats.edf import open_edf
 from storage.formats.ishne import open_ishne
-from storage.formats.leads import Opened, read_source
+from storage.formats.leads import OpenRecording, read_source
 from storage.formats.wfdb_annotation import encode_annotations, parse_annotations
 from storage.formats.wfdb_header import parse_header
 from storage.recordings.marks import annotated_rhythm
@@ -225,7 +225,7 @@ def test_holter_files(folder: Path, form: str) -> None:
 def test_intervals(folder: Path) -> None:
     """6,000 damaged CSVs of intervals."""
     spec = dataset(folder, "edf")
-    opened = Opened(250.0, 12_000, 250.0, (), "rec.edf")
+    opened = OpenRecording(250.0, 12_000, 250.0, (), "rec.edf")
 
     def use(data: bytes) -> None:
         (folder / "rec.csv").write_bytes(data)
@@ -268,7 +268,10 @@ def sets_of_beats(folder: Path) -> Own:
         found = read_testset(path)
         for array in found.inputs.values():
             assert len(array[0:2]) == min(len(array), 2)
-        assert len(found.counted(np.zeros(found.label.shape, np.float32))[0]) <= found.label.size
+        assert (
+            len(found.select_counted(np.zeros(found.label.shape, np.float32))[0])
+            <= found.label.size
+        )
         assert all(str(name) is not None for name in np.unique(found.record))
 
     return of_path(write_testset(folder / "testset.npz", testset), read)

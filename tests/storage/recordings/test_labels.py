@@ -281,7 +281,7 @@ def test_a_label_that_comes_later_is_looked_at(folder: Path) -> None:
     first = look(how, folder, {}, 0.0, signal=False)
     assert first.ready == ("af/p01", "af/p02")
     (folder / "r.csv").write_text("record,label\np02,N\np01,A\np03,N\n")
-    assert look(how, folder, first.seen, 0.0, signal=False).ready == ("af/p02", "nsr/p03")
+    assert look(how, folder, first.states, 0.0, signal=False).ready == ("af/p02", "nsr/p03")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from storage.formats.wfdb_annotation import BEAT, encode_annotations, parse_anno
 from storage.recordings.marks import ONE_BEAT_S, unique_beats
 from storage.recordings.records import open_record
 from storage.recordings.survey import survey
-from storage.tables.beats import BeatTable, Quality, joined
+from storage.tables.beats import BeatTable, Quality, join_tables
 from tasks.proposals.proposal import propose
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
@@ -56,7 +56,7 @@ def written(folder: Path, beats: list[tuple[int, int, str]], texts: dict[int, li
 def table(folder: Path, how: DatasetSpec) -> BeatTable:
     """The record's beat table."""
     record = open_record(how, folder, "r1", signal=False)
-    return joined([*beat_tables(record, None, Preprocessing())[0]])
+    return join_tables([*beat_tables(record, None, Preprocessing())[0]])
 
 
 PLAIN = [(at, 0, "N") for at in BEATS.tolist()]

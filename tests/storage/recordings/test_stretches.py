@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flows.ingest.simulate import write_simulated
 from storage.datasets.dataset import load_spec
-from storage.formats.leads import Opened
+from storage.formats.leads import OpenRecording
 from storage.formats.wfdb_annotation import QUALITY_CHANGE, Annotations
 from storage.recordings import check
 from storage.recordings.check import check_record
@@ -22,16 +22,16 @@ from storage.recordings.marks import _unreadable
 from storage.recordings.records import Record, open_record
 from storage.recordings.stretches import (
     NOWHERE,
-    all_of,
     analysable,
     common,
+    find_unrecorded,
     slices,
-    united,
-    unrecorded,
+    unite,
+    whole_record,
     within,
     without,
 )
-from storage.tables.beats import BeatTable, Quality, joined
+from storage.tables.beats import BeatTable, Quality, join_tables
 from tasks.features.fused import fused_record
 from tasks.features.rhythm import TWO_SIDED, rhythm_record
 from tasks.networks.sequence import features
@@ -65,7 +65,7 @@ def test_stretches_are_sets_of_samples(a: NDArray[np.int64], b: NDArray[np.int64
     """What lies in any, in both or in one alone is what counting samples one by one gives."""
     these, those = inside(a, 61), inside(b, 61)
     for found, expected in (
-        (united(a, b), these | those),
+        (unite(a, b), these | those),
         (common(a, b), these & those),
         (without(a, b), these & ~those),
     ):
@@ -95,26 +95,26 @@ def test_holes_still_and_quiet_stretches_are_found_to_the_sample(
             if kind == "a few uV about":
                 x[part] += random.choice([0, 0.005, 0.01], length).astype(np.float32)
             expected = [[start, start + length]] if length > least_s * fs_hz else []
-            assert unrecorded(x, fs_hz).tolist() == expected
+            assert find_unrecorded(x, fs_hz).tolist() == expected
 
 
 def test_a_living_signal_has_no_holes() -> None:
     """Nothing of a simulated hour is taken for unrecorded; all of a dead one is."""
-    assert len(unrecorded(ecg(3600)[0], FS_HZ)) == 0
-    assert unrecorded(np.full(5000, np.nan, np.float32), FS_HZ).tolist() == [[0, 5000]]
+    assert len(find_unrecorded(ecg(3600)[0], FS_HZ)) == 0
+    assert find_unrecorded(np.full(5000, np.nan, np.float32), FS_HZ).tolist() == [[0, 5000]]
 
 
 def test_a_stretch_without_a_beat_for_long_cannot_be_analysed() -> None:
     """It ends with the last beat before and begins with the next; fewer than three are none."""
     beats = np.array([*range(100, 5000, 200), 9000, 9200, 9400, 15_000, 15_200])
-    found = analysable(all_of(30_000), beats, FS_HZ)
+    found = analysable(whole_record(30_000), beats, FS_HZ)
     assert found.tolist() == [[0, 4901], [9000, 9401]]
-    assert len(analysable(all_of(1000), np.array([100, 200]), FS_HZ)) == 0
+    assert len(analysable(whole_record(1000), np.array([100, 200]), FS_HZ)) == 0
     assert len(analysable(NOWHERE, np.array([100, 200, 300]), FS_HZ)) == 0
 
 
 def table_of(x: Signal, of: Record) -> BeatTable:
-    return joined(list(beat_tables(of, reader(x), Preprocessing())[0]))
+    return join_tables(list(beat_tables(of, reader(x), Preprocessing())[0]))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_marks_that_no_signal_can_be_read_end_the_rhythm() -> None:
     """By -1 all signals, by the high bits those that they name; noise takes nothing away."""
     codes = np.array([1, QUALITY_CHANGE, QUALITY_CHANGE, QUALITY_CHANGE, 1], np.uint8)
     sample = np.array([10, 100, 200, 300, 500])
-    opened = Opened(250.0, 1000, 250.0, (), "r.hea", n_signals=2)
+    opened = OpenRecording(250.0, 1000, 250.0, (), "r.hea", n_signals=2)
     for subtype, signals, expected in (
         (-1, 2, [[100, 200]]),
         (0x30, 2, [[100, 200]]),

@@ -102,7 +102,7 @@ def test_a_test_set_is_written_from_disk_as_from_memory(
 ) -> None:
     """A test set of beats on disk has the bytes of the one of the same beats in memory."""
     index = np.arange(50, 400, 7)
-    chosen = beats.chosen(index)
+    chosen = beats.select(index)
     about = (beats.label[index], beats.record[index], beats.subject[index], beats.sample[index])
     one = write_testset(tmp_path / "one.npz", TestSet({"waveform": chosen}, *about))
     two = write_testset(tmp_path / "two.npz", TestSet({"waveform": chosen[:]}, *about))

@@ -18,7 +18,7 @@ from flows.decide import drift, evaluate
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
 from storage.registry import client
-from storage.tables.beats import BeatTable, joined
+from storage.tables.beats import BeatTable, join_tables
 from tasks.features.fused import (
     BEFORE_QRS,
     CUES,
@@ -132,13 +132,13 @@ def stretches(n: int, size: int) -> Iterator[BeatTable]:
 def test_shapes_of_stretches_are_those_of_the_record(size: int) -> None:
     """However a record is cut, its shapes are the same to the byte, and no waveform is left."""
     n = 1_300 if size > 1 else 5
-    whole = joined(list(stretches(n, size)))
+    whole = join_tables(list(stretches(n, size)))
     assert whole.waveform is not None
     expected = real_time(whole.waveform, whole.rr_prev_s, whole.rr_next_s)
     tables, found = zip(*tables_with_shapes(stretches(n, size)), strict=True)
     assert np.concatenate(found).tobytes() == expected.tobytes()
     assert all(table.waveform is None for table in tables)
-    assert joined(tables).sample.tolist() == whole.sample.tolist()
+    assert join_tables(tables).sample.tolist() == whole.sample.tolist()
 
 
 def test_cues_alone_are_decided_as_keras_does() -> None:
@@ -146,7 +146,7 @@ def test_cues_alone_are_decided_as_keras_does() -> None:
     model = build("fused_cues", seed=0)
     tables = list(stretches(1_000, 300))
     _, probability = decided_beats(LiteRT(to_litert(model)), "fused_cues", iter(tables))
-    expected = predict_beats(model, fused_record(joined(tables)))
+    expected = predict_beats(model, fused_record(join_tables(tables)))
     np.testing.assert_allclose(probability, expected, atol=1e-4)
 
 

@@ -36,10 +36,10 @@ def test_a_record_does_not_wait_for_a_clock(
     waits = arrivals.look(spec, tmp_path, {}, 600.0, signal=True)
     assert waits.ready == ()
     monkeypatch.setattr(time, "time", lambda: now() + jump_s)
-    taken = arrivals.look(spec, tmp_path, waits.seen, 600.0, signal=True)
+    taken = arrivals.look(spec, tmp_path, waits.states, 600.0, signal=True)
     assert taken.ready == ("sim000",)
     monkeypatch.undo()
-    assert arrivals.look(spec, tmp_path, taken.seen, 600.0, signal=True).ready == ()
+    assert arrivals.look(spec, tmp_path, taken.states, 600.0, signal=True).ready == ()
 
 
 @JUMPS
