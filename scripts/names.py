@@ -53,7 +53,10 @@ PREPOSITIONS = vocabulary("as at by for from in of on to with")
 #: Methods whose arguments are ours to name; Python names those of the others, as of `__eq__`.
 OWN_ARGUMENTS = vocabulary("__call__ __init__ __new__ __post_init__")
 #: Names that stay, each with its reason: a file or an interface outside fixes them, perhaps.
-EXEMPT = {"WorkersGone": "an error's name says what happened"}
+EXEMPT = {
+    "WorkersGone": "an error's name says what happened",
+    "every": "an argument of Typer is its option: `holter watch --every`",
+}
 
 Kind = str  # "function", "class" or "value"
 

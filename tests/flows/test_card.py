@@ -70,7 +70,7 @@ def test_what_comes_later_is_on_it(version: Recorded) -> None:
     made_up.on_device(version, "belt", energy_j_per_24_h=900.0)
     metrics = {"accuracy": 0.97, "accuracy_low": 0.96, "accuracy_high": 0.98, "specificity": 0.97}
     made_up.on_data_set(version, **{f"nsrdb_beat_{k}": v for k, v in metrics.items()})
-    promote(version.model.reference, read_policy(DEFAULT), who="Dr. Who")
+    promote(version.model.reference, read_policy(DEFAULT), approver="Dr. Who")
     blocks = card(recorded(version.model.reference))
     found = sections(blocks)
     assert "Dr. Who" in str(found["Declared use"])
