@@ -55,6 +55,7 @@ OWN_ARGUMENTS = vocabulary("__call__ __init__ __new__ __post_init__")
 #: Names that stay, each with its reason: a file or an interface outside fixes them, perhaps.
 EXEMPT = {
     "WorkersGone": "an error's name says what happened",
+    # flows
     "every": "an argument of Typer is its option: `holter watch --every`",
 }
 
