@@ -260,7 +260,7 @@ def promote(
 
     Returns
     -------
-    Promoted
+    PromotionResult
         `decision` is "approved", "overridden" or "refused": then nothing moved.
 
     Raises

@@ -95,7 +95,7 @@ class TrainingResult:
 
     Attributes
     ----------
-    ingested : list of Ingested
+    ingested : list of IngestResult
         The beat tables it learnt from, of each data set.
     run_id : str
         The MLflow run.
