@@ -40,17 +40,17 @@ def machine() -> dict[str, str | int]:
 def commit() -> str | None:
     """The commit of the code, with a plus where files were changed; None outside a checkout."""
     words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)  # noqa: S603 - git
-    return done.stdout.strip() or None
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)  # noqa: S603 - git
+    return result.stdout.strip() or None
 
 
-def main(wanted: list[str]) -> None:
+def main(names: list[str]) -> None:
     """Redo the wanted sections, or all, and fill the pages after each."""
-    if wanted == ["tables"]:
+    if names == ["tables"]:
         return write_pages()
-    if unknown := sorted({*wanted} - {*SECTIONS}):
+    if unknown := sorted({*names} - {*SECTIONS}):
         raise SystemExit(f"no section {unknown[0]!r}; expected tables, {', '.join(SECTIONS)}")
-    for name in wanted or SECTIONS:
+    for name in names or SECTIONS:
         print(f"== {name}", file=sys.stderr, flush=True)
         tables = importlib.import_module(f"bench.sections.{name}").run()
         conditions: dict[str, str | float] = {

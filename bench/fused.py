@@ -65,15 +65,15 @@ def case(spec: DatasetSpec, folder: Path, name: str, lead: int, *, signal: bool)
     """One record by its preferred lead (0), or by the other one."""
     record = open_record(spec, folder, name, signal=signal)
     if lead:
-        other = [lead for lead in LEADS if lead != record.lead]
-        leads = spec.leads.model_copy(update={"prefer": other})
+        preferred = [lead for lead in LEADS if lead != record.lead]
+        leads = spec.leads.model_copy(update={"prefer": preferred})
         record = open_record(spec.model_copy(update={"leads": leads}), folder, name)
     read = partial(read_lead, record) if signal else None
     table = join_tables(list(beat_tables(record, read, Preprocessing())[0]))
     return fused_record(table), table
 
 
-def drawn(
+def draw_records(
     sets: dict[str, list[Case]], shares: dict[str, float], out: set[str]
 ) -> list[RhythmRecord]:
     """Records to learn from: those of each data set by its share, none of the subjects in `out`."""
@@ -90,8 +90,8 @@ def subject_folds(test: list[Case], seed: int) -> list[set[str]]:
     random = np.random.default_rng(seed)
     people = sorted({r.subject for r, _ in test})
     order = [people[k] for k in random.permutation(len(people))]
-    dealt = [p for p in order if p in af] + [p for p in order if p not in af]
-    return [set(dealt[k::FOLDS]) for k in range(FOLDS)]
+    sequence = [p for p in order if p in af] + [p for p in order if p not in af]
+    return [set(sequence[k::FOLDS]) for k in range(FOLDS)]
 
 
 def first(model: str, seed: int, sets: dict[str, list[Case]], cache: Path) -> Any:
@@ -102,7 +102,7 @@ def first(model: str, seed: int, sets: dict[str, list[Case]], cache: Path) -> An
         network.load_weights(path)
         return network
     config = replace(FIRST, seed=seed)
-    network, _ = fit_rhythm(model, drawn(sets, SHARES[0], set()), config)
+    network, _ = fit_rhythm(model, draw_records(sets, SHARES[0], set()), config)
     unfinished = cache / f"unfinished-{model}.weights.h5"
     network.save_weights(unfinished)
     unfinished.rename(path)
@@ -124,14 +124,16 @@ def out_of_fold(
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
             config = replace(SECOND, seed=seed)
-            network, _ = fit_rhythm(model, drawn(sets, SHARES[1], people), config, initial=initial)
+            network, _ = fit_rhythm(
+                model, draw_records(sets, SHARES[1], people), config, initial=initial
+            )
             tested = [r for r, _ in test if r.subject in people]
-            found: dict[str, Any] = {r.name: predict_beats(network, r) for r in tested}
+            answers: dict[str, Any] = {r.name: predict_beats(network, r) for r in tested}
             with whole(path) as partial_file, partial_file.open("wb") as file:
-                np.savez(file, allow_pickle=False, **found)
+                np.savez(file, allow_pickle=False, **answers)
             print(path.name, flush=True)
-        with np.load(path) as kept:
-            out |= {name: kept[name] for name in kept.files}
+        with np.load(path) as arrays:
+            out |= {name: arrays[name] for name in arrays.files}
     return out
 
 
@@ -151,30 +153,30 @@ def without_flutter(test: list[Case]) -> list[Case]:
 
 
 def figures(
-    test: list[Case], found: dict[str, NDArray[np.float32]], folds: list[set[str]]
+    test: list[Case], probabilities: dict[str, NDArray[np.float32]], folds: list[set[str]]
 ) -> dict[str, Any]:
     """Rates at 0.5 and at the other folds' thresholds, with intervals over patients; the curve."""
     label = {r.name: r.label for r, _ in test}
-    every = np.concatenate([label[name] for name in found])
-    pooled = np.concatenate(list(found.values()))
-    known = every >= 0
-    at = threshold_for(every[known], pooled[known])
+    labels = np.concatenate([label[name] for name in probabilities])
+    pooled = np.concatenate(list(probabilities.values()))
+    mask = labels >= 0
+    at = threshold_for(labels[mask], pooled[mask])
     out: dict[str, Any] = {
-        "auc": area_under_roc(every[known], pooled[known]),
+        "auc": area_under_roc(labels[mask], pooled[mask]),
         "ppv_at_sensitivity_0.97_of_the_pooled_curve": float(
-            np.mean(every[known][pooled[known] >= at] == 1)
+            np.mean(labels[mask][pooled[mask] >= at] == 1)
         ),
     }
     aimed = {"other_folds": SENSITIVITY, "other_folds_with_margin": WITH_MARGIN}
     decided: dict[str, dict[str, NDArray[np.bool_]]] = {key: {} for key in ("0.5", *aimed)}
     for people in folds:
-        mine = [r.name for r, _ in test if r.subject in people]
-        others = [r.name for r, _ in test if r.subject not in people]
-        truth = np.concatenate([label[name] for name in others])
-        said = np.concatenate([found[name] for name in others])
-        limits = {key: threshold_for(truth, said, aim) for key, aim in aimed.items()}
+        names = [r.name for r, _ in test if r.subject in people]
+        training_names = [r.name for r, _ in test if r.subject not in people]
+        truth = np.concatenate([label[name] for name in training_names])
+        scores = np.concatenate([probabilities[name] for name in training_names])
+        limits = {key: threshold_for(truth, scores, aim) for key, aim in aimed.items()}
         for key, limit in {"0.5": 0.5, **limits}.items():
-            decided[key] |= {name: found[name] >= limit for name in mine}
+            decided[key] |= {name: probabilities[name] >= limit for name in names}
     subjects = sorted({r.subject for r, _ in test})
     for threshold, answers in decided.items():
         counts = np.stack(
@@ -199,27 +201,29 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--model", default="fused")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    asked = parser.parse_args()
-    asked.cache.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
     signals = {"mitdb": True, "cpsc2021": True, "afdb": False, "nsrdb": False}
-    sets = {name: cases(asked.data, name, signal=signal) for name, signal in signals.items()}
+    sets = {name: cases(options.data, name, signal=signal) for name, signal in signals.items()}
     test = sets["mitdb"][::2]
-    for seed in asked.seeds:
-        network = first(asked.model, seed, sets, asked.cache)
+    for seed in options.seeds:
+        network = first(options.model, seed, sets, options.cache)
         ways = {
             "mitdb_unseen": {r.name: predict_beats(network, r) for r, _ in test},
-            "out_of_fold": out_of_fold(asked.model, seed, sets, network.get_weights(), asked.cache),
+            "out_of_fold": out_of_fold(
+                options.model, seed, sets, network.get_weights(), options.cache
+            ),
         }
         folds = subject_folds(test, seed)
-        for way, found in ways.items():
-            done = {
-                "model": asked.model,
+        for way, probabilities in ways.items():
+            result = {
+                "model": options.model,
                 "seed": seed,
                 "network": way,
-                "afl_as_not_af": figures(test, found, folds),
-                "afl_left_out": figures(without_flutter(test), found, folds),
+                "afl_as_not_af": figures(test, probabilities, folds),
+                "afl_left_out": figures(without_flutter(test), probabilities, folds),
             }
-            print(json.dumps(done, indent=1), flush=True)
+            print(json.dumps(result, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def workplace() -> Path:
 def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
     """Run a case in a process of its own; gives its figures and the wall seconds of it all."""
     words = [sys.executable, "-m", "bench.child", case.target]
-    began = time.perf_counter()
-    done = subprocess.run(  # noqa: S603 - our own modules, no shell
+    start = time.perf_counter()
+    process = subprocess.run(  # noqa: S603 - our own modules, no shell
         [*words, json.dumps(case.arguments), str(runs)],
         cwd=ROOT,
         env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
@@ -80,8 +80,8 @@ def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
         check=True,
         text=True,
     )
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures, time.perf_counter() - began
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures, time.perf_counter() - start
 
 
 def rounds() -> int:
@@ -95,35 +95,35 @@ def measure(cases: Mapping[str, Case]) -> dict[str, Figures]:
     Each time is a fresh process: one run to warm up and one that counts, or the first alone where
     the case is cold.
     """
-    seen: dict[str, list[Figures]] = {name: [] for name in cases}
+    results: dict[str, list[Figures]] = {name: [] for name in cases}
     for number in range(rounds()):
         for name, case in cases.items():
             print(f"  round {number + 1}/{rounds()}  {name}", file=sys.stderr, flush=True)
             figures, wall_s = run_child(case, 1 if case.cold or case.once else 2)
             cpu_s = figures["total_cpu_s"] if case.cold else figures["cpu_s"][-1]
             wall_s = wall_s if case.cold else figures["wall_s"][-1]
-            seen[name].append(
+            results[name].append(
                 Figures(
                     cpu_s * case.scale, wall_s * case.scale, figures["peak_mb"], figures["result"]
                 )
             )
     return {
         name: Figures(
-            median(one.cpu_s for one in runs),
-            median(one.wall_s for one in runs),
-            median(one.peak_mb for one in runs),
+            median(run.cpu_s for run in runs),
+            median(run.wall_s for run in runs),
+            median(run.peak_mb for run in runs),
             _middle(runs),
         )
-        for name, runs in seen.items()
+        for name, runs in results.items()
     }
 
 
 def _middle(runs: list[Figures]) -> Any:
     """The result of the run in the middle by wall time."""
-    return sorted(runs, key=lambda one: one.wall_s)[len(runs) // 2].result
+    return sorted(runs, key=lambda run: run.wall_s)[len(runs) // 2].result
 
 
-def simulated(subjects: int, hours: float, seed: int = 0) -> Path:
+def simulated_folder(subjects: int, hours: float, seed: int = 0) -> Path:
     """The folder of a simulated data set (250 Hz, two leads, format 212), made on first use."""
     from flows.ingest.simulate import write_simulated
 

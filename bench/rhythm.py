@@ -68,28 +68,30 @@ def out_of_fold(
     for fold, tested in folds(list(afdb), k):
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
-            compiled = compiled or prepare_learner(model, config)
-            learnt = [rhythm_record(t) for name, t in afdb.items() if name not in tested]
-            network, _ = fit_rhythm(model, learnt, config, model=compiled)
-            found = {name: predict_beats(network, rhythm_record(afdb[name])) for name in tested}
+            compiled = compiled or prepared(model, config)
+            training = [rhythm_record(t) for name, t in afdb.items() if name not in tested]
+            network, _ = fit_rhythm(model, training, config, model=compiled)
+            answers = {name: predict_beats(network, rhythm_record(afdb[name])) for name in tested}
             with whole(path) as partial, partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **found)
+                np.savez(file, allow_pickle=False, **answers)
             print(path.name, flush=True)
-        with np.load(path) as kept:
-            out |= {name: kept[name] for name in tested}
+        with np.load(path) as arrays:
+            out |= {name: arrays[name] for name in tested}
     return out
 
 
-def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) -> list[ScoredRecord]:
+def score_records(
+    afdb: dict[str, BeatTable], probabilities: dict[str, NDArray[np.float32]]
+) -> list[Scored]:
     """Decisions by what serves the other patients best, probabilities scaled likewise."""
-    smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in found.items()} for s in SMOOTHINGS}
+    smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in probabilities.items()} for s in SMOOTHINGS}
     out = []
-    for name, probability in found.items():
+    for name, probability in probabilities.items():
         table = afdb[name]
-        others = [other for other in found if other != name]
-        label = np.concatenate([afdb[other].label for other in others])
-        chosen = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in others]))
-        scaling = fit_scaling(label[::20], np.concatenate([found[o] for o in others])[::20])
+        peers = [peer for peer in probabilities if peer != name]
+        label = np.concatenate([afdb[peer].label for peer in peers])
+        smoothing = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in peers]))
+        scaling = fit_scaling(label[::20], np.concatenate([probabilities[o] for o in peers])[::20])
         out.append(
             ScoredRecord(
                 dataset="afdb",
@@ -102,7 +104,7 @@ def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) ->
                 symbol=table.symbol,
                 quality=table.quality,
                 probability=scaling(probability),
-                decided=smooth[chosen][name],
+                decided=smooth[smoothing][name],
             )
         )
     return out
@@ -110,8 +112,8 @@ def scored(afdb: dict[str, BeatTable], found: dict[str, NDArray[np.float32]]) ->
 
 def agreement(label: NDArray[np.int8], decided: list[NDArray[np.bool_]]) -> float:
     """F1 of AF."""
-    found, truth = np.concatenate(decided), label == 1
-    return float(2 * (found & truth).sum() / max(found.sum() + truth.sum(), 1))
+    decisions, truth = np.concatenate(decided), label == 1
+    return float(2 * (decisions & truth).sum() / max(decisions.sum() + truth.sum(), 1))
 
 
 def on_nsrdb(model: str, seed: int, afdb: dict[str, BeatTable], data: Path) -> dict[str, Any]:
@@ -119,18 +121,20 @@ def on_nsrdb(model: str, seed: int, afdb: dict[str, BeatTable], data: Path) -> d
 
     Means over the records and each record's, beat by beat and as `holter evaluate` decides.
     """
-    learnt = [rhythm_record(table) for table in afdb.values()]
-    network, _ = fit_rhythm(model, learnt, RhythmConfig(seed=seed))
-    known, label = [predict_beats(network, r) for r in learnt], [r.label for r in learnt]
-    threshold = best_threshold(np.concatenate(label), np.concatenate(known))
-    change = fit_smoothing(label, known, threshold)
-    found = {
+    training = [rhythm_record(table) for table in afdb.values()]
+    network, _ = fit_rhythm(model, training, RhythmConfig(seed=seed))
+    answers, label = [predict_beats(network, r) for r in training], [r.label for r in training]
+    threshold = best_threshold(np.concatenate(label), np.concatenate(answers))
+    change = fit_smoothing(label, answers, threshold)
+    probabilities = {
         name: predict_beats(network, rhythm_record(table))
         for name, table in records(data, "nsrdb").items()
     }
     out: dict[str, Any] = {"threshold": threshold, "change": change}
     for way, at in {"beat_wise": UNSMOOTHED, "smoothed": change}.items():
-        right = {name: 1 - float(viterbi(p, at, threshold).mean()) for name, p in found.items()}
+        right = {
+            name: 1 - float(viterbi(p, at, threshold).mean()) for name, p in probabilities.items()
+        }
         out[way] = {"mean_of_records": float(np.mean(list(right.values()))), **right}
     return out
 
@@ -144,21 +148,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, default=23, help="23 leaves one patient out")
     parser.add_argument("--nsrdb", action="store_true", help="train on all of AFDB, test there")
-    asked = parser.parse_args()
-    asked.cache.mkdir(parents=True, exist_ok=True)
-    afdb = records(asked.data, "afdb")
-    for seed in asked.seeds:
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    afdb = records(options.data, "afdb")
+    for seed in options.seeds:
         figures: dict[str, Any]
-        if asked.nsrdb:
-            figures = on_nsrdb(asked.model, seed, afdb, asked.data)
+        if options.nsrdb:
+            figures = on_nsrdb(options.model, seed, afdb, options.data)
         else:
-            found = out_of_fold(asked.model, seed, asked.folds, afdb, asked.cache)
-            mine = scored(afdb, found)
-            figures = summary(mine)
-            figures["beat_f1_without_afl"] = summary([s.without([FLUTTER]) for s in mine])[
+            probabilities = out_of_fold(options.model, seed, options.folds, afdb, options.cache)
+            scored = score_records(afdb, probabilities)
+            figures = summary(scored)
+            figures["beat_f1_without_afl"] = summary([s.without([FLUTTER]) for s in scored])[
                 "beat_f1"
             ]
-        print(json.dumps({"model": asked.model, "seed": seed, **figures}, indent=1))
+        print(json.dumps({"model": options.model, "seed": seed, **figures}, indent=1))
 
 
 if __name__ == "__main__":

@@ -43,34 +43,34 @@ def out_of_fold(
         tested = np.isin(subject, sorted(people))
         if not path.is_file():
             random = np.random.default_rng([seed, fold])
-            learnt = random.permutation(np.flatnonzero(~tested))[:MOST]
-            sides = np.sort(learnt[MOST // 10 :]), np.sort(learnt[: MOST // 10])
+            training = random.permutation(np.flatnonzero(~tested))[:MOST]
+            sides = np.sort(training[MOST // 10 :]), np.sort(training[: MOST // 10])
             network, _ = fit(model, beats, *sides, config)
             answers = predict(network, beats.waveform[np.flatnonzero(tested)])
             with whole(path) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, probability=answers)
             print(path.name, flush=True)
-        with np.load(path) as kept:
-            out[tested] = kept["probability"]
+        with np.load(path) as arrays:
+            out[tested] = arrays["probability"]
     return out
 
 
 def of_fused(model: str, seed: int, beats: LabelledBeats, test: list[Case], cache: Path) -> Answers:
     """What a fused network answered, out of fold, of the same beats."""
     out = np.full(len(beats), np.nan, np.float32)
-    found: dict[str, NDArray[np.float32]] = {}
+    probabilities: dict[str, NDArray[np.float32]] = {}
     for fold in range(FOLDS):
-        with np.load(cache / f"{model}-{seed}-{fold}.npz") as kept:
-            found |= {name: kept[name] for name in kept.files}
+        with np.load(cache / f"{model}-{seed}-{fold}.npz") as arrays:
+            probabilities |= {name: arrays[name] for name in arrays.files}
     record = beats.record[np.arange(len(beats))]
     for case, table in test:
-        mine = np.flatnonzero(record == case.name)
-        row = np.searchsorted(table.sample[:-1], beats.sample[mine])
-        if not np.array_equal(table.sample[row], beats.sample[mine]):
+        rows = np.flatnonzero(record == case.name)
+        row = np.searchsorted(table.sample[:-1], beats.sample[rows])
+        if not np.array_equal(table.sample[row], beats.sample[rows]):
             raise SystemExit(
                 f"{case.name}: its beat table is of other beats than `bench.fused` has"
             )
-        out[mine] = found[case.name][row]
+        out[rows] = probabilities[case.name][row]
     return out
 
 
@@ -81,11 +81,11 @@ def counts_of(
     subject = beats.subject[np.arange(len(beats))]
     rows = []
     for people in folds:
-        others = ~np.isin(subject, sorted(people))
-        limit = best_threshold(beats.label[others], answers[others]) if at is None else at
+        training = ~np.isin(subject, sorted(people))
+        limit = best_threshold(beats.label[training], answers[training]) if at is None else at
         for person in sorted(people):
-            mine = subject == person
-            rows.append(confusion_counts(beats.label[mine], answers[mine] >= limit))
+            beats_of_person = subject == person
+            rows.append(counted(beats.label[beats_of_person], answers[beats_of_person] >= limit))
     return np.stack(rows)
 
 
@@ -98,19 +98,19 @@ def main() -> None:
     parser.add_argument("--model", default="resnet25")
     parser.add_argument("--fused", default="fused", help="the network of bench.fused to hold it to")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    asked = parser.parse_args()
-    test = cases(asked.data, "mitdb", signal=True)[::2]
-    beats = read_labelled([asked.manifest])
-    for seed in asked.seeds:
+    options = parser.parse_args()
+    test = cases(options.data, "mitdb", signal=True)[::2]
+    beats = read_labelled([options.manifest])
+    for seed in options.seeds:
         folds = subject_folds(test, seed)
-        single = out_of_fold(asked.model, seed, beats, folds, asked.cache)
-        fused = of_fused(asked.fused, seed, beats, test, asked.cache)
+        single = out_of_fold(options.model, seed, beats, folds, options.cache)
+        fused = of_fused(options.fused, seed, beats, test, options.cache)
         figures: dict[str, Any] = {}
         for name, at in (("0.5", 0.5), ("other_folds_best_f1", None)):
-            before, after = (counts_of(beats, one, folds, at) for one in (single, fused))
+            before, after = (counts_of(beats, answers, folds, at) for answers in (single, fused))
             figures[name] = {
-                asked.model: str(bootstrap_patients(before, RATES["f1"])),
-                asked.fused: str(bootstrap_patients(after, RATES["f1"])),
+                options.model: str(bootstrap_patients(before, RATES["f1"])),
+                options.fused: str(bootstrap_patients(after, RATES["f1"])),
                 "gain": str(bootstrap_difference(before, after, RATES["f1"])),
             }
         print(json.dumps({"seed": seed, "beats": len(beats), **figures}, indent=1), flush=True)

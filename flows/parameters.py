@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field, TypeAdapter
 
 from flows.ingest.folders import POLICY, DatasetSettings
-from flows.settings import checked, held
+from flows.settings import bound_of, validator_of
 from storage.bounds import BOUNDS
 from storage.datasets.dataset import load_spec
 from storage.errors import HolterError
@@ -22,7 +22,7 @@ from storage.registry.reference import parse
 from tasks.signal import preprocessing
 
 
-def told(description: str, **more: Any) -> Any:
+def form_field(description: str, **more: Any) -> Any:
     """The field of a parameter: what it says in the form, what may be chosen, its bounds.
 
     The flows check values themselves, with an error of ours that names what there is.
@@ -39,45 +39,53 @@ def _dataset() -> str:
     return str(flow_run.get_parameters()["dataset"])
 
 
-def named_after(what: str, dataset: Callable[[], str] = _dataset) -> Callable[[], str]:
+def named_after(action: str, dataset: Callable[[], str] = _dataset) -> Callable[[], str]:
     """The name of a flow's runs: what they do, and the name of the data set that a TOML tells."""
 
     def name() -> str:
         try:
-            return f"{what}-{load_spec(dataset()).name}"
+            return f"{action}-{load_spec(dataset()).name}"
         except HolterError:  # the flow itself says what is wrong
-            return f"{what}-{Path(dataset()).stem}"
+            return f"{action}-{Path(dataset()).stem}"
 
     return name
 
 
 def _same(name: str) -> Any:
     """A parameter that says what a data set's setting says."""
-    return told(str(DatasetSettings.model_fields[name].description))
+    return form_field(str(DatasetSettings.model_fields[name].description))
 
 
 Dataset = Annotated[str, _same("dataset")]
 Data = Annotated[Path | None, _same("data")]
 Signal = Annotated[bool | None, _same("signal")]
-Policy = Annotated[preprocessing.Policy, told(POLICY)]
+Policy = Annotated[preprocessing.Policy, form_field(POLICY)]
 Folders = Annotated[
-    list[Path] | None, told("Folder of each data set; left empty, those that the TOMLs name.")
+    list[Path] | None, form_field("Folder of each data set; left empty, those that the TOMLs name.")
 ]
 Version = Annotated[
     str,
-    checked(parse),
-    told("Registered model: NAME@alias, NAME/version, or NAME (its newest)."),
+    validator_of(parse),
+    form_field("Registered model: NAME@alias, NAME/version, or NAME (its newest)."),
 ]
 Signals = Annotated[
     list[bool] | bool | None,
-    told("Off reads annotations alone: one for each data set, or one for all; else as TOMLs say."),
+    form_field(
+        "Off reads annotations alone: one for each data set, or one for all; else as TOMLs say."
+    ),
 ]
-Records = Annotated[list[str] | None, told("Just these records; left empty, all of them.")]
+Records = Annotated[list[str] | None, form_field("Just these records; left empty, all of them.")]
 LeastBeats = Annotated[
     int,
-    held("least_beats"),
-    told("Shorter runs of decisions become what surrounds them.", **BOUNDS["least_beats"].schema),
+    bound_of("least_beats"),
+    form_field(
+        "Shorter runs of decisions become what surrounds them.", **BOUNDS["least_beats"].schema
+    ),
 ]
-Analyses = Annotated[list[Path], told("JSON files that `holter-edge analyse` wrote.")]
-Bounds = Annotated[Path, told("The bounds, a TOML; those that come with the project are a start.")]
-Seen = Annotated[list[str], told("Data sets to hold against the training: names, or TOMLs.")]
+Analyses = Annotated[list[Path], form_field("JSON files that `holter-edge analyse` wrote.")]
+Bounds = Annotated[
+    Path, form_field("The bounds, a TOML; those that come with the project are a start.")
+]
+NewDataSets = Annotated[
+    list[str], form_field("Data sets to hold against the training: names, or TOMLs.")
+]

@@ -44,19 +44,19 @@ class Choice:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(self._held, handler(source))
+        return core_schema.no_info_after_validator_function(self._check_value, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {**handler(schema), "enum": sorted(self.names())}
 
-    def _held(self, value: str) -> str:
+    def _check_value(self, value: str) -> str:
         self.check(value)
         return value
 
 
-def checked(check: Callable[[Any], object]) -> AfterValidator:
+def validator_of(check: Callable[[Any], object]) -> AfterValidator:
     """The mark of a value that a check may refuse with a ValueError; None is none to check."""
 
     def same_value(value: Any) -> Any:
@@ -67,9 +67,9 @@ def checked(check: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(same_value)
 
 
-def held(name: str) -> AfterValidator:
+def bound_of(name: str) -> AfterValidator:
     """The mark of a number that is held to the bound of a name."""
-    return checked(lambda value: within(name, value))
+    return validator_of(lambda value: within(name, value))
 
 
 def setting(default: Any, description: str, **more: Any) -> Any:
@@ -100,7 +100,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, values: Any) -> Any:
+    def _refuse_unknown(cls, values: Any) -> Any:
         for name in values if isinstance(values, dict) else ():
             if name not in cls.model_fields:
                 expected = ", ".join(cls.model_fields)
@@ -111,7 +111,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _bounded(cls, values: Any) -> Any:
+    def _check_bounds(cls, values: Any) -> Any:
         if isinstance(values, dict):  # what is no number at all is told with its bound too
             all_within(**values)
         return values
@@ -134,7 +134,9 @@ def valid(kind: Any, values: Any) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         words = []
-        for one in error.errors():
-            cause = one.get("ctx", {}).get("error")
-            words.append(str(cause or f"{one['loc'][-1]}: {one['msg']}; found {one['input']!r}"))
+        for problem in error.errors():
+            cause = problem.get("ctx", {}).get("error")
+            words.append(
+                str(cause or f"{problem['loc'][-1]}: {problem['msg']}; found {problem['input']!r}")
+            )
         raise ValueError("; ".join(words)) from error

@@ -53,19 +53,10 @@ PREPOSITIONS = vocabulary("as at by for from in of on to with")
 #: Methods whose arguments are ours to name; Python names those of the others, as of `__eq__`.
 OWN_ARGUMENTS = vocabulary("__call__ __init__ __new__ __post_init__")
 #: Names that stay, each with its reason: a file or an interface outside fixes them, perhaps.
-#: One that stays in a single module has the module's file before it.
 EXEMPT = {
     "WorkersGone": "an error's name says what happened",
-    # storage/audit
-    "ledger_entry.py:who": "a field of a ledger's entry, which is signed",
-    "ledger.py:who": "what becomes that field",
-    "findings.py:told": "a key of the JSON that `holter verify` prints",
-    # tasks
-    "promotion.py:asked": "a key of the verdicts in a decision's JSON",
-    "promotion.py:found": "a key of the verdicts in a decision's JSON",
-    # storage
-    "taken": "a field of a folder's last look, kept on disk",
-    "why": "a column of the CSV of labels",
+    # flows
+    "every": "an argument of Typer is its option: `holter watch --every`",
 }
 
 Kind = str  # "function", "class" or "value"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, measure, simulated, workplace
+from bench.harness import Case, measure, simulated_folder, workplace
 from bench.tables import Table
 
 RECORDS, HOURS, WORKERS = 23, 10.0, 2
@@ -27,15 +27,15 @@ def plain(folder: str) -> dict[str, Any]:
     from storage.datasets.dataset import load_spec, record_names
     from tasks.signal.preprocessing import Preprocessing
 
-    spec, where, out = load_spec(folder), Path(folder), _fresh("plain")
-    began = _clocks()
+    spec, source, out = load_spec(folder), Path(folder), _fresh("plain")
+    start = _clocks()
 
     def build(name: str) -> int:
-        return build_table(Plan(spec, where, out, Preprocessing(), True), name)[1].beats
+        return build_table(Plan(spec, source, out, Preprocessing(), True), name)[1].beats
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        beats = sum(pool.map(build, record_names(spec, where)))
-    return _figures(began, beats, 0.0)
+        beats = sum(pool.map(build, record_names(spec, source)))
+    return _figures(start, beats, 0.0)
 
 
 def threads(folder: str) -> dict[str, Any]:
@@ -61,11 +61,11 @@ def _flow(folder: str, name: str, runner: Any) -> dict[str, Any]:
     os.environ["HOLTER_HOME"] = str(_fresh(name))
     os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # not used, so not started
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
-    with servers() as here:
-        before, began = server_cpu_s(here.prefect_pid), _clocks()
-        done = ingest.with_options(task_runner=runner)(dataset=folder, data=Path(folder))
-        beats = sum(entry.beats for entry in done.manifest.entries)
-        figures = _figures(began, beats, server_cpu_s(here.prefect_pid) - before)
+    with servers() as running_servers:
+        before, start = server_cpu_s(running_servers.prefect_pid), _clocks()
+        result = ingest.with_options(task_runner=runner)(dataset=folder, data=Path(folder))
+        beats = sum(entry.beats for entry in result.manifest.entries)
+        figures = _figures(start, beats, server_cpu_s(running_servers.prefect_pid) - before)
         APILogHandler().flush()  # else it asks a stopped server for a minute
     return figures
 
@@ -90,20 +90,20 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _figures(began: tuple[float, float], beats: int, server_cpu_s: float) -> dict[str, Any]:
-    wall, cpu = (now - then for now, then in zip(_clocks(), began, strict=True))
+def _figures(start: tuple[float, float], beats: int, server_cpu_s: float) -> dict[str, Any]:
+    wall, cpu = (now - then for now, then in zip(_clocks(), start, strict=True))
     return {"wall_s": wall, "cpu_s": cpu, "server_cpu_s": server_cpu_s, "beats": beats}
 
 
 def run() -> list[Table]:
     """Measure, and give the section's table."""
-    folder = str(simulated(RECORDS, HOURS))
+    folder = str(simulated_folder(RECORDS, HOURS))
     cases = {
         name: Case(f"bench.sections.dataset:{function}", (folder,), once=True)
         for name, function in RUNNERS.items()
     }
-    found = {name: one.result for name, one in measure(cases).items()}
-    base = found["threads, no Prefect at all"]
+    results = {name: figures.result for name, figures in measure(cases).items()}
+    base = results["threads, no Prefect at all"]
     columns = [("runner", None), ("wall s", 1), ("CPU s", 1), ("server CPU s", 1)]
     return [
         Table(
@@ -112,10 +112,10 @@ def run() -> list[Table]:
             [
                 [
                     name,
-                    *(one[key] for key in ("wall_s", "cpu_s", "server_cpu_s")),
-                    100 * ((one["cpu_s"] + one["server_cpu_s"]) / base["cpu_s"] - 1),
+                    *(figures[key] for key in ("wall_s", "cpu_s", "server_cpu_s")),
+                    100 * ((figures["cpu_s"] + figures["server_cpu_s"]) / base["cpu_s"] - 1),
                 ]
-                for name, one in found.items()
+                for name, figures in results.items()
             ],
         )
     ]

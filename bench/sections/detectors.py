@@ -20,9 +20,9 @@ from tasks.signal.match import match_beats
 WINDOW_S = 0.150
 LEARNING_S = 300.0
 HARD = frozenset(["105", "106", "108", "203", "207", "208", "222", "228", "231"])
-OURS = "this project"
+PROJECT = "this project"
 DETECTORS = {
-    OURS: "ours",
+    PROJECT: "project",
     "sleepecg 0.6.0": "sleepecg",
     "neurokit2 0.2.12 pantompkins1985": "neurokit",
     "wfdb 4.3.1 XQRS": "xqrs",
@@ -40,7 +40,7 @@ def folder() -> Path:
     raise SystemExit("mitdb is not there: `holter data fetch mitdb`, or set HOLTER_REAL_DATA")
 
 
-def ours(record: Record) -> Samples:
+def project(record: Record) -> Samples:
     """This project's detector, by the very path that makes beat tables."""
     from tasks.signal.beats import clean_lead
     from tasks.signal.preprocessing import Preprocessing
@@ -61,24 +61,24 @@ def neurokit(record: Record) -> Samples:
 
     fs_hz, method = int(record.fs_hz), "pantompkins1985"
     clean = nk.ecg_clean(read_lead(record), sampling_rate=fs_hz, method=method)
-    _, found = nk.ecg_peaks(clean, sampling_rate=fs_hz, method=method)
-    return np.asarray(found["ECG_R_Peaks"], dtype=np.int64)
+    _, peaks = nk.ecg_peaks(clean, sampling_rate=fs_hz, method=method)
+    return np.asarray(peaks["ECG_R_Peaks"], dtype=np.int64)
 
 
 def xqrs(record: Record) -> Samples:
     """wfdb's XQRS."""
     import wfdb.processing
 
-    found = wfdb.processing.xqrs_detect(read_lead(record), fs=record.fs_hz, verbose=False)
-    return np.asarray(found, dtype=np.int64)
+    peaks = wfdb.processing.xqrs_detect(read_lead(record), fs=record.fs_hz, verbose=False)
+    return np.asarray(peaks, dtype=np.int64)
 
 
 def detect(detector: str) -> dict[str, list[int]]:
     """R peaks of every record, by name."""
     find: Callable[[Record], Samples] = globals()[detector]
-    spec, where = load_spec("mitdb"), folder()
-    names = record_names(spec, where)
-    return {name: find(open_record(spec, where, name)).tolist() for name in names}
+    spec, place = load_spec("mitdb"), folder()
+    names = record_names(spec, place)
+    return {name: find(open_record(spec, place, name)).tolist() for name in names}
 
 
 def without(samples: Samples, stretches: list[tuple[int, int]]) -> Samples:
@@ -125,25 +125,25 @@ def percent(part: int, whole: int) -> float | None:
 
 def run() -> list[Table]:
     """Detect, compare, and give the section's tables."""
-    spec, where = load_spec("mitdb"), folder()
-    records = [open_record(spec, where, name) for name in record_names(spec, where)]
+    spec, place = load_spec("mitdb"), folder()
+    records = [open_record(spec, place, name) for name in record_names(spec, place)]
     learning = {r.name: [(0, round(LEARNING_S * r.fs_hz))] for r in records}
     flutters = {r.name: flutter(r) for r in records}
-    nothing: dict[str, list[tuple[int, int]]] = {r.name: [] for r in records}
-    both = {name: learning[name] + flutters[name] for name in learning}
+    empty: dict[str, list[tuple[int, int]]] = {r.name: [] for r in records}
+    learning_and_flutters = {name: learning[name] + flutters[name] for name in learning}
     rows: list[list[Cell]] = []
     per_record: list[list[Cell]] = []
     away: list[Cell] = []
     for title, detector in DETECTORS.items():
         figures, _ = run_child(Case("bench.sections.detectors:detect", (detector,)), 1)
-        found = {k: np.array(v, np.int64) for k, v in figures["result"].items()}
+        peaks = {k: np.array(v, np.int64) for k, v in figures["result"].items()}
         cells: list[Cell] = []
-        for left_out in (flutters, both, nothing):
-            counts = [compare(r, found[r.name], left_out[r.name]) for r in records]
+        for left_out in (flutters, learning_and_flutters, empty):
+            counts = [compare(r, peaks[r.name], left_out[r.name]) for r in records]
             annotated, detected, matched = (sum(column) for column in zip(*counts, strict=True))
             cells += [percent(matched, annotated), percent(matched, detected)]
         rows.append([title, *cells, figures["cpu_s"][0]])
-        if title == OURS:
+        if title == PROJECT:
             per_record = [
                 [
                     f"**{r.name}**" if r.name in HARD else r.name,
@@ -155,9 +155,9 @@ def run() -> list[Table]:
                     percent(matched, detected),
                 ]
                 for r in records
-                for annotated, detected, matched in [compare(r, found[r.name], flutters[r.name])]
+                for annotated, detected, matched in [compare(r, peaks[r.name], flutters[r.name])]
             ]
-            away = moved(records, found)
+            away = offsets_ms(records, peaks)
     rates = ("Se %", "PPV %")
     ways = ("", " from 5 min", " with VFL")
     pooled = [("detector", None), *((f"{rate}{way}", 2) for way in ways for rate in rates)]
@@ -165,7 +165,7 @@ def run() -> list[Table]:
     of_marks = [("R peaks less marks, ms", None), ("5 %", 1), ("median", 1), ("95 %", 1)]
     return [
         Table(f"{sum(len(r.beats) for r in records):,} beats", [*pooled, ("CPU s", 0)], rows),
-        Table("Where the R peaks lie", of_marks, [[OURS, *away]]),
+        Table("Where the R peaks lie", of_marks, [[PROJECT, *away]]),
         Table(
             "This project, record by record, flutter left out; hard records bold",
             [("record", None), ("lead", None), *counts_of, *((rate, 2) for rate in rates)],
@@ -174,11 +174,11 @@ def run() -> list[Table]:
     ]
 
 
-def moved(records: list[Record], found: dict[str, Samples]) -> list[Cell]:
+def offsets_ms(records: list[Record], peaks: dict[str, Samples]) -> list[Cell]:
     """Milliseconds from the annotated marks to the R peaks: 5 %, median and 95 %."""
     away = []
     for r in records:
-        partner = match_beats(r.beats, found[r.name], WINDOW_S * r.fs_hz)
+        partner = match_beats(r.beats, peaks[r.name], WINDOW_S * r.fs_hz)
         pairs = partner >= 0
-        away.append((found[r.name][partner[pairs]] - r.beats[pairs]) / r.fs_hz * 1000)
-    return [float(one) for one in np.percentile(np.concatenate(away), (5, 50, 95))]
+        away.append((peaks[r.name][partner[pairs]] - r.beats[pairs]) / r.fs_hz * 1000)
+    return [float(value) for value in np.percentile(np.concatenate(away), (5, 50, 95))]

@@ -128,8 +128,8 @@ def _steps() -> Steps:
     """A simulated day, two leads, 400 steps a millivolt."""
     from tasks.learning.simulate import simulate_subject
 
-    made = simulate_subject(0, HOURS, float(FS_HZ), "sinus")
-    return np.clip(np.rint(made.signal_mv * 400), -32767, 32767).astype(np.int16)
+    recording = simulate_subject(0, HOURS, float(FS_HZ), "sinus")
+    return np.clip(np.rint(recording.signal_mv * 400), -32767, 32767).astype(np.int16)
 
 
 def run() -> list[Table]:
@@ -137,13 +137,14 @@ def run() -> list[Table]:
     out = str(workplace() / "out")
     Path(out).mkdir(exist_ok=True)
     cases = {
-        name: Case("bench.sections.signal:ours", (day(write, form), "rec", out))
+        name: Case("bench.sections.signal:record_table", (day(write, form), "rec", out))
         for name, (write, form) in DAYS.items()
     }
-    found = measure(cases)
-    base = next(iter(found.values())).cpu_s
+    results = measure(cases)
+    base = next(iter(results.values())).cpu_s
     columns = [("record", None), ("CPU s", 2), ("times 212", 1), ("peak MB", 0), ("beats", 0)]
     rows = [
-        [name, one.cpu_s, one.cpu_s / base, one.peak_mb, one.result] for name, one in found.items()
+        [name, figures.cpu_s, figures.cpu_s / base, figures.peak_mb, figures.result]
+        for name, figures in results.items()
     ]
     return [Table("A day, one lead to Parquet, warm process", list(columns), rows)]

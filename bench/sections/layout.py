@@ -60,7 +60,7 @@ def layouts(folder: str) -> list[tuple[str, str, float, float, float]]:
 
     out = []
     for layout in LAYOUTS:
-        made = arrow_table(layout)
+        table = arrow_table(layout)
         for compression in (*COMPRESSIONS, "default"):
             path = Path(folder) / "layout.parquet"
             options: dict[str, Any] = {
@@ -70,15 +70,15 @@ def layouts(folder: str) -> list[tuple[str, str, float, float, float]]:
             }
             write_s, read_s = [], []
             for _ in range(3):
-                began = time.process_time()
+                start = time.process_time()
                 if compression == "default":
-                    pq.write_table(made, path)
+                    pq.write_table(table, path)
                 else:
-                    pq.write_table(made, path, row_group_size=GROUP, **options)
-                write_s.append(time.process_time() - began)
-                began = time.process_time()
+                    pq.write_table(table, path, row_group_size=GROUP, **options)
+                write_s.append(time.process_time() - start)
+                start = time.process_time()
                 pq.read_table(path, use_threads=False)
-                read_s.append(time.process_time() - began)
+                read_s.append(time.process_time() - start)
             size = path.stat().st_size / 1e6
             out.append(
                 (layout, compression, 1e3 * sorted(write_s)[1], 1e3 * sorted(read_s)[1], size)
@@ -93,21 +93,21 @@ def epoch(folder: str) -> dict[str, float]:
     from bench.child import peak_mb
 
     path = Path(folder) / "epoch.parquet"
-    made = arrow_table("fixed binary")
+    table = arrow_table("fixed binary")
     pq.write_table(
-        made, path, row_group_size=GROUP, compression="lz4", use_dictionary=False,
+        table, path, row_group_size=GROUP, compression="lz4", use_dictionary=False,
         write_statistics=False,
     )  # fmt: skip
-    del made
+    del table
     file, rng = pq.ParquetFile(path), np.random.default_rng(0)
-    rows, early_mb, began, cpu = 0, 0.0, time.perf_counter(), time.process_time()
+    rows, early_mb, start, cpu = 0, 0.0, time.perf_counter(), time.process_time()
     for batch in _batches(file, rng):
         rows += len(batch)
         if not early_mb and rows > EPOCH_BEATS // 20:
             early_mb = peak_mb()
     return {
         "rows": rows,
-        "rows_per_s": rows / (time.perf_counter() - began),
+        "rows_per_s": rows / (time.perf_counter() - start),
         "rows_per_cpu_s": rows / (time.process_time() - cpu),
         "early_mb": early_mb,
         "late_mb": peak_mb(),
@@ -138,7 +138,7 @@ def _batches(file: Any, rng: np.random.Generator) -> Iterator[NDArray[np.float32
 def run() -> list[Table]:
     """Measure, and give the section's tables."""
     folder = str(workplace())
-    found = measure(
+    results = measure(
         {
             "layouts": Case("bench.sections.layout:layouts", (folder,), once=True),
             "epoch": Case("bench.sections.layout:epoch", (folder,), once=True),
@@ -146,7 +146,7 @@ def run() -> list[Table]:
     )
     rows = [
         [f"{layout}, {compression}", write, read, size]
-        for layout, compression, write, read, size in found["layouts"].result
+        for layout, compression, write, read, size in results["layouts"].result
     ]
     columns = [("beats", 0), ("beats a CPU s", 0), ("beats a wall s", 0)]
     peaks = [("peak MB after a twentieth", 0), ("peak MB at the end", 0)]
@@ -160,6 +160,6 @@ def run() -> list[Table]:
         Table(
             "A shuffled epoch",
             [*columns, *peaks],
-            [[found["epoch"].result[key] for key in keys]],
+            [[results["epoch"].result[key] for key in keys]],
         ),
     ]

@@ -27,17 +27,17 @@ def store() -> Iterator[Path]:
     from flows.services.servers import mlflow_server
 
     folder = workplace() / f"lineage-{MODELS}x{VERSIONS}-{RUNS}"
-    done = folder / "filled"
-    if folder.exists() and not done.exists():
+    marker = folder / "filled"
+    if folder.exists() and not marker.exists():
         shutil.rmtree(folder)
     folder.mkdir(exist_ok=True)
     before = dict(os.environ)
     try:
         with mlflow_server(folder) as address:
             os.environ |= {"MLFLOW_TRACKING_URI": address, "HOLTER_HOME": str(folder)}
-            if not done.exists():
+            if not marker.exists():
                 fill(folder)
-                done.touch()
+                marker.touch()
             yield folder
     finally:
         os.environ.clear()
@@ -63,48 +63,48 @@ def fill(folder: Path) -> None:
     experiment = call("POST", "experiments/create", name="train/made-up")["experiment_id"]
     run = made_run(experiment)["run_id"]
     database = sqlite3.connect(folder / "mlflow" / "mlflow.db", timeout=60)
-    others = [uuid.uuid4().hex for _ in range(RUNS - 1)]
-    for other in others:
+    runs = [uuid.uuid4().hex for _ in range(RUNS - 1)]
+    for run_id in runs:
         for name in ("runs", "params", "tags", "metrics", "latest_metrics"):
-            again(database, name, {"run_uuid": run}, {"run_uuid": other})
+            again(database, name, {"run_uuid": run}, {"run_uuid": run_id})
     database.commit()
     for number in range(MODELS):
-        model, mine = f"holter-bench{number}", others[number * VERSIONS :][:VERSIONS]
+        model, model_runs = f"holter-bench{number}", runs[number * VERSIONS :][:VERSIONS]
         call("POST", "registered-models/create", name=model)
         source = "s3://nowhere/model"
-        call("POST", "model-versions/create", name=model, source=source, run_id=mine[0])
+        call("POST", "model-versions/create", name=model, source=source, run_id=model_runs[0])
         first = chain.document(model, 1, [manifest()], made_split(model, 0), work / "model")
-        known: list[ledger.Entry] = []
-        for version, run in enumerate(mine, start=1):
+        entries: list[ledger.Entry] = []
+        for version, run in enumerate(model_runs, start=1):
             split = made_split(f"{model}/{version}", version)
-            said = {**first["model"], "version": version, "run_id": run}
+            description = {**first["model"], "version": version, "run_id": run}
             place = folder / "mlflow" / "artifacts" / experiment / run / "artifacts"
             sha256, _ = chain.write_sealed(
-                place / chain.FOLDER, {**first, "model": said, "split": split}
+                place / chain.FOLDER, {**first, "model": description, "split": split}
             )
             details = {"run_id": run, "chain_sha256": sha256, "split_sha256": split["sha256"]}
             if version == 1:
-                known.append(
+                entries.append(
                     ledger.append(model, 1, ledger.REGISTERED, "made up", **details, datasets="d")
                 )
                 continue
             old, new = {"name": model, "version": 1}, {"version": version, "run_id": run}
             again(database, "model_versions", old, new)
             entry = replace(
-                known[-1],
+                entries[-1],
                 sequence=version,
                 version=version,
                 details={**details, "datasets": "d"},
-                previous=known[-1].sha256,
+                previous=entries[-1].sha256,
             )
             signed = sign(entry.signed_bytes())
-            known.append(replace(entry, key=signed["key"], signature=signed["signature"]))
+            entries.append(replace(entry, key=signed["key"], signature=signed["signature"]))
             key = f"{ENTRY_PARAM}%06d"
             again(
                 database,
                 "params",
-                {"key": key % 1, "value": json.dumps(asdict(known[0]), sort_keys=True)},
-                {"key": key % version, "value": json.dumps(asdict(known[-1]), sort_keys=True)},
+                {"key": key % 1, "value": json.dumps(asdict(entries[0]), sort_keys=True)},
+                {"key": key % version, "value": json.dumps(asdict(entries[-1]), sort_keys=True)},
             )
         database.commit()
         ledger.move_alias(model, VERSIONS, "candidate", "the newest version")
@@ -120,8 +120,8 @@ def again(
     if name == "runs":
         place = columns.index("artifact_uri")
         picked[place] = f"replace(artifact_uri, '{old['run_uuid']}', :run_uuid)"
-    wanted = " AND ".join(f"{column} = :old_{column}" for column in old)
-    statement = f"INSERT INTO {name} SELECT {', '.join(picked)} FROM {name} WHERE {wanted}"  # noqa: S608 - our own names
+    condition = " AND ".join(f"{column} = :old_{column}" for column in old)
+    statement = f"INSERT INTO {name} SELECT {', '.join(picked)} FROM {name} WHERE {condition}"  # noqa: S608 - our own names
     values = {f"old_{key}": value for key, value in old.items()} | new
     if not database.execute(statement, values).rowcount:
         raise LookupError(f"{name}: found no row with {old}")
@@ -132,10 +132,21 @@ def made_run(experiment: str) -> Any:
     from storage.registry.client import call
 
     info = call("POST", "runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
-    many = [{"key": f"name{number}", "value": str(number)} for number in range(20)]
+    parameters = [{"key": f"name{number}", "value": str(number)} for number in range(20)]
     metrics = [{"key": f"m{n}", "value": n / 7, "timestamp": 1, "step": 0} for n in range(20)]
-    tags = [*many, {"key": "git.commit", "value": "0" * 40}, {"key": "git.dirty", "value": "false"}]
-    call("POST", "runs/log-batch", run_id=info["run_id"], params=many, tags=tags, metrics=metrics)
+    tags = [
+        *parameters,
+        {"key": "git.commit", "value": "0" * 40},
+        {"key": "git.dirty", "value": "false"},
+    ]
+    call(
+        "POST",
+        "runs/log-batch",
+        run_id=info["run_id"],
+        params=parameters,
+        tags=tags,
+        metrics=metrics,
+    )
     return info
 
 
@@ -165,8 +176,8 @@ def manifest() -> Any:
     )
     words = ("dataset", "title", "version", "licence", "citation", "origin")
     digests = ("spec_sha256", "preprocessing_sha256", "code_sha256")
-    named: dict[str, Any] = dict.fromkeys(words, "made-up") | dict.fromkeys(digests, "0" * 64)
-    return Manifest(**named, simulated=True, entries=entries, failures={}, excluded={})
+    texts: dict[str, Any] = dict.fromkeys(words, "made-up") | dict.fromkeys(digests, "0" * 64)
+    return Manifest(**texts, simulated=True, entries=entries, failures={}, excluded={})
 
 
 def made_split(name: str, seed: int) -> dict[str, Any]:
@@ -175,7 +186,9 @@ def made_split(name: str, seed: int) -> dict[str, Any]:
 
     people = [f"made-up/rec{(number + seed) % RECORDS:03d}" for number in range(RECORDS)]
     cut = {"train": people[:30], "validation": people[30:38], "test": people[38:]}
-    sides = {side: {"subjects": who, "beats": 1, "af_beats": 0} for side, who in cut.items()}
+    sides = {
+        side: {"subjects": subjects, "beats": 1, "af_beats": 0} for side, subjects in cut.items()
+    }
     digest = sha256_bytes(name.encode())
     return {"paradigm": "interpatient", "seed": seed, "sha256": digest, **sides}
 
@@ -195,8 +208,8 @@ def of_a_record(first: bool) -> str:
 
     if first:
         shutil.rmtree(Path(os.environ["HOLTER_HOME"]) / "chains", ignore_errors=True)
-    said = io.StringIO()
-    with redirect_stderr(said):
+    stderr = io.StringIO()
+    with redirect_stderr(stderr):
         lineage(record=RECORD)
     return f"{MODELS * VERSIONS} versions"
 
@@ -216,7 +229,8 @@ def run() -> list[Table]:
     with store():
         figures = measure(cases)
     rows: list[list[Cell]] = [
-        [name, one.wall_s, one.cpu_s, one.peak_mb, one.result] for name, one in figures.items()
+        [name, result.wall_s, result.cpu_s, result.peak_mb, result.result]
+        for name, result in figures.items()
     ]
     columns = [("command", None), ("wall s", 2), ("CPU s", 2), ("peak MB", 0), ("answer", None)]
     title = f"{RUNS:,} runs, {MODELS * VERSIONS} versions of {MODELS} models, {RECORDS} records"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, measure, simulated, workplace
+from bench.harness import Case, measure, simulated_folder, workplace
 from bench.tables import Cell, Table
 
 RECORDS = (100, 1000)
@@ -47,23 +47,23 @@ def flow(folder: str, batch_records: int, name: str) -> dict[str, Any]:
     from flows.services.servers import servers
 
     runners.BATCH_RECORDS = batch_records
-    with servers() as here:
+    with servers() as running_servers:
         empty = database(home)
-        cpu, before, began = server_cpu_s(here.prefect_pid), peak_mb(), _clocks()
-        done = ingest(dataset=folder, data=Path(folder))
-        figures = _figures(began, 0, server_cpu_s(here.prefect_pid) - cpu)
+        cpu, before, start = server_cpu_s(running_servers.prefect_pid), peak_mb(), _clocks()
+        result = ingest(dataset=folder, data=Path(folder))
+        figures = _figures(start, 0, server_cpu_s(running_servers.prefect_pid) - cpu)
         after = peak_mb()
         APILogHandler().flush()
-        tasks = len(runners.batches(Path(folder), [one.record for one in done.outcomes]))
+        tasks = len(runners.batches(Path(folder), [outcome.record for outcome in result.outcomes]))
         deadline = time.monotonic() + 60  # the server writes them down after it was told
         while database(home)["task_run"] < tasks and time.monotonic() < deadline:
             time.sleep(0.5)
     full = database(home)
     grown = {key: full[key] - empty[key] for key in full}
     tables = sum(file.stat().st_size for file in home.rglob("*.parquet"))
-    manifest = len(done.path.read_bytes())
+    manifest = len(result.path.read_bytes())
     sizes = {"flow_mb": after - before, "tables": tables, "manifest": manifest}
-    return figures | grown | sizes | {"records": len(done.outcomes)}
+    return figures | grown | sizes | {"records": len(result.outcomes)}
 
 
 def database(home: Path) -> dict[str, int]:
@@ -90,9 +90,9 @@ def one_day(folder: str) -> dict[str, float]:
     spec, out = load_spec(folder), workplace() / "out-day"
     times = []
     for _ in range(2):
-        began = process_time()
+        start = process_time()
         entry = build_table(Plan(spec, Path(folder), out, Preprocessing(), True), "sim000")
-        times.append(process_time() - began)
+        times.append(process_time() - start)
     read = sum(file.stat().st_size for file in Path(folder).glob("sim000.*"))
     return {"cpu_s": times[-1], "read": read, "written": (out / entry[1].file).stat().st_size}
 
@@ -111,8 +111,8 @@ class Costs:
 def costs(single: list[dict[str, Any]], batched: list[dict[str, Any]]) -> Costs:
     """What a task costs beside its records: the difference between one record a task and many."""
 
-    def cpu(one: dict[str, Any]) -> float:
-        return float(one["cpu_s"] + one["server_cpu_s"])
+    def cpu(figures: dict[str, Any]) -> float:
+        return float(figures["cpu_s"] + figures["server_cpu_s"])
 
     large, same = single[-1], batched[-1]
     tasks = large["task_run"] - same["task_run"]
@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 def run() -> list[Table]:
     """Measure, and give the section's tables."""
-    folders = {count: str(simulated(count, SECONDS / 3600)) for count in RECORDS}
+    folders = {count: str(simulated_folder(count, SECONDS / 3600)) for count in RECORDS}
     cases = {
         f"{count} records, {size} a task": Case(
             "bench.sections.load:flow", (folders[count], size, f"load-{count}-{size}"), once=True
@@ -161,20 +161,22 @@ def run() -> list[Table]:
         for size in (1, 64)
         for count in RECORDS
     }
-    cases["day"] = Case("bench.sections.load:one_day", (str(simulated(1, DAY_HOURS)),), once=True)
-    found = {name: one.result for name, one in measure(cases).items()}
-    day = found.pop("day")
-    ordered = list(found.values())
+    cases["day"] = Case(
+        "bench.sections.load:one_day", (str(simulated_folder(1, DAY_HOURS)),), once=True
+    )
+    results = {name: figures.result for name, figures in measure(cases).items()}
+    day = results.pop("day")
+    ordered = list(results.values())
     cost = costs(ordered[: len(RECORDS)], ordered[len(RECORDS) :])
     rows: list[list[Cell]] = [
         [
             name,
-            *(one[key] for key in ("task_run", "wall_s", "cpu_s", "server_cpu_s")),
-            one["bytes"] / 1e6,
-            one["events"],
-            one["flow_mb"],
+            *(figures[key] for key in ("task_run", "wall_s", "cpu_s", "server_cpu_s")),
+            figures["bytes"] / 1e6,
+            figures["events"],
+            figures["flow_mb"],
         ]
-        for name, one in found.items()
+        for name, figures in results.items()
     ]
     slopes: list[list[Cell]] = [
         ["CPU of a task, flow and server, ms", 1e3 * cost.task_cpu_s],

@@ -23,8 +23,8 @@ def neurokit(folder: str, name: str, out: str) -> int:
 
     signal = wfdb.rdrecord(f"{folder}/{name}", channels=[0]).p_signal[:, 0]
     clean = nk.ecg_clean(signal, sampling_rate=int(FS_HZ))
-    _, found = nk.ecg_peaks(clean, sampling_rate=int(FS_HZ))
-    beats = nk.ecg_segment(clean, rpeaks=found["ECG_R_Peaks"], sampling_rate=int(FS_HZ))
+    _, peaks = nk.ecg_peaks(clean, sampling_rate=int(FS_HZ))
+    beats = nk.ecg_segment(clean, rpeaks=peaks["ECG_R_Peaks"], sampling_rate=int(FS_HZ))
     pd.concat(beats).to_parquet(out)
     return len(beats)
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.harness import Case, measure, simulated, workplace
+from bench.harness import Case, measure, simulated_folder, workplace
 from bench.tables import PAGES, Table
 
 HOURS = (1, 3, 10, 30, 100, 300, 1000)
@@ -23,7 +23,7 @@ def write_long(folder: Path, hours: int) -> None:
     from storage.formats.wfdb_write import GAIN
     from storage.recordings.records import open_alone, read_lead
 
-    lead = read_lead(open_alone(simulated(1, 10) / "sim000"))
+    lead = read_lead(open_alone(simulated_folder(1, 10) / "sim000"))
     adu = np.rint(lead * GAIN).astype("<i2")
     left = n = hours * 3600 * 250
     checksum = 0
@@ -66,12 +66,12 @@ unmarked = "N"
 def scaling(warm: str, folder: str, hours: int, out: str) -> dict[str, float]:
     """CPU milliseconds a record-hour, beats, and peak MB, of a record in a warm process."""
     from bench.child import peak_mb
-    from bench.sections.signal import ours
+    from bench.sections.signal import record_table
 
-    ours(warm, "sim000", out)
-    began, wall = time.process_time(), time.perf_counter()
-    beats = ours(folder, "long", out)
-    cpu_s, wall_s = time.process_time() - began, time.perf_counter() - wall
+    record_table(warm, "sim000", out)
+    start, wall = time.process_time(), time.perf_counter()
+    beats = record_table(folder, "long", out)
+    cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
     return {"ms": 1e3 * cpu_s / hours, "wall_s": wall_s, "beats": beats, "peak_mb": peak_mb()}
 
 
@@ -90,7 +90,7 @@ def draw(rows: list[tuple[int, dict[str, float]]]) -> None:
         values = [row[1][key] for row in rows]
         axis.plot(hours, values, marker="o")
         axis.set(xscale="log", xlabel="hours of the record", ylabel=label)
-        axis.set_xticks(hours, [f"{one:,}" for one in hours])
+        axis.set_xticks(hours, [f"{hour:,}" for hour in hours])
         axis.set_ylim(0, 1.1 * max(values))
         axis.minorticks_off()
         axis.grid(alpha=0.3)
@@ -104,16 +104,16 @@ def run() -> list[Table]:
     out = workplace() / "out-scaling"
     out.mkdir(exist_ok=True)
     rows = []
-    for hours in (one for one in HOURS if one <= MOST_HOURS):
+    for hours in (count for count in HOURS if count <= MOST_HOURS):
         with TemporaryDirectory(dir=workplace()) as folder:
             write_long(Path(folder), hours)
-            arguments = (str(simulated(1, 1)), folder, hours, str(out))
-            found = measure(
+            arguments = (str(simulated_folder(1, 1)), folder, hours, str(out))
+            results = measure(
                 {f"{hours} h": Case("bench.sections.scaling:scaling", arguments, once=True)}
             )
             (out / "long.parquet").unlink()
-        rows.append((hours, found[f"{hours} h"].result))
+        rows.append((hours, results[f"{hours} h"].result))
     draw(rows)
     columns = [("hours", 0), ("CPU ms a record-hour", 0), ("beats", 0), ("peak MB", 0)]
-    cells = [[hours, *(one[key] for key in ("ms", "beats", "peak_mb"))] for hours, one in rows]
+    cells = [[hours, *(cost[key] for key in ("ms", "beats", "peak_mb"))] for hours, cost in rows]
     return [Table("One record of one lead, raw WFDB to Parquet", list(columns), cells)]

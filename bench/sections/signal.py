@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.harness import Case, Figures, measure, simulated, workplace
+from bench.harness import Case, Figures, measure, simulated_folder, workplace
 from bench.tables import Table
 
 #: A peer's name and function, and the hours it is run on; seconds are scaled up to 10 h.
@@ -14,10 +14,10 @@ PEERS = (
     ("wfdb + filtfilt + pywt + XQRS + interp1d loop + pandas", "wfdb_script", 1),
     ("NeuroKit2 clean + peaks + segment", "neurokit", 1),
 )
-OURS = "this project, checksums, annotations, labels, quality and provenance included"
+PROJECT = "this project, checksums, annotations, labels, quality and provenance included"
 
 
-def ours(folder: str, name: str, out: str) -> int:
+def record_table(folder: str, name: str, out: str) -> int:
     """One record as the ingest flow makes it, without the flow."""
     from flows.ingest.build import Plan, build_table
     from storage.datasets.dataset import load_spec
@@ -30,32 +30,34 @@ def ours(folder: str, name: str, out: str) -> int:
 
 def run() -> list[Table]:
     """Measure, and give the section's tables."""
-    folders = {hours: str(simulated(1, hours)) for hours in (1, 10, 24)}
+    folders = {hours: str(simulated_folder(1, hours)) for hours in (1, 10, 24)}
     out = str(workplace() / "out")
     Path(out).mkdir(exist_ok=True)
-    cases = {OURS: Case("bench.sections.signal:ours", (folders[10], "sim000", out))}
+    cases = {PROJECT: Case("bench.sections.signal:record_table", (folders[10], "sim000", out))}
     for name, function, hours in PEERS:
         arguments = (folders[hours], "sim000", f"{out}/peer.parquet")
         cases[name] = Case(f"bench.sections.peers:{function}", arguments, scale=10 / hours)
-    found = measure(cases)
+    results = measure(cases)
     edges = measure(
         {
-            "first": Case("bench.sections.signal:ours", (folders[10], "sim000", out), cold=True),
-            "import": Case("bench.sections.signal:ours_import", (), cold=True),
-            "day": Case("bench.sections.signal:ours", (folders[24], "sim000", out)),
+            "first": Case(
+                "bench.sections.signal:record_table", (folders[10], "sim000", out), cold=True
+            ),
+            "import": Case("bench.sections.signal:record_imports", (), cold=True),
+            "day": Case("bench.sections.signal:record_table", (folders[24], "sim000", out)),
         }
     )
-    return tables(found, edges)
+    return tables(results, edges)
 
 
-def ours_import() -> None:
-    """Import what `ours` needs."""
+def record_imports() -> None:
+    """Import what `record_table` needs."""
     import flows.ingest.build  # noqa: F401 - the import is what is timed
 
 
-def tables(found: dict[str, Figures], edges: dict[str, Figures]) -> list[Table]:
+def tables(results: dict[str, Figures], edges: dict[str, Figures]) -> list[Table]:
     """The section's tables, from its figures."""
-    base = found[OURS].cpu_s
+    base = results[PROJECT].cpu_s
     first, imports, day = edges["first"], edges["import"], edges["day"]
     columns = [("pipeline", None), ("CPU s", 2), ("times ours", 1), ("peak MB", 0), ("beats", 0)]
     return [
@@ -63,8 +65,8 @@ def tables(found: dict[str, Figures], edges: dict[str, Figures]) -> list[Table]:
             "10 h, raw WFDB to Parquet",
             columns,
             [
-                [name, one.cpu_s, one.cpu_s / base, one.peak_mb, one.result]
-                for name, one in found.items()
+                [name, figures.cpu_s, figures.cpu_s / base, figures.peak_mb, figures.result]
+                for name, figures in results.items()
             ],
         ),
         Table(

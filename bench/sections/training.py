@@ -96,12 +96,14 @@ def tables(links: int) -> Path:
             write_beats(file, parts, replace(source, record=name, subject=name))
         digest = sha256_file(file)
         for link in range(links):
-            other = folder / f"{name}-{link}.parquet"
-            if not other.exists():
-                os.link(file, other)
-            entries.append(Entry(name, name, other.name, digest, "", "II", 9.0, n, 0, 0, 0, {}))
-    made = Manifest("bench", "Bench", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
-    return write_manifest(manifest, made)
+            copy = folder / f"{name}-{link}.parquet"
+            if not copy.exists():
+                os.link(file, copy)
+            entries.append(Entry(name, name, copy.name, digest, "", "II", 9.0, n, 0, 0, 0, {}))
+    table_manifest = Manifest(
+        "bench", "Bench", "1", "", "", "", "", "", "", True, tuple(entries), {}, {}
+    )
+    return write_manifest(manifest, table_manifest)
 
 
 def epoch(links: int) -> dict[str, float]:
@@ -110,11 +112,11 @@ def epoch(links: int) -> dict[str, float]:
     from tasks.learning.splits import assert_no_leak, split_beats
 
     path = tables(links)
-    before_mb, began = peak_mb(), time.process_time()
+    before_mb, start = peak_mb(), time.process_time()
     beats = read_labelled([path])
     split = split_beats("intrapatient", beats.subject, beats.label, 0)
     assert_no_leak(split, beats.subject)
-    opened_s, opened_mb = time.process_time() - began, peak_mb()
+    opened_s, opened_mb = time.process_time() - start, peak_mb()
     cpu, wall, rows = time.process_time(), time.perf_counter(), 0
     early_mb, everything = 0.0, np.arange(len(beats))
     for x, _ in shuffled_batches(beats, everything, 128, np.random.default_rng(0)):
@@ -139,17 +141,19 @@ def stock(network: str) -> dict[str, float]:
     return _together(network, "in_memory", 1, dict.fromkeys(THREADS, "0"))
 
 
-def ours(network: str) -> dict[str, float]:
+def parallel_processes(network: str) -> dict[str, float]:
     """Two processes of one thread each, from Parquet."""
     return _together(network, "from_parquet", 2, dict.fromkeys(THREADS, "1"))
 
 
-def _together(network: str, how: str, processes: int, threads: dict[str, str]) -> dict[str, float]:
+def _together(
+    network: str, trainer: str, processes: int, threads: dict[str, str]
+) -> dict[str, float]:
     """Trainings at the same time, in processes of their own; their throughput added up."""
     tables(1)
     started = [
         subprocess.Popen(  # noqa: S603 - our own modules, no shell
-            [sys.executable, "-m", "bench.sections.training", how, network],
+            [sys.executable, "-m", "bench.sections.training", trainer, network],
             cwd=ROOT,
             env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,
@@ -157,21 +161,21 @@ def _together(network: str, how: str, processes: int, threads: dict[str, str]) -
         )
         for _ in range(processes)
     ]
-    said = [json.loads(one.communicate()[0].splitlines()[-1]) for one in started]
-    if any(one.returncode for one in started):
-        raise RuntimeError(f"a training of {network} {how} failed")
-    wall_s = [median(np.diff(one["wall"])) for one in said]
-    cpu_s = [median(np.diff(one["cpu"])) for one in said]
+    results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
+    if any(process.returncode for process in started):
+        raise RuntimeError(f"a training of {network} {trainer} failed")
+    wall_s = [median(np.diff(result["wall"])) for result in results]
+    cpu_s = [median(np.diff(result["cpu"])) for result in results]
     return {
         "wall_s": max(wall_s),
         "per_s": sum(TRAINED / s for s in wall_s),
         "per_cpu_s": TRAINED / median(cpu_s),
         "cores": sum(c / w for c, w in zip(cpu_s, wall_s, strict=True)),
-        "peak_mb": sum(one["peak_mb"] for one in said),
+        "peak_mb": sum(result["peak_mb"] for result in results),
     }
 
 
-def in_memory(network: str, told: Any) -> None:
+def in_memory(network: str, on_epoch: Any) -> None:
     """Stock Keras: everything in an array, Keras's own loop."""
     import keras
 
@@ -191,34 +195,34 @@ def in_memory(network: str, told: Any) -> None:
         batch_size=128,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=told)],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)],
     )
 
 
-def from_parquet(network: str, told: Any) -> None:
+def from_parquet(network: str, on_epoch: Any) -> None:
     """The project's own training."""
     from tasks.learning.training import TrainingConfig, fit
 
     beats = read_labelled([tables(1)])
     index = np.arange(TRAINED + TESTED)
     config = TrainingConfig(epochs=EPOCHS)
-    fit(network, beats, index[:TRAINED], index[TRAINED:], config, keep=told)
+    fit(network, beats, index[:TRAINED], index[TRAINED:], config, keep=on_epoch)
 
 
-def main(how: str, network: str) -> None:
+def main(trainer: str, network: str) -> None:
     """One training; prints when its epochs ended, and its peak memory, as JSON."""
     wall: list[float] = []
     cpu: list[float] = []
 
-    def told(*_: Any, **__: Any) -> None:
+    def on_epoch(*_: Any, **__: Any) -> None:
         wall.append(time.perf_counter())
         cpu.append(time.process_time())
 
-    globals()[how](network, told)
+    globals()[trainer](network, on_epoch)
     print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb()}))
 
 
-def drawn(medians: str) -> dict[str, float]:
+def drawing(medians: str) -> dict[str, float]:
     """An epoch's windows for `rhythm`, and one epoch of its training, of simulated records."""
     from tasks.features import rhythm
     from tasks.learning.rhythm_augment import simulated_sinus
@@ -230,9 +234,9 @@ def drawn(medians: str) -> dict[str, float]:
     records = [simulated_sinus(k, DRAWN_BEATS, random) for k in range(DRAWN_RECORDS)]
     config = RhythmConfig(epochs=2)
     draw("rhythm", {"rhythm"}, records[:1], config, 0)
-    began = time.process_time()
+    start = time.process_time()
     x, _ = draw("rhythm", {"rhythm"}, records, config, 0)
-    drawing_s = time.process_time() - began
+    drawing_s = time.process_time() - start
     ends: list[float] = []
     if medians == "scipy's":
         fit_rhythm("rhythm", records, config, keep=lambda _: ends.append(time.process_time()))
@@ -245,7 +249,10 @@ def drawn(medians: str) -> dict[str, float]:
 
 def run() -> list[Table]:
     """Measure, and give the section's tables."""
-    kinds = {"model.fit, array in memory": "stock", "two side by side, Parquet": "ours"}
+    kinds = {
+        "model.fit, array in memory": "stock",
+        "two side by side, Parquet": "parallel_processes",
+    }
     cases = {
         f"{network}, {kind}": Case(f"bench.sections.training:{function}", (network,), once=True)
         for network in NETWORKS
@@ -256,29 +263,31 @@ def run() -> list[Table]:
         for links in LINKS
     }
     cases |= {
-        f"windows, {medians}": Case("bench.sections.training:drawn", (medians,), once=True)
+        f"windows, {medians}": Case("bench.sections.training:drawing", (medians,), once=True)
         for medians in ("scipy's", "ours")
     }
-    found = {name: one.result for name, one in measure(cases).items()}
+    results = {name: figures.result for name, figures in measure(cases).items()}
     rows: list[list[Cell]] = []
     for network in NETWORKS:
-        pair = [found[f"{network}, {kind}"] for kind in kinds]
-        for kind, one in zip(kinds, pair, strict=True):
+        pair = [results[f"{network}, {kind}"] for kind in kinds]
+        for kind, figures in zip(kinds, pair, strict=True):
             rates = [
-                x for key in ("per_s", "per_cpu_s") for x in (one[key], one[key] / pair[0][key])
+                x
+                for key in ("per_s", "per_cpu_s")
+                for x in (figures[key], figures[key] / pair[0][key])
             ]
-            rows.append([f"{network}, {kind}", *rates, one["cores"]])
-    small, large = (found[f"epoch {links}"] for links in LINKS)
-    fastest = max(found[f"{n}, {k}"]["per_cpu_s"] for n in NETWORKS for k in kinds)
+            rows.append([f"{network}, {kind}", *rates, figures["cores"]])
+    small, large = (results[f"epoch {links}"] for links in LINKS)
+    fastest = max(results[f"{n}, {k}"]["per_cpu_s"] for n in NETWORKS for k in kinds)
     growth = (large["late_mb"] - small["late_mb"]) / (large["beats"] - small["beats"]) * 2**20
-    whole, plain = (found[f"windows, {medians}"] for medians in ("scipy's", "ours"))
+    whole, plain = (results[f"windows, {medians}"] for medians in ("scipy's", "ours"))
     names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
     return [
         Table(f"{TRAINED:,} synthetic beats, batches of 128", list(TRAININGS), rows),
         Table(
             "A shuffled epoch, no trainer",
             [(name, 0) for name in EPOCH_COLUMNS],
-            [[one[name] for name in names] for one in (small, large)],
+            [[figures[name] for name in names] for figures in (small, large)],
         ),
         Table(
             "What reading costs",

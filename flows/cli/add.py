@@ -28,53 +28,59 @@ def add(settings: AddSettings) -> None:
     Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
     record is, must be said.
     """
-    from flows.cli.add_answers import asked, still_open, with_answers, with_table
+    from flows.cli.add_answers import ask_open_points, still_open, with_answers, with_table
     from storage.datasets.dataset import user_folders
     from storage.datasets.dataset_write import write_spec
     from storage.files import check_writable
     from storage.recordings.survey import survey
     from tasks.proposals.proposal import propose
 
-    said, folder = settings, settings.folder.absolute()
-    to = check_writable(said.to.absolute() if said.to else user_folders()[0], "folder of the TOML")
+    answers, folder = settings, settings.folder.absolute()
+    to = check_writable(
+        answers.to.absolute() if answers.to else user_folders()[0], "folder of the TOML"
+    )
     with Progress(f"Looking at {folder.name}", 0) as progress:
-        found = survey(folder, said.form, lambda record, total: progress.step(record, total=total))
-    found = with_table(found, said.labels_csv)
-    proposal = propose(found)
-    name, title, licence = said.name, said.title, said.licence
+        folder_survey = survey(
+            folder, answers.form, lambda record, total: progress.step(record, total=total)
+        )
+    folder_survey = with_table(folder_survey, answers.labels_csv)
+    proposal = propose(folder_survey)
+    name, title, licence = answers.name, answers.title, answers.licence
     _show(proposal)
-    if sys.stdin.isatty() if said.ask is None else said.ask:
-        said = asked(proposal, said)
+    if sys.stdin.isatty() if answers.ask is None else answers.ask:
+        answers = ask_open_points(proposal, answers)
         name = name or typer.prompt("Name", default=_plain(folder.name), err=True)
         title = title or typer.prompt("Title", default=name, err=True)
-        licence = licence or typer.prompt("Licence", default=found.licence or None, err=True)
-    if said.one_record_one_subject and "pattern" in proposal.values["subjects"]:
+        licence = licence or typer.prompt(
+            "Licence", default=folder_survey.licence or None, err=True
+        )
+    if answers.one_record_one_subject and "pattern" in proposal.values["subjects"]:
         console.print(
             "[yellow]note[/yellow]    by their names, records belong together: "
             f"{escape(proposal.evidence['subjects'])}; as you say, each is taken as another one's"
         )
-    licence = licence or found.licence
-    open_points = still_open(proposal, said)
+    licence = licence or folder_survey.licence
+    open_points = still_open(proposal, answers)
     if not licence:
         open_points["licence"] = "under which licence the records may be used: --licence TEXT"
     if open_points:
-        listed = "\n".join(f"  - {text}" for text in open_points.values())
-        raise ValueError(f"the folder does not tell:\n{listed}")
+        lines = "\n".join(f"  - {text}" for text in open_points.values())
+        raise ValueError(f"the folder does not tell:\n{lines}")
     name = name or _plain(folder.name)
-    about = {
+    header = {
         "name": name,
         "title": title or name,
-        "version": said.version or datetime.date.today().isoformat(),
+        "version": answers.version or datetime.date.today().isoformat(),
         "licence": licence,
-        "citation": said.citation,
+        "citation": answers.citation,
         "source": {"folder": str(folder)},
     }
-    spec = _spec(about, with_answers(proposal, said, found))
+    spec = _spec(header, with_answers(proposal, answers, folder_survey))
     if not _has_signals(spec, folder):
         records = spec.records.model_copy(update={"signal": False})
         spec = spec.model_copy(update={"records": records})
     path = to / f"{name}.toml"
-    _refuse_taken(name, path, overwrite=said.overwrite)
+    _refuse_duplicate(name, path, overwrite=answers.overwrite)
     write_spec(path, spec)
     console.print(f"Wrote   {escape(str(path))}", soft_wrap=True)
     if to not in user_folders():
@@ -84,10 +90,10 @@ def add(settings: AddSettings) -> None:
 
 def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
     """Check every record, draw the beats, and say what comes next."""
-    from flows.cli.data import checked
+    from flows.cli.data import check_records
     from flows.ingest.beats_picture import draw_beats
 
-    checks = checked(spec, folder, signal=spec.records.signal)
+    checks = check_records(spec, folder, signal=spec.records.signal)
     with Progress("Drawing beats", 0) as progress:
         picture = draw_beats(
             spec,
@@ -120,10 +126,10 @@ def _has_signals(spec: DatasetSpec, folder: Path) -> bool:
     """Whether the folder holds any signal; otherwise annotations alone are checked."""
     from storage.datasets.dataset import record_names
 
-    return any(_signal_there(spec, folder, name) for name in record_names(spec, folder))
+    return any(_opens_with_signal(spec, folder, name) for name in record_names(spec, folder))
 
 
-def _signal_there(spec: DatasetSpec, folder: Path, name: str) -> bool:
+def _opens_with_signal(spec: DatasetSpec, folder: Path, name: str) -> bool:
     from storage.errors import MissingFile, RecordError
     from storage.recordings.records import open_record
 
@@ -146,7 +152,7 @@ def _show(proposal: Proposal) -> None:
         meaning["AF" if mapped in af else "not AF" if mapped else "no label"].append(words)
     subjects = values["subjects"]
     mapped_records = len(subjects.get("map", {}))
-    taken = {
+    rows = {
         "records": ", ".join(f"{k} {v}" for k, v in values["records"].items() if k != "names"),
         "leads": ", then ".join(values["leads"]["prefer"]),
         "beats": ", then ".join(values["annotations"]["beats"]),
@@ -157,8 +163,8 @@ def _show(proposal: Proposal) -> None:
         else "not told",
     }
     table = Table("", "proposed", "found")
-    for key, value in taken.items():
-        table.add_row(key, escape(value), escape(proposal.evidence[key]))
+    for key, value in rows.items():
+        table.add_row(key, escape(value), escape(proposal.found[key]))
     console.print(table)
     for note in proposal.notes:
         console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)
@@ -169,28 +175,28 @@ def _show(proposal: Proposal) -> None:
 def _labels_line(labels: Mapping[str, Any]) -> str:
     """The proposed labels of whole records in one line."""
     columns = labels.get("columns", {})
-    listed = [f"{name} {place}" for name, place in columns.items()] or [*labels.get("paths", {})]
-    return " ".join([labels.get("file", ""), ", ".join(listed)]).strip() or "none"
+    places = [f"{name} {place}" for name, place in columns.items()] or [*labels.get("paths", {})]
+    return " ".join([labels.get("file", ""), ", ".join(places)]).strip() or "none"
 
 
-def _spec(about: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:
+def _spec(header: Mapping[str, Any], values: Mapping[str, Any]) -> DatasetSpec:
     from pydantic import ValidationError
 
     from storage.datasets.dataset import DatasetSpec
 
     try:
-        return DatasetSpec.model_validate({**about, **values})
+        return DatasetSpec.model_validate({**header, **values})
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ValueError("; ".join(problems)) from error
 
 
-def _refuse_taken(name: str, path: Path, *, overwrite: bool) -> None:
+def _refuse_duplicate(name: str, path: Path, *, overwrite: bool) -> None:
     from storage.datasets.dataset import available_specs
 
-    taken = available_specs().get(name) or (path if path.exists() else None)
-    if taken and not overwrite:
-        raise ValueError(f"a data set {name} is there already ({taken}): --name, or --replace")
+    existing = available_specs().get(name) or (path if path.exists() else None)
+    if existing and not overwrite:
+        raise ValueError(f"a data set {name} is there already ({existing}): --name, or --replace")
 
 
 def _plain(text: str) -> str:

@@ -82,122 +82,128 @@ class AddSettings(Settings):
         return self.model_copy(update=values)
 
 
-def with_table(found: Survey, labels_csv: Path | None) -> Survey:
+def with_table(survey: Survey, labels_csv: Path | None) -> Survey:
     """The survey with no other CSV of labels than the one that was named."""
     if labels_csv is None:
-        return found
+        return survey
     path = labels_csv.absolute()
-    tables = tuple(table for table in found.tables if found.folder / table.file == path)
+    tables = tuple(table for table in survey.tables if survey.folder / table.file == path)
     if not tables:
-        listed = ", ".join(table.file for table in found.tables) or "none"
+        names = ", ".join(table.file for table in survey.tables) or "none"
         raise ValueError(
             f"--labels-csv {labels_csv}: found no such CSV in the folder that names its records; "
-            f"there are: {listed}"
+            f"there are: {names}"
         )
-    return replace(found, tables=tables)
+    return replace(survey, tables=tables)
 
 
-def still_open(proposal: Proposal, said: AddSettings) -> dict[str, str]:
+def still_open(proposal: Proposal, settings: AddSettings) -> dict[str, str]:
     """The doubts that nothing said has settled."""
     from tasks.proposals.record_labels import has_label
 
     settled = {
-        "subjects": said.one_record_one_subject
-        or any((said.subject_pattern, said.subjects_csv, said.subjects_from_comments)),
-        "unmarked": said.unmarked is not None
-        or all(has_label(name, {"paths": said.label}, None) for name in proposal.silent),
-        "labels": not unknown_labels(proposal, said),
+        "subjects": settings.one_record_one_subject
+        or any((settings.subject_pattern, settings.subjects_csv, settings.subjects_from_comments)),
+        "unmarked": settings.unmarked is not None
+        or all(has_label(name, {"paths": settings.label}, None) for name in proposal.silent),
+        "labels": not unknown_labels(proposal, settings),
         "labels_csv": False,
-        "leads": said.lead is not None,
+        "leads": settings.lead is not None,
         "rhythms": True,  # an unknown code is left out, and told
     }
     return {key: text for key, text in proposal.doubts.items() if not settled[key]}
 
 
-def unknown_labels(proposal: Proposal, said: AddSettings) -> list[str]:
+def unknown_labels(proposal: Proposal, settings: AddSettings) -> list[str]:
     """The labels of whole records that nobody has said the meaning of."""
     values = proposal.values
     paths = values.get("labels", {}).get("paths", {})
-    replaced = {label for pattern, label in paths.items() if pattern in said.label}
-    known = {*said.rhythm, *said.exclude, *replaced}
+    replaced = {label for pattern, label in paths.items() if pattern in settings.label}
+    settled = {*settings.rhythm, *settings.exclude, *replaced}
     meaning = values["rhythms"]["map"]
-    return [label for label in proposal.labels if not meaning[label] and label not in known]
+    return [label for label in proposal.labels if not meaning[label] and label not in settled]
 
 
-def asked(proposal: Proposal, said: AddSettings) -> AddSettings:
+def ask_open_points(proposal: Proposal, settings: AddSettings) -> AddSettings:
     """Ask for what is open, and whether the proposed leads and rhythms are right."""
     values = proposal.values
-    if said.lead is None:
+    if settings.lead is None:
         default = ",".join(values["leads"]["prefer"])
-        said = said.but(lead=_words(typer.prompt("Leads", default=default, err=True)))
-    missing = still_open(proposal, said)
+        settings = settings.but(lead=_words(typer.prompt("Leads", default=default, err=True)))
+    missing = still_open(proposal, settings)
     if "unmarked" in missing:
-        said = said.but(unmarked=typer.prompt(QUESTIONS["unmarked"], err=True))
-    for label in unknown_labels(proposal, said):
+        settings = settings.but(unmarked=typer.prompt(QUESTIONS["unmarked"], err=True))
+    for label in unknown_labels(proposal, settings):
         question = f"Rhythm that the label {label} stands for (AFIB, N, ...; Enter for none)"
         answer = typer.prompt(question, default="", show_default=False, err=True)
-        said = said.but(rhythm={**said.rhythm, label: answer})
-    if said.af is None:
+        settings = settings.but(rhythm={**settings.rhythm, label: answer})
+    if settings.af is None:
         names = sorted({name for name in values["rhythms"]["map"].values() if name})
         default = ",".join(values["rhythms"]["af"])
         question = f"Rhythms that are AF, of {', '.join(names)}"
-        said = said.but(af=_words(typer.prompt(question, default=default, err=True)))
+        settings = settings.but(af=_words(typer.prompt(question, default=default, err=True)))
     if "subjects" in missing:
         if typer.confirm("Is every record another patient's?", default=False, err=True):
-            return said.but(one_record_one_subject=True)
+            return settings.but(one_record_one_subject=True)
         question = "Pattern of names with (?P<subject>...), or a CSV of record,subject"
         answer = typer.prompt(question, default=values["subjects"].get("pattern"), err=True)
         if answer.endswith(".csv"):
-            return said.but(subjects_csv=Path(answer))
-        return said.but(subject_pattern=answer)
-    return said
+            return settings.but(subjects_csv=Path(answer))
+        return settings.but(subject_pattern=answer)
+    return settings
 
 
-def with_answers(proposal: Proposal, said: AddSettings, found: Survey) -> dict[str, Any]:
+def with_answers(proposal: Proposal, settings: AddSettings, survey: Survey) -> dict[str, Any]:
     """The proposal with what was said in its place."""
     from tasks.proposals.record_labels import rhythm_of
 
     values = proposal.values
-    rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **said.rhythm}}
-    unknown = [code for code in said.exclude if code not in rhythms["map"]]
+    rhythms = {**values["rhythms"], "map": {**values["rhythms"]["map"], **settings.rhythm}}
+    unknown = [code for code in settings.exclude if code not in rhythms["map"]]
     if unknown:
-        known = ", ".join(rhythms["map"])
-        raise ValueError(f"--exclude {unknown[0]}: found no such rhythm code; there are {known}")
-    rhythms["map"] |= dict.fromkeys(said.exclude, "")
-    for label in said.label.values():
+        codes = ", ".join(rhythms["map"])
+        raise ValueError(f"--exclude {unknown[0]}: found no such rhythm code; there are {codes}")
+    rhythms["map"] |= dict.fromkeys(settings.exclude, "")
+    for label in settings.label.values():
         rhythms["map"].setdefault(label, rhythm_of(label) or label)
     labels = dict(values.get("labels", {}))
-    if said.label:
-        labels["paths"] = {**labels.get("paths", {}), **said.label}
-    told = {"af": said.af, "unmarked": said.unmarked, "before_first": said.before_first}
-    rhythms |= {key: value for key, value in told.items() if value is not None}
+    if settings.label:
+        labels["paths"] = {**labels.get("paths", {}), **settings.label}
+    overrides = {
+        "af": settings.af,
+        "unmarked": settings.unmarked,
+        "before_first": settings.before_first,
+    }
+    rhythms |= {key: value for key, value in overrides.items() if value is not None}
     if rhythms.get("unmarked", "error") != "error":
         rhythms["map"].setdefault(rhythms["unmarked"], rhythms["unmarked"])
     annotations = {**values["annotations"]}
-    annotations |= {"beats": said.beats} if said.beats else {}
-    annotations |= {"rhythm": said.rhythm_annotator} if said.rhythm_annotator else {}
+    annotations |= {"beats": settings.beats} if settings.beats else {}
+    annotations |= {"rhythm": settings.rhythm_annotator} if settings.rhythm_annotator else {}
     return {
         "records": values["records"],
         "annotations": annotations,
-        "leads": {"prefer": said.lead} if said.lead else values["leads"],
+        "leads": {"prefer": settings.lead} if settings.lead else values["leads"],
         "labels": labels,
         "rhythms": rhythms,
-        "subjects": _subjects(proposal, said, found),
+        "subjects": _subjects(proposal, settings, survey),
     }
 
 
-def _subjects(proposal: Proposal, said: AddSettings, found: Survey) -> Mapping[str, Any]:
-    names = [one.name for one in found.records]
-    if said.subject_pattern:
-        return {"pattern": said.subject_pattern}
-    if said.subjects_csv:
-        return {"map": _from_csv(said.subjects_csv, names)}
-    if said.subjects_from_comments:
-        comments = {one.name: one.header.comments for one in found.records if one.header}
-        return _numbered_anew(_from_comments(said.subjects_from_comments, comments))
+def _subjects(proposal: Proposal, settings: AddSettings, survey: Survey) -> Mapping[str, Any]:
+    names = [record.name for record in survey.records]
+    if settings.subject_pattern:
+        return {"pattern": settings.subject_pattern}
+    if settings.subjects_csv:
+        return {"map": _from_csv(settings.subjects_csv, names)}
+    if settings.subjects_from_comments:
+        comments = {
+            record.name: record.header.comments for record in survey.records if record.header
+        }
+        return _numbered_anew(_from_comments(settings.subjects_from_comments, comments))
     if proposal.patients:  # one who says that each is another's keeps a patient's together too
         return _numbered_anew(proposal.patients)
-    if said.one_record_one_subject:
+    if settings.one_record_one_subject:
         return {"map": proposal.values["subjects"].get("map", {})}
     subjects: Mapping[str, Any] = proposal.values["subjects"]
     return subjects
@@ -226,28 +232,28 @@ def _from_csv(path: Path, names: Sequence[str]) -> dict[str, str]:
             f"{path}: found {type(error).__name__} {error}; expected a CSV with the columns "
             "record and subject"
         ) from error
-    _all_told(path.name, {name: rows.get(name, "") for name in names})
+    _require_subjects(path.name, {name: rows.get(name, "") for name in names})
     return {name: rows[name] for name in names}
 
 
 def _from_comments(pattern: str, comments: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Record to the patient's own number, from the headers' comments."""
     try:
-        wanted = re.compile(pattern)
+        expression = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"--subjects-from-comments {pattern!r}: {error}") from error
-    if wanted.groups != 1:
+    if expression.groups != 1:
         raise ValueError(f"--subjects-from-comments {pattern!r}: needs exactly one group")
-    told = {
-        name: next((found[1] for line in lines if (found := wanted.search(line))), "")
+    subjects = {
+        name: next((match[1] for line in lines if (match := expression.search(line))), "")
         for name, lines in comments.items()
     }
-    _all_told(f"the comments, by {pattern!r}", told)
-    return told
+    _require_subjects(f"the comments, by {pattern!r}", subjects)
+    return subjects
 
 
-def _all_told(source: str, told: Mapping[str, str]) -> None:
-    without = [name for name, subject in told.items() if not subject]
+def _require_subjects(source: str, subjects: Mapping[str, str]) -> None:
+    without = [name for name, subject in subjects.items() if not subject]
     if without:
         raise ValueError(
             f"{source}: found no subject of {len(without)} records ({', '.join(without[:3])}); "

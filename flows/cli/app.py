@@ -93,9 +93,9 @@ def ingest(
     with serving():
         from flows.ingest.flow import ingest as flow
 
-        done = flow(dataset=dataset, data=folder, policy=policy, signal=signal, record=record)
-    tell_records(done)
-    exit_for([done])
+        result = flow(dataset=dataset, data=folder, policy=policy, signal=signal, record=record)
+    tell_records(result)
+    exit_for([result])
 
 
 #: The commands as `holter --help` shows them.

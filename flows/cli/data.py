@@ -67,24 +67,26 @@ def data_fetch(
 
     spec = load_spec(dataset)
     folder = check_writable((to or Path("data") / spec.name).absolute(), "folder to fetch into")
-    wanted = [name for value in records for name in value.split(",") if name] if records else None
+    names = [name for value in records for name in value.split(",") if name] if records else None
     with Progress(f"Fetching {spec.name}", 0) as progress:
         files = fetch_dataset(
             spec,
             folder,
-            records=wanted,
+            records=names,
             mirror=mirror,
-            on_file=lambda done, total: progress.step(f"{done.file} {done.state}", total=total),
+            on_file=lambda download, total: progress.step(
+                f"{download.file} {download.state}", total=total
+            ),
         )
-    failed = [one for one in files if one.state == "failed"]
-    kept = sum(one.state == "kept" for one in files)
+    failed = [file for file in files if file.state == "failed"]
+    kept_count = sum(file.state == "kept" for file in files)
     console.print(
         f"{spec.title} ({spec.licence}): {len(files)} files in {folder} "
-        f"({kept} kept from before, {len(failed)} failed).",
+        f"({kept_count} kept from before, {len(failed)} failed).",
         markup=False,
     )
-    for one in failed:
-        console.print(f"[red]failed[/red]  {escape(one.error or '')}", soft_wrap=True)
+    for file in failed:
+        console.print(f"[red]failed[/red]  {escape(file.error or '')}", soft_wrap=True)
     if failed:
         raise typer.Exit(SOME_RECORDS_FAILED)
     console.print(f"Cite: {spec.citation}\nUse:  --data {folder}", soft_wrap=True, markup=False)
@@ -101,11 +103,11 @@ def data_check(
 
     spec = load_spec(dataset)
     read = spec.records.signal if signal is None else signal
-    if any(check.problem for check in checked(spec, data_folder(spec, data), signal=read)):
+    if any(check.problem for check in check_records(spec, data_folder(spec, data), signal=read)):
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 
-def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
+def check_records(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordCheck]:
     """Check every record, with progress, and print the table of what was found."""
     from storage.datasets.dataset import absent_records, excluded_records, record_names
     from storage.recordings.check import check_dataset
@@ -117,10 +119,10 @@ def checked(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[RecordChec
     console.print(table_of(checks))
     for check in checks:
         for warning in check.warnings:
-            told = escape(f"{check.record}: {warning}")
-            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
-    for record, why in excluded_records(spec, folder).items():
-        console.print(f"[dim]left out[/dim]  {escape(f'{record}: {why}')}", soft_wrap=True)
+            text = escape(f"{check.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {text}", soft_wrap=True)
+    for record, reason in excluded_records(spec, folder).items():
+        console.print(f"[dim]left out[/dim]  {escape(f'{record}: {reason}')}", soft_wrap=True)
     if absent := absent_records(spec, folder):
         console.print(f"[yellow]note[/yellow]    {escape(absent)}", soft_wrap=True)
     bad = [check for check in checks if check.problem is not None]
@@ -138,11 +140,13 @@ def table_of(checks: Sequence[RecordCheck]) -> Table:
         "record": lambda check: check.record,
         "subject": lambda check: check.subject if check.subject != check.record else "",
         "Hz": lambda check: f"{check.fs_hz:g}" if check.fs_hz else "",
-        "hours": lambda check: _unless("0", _told(check.hours)),
-        "recorded": lambda check: _unless(_told(check.hours), _told(check.recorded_hours)),
+        "hours": lambda check: _unless("0", _hours_text(check.hours)),
+        "recorded": lambda check: _unless(
+            _hours_text(check.hours), _hours_text(check.recorded_hours)
+        ),
         "lead": lambda check: check.lead or "",
         "beats": lambda check: str(check.beats) if check.beats else "",
-        "uncovered": lambda check: _unless("0", _told(check.uncovered_hours)),
+        "uncovered": lambda check: _unless("0", _hours_text(check.uncovered_hours)),
         "hours of rhythm": lambda check: _rhythms(check.rhythm_hours),
         "labels by": lambda check: check.label_source,
     }
@@ -154,7 +158,7 @@ def table_of(checks: Sequence[RecordCheck]) -> Table:
     return table
 
 
-def _told(hours: float) -> str:
+def _hours_text(hours: float) -> str:
     return f"{hours:.2f}" if hours >= 0.005 or not hours else "<0.01"
 
 
@@ -163,7 +167,7 @@ def _unless(usual: str, text: str) -> str:
 
 
 def _rhythms(hours: Mapping[str, float]) -> str:
-    return ", ".join(f"{name or '?'} {_told(h)}" for name, h in hours.items())
+    return ", ".join(f"{name or '?'} {_hours_text(h)}" for name, h in hours.items())
 
 
 @app.command("simulate")

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli.options import LOCAL_DEVICE, Wait, checked, serving, to_write, version
+from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, serving, to_write, version
 from flows.services.progress import console
 from storage.registry.answers import plain
 from storage.registry.reference import check_device
@@ -26,7 +26,7 @@ Devices = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
-        callback=checked(lambda names: [check_device(name) for name in names or ()]),
+        callback=callback_of(lambda names: [check_device(name) for name in names or ()]),
         help="Device to ask; may be given several times.",
     ),
 ]
@@ -62,10 +62,10 @@ def edge_devices(
         from storage.audit.fleet import devices
 
         table = Table("device", "group", "health", "seen", "kind", "last model", "state")
-        for one in devices(group):
-            seen = "" if one.seen_ago_s is None else f"{max(one.seen_ago_s, 0):.0f} s ago"
-            said = [one.facts.get(name, "") for name in ("kind", "model", "state")]
-            table.add_row(*cells(one.name, one.group, one.health, seen, *said))
+        for device in devices(group):
+            age = "" if device.seen_ago_s is None else f"{max(device.seen_ago_s, 0):.0f} s ago"
+            details = [device.said.get(name, "") for name in ("kind", "model", "state")]
+            table.add_row(*cells(device.name, device.group, device.health, age, *details))
         console.print(table)
 
 
@@ -93,9 +93,9 @@ def edge_compare(
         from storage.audit.fleet import devices, reports
         from tasks.pages.numbers import label_of, text_of
 
-        found, wrong = reports(device or [one.name for one in devices()])
+        states, wrong = reports(device or [entry.name for entry in devices()])
         table = Table("device", "model", *map(label_of, COMPARED))
-        for state in found:
+        for state in states:
             words = [text_of(state.metrics.get(name), name) for name in COMPARED]
             table.add_row(*cells(state.device, f"{state.model}/{state.version}", *words))
         console.print(table)
@@ -105,7 +105,7 @@ def edge_compare(
             from storage.files import write_bytes
             from tasks.pages.figures import fleet_figure
 
-            points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in found]
+            points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in states]
             write_bytes(figure, fleet_figure(points))
 
 
@@ -131,9 +131,11 @@ def edge_release(
     with serving(model):
         from flows.decide.release_stages import release_in_stages
 
-        done = release_in_stages(model, group, canary, wait_s)
-    names = ", ".join(report.device for report in done.installed)
-    console.print(f"{done.alias} set after {done.canary.device}'s report; installed on {names}")
+        release = release_in_stages(model, group, canary, wait_s)
+    names = ", ".join(report.device for report in release.installed)
+    console.print(
+        f"{release.alias} set after {release.canary.device}'s report; installed on {names}"
+    )
 
 
 @app.command("account")
@@ -185,7 +187,7 @@ def edge_key() -> None:
 @app.command("status")
 def edge_status(
     device: Annotated[
-        str, typer.Option(callback=checked(check_device), help="Device to ask about.")
+        str, typer.Option(callback=callback_of(check_device), help="Device to ask about.")
     ] = LOCAL_DEVICE,
 ) -> None:
     """The evaluations asked of a device, newest first."""
@@ -194,8 +196,8 @@ def edge_status(
 
         table = Table("request", "model", "version", "state", "agent", "reason")
         for state in device_requests(device):
-            why = state.fault or state.reason or ""
+            reason = state.fault or state.reason or ""
             status = "cannot be read" if state.fault else state.status
-            about = (state.request_id, state.model, state.version, status, state.agent or "")
-            table.add_row(*cells(*about, why))
+            fields = (state.request_id, state.model, state.version, status, state.agent or "")
+            table.add_row(*cells(*fields, reason))
         console.print(table)

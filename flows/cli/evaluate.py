@@ -25,15 +25,15 @@ def evaluate(
     ] = 1,
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
-    from flows.ingest.folders import data_sets, resolved
+    from flows.ingest.folders import data_sets, resolve_folders
 
-    resolved(data_sets(on, data=data, signal=signal))
+    resolve_folders(data_sets(on, data=data, signal=signal))
     with serving(model):
         from flows.decide.evaluate import evaluate as flow
         from flows.reports.evaluation import wide
         from flows.reports.shown import deliver
 
-        done = flow(
+        result = flow(
             model=model,
             datasets=on,
             data=data,
@@ -41,6 +41,6 @@ def evaluate(
             signal=signal,
             least_beats=least_beats,
         )
-    deliver(model, [wide(done.figures)], None)
-    console.print(f"Report  {done.report}", soft_wrap=True)
-    exit_for(done.ingested)
+    deliver(model, [wide(result.figures)], None)
+    console.print(f"Report  {result.report}", soft_wrap=True)
+    exit_for(result.ingested)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from flows.cli.options import checked
+from flows.cli.options import callback_of
 from storage.bounds import BOUNDS, all_within
 
 #: Options that are not called as their field is.
@@ -52,15 +52,15 @@ def fields_of(kind: Any) -> dict[str, Owners]:
 
 def words_of(name: str, owners: Owners) -> tuple[str, str]:
     """A field's sentence with its bounds, and its usual value; of which kind, where they differ."""
-    (model, *others), fields = owners, owners.values()
-    alone = f"{model.kind.capitalize()}: " if model.kind and not others else ""
+    (model, *siblings), fields = owners, owners.values()
+    alone = f"{model.kind.capitalize()}: " if model.kind and not siblings else ""
     bounds = f" ({BOUNDS[name].words})" if name in BOUNDS else ""
-    default = {one: None if f.is_required() else f.default for one, f in owners.items()}
-    default = {m: None if one is False or one in ([], {}) else one for m, one in default.items()}
-    usual = {one: str(value) for one, value in default.items() if value is not None}
+    default = {m: None if f.is_required() else f.default for m, f in owners.items()}
+    default = {m: None if v is False or v in ([], {}) else v for m, v in default.items()}
+    usual = {m: str(value) for m, value in default.items() if value is not None}
     differ = len({str(value) for value in default.values()}) > 1
-    shown = {f"{value} for {one.kind}" if differ else value: one for one, value in usual.items()}
-    return alone + max((f.description for f in fields), key=len) + bounds, ", ".join(shown)
+    texts = {f"{value} for {m.kind}" if differ else value: m for m, value in usual.items()}
+    return alone + max((f.description for f in fields), key=len) + bounds, ", ".join(texts)
 
 
 def option_of(name: str, owners: Owners) -> Parameter:
@@ -68,37 +68,37 @@ def option_of(name: str, owners: Owners) -> Parameter:
     from flows.ingest.folders import DatasetSettings
 
     annotated: Any = Annotated
-    many: Any = list
+    listing: Any = list
     words, usual = words_of(name, owners)
-    each, annotation = DatasetSettings in owners, next(iter(owners.values())).annotation
+    repeated, annotation = DatasetSettings in owners, next(iter(owners.values())).annotation
     kind = get_args(annotation)[0] if type(None) in get_args(annotation) else annotation
-    kind = many[str] if get_origin(kind) is dict else many[kind] if each else kind
+    kind = listing[str] if get_origin(kind) is dict else listing[kind] if repeated else kind
     if name in ("dataset", "folder"):
         argument = annotated[kind, typer.Argument(help=words)]
         return Parameter(name, Parameter.KEYWORD_ONLY, annotation=argument)
     option = typer.Option(
         *([NAMES[name]] if name in NAMES else []),
-        help=words + (" Once for each data set, in their order." if each else ""),
+        help=words + (" Once for each data set, in their order." if repeated else ""),
         show_default=usual or False,
-        callback=checked(lambda value: all_within(**{name: value})),
+        callback=callback_of(lambda value: all_within(**{name: value})),
     )
-    taken = annotated[kind | None, option]
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=taken)
+    parameter = annotated[kind | None, option]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=parameter)
 
 
-def gathered(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """What settings are made of, from the values of options that were given."""
+def settings_values(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """What settings are made of, from the values of the options."""
     from flows.ingest.folders import DatasetSettings, data_sets
 
     values: dict[str, Any] = {}
     for name, field in {k: v for m in models_of(kind) for k, v in m.model_fields.items()}.items():
         if DatasetSettings in models_of(field.annotation):
-            columns = {one: given[one] for one in DatasetSettings.model_fields}
+            columns = {column: options[column] for column in DatasetSettings.model_fields}
             values[name] = data_sets(columns.pop("dataset"), **columns)
         elif models_of(field.annotation):
-            values[name] = gathered(field.annotation, given)
-        elif given.get(name) is not None:
-            values[name] = given[name]
+            values[name] = settings_values(field.annotation, options)
+        elif options.get(name) is not None:
+            values[name] = options[name]
     return values
 
 
@@ -106,16 +106,16 @@ def with_options(work: Callable[..., None]) -> Callable[..., None]:
     """A function that takes the options of `work`'s settings, and its own others, one by one."""
     from flows.settings import valid
 
-    known = {name: one for path in MODULES for name, one in vars(import_module(path)).items()}
-    (first, *others) = signature(work, eval_str=True, locals=known).parameters.values()
+    types = {name: value for path in MODULES for name, value in vars(import_module(path)).items()}
+    (first, *extras) = signature(work, eval_str=True, locals=types).parameters.values()
 
-    def command(**given: Any) -> None:
-        own = {one.name: given.pop(one.name) for one in others}
-        work(valid(first.annotation, gathered(first.annotation, given)), **own)
+    def command(**options: Any) -> None:
+        own = {extra.name: options.pop(extra.name) for extra in extras}
+        work(valid(first.annotation, settings_values(first.annotation, options)), **own)
 
-    options = [option_of(name, owners) for name, owners in fields_of(first.annotation).items()]
-    own = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in others]
-    vars(command).update(__signature__=Signature(options + own), __annotations__={})
+    parameters = [option_of(name, owners) for name, owners in fields_of(first.annotation).items()]
+    own = [extra.replace(kind=Parameter.KEYWORD_ONLY) for extra in extras]
+    vars(command).update(__signature__=Signature(parameters + own), __annotations__={})
     return command
 
 

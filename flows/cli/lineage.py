@@ -31,7 +31,7 @@ Keys = Annotated[
 ]
 #: How a finding's state looks, and how many of a link's are told one by one.
 COLOURS = {"match": "green", "mismatch": "bold red", "out of reach": "yellow"}
-MOST_TOLD = 20
+MOST_EXAMPLES = 20
 
 
 def verify(
@@ -45,14 +45,14 @@ def verify(
     from storage.audit import verify as work
     from storage.registry.signing import trusted_keys
 
-    found = []
+    comparisons = []
     with registry(), console.status("Verifying ...") as status:
-        for one in work.verify(model, key or trusted_keys()):
-            found.append(one)
-            status.update(f"Verifying {one.link}: {escape(one.name)}")
+        for comparison in work.verify(model, key or trusted_keys()):
+            comparisons.append(comparison)
+            status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
     if as_json:
-        print(work.as_json(found))
-    counts = Counter((one.link, one.state) for one in found)
+        print(work.as_json(comparisons))
+    counts = Counter((comparison.link, comparison.state) for comparison in comparisons)
     table = Table("link", *COLOURS, "what is compared", title=f"{model}", title_style="bold")
     for link, compared in work.LINKS.items():
         cells = [
@@ -62,21 +62,25 @@ def verify(
         table.add_row(link, *cells, compared)
     console.print(table)
     for state in (work.MISMATCH, work.OUT):
-        told = [one for one in found if one.state == state]
-        for one in told[:MOST_TOLD]:
-            words = f"{one.link}: {one.name}" + f" {one.told}" * bool(one.told)
+        examples = [comparison for comparison in comparisons if comparison.state == state]
+        for comparison in examples[:MOST_EXAMPLES]:
+            words = f"{comparison.link}: {comparison.name}" + f" {comparison.told}" * bool(
+                comparison.told
+            )
             console.print(
                 f"[{COLOURS[state]}]{state}[/{COLOURS[state]}]  {escape(words)}", soft_wrap=True
             )
-        if len(told) > MOST_TOLD:
-            console.print(f"... and {len(told) - MOST_TOLD} more {state}; --json tells all.")
-    wrong = sum(one.state == work.MISMATCH for one in found)
+        if len(examples) > MOST_EXAMPLES:
+            console.print(
+                f"... and {len(examples) - MOST_EXAMPLES} more {state}; --json tells all."
+            )
+    wrong = sum(comparison.state == work.MISMATCH for comparison in comparisons)
     if wrong:
-        console.print(f"{model} is not what was sealed: {wrong} of {len(found)} differ.")
+        console.print(f"{model} is not what was sealed: {wrong} of {len(comparisons)} differ.")
         raise typer.Exit(1)
-    out = sum(one.state == work.OUT for one in found)
+    out = sum(comparison.state == work.OUT for comparison in comparisons)
     console.print(
-        f"{model} is what was sealed: {len(found) - out} of {len(found)} match"
+        f"{model} is what was sealed: {len(comparisons) - out} of {len(comparisons)} match"
         + (f", {out} are out of reach here." if out else ".")
     )
 
@@ -116,69 +120,69 @@ def lineage(
         _sights(record, keys, form)
         return
     with registry():
-        found = read_lineage(model or "", keys)
+        history = read_lineage(model or "", keys)
     if form == "tree" and out is None:
-        console.print(_rich(found))
-        console.print(f"Whether it is still so: holter verify {found.chain.reference}")
+        console.print(_rich(history))
+        console.print(f"Whether it is still so: holter verify {history.chain.reference}")
     elif out is None:
-        print(FORMS[form](found))
+        print(FORMS[form](history))
     else:
-        write_bytes(out, FORMS[form](found).encode())
+        write_bytes(out, FORMS[form](history).encode())
         console.print(f"Written  {out}", soft_wrap=True)
-    if found.faults:
-        _show("fault", found.faults)
+    if history.faults:
+        _show("fault", history.faults)
         raise typer.Exit(1)
 
 
-def _rich(found: Lineage) -> Tree:
+def _rich(history: Lineage) -> Tree:
     from tasks.pages.document import Branch
     from tasks.pages.lineage_page import outline
 
     def grow(branch: Branch, on: Tree) -> Tree:
-        for one in branch.below:
-            grow(one, on.add(escape(one.text)))
+        for child in branch.below:
+            grow(child, on.add(escape(child.text)))
         return on
 
-    top = outline(found)
+    top = outline(history)
     return grow(top, Tree(f"[bold]{escape(top.text)}[/bold]"))
 
 
-def _text(found: Lineage) -> str:
+def _text(history: Lineage) -> str:
     from tasks.pages.document import lines
     from tasks.pages.lineage_page import outline
 
-    return "".join(f"{'  ' * depth}{text}\n" for depth, text in lines(outline(found)))
+    return "".join(f"{'  ' * depth}{text}\n" for depth, text in lines(outline(history)))
 
 
-def _json(found: Lineage) -> str:
+def _json(history: Lineage) -> str:
     whole = {
-        "aliases": found.aliases,
-        "chain": found.chain.document,
-        "chain_sha256": found.chain.sha256,
-        "seal_fault": found.chain.fault,
-        "faults": found.faults,
-        "ledger": [asdict(entry) for entry in found.entries],
-        "evaluations": found.evaluations,
+        "aliases": history.aliases,
+        "chain": history.chain.document,
+        "chain_sha256": history.chain.sha256,
+        "seal_fault": history.chain.fault,
+        "faults": history.faults,
+        "ledger": [asdict(entry) for entry in history.entries],
+        "evaluations": history.evaluations,
     }
     return json.dumps(whole, indent=1, sort_keys=True)
 
 
-def _mermaid(found: Lineage) -> str:
+def _mermaid(history: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, mermaid
 
-    return mermaid(graph(found, detailed=False))
+    return mermaid(graph(history, every=False))
 
 
-def _html(found: Lineage) -> str:
+def _html(history: Lineage) -> str:
     from tasks.pages.lineage_page import html
 
-    return html(found)
+    return html(history)
 
 
-def _prov(found: Lineage) -> str:
+def _prov(history: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, prov_json
 
-    return json.dumps(prov_json(graph(found, detailed=True)), indent=1)
+    return json.dumps(prov_json(graph(history, every=True)), indent=1)
 
 
 FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov": _prov}
@@ -197,7 +201,7 @@ def _sights(record: str, keys: set[str], form: str) -> None:
     order = ("model", "version", "run_id", "dataset", "subject", "side")
     sights = sorted(answer.sights, key=attrgetter(*order))
     if form == "json":
-        print(json.dumps([asdict(one) for one in sights], indent=1))
+        print(json.dumps([asdict(sight) for sight in sights], indent=1))
     elif sights:
         _show_sights(record, sights)
     _show("ledger", wrong)
@@ -223,17 +227,17 @@ def _show(kind: str, texts: Iterable[str]) -> None:
 
 def _show_sights(record: str, sights: Sequence[Sight]) -> None:
     table = Table("model", "in MLflow", "aliases", "subject", "records", "side", title=record)
-    for one in sights:
+    for sight in sights:
         table.add_row(
-            f"{one.model}/{one.version}",
-            one.in_mlflow,
-            " ".join(f"@{alias}" for alias in one.aliases),
-            "SIMULATED " * one.simulated
-            + f"{one.dataset}/{one.subject}"
-            + f", the same recording as {one.same_as}" * bool(one.same_as),
-            " ".join(one.records),
-            one.side or "no beat with a label",
+            f"{sight.model}/{sight.version}",
+            sight.in_mlflow,
+            " ".join(f"@{alias}" for alias in sight.aliases),
+            "SIMULATED " * sight.simulated
+            + f"{sight.dataset}/{sight.subject}"
+            + f", the same recording as {sight.same_as}" * bool(sight.same_as),
+            " ".join(sight.records),
+            sight.side or "no beat with a label",
         )
     console.print(table)
-    versions = {(one.model, one.version, one.run_id) for one in sights}
+    versions = {(sight.model, sight.version, sight.run_id) for sight in sights}
     console.print(f"Versions that saw {escape(record)} or its subject: {len(versions)}.")

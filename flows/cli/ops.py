@@ -45,21 +45,21 @@ def up(
     from flows.services.access import named_servers
     from flows.services.up_state import fault, running, up_process, up_servers
 
-    named = named_servers()
-    if len(named) == 2 and not worker:
+    addresses = named_servers()
+    if len(addresses) == 2 and not worker:
         console.print("The environment names both servers; nothing is started here.")
-        for name, url in named.items():
+        for name, url in addresses.items():
             console.print(f"  {name}  {escape(url)}")
         return
-    if there := running():
+    if servers := running():
         console.print("Already up.")
-        _show(there)
-        if worker and not there.worker_pid:
+        _show(servers)
+        if worker and not servers.worker_pid:
             console.print("Without a worker: `holter down`, then `holter up --worker`.")
         return
     check_home()
-    if (there := up_servers()) and up_process(there):
-        raise ServerError(f"process {there.up_pid} of `holter up` runs. {fault(there)}")
+    if (servers := up_servers()) and up_process(servers):
+        raise ServerError(f"process {servers.up_pid} of `holter up` runs. {fault(servers)}")
     if foreground:
         _stay(worker=worker)
     else:
@@ -93,12 +93,12 @@ def _start_beside(*, worker: bool) -> Servers:
             words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
     deadline = time.monotonic() + START_S
-    while (found := running()) is None:
+    while (servers := running()) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServerError(f"the servers did not start; {log} says:\n{log_tail(log, start)}")
         time.sleep(0.3)
     process.returncode = 0  # it is to outlive this command: no warning that it does
-    return found
+    return servers
 
 
 def _stay(*, worker: bool) -> None:
@@ -106,7 +106,7 @@ def _stay(*, worker: bool) -> None:
     from flows.services.pool import make_pool
     from flows.services.servers import servers
     from flows.services.servers import worker as start_worker
-    from flows.services.up_state import announced, check_alive
+    from flows.services.up_state import announce, check_alive
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -116,15 +116,17 @@ def _stay(*, worker: bool) -> None:
     if worker and not os.environ.get("PREFECT_API_URL"):
         prefect_key(make=True)
     with ExitStack() as stack:
-        here = replace(stack.enter_context(servers()), up_pid=os.getpid())
+        running_servers = replace(stack.enter_context(servers()), up_pid=os.getpid())
         if worker:
             make_pool(POOL)
-            here = replace(here, worker_pid=stack.enter_context(start_worker(POOL)))
-        stack.enter_context(announced(here))
-        _show(here)
+            running_servers = replace(
+                running_servers, worker_pid=stack.enter_context(start_worker(POOL))
+            )
+        stack.enter_context(announce(running_servers))
+        _show(running_servers)
         console.print("Ctrl-C stops all of it.")
         while not stop.wait(WATCH_S):
-            check_alive(here)
+            check_alive(running_servers)
         console.print("Stopping ...")
 
 
@@ -134,9 +136,9 @@ def down() -> None:
 
     from flows.services.up_state import forget, up_process, up_servers
 
-    there = up_servers()
-    process = up_process(there) if there else None
-    if there is None or process is None:
+    servers = up_servers()
+    process = up_process(servers) if servers else None
+    if servers is None or process is None:
         forget()  # of one that was killed
         console.print("Nothing is up.")
         return
@@ -145,7 +147,7 @@ def down() -> None:
         process.wait(STOP_S)
     except psutil.TimeoutExpired as error:
         raise ServerError(
-            f"process {there.up_pid} still runs after {STOP_S:g} s; its log is in {home()}/logs"
+            f"process {servers.up_pid} still runs after {STOP_S:g} s; its log is in {home()}/logs"
         ) from error
     forget()
     console.print("Stopped.")
@@ -158,10 +160,10 @@ def env() -> None:
     """
     from flows.services.access import access_variables
 
-    found = _addresses()
-    if len(found) < 2:
+    addresses = _addresses()
+    if len(addresses) < 2:
         raise ServerError("no servers are up: `holter up` starts them")
-    for name, value in {**found, **access_variables(), "HOLTER_HOME": str(home())}.items():
+    for name, value in {**addresses, **access_variables(), "HOLTER_HOME": str(home())}.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -171,8 +173,8 @@ def _addresses() -> dict[str, str]:
     from flows.services.up_state import running
 
     up = running()
-    ours = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
-    return {**ours, **named_servers()}
+    local = {"PREFECT_API_URL": up.prefect_api, "MLFLOW_TRACKING_URI": up.mlflow} if up else {}
+    return {**local, **named_servers()}
 
 
 def status() -> None:
@@ -181,8 +183,8 @@ def status() -> None:
     from flows.services.up_state import fault, running, up_servers
 
     if running() is None and len(named_servers()) < 2:
-        if (there := up_servers()) and (ended := fault(there)):
-            raise ServerError(f"{ended}; `holter down`, see that the disk has room, `holter up`")
+        if (servers := up_servers()) and (failure := fault(servers)):
+            raise ServerError(f"{failure}; `holter down`, see that the disk has room, `holter up`")
         console.print(
             "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
         )
@@ -223,16 +225,16 @@ def notify(
                 take_away()
                 console.print("Nobody is told any more; the address is gone from Prefect.")
                 return
-            made = set_up({*(on or KINDS), "test"})
+            automations = set_up({*(on or KINDS), "test"})
         table = Table("notice", "when", title="What Prefect's server tells")
-        for name in (name for name in KINDS if name in made):
-            table.add_row(name, KINDS[name].about)
+        for name in (name for name in KINDS if name in automations):
+            table.add_row(name, KINDS[name].description)
         console.print(table)
         if not test:
             console.print("Try it: holter notify --test. Pause one on Prefect's Automations page.")
             return
         with answering(api):
-            send_test(made["test"])
+            send_test(automations["test"])
         console.print("The server has sent the test: look whether it has come.")
 
 
@@ -243,8 +245,8 @@ def doctor() -> None:
     problems = 0
     for check in examine():
         word = "[red]problem[/red]" if check.advice else "[green]ok[/green]     "
-        found = escape(without_credentials(check.found))
-        console.print(f"{word}  {escape(check.name)}: {found}", soft_wrap=True)
+        state = escape(without_credentials(check.state))
+        console.print(f"{word}  {escape(check.name)}: {state}", soft_wrap=True)
         if check.advice:
             problems += 1
             console.print(f"         {escape(check.advice)}", soft_wrap=True)

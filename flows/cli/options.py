@@ -20,39 +20,39 @@ from tasks.pages.document import ENDINGS, ENDINGS_TEXT
 from tasks.signal import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
-    from flows.ingest.flow import Ingested
+    from flows.ingest.flow import IngestResult
 
 #: Exit code of work that finished, but left out records that it names.
 SOME_RECORDS_FAILED = 3
 LOCAL_DEVICE = "this-machine"
 
 
-def checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+def callback_of(check: Callable[[Any], object]) -> Callable[[Any], Any]:
     """The callback of an option whose value a check may refuse, before the command begins."""
 
-    def held(value: Any) -> Any:
+    def callback(value: Any) -> Any:
         try:
             check(value)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         return value
 
-    return held
+    return callback
 
 
-def number(name: str, told: str) -> Any:
+def number(name: str, description: str) -> Any:
     """The option of a number, or of several, in its bound."""
-    held = checked(lambda value: all_within(**{name: value}))
-    return typer.Option(help=f"{told} ({BOUNDS[name].words})", callback=held)
+    callback = callback_of(lambda value: all_within(**{name: value}))
+    return typer.Option(help=f"{description} ({BOUNDS[name].words})", callback=callback)
 
 
-def _parse_each(value: Any) -> None:
+def _parse_references(value: Any) -> None:
     for reference in value if isinstance(value, list) else [value]:
         if reference is not None:
             parse(reference)
 
 
-well_formed = checked(_parse_each)
+well_formed = callback_of(_parse_references)
 
 
 Dataset = Annotated[str, typer.Argument(help="Name of a data set, or path of its TOML.")]
@@ -84,16 +84,16 @@ Signals = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        callback=checked(check_device),
+        callback=callback_of(check_device),
         help=f"Device to evaluate on; {LOCAL_DEVICE} starts an agent here.",
     ),
 ]
 Wait = Annotated[float, number("wait_s", "Seconds to wait for the device's report.")]
 
 
-def version(told: str) -> Any:
+def version(description: str) -> Any:
     """The argument that names a registered version."""
-    return typer.Argument(callback=well_formed, help=told)
+    return typer.Argument(callback=well_formed, help=description)
 
 
 def to_write(path: Path | None) -> Path | None:
@@ -110,19 +110,19 @@ def report_to_write(path: Path | None) -> Path | None:
     return to_write(path)
 
 
-def folder_of(dataset: str, given: Path | None) -> Path:
+def folder_of(dataset: str, data: Path | None) -> Path:
     """The folder of a data set's records, given or of its TOML, once it is sure that it has any."""
     from storage.datasets.dataset import data_folder, load_spec, record_names
 
     spec = load_spec(dataset)
-    folder = data_folder(spec, given)
+    folder = data_folder(spec, data)
     record_names(spec, folder)
     return folder
 
 
-def exit_for(made: Iterable[Ingested]) -> None:
+def exit_for(ingested: Iterable[IngestResult]) -> None:
     """Name the records of any data set that were left out, and end with the code that says so."""
-    failed = [outcome for one in made for outcome in one.failed]
+    failed = [outcome for result in ingested for outcome in result.failed]
     for outcome in failed:
         console.print(f"[red]failed[/red]  {escape(outcome.error or '')}", soft_wrap=True)
     if failed:
@@ -157,14 +157,14 @@ def serving(*versions: str | None) -> Iterator[None]:
 
     check_home()
     quiet()
-    needed = [reference for reference in versions if reference is not None]
-    if needed:
+    references = [reference for reference in versions if reference is not None]
+    if references:
         check_registry()
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
-    with servers() as here, answering(here.prefect_page):
+    with servers() as running_servers, answering(running_servers.prefect_page):
         try:
-            for reference in needed:
+            for reference in references:
                 resolve(reference)
             yield
         finally:  # the last log lines reach Prefect before its server stops
@@ -184,21 +184,21 @@ def registry() -> Iterator[None]:
         yield
 
 
-def tell_records(done: Ingested) -> None:
+def tell_records(result: IngestResult) -> None:
     """What an ingest made: a line of totals, and what each record warns of."""
-    entries = done.manifest.entries
+    entries = result.manifest.entries
     hours = sum(entry.hours for entry in entries)
     beats = sum(entry.beats for entry in entries)
-    kept = sum(outcome.state == "kept" for outcome in done.outcomes)
+    kept_count = sum(outcome.state == "kept" for outcome in result.outcomes)
     console.print(
-        f"{done.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept} kept from before, {len(done.failed)} failed). Manifest: {done.path}",
+        f"{result.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
+        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}",
         markup=False,
     )
     for entry in entries:
         for warning in entry.warnings:
-            told = escape(f"{entry.record}: {warning}")
-            console.print(f"[yellow]warning[/yellow]  {told}", soft_wrap=True)
-    for record, names in done.manifest.duplicates.items():
+            text = escape(f"{entry.record}: {warning}")
+            console.print(f"[yellow]warning[/yellow]  {text}", soft_wrap=True)
+    for record, names in result.manifest.duplicates.items():
         same = f"{record} is the same recording as {', '.join(names)}"
         console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)

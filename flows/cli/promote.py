@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.cli.options import (
     Signals,
-    checked,
+    callback_of,
     exit_for,
     registry,
     report_to_write,
@@ -45,8 +45,8 @@ def compare(
         from flows.reports.shown import deliver
         from storage.audit.versions import read_version
 
-        done = work(read_version(before), read_version(after))
-        deliver(done.title, done.blocks, out)
+        comparison = work(recorded(before), recorded(after))
+        deliver(comparison.title, comparison.blocks, out)
 
 
 def pareto(
@@ -72,12 +72,12 @@ def pareto(
         from flows.reports.shown import deliver
         from storage.audit.versions import all_references
 
-        versions, left_out = work.read(models or all_references())
-        found = work.groups(versions, device, bounds=intervals)
+        versions, left_out = work.read(models or every())
+        groups = work.groups(versions, device, bounds=intervals)
         if as_json:
-            print(work.as_json(found, left_out))
+            print(work.as_json(groups, left_out))
         if out or not as_json:
-            blocks = work.blocks(found, left_out)
+            blocks = work.blocks(groups, left_out)
             deliver("F1 of the registered versions against what they cost", blocks, out)
 
 
@@ -111,12 +111,12 @@ def sbom(
     from storage.files import write_json
     from storage.registry import sbom as work
 
-    found = work.sbom(environment)
+    document = work.sbom(environment)
     if out is None:
-        print(json.dumps(found, indent=1, sort_keys=True))
+        print(json.dumps(document, indent=1, sort_keys=True))
         return
-    write_json(out, found)
-    console.print(f"Written  {out}: {len(found['components'])} components", soft_wrap=True)
+    write_json(out, document)
+    console.print(f"Written  {out}: {len(document['components'])} components", soft_wrap=True)
 
 
 #: How a verdict looks.
@@ -126,7 +126,7 @@ COLOURS = {"passed": "green", "failed": "bold red", "missing": "yellow", "not as
 def promote(
     model: Version,
     to: Annotated[
-        str, typer.Option(callback=checked(check_alias), help="The alias to move.")
+        str, typer.Option(callback=callback_of(check_alias), help="The alias to move.")
     ] = "champion",
     policy: Annotated[
         Path | None, typer.Option(help="Policy, a TOML; else the one that comes with this.")
@@ -140,34 +140,41 @@ def promote(
     """Move an alias to a version that a policy passes; the result and the approver are recorded."""
     from storage.registry.policy import DEFAULT, read_policy
 
-    asked = read_policy(policy or DEFAULT)
+    rules = read_policy(policy or DEFAULT)
     if override and not reason.strip():
         raise ValueError("--override needs a --reason")
     with registry():
         from flows.decide.promote import REFUSED
         from flows.decide.promote import promote as work
 
-        done = work(model, asked, to, who=by, reason=reason, override=override)
-    table = Table("check", "asked", "found", "", "from", title=f"{done.reference}, {asked.title}")
-    for one in done.verdicts:
-        state = f"[{COLOURS[one.state]}]{one.state}[/{COLOURS[one.state]}]"
-        table.add_row(escape(one.title), one.asked, one.found, state, escape(one.note))
-    console.print(table)
-    name = done.reference.partition("/")[0]
-    if done.decision == REFUSED:
-        raise PromotionError(
-            f"{done.reference} is not {to}: {len(unmet(done.verdicts))} of {len(done.verdicts)} "
-            "checks do not pass; heal them, or give --override with a --reason"
+        promotion = work(model, rules, to, approver=by, reason=reason, override=override)
+    table = Table(
+        "check", "asked", "found", "", "from", title=f"{promotion.reference}, {rules.title}"
+    )
+    for verdict in promotion.verdicts:
+        state = f"[{COLOURS[verdict.state]}]{verdict.state}[/{COLOURS[verdict.state]}]"
+        table.add_row(
+            escape(verdict.title), verdict.asked, verdict.found, state, escape(verdict.note)
         )
-    console.print(f"{done.reference} is {to} ({done.decision}). Back: holter rollback {name}")
+    console.print(table)
+    name = promotion.reference.partition("/")[0]
+    if promotion.decision == REFUSED:
+        raise PromotionError(
+            f"{promotion.reference} is not {to}: {len(unmet(promotion.verdicts))} of "
+            f"{len(promotion.verdicts)} checks do not pass; heal them, or give --override with a "
+            "--reason"
+        )
+    console.print(
+        f"{promotion.reference} is {to} ({promotion.decision}). Back: holter rollback {name}"
+    )
 
 
 def rollback(
     model: Annotated[
-        str, typer.Argument(callback=checked(check_name), help="The registered model's name.")
+        str, typer.Argument(callback=callback_of(check_name), help="The registered model's name.")
     ],
     alias: Annotated[
-        str, typer.Option(callback=checked(check_alias), help="The alias to move back.")
+        str, typer.Option(callback=callback_of(check_alias), help="The alias to move back.")
     ] = "champion",
     by: Annotated[str | None, typer.Option(help="Who decides; else who is at work.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "rolled back",
@@ -176,7 +183,7 @@ def rollback(
     with registry():
         from flows.decide.promote import rollback as work
 
-        before, now = work(model, alias, who=by, reason=reason)
+        before, now = work(model, alias, approver=by, reason=reason)
     console.print(f"{model}: {alias} was version {before} and is version {now}")
 
 
@@ -211,15 +218,15 @@ def drift(
     names = on or []
     if not names and not analysis:
         raise ValueError("give a data set (--on), or analyses of devices (--analysis)")
-    from flows.ingest.folders import data_sets, resolved
+    from flows.ingest.folders import data_sets, resolve_folders
 
     read_checks(thresholds or DRIFT)
-    resolved(data_sets(names, data=data, signal=signal))
+    resolve_folders(data_sets(names, data=data, signal=signal))
     with serving(model):
         from flows.decide.drift import drift as flow
         from flows.reports.shown import deliver
 
-        done = flow(
+        result = flow(
             model=model,
             thresholds=thresholds or DRIFT,
             datasets=names,
@@ -227,10 +234,10 @@ def drift(
             analyses=analysis or [],
             signal=signal,
         )
-        deliver(done.title, done.blocks, out)
-    if done.drifted:
+        deliver(result.title, result.blocks, out)
+    if result.drifted:
         raise typer.Exit(DRIFTED)
-    exit_for(done.ingested)
+    exit_for(result.ingested)
 
 
 def rebuild(
@@ -251,17 +258,23 @@ def rebuild(
         from storage.audit.versions import read_version
         from tasks.pages.numbers import name_of
 
-        done = work(read_version(model), data or [])
-    changes = Table("not as it was", "recorded", "here", title=f"{done.reference}: {done.outcome}")
-    for row in done.changes:
+        result = work(recorded(model), data or [])
+    changes = Table(
+        "not as it was", "recorded", "here", title=f"{result.reference}: {result.outcome}"
+    )
+    for row in result.changes:
         changes.add_row(*map(escape, row))
-    for name, (then, now) in done.figures.items():
+    for name, (then, now) in result.figures.items():
         changes.add_row(name_of(name), f"{then:.6f}", f"{now:.6f}")
     console.print(changes)
-    for name, same in done.files.items():
+    for name, same in result.files.items():
         console.print(f"{name}: {'equal to the byte' if same else 'other bytes'}")
-    if done.outcome == DIFFERS:
+    if result.outcome == DIFFERS:
         raise PromotionError(
-            f"{done.reference} differs when it is built again; "
-            + ("what is not as it was is above" if done.changes else "nothing recorded explains it")
+            f"{result.reference} differs when it is built again; "
+            + (
+                "what is not as it was is above"
+                if result.changes
+                else "nothing recorded explains it"
+            )
         )

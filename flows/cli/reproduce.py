@@ -30,14 +30,14 @@ def reproduce(
 
     for name in dataset or reproduced_on(data):
         folder_of(name, folder_in(data, name))
-    made = []
+    ingested = []
     with serving():
         from flows.train.reproduce import reproduce as flow
         from storage.registry.tracking import run_page
 
         command = " ".join(["holter", *sys.argv[1:]])
-        for done in flow(dataset or [], data.absolute(), settings, command):
-            console.print(f"{done.dataset}: {done.folder / 'report.html'}", soft_wrap=True)
-            console.print(f"MLflow  {run_page(done.run_id)}", soft_wrap=True)
-            made.append(done.ingested)
-    exit_for(made)
+        for result in flow(dataset or [], data.absolute(), settings, command):
+            console.print(f"{result.dataset}: {result.folder / 'report.html'}", soft_wrap=True)
+            console.print(f"MLflow  {run_page(result.run_id)}", soft_wrap=True)
+            ingested.append(result.ingested)
+    exit_for(ingested)

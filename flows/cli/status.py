@@ -21,13 +21,13 @@ RUNS = 8
 def runs_table() -> Table:
     """The last flow runs that began, newest first; what failed in red, some records in yellow."""
     table = Table("run", "state", "began", "took", "message", title="Last runs", title_style="bold")
-    began = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
+    start_filter = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC, limit=RUNS
+        runs = client.read_flow_runs(
+            flow_run_filter=start_filter, sort=FlowRunSort.START_TIME_DESC, limit=RUNS
         )
     now = datetime.now(timezone.utc)
-    for run in found:
+    for run in runs:
         state, start = run.state, run.start_time or now
         bad = state is not None and (state.is_failed() or state.is_crashed())
         lacking = state is not None and (state.name or "").endswith(ENDING)
@@ -47,8 +47,8 @@ def models_table() -> Table:
     """The newest version of every registered model, and what its aliases point at."""
     table = Table("model", "newest", "aliases", title="Models", title_style="bold")
     for name, newest, aliases in tracking.newest_versions():
-        said = "  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items()))
-        table.add_row(escape(name), str(newest), escape(said))
+        text = "  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items()))
+        table.add_row(escape(name), str(newest), escape(text))
     return table
 
 
@@ -56,7 +56,7 @@ def pool_line(name: str) -> str:
     """One line on the work pool."""
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_work_pool(name)
+            pool = client.read_work_pool(name)
         except ObjectNotFound:
             return f"no pool {name}: `holter up --worker` makes it"
-    return f"pool {name} is {(found.status.value if found.status else 'unknown').lower()}"
+    return f"pool {name} is {(pool.status.value if pool.status else 'unknown').lower()}"

@@ -24,9 +24,9 @@ from flows.services.progress import console
 from storage.files import check_home
 
 if TYPE_CHECKING:  # pydantic and NumPy are not for `holter --help`
-    from flows.train.retrain import Retrained
+    from flows.train.retrain import RetrainResult
     from flows.train.settings import RetrainSettings, TrainSettings, WatchSettings
-    from flows.train.watch import Watched
+    from flows.train.watch import WatchResult
 
 
 def train(settings: TrainSettings) -> None:
@@ -35,9 +35,9 @@ def train(settings: TrainSettings) -> None:
     with serving(settings.teacher):
         from flows.train.flow import train as flow
 
-        done = flow(settings)
-    console.print(f"Registered {done.version.name} version {done.version.version} (candidate).")
-    exit_for(done.ingested)
+        result = flow(settings)
+    console.print(f"Registered {result.version.name} version {result.version.version} (candidate).")
+    exit_for(result.ingested)
 
 
 def retrain(settings: RetrainSettings) -> None:
@@ -48,9 +48,9 @@ def retrain(settings: RetrainSettings) -> None:
         from flows.train.retrain import retrain as flow
 
         with local_agent(settings.device, start=settings.device == LOCAL_DEVICE):
-            done = flow(settings)
-        _summary(done)
-    exit_for(done.trained.ingested)
+            result = flow(settings)
+        _summary(result)
+    exit_for(result.trained.ingested)
 
 
 def run(
@@ -83,46 +83,48 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
 ) -> None:
     """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""
-    from flows.ingest.folders import resolved
+    from flows.ingest.folders import resolve_folders
 
-    resolved(settings.training.datasets)
+    resolve_folders(settings.training.datasets)
     if settings.retrain_after:
         settings.training.check_signals()
     with serving(settings.training.teacher):
         from flows.train.watch import watch as flow
 
         while True:
-            done = flow(settings)
-            _say(done)
+            result = flow(settings)
+            _say(result)
             if once:
-                exit_for(done.ingested)
+                exit_for(result.ingested)
                 return
             time.sleep(every)
 
 
-def _say(done: Watched) -> None:
-    for outcome in done.outcomes:
-        told = [outcome.error or "", *(outcome.entry.warnings if outcome.entry else [])]
-        console.print(escape(f"{outcome.record}  {outcome.state}  {'; '.join(filter(None, told))}"))
-    for name, reason in done.waiting.items():
+def _say(result: WatchResult) -> None:
+    for outcome in result.outcomes:
+        texts = [outcome.error or "", *(outcome.entry.warnings if outcome.entry else [])]
+        console.print(
+            escape(f"{outcome.record}  {outcome.state}  {'; '.join(filter(None, texts))}")
+        )
+    for name, reason in result.waiting.items():
         console.print(f"[yellow]waiting[/yellow]  {escape(f'{name}: {reason}')}", soft_wrap=True)
-    if done.trained:
-        version = done.trained.version
+    if result.trained:
+        version = result.trained.version
         console.print(f"Registered {version.name} version {version.version} (candidate).")
-    if not (done.outcomes or done.waiting or done.trained):
+    if not (result.outcomes or result.waiting or result.trained):
         console.print("Nothing new.")
 
 
-def _summary(done: Retrained) -> None:
+def _summary(result: RetrainResult) -> None:
     """What was made: server and device metrics side by side, and where to look."""
-    trained, device = done.trained, done.device
-    for made in trained.ingested:
-        tell_records(made)
+    trained, device = result.trained, result.device
+    for ingest_result in trained.ingested:
+        tell_records(ingest_result)
     names = ("f1", "sensitivity", "specificity", "ppv", "accuracy", "auc", "f1_weighted")
     table = Table(
         "beat level, test side",
         "server",
-        done.device_name,
+        result.device_name,
         title=f"{trained.title}",
         title_style="bold",
     )
@@ -135,7 +137,7 @@ def _summary(done: Retrained) -> None:
     console.print(table)
     console.print(trained.caveat)
     console.print(f"Model   {trained.version.name} version {trained.version.version} (@candidate)")
-    for name, link in done.links.items():
+    for name, link in result.links.items():
         console.print(f"{name:<8}{link}", soft_wrap=True)
     console.print(f"Audit   holter lineage {trained.version.reference}, and holter verify")
     console.print("To look at them: `holter up` starts both pages again, on the same addresses.")

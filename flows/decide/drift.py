@@ -10,9 +10,9 @@ from prefect import flow
 from prefect.events import emit_event
 
 from flows.ingest.failures import telling
-from flows.ingest.flow import Ingested, ingest_each
-from flows.ingest.folders import data_sets, resolved
-from flows.parameters import Analyses, Bounds, Folders, Seen, Signals, Version
+from flows.ingest.flow import IngestResult, ingest_data_sets
+from flows.ingest.folders import data_sets, resolve_folders
+from flows.parameters import Analyses, Bounds, Folders, NewDataSets, Signals, Version
 from flows.reports.compare import change_of, threshold_of
 from flows.reports.shown import FORMS, write
 from flows.services import events
@@ -42,7 +42,7 @@ from tasks.scores.smoothing import decide
 
 
 @dataclass(frozen=True)
-class Drifted:
+class DriftResult:
     """What came of it: the verdicts, whether any bound is passed, the report, its run, the data."""
 
     title: str
@@ -50,18 +50,18 @@ class Drifted:
     drifted: bool
     blocks: tuple[Block, ...]
     run_id: str
-    ingested: Sequence[Ingested] = ()
+    ingested: Sequence[IngestResult] = ()
 
 
 @flow(name="drift", flow_run_name="drift-{model}", **WATCHED)
 def drift(
     model: Version,
     thresholds: Bounds = DRIFT,
-    datasets: Seen = [],  # noqa: B006 - never changed; Prefect's form wants a list
+    datasets: NewDataSets = [],  # noqa: B006 - never changed; Prefect's form wants a list
     data: Folders = None,
     analyses: Analyses = [],  # noqa: B006 - likewise
     signal: Signals = None,
-) -> Drifted:
+) -> DriftResult:
     """Hold data sets, or devices' analyses, against the training of a version.
 
     The reference is what the version decides of its own training side, made once. The report and
@@ -91,11 +91,13 @@ def drift(
     checks = read_checks(thresholds)
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
-    version = read_version(model)
-    sets = resolved(data_sets(datasets, data=data, signal=signal))
+    version = recorded(model)
+    sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     sources = [analysis_of(path, version) for path in analyses]
-    made = ingest_each(sets, "consensus")
-    sources += [p for one in made for p in profiles_of(version, one.manifest, one.path)]
+    ingested = ingest_data_sets(sets, "consensus")
+    sources += [
+        p for result in ingested for p in profiles_of(version, result.manifest, result.path)
+    ]
     new, reference = together(sources), reference_of(version)
     verdicts = judge(checks, figures_of(reference, new))
     beyond = unmet(verdicts)
@@ -109,10 +111,10 @@ def drift(
             "run_id": run_id,
             "page": tracking.run_page(run_id),
             "beyond": beyond,
-            **{one.figure: one.found for one in verdicts},
+            **{verdict.figure: verdict.found for verdict in verdicts},
         },
     )
-    return telling(Drifted(title, verdicts, bool(beyond), blocks, run_id, made), made)
+    return telling(DriftResult(title, verdicts, bool(beyond), blocks, run_id, ingested), ingested)
 
 
 def reference_of(version: VersionRecord) -> Profile:
@@ -123,16 +125,16 @@ def reference_of(version: VersionRecord) -> Profile:
     TableError
         The beat tables that it was trained on are not those that are here.
     """
-    kept = home() / "profiles" / f"{version.chain_sha256}.json"
-    if kept.is_file():
-        return read_profile(read_json(kept), str(kept))
-    found: list[Profile] = []
+    path = home() / "profiles" / f"{version.chain_sha256}.json"
+    if path.is_file():
+        return read_profile(read_json(path), str(path))
+    profiles: list[Profile] = []
     for manifest in version.manifests:
         place = place_of(manifest, version.model.reference)
-        found += profiles_of(version, manifest, place, version.split["train"]["subjects"])
-    made = together(found)
-    write_json(kept, made.as_json())
-    return made
+        profiles += profiles_of(version, manifest, place, version.split["train"]["subjects"])
+    reference = together(profiles)
+    write_json(path, reference.as_json())
+    return reference
 
 
 def place_of(manifest: Manifest, reference: str) -> Place:
@@ -157,14 +159,14 @@ def profiles_of(
     version: VersionRecord, manifest: Manifest, place: Place, people: Iterable[str] | None = None
 ) -> Iterator[Profile]:
     """The profile of each record; of some people's, where they are given."""
-    wanted = None if people is None else set(people)
+    subjects = None if people is None else set(people)
     network = LiteRT(model_bytes(version.model))
     name = version.model.name.removeprefix("holter-")
     change = change_of(version.model)
     entries = [
         entry
         for entry in manifest.entries
-        if wanted is None or f"{manifest.dataset}/{entry.subject}" in wanted
+        if subjects is None or f"{manifest.dataset}/{entry.subject}" in subjects
     ]
     with Progress(f"Scoring {manifest.dataset}", len(entries)) as progress:
         for entry in entries:
@@ -172,10 +174,10 @@ def profiles_of(
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            p, known = probabilities(network, name, table)
-            sure = table.take(known)
+            p, mask = probabilities(network, name, table)
+            sure = table.take(mask)
             decided = decide(p, threshold_of(version.model), change, 1, table.begins)
-            yield profile(sure, p[known], decided[known])
+            yield profile(sure, p[mask], decided[mask])
             progress.step(entry.record)
 
 
@@ -188,17 +190,17 @@ def analysis_of(path: Path, version: VersionRecord) -> Profile:
         It cannot be read, has no profile, or is of another model.
     """
     try:
-        said = read_json(path)
-        by = said["model"]["sha256"]
+        analysis = read_json(path)
+        by = analysis["model"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TableError(f"analysis {path}: cannot be read: {error}") from error
-    mine = version.files["model.tflite"]
-    if by != mine:
+    expected = version.files["model.tflite"]
+    if by != expected:
         raise TableError(
             f"analysis {path}: found one by model {by[:12]}; expected {version.model.reference}, "
-            f"{mine[:12]}"
+            f"{expected[:12]}"
         )
-    return read_profile(said.get("profile"), f"analysis {path}")
+    return read_profile(analysis.get("profile"), f"analysis {path}")
 
 
 def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Iterator[Block]:
@@ -206,21 +208,21 @@ def report(reference: Profile, new: Profile, verdicts: Sequence[Verdict]) -> Ite
     beyond = unmet(verdicts)
     yield Summary(
         f"Beyond its bound: {'; '.join(beyond)}." if beyond else "Everything is within bounds.",
-        [Tile(name_of(one.figure), _value(one), f"{one.state}: {one.asked}") for one in verdicts],
+        [Tile(name_of(v.figure), _value(v), f"{v.state}: {v.asked}") for v in verdicts],
         "bad" if beyond else "good",
     )
     shows = "Share of the beats, training (blue) and new (orange)"
-    sides = [{name: one.shares(name) for name in BINS} for one in (reference, new)]
+    sides = [{name: side.shares(name) for name in BINS} for side in (reference, new)]
     yield Picture("drift.png", shares(BINS, sides[0], sides[1], shows), shows)
     yield Heading("Figures")
     yield Table(
         ("figure", "bound", "found", "", "training and new"),
-        [(one.title, one.asked, _value(one), one.state, one.note) for one in verdicts],
+        [(v.title, v.asked, _value(v), v.state, v.note) for v in verdicts],
     )
     yield Heading("Recordings")
     rows = [
-        (name, f"{one.records:,}", f"{one.beats:,}", f"{one.af_beats:,}", f"{one.bad_beats:,}")
-        for name, one in (("training", reference), ("new", new))
+        (name, f"{side.records:,}", f"{side.beats:,}", f"{side.af_beats:,}", f"{side.bad_beats:,}")
+        for name, side in (("training", reference), ("new", new))
     ]
     yield Table(("", "records", "beats", "decided AF", "poor signal"), rows)
 
@@ -246,7 +248,7 @@ def log(
             VERSION_TAG: str(version.model.version),
         },
     )
-    figures = {one.figure: float(one.found) for one in verdicts if one.found != "-"}
+    figures = {verdict.figure: float(verdict.found) for verdict in verdicts if verdict.found != "-"}
     tracking.log_metrics(run_id, figures)
     folder = work_folder(run_id) / "drift"
     for form in FORMS:

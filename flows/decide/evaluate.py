@@ -11,8 +11,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.ingest.failures import telling
-from flows.ingest.flow import Ingested, ingest_each
-from flows.ingest.folders import data_sets, resolved
+from flows.ingest.flow import IngestResult, ingest_data_sets
+from flows.ingest.folders import data_sets, resolve_folders
 from flows.parameters import Folders, LeastBeats, Signals
 from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
@@ -59,13 +59,13 @@ from tasks.signal.preprocessing import Policy
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """What an evaluation made: its run, its figures by data set, the report, and of what."""
 
     run_id: str
     figures: dict[str, dict[str, float]]
     report: Path
-    ingested: Sequence[Ingested] = ()
+    ingested: Sequence[IngestResult] = ()
 
 
 @flow(name="evaluate", flow_run_name="evaluate-{model}", **WATCHED)
@@ -76,7 +76,7 @@ def evaluate(
     policy: Policy = "consensus",
     signal: Signals = None,
     least_beats: LeastBeats = 1,
-) -> Evaluated:
+) -> EvaluationResult:
     """Score a registered network on data sets; figures, tables and the report go to MLflow.
 
     Parameters
@@ -99,17 +99,17 @@ def evaluate(
     SplitError
         The version learnt from a recording of them that has another name there.
     """
-    sets = resolved(data_sets(datasets, data=data, signal=signal))
+    sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     version = resolve(model)
     single = not reads_records(version.name.removeprefix("holter-"))
-    if single and not all(one.signal for one in sets):
+    if single and not all(dataset.signal for dataset in sets):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
-    ingested = ingest_each(sets, policy)
-    manifests = [made.manifest for made in ingested]
+    ingested = ingest_data_sets(sets, policy)
+    manifests = [result.manifest for result in ingested]
     notes = [
-        f"{one.dataset} is simulated: its figures say nothing about people."
-        for one in manifests
-        if one.simulated
+        f"{manifest.dataset} is simulated: its figures say nothing about people."
+        for manifest in manifests
+        if manifest.simulated
     ]
     notes += known_records(version.reference, manifests)
     run_id = tracking.start_run(
@@ -131,30 +131,30 @@ def evaluate(
         },
     )
     try:
-        for made in ingested:
-            log_dataset(run_id, made.path, made.manifest, "evaluation", {})
-        scored = [s for made in ingested for s in score_dataset(version, made, least_beats)]
+        for result in ingested:
+            log_dataset(run_id, result.path, result.manifest, "evaluation", {})
+        scored = [s for result in ingested for s in score_dataset(version, result, least_beats)]
         tables = {
-            (made.manifest.dataset, entry.record): made.path.parent / entry.file
-            for made in ingested
-            for entry in made.manifest.entries
+            (result.manifest.dataset, entry.record): result.path.parent / entry.file
+            for result in ingested
+            for entry in result.manifest.entries
         }
-        done = write_up(version, scored, tables, notes, run_id)
+        evaluation = write_up(version, scored, tables, notes, run_id)
         ledger.append(
             version.name,
             version.version,
             ledger.EVALUATED,
-            f"on {', '.join(made.manifest.dataset for made in ingested)}",
+            f"on {', '.join(result.manifest.dataset for result in ingested)}",
             run_id=run_id,
-            datasets=" ".join(made.manifest.digest() for made in ingested),
-            report=sha256_folder(done.report.parent),
-            **{outcomes.DETAIL: sha256_file(done.report.parent / OUTCOME)},
+            datasets=" ".join(result.manifest.digest() for result in ingested),
+            report=sha256_folder(evaluation.report.parent),
+            **{outcomes.DETAIL: sha256_file(evaluation.report.parent / OUTCOME)},
         )
     except BaseException as error:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
-    return telling(replace(done, ingested=ingested), ingested)
+    return telling(replace(evaluation, ingested=ingested), ingested)
 
 
 def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
@@ -166,23 +166,25 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
         It learnt from some under another name: the figures would seem to be of new patients.
     """
     try:
-        version = read_version(reference)
-        learnt = learnt_recordings(version)
+        version = recorded(reference)
+        training_recordings = learnt_recordings(version)
         behind = [data for source in (version, *teachers_of(version)) for data in source.manifests]
     except (NotInRegistry, SignatureError, DigestMismatch) as error:
         return [f"Whether it learnt from these records cannot be told: {error}."]
-    names = {recording.name for recording in learnt}
+    names = {recording.name for recording in training_recordings}
     fresh, notes = [], []
     for manifest in manifests:
         new = [recording for recording in recordings(manifest) if recording.name not in names]
-        if known := len(manifest.entries) - len(new):
+        if known_count := len(manifest.entries) - len(new):
             notes.append(
-                f"It was trained or validated on {known} of the {len(manifest.entries)} records of "
-                f"{manifest.dataset}: the figures of these are not of new patients."
+                f"It was trained or validated on {known_count} of the {len(manifest.entries)} "
+                f"records of {manifest.dataset}: the figures of these are not of new patients."
             )
         fresh += new
-    if pairs := copies(fresh, learnt):
-        copied = "; ".join(f"{mine.name} as {theirs.name}" for mine, theirs in pairs[:MOST_PAIRS])
+    if pairs := copies(fresh, training_recordings):
+        copied = "; ".join(
+            f"{copy.name} as {original.name}" for copy, original in pairs[:MOST_PAIRS]
+        )
         more = f"; and {len(pairs) - MOST_PAIRS} more" if len(pairs) > MOST_PAIRS else ""
         raise SplitError(
             f"{reference} was trained or validated on the same recordings under another name: "
@@ -197,7 +199,9 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> list[ScoredRecord]:
+def score_dataset(
+    version: ModelVersion, ingest_result: IngestResult, least_beats: int
+) -> list[Scored]:
     """Decide every beat of a data set by the registered LiteRT file."""
     folder = work_folder(version.run_id)
     digest = version.tags[artifact_tag(LITERT)]
@@ -209,13 +213,15 @@ def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> li
     threshold = float(version.tags[THRESHOLD_TAG])
     change = change_of(version)
     out = []
-    with Progress(f"Scoring {made.manifest.dataset}", len(made.manifest.entries)) as progress:
-        for entry in made.manifest.entries:
-            path = made.path.parent / entry.file
+    with Progress(
+        f"Scoring {ingest_result.manifest.dataset}", len(ingest_result.manifest.entries)
+    ) as progress:
+        for entry in ingest_result.manifest.entries:
+            path = ingest_result.path.parent / entry.file
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            probability, known = probabilities(network, name, table)
+            probability, mask = probabilities(network, name, table)
             out.append(
                 ScoredRecord(
                     dataset=table.dataset,
@@ -223,7 +229,7 @@ def score_dataset(version: ModelVersion, made: Ingested, least_beats: int) -> li
                     subject=table.subject,
                     time_s=table.time_s,
                     stretches_s=table.stretches_s,
-                    label=np.where(known, table.label, np.int8(-1)),
+                    label=np.where(mask, table.label, np.int8(-1)),
                     rhythm=table.rhythm,
                     symbol=table.symbol,
                     quality=table.quality,
@@ -242,36 +248,36 @@ def write_up(
     files: Mapping[tuple[str, str], Place],
     notes: Sequence[str],
     run_id: str,
-) -> Evaluated:
+) -> EvaluationResult:
     """Write tables, annotations and the report, with notes; log them and the figures."""
     folder = work_folder(run_id) / "evaluation"
     figures, tables = figures_of(scored), {}
-    for dataset, mine in by_dataset(scored).items():
-        tables[dataset] = tables_of(mine)
+    for dataset, records in by_dataset(scored).items():
+        tables[dataset] = tables_of(records)
         for name, frame in tables[dataset].items():
             write_bytes(folder / f"{dataset}_{name}.csv", as_csv(frame))
             tracking.log_table(run_id, f"{dataset}_{name}", frame)
-        for record in mine:
+        for record in records:
             runs = episodes(record.decided, record.time_s, record.stretches_s)
             path = folder / "annotations" / dataset / f"{record.record}.haf"
             write_bytes(path, rhythm_annotations(runs, record.stretches_s))
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
 
-    def beats_of(one: ScoredRecord) -> BeatTable:
-        return read_beats(files[one.dataset, one.record])
+    def beats_of(record: Scored) -> BeatTable:
+        return read_beats(files[record.dataset, record.record])
 
     blocks = page(scored, figures, tables, notes, beats_of)
-    decision = f"Threshold {version.tags[THRESHOLD_TAG]}, {smoothed(version)}."
+    decision = f"Threshold {version.tags[THRESHOLD_TAG]}, {smoothing_words(version)}."
     path = folder / "report.html"
     title = f"{version.reference}: evaluation"
     write(title, [*blocks, Words(decision)], path)
     outcomes.write_outcome(run_id, folder)
     tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
-    return Evaluated(run_id, figures, path)
+    return EvaluationResult(run_id, figures, path)
 
 
-def smoothed(version: ModelVersion) -> str:
+def smoothing_words(version: ModelVersion) -> str:
     """How decisions are made of probabilities, in words."""
     change = change_of(version)
     if change == UNSMOOTHED:

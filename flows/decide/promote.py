@@ -46,7 +46,7 @@ PARITY = [field.name for field in fields(Limits)]
 #: A value and the bounds of its interval.
 ENDS = ("", "_low", "_high")
 #: How a figure is had that is not there, by what its name begins with.
-HOW = {
+HINTS = {
     "device_": "no device has reported: holter edge request {model} --device NAME",
     "test_": "not among the figures of a test set",
     "champion_": "not among the figures of a comparison",
@@ -54,7 +54,7 @@ HOW = {
 
 
 @dataclass(frozen=True)
-class Promoted:
+class PromotionResult:
     """A judged promotion: whether the alias moved, each verdict, and the digest of the result."""
 
     reference: str
@@ -68,39 +68,39 @@ def formal(version: VersionRecord, policy: Policy, decisions: pd.DataFrame) -> d
     """What can be said without scores: seals, sides, licences, parity."""
     compared = verify(version.model.reference, trusted_keys())
     broken = [
-        f"{one.link}: {one.name} {one.told}"
-        for one in compared
-        if one.state == MISMATCH and one.link in SEALED
+        f"{comparison.link}: {comparison.name} {comparison.told}"
+        for comparison in compared
+        if comparison.state == MISMATCH and comparison.link in SEALED
     ]
     people = {side: set(version.split[side]["subjects"]) for side in SIDES}
     people["test"] |= set(decisions["subject"])
     shared = set().union(*(people[a] & people[b] for a, b in combinations(SIDES, 2)))
     versions = (version, *teachers_of(version))
-    behind = [m for one in versions for m in one.manifests]
-    records = {one.model.reference: simulated_records(one.params) for one in versions}
-    manifests = {one.digest(): one for one in behind}.values()
+    behind = [m for source in versions for m in source.manifests]
+    records = {source.model.reference: simulated_records(source.params) for source in versions}
+    manifests = {manifest.digest(): manifest for manifest in behind}.values()
     barred = [
-        f"{one.dataset} ({one.licence})"
-        for one in manifests
-        if policy.use not in policy.licences.get(one.licence, ())
+        f"{manifest.dataset} ({manifest.licence})"
+        for manifest in manifests
+        if policy.use not in policy.licences.get(manifest.licence, ())
     ]
-    simulated = [one.dataset for one in manifests if one.simulated]
-    named = {
+    simulated = [manifest.dataset for manifest in manifests if manifest.simulated]
+    faults = {
         "broken_seals": broken,
         "subjects_on_two_sides": sorted(shared),
         "data_sets_not_for_use": barred,
         "simulated_data_sets": simulated,
     }
-    found = {name: Figure(len(items), "; ".join(items[:5])) for name, items in named.items()}
+    results = {name: Figure(len(items), "; ".join(items[:5])) for name, items in faults.items()}
     most = max(records, key=lambda name: records[name])
     note = f"each epoch of {most}" if records[most] else ""
-    found["simulated_records"] = Figure(records[most], note)
+    results["simulated_records"] = Figure(records[most], note)
     parity = version.metrics.get("parity_max_abs_error")
-    found["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
-    return found
+    results["parity_max_abs_error"] = Figure(parity, "" if parity is not None else "not logged")
+    return results
 
 
-def deployed(version: VersionRecord) -> dict[str, Figure]:
+def deployment_figures(version: Recorded) -> dict[str, Figure]:
     """Parity with Keras of what devices run: the release's runtime, and any that a report names.
 
     Of each figure the largest, F1's change either way; missing where one of them has none.
@@ -108,47 +108,47 @@ def deployed(version: VersionRecord) -> dict[str, Figure]:
     tags = version.model.tags
     names = [tags.get(RUNTIME_TAG, REFERENCE)]
     names += [r.tags[RUNTIME_TAG] for r in version.reports if RUNTIME_TAG in r.tags]
-    told = {name: json.loads(tags.get(runtime_tag(name), "{}")) for name in names}
-    found = {}
+    parities = {name: json.loads(tags.get(runtime_tag(name), "{}")) for name in names}
+    results = {}
     for figure in PARITY:
-        lacking = [name for name in told if figure not in told[name]]
+        lacking = [name for name in parities if figure not in parities[name]]
         if lacking:
             note = f"the version's tags do not say it of {', '.join(lacking)}"
-            found[f"deployed_{figure}"] = Figure(None, note)
+            results[f"deployed_{figure}"] = Figure(None, note)
         else:
-            value, name = max((abs(float(told[name][figure])), name) for name in told)
-            found[f"deployed_{figure}"] = Figure(value, name)
-    return found
+            value, name = max((abs(float(parities[name][figure])), name) for name in parities)
+            results[f"deployed_{figure}"] = Figure(value, name)
+    return results
 
 
-def tested(version: VersionRecord, decisions: pd.DataFrame) -> dict[str, Figure]:
+def testset_figures(version: Recorded, decisions: pd.DataFrame) -> dict[str, Figure]:
     """Figures of the version's own test set; none where its patients were trained on too."""
-    found = figures(by_patient(decisions))
-    names = dict.fromkeys([*found, "f1_low", "f1_high"])
+    rates = figures(by_patient(decisions))
+    names = dict.fromkeys([*rates, "f1_low", "f1_high"])
     unseen = version.split["paradigm"] != "intrapatient"
     if not unseen:
         note = "its test patients are in training too: nothing is known of unseen ones"
         return {f"test_{name}": Figure(None, note) for name in names}
-    note = f"{found['patients']:.0f} patients, {found['beats']:,.0f} beats"
+    note = f"{rates['patients']:.0f} patients, {rates['beats']:,.0f} beats"
     lacking = "one patient gives no interval"
     return {
-        f"test_{name}": Figure(found.get(name), note if name in found else lacking)
+        f"test_{name}": Figure(rates.get(name), note if name in rates else lacking)
         for name in names
     }
 
 
-def evaluated(version: VersionRecord) -> dict[str, Figure]:
+def evaluation_figures(version: Recorded) -> dict[str, Figure]:
     """The newest figure of each name from evaluations on data sets that it was not trained on."""
-    own = tuple(f"{one.dataset}_" for one in version.manifests)
-    found: dict[str, Figure] = {}
+    own = tuple(f"{manifest.dataset}_" for manifest in version.manifests)
+    results: dict[str, Figure] = {}
     for state in version.evaluations:
         for name, value in state.metrics.items():
             note = f"evaluation {state.request_id[:8]}"
             figure = Figure(value, note)
             if name.startswith(own):
                 figure = Figure(None, "it was trained on this data set: these are no new patients")
-            found.setdefault(name, figure)
-    return found
+            results.setdefault(name, figure)
+    return results
 
 
 def on_devices(version: VersionRecord) -> dict[str, Figure]:
@@ -164,17 +164,17 @@ def on_devices(version: VersionRecord) -> dict[str, Figure]:
         for report in version.reports
         for text in differences(report.metrics, server)
     ]
-    found = {"device_differences": Figure(len(wrong), "; ".join(wrong[:5]))}
+    results = {"device_differences": Figure(len(wrong), "; ".join(wrong[:5]))}
     for name in dict.fromkeys([*(n for r in version.reports for n in r.metrics), ENERGY]):
         lacking = [r.device for r in version.reports if name not in r.metrics]
         for start, worst in (("device_", max), ("device_least_", min)):
             if lacking:
                 note = f"{', '.join(lacking)} did not measure it"
-                found[f"{start}{name}"] = Figure(None, note)
+                results[f"{start}{name}"] = Figure(None, note)
             else:
                 value, device = worst((r.metrics[name], r.device) for r in version.reports)
-                found[f"{start}{name}"] = Figure(value, f"on {device}")
-    return found
+                results[f"{start}{name}"] = Figure(value, f"on {device}")
+    return results
 
 
 def against_champion(decisions: pd.DataFrame, champion: VersionRecord | None) -> dict[str, Figure]:
@@ -184,13 +184,13 @@ def against_champion(decisions: pd.DataFrame, champion: VersionRecord | None) ->
     if champion is None:
         return dict.fromkeys(names, Figure(None, "no version is champion", applies=False))
     reference = champion.model.reference
-    found = pair(decisions_of(champion.model), decisions)
-    out = {"champion_patients": Figure(len(found.patients), f"{reference} is champion")}
-    if not found.patients:
+    paired = pair(decisions_of(champion.model), decisions)
+    out = {"champion_patients": Figure(len(paired.patients), f"{reference} is champion")}
+    if not paired.patients:
         note = f"its test set and that of {reference} share no patient"
         return {**dict.fromkeys(names, Figure(None, note)), **out}
-    for rate, gain in found.differences().items():
-        note = f"against {reference}, {len(found.patients)} patients"
+    for rate, gain in paired.differences().items():
+        note = f"against {reference}, {len(paired.patients)} patients"
         for end, value in zip(ENDS, (gain.value, gain.low, gain.high), strict=True):
             out[f"champion_{rate}_gain{end}"] = Figure(value, note)
     return out
@@ -202,29 +202,27 @@ def champion_of(version: VersionRecord, alias: str) -> VersionRecord | None:
     return None if at is None else read_version(f"{version.model.name}/{at}")
 
 
-def measured(
-    version: VersionRecord, champion: VersionRecord | None, policy: Policy
-) -> dict[str, Figure]:
+def all_figures(version: Recorded, champion: Recorded | None, policy: Policy) -> dict[str, Figure]:
     """Every figure that there is for a policy to ask for; those it asks for and that are not."""
     decisions = decisions_of(version.model)
-    found = {
-        **evaluated(version),
+    results = {
+        **evaluation_figures(version),
         **formal(version, policy, decisions),
-        **deployed(version),
-        **tested(version, decisions),
+        **deployment_figures(version),
+        **testset_figures(version, decisions),
         **on_devices(version),
         **against_champion(decisions, champion),
     }
     for check in policy.checks:
-        found.setdefault(check.figure, Figure(None, _how(check.figure, version.model.reference)))
-    return found
+        results.setdefault(check.figure, Figure(None, _hint(check.figure, version.model.reference)))
+    return results
 
 
-def _how(figure: str, model: str) -> str:
+def _hint(figure: str, model: str) -> str:
     """How a figure that is not there is had."""
-    for start, how in HOW.items():
+    for start, hint in HINTS.items():
         if figure.startswith(start):
-            return how.format(model=model)
+            return hint.format(model=model)
     dataset, level, _ = figure.partition("_beat_")
     if level:
         return f"not evaluated: holter evaluate {model} --on {dataset}"
@@ -236,10 +234,10 @@ def promote(
     policy: Policy,
     alias: str = CHAMPION,
     *,
-    who: str | None = None,
+    approver: str | None = None,
     reason: str = "",
     override: bool = False,
-) -> Promoted:
+) -> PromotionResult:
     """Move an alias to a version that the policy passes, or that is overridden with a reason.
 
     The policy, every verdict and the approver are an artifact of the version's training run, its
@@ -253,7 +251,7 @@ def promote(
         What is asked.
     alias : str
         Which alias is to move.
-    who : str, optional
+    approver : str, optional
         Who approves; else MLflow's user, or the account's.
     reason : str
         Why; needed to override.
@@ -262,7 +260,7 @@ def promote(
 
     Returns
     -------
-    Promoted
+    PromotionResult
         `decision` is "approved", "overridden" or "refused": then nothing moved.
 
     Raises
@@ -279,7 +277,7 @@ def promote(
     name = version.model.reference
     if champion and champion.model.reference == name:
         raise PromotionError(f"{name} is {alias} already")
-    verdicts = judge(policy.checks, measured(version, champion, policy))
+    verdicts = judge(policy.checks, all_figures(version, champion, policy))
     wrong = against(verdicts)
     decision = (OVERRIDDEN if override else REFUSED) if wrong else APPROVED
     result = write_json(
@@ -291,7 +289,7 @@ def promote(
             "alias": alias,
             "before": champion.model.reference if champion else None,
             "decision": decision,
-            "who": who or ledger.user(),
+            "who": approver or ledger.user(),
             "reason": reason,
             "policy": policy.text,
             "policy_sha256": policy.sha256,
@@ -305,11 +303,13 @@ def promote(
         "result_sha256": sha256_file(result),
         "use": policy.use,
     }
-    why = reason.strip() or (wrong[0][:500] if wrong else f"passes {policy.title!r}")
+    explanation = reason.strip() or (wrong[0][:500] if wrong else f"passes {policy.title!r}")
     number = version.model.version
-    entry = ledger.append(version.model.name, number, decision, why, who=who, alias=alias, **marks)
+    entry = ledger.append(
+        version.model.name, number, decision, explanation, who=approver, alias=alias, **marks
+    )
     if decision != REFUSED:
-        ledger.move_alias(version.model.name, number, alias, why, who=who, **marks)
+        ledger.move_alias(version.model.name, number, alias, explanation, who=approver, **marks)
         tracking.tag_version(version.model, decision_tags(entry))
     tell(
         f"{PROMOTION}.{decision}",
@@ -317,17 +317,17 @@ def promote(
         name,
         refusal(
             alias,
-            who or ledger.user(),
+            approver or ledger.user(),
             unmet(verdicts),
             tracking.model_page(version.model),
             decision,
         ),
     )
-    return Promoted(name, alias, decision, verdicts, marks["result_sha256"])
+    return PromotionResult(name, alias, decision, verdicts, marks["result_sha256"])
 
 
 def rollback(
-    model: str, alias: str = CHAMPION, *, who: str | None = None, reason: str = "rolled back"
+    model: str, alias: str = CHAMPION, *, approver: str | None = None, reason: str = "rolled back"
 ) -> tuple[int, int]:
     """Move an alias back to the version before; gives that it was on and that it is on now.
 
@@ -338,9 +338,9 @@ def rollback(
     NotInRegistry
         MLflow no longer has the version before.
     """
-    known = ledger.trusted_entries(model, trusted_keys())
+    entries = ledger.trusted_entries(model, trusted_keys())
     in_mlflow, in_ledger = (
-        where.get(alias) for where in (ledger.mlflow_aliases(model), ledger.aliases(known))
+        aliases.get(alias) for aliases in (ledger.mlflow_aliases(model), ledger.aliases(entries))
     )
     if in_mlflow != in_ledger:
         raise PromotionError(
@@ -348,14 +348,14 @@ def rollback(
             f"{_version(in_ledger)}, so nothing says where it goes back to: put it where it "
             f"belongs with holter promote {model}/VERSION --to {alias} --override --reason TEXT"
         )
-    stood = history(known, alias)
-    if in_mlflow is None or len(stood) < 2:
+    versions = history(entries, alias)
+    if in_mlflow is None or len(versions) < 2:
         on = f"is on {_version(in_mlflow)}" + " and was on none before" * (in_mlflow is not None)
         raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
-    resolve(f"{model}/{stood[-2]}")
+    resolve(f"{model}/{versions[-2]}")
     marks = {ROLLED_BACK: str(in_mlflow)}
-    ledger.move_alias(model, stood[-2], alias, reason, who=who, **marks)
-    return in_mlflow, stood[-2]
+    ledger.move_alias(model, versions[-2], alias, reason, who=approver, **marks)
+    return in_mlflow, versions[-2]
 
 
 def _version(number: int | None) -> str:
@@ -364,12 +364,12 @@ def _version(number: int | None) -> str:
 
 def history(entries: Iterable[ledger.Entry], alias: str) -> list[int]:
     """The versions that an alias was on, oldest first, those that it went back from left out."""
-    stood: list[int] = []
+    versions: list[int] = []
     for entry in entries:
         if entry.action != ledger.ALIAS or entry.details["alias"] != alias:
             continue
         if ROLLED_BACK in entry.details:
-            stood = stood[:-1]
-        elif entry.version is not None and stood[-1:] != [entry.version]:
-            stood.append(entry.version)
-    return stood
+            versions = versions[:-1]
+        elif entry.version is not None and versions[-1:] != [entry.version]:
+            versions.append(entry.version)
+    return versions

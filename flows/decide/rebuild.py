@@ -19,8 +19,8 @@ from flows.reports.compare import CODE
 from flows.services.servers import mlflow_server
 from flows.train.flow import train
 from flows.train.settings import TrainSettings, fields_of, train_settings
-from flows.train.teacher import brought
-from storage.audit.versions import VersionRecord, read_version
+from flows.train.teacher import keep_teacher
+from storage.audit.versions import Recorded, recorded
 from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
@@ -76,31 +76,34 @@ def rebuild(version: VersionRecord, data: Sequence[Path] = ()) -> Rebuilt:
         Its teacher is not in the registry any more, or is not what was sealed.
     """
     if data and len(data) != len(version.manifests):
-        names = ", ".join(one.dataset for one in version.manifests)
+        names = ", ".join(manifest.dataset for manifest in version.manifests)
         raise ValueError(f"give one folder for each data set ({names}); found {len(data)}")
-    folders = [*data] or [Path(one.origin) for one in version.manifests]
-    gone = [str(folder) for folder in folders if not folder.is_dir()]
+    folders = [*data] or [Path(manifest.origin) for manifest in version.manifests]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
     source = version.tags.get("mlflow.source.name", "")
-    if gone or source not in SOURCES:
-        what = f"no folder {', '.join(gone)}" if gone else f"a training by {source or 'nothing'}"
-        expected = "the records; give --data" if gone else f"one by {' or '.join(SOURCES)}"
-        raise TableError(f"{version.model.reference}: found {what}; expected {expected}")
+    if missing or source not in SOURCES:
+        problem = (
+            f"no folder {', '.join(missing)}" if missing else f"a training by {source or 'nothing'}"
+        )
+        expected = "the records; give --data" if missing else f"one by {' or '.join(SOURCES)}"
+        raise TableError(f"{version.model.reference}: found {problem}; expected {expected}")
     with (
         TemporaryDirectory(prefix="holter-rebuild-") as folder,
-        brought(version),
+        keep_teacher(version),
         _apart(Path(folder)),
     ):
         specs = [
             str(
                 write_spec(
-                    Path(folder) / f"{one.dataset}.toml", DatasetSpec.model_validate(one.spec)
+                    Path(folder) / f"{manifest.dataset}.toml",
+                    DatasetSpec.model_validate(manifest.spec),
                 )
             )
-            for one in version.manifests
+            for manifest in version.manifests
         ]
-        made = train(settings_of(version, specs, folders))
-        again = read_version(made.version.reference)
-    return compared(version, again)
+        result = train(settings_of(version, specs, folders))
+        again = recorded(result.version.reference)
+    return compare_versions(version, again)
 
 
 @contextmanager
@@ -136,10 +139,10 @@ ASIDE = ("most_failed",)
 
 def params_of(version: VersionRecord) -> dict[str, str]:
     """A version's parameters, by the names that they have today."""
-    named = {RENAMED.get(name, name): value for name, value in version.params.items()}
+    params = {RENAMED.get(name, name): value for name, value in version.params.items()}
     policy = version.manifests[0].preprocessing.get("policy", "")
-    said = {name: value for name, value in named.items() if name not in ASIDE}
-    return {"policy": policy, **said}
+    kept_params = {name: value for name, value in params.items() if name not in ASIDE}
+    return {"policy": policy, **kept_params}
 
 
 def settings_of(
@@ -160,11 +163,11 @@ def settings_of(
     whole = reads_records(params["model"])
     columns = {
         "data": folders,
-        "weight": [float(one) for one in params.pop("weight", "").split(",") if one],
+        "weight": [float(text) for text in params.pop("weight", "").split(",") if text],
         "signal": [manifest.has_signal for manifest in version.manifests] if whole else None,
     }
-    known = fields_of(params["model"])
-    values = {name: value for name, value in params.items() if name in known}
+    fields = fields_of(params["model"])
+    values = {name: value for name, value in params.items() if name in fields}
     if whole:
         values.setdefault("averaged", "0")  # the usual one is of later versions
     else:
@@ -176,26 +179,26 @@ def settings_of(
     )
 
 
-def compared(version: VersionRecord, again: VersionRecord) -> Rebuilt:
+def compare_versions(version: Recorded, again: Recorded) -> Rebuilt:
     """What is the same of two versions that were to be the same, and what explains the rest."""
     sides = (version, again)
     changes: list[tuple[str, ...]] = [
-        (said, *(_short(one.tags.get(tag)) for one in sides))
-        for tag, said in CODE.items()
+        (description, *(_short(side.tags.get(tag)) for side in sides))
+        for tag, description in CODE.items()
         if version.tags.get(tag) != again.tags.get(tag)
     ]
-    before, after = (_with_rule(params_of(one)) for one in sides)
+    before, after = (_with_rule(params_of(side)) for side in sides)
     changes += [
         (f"parameter {name}", _short(before.get(name)), _short(after.get(name)))
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)
     ]
     tables = [
-        {f"{m.dataset}/{e.record}": e.sha256 for m in one.manifests for e in m.entries}
-        for one in sides
+        {f"{m.dataset}/{e.record}": e.sha256 for m in side.manifests for e in m.entries}
+        for side in sides
     ]
     changes += [
-        (f"beat table {name}", *(_short(one.get(name)) for one in tables))
+        (f"beat table {name}", *(_short(table.get(name)) for table in tables))
         for name in dict.fromkeys([*tables[0], *tables[1]])
         if tables[0].get(name) != tables[1].get(name)
     ]

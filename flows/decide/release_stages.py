@@ -18,7 +18,7 @@ from tasks.scores.gate import MOST_P99_MS, gate
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedRelease:
     """What a staged release did: the alias it set, the canary's report, the reports of all."""
 
     alias: str
@@ -35,8 +35,8 @@ def evaluate_on_devices(
     roll_back: bool = False,
 ) -> list[evaluations.RequestState]:
     """Have several devices run a registered model at the same time, and give back their reports."""
-    asked = [(request(model, device, install, roll_back), device) for device in devices]
-    return [await_report(request_id, device, wait_s) for request_id, device in asked]
+    requests = [(request(model, device, install, roll_back), device) for device in devices]
+    return [await_report(request_id, device, wait_s) for request_id, device in requests]
 
 
 @flow(name="release-in-stages", flow_run_name="{model}-to-{group}", **WATCHED)
@@ -46,7 +46,7 @@ def release_in_stages(
     canary: str | None = None,
     wait_s: float = 600.0,
     most_p99_ms: float = MOST_P99_MS,
-) -> Staged:
+) -> StagedRelease:
     """Have a group's canary test a model version, and install it on all once that passed.
 
     The alias `stable-GROUP` moves to the version once the canary's report has passed the gate.
@@ -95,4 +95,4 @@ def release_in_stages(
         request=report.request_id,
     )
     installed = evaluate_on_devices(version.reference, names, wait_s, install=True)
-    return Staged(alias, report, tuple(installed))
+    return StagedRelease(alias, report, tuple(installed))

@@ -56,12 +56,12 @@ def _records(checks: Sequence[RecordCheck]) -> list[str]:
     usable = [check for check in checks if check.problem is None and check.lead is not None]
     usable.sort(key=lambda check: check.hours)
     rhythms = sorted({name for check in usable for name in check.rhythm_hours})
-    each = min(BEATS, max(3, MOST_RECORDS // max(1, len(rhythms))))
-    wanted: list[str] = []
+    per_rhythm = min(BEATS, max(3, MOST_RECORDS // max(1, len(rhythms))))
+    names: list[str] = []
     for rhythm in rhythms:
         having = [check for check in usable if check.rhythm_hours.get(rhythm, 0) > 0]
-        wanted += [check.record for check in having[:: -(-len(having) // each)]]
-    return list(dict.fromkeys(wanted))[:MOST_RECORDS]
+        names += [check.record for check in having[:: -(-len(having) // per_rhythm)]]
+    return list(dict.fromkeys(names))[:MOST_RECORDS]
 
 
 def _tables(spec: DatasetSpec, folder: Path, name: str) -> list[BeatTable]:

@@ -67,7 +67,7 @@ def record_key(record: Record, config: Preprocessing) -> str:
 
 
 def build_table(
-    plan: Plan, name: str, known: Entry | None = None
+    plan: Plan, name: str, earlier: Entry | None = None
 ) -> tuple[Literal["built", "kept"], Entry]:
     """Make one record's beat table, or keep the one that is known when nothing changed.
 
@@ -80,9 +80,9 @@ def build_table(
     record = open_record(plan.spec, plan.folder, name, signal=plan.signal)
     verify_checksums(plan.folder, name, record.digests)
     key = record_key(record, config)
-    if known is not None and still_good(known, key, plan.out):
+    if earlier is not None and still_good(earlier, key, plan.out):
         # The key holds them too.
-        return "kept", replace(known, files=dict(record.digests), warnings=list(record.warnings))
+        return "kept", replace(earlier, files=dict(record.digests), warnings=list(record.warnings))
     file = plan.out / f"{name}.parquet"
     read = partial(read_lead, record)
     lead = LeadPrints(read, record.n_samples) if record.lead is not None else None
@@ -108,7 +108,7 @@ def build_table(
     )
     tally = np.zeros(3, dtype=np.int64)
 
-    def counted() -> Any:
+    def count_tables() -> Any:
         for table in tables:
             tally[:] += [
                 np.count_nonzero(table.label == 1),
@@ -117,7 +117,7 @@ def build_table(
             ]
             yield table
 
-    rows = write_beats(file, counted(), source)
+    rows = write_beats(file, count_tables(), source)
     return "built", Entry(
         record=name,
         subject=record.subject,

@@ -13,7 +13,7 @@ from storage.bounds import most_allowed
 from storage.errors import SplitError, TooManyFailed
 
 if TYPE_CHECKING:
-    from flows.ingest.flow import Ingested
+    from flows.ingest.flow import IngestResult
 
 R = TypeVar("R")
 #: Failures whose reasons a sentence quotes.
@@ -32,46 +32,46 @@ def reasons(failures: Mapping[str, str]) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _failures(made: Sequence[Ingested]) -> dict[str, str]:
+def _failures(ingested: Sequence[IngestResult]) -> dict[str, str]:
     return {
-        f"{one.manifest.dataset}/{outcome.record}": outcome.error or ""
-        for one in made
-        for outcome in one.failed
+        f"{result.manifest.dataset}/{outcome.record}": outcome.error or ""
+        for result in ingested
+        for outcome in result.failed
     }
 
 
-def telling(value: R, made: Sequence[Ingested]) -> R:
+def telling(value: R, ingested: Sequence[IngestResult]) -> R:
     """What a flow gives back: where records failed, in a state whose name and message say so.
 
     Who calls the flow gets the value: Prefect takes it out of the state.
     """
-    failures = _failures(made)
+    failures = _failures(ingested)
     if not failures:
         return value
-    name = tally(len(failures), sum(len(one.outcomes) for one in made))
+    name = tally(len(failures), sum(len(result.outcomes) for result in ingested))
     state: Any = Completed(data=value, name=name, message=f"{name}: {reasons(failures)}")
-    told: R = state
-    return told
+    outcome: R = state
+    return outcome
 
 
-def refuse_beyond(most_failed: str, made: Ingested) -> None:
+def refuse_beyond(most_failed: str, result: IngestResult) -> None:
     """Raise TooManyFailed where more records of a data set failed than a training takes."""
-    failed, records = len(made.failed), len(made.outcomes)
+    failed, records = len(result.failed), len(result.outcomes)
     if failed > most_allowed(most_failed, records):
         raise TooManyFailed(
-            f"data set {made.manifest.dataset}: found {tally(failed, records)}; expected at most "
-            f"{most_failed} (most_failed): {reasons(_failures([made]))}"
+            f"data set {result.manifest.dataset}: found {tally(failed, records)}; expected at most "
+            f"{most_failed} (most_failed): {reasons(_failures([result]))}"
         )
 
 
 @contextmanager
-def naming_failed(made: Sequence[Ingested]) -> Iterator[None]:
+def naming_failed(ingested: Sequence[IngestResult]) -> Iterator[None]:
     """Say which records failed where the others are too few to be split."""
     try:
         yield
     except SplitError as error:
-        failures = _failures(made)
+        failures = _failures(ingested)
         if not failures:
             raise
-        name = tally(len(failures), sum(len(one.outcomes) for one in made))
+        name = tally(len(failures), sum(len(result.outcomes) for result in ingested))
         raise SplitError(f"{error}; {name}: {reasons(failures)}") from error

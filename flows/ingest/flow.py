@@ -22,7 +22,7 @@ from flows.ingest.folders import DatasetSettings
 from flows.parameters import Data, Dataset, Policy, Records, Signal, named_after
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
-from flows.services.runners import CHOSEN, batches, each_done
+from flows.services.runners import RUNNER, batches, run_batches
 from storage.audit.provenance import beat_code_sha256
 from storage.datasets.dataset import (
     DatasetSpec,
@@ -81,7 +81,7 @@ class RecordFailedError(HolterError):
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestResult:
     """What an ingest made: the manifest's place and value, and each record's outcome."""
 
     path: Place
@@ -102,18 +102,18 @@ def _task_name() -> str:
 
 @task(task_run_name=_task_name, persist_result=False, cache_policy=NO_CACHE)
 def ingest_records(
-    plan: Plan, names: list[str], known: dict[str, Entry]
+    plan: Plan, names: list[str], earlier: dict[str, Entry]
 ) -> list[Outcome] | State[list[Outcome]]:
     """Each record to one Parquet file; one that fails has a failed task run of its own name."""
     outcomes = []
     for name in names:
         with bound(dataset=plan.spec.name, record=name):
-            one = _build(plan, name, known.get(name))
-            level = logging.ERROR if one.error else logging.INFO
-            log.log(level, one.error or f"{one.state} in {one.seconds:.2f} s")
-            for warning in one.entry.warnings if one.entry else []:
+            attempt = _build(plan, name, earlier.get(name))
+            level = logging.ERROR if attempt.error else logging.INFO
+            log.log(level, attempt.error or f"{attempt.state} in {attempt.seconds:.2f} s")
+            for warning in attempt.entry.warnings if attempt.entry else []:
                 log.warning(warning)
-            outcomes.append(one)
+            outcomes.append(attempt)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed and len(names) == 1:
         raise RecordFailedError(failed[0])
@@ -130,26 +130,26 @@ def fail_record(record: str, outcome: Outcome) -> None:  # noqa: ARG001 - the ru
     raise RecordFailedError(outcome)
 
 
-def _build(plan: Plan, name: str, known: Entry | None) -> Outcome:
+def _build(plan: Plan, name: str, earlier: Entry | None) -> Outcome:
     """One record; whatever breaks in it stays with it."""
-    began = time.monotonic()
+    start = time.monotonic()
     try:
-        known = noted_entry(plan.out, name) or known
-        state, entry = build_table(plan, name, known)
+        earlier = noted_entry(plan.out, name) or earlier
+        state, entry = build_table(plan, name, earlier)
         if state == "built":
             entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
             note_entry(plan.out, entry)
     except Exception as error:
-        return _failed(name, error)
-    return Outcome(name, state, time.monotonic() - began, entry)
+        return _failure(name, error)
+    return Outcome(name, state, time.monotonic() - start, entry)
 
 
-def _failed(name: str, error: BaseException) -> Outcome:
+def _failure(name: str, error: BaseException) -> Outcome:
     if isinstance(error, WorkersGone):
         error = RecordError(name, str(error), "one that comes back: the next run does the rest")
     elif not isinstance(error, HolterError):
-        found = f"{type(error).__name__}: {error}"
-        error = RecordError(name, found, "a record that can be read and a table that can be kept")
+        text = f"{type(error).__name__}: {error}"
+        error = RecordError(name, text, "a record that can be read and a table that can be kept")
     return Outcome(name, "failed", 0.0, error=str(error))
 
 
@@ -158,15 +158,15 @@ def _outcomes(names: list[str], result: Any) -> list[Outcome]:
     if isinstance(result, RecordFailedError):
         return [result.outcome]
     if isinstance(result, BaseException):
-        return [_failed(name, result) for name in names]
-    found: list[Outcome] = result
-    return found
+        return [_failure(name, result) for name in names]
+    outcomes: list[Outcome] = result
+    return outcomes
 
 
 @flow(
     name="ingest",
     flow_run_name=named_after("ingest"),
-    task_runner=CHOSEN,
+    task_runner=RUNNER,
     **WATCHED,
 )
 def ingest(
@@ -175,7 +175,7 @@ def ingest(
     policy: Policy = "consensus",
     signal: Signal = None,
     record: Records = None,
-) -> Ingested:
+) -> IngestResult:
     """Make the beat tables of a data set, record by record.
 
     Parameters
@@ -195,8 +195,10 @@ def ingest(
     spec = load_spec(dataset)
     signal = spec.records.signal if signal is None else signal
     with alone(f"ingest-{slug(spec.name)}"):
-        done = _ingest(spec, data_folder(spec, data), Preprocessing(policy=policy), signal, record)
-    return telling(done, [done])
+        result = _ingest(
+            spec, data_folder(spec, data), Preprocessing(policy=policy), signal, record
+        )
+    return telling(result, [result])
 
 
 def _ingest(
@@ -205,14 +207,14 @@ def _ingest(
     config: Preprocessing,
     signal: bool,
     only: list[str] | None,
-) -> Ingested:
+) -> IngestResult:
     """What the flow does, alone with the data set's tables on this machine."""
     beats = check_beats_place()
     path = manifest_path(beats, spec.name, signal=signal, policy=config.policy)
     names = record_names(spec, folder)
     if only is not None:
-        names = select_records(names, only, spec.name)
-    known = known_entries(path)
+        names = chosen(names, only, spec.name)
+    earlier = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)
     code = beat_code_sha256()
@@ -221,20 +223,20 @@ def _ingest(
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
 
         def submit(batch: list[str]) -> Any:
-            before = {name: known[name] for name in batch if name in known}
+            before = {name: earlier[name] for name in batch if name in earlier}
             return ingest_records.submit(plan, batch, before)
 
-        for batch, result in each_done(submit, batches(folder, names)):
-            for done in _outcomes(batch, result):
-                outcomes[done.record] = done
-                progress.step(f"{done.record} {done.state}")
+        for batch, result in run_batches(submit, batches(folder, names)):
+            for outcome in _outcomes(batch, result):
+                outcomes[outcome.record] = outcome
+                progress.step(f"{outcome.record} {outcome.state}")
     if isinstance(path, Path):
         sweep(path.parent)  # what a killed worker was writing
     ordered = tuple(outcomes[name] for name in names)
     entries = {outcome.record: outcome.entry for outcome in ordered if outcome.entry}
     failures = {o.record: o.error for o in ordered if o.error is not None}
     if only is not None:  # the others stay as they were
-        entries = {**{k: v for k, v in known.items() if k not in failures}, **entries}
+        entries = {**{k: v for k, v in earlier.items() if k not in failures}, **entries}
         failures = {
             **{k: v for k, v in earlier_failures(path).items() if k not in outcomes},
             **failures,
@@ -265,15 +267,15 @@ def _ingest(
     create_table_artifact(
         key=f"ingest-{slug(spec.name)}",
         table=report(ordered, manifest.duplicates),
-        description=described(manifest, ordered, absent_records(spec, folder)),
+        description=table_description(manifest, ordered, absent_records(spec, folder)),
     )
     if not entries:
-        why = reasons(manifest.failures) or "no records at all"
-        raise TableError(f"data set {spec.name} in {folder}: no record could be used: {why}")
-    return Ingested(path, manifest, ordered)
+        reason = reasons(manifest.failures) or "no records at all"
+        raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reason}")
+    return IngestResult(path, manifest, ordered)
 
 
-def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> str:
+def table_description(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> str:
     """What the table of records says above it."""
     text = f"Records of {inline(manifest.title)}: {len(manifest.entries)} tables, digest "
     text += f"`{manifest.digest()}`"
@@ -285,9 +287,9 @@ def described(manifest: Manifest, ordered: Sequence[Outcome], absent: str) -> st
     return text
 
 
-def ingest_each(
+def ingest_data_sets(
     datasets: Sequence[DatasetSettings], policy: Policy, most_failed: str = "100%"
-) -> list[Ingested]:
+) -> list[IngestResult]:
     """Make the beat tables of every data set by turns.
 
     Raises
@@ -295,11 +297,11 @@ def ingest_each(
     TooManyFailed
         More records of a data set failed than a training takes; the next ones are not begun.
     """
-    made = []
-    for one in datasets:
-        made.append(ingest(one.dataset, one.data, policy, one.signal))
-        refuse_beyond(most_failed, made[-1])
-    return made
+    results = []
+    for dataset in datasets:
+        results.append(ingest(dataset.dataset, dataset.data, policy, dataset.signal))
+        refuse_beyond(most_failed, results[-1])
+    return results
 
 
 def report(outcomes: Sequence[Outcome], twice: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
@@ -309,17 +311,17 @@ def report(outcomes: Sequence[Outcome], twice: Mapping[str, Sequence[str]]) -> l
     return [report_row(outcome, twice.get(outcome.record, ())) for outcome in outcomes]
 
 
-def report_row(outcome: Outcome, others: Sequence[str]) -> dict[str, Any]:
-    """A record's row of the report; `others` are the names that its recording has elsewhere."""
-    about = {
+def report_row(outcome: Outcome, copies: Sequence[str]) -> dict[str, Any]:
+    """A record's row of the report; `copies` are the names that its recording has elsewhere."""
+    row = {
         "record": outcome.record,
         "state": outcome.state,
         "seconds": round(outcome.seconds, 2),
     }
     return {
-        **about,
+        **row,
         **figures_of(outcome.entry),
-        "same recording as": ", ".join(others),
+        "same recording as": ", ".join(copies),
         "error": outcome.error or "",
     }
 

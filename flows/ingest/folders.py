@@ -29,7 +29,7 @@ class DatasetSettings(Settings):
 
 
 #: How a column of several data sets is asked for, where it is not once for each.
-ASKED = {"data": "one folder or none", "signal": "signal or no signal once, or once"}
+NUMBERS = {"data": "one folder or none", "signal": "signal or no signal once, or once"}
 
 
 def data_sets(names: Sequence[str], **columns: Any) -> tuple[DatasetSettings, ...]:
@@ -48,20 +48,21 @@ def data_sets(names: Sequence[str], **columns: Any) -> tuple[DatasetSettings, ..
         There are some of one kind, but not one for each data set.
     """
     signal = columns.get("signal")
-    given = {**columns, "signal": [signal] if isinstance(signal, bool) else signal}
-    for what, values in given.items():
-        if len(values or ()) not in (0, len(names), *([1] if what == "signal" else [])):
-            known = ", ".join(load_spec(name).name for name in names)
-            asked = ASKED.get(what, f"one {what} or none")
-            raise ValueError(f"{asked} for each data set ({known}); found {len(values)}")
-    each = {what: [*values] for what, values in given.items() if values}
+    lists = {**columns, "signal": [signal] if isinstance(signal, bool) else signal}
+    for column, values in lists.items():
+        if len(values or ()) not in (0, len(names), *([1] if column == "signal" else [])):
+            datasets = ", ".join(load_spec(name).name for name in names)
+            expected = NUMBERS.get(column, f"one {column} or none")
+            raise ValueError(f"{expected} for each data set ({datasets}); found {len(values)}")
+    filled = {column: [*values] for column, values in lists.items() if values}
     rows = [
-        {what: values[n % len(values)] for what, values in each.items()} for n in range(len(names))
+        {column: values[n % len(values)] for column, values in filled.items()}
+        for n in range(len(names))
     ]
     return tuple(DatasetSettings(dataset=n, **row) for n, row in zip(names, rows, strict=True))
 
 
-def resolved(datasets: Sequence[DatasetSettings]) -> list[DatasetSettings]:
+def resolve_folders(datasets: Sequence[DatasetSettings]) -> list[DatasetSettings]:
     """Each data set with the folder of its records, and whether their signals are read.
 
     Raises
@@ -71,17 +72,17 @@ def resolved(datasets: Sequence[DatasetSettings]) -> list[DatasetSettings]:
     ValueError
         A data set is named twice.
     """
-    specs = [load_spec(one.dataset) for one in datasets]
+    specs = [load_spec(dataset.dataset) for dataset in datasets]
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         raise ValueError(f"each data set once; found {', '.join(names)}")
-    done = []
-    for one, spec in zip(datasets, specs, strict=True):
-        folder = data_folder(spec, one.data)
+    results = []
+    for dataset, spec in zip(datasets, specs, strict=True):
+        folder = data_folder(spec, dataset.data)
         record_names(spec, folder)
-        signal = spec.records.signal if one.signal is None else one.signal
-        done.append(one.model_copy(update={"data": folder, "signal": signal}))
-    return done
+        signal = spec.records.signal if dataset.signal is None else dataset.signal
+        results.append(dataset.model_copy(update={"data": folder, "signal": signal}))
+    return results
 
 
 #: The data set of the published method, and what stands in where its signals are not there.

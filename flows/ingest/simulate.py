@@ -27,8 +27,8 @@ def write_simulated(folder: Path, subjects: int, hours: float, seed: int) -> Pat
     Path
         The data set's TOML. A folder that holds this very data set is left as it is.
     """
-    about = f"Simulated: {subjects} subjects of {hours:g} h, seed {seed}."
-    if is_whole(folder, about):
+    description = f"Simulated: {subjects} subjects of {hours:g} h, seed {seed}."
+    if is_whole(folder, description):
         return folder / "dataset.toml"
     names: list[str] = []
     digests: dict[str, str] = {}
@@ -36,8 +36,8 @@ def write_simulated(folder: Path, subjects: int, hours: float, seed: int) -> Pat
         for subject in range(subjects):
             name = f"sim{subject:03d}"
             course = COURSES[subject % len(COURSES)]
-            made = simulate_subject(1000 * seed + subject, hours, FS_HZ, course)
-            digests |= write_recording(folder, name, FS_HZ, made)
+            recording = simulate_subject(1000 * seed + subject, hours, FS_HZ, course)
+            digests |= write_recording(folder, name, FS_HZ, recording)
             names.append(name)
             progress.step(name)
-    return write_dataset(folder, names, digests, about)
+    return write_dataset(folder, names, digests, description)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.reports.card_sections import LIMITS, SECTIONS, Facts
-from flows.reports.compare import answers_of, decided, threshold_of
+from flows.reports.compare import answers_of, decisions_frame, threshold_of
 from flows.reports.shown import FORMS, write
 from storage.audit.cards import enter_card
 from storage.audit.ledger_entry import APPROVED
@@ -32,9 +32,9 @@ def card(version: VersionRecord) -> list[Block]:
     DigestMismatch
         MLflow has other figures or parameters of its runs than were signed.
     """
-    handed, probability = answers_of(check_unedited(version).model)
-    decisions = decided(handed, probability, threshold_of(version.model))
-    facts = Facts(version, handed, probability, decisions)
+    testset, probability = answers_of(unedited(version).model)
+    decisions = decisions_frame(testset, probability, threshold_of(version.model))
+    facts = Facts(version, testset, probability, decisions)
     sections = {name: section(facts) for name, section in SECTIONS.items()}
     blocks: list[Block] = [summary(facts)]
     for name, section in sections.items():
@@ -65,14 +65,14 @@ def summary(facts: Facts) -> Summary:
         for rate in ("f1", "sensitivity", "specificity", "ppv")
     ]
     simulated = "SIMULATED recordings. " * any(m.simulated for m in facts.version.manifests)
-    known = sum(holds(facts) for holds in LIMITS.values())
+    limits = sum(holds(facts) for holds in LIMITS.values())
     use = f"for {', '.join(dict.fromkeys(approved))}" if approved else "for any use"
     return Summary(
         f"{simulated}{'An' if approved else 'No'} approval {use} is on record",
         [
             *tiles,
             Tile("Patients tested", f"{len(facts.patients):,}", f"{rates['beats']:,.0f} beats"),
-            Tile("Limits", f"{known}", "see below"),
+            Tile("Limits", f"{limits}", "see below"),
         ],
     )
 

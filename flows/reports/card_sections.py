@@ -24,7 +24,7 @@ from tasks.scores.bootstrap import RATES
 from tasks.scores.compare import by_patient, figures
 
 #: Beats of a row of the gallery, and patients of the table beside it.
-MOST_SHOWN, MOST_PATIENTS = 8, 8
+MOST_MISTAKES, MOST_PATIENTS = 8, 8
 #: The rates of a group of patients, and the figure of the patient with most mistakes.
 BY_GROUP, WORST = ("sensitivity", "specificity"), "worst_patient_accuracy"
 Section = list[Block]
@@ -89,13 +89,13 @@ def data(facts: Facts) -> Section:
             )
         )
     out: Section = [Table(columns, rows)]
-    for kind, (head, none) in LOST.items():
+    for kind, (head, words) in LOST.items():
         lost = [
-            (f"{m.dataset}/{record}", why)
+            (f"{m.dataset}/{record}", reason)
             for m in facts.version.manifests
-            for record, why in getattr(m, kind).items()
+            for record, reason in getattr(m, kind).items()
         ]
-        out.append(Table((head, "why"), lost) if lost else Words(none))
+        out.append(Table((head, "why"), lost) if lost else Words(words))
     return out
 
 
@@ -107,10 +107,14 @@ def demographics(_: Facts) -> Section:
 def annotators(facts: Facts) -> Section:
     """Which annotators gave beats and rhythm."""
     rows = [
-        (m.dataset, " | ".join(said.get("beats", ())) or "-", str(said.get("rhythm", "-")))
+        (
+            m.dataset,
+            " | ".join(annotations.get("beats", ())) or "-",
+            str(annotations.get("rhythm", "-")),
+        )
         for m in facts.version.manifests
-        for said in [m.spec.get("annotations", {})]
-        if said
+        for annotations in [m.spec.get("annotations", {})]
+        if annotations
     ]
     return [Table(("data set", "beats", "rhythm"), rows)] if rows else []
 
@@ -140,7 +144,7 @@ def sides(facts: Facts) -> Section:
 def training(facts: Facts) -> Section:
     """Parameters of the training, and who taught."""
     tags = facts.version.tags
-    taught = [
+    teaching = [
         Words(
             f"It learnt from the answers of {tags[TEACHER_TAG]} too (weights SHA-256 "
             f"{tags[TEACHER_SHA256_TAG]}): that version's data is behind it as well. Nobody whom "
@@ -151,7 +155,7 @@ def training(facts: Facts) -> Section:
     texts = simulations(facts.version.params, [asdict(m) for m in facts.version.manifests])
     simulated = [Words(f"SIMULATED: {'; '.join(texts)}.")] if texts else []
     return [
-        *taught,
+        *teaching,
         *simulated,
         Table(("parameter", "value"), sorted(facts.version.params.items())),
     ]
@@ -160,9 +164,9 @@ def training(facts: Facts) -> Section:
 def test_figures(facts: Facts) -> Section:
     """Curves and rates on the test set, with intervals."""
     rates = figures(facts.patients)
-    known = facts.testset.label >= 0
+    labelled = facts.testset.label >= 0
     shows = "Own test set: ROC, precision over recall, calibration"
-    png = curves(facts.testset.label[known], facts.probability[known], shows)
+    png = curves(facts.testset.label[labelled], facts.probability[labelled], shows)
     rows = [(label_of(name), with_bounds(rates, name)) for name in (*RATES, WORST)]
     return [
         Picture("curves.png", png, shows),
@@ -185,12 +189,12 @@ GROUPS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 def subgroups(facts: Facts) -> Section:
     """Rates of groups of test patients."""
     rows = []
-    for name, chosen in GROUPS.items():
-        mine = facts.patients[chosen]
-        if len(mine):
-            found = figures(mine)
-            cells = [with_bounds(found, rate) for rate in BY_GROUP]
-            rows.append((name, str(len(mine)), f"{found['beats']:,.0f}", *cells))
+    for name, selection in GROUPS.items():
+        patients = facts.patients[selection]
+        if len(patients):
+            rates = figures(patients)
+            cells = [with_bounds(rates, rate) for rate in BY_GROUP]
+            rows.append((name, str(len(patients)), f"{rates['beats']:,.0f}", *cells))
     return [Table(("test patients with", "patients", "beats", *map(label_of, BY_GROUP)), rows)]
 
 
@@ -208,8 +212,8 @@ def other_data(facts: Facts) -> Section:
             }
             rates = [with_bounds(part, r) if r in part else "undefined" for r in RATES]
             patients = text_of(state.metrics.get(f"{name}_patients"), "patients")
-            seen = "trained on it" if name in own else "new"
-            rows.setdefault(name, (name, seen, patients, *rates))
+            relation = "trained on it" if name in own else "new"
+            rows.setdefault(name, (name, relation, patients, *rates))
     columns = ("data set", "to the model", "patients", *map(label_of, RATES))
     return [Table(columns, list(rows.values()))] if rows else []
 
@@ -285,17 +289,19 @@ def _gallery(facts: Facts) -> Section:
         ("wrongly AF", "not AF"): (np.flatnonzero((label == 0) & (p >= threshold)), -p),
         ("AF missed", "AF"): (np.flatnonzero((label == 1) & (p < threshold)), p),
     }
-    drawn = []
+    panels = []
     for (name, truth), (rows, order) in kinds.items():
-        few = rows[np.argsort(order[rows], kind="stable")[:MOST_SHOWN]]
-        if len(few):
-            waveform = [facts.testset.inputs["waveform"][i : i + 1][0, :, 0] for i in few.tolist()]
-            place = [f"{facts.testset.record[i]} P {p[i]:.2f}" for i in few.tolist()]
-            drawn.append(RhythmBeats(name, truth, np.stack(waveform), place))
-    if not drawn:
+        indices = rows[np.argsort(order[rows], kind="stable")[:MOST_MISTAKES]]
+        if len(indices):
+            waveform = [
+                facts.testset.inputs["waveform"][i : i + 1][0, :, 0] for i in indices.tolist()
+            ]
+            place = [f"{facts.testset.record[i]} P {p[i]:.2f}" for i in indices.tolist()]
+            panels.append(RhythmBeats(name, truth, np.stack(waveform), place))
+    if not panels:
         return [Words("No beat of the test set was decided wrongly.")]
     shows = "Beats decided wrongly of which the network was surest; R peak at the line"
-    return [Picture("mistakes.png", beats_by_rhythm(drawn, shows), shows)]
+    return [Picture("mistakes.png", beats_by_rhythm(panels, shows), shows)]
 
 
 def provenance(facts: Facts) -> Section:
@@ -306,7 +312,7 @@ def provenance(facts: Facts) -> Section:
         ("sealed chain, SHA-256", version.chain_sha256),
         ("sealed", version.time_utc),
         ("training run", version.model.run_id),
-        *((said, version.tags[tag]) for tag, said in CODE.items() if version.tags.get(tag)),
+        *((label, version.tags[tag]) for tag, label in CODE.items() if version.tags.get(tag)),
     ]
     lost = {"deleted in MLflow": version.deleted, "figures not signed": version.unsigned}
     lacking = [Table((head,), [(text,) for text in texts]) for head, texts in lost.items() if texts]

@@ -54,9 +54,9 @@ DEVICE = ("f1", "latency_p99_ms", "energy_j_per_24_h", "peak_memory_mb")
 
 def answers_of(model: ModelVersion) -> tuple[TestSet, NDArray[np.float32]]:
     """The version's test set, and P(AF) of its registered LiteRT file, of the labels' shape."""
-    handed = testset_of(model)
+    testset = testset_of(model)
     network = LiteRT(model_bytes(model))
-    return handed, answers(network, handed.inputs)
+    return testset, answers(network, testset.inputs)
 
 
 def decisions_of(model: ModelVersion) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def decisions_of(model: ModelVersion) -> pd.DataFrame:
     A row a beat, as `tasks.scores.compare` says.
     Decisions are not smoothed: a device's report and the training's figures are not either.
     """
-    return decided(*answers_of(model), threshold_of(model))
+    return decisions_frame(*answers_of(model), threshold_of(model))
 
 
 def threshold_of(model: ModelVersion) -> float:
@@ -78,17 +78,19 @@ def change_of(model: ModelVersion) -> float:
     return float(model.tags.get(SMOOTHING_CHANGE_TAG, UNSMOOTHED))
 
 
-def decided(handed: TestSet, probability: NDArray[np.float32], threshold: float) -> pd.DataFrame:
+def decisions_frame(
+    testset: TestSet, probability: NDArray[np.float32], threshold: float
+) -> pd.DataFrame:
     """Decisions of the beats that count, a row a beat."""
-    known = handed.label >= 0
-    beats = 1 if known.ndim == 1 else known.shape[1]
-    flat = known.ravel()
+    mask = testset.label >= 0
+    beats = 1 if mask.ndim == 1 else mask.shape[1]
+    flat = mask.ravel()
     return pd.DataFrame(
         {
-            "record": np.repeat(handed.record, beats)[flat],
-            "subject": np.repeat(handed.subject, beats)[flat],
-            "sample": handed.sample.ravel()[flat],
-            "label": handed.label.ravel()[flat],
+            "record": np.repeat(testset.record, beats)[flat],
+            "subject": np.repeat(testset.subject, beats)[flat],
+            "sample": testset.sample.ravel()[flat],
+            "label": testset.label.ravel()[flat],
             "decided": probability.ravel()[flat] >= threshold,
         }
     )
@@ -104,21 +106,21 @@ def paired_decisions(
     SplitError
         The test sets share no patient, so nothing can be said of one model against the other.
     """
-    found = pair(before, after)
-    if not found.patients:
+    paired = pair(before, after)
+    if not paired.patients:
         people = " and ".join(
-            f"{name} was tested on {', '.join(np.unique(one['subject'])[:4])} ..."
-            for name, one in zip(names, (before, after), strict=True)
+            f"{name} was tested on {', '.join(np.unique(decisions['subject'])[:4])} ..."
+            for name, decisions in zip(names, (before, after), strict=True)
         )
         raise SplitError(
             f"the test sets of {names[0]} and {names[1]} share no patient: {people}; expected the "
             "same split (the same data set and seed)"
         )
-    return found
+    return paired
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Two versions side by side: title, the report's blocks, and the paired figures."""
 
     title: str
@@ -126,7 +128,7 @@ class Compared:
     paired: PairedBeats
 
 
-def compare(one: VersionRecord, two: VersionRecord) -> Compared:
+def compare(before: Recorded, after: Recorded) -> Comparison:
     """Compare two versions, the older first.
 
     Raises
@@ -137,35 +139,35 @@ def compare(one: VersionRecord, two: VersionRecord) -> Compared:
         A model's file or test set is not there or was changed, or MLflow has other figures or
         parameters of a version than were signed.
     """
-    first, second = (decisions_of(check_unedited(version).model) for version in (one, two))
-    names = (one.model.reference, two.model.reference)
-    found = paired_decisions(first, second, names)
+    first, second = (decisions_of(unedited(version).model) for version in (before, after))
+    names = (before.model.reference, after.model.reference)
+    paired = paired_decisions(first, second, names)
     blocks = [
-        *_figures(first, second, found, names),
+        *_figures(first, second, paired, names),
         Heading("Devices"),
-        _devices((one, two)),
-        *_data(one, two),
+        _devices((before, after)),
+        *_data(before, after),
         Heading("Parameters"),
-        _changes(one.params, two.params, names),
+        _changes(before.params, after.params, names),
         Heading("Code and environment"),
-        _changes(_code(one), _code(two), names),
+        _changes(_code(before), _code(after), names),
         Heading("Exported files"),
-        _changes(one.files, two.files, names),
+        _changes(before.files, after.files, names),
     ]
-    return Compared(f"{names[0]} and {names[1]}", tuple(blocks), found)
+    return Comparison(f"{names[0]} and {names[1]}", tuple(blocks), paired)
 
 
-def _code(version: VersionRecord) -> dict[str, str]:
-    return {said: version.tags.get(tag, "") for tag, said in CODE.items()}
+def _code(version: Recorded) -> dict[str, str]:
+    return {label: version.tags.get(tag, "") for tag, label in CODE.items()}
 
 
-def _changes(one: Mapping[str, str], two: Mapping[str, str], names: tuple[str, str]) -> Block:
+def _changes(before: Mapping[str, str], after: Mapping[str, str], names: tuple[str, str]) -> Block:
     """What differs; all that does not is counted in a sentence."""
-    keys = dict.fromkeys([*one, *two])
+    keys = dict.fromkeys([*before, *after])
     rows = [
-        (key, *(_short(side.get(key, "-")) for side in (one, two)))
+        (key, *(_short(side.get(key, "-")) for side in (before, after)))
         for key in keys
-        if one.get(key) != two.get(key)
+        if before.get(key) != after.get(key)
     ]
     if not rows:
         return Words(f"The same: {', '.join(keys)}.")
@@ -178,13 +180,13 @@ def _short(value: str) -> str:
     return value[:12] if digest else value or "-"
 
 
-def _data(one: VersionRecord, two: VersionRecord) -> list[Block]:
-    first, second = ({m.dataset: m for m in version.manifests} for version in (one, two))
+def _data(before: Recorded, after: Recorded) -> list[Block]:
+    first, second = ({m.dataset: m for m in version.manifests} for version in (before, after))
     rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys([*first, *second]):
-        rows += _records(name, first.get(name), second.get(name), one, two)
+        rows += _records(name, first.get(name), second.get(name), before, after)
     blocks: list[Block] = [Heading("Data")]
-    digests = [" ".join(m.digest()[:12] for m in v.manifests) for v in (one, two)]
+    digests = [" ".join(m.digest()[:12] for m in v.manifests) for v in (before, after)]
     blocks.append(Words(f"Data sets' digests: {digests[0]} before, {digests[1]} after."))
     columns = ("record", "subject", "change", "side before", "side after")
     blocks.append(Table(columns, rows) if rows else Words("Every record is as it was."))
@@ -192,30 +194,28 @@ def _data(one: VersionRecord, two: VersionRecord) -> list[Block]:
 
 
 def _records(
-    name: str,
-    before: Manifest | None,
-    after: Manifest | None,
-    one: VersionRecord,
-    two: VersionRecord,
+    name: str, before: Manifest | None, after: Manifest | None, first: Recorded, second: Recorded
 ) -> Iterable[tuple[str, ...]]:
     """A row a record that came, went, changed its table, or moved to another side."""
     old, new = (_entries(manifest) for manifest in (before, after))
     for record in sorted({*old, *new}):
-        was, now = old.get(record), new.get(record)
-        entry = now or was
+        earlier, now = old.get(record), new.get(record)
+        entry = now or earlier
         if entry is None:
             continue
         person = f"{name}/{entry.subject}"
-        sides = [_side(v, person) if e else "-" for v, e in ((one, was), (two, now))]
-        change = _change(was, now)
+        sides = [_side(v, person) if e else "-" for v, e in ((first, earlier), (second, now))]
+        change = _change(earlier, now)
         if change or sides[0] != sides[1]:
             yield f"{name}/{record}", entry.subject, change or "the same table", *sides
 
 
-def _change(was: Entry | None, now: Entry | None) -> str:
-    if was is None or now is None:
+def _change(earlier: Entry | None, now: Entry | None) -> str:
+    if earlier is None or now is None:
         return "added" if now else "removed"
-    return "" if was.sha256 == now.sha256 else f"table {was.sha256[:12]} -> {now.sha256[:12]}"
+    return (
+        "" if earlier.sha256 == now.sha256 else f"table {earlier.sha256[:12]} -> {now.sha256[:12]}"
+    )
 
 
 def _entries(manifest: Manifest | None) -> dict[str, Entry]:
@@ -227,45 +227,45 @@ def _side(version: VersionRecord, person: str) -> str:
 
 
 def _figures(
-    first: pd.DataFrame, second: pd.DataFrame, found: PairedBeats, names: tuple[str, str]
+    first: pd.DataFrame, second: pd.DataFrame, paired: Paired, names: tuple[str, str]
 ) -> list[Block]:
-    whole = [figures(by_patient(one)) for one in (first, second)]
-    gains = found.differences()
+    whole = [figures(by_patient(decisions)) for decisions in (first, second)]
+    gains = paired.differences()
     rates = [
         (label_of(name), *(text_of(side[name], name) for side in whole), _gain(gain))
         for name, gain in gains.items()
     ]
-    accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (found.before, found.after)]
+    accuracy = [(c[:, 0] + c[:, 3]) / c.sum(1) for c in (paired.before, paired.after)]
     patients = pd.DataFrame(
         {
-            "beats": found.before.sum(1),
+            "beats": paired.before.sum(1),
             **{f"accuracy {name}": of for name, of in zip(names, accuracy, strict=True)},
             "difference": np.round(accuracy[1] - accuracy[0], 4),
         },
-        index=pd.Index(found.patients, name="patient"),
+        index=pd.Index(paired.patients, name="patient"),
     ).sort_values("difference", kind="stable")
     forms = ["{:,.0f}", "{:.4f}", "{:.4f}", "{:+.4f}"]
-    shown = [patients[name].map(form.format) for name, form in zip(patients, forms, strict=True)]
+    columns = [patients[name].map(form.format) for name, form in zip(patients, forms, strict=True)]
     shows = f"What {names[1]} gains on {names[0]}, 95 % intervals over patients drawn in pairs"
-    drawn = [(label_of(name), gain) for name, gain in gains.items()]
+    bars = [(label_of(name), gain) for name, gain in gains.items()]
     counts = " and ".join(f"{side['patients']:.0f}" for side in whole)
     return [
-        _summary(found, gains, names),
-        Picture("gains.png", intervals(drawn, shows), shows),
+        _summary(paired, gains, names),
+        Picture("gains.png", intervals(bars, shows), shows),
         Heading("Figures at beat level"),
         Table(("rate", *names, "difference on shared patients"), rates),
         Words(
             f"Each version on its own test set ({counts} patients); the difference on the "
-            f"{found.before.sum():,.0f} beats of {len(found.patients)} patients that both were "
+            f"{paired.before.sum():,.0f} beats of {len(paired.patients)} patients that both were "
             "tested on, with its 95 % interval over patients drawn in pairs 2,000 times. "
-            f"{found.relabelled:,} beats are left out for their label changed."
+            f"{paired.relabelled:,} beats are left out for their label changed."
         ),
         Heading("Patients that both were tested on"),
-        Table(("patient", *patients.columns), list(zip(patients.index, *shown, strict=True))),
+        Table(("patient", *patients.columns), list(zip(patients.index, *columns, strict=True))),
     ]
 
 
-def _summary(found: PairedBeats, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
+def _summary(paired: Paired, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
     """Whether F1 rose or fell by more than chance over patients explains."""
     f1 = gains["f1"]
     state: Literal["good", "bad", "plain"] = (
@@ -277,7 +277,7 @@ def _summary(found: PairedBeats, gains: Mapping[str, Interval], names: tuple[str
         "plain": "The F1 of the two cannot be told apart on patients of both test sets",
     }[state]
     tiles = [Tile(f"{label_of(name)}, difference", *_parts(gain)) for name, gain in gains.items()]
-    return Summary(text, [*tiles, Tile("Shared patients", f"{len(found.patients):,}")], state)
+    return Summary(text, [*tiles, Tile("Shared patients", f"{len(paired.patients):,}")], state)
 
 
 def _parts(gain: Interval) -> tuple[str, str]:
@@ -308,10 +308,10 @@ def reports_frame(versions: Iterable[VersionRecord]) -> pd.DataFrame:
     return frame.sort_values(["device", "model"], kind="stable", ignore_index=True)
 
 
-def _devices(versions: tuple[VersionRecord, VersionRecord]) -> Block:
-    found = reports_frame(versions)
-    if found.empty:
+def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+    frame = reports_frame(versions)
+    if frame.empty:
         return Words("No device has reported on either.")
-    texts = found.assign(**{name: [text_of(v, name) for v in found[name]] for name in DEVICE})
+    texts = frame.assign(**{name: [text_of(v, name) for v in frame[name]] for name in DEVICE})
     rows = list(texts.itertuples(index=False, name=None))
     return Table(("device", "model", *map(label_of, DEVICE)), rows)

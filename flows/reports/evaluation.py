@@ -41,7 +41,7 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[ScoredRecord]], pd.DataFrame]]] 
     "per_patient": ("by patient", per_patient),
     "per_rhythm": ("by rhythm", per_rhythm),
     "per_stratum": ("by kind of beats", per_stratum),
-    "thresholds": ("by threshold", lambda scored: threshold_table(*pooled(scored))),
+    "thresholds": ("by threshold", lambda scored: threshold_table(*pooled_beats(scored))),
 }
 #: What the report says of its rules.
 RULES = (
@@ -59,22 +59,24 @@ RULES = (
 
 def by_dataset(scored: Sequence[ScoredRecord]) -> dict[str, list[ScoredRecord]]:
     """Records by the data set that they are of."""
-    names = dict.fromkeys(one.dataset for one in scored)
-    return {name: [one for one in scored if one.dataset == name] for name in names}
+    names = dict.fromkeys(record.dataset for record in scored)
+    return {name: [record for record in scored if record.dataset == name] for name in names}
 
 
 def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     """Every figure of each data set; of one with flutter once more without its beats."""
     figures: dict[str, dict[str, float]] = {}
-    for dataset, mine in by_dataset(scored).items():
-        figures[dataset] = summary(mine)
+    for dataset, records in by_dataset(scored).items():
+        figures[dataset] = summary(records)
         if score := CHALLENGE_SCORES.get(dataset):
             points = [
-                score(s.time_s, s.rhythm, s.decided, s.stretches_s) for s in mine if len(s.time_s)
+                score(s.time_s, s.rhythm, s.decided, s.stretches_s)
+                for s in records
+                if len(s.time_s)
             ]
             figures[dataset]["challenge_score"] = float(np.mean(points))
-        if any((s.rhythm == FLUTTER).any() for s in mine):
-            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in mine])
+        if any((s.rhythm == FLUTTER).any() for s in records):
+            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in records])
     return figures
 
 
@@ -106,18 +108,18 @@ def page(
     datasets = by_dataset(scored)
     blocks: list[Block] = [headline(name, figures[name]) for name in datasets]
     blocks += [Words(note, caveat=True) for note in notes]
-    for name, mine in datasets.items():
+    for name, records in datasets.items():
         shows = f"{name}: ROC, precision over recall, calibration"
-        blocks.append(Picture(f"{name}_curves.png", curves(*pooled(mine), shows), shows))
+        blocks.append(Picture(f"{name}_curves.png", curves(*pooled_beats(records), shows), shows))
     blocks += [Heading("Figures"), wide(figures)]
-    for name, mine in datasets.items():
+    for name, records in datasets.items():
         blocks.append(Heading(f"{name}: the longest mistakes"))
-        mistakes = worst_mistakes(mine)
+        mistakes = worst_mistakes(records)
         for mistake in mistakes:
             blocks += [tachogram(mistake), ecg_strip(mistake, beats_of(mistake.scored))]
         blocks += [] if mistakes else [Words("None.")]
-    for name, each in tables.items():
-        for key, frame in each.items():
+    for name, frames in tables.items():
+        for key, frame in frames.items():
             blocks += [Heading(f"{name}: {TABLES[key][0]}"), table_of(frame.to_dict("records"))]
     return [*blocks, Heading("How it is counted"), Words(RULES)]
 
@@ -131,7 +133,7 @@ def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
 
 
-def pooled(scored: Sequence[ScoredRecord]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def pooled_beats(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Label and probability of all beats with a known rhythm."""
     label = np.concatenate([s.label for s in scored])
     probability = np.concatenate([s.probability for s in scored])

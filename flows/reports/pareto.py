@@ -27,7 +27,11 @@ LATENCY = "latency_p50_ms"
 #: What the picture says where no device has reported.
 SERVER = "the server's CPU time of a beat in batches of 32 rows, \u00b5s"
 #: What is told of each training.
-TOLD = {"epochs": "epochs", "most_beats": "beats at most", "patience": "epochs of patience"}
+TRAINING_WORDS = {
+    "epochs": "epochs",
+    "most_beats": "beats at most",
+    "patience": "epochs of patience",
+}
 RULES = (
     "Only versions tested on the same beats stand in one picture: the same content of the data "
     "sets and the same split. F1 is the sealed one of the registered LiteRT file at the version's "
@@ -47,7 +51,7 @@ class Group:
 
     Attributes
     ----------
-    about : str
+    scope : str
         Data sets, split and level.
     patients, beats : int
         Of the test set.
@@ -56,7 +60,7 @@ class Group:
     points : tuple of Point
     """
 
-    about: str
+    scope: str
     patients: int
     beats: int
     latency: str
@@ -65,7 +69,7 @@ class Group:
 
 def read(references: Sequence[str]) -> tuple[list[VersionRecord], dict[str, str]]:
     """The versions that can be drawn, and why each of the others cannot."""
-    found, left_out = [], {}
+    versions, left_out = [], {}
     for reference in references:
         try:
             version = check_unedited(read_version(reference))
@@ -75,10 +79,10 @@ def read(references: Sequence[str]) -> tuple[list[VersionRecord], dict[str, str]
             left_out[reference] = str(error)
             continue
         if "test_f1" in version.metrics:
-            found.append(version)
+            versions.append(version)
         else:
             left_out[version.model.reference] = "found no F1 on a test set"
-    return found, left_out
+    return versions, left_out
 
 
 def groups(
@@ -95,11 +99,11 @@ def groups(
     bounds : bool
         Answer the test sets again for the intervals of F1 over patients.
     """
-    found: dict[tuple[str, ...], list[VersionRecord]] = {}
-    for version in {one.model.reference: one for one in versions}.values():
-        found.setdefault(_tested_on(version), []).append(version)
-    made = [_group(mine, device, bounds=bounds) for mine in found.values()]
-    return sorted(made, key=lambda group: (-len(group.points), group.about))
+    by_testset: dict[tuple[str, ...], list[Recorded]] = {}
+    for version in {candidate.model.reference: candidate for candidate in versions}.values():
+        by_testset.setdefault(_tested_on(version), []).append(version)
+    result = [_group(members, device, bounds=bounds) for members in by_testset.values()]
+    return sorted(result, key=lambda group: (-len(group.points), group.scope))
 
 
 def _tested_on(version: VersionRecord) -> tuple[str, ...]:
@@ -112,22 +116,22 @@ def _group(versions: Sequence[VersionRecord], device: str | None, *, bounds: boo
     first = versions[0]
     split, names = first.split, " + ".join(m.dataset for m in first.manifests)
     simulated = "SIMULATED " if any(m.simulated for m in first.manifests) else ""
-    whose = device or _most_reports(versions)
+    source = device or _most_reports(versions)
     people = len(split["test"]["subjects"])
     beats = int(first.metrics.get("test_n_beats", split["test"]["beats"]))
     return Group(
-        about=f"{simulated}{names}, {split['paradigm']}, split of seed {split['seed']} "
+        scope=f"{simulated}{names}, {split['paradigm']}, split of seed {split['seed']} "
         f"({split['sha256'][:12]}), test side, beat level",
         patients=people,
         beats=beats,
-        latency=f"median latency of a beat on {whose}, \u00b5s" if whose else SERVER,
-        points=tuple(_point(one, whose, bounds=bounds) for one in versions),
+        latency=f"median latency of a beat on {source}, \u00b5s" if source else SERVER,
+        points=tuple(_point(version, source, bounds=bounds) for version in versions),
     )
 
 
 def _most_reports(versions: Sequence[VersionRecord]) -> str | None:
     """The device that reported on most of the versions; the first by name where several did."""
-    reported = [report.device for one in versions for report in _reports(one)]
+    reported = [report.device for version in versions for report in _reports(version)]
     return min(set(reported), key=lambda name: (-reported.count(name), name), default=None)
 
 
@@ -158,13 +162,13 @@ def _point(version: VersionRecord, device: str | None, *, bounds: bool) -> Point
     }
     interval = None
     if bounds:
-        found = rates(by_patient(decisions_of(version.model)))
-        interval = (found["f1_low"], found["f1_high"]) if "f1_low" in found else None
+        scores = rates(by_patient(decisions_of(version.model)))
+        interval = (scores["f1_low"], scores["f1_high"]) if "f1_low" in scores else None
     return Point(
-        name=" ".join([version.model.reference.removeprefix("holter-"), *_lightened(version)]),
+        name=" ".join([version.model.reference.removeprefix("holter-"), *_compression(version)]),
         training=", ".join(
-            f"{int(version.params[key]):,} {said}"
-            for key, said in TOLD.items()
+            f"{int(version.params[key]):,} {words}"
+            for key, words in TRAINING_WORDS.items()
             if int(version.params.get(key, 0))
         ),
         f1=version.metrics["test_f1"],
@@ -173,25 +177,29 @@ def _point(version: VersionRecord, device: str | None, *, bounds: bool) -> Point
     )
 
 
-def _lightened(version: VersionRecord) -> list[str]:
+def _compression(version: Recorded) -> list[str]:
     """What marks a version beside others of its network."""
-    said = version.params
-    pruned = float(said.get("sparsity", 0))
+    params = version.params
+    pruned = float(params.get("sparsity", 0))
     return [
         *([f"pruned {pruned:g}"] if pruned else []),
-        *(["quantised"] if said.get("quantised") == "True" else []),
-        *([f"taught by {said['teacher'].removeprefix('holter-')}"] if "teacher" in said else []),
+        *(["quantised"] if params.get("quantised") == "True" else []),
+        *(
+            [f"taught by {params['teacher'].removeprefix('holter-')}"]
+            if "teacher" in params
+            else []
+        ),
     ]
 
 
-def blocks(found: Sequence[Group], left_out: dict[str, str]) -> list[Block]:
+def blocks(groups: Sequence[Group], left_out: dict[str, str]) -> list[Block]:
     """The report: of each group a picture and a table, then what it cannot say."""
     out: list[Block] = []
-    for number, group in enumerate(found, 1):
-        out += [Heading(group.about), _summary(group)]
+    for number, group in enumerate(groups, 1):
+        out += [Heading(group.scope), _summary(group)]
         if len(group.points) > 1:
             png = figures.pareto(group.points, group.latency, _title(group))
-            shows = f"F1 against parameters, multiply-adds, bytes and latency: {group.about}"
+            shows = f"F1 against parameters, multiply-adds, bytes and latency: {group.scope}"
             out.append(Picture(f"pareto_{number}.png", png, shows))
         else:
             out.append(Words("Alone on its test set: no other version can be held against it."))
@@ -214,7 +222,7 @@ def _summary(group: Group) -> Summary:
 
 
 def _title(group: Group) -> str:
-    return f"{group.about}\n{group.patients} patients, {group.beats:,} beats"
+    return f"{group.scope}\n{group.patients} patients, {group.beats:,} beats"
 
 
 def points_frame(group: Group) -> pd.DataFrame:
@@ -230,21 +238,21 @@ def points_frame(group: Group) -> pd.DataFrame:
     best = {cost: front(group.points, cost) for cost in COSTS}
     rows = [
         {
-            "version": one.name,
-            "training": one.training,
-            "f1": one.f1,
-            **dict(zip(("f1_low", "f1_high"), one.bounds or (np.nan, np.nan), strict=True)),
-            **{cost: one.costs.get(cost, np.nan) for cost in COSTS},
-            "not_beaten_in": [cost for cost in COSTS if one in best[cost]],
+            "version": point.name,
+            "training": point.training,
+            "f1": point.f1,
+            **dict(zip(("f1_low", "f1_high"), point.bounds or (np.nan, np.nan), strict=True)),
+            **{cost: point.costs.get(cost, np.nan) for cost in COSTS},
+            "not_beaten_in": [cost for cost in COSTS if point in best[cost]],
         }
-        for one in group.points
+        for point in group.points
     ]
     return pd.DataFrame(rows).sort_values("f1", ascending=False, kind="stable", ignore_index=True)
 
 
 def _table(group: Group) -> Table:
     frame = points_frame(group)
-    shown = {
+    cells = {
         "version": frame.version,
         "training": frame.training.replace("", "-"),
         label_of("f1"): [with_bounds(row, "f1") for row in frame.to_dict("records")],
@@ -253,8 +261,8 @@ def _table(group: Group) -> Table:
             lambda costs: ", ".join(c.replace("_us", "").replace("_", "-") for c in costs) or "-"
         ),
     }
-    columns = ["latency, \u00b5s" if name == "latency" else name for name in shown]
-    return Table(columns, list(zip(*shown.values(), strict=True)))
+    columns = ["latency, \u00b5s" if name == "latency" else name for name in cells]
+    return Table(columns, list(zip(*cells.values(), strict=True)))
 
 
 def _figures(point: Point) -> dict[str, float]:
@@ -268,16 +276,19 @@ def _cost(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def as_json(found: Sequence[Group], left_out: dict[str, str]) -> str:
+def as_json(groups: Sequence[Group], left_out: dict[str, str]) -> str:
     """The same as JSON; of each point also in which costs no other beats it."""
     whole = [
         {
-            **asdict(group),
+            "about": group.scope,
+            "patients": group.patients,
+            "beats": group.beats,
+            "latency": group.latency,
             "points": [
                 {**asdict(p), "front": [c for c in COSTS if p in front(group.points, c)]}
                 for p in group.points
             ],
         }
-        for group in found
+        for group in groups
     ]
     return json.dumps({"groups": whole, "left_out": left_out}, indent=1, sort_keys=True)

@@ -37,12 +37,12 @@ def access_variables() -> dict[str, str]:
     written into their addresses, unless a variable says otherwise. So no client knows an address
     with a password in it, which its errors and logs would repeat.
     """
-    found = {} if os.environ.get("PREFECT_API_URL") else _key_variable()
+    result = {} if os.environ.get("PREFECT_API_URL") else _key_variable()
     for name, variables in NAMING.items():
         user, password = credentials(os.environ.get(name, ""))
         if user:
-            found |= {k: v for k, v in variables(user, password).items() if k not in os.environ}
-    return found
+            result |= {k: v for k, v in variables(user, password).items() if k not in os.environ}
+    return result
 
 
 def prefect_key_path() -> Path:

@@ -65,7 +65,7 @@ def _notes() -> Path:
     return home() / "running"
 
 
-def _closed() -> Path:
+def _closed_folder() -> Path:
     return home() / "closed"
 
 
@@ -121,7 +121,7 @@ def close_dead() -> list[Alive]:
     come up as RUNNING after its flow run was closed. What was closed is looked at again, by every
     call of the next ten minutes.
     """
-    for late in _closed().glob("*.json"):
+    for late in _closed_folder().glob("*.json"):
         _crash(_read(late), "it was killed: its flow run is closed")
         if time.time() - late.stat().st_mtime > LATE_S:
             late.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def close_dead() -> list[Alive]:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
         _crash(run, reason)
-        write_json(_closed() / f"{run.flow_run_id}.json", asdict(run))
+        write_json(_closed_folder() / f"{run.flow_run_id}.json", asdict(run))
         (_notes() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead
 
@@ -141,14 +141,14 @@ def _crash(run: Alive, reason: str) -> None:
 
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_flow_run(UUID(run.flow_run_id))
+            flow_run = client.read_flow_run(UUID(run.flow_run_id))
         except ObjectNotFound:  # the server has another database now
             return
-        within = FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))
+        within = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
         for task in client.read_task_runs(flow_run_filter=within):
             _crash_task(client, task, reason)
-        if found.state and not found.state.is_final():
-            client.set_flow_run_state(found.id, Crashed(message=reason), force=True)
+        if flow_run.state and not flow_run.state.is_final():
+            client.set_flow_run_state(flow_run.id, Crashed(message=reason), force=True)
 
 
 def close_tasks(lost: Mapping[UUID, str]) -> None:

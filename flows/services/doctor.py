@@ -30,7 +30,7 @@ class Check:
     """What was looked at, what was found, and what to do: nothing where it is well."""
 
     name: str
-    found: str
+    state: str
     advice: str = ""
 
 
@@ -38,17 +38,17 @@ def versions(constraints: Path = ROOT / "constraints.txt") -> Iterator[Check]:
     """Installed packages against the versions that are known to work together."""
     lines = [line.partition("#")[0].strip() for line in constraints.read_text().splitlines()]
     wrong, right = [], 0
-    for wanted in (Requirement(line) for line in lines if line):
-        if wanted.marker and not wanted.marker.evaluate():
+    for requirement in (Requirement(line) for line in lines if line):
+        if requirement.marker and not requirement.marker.evaluate():
             continue
         try:
-            found = version(wanted.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             continue  # of an extra that is not installed
-        if wanted.specifier.contains(found, prereleases=True):
+        if requirement.specifier.contains(installed, prereleases=True):
             right += 1
         else:
-            wrong.append(f"{wanted.name} {found}, expected {wanted.specifier}")
+            wrong.append(f"{requirement.name} {installed}, expected {requirement.specifier}")
     advice = "pip install -c constraints.txt -e '.[server,edge]'" if wrong else ""
     yield Check("packages", "; ".join(wrong) or f"{right} as in {constraints.name}", advice)
 
@@ -77,28 +77,28 @@ def _local_places() -> dict[str, Path]:
 
 def space(least_gb: float = LEAST_FREE_GB) -> Iterator[Check]:
     """Room for databases and artifacts, and for beat tables where they lie on another disk."""
-    for what, place in _local_places().items():
+    for name, place in _local_places().items():
         folder = next(path for path in (place, *place.parents) if path.exists())
         disk = os.statvfs(folder)
         free_gb = disk.f_bavail * disk.f_frsize / 1e9
-        counted = disk.f_files > 0  # some file systems have no limit of files
-        names = f", {disk.f_favail:,} files more" if counted else ""
-        short = free_gb < least_gb or (counted and disk.f_favail < LEAST_FILES)
+        limited = disk.f_files > 0  # some file systems have no limit of files
+        names = f", {disk.f_favail:,} files more" if limited else ""
+        short = free_gb < least_gb or (limited and disk.f_favail < LEAST_FILES)
         advice = f"free some: less than {least_gb:g} GB, or {LEAST_FILES} files, is soon used up"
         yield Check(
-            f"free space, {what}", f"{free_gb:.1f} GB{names} at {folder}", advice if short else ""
+            f"free space, {name}", f"{free_gb:.1f} GB{names} at {folder}", advice if short else ""
         )
 
 
 def privacy() -> Iterator[Check]:
     """Other users of this machine cannot read recordings, tables and databases; a group may."""
-    for what, place in _local_places().items():
+    for name, place in _local_places().items():
         if not place.is_dir():
-            yield Check(f"privacy, {what}", f"{place}: made with mode 700 when it is needed")
+            yield Check(f"privacy, {name}", f"{place}: made with mode 700 when it is needed")
             continue
         mode = stat.S_IMODE(place.stat().st_mode)
         advice = f"chmod o= {place}; who is to share it may be in its group" if mode & 0o007 else ""
-        yield Check(f"privacy, {what}", f"{place}, mode {mode:03o}", advice)
+        yield Check(f"privacy, {name}", f"{place}, mode {mode:03o}", advice)
 
 
 def secrets() -> Iterator[Check]:
@@ -122,24 +122,26 @@ def servers() -> Iterator[Check]:
     from flows.services.access import named_servers
     from flows.services.up_state import fault, running, up_servers
 
-    there, named = running(), named_servers()
-    if there is None and len(named) < 2 and (note := up_servers()) and (ended := fault(note)):
-        yield Check("`holter up`", ended, "`holter down`, see that the disk has room, `holter up`")
-    prefect = named.get("PREFECT_API_URL") or (there.prefect_api if there else "")
-    mlflow = named.get("MLFLOW_TRACKING_URI") or (there.mlflow if there else "")
+    state, addresses = running(), named_servers()
+    if state is None and len(addresses) < 2 and (note := up_servers()) and (failure := fault(note)):
+        yield Check(
+            "`holter up`", failure, "`holter down`, see that the disk has room, `holter up`"
+        )
+    prefect = addresses.get("PREFECT_API_URL") or (state.prefect_api if state else "")
+    mlflow = addresses.get("MLFLOW_TRACKING_URI") or (state.mlflow if state else "")
     for name, url in (("Prefect", prefect), ("MLflow", mlflow)):
         if not url:
             yield Check(name, "not up: each command starts its own; `holter up` keeps one")
             continue
         try:
             with urlopen(f"{url}/health", timeout=5) as reply:  # noqa: S310 - as it was named
-                said = reply.headers.get("Date")
+                date = reply.headers.get("Date")
         except (OSError, ValueError) as error:
             yield Check(name, f"{url}: {error}", "start it, or correct the variable that names it")
             continue
         yield Check(name, f"{url} answers")
-        if said:
-            off = time.time() - parsedate_to_datetime(said).timestamp()
+        if date:
+            off = time.time() - parsedate_to_datetime(date).timestamp()
             advice = "set both clocks by NTP: schedules and ages are wrong" if off else ""
             yield Check(
                 f"clock of {name}",
@@ -152,10 +154,10 @@ def dead() -> Iterator[Check]:
     """No run whose process is gone; those that there are can be closed where servers answer."""
     from flows.services.alive import dead_runs
 
-    found = dead_runs()
-    names = ", ".join(f"{run.flow} (process {run.pid})" for run in found)
+    runs = dead_runs()
+    names = ", ".join(f"{run.flow} (process {run.pid})" for run in runs)
     yield Check(
-        "killed runs", names or "none", "`holter status` closes them in Prefect" if found else ""
+        "killed runs", names or "none", "`holter status` closes them in Prefect" if runs else ""
     )
 
 

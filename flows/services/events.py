@@ -23,7 +23,7 @@ REFUSED, OVERRIDDEN = f"{PROMOTION}.refused", f"{PROMOTION}.overridden"
 
 #: The events of a look for drift begin so.
 DRIFT = "holter.drift"
-DRIFT_FOUND = f"{DRIFT}.found"
+DRIFT_ALARM = f"{DRIFT}.found"
 #: What a test's event is about, and the beginning of what a model's event is about.
 NOTICES, MODEL_RESOURCE = "holter.notices", "holter.model"
 #: A canary's report did not pass: what it was to be released to keeps its version.
@@ -31,13 +31,13 @@ CANARY_REFUSED = "holter.release.refused"
 
 
 def refusal(
-    alias: str, who: str, against: Sequence[str], page: str, decision: str = "refused"
+    alias: str, person: str, against: Sequence[str], page: str, decision: str = "refused"
 ) -> dict[str, Any]:
     """What an event of a gate tells: which alias, who asked, what did not pass, where to look."""
     return {
         "alias": alias,
         "decision": decision,
-        "who": who,
+        "who": person,
         "against": list(against),
         "page": page,
     }
@@ -71,8 +71,8 @@ def post(event: str, resource: str, name: str, payload: Mapping[str, Any]) -> UU
     from prefect.client.orchestration import get_client
     from prefect.events.schemas.events import Event, Resource
 
-    about = Resource({"prefect.resource.id": resource, "prefect.resource.name": name})
-    one = Event(event=event, resource=about, payload=dict(payload))
+    subject = Resource({"prefect.resource.id": resource, "prefect.resource.name": name})
+    message = Event(event=event, resource=subject, payload=dict(payload))
     with get_client(sync_client=True) as client:
-        client.request("POST", "/events", json=[one.model_dump(mode="json")])
-    return one.id
+        client.request("POST", "/events", json=[message.model_dump(mode="json")])
+    return message.id

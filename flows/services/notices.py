@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from flows.services.events import (
     CANARY_REFUSED,
-    DRIFT_FOUND,
+    DRIFT_ALARM,
     ENDING,
     NOTICES,
     OVERRIDDEN,
@@ -44,7 +44,7 @@ FORMS = (
 #: address that is not Slack's to Apprise, which says what went wrong and does not log the address.
 BLOCK, NAME = "slack-webhook", "holter-notify"
 #: A run of one of our deployments; not of a flow within it, which fails with it.
-OURS: list[ResourceSpecification | dict[str, str | list[str]]] = [
+RELATED_RESOURCES: list[ResourceSpecification | dict[str, str | list[str]]] = [
     {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.holter"},
     {"prefect.resource.role": "deployment"},
 ]
@@ -58,12 +58,12 @@ class Kind:
     might hold one, leaves the servers.
     """
 
-    about: str
+    description: str
     events: tuple[str, ...]
     subject: str
     body: str
     runs: bool = False
-    at_most_every: timedelta = timedelta(0)
+    shortest_gap: timedelta = timedelta(0)
 
 
 RUN = "{{ flow.name }}/{{ deployment.name }}"
@@ -91,11 +91,11 @@ KINDS = {
         f"Run {{{{ flow_run.name }}}} of {RUN} has not begun: is a worker there, and room in its "
         f"work pool?{LINK}",
         runs=True,
-        at_most_every=timedelta(hours=1),
+        shortest_gap=timedelta(hours=1),
     ),
     "drift": Kind(
         "recordings differ from those of the training",
-        (DRIFT_FOUND,),
+        (DRIFT_ALARM,),
         f"Holter AF: drift of {MODEL}",
         f"{MODEL}, beyond its bound: {{{{ event.payload.beyond | join('; ') }}}}."
         "\n{{ event.payload.page }}",
@@ -127,9 +127,9 @@ def block_of(address: str) -> SlackWebhook:
     ValueError
         Nothing is known that carries to such an address. The address is not in the message.
     """
-    for one in (address, re.sub("^http", "json", address)):
-        if Apprise.instantiate(one, suppress_exceptions=True) is not None:
-            return SlackWebhook(url=SecretStr(one))
+    for url in (address, re.sub("^http", "json", address)):
+        if Apprise.instantiate(url, suppress_exceptions=True) is not None:
+            return SlackWebhook(url=SecretStr(url))
     scheme = urlsplit(address).scheme or "no scheme"
     raise ValueError(f"{ADDRESS}: found {scheme}://...; expected {FORMS}")
 
@@ -150,10 +150,10 @@ def set_up(kinds: Collection[str]) -> dict[str, UUID]:
         raise ValueError(f"{ADDRESS} is not set; expected {FORMS}")
     block_id = UUID(str(block_of(address).save(NAME, overwrite=True)))
     with get_client(sync_client=True) as client:
-        made = {name: _automation(client, name, KINDS[name], block_id) for name in kinds}
-        for name in KINDS.keys() - made.keys():
+        automations = {name: _automation(client, name, KINDS[name], block_id) for name in kinds}
+        for name in KINDS.keys() - automations.keys():
             _remove(client, name)
-    return made
+    return automations
 
 
 def take_away() -> None:
@@ -162,24 +162,24 @@ def take_away() -> None:
         for name in KINDS:
             _remove(client, name)
         with suppress(ObjectNotFound):
-            found = client.read_block_document_by_name(NAME, BLOCK, include_secrets=False)
-            client.delete_block_document(found.id)
+            document = client.read_block_document_by_name(NAME, BLOCK, include_secrets=False)
+            client.delete_block_document(document.id)
 
 
 def _automation(client: SyncPrefectClient, name: str, kind: Kind, block_id: UUID) -> UUID:
     """Make or update the automation of a kind; gives its id."""
-    there = client.read_automations_by_name(f"holter-{name}")
-    wanted = AutomationCore(
+    existing = client.read_automations_by_name(f"holter-{name}")
+    automation = AutomationCore(
         name=f"holter-{name}",
-        description=f"Made by `holter notify`: {kind.about}.",
+        description=f"Made by `holter notify`: {kind.description}.",
         tags=["holter"],
-        enabled=there[0].enabled if there else True,
+        enabled=existing[0].enabled if existing else True,
         trigger=EventTrigger(  # with its defaults: an update sends but what is set
             type="event",
             posture=Posture.Reactive,
             expect=set(kind.events),
-            match_related=OURS if kind.runs else [],
-            within=kind.at_most_every,
+            match_related=RELATED_RESOURCES if kind.runs else [],
+            within=kind.shortest_gap,
         ),
         actions=[
             SendNotification(
@@ -190,15 +190,15 @@ def _automation(client: SyncPrefectClient, name: str, kind: Kind, block_id: UUID
             )
         ],
     )
-    if not there:
-        return client.create_automation(wanted)
-    client.update_automation(there[0].id, wanted)
-    return there[0].id
+    if not existing:
+        return client.create_automation(automation)
+    client.update_automation(existing[0].id, automation)
+    return existing[0].id
 
 
 def _remove(client: SyncPrefectClient, name: str) -> None:
-    for one in client.read_automations_by_name(f"holter-{name}"):
-        client.delete_automation(one.id)
+    for automation in client.read_automations_by_name(f"holter-{name}"):
+        client.delete_automation(automation.id)
 
 
 def send_test(automation: UUID, patience_s: float = 60.0) -> None:
@@ -217,14 +217,14 @@ def send_test(automation: UUID, patience_s: float = 60.0) -> None:
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             # A new filter each time: it ends at the moment when it was made.
-            asked = EventFilter(event=names, resource=resource)
-            for said in client.read_events(asked, limit=50).events:
-                if f"prefect.event.{event}" not in [one.id for one in said.related]:
+            query = EventFilter(event=names, resource=resource)
+            for reply in client.read_events(query, limit=50).events:
+                if f"prefect.event.{event}" not in [relation.id for relation in reply.related]:
                     continue
-                if said.event == ends[0]:
+                if reply.event == ends[0]:
                     return
-                why = said.payload.get("notification_log") or said.payload.get("reason")
-                raise ServerError(f"the Prefect server could not send the notice: {why}")
+                reason = reply.payload.get("notification_log") or reply.payload.get("reason")
+                raise ServerError(f"the Prefect server could not send the notice: {reason}")
             time.sleep(0.5)
     raise ServerError(
         f"the Prefect server said nothing of the notice within {patience_s:g} s; "

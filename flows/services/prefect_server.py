@@ -42,21 +42,21 @@ def admits(headers: Sequence[tuple[bytes, bytes]], names: Sequence[str]) -> bool
     if len(hosts) != 1:
         return False
     try:
-        named = urlsplit(f"//{hosts[0]}").hostname
+        hostname = urlsplit(f"//{hosts[0]}").hostname
     except ValueError:  # a bracket that is not closed
         return False
-    return named in names and all(
+    return hostname in names and all(
         origin in (f"http://{hosts[0]}", f"https://{hosts[0]}") for origin in origins
     )
 
 
-def guarded(server: ASGIApp, names: Sequence[str]) -> ASGIApp:
+def guard(server: ASGIApp, names: Sequence[str]) -> ASGIApp:
     """The same server; requests and WebSockets that `admits` refuses are answered 403."""
     refusal = PlainTextResponse("Refused: another Host, or a page of another Origin.\n", 403)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] in ("http", "websocket")
-        await (refusal if asked and not admits(scope["headers"], names) else server)(
+        is_request = scope["type"] in ("http", "websocket")
+        await (refusal if is_request and not admits(scope["headers"], names) else server)(
             scope, receive, send
         )
 
@@ -68,4 +68,4 @@ def app() -> ASGIApp:
     from prefect.server.api.server import create_app
 
     more = os.environ.get("HOLTER_HOSTS", "").lower().split(",")
-    return guarded(create_app(final=True), (*LOCAL_NAMES, *filter(None, map(str.strip, more))))
+    return guard(create_app(final=True), (*LOCAL_NAMES, *filter(None, map(str.strip, more))))

@@ -33,8 +33,8 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done = title, total, 0
-        self._said = self._began = time.monotonic()
+        self.title, self.total, self.count = title, total, 0
+        self._line_time = self._start = time.monotonic()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,14 +53,14 @@ class Progress:
 
     def step(self, note: str = "", by: int = 1, total: int | None = None) -> None:
         """One step more is done, of `total` where it has become another."""
-        self.done += by
+        self.count += by
         self.total = self.total if total is None else total
         self._bar.update(self._task, advance=by, note=note, total=self.total)
         now = time.monotonic()
-        if self._bar.disable and (now - self._said > LINE_EVERY_S or self.done == self.total):
-            self._said = now
-            spent = now - self._began
-            line = f"{self.title}: {self.done}/{self.total} in {spent:.0f} s  {note}"
+        if self._bar.disable and (now - self._line_time > LINE_EVERY_S or self.count == self.total):
+            self._line_time = now
+            elapsed = now - self._start
+            line = f"{self.title}: {self.count}/{self.total} in {elapsed:.0f} s  {note}"
             log.info(line) if as_json() else console.print(line, markup=False)
 
     def __exit__(

@@ -93,26 +93,26 @@ class ChosenRunner(ThreadPoolTaskRunner[Any]):
 
 
 #: (Any: the flow decorator's type is invariant in the runner's future.)
-CHOSEN: Any = ChosenRunner()
+RUNNER: Any = ChosenRunner()
 
 
 def batches(folder: Path, names: Sequence[str]) -> list[list[str]]:
     """Records put together, in order, until a batch is worth a task; a large one is alone."""
     sizes = dict.fromkeys(names, 0)
     for parent in {PurePosixPath(name).parent for name in names}:
-        there = folder / parent
-        for path in there.iterdir() if there.is_dir() else ():
+        place = folder / parent
+        for path in place.iterdir() if place.is_dir() else ():
             if (name := owner((parent / path.name).as_posix(), sizes)) is not None:
                 sizes[name] += path.stat().st_size
     out: list[list[str]] = []
-    held = 0
+    total = 0
     for name in names:
         size = sizes[name]
-        if not out or held + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
+        if not out or total + size > BATCH_BYTES or len(out[-1]) == BATCH_RECORDS:
             out.append([])
-            held = 0
+            total = 0
         out[-1].append(name)
-        held += size
+        total += size
     return out
 
 
@@ -126,7 +126,7 @@ def _forget_results() -> None:
         context.run_results.clear()
 
 
-def each_done(
+def run_batches(
     submit: Callable[[list[str]], Any], work: Iterable[list[str]]
 ) -> Iterator[tuple[list[str], Any]]:
     """Hand batches to the workers, and give each with its result as they end.
@@ -150,13 +150,13 @@ def each_done(
     finished: Queue[Any] = Queue()
     waiting: dict[Any, list[str]] = {}
     lost: dict[Any, BaseException] = {}
-    gone: WorkersGone | None = None
+    failure: WorkersGone | None = None
     for batch in [*work, None]:
         while waiting and (batch is None or len(waiting) >= in_flight()):
             try:
                 future = _next(finished)
             except WorkersGone as error:
-                gone = error
+                failure = error
                 lost |= dict.fromkeys(waiting, error)
                 yield from ((names, error) for names in waiting.values())
                 waiting.clear()
@@ -167,8 +167,8 @@ def each_done(
                 lost[future] = result = error
             yield waiting.pop(future), result
             _forget_results()
-        if batch is not None and gone:
-            yield batch, gone
+        if batch is not None and failure:
+            yield batch, failure
         elif batch is not None:
             try:
                 future = submit(batch)
@@ -186,11 +186,11 @@ def _next(finished: Queue[Any]) -> Any:
     context = FlowRunContext.get()
     client = getattr(context and context.task_runner, "client", None)
     patience_s = from_environment("patience_s", "HOLTER_DASK_PATIENCE_S", PATIENCE_S)
-    seen = time.monotonic()
+    last_time = time.monotonic()
     while client and finished.empty():
         if _has_workers(client):
-            seen = time.monotonic()
-        elif time.monotonic() - seen > patience_s:
+            last_time = time.monotonic()
+        elif time.monotonic() - last_time > patience_s:
             raise WorkersGone(f"no worker at {os.environ.get('HOLTER_DASK')} for {patience_s:g} s")
         with suppress(Empty):
             return finished.get(timeout=LOOK_S)

@@ -59,7 +59,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedServer:
     """A server that was started: perhaps it does not answer yet.
 
     Its log had `log_bytes` bytes then.
@@ -87,25 +87,25 @@ def _listens(pid: int, port: int) -> bool:
     try:
         leader = psutil.Process(pid)
         return any(
-            one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
             for process in (leader, *leader.children(recursive=True))
-            for one in process.net_connections("inet")
+            for connection in process.net_connections("inet")
         )
     except psutil.Error:
         return False
 
 
-def _start(stack: ExitStack, kind: Kind, folder: Path, port: int) -> Started:
+def _start(stack: ExitStack, kind: Kind, folder: Path, port: int) -> StartedServer:
     """Start a server on a port, or on a free one where that is taken."""
     port = _free(port) or _free(0)
     words, env, log = kind.command(folder, port), kind.environment(folder, port), kind.log(folder)
     before = log_bytes(log)
     # Databases and artifacts are this user's alone, wherever they lie.
     process = stack.enter_context(_process(words, env, log, umask=0o077))
-    return Started(kind, process, port, before)
+    return StartedServer(kind, process, port, before)
 
 
-def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
+def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> StartedServer:
     """The server once it answers; on another port if another process took its own meanwhile.
 
     That something answers on the port is not enough: it must be this server that listens there.
@@ -113,15 +113,17 @@ def _answering(stack: ExitStack, server: Started, folder: Path) -> Started:
     url = f"http://{LOOPBACK}:{{}}{server.kind.health}"
     deadline = time.monotonic() + START_LIMIT_S
     while not (answers(url.format(server.port)) and _listens(server.process.pid, server.port)):
-        ended = server.process.poll()
+        exit_code = server.process.poll()
         late = time.monotonic() > deadline
-        if ended is not None and not late and not _free(server.port):
+        if exit_code is not None and not late and not _free(server.port):
             server = _start(stack, server.kind, folder, 0)
-        elif ended is not None or late:
+        elif exit_code is not None or late:
             log = server.kind.log(folder)
             tail = log_tail(log, server.log_bytes)
-            how = "did not answer" if ended is None else f"ended with {ended}"
-            raise ServerError(f"the {server.kind.name} server {how}; its log {log} ends:\n{tail}")
+            reason = "did not answer" if exit_code is None else f"ended with {exit_code}"
+            raise ServerError(
+                f"the {server.kind.name} server {reason}; its log {log} ends:\n{tail}"
+            )
         time.sleep(0.2)
     return server
 
@@ -168,23 +170,23 @@ def servers() -> Iterator[Servers]:
     `PREFECT_API_URL` and `MLFLOW_TRACKING_URI` name servers of the user's own; otherwise those of
     `holter up`; otherwise new ones on loopback. The two variables are set meanwhile.
     """
-    up, named = running(), named_servers()
-    prefect_api = named.get("PREFECT_API_URL") or (up.prefect_api if up else "")
-    mlflow = named.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
+    up, addresses = running(), named_servers()
+    prefect_api = addresses.get("PREFECT_API_URL") or (up.prefect_api if up else "")
+    mlflow = addresses.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
     folder = home()
     with ExitStack() as stack:
         pids = {PREFECT: 0, MLFLOW: 0}
         with alone("servers"):  # each may upgrade its database
             missing = [kind for kind, url in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not url]
             starting = [_start(stack, kind, folder, kind.port) for kind in missing]
-            for server in [_answering(stack, one, folder) for one in starting]:
+            for server in [_answering(stack, started, folder) for started in starting]:
                 pids[server.kind] = server.process.pid
                 if server.kind is PREFECT:
                     prefect_api = f"http://{LOOPBACK}:{server.port}/api"
                 else:
                     mlflow = f"http://{LOOPBACK}:{server.port}"
-        both = {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": mlflow}
-        stack.enter_context(environment(**both, **access_variables()))
+        variables = {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": mlflow}
+        stack.enter_context(environment(**variables, **access_variables()))
         yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW])
 
 
@@ -222,8 +224,8 @@ def check_registry() -> Servers | None:
         None is named or up, and this state folder has no database of one: no version is anywhere.
     """
     up = running()
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    if not (named or up or (home() / "mlflow" / "mlflow.db").is_file()):
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if not (address or up or (home() / "mlflow" / "mlflow.db").is_file()):
         raise ServerError(
             f"no MLflow server: {home()} has no database of one; name yours in "
             "MLFLOW_TRACKING_URI, or the state folder in HOLTER_HOME"
@@ -234,8 +236,8 @@ def check_registry() -> Servers | None:
 @contextmanager
 def registry_server() -> Iterator[None]:
     """MLflow alone: the one named, that of `holter up`, or one of this state folder meanwhile."""
-    if named := named_servers().get("MLFLOW_TRACKING_URI"):
-        with environment(**{**access_variables(), "MLFLOW_TRACKING_URI": named}):
+    if external := named_servers().get("MLFLOW_TRACKING_URI"):
+        with environment(**{**access_variables(), "MLFLOW_TRACKING_URI": external}):
             yield
         return
     with ExitStack() as stack:

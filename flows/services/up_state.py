@@ -87,10 +87,10 @@ def fault(servers: Servers) -> str:
     names = silent_servers(servers)
     if not names:
         return ""
-    how = "runs" if up_process(servers) else "is gone"
+    condition = "runs" if up_process(servers) else "is gone"
     logs = [server_log(home(), name) for name in ("up", *names)]
     ends = [f"{log} ends: {log_tail(log, most=300)}" for log in logs if log.is_file()]
-    process = f"process {servers.up_pid}, which {how}"
+    process = f"process {servers.up_pid}, which {condition}"
     return "; ".join([f"no answer from {' and '.join(names)} of `holter up` ({process})", *ends])
 
 
@@ -144,7 +144,7 @@ def log_tail(log: Path, start: int = 0, most: int = TAIL_BYTES) -> str:
 
 
 @contextmanager
-def announced(servers: Servers) -> Iterator[None]:
+def announce(servers: Servers) -> Iterator[None]:
     """Tell other commands of this state folder about the servers while they run.
 
     Where the block fails the note stays, from which `holter doctor` tells what has ended.
@@ -177,11 +177,11 @@ def answering(prefect: str) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
-        said = (str(cause) or type(cause).__name__).splitlines()[0]
+        text = (str(cause) or type(cause).__name__).splitlines()[0]
         if isinstance(cause, httpx.HTTPStatusError):
-            said = (
+            text = (
                 f"{cause.response.status_code} to {cause.request.method} {cause.request.url.path}"
             )
         raise ServerError(
-            f"Prefect at {prefect}: {said}; the same command again, when it answers, does the rest"
+            f"Prefect at {prefect}: {text}; the same command again, when it answers, does the rest"
         ) from error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ingest.flow import Ingested
+from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import BeatSettings
 from storage.tables.checkpoint import Checkpoint
@@ -63,8 +63,8 @@ class Beats:
         balance, weights = self.settings.balance, self.settings.weights
         if balance == "beats" and weights is None:
             return None
-        each = dict(zip(self.names, weights or [1.0] * len(self.names), strict=True))
-        return partial(often, self.beats, each, balance)
+        weight_by_name = dict(zip(self.names, weights or [1.0] * len(self.names), strict=True))
+        return partial(often, self.beats, weight_by_name, balance)
 
     def decide(self, network: Any) -> Decision:  # noqa: ARG002 - it is the same for every network
         """The threshold of even odds."""
@@ -73,8 +73,8 @@ class Beats:
     def parity(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
         """Some training beats, and their labels."""
         random = np.random.default_rng(self.settings.seed)
-        chosen = random.permutation(self.split.train)[:PARITY_BEATS]
-        return {"waveform": self.beats.select(chosen)[:]}, self.beats.label[chosen]
+        rows = random.permutation(self.split.train)[:PARITY_BEATS]
+        return {"waveform": self.beats.chosen(rows)[:]}, self.beats.label[rows]
 
     def testset(self) -> TestSet:
         """The test side, as a device runs it."""
@@ -105,11 +105,11 @@ class Beats:
 
 def read(
     settings: BeatSettings,
-    ingested: Sequence[Ingested],
+    ingested: Sequence[IngestResult],
     readers: Sequence[str],  # noqa: ARG001 - all of them read the waveform
 ) -> Beats:
     """Read the labelled beats and deal them to sides."""
-    beats = read_labelled([made.path for made in ingested])
+    beats = read_labelled([result.path for result in ingested])
     split = split_beats(settings.paradigm, beats.subject, beats.label, settings.seed)
     assert_no_leak(split, beats.subject)
-    return Beats(settings, tuple(made.manifest.dataset for made in ingested), beats, split)
+    return Beats(settings, tuple(result.manifest.dataset for result in ingested), beats, split)

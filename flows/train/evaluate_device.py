@@ -9,10 +9,10 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import Version, told
+from flows.parameters import Version, form_field
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
-from flows.settings import held
+from flows.settings import bound_of
 from flows.train.settings import RetrainSettings
 from storage.audit import ledger
 from storage.audit.chain import resolve
@@ -23,11 +23,11 @@ from storage.registry import evaluations, tracking
 from storage.registry.signing import sign_roll_back
 from tasks.pages.markup import inline
 
-Device = Annotated[str, told(str(RetrainSettings.model_fields["device"].description))]
+Device = Annotated[str, form_field(str(RetrainSettings.model_fields["device"].description))]
 Wait = Annotated[
     float,
-    held("wait_s"),
-    told(str(RetrainSettings.model_fields["wait_s"].description), **BOUNDS["wait_s"].schema),
+    bound_of("wait_s"),
+    form_field(str(RetrainSettings.model_fields["wait_s"].description), **BOUNDS["wait_s"].schema),
 ]
 POLL_S = 1.0
 #: What of the two steps (taken, reported) a request has behind it, by its status.
@@ -103,8 +103,8 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
         while True:
             state = evaluations.request_state(request_id)
             stage = STAGES.get(state.status, 2)
-            if stage > progress.done:
-                progress.step(state.status.lower(), by=stage - progress.done)
+            if stage > progress.count:
+                progress.step(state.status.lower(), by=stage - progress.count)
             if state.status == "FINISHED":
                 enter(state)
                 return state
@@ -114,8 +114,8 @@ def await_report(request_id: str, device: str, wait_s: float) -> evaluations.Req
                 break
             time.sleep(POLL_S)
     scheduled = state.status == "SCHEDULED"
-    what = "no agent took the request" if scheduled else f"agent {state.agent} sent no report"
-    reason = f"{what} within {wait_s:g} s"
+    problem = "no agent took the request" if scheduled else f"agent {state.agent} sent no report"
+    reason = f"{problem} within {wait_s:g} s"
     if not evaluations.withdraw(request_id, reason):  # the report came at the last moment
         return await_report.fn(request_id, device, GRACE_S)
     hint = f"; start one there with `holter-edge run --device {device}`" if scheduled else ""

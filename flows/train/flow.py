@@ -18,17 +18,17 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.ingest.failures import naming_failed, telling
-from flows.ingest.flow import Ingested, ingest_each
-from flows.parameters import settings_of_run, told
+from flows.ingest.flow import IngestResult, ingest_data_sets
+from flows.parameters import form_field, settings_of_run
 from flows.services.alive import WATCHED
 from flows.train.release import export_network
 from flows.train.settings import Training, TrainSettings
-from flows.train.teacher import Teacher, taught_by, teacher_of
+from flows.train.teacher import Teacher, distillation_of, teacher_of
 from flows.train.training_run import (
     Release,
     TrainingRun,
     kept_training,
-    recorded,
+    mlflow_run,
     register,
     step,
     work_folder,
@@ -90,12 +90,12 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training made.
 
     Attributes
     ----------
-    ingested : list of Ingested
+    ingested : list of IngestResult
         The beat tables it learnt from, of each data set.
     run_id : str
         The MLflow run.
@@ -109,7 +109,7 @@ class Trained:
         What the metrics are of, and what they cannot say.
     """
 
-    ingested: list[Ingested]
+    ingested: list[IngestResult]
     run_id: str
     version: tracking.RegisteredModel
     metrics: dict[str, float]
@@ -125,29 +125,31 @@ def _name() -> str:
 
 @flow(name="train", flow_run_name=_name, **WATCHED)
 def train(
-    settings: Annotated[TrainSettings, told("What is trained, on what, and how.")],
-) -> Trained:
+    settings: Annotated[TrainSettings, form_field("What is trained, on what, and how.")],
+) -> TrainingResult:
     """Train, score and register a network on one or more data sets.
 
     A training that was killed goes on from its last epoch when the same is asked for again, and
     ends as it would have without the interruption.
     """
     datasets, teacher = settings.read(), teacher_of(settings.teacher, settings.model)
-    ingested = ingest_each(datasets, settings.policy, settings.most_failed)
+    ingested = ingest_data_sets(datasets, settings.policy, settings.most_failed)
     with naming_failed(ingested):
         recipe = split_sides(settings, ingested, readers_of(settings, teacher))
-    inputs = {made.path: made.manifest for made in ingested}
+    inputs = {result.path: result.manifest for result in ingested}
     people = recipe.split.test_subjects
     run = TrainingRun(
         settings=settings,
         manifests=inputs,
         split=recipe.split,
         sides=recipe.sides(),
-        title=described(ingested, recipe.split),
+        title=title_of(ingested, recipe.split),
         caveat=caveat(ingested, recipe.split),
-        taught=taught_by(teacher, settings, people, of_subjects(inputs.values(), people)),
+        distillation=distillation_of(
+            teacher, settings, people, of_subjects(inputs.values(), people)
+        ),
     )
-    with recorded(run) as run_id:
+    with mlflow_run(run) as run_id:
         network, state = fit_network(recipe, run, run_id)
         decision = fit_decision(recipe, network, run_id)
         rows, label = recipe.parity()
@@ -166,8 +168,10 @@ def train(
             smoothing_change=decision.smoothing_change,
         )
         version = register(run, release, run_id)
-    done = Trained(ingested, run_id, version, metrics, release.testset_sha256, title, run.caveat)
-    return telling(done, ingested)
+    trained = TrainingResult(
+        ingested, run_id, version, metrics, release.testset_sha256, title, run.caveat
+    )
+    return telling(trained, ingested)
 
 
 def readers_of(settings: Training, teacher: Teacher | None) -> tuple[str, ...]:
@@ -176,7 +180,9 @@ def readers_of(settings: Training, teacher: Teacher | None) -> tuple[str, ...]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def split_sides(settings: Training, ingested: Sequence[Ingested], readers: Sequence[str]) -> Recipe:
+def split_sides(
+    settings: Training, ingested: Sequence[IngestResult], readers: Sequence[str]
+) -> Recipe:
     """Read the labelled beats and deal them to train, validation and test; no leak passes."""
     read: Callable[..., Recipe] = import_module(settings.recipe).read
     recipe = read(settings, ingested, readers)
@@ -185,16 +191,16 @@ def split_sides(settings: Training, ingested: Sequence[Ingested], readers: Seque
     return recipe
 
 
-def copies_of(ingested: Sequence[Ingested]) -> list[tuple[Recording, Recording]]:
+def copies_of(ingested: Sequence[IngestResult]) -> list[tuple[Recording, Recording]]:
     """The recordings that are there by two names."""
-    return copies_among([made.manifest for made in ingested])
+    return copies_among([result.manifest for result in ingested])
 
 
 @step
 def fit_network(recipe: Recipe, run: TrainingRun, run_id: str) -> tuple[Any, Checkpoint]:
     """Train, from the checkpoint of the same training if there is one."""
     with kept_training(run, run_id) as (start, keep):
-        return recipe.fit(start, keep, run.taught.teaching)
+        return recipe.fit(start, keep, run.distillation.teaching)
 
 
 @step
@@ -241,17 +247,17 @@ def score(
     return metrics
 
 
-def described(ingested: Sequence[Ingested], split: Split) -> str:
+def title_of(ingested: Sequence[IngestResult], split: Split) -> str:
     """Data sets, split, level and seed in one line."""
-    simulated = "SIMULATED data " if any(made.manifest.simulated for made in ingested) else ""
-    names = " + ".join(made.manifest.dataset for made in ingested)
+    simulated = "SIMULATED data " if any(result.manifest.simulated for result in ingested) else ""
+    names = " + ".join(result.manifest.dataset for result in ingested)
     return f"{simulated}{names}, {split.paradigm} 80:20, beat level, seed {split.seed}"
 
 
-def caveat(ingested: Sequence[Ingested], split: Split) -> str:
+def caveat(ingested: Sequence[IngestResult], split: Split) -> str:
     """What the metrics cannot say."""
     words = []
-    if any(made.manifest.simulated for made in ingested):
+    if any(result.manifest.simulated for result in ingested):
         words.append("The recordings are simulated: these figures say nothing about people.")
     if split.paradigm == "intrapatient":
         words.append("The same patients are in training and test: it says little about new ones.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ingest.flow import Ingested
+from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
 from storage.recordings.stretches import slices
@@ -70,16 +70,20 @@ class Records:
         self, start: Checkpoint | None, keep: Keep, teaching: Teaching | None
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start."""
-        known = self.of("train"), self.settings.config, self.of("validation")
-        return fit_rhythm(self.settings.model, *known, start, keep, teaching=teaching)
+        inputs = self.of("train"), self.settings.config, self.of("validation")
+        return fit_rhythm(self.settings.model, *inputs, start, keep, teaching=teaching)
 
     def decide(self, network: Any) -> Decision:
         """The threshold and the smoothing that serve training and validation patients best."""
-        known = self.of("train") + self.of("validation")
-        predicted = [predict_beats(network, record) for record in known]
-        parts = [slices(record.begins) for record in known]
-        probability = [p[part] for p, every in zip(predicted, parts, strict=True) for part in every]
-        label = [r.label[part] for r, every in zip(known, parts, strict=True) for part in every]
+        records = self.of("train") + self.of("validation")
+        predicted = [predict_beats(network, record) for record in records]
+        parts = [slices(record.begins) for record in records]
+        probability = [
+            p[part] for p, stretch in zip(predicted, parts, strict=True) for part in stretch
+        ]
+        label = [
+            r.label[part] for r, stretch in zip(records, parts, strict=True) for part in stretch
+        ]
         sure = np.concatenate(label) >= 0
         threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
         change = fit_smoothing(label, probability, threshold)
@@ -93,9 +97,9 @@ class Records:
         labels: list[NDArray[np.int8]] = []
         for record in self.of("train"):
             label = windows(model).only_core(cut(model, record.begins, record.label, -1))
-            chosen = random.permutation(len(label))[:PARITY_WINDOWS]
-            rows.append({name: part[chosen] for name, part in input_windows(model, record).items()})
-            labels.append(label[chosen])
+            sample = random.permutation(len(label))[:PARITY_WINDOWS]
+            rows.append({name: part[sample] for name, part in windowed(model, record).items()})
+            labels.append(label[sample])
         order = random.permutation(sum(map(len, labels)))
         inputs = {name: np.concatenate([part[name] for part in rows])[order] for name in rows[0]}
         return inputs, np.concatenate(labels)[order]
@@ -120,9 +124,9 @@ class Records:
 
     def answers(self, network: LiteRT, testset: Path) -> Answers:
         """Label and answer of every test beat with a known rhythm."""
-        handed = read_testset(testset)
-        rows = {name: x[:] for name, x in handed.inputs.items()}
-        label, probability = handed.select_counted(af_probability(network.predict(rows)))
+        content = read_testset(testset)
+        rows = {name: x[:] for name, x in content.inputs.items()}
+        label, probability = content.counted(af_probability(network.predict(rows)))
         return label, probability
 
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw
@@ -130,13 +134,15 @@ class Records:
         return {}
 
 
-def read(settings: RecordSettings, ingested: Sequence[Ingested], readers: Sequence[str]) -> Records:
+def read(
+    settings: RecordSettings, ingested: Sequence[IngestResult], readers: Sequence[str]
+) -> Records:
     """Read what networks need of the beat tables, and deal the subjects to sides."""
     model = max(readers, key=reads_shapes)
     tables, records = [], []
     weights = settings.weights or [1.0] * len(ingested)
-    for made, weight in zip(ingested, weights, strict=True):
-        for table in read_rhythms([made.path], waveform=reads_waveforms(model)):
+    for result, weight in zip(ingested, weights, strict=True):
+        for table in read_rhythms([result.path], waveform=reads_waveforms(model)):
             records.append(sequence_record(model, table, weight))
             tables.append(replace(table, waveform=None))
     label = np.concatenate([r.label for r in records])

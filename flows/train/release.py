@@ -38,7 +38,7 @@ def export_network(
     network: Any,
     rows: Mapping[str, NDArray[np.float32]],
     label: NDArray[np.int8],
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     run_id: str,
 ) -> Path:
     """Make a release: Keras model, HDF5 weights, and the files of the runtimes that hold parity.
@@ -56,7 +56,7 @@ def export_network(
         first are the golden beats.
     label : int8, shape (n,) or (n, beats)
         Of those; -1 is not counted.
-    about : mapping
+    metadata : mapping
         What the manifest is to say; "threshold" is among it.
     run_id : str
         The training's run.
@@ -68,48 +68,48 @@ def export_network(
     """
     expected = predict(network, rows)
     files: dict[str, bytes] = {}
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, export in EXPORTS.items():
-        found[name] = {"limits": asdict(export.limits)}
+        results[name] = {"limits": asdict(export.limits)}
         try:
             data = export.make(network, rows)
             runner = installed_runtime(name).open(data, network.name, 1)
             answer = af_probability(runner.predict(rows))
-            parity = compare(expected, answer, label, float(about["threshold"]))
-            found[name] |= {**asdict(parity), "bytes": len(data)}
+            parity = compare(expected, answer, label, float(metadata["threshold"]))
+            results[name] |= {**asdict(parity), "bytes": len(data)}
             check(name, parity)
         except (ParityError, ModelError) as error:
             if name == REFERENCE:
                 raise
-            found[name]["refused"] = str(error)
+            results[name]["refused"] = str(error)
             continue
         files[name] = data
-        found[name]["cpu_us_per_row"] = _cpu_us(runner, rows)
+        results[name]["cpu_us_per_row"] = _cpu_us(runner, rows)
     light = [name for name in files if Path(EXPORTS[name].file).suffix == Path(LITERT).suffix]
-    default = min(light, key=lambda name: float(found[name]["cpu_us_per_row"]))
+    default = min(light, key=lambda name: float(results[name]["cpu_us_per_row"]))
     folder = work_folder(run_id) / "model"
     tracking.save_keras_flavor(network, folder)
     paths = {name: LITERT if name == default else EXPORTS[name].file for name in files}
     for name, path in paths.items():
-        found[name]["file"] = path
-    found["keras-hdf5"] = {"file": WEIGHTS}
+        results[name]["file"] = path
+    results["keras-hdf5"] = {"file": WEIGHTS}
     costs = {
         "parameters": network.count_params(),
         "zero_weights": zero_weights(network),
         "multiply_adds": multiply_adds(network),
     }
-    manifest = {**about, **costs, "runtime": default, "runtimes": found, "run_id": run_id}
+    manifest = {**metadata, **costs, "runtime": default, "runtimes": results, "run_id": run_id}
     write_model_files(folder, network, {paths[k]: data for k, data in files.items()}, manifest)
     tracking.log_metrics(
         run_id,
         {
             **costs,
-            "parity_max_abs_error": found[REFERENCE]["max_abs_error"],
+            "parity_max_abs_error": results[REFERENCE]["max_abs_error"],
             **{f"bytes_{name}": len(data) for name, data in files.items()},
         },
     )
-    few = GOLDEN_BEATS if label.ndim == 1 else GOLDEN_WINDOWS
-    seal(folder, {name: array[:few] for name, array in rows.items()})
+    count = GOLDEN_BEATS if label.ndim == 1 else GOLDEN_WINDOWS
+    seal(folder, {name: array[:count] for name, array in rows.items()})
     return folder
 
 
@@ -117,9 +117,9 @@ def _cpu_us(runner: Network, rows: Mapping[str, NDArray[np.float32]]) -> float:
     """CPU time of a row in batches of 32, microseconds: the quickest of three passes."""
     passes = []
     for _ in range(PASSES):
-        began = time.process_time()
+        start = time.process_time()
         runner.predict(rows, BATCH)
-        passes.append(time.process_time() - began)
+        passes.append(time.process_time() - start)
     return 1e6 * min(passes) / len(next(iter(rows.values())))
 
 
@@ -144,12 +144,12 @@ def name_again(reference: str) -> str:
 
 def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:
     """Keep the answers to the first sixteen beats for devices' self-tests, and sign the folder."""
-    few = {name: np.ascontiguousarray(array[:GOLDEN_BEATS]) for name, array in inputs.items()}
+    golden = {name: np.ascontiguousarray(array[:GOLDEN_BEATS]) for name, array in inputs.items()}
     manifest = read_json(folder / MANIFEST)
     answers = {}
     for runtime, file in files_of(manifest).items():
         if runtime in EXPORTS:
-            network = installed_runtime(runtime).open((folder / file).read_bytes(), "", 1)
-            answers[runtime] = af_probability(network.predict(few))
-    write_golden(folder / GOLDEN, few, answers.pop(usual(manifest)), answers)
+            network = required(runtime).open((folder / file).read_bytes(), "", 1)
+            answers[runtime] = af_probability(network.predict(golden))
+    write_golden(folder / GOLDEN, golden, answers.pop(usual(manifest)), answers)
     sign_release(folder)

@@ -11,7 +11,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.ingest.failures import telling
-from flows.ingest.flow import Ingested, ingest
+from flows.ingest.flow import IngestResult, ingest
 from flows.ingest.folders import INSTEAD, PUBLISHED_ON, folder_in
 from flows.reports.shown import FORMS, write
 from flows.services.alive import WATCHED
@@ -36,10 +36,10 @@ CODE = ("tasks.learning.training", "tasks.learning.reproduction")
 
 
 @dataclass(frozen=True)
-class Reproduced:
+class ReproductionResult:
     """What came out for one data set: its beat tables, the report's folder, and the MLflow run."""
 
-    ingested: Ingested
+    ingested: IngestResult
     dataset: str
     folder: Path
     run_id: str
@@ -48,7 +48,7 @@ class Reproduced:
 @flow(name="reproduce", **WATCHED)
 def reproduce(
     datasets: list[str], data: Path, settings: ReproduceSettings, command: str = ""
-) -> list[Reproduced]:
+) -> list[ReproductionResult]:
     """Train, score and report on each data set.
 
     Parameters
@@ -65,54 +65,56 @@ def reproduce(
     notes: list[str] = []
     if not datasets:
         try:
-            found = [ingested(PUBLISHED_ON, data)]
+            results = [ingest_signal(PUBLISHED_ON, data)]
         except (RecordError, SpecError, TableError) as error:
             notes.append(
                 f"AFDB's signals are not there ({str(error)[:160]} ...), so this is no "
                 "reproduction of the published figures: other data stand in."
             )
-            found = [ingested(name, data) for name in INSTEAD]
+            results = [ingest_signal(name, data) for name in INSTEAD]
     else:
-        found = [ingested(name, data) for name in datasets]
-    return telling([reproduce_on(one, settings, notes, command) for one in found], found)
+        results = [ingest_signal(name, data) for name in datasets]
+    return telling([reproduce_on(result, settings, notes, command) for result in results], results)
 
 
-def ingested(name: str, data: Path) -> Ingested:
+def ingest_signal(name: str, data: Path) -> IngestResult:
     """The beat tables of a data set; one without any signal is a TableError."""
     folder = folder_in(data, name)
-    done = ingest(name, folder)
-    if not any(entry.lead for entry in done.manifest.entries):
-        reasons = next(iter(done.manifest.failures.values()), "annotations alone")
+    result = ingest(name, folder)
+    if not any(entry.lead for entry in result.manifest.entries):
+        reasons = next(iter(result.manifest.failures.values()), "annotations alone")
         raise TableError(f"{name}: no record in {folder} has a signal: {reasons}")
-    return done
+    return result
 
 
 def reproduce_on(
-    done: Ingested, settings: ReproduceSettings, notes: Sequence[str], command: str
-) -> Reproduced:
+    ingest_result: IngestResult, settings: ReproduceSettings, notes: Sequence[str], command: str
+) -> ReproductionResult:
     """Train what is missing on one data set and write the report."""
-    trainings = planned(done, settings)
-    results = run_missing(trainings, done.path, settings.workers)
-    caveats = limits(done, settings)
-    title = f"The reference method on {done.manifest.title}"
+    trainings = plan_trainings(ingest_result, settings)
+    results = run_missing(trainings, ingest_result.path, settings.workers)
+    caveats = limits(ingest_result, settings)
+    title = f"The reference method on {ingest_result.manifest.title}"
     blocks: list[Block] = [
         *summary(results),
         *(Words(text, caveat=True) for text in notes),
-        Words(f"{datetime.now(timezone.utc):%Y-%m-%d}, {done.manifest.version}, beat tables"),
-        Code(done.manifest.digest()),
+        Words(
+            f"{datetime.now(timezone.utc):%Y-%m-%d}, {ingest_result.manifest.version}, beat tables"
+        ),
+        Code(ingest_result.manifest.digest()),
         *([Code(command)] if command else []),
-        *describe(done.manifest.dataset, results, caveats),
+        *describe(ingest_result.manifest.dataset, results, caveats),
     ]
-    return publish(done, settings, results, title, blocks)
+    return publish(ingest_result, settings, results, title, blocks)
 
 
-def planned(done: Ingested, settings: ReproduceSettings) -> list[Training]:
+def plan_trainings(ingest_result: IngestResult, settings: ReproduceSettings) -> list[Training]:
     """Every training of the experiment on one data set."""
     code = sha256_json({name: sha256_file(path) for name, path in code_of(*CODE).items()})
 
     def training(model: str, paradigm: str, fold: int = 0, folds: int = 0) -> Training:
         return Training(
-            dataset_sha256=done.manifest.digest(),
+            dataset_sha256=ingest_result.manifest.digest(),
             code_sha256=code,
             model=model,
             paradigm=paradigm,
@@ -125,46 +127,49 @@ def planned(done: Ingested, settings: ReproduceSettings) -> list[Training]:
             repeats=settings.repeats if folds else 0,
         )
 
-    every = range(settings.folds * settings.repeats)
+    rounds = range(settings.folds * settings.repeats)
     return [training(model, paradigm) for paradigm, model in PUBLISHED] + [
         training(model, "interpatient", fold, settings.folds)
         for model in NETWORKS
-        for fold in every
+        for fold in rounds
     ]
 
 
-def limits(done: Ingested, settings: ReproduceSettings) -> list[str]:
+def limits(ingest_result: IngestResult, settings: ReproduceSettings) -> list[str]:
     """What the figures cannot say, from what was and was not done."""
-    said = []
-    if done.manifest.dataset != "afdb":
-        said.append(
-            f"The published figures are of AFDB and these of {done.manifest.dataset}: they stand "
-            "side by side for orientation, and neither confirms nor contradicts the other."
+    texts = []
+    if ingest_result.manifest.dataset != "afdb":
+        texts.append(
+            "The published figures are of AFDB and these of "
+            f"{ingest_result.manifest.dataset}: they stand side by side "
+            "for orientation, and neither confirms nor contradicts the other."
         )
     if settings.epochs < 100 or settings.most_beats or settings.learning_rate != 1e-4:
         beats = f", at most {settings.most_beats:,} training beats" if settings.most_beats else ""
-        said.append(
+        texts.append(
             f"Trained for {settings.epochs} epochs at a learning rate of "
             f"{settings.learning_rate:g}{beats}; the method's are 100 epochs at 1e-4 on all beats."
         )
-    if done.failed:
-        reason = (done.failed[0].error or "")[:200]
-        said.append(f"{len(done.failed)} records could not be used, the first because: {reason}")
-    said.append("One seed. An interval over few patients is wide and itself uncertain.")
-    said.append("Intra-patient figures say nothing about a person the network has not seen.")
-    return said
+    if ingest_result.failed:
+        reason = (ingest_result.failed[0].error or "")[:200]
+        texts.append(
+            f"{len(ingest_result.failed)} records could not be used, the first because: {reason}"
+        )
+    texts.append("One seed. An interval over few patients is wide and itself uncertain.")
+    texts.append("Intra-patient figures say nothing about a person the network has not seen.")
+    return texts
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def publish(
-    done: Ingested,
+    ingest_result: IngestResult,
     settings: ReproduceSettings,
     results: dict[Training, Result],
     title: str,
     blocks: list[Block],
-) -> Reproduced:
+) -> ReproductionResult:
     """Write the report as Markdown and HTML, and log both with the metrics to MLflow."""
-    manifest = done.manifest
+    manifest = ingest_result.manifest
     folder = home() / "reproduce" / manifest.dataset
     for form in FORMS:
         write(title, blocks, folder / f"report{form}")
@@ -183,7 +188,7 @@ def publish(
         fold = f"_fold{training.fold + 1}" if training.folds else ""
         name = f"{training.paradigm}_{training.model}{fold}"
         values = zip(("precision", "recall", "f1"), intervals([result]), strict=True)
-        tracking.log_metrics(run_id, {f"{name}_{what}": v.value for what, v in values})
+        tracking.log_metrics(run_id, {f"{name}_{figure}": v.value for figure, v in values})
     tracking.log_folder(run_id, folder, "report")
     tracking.finish_run(run_id, "FINISHED")
-    return Reproduced(done, manifest.dataset, folder, run_id)
+    return ReproductionResult(ingest_result, manifest.dataset, folder, run_id)

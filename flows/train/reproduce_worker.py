@@ -52,7 +52,7 @@ def begin() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def train_one(training: Training, manifest: Place, out: Path) -> Path:
+def run_training(training: Training, manifest: Place, out: Path) -> Path:
     """Train and answer the test side; the result is kept at `out` once it is whole.
 
     A training that was killed goes on from its last epoch.
@@ -61,7 +61,7 @@ def train_one(training: Training, manifest: Place, out: Path) -> Path:
     split = split_of(training, beats.subject, beats.label)
     assert_no_leak(split, beats.subject)
     assert_no_copy(split, copies_among([read_manifest(manifest)]))
-    began = time.process_time()
+    start = time.process_time()
     checkpoint = out.with_suffix(".checkpoint.npz")
     network, state = fit(
         training.model,
@@ -78,22 +78,22 @@ def train_one(training: Training, manifest: Place, out: Path) -> Path:
         read_checkpoint(checkpoint),
         partial(write_checkpoint, checkpoint),
     )
-    answered = [predict(network, x) for x, _ in in_order(beats, split.test)]
+    answers = [predict(network, x) for x, _ in in_order(beats, split.test)]
     write_arrays(
         out,
         {
             "label": beats.label[split.test],
-            "probability": np.concatenate(answered),
+            "probability": np.concatenate(answers),
             "subject": beats.subject[split.test],
             "best_epoch": np.array(state.best_epoch),
-            "cpu_s": np.array(time.process_time() - began),
+            "cpu_s": np.array(time.process_time() - start),
         },
     )
     checkpoint.unlink(missing_ok=True)
     return out
 
 
-def kept(path: Path) -> Result | None:
+def read_result(path: Path) -> Result | None:
     """The result at `path`, or None where there is none that is whole."""
     arrays: dict[str, Any] | None = read_arrays(path)
     if arrays is None:
@@ -108,7 +108,7 @@ def kept(path: Path) -> Result | None:
 
 
 def run_missing(
-    trainings: Sequence[Training], manifest: Place, workers: int, work: Work = train_one
+    trainings: Sequence[Training], manifest: Place, workers: int, work: Work = run_training
 ) -> dict[Training, Result]:
     """Run the trainings that have no result yet, each in a process of one thread.
 
@@ -118,9 +118,9 @@ def run_missing(
         A process was killed; what is finished is kept, and the same call does the rest.
     """
     place = {t: home() / "reproduce" / f"{t.key()}.npz" for t in trainings}
-    there = {t: result for t in trainings if (result := kept(place[t])) is not None}
-    missing = [t for t in trainings if t not in there]
-    title = f"Trainings ({len(there)} kept from before)"
+    results = {t: result for t in trainings if (result := read_result(place[t])) is not None}
+    missing = [t for t in trainings if t not in results]
+    title = f"Trainings ({len(results)} kept from before)"
     context = get_context("spawn")  # a forked TensorFlow hangs
     with (
         Progress(title, len(missing)) as progress,
@@ -130,14 +130,14 @@ def run_missing(
         for future in as_completed(waiting):
             training = waiting[future]
             try:
-                result = kept(future.result())
+                result = read_result(future.result())
             except BrokenProcessPool as error:
                 raise TrainingStopped(
                     f"{training.title()}: found its process killed; expected it to finish. "
-                    f"{len(there)} of {len(trainings)} are kept: run the same command again"
+                    f"{len(results)} of {len(trainings)} are kept: run the same command again"
                 ) from error
             if result is None:
                 raise TrainingStopped(f"{training.title()}: {place[training]} cannot be read back")
-            there[training] = result
+            results[training] = result
             progress.step(training.title())
-    return {t: there[t] for t in trainings}
+    return {t: results[t] for t in trainings}

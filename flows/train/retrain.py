@@ -9,19 +9,19 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.ingest.failures import telling
-from flows.parameters import settings_of_run, told
+from flows.parameters import form_field, settings_of_run
 from flows.services.alive import WATCHED
 from flows.train.evaluate_device import evaluate_on_device
-from flows.train.flow import Trained, train
+from flows.train.flow import TrainingResult, train
 from flows.train.settings import RetrainSettings
 from storage.registry import evaluations, tracking
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainResult:
     """What a retraining made: the training, the device's report, and where to look at both."""
 
-    trained: Trained
+    trained: TrainingResult
     device_name: str
     device: evaluations.RequestState
     links: dict[str, str]
@@ -34,8 +34,10 @@ def _name() -> str:
 
 @flow(name="retrain", flow_run_name=_name, **WATCHED)
 def retrain(
-    settings: Annotated[RetrainSettings, told("The training, and the device that evaluates.")],
-) -> Retrained:
+    settings: Annotated[
+        RetrainSettings, form_field("The training, and the device that evaluates.")
+    ],
+) -> RetrainResult:
     """Ingest, train, register, and evaluate on a device."""
     trained = train(settings.training)
     version = trained.version
@@ -47,4 +49,4 @@ def retrain(
         "Device": tracking.run_page(report.request_id),
         "Flow": str(flow_run.get_flow_run_ui_url() or ""),
     }
-    return telling(Retrained(trained, settings.device, report, links), trained.ingested)
+    return telling(RetrainResult(trained, settings.device, report, links), trained.ingested)

@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from flows.ingest.folders import POLICY, DatasetSettings, resolved
-from flows.settings import Choice, Settings, checked, same, setting, valid
+from flows.ingest.folders import POLICY, DatasetSettings, resolve_folders
+from flows.settings import Choice, Settings, same, setting, valid, validator_of
 from storage.bounds import MOST_FAILED, most_allowed
 from storage.registry.reference import FORMS, check_device, parse
 from storage.text import did_you_mean
@@ -49,7 +49,7 @@ def _refuse_unless_of_records(name: str) -> None:
 class Alone:
     """Why networks of the other kind do not take a setting."""
 
-    why: str
+    reason: str
 
 
 class Training(Settings):
@@ -74,56 +74,59 @@ class Training(Settings):
     patience: int = setting(0, "Stop after so many epochs without gain; 0 never.")
     sparsity: float = setting(0.0, "Share of the weights pruned while training; 0 none.")
     quantised: bool = setting(False, "Train under the rounding that int8 brings.")
-    teacher: Annotated[str | None, checked(parse)] = setting(
+    teacher: Annotated[str | None, validator_of(parse)] = setting(
         None, f"Registered version whose answers it learns from too: {FORMS}; left out, none."
     )
     teacher_weight: float | None = setting(None, "Share of the teacher in the loss; left out, 0.5.")
     temperature: float | None = setting(
         None, "Softens the teacher's and the student's answers; left out, 1."
     )
-    most_failed: Annotated[str, checked(lambda text: most_allowed(text, 0))] = setting(
+    most_failed: Annotated[str, validator_of(lambda text: most_allowed(text, 0))] = setting(
         MOST_FAILED,
         "Records of a data set that may fail: a count (3) or a share (10%); else no training.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, values: Any) -> Any:
+    def _refuse_unknown(cls, values: Any) -> Any:
         """Refuse what is for the other kind of network; its usual value changes nothing."""
         if not isinstance(values, dict):
             return values
-        others = {
-            name: field for one in KINDS for name, field in one.model_fields.items() if one != cls
+        foreign = {
+            name: field
+            for kind in KINDS
+            for name, field in kind.model_fields.items()
+            if kind != cls
         }
-        kept = {}
+        own = {}
         for name, value in values.items():
             if name in cls.model_fields:
-                kept[name] = value
-            elif name not in others:
-                known = {*cls.model_fields, *others}
-                raise ValueError(f"no setting named {name!r}{did_you_mean(name, known)}")
-            elif value not in (others[name].default, None):
-                (alone,) = (one for one in others[name].metadata if isinstance(one, Alone))
+                own[name] = value
+            elif name not in foreign:
+                names = {*cls.model_fields, *foreign}
+                raise ValueError(f"no setting named {name!r}{did_you_mean(name, names)}")
+            elif value not in (foreign[name].default, None):
+                (alone,) = (mark for mark in foreign[name].metadata if isinstance(mark, Alone))
                 model = values.get("model", USUAL_MODEL)
-                raise ValueError(f"{model} reads {cls.reads}: {alone.why}; found {name} {value}")
-        return kept
+                raise ValueError(f"{model} reads {cls.reads}: {alone.reason}; found {name} {value}")
+        return own
 
     @model_validator(mode="after")
-    def _taught(self) -> Self:
+    def _check_teacher(self) -> Self:
         for name in ("teacher_weight", "temperature"):
             if self.teacher is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} {getattr(self, name):g}: expected a teacher beside it")
         return self
 
-    def name(self, what: str) -> str:
+    def name(self, action: str) -> str:
         """The name of a run that does something with it: network, how it is split, seed."""
         paradigm = getattr(self, "paradigm", "interpatient")
-        return f"{what}-{self.model}-{paradigm}-seed{self.seed}"
+        return f"{action}-{self.model}-{paradigm}-seed{self.seed}"
 
     @property
     def weights(self) -> list[float] | None:
         """How often each data set is drawn; none where nothing is said of any."""
-        weights = [one.weight for one in self.datasets]
+        weights = [dataset.weight for dataset in self.datasets]
         return None if set(weights) == {None} else [1.0 if w is None else w for w in weights]
 
     @property
@@ -144,9 +147,9 @@ class Training(Settings):
         ValueError
             One is named twice, or the network needs a signal that is not to be read.
         """
-        return resolved(self.datasets)
+        return resolve_folders(self.datasets)
 
-    def _derived(self, config: Callable[..., C], **more: Any) -> C:
+    def _derive(self, config: Callable[..., C], **more: Any) -> C:
         """A training's configuration, with each of its values that the settings have."""
         own = self.model_dump(include=set(signature(config).parameters))
         return config(**{**own, **more})
@@ -181,17 +184,19 @@ class BeatSettings(Training):
         """As the training takes them."""
         from tasks.learning.training import TrainingConfig
 
-        return self._derived(TrainingConfig)
+        return self._derive(TrainingConfig)
 
     def check_signals(self) -> None:
         """Refuse a data set whose signals are not to be read."""
-        if any(one.signal is False for one in self.datasets):
+        if any(dataset.signal is False for dataset in self.datasets):
             raise ValueError(f"{self.model} reads {self.reads}: it needs the signal")
 
     def read(self) -> list[DatasetSettings]:
         """As every training's; the signals of all are read."""
         self.check_signals()
-        return resolved([one.model_copy(update={"signal": True}) for one in self.datasets])
+        return resolve_folders(
+            [dataset.model_copy(update={"signal": True}) for dataset in self.datasets]
+        )
 
 
 class RecordSettings(Training):
@@ -224,7 +229,7 @@ class RecordSettings(Training):
             rate = usual_rate(self.model)
         if averaged is None:
             averaged = usual_averaged(self.model, self.patience, self.sparsity)
-        return self._derived(RhythmConfig, learning_rate=rate, averaged=averaged)
+        return self._derive(RhythmConfig, learning_rate=rate, averaged=averaged)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -249,8 +254,8 @@ KINDS: tuple[type[Training], ...] = (BeatSettings, RecordSettings)
 
 def _kind(value: Any) -> str:
     """Which settings a value is of, by its network; without one it is of single beats."""
-    told = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
-    return "records" if str(told) in _networks(of_records=True)() else "beats"
+    model = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
+    return "records" if str(model) in _networks(of_records=True)() else "beats"
 
 
 class _Either:
@@ -264,8 +269,8 @@ class _Either:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        told = handler(schema)
-        return {"anyOf": told.pop("oneOf"), **told}
+        form = handler(schema)
+        return {"anyOf": form.pop("oneOf"), **form}
 
 
 TrainSettings: TypeAlias = Annotated[
@@ -279,7 +284,7 @@ class RetrainSettings(Settings):
     """A training, and a device's evaluation of what it registers."""
 
     training: TrainSettings = setting(..., "The training.")
-    device: Annotated[str, checked(check_device)] = setting(
+    device: Annotated[str, validator_of(check_device)] = setting(
         LOCAL_DEVICE, "The device that evaluates; its agent must be running."
     )
     wait_s: float = setting(600.0, "How long to wait for the device's report, in seconds.")
@@ -299,7 +304,7 @@ class WatchSettings(Settings):
     @model_validator(mode="after")
     def _single(self) -> Self:
         if len(self.training.datasets) > 1:
-            names = ", ".join(one.dataset for one in self.training.datasets)
+            names = ", ".join(dataset.dataset for dataset in self.training.datasets)
             raise ValueError(f"one data set is watched at a time; found {names}")
         return self
 
@@ -317,6 +322,6 @@ def train_settings(**values: Any) -> BeatSettings | RecordSettings:
     ValueError
         One is unknown, out of bounds, or for the other kind of network.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    settings: BeatSettings | RecordSettings = valid(TrainSettings, given)
+    present = {name: value for name, value in values.items() if value is not None}
+    settings: BeatSettings | RecordSettings = valid(TrainSettings, present)
     return settings

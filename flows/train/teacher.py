@@ -29,7 +29,7 @@ from tasks.networks.sequence import reads_records
 BATCH = 1_024, 32
 MOST_NAMES = 12
 #: Teachers that a rebuild brings along: the registry that it works with has none.
-_BROUGHT: dict[str, Teacher] = {}
+_TEACHERS: dict[str, Teacher] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ class Teacher:
         Digest of its weights.
     weights : bytes
         Keras's HDF5.
-    saw : mapping of str to str
+    subjects : mapping of str to str
         The subjects that it, or a teacher of its own, was trained or validated on; by which.
-    learnt : tuple of Recording
+    recordings : tuple of Recording
         Their recordings, which may have other names elsewhere.
     """
 
@@ -57,8 +57,8 @@ class Teacher:
     network: str
     sha256: str
     weights: bytes
-    saw: Mapping[str, str]
-    learnt: tuple[Recording, ...] = ()
+    subjects: Mapping[str, str]
+    recordings: tuple[Recording, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """What is recorded of it with a student."""
@@ -81,9 +81,9 @@ def read_teacher(reference: str) -> Teacher:
     ModelError
         Its network is not one of the table.
     """
-    if reference in _BROUGHT:
-        return _BROUGHT[reference]
-    version = read_version(reference)
+    if reference in _TEACHERS:
+        return _TEACHERS[reference]
+    version = recorded(reference)
     model, name = version.model, version.params.get("model", "")
     if name not in known_models():
         raise ModelError(
@@ -93,8 +93,10 @@ def read_teacher(reference: str) -> Teacher:
     with TemporaryDirectory(prefix="holter-") as folder:
         file = fetch_model_file(model.name, model.version, WEIGHTS, digest, Path(folder))
         weights = file.read_bytes()
-    learnt = tuple(learnt_recordings(version))
-    return Teacher(model.reference, model.run_id, name, digest, weights, _saw(version), learnt)
+    recordings = tuple(learnt_recordings(version))
+    return Teacher(
+        model.reference, model.run_id, name, digest, weights, _subjects_of(version), recordings
+    )
 
 
 def teacher_of(reference: str | None, student: str) -> Teacher | None:
@@ -136,18 +138,18 @@ def learnt_recordings(version: VersionRecord) -> list[Recording]:
     ]
 
 
-def _saw(version: VersionRecord) -> dict[str, str]:
+def _subjects_of(version: Recorded) -> dict[str, str]:
     """The subjects that a version learnt from, through its teachers too; by which version."""
     return {
-        person: one.model.reference
-        for one in reversed([version, *teachers_of(version)])
-        for side in LEARNING_SIDES
-        for person in one.split[side]["subjects"]
+        person: source.model.reference
+        for source in reversed([version, *teachers_of(version)])
+        for side in LEARNT
+        for person in source.split[side]["subjects"]
     }
 
 
 @contextmanager
-def brought(student: VersionRecord) -> Iterator[None]:
+def keep_teacher(student: Recorded) -> Iterator[None]:
     """Read a student's teacher, if it has one, and keep it while another registry is worked with.
 
     Raises
@@ -165,11 +167,11 @@ def brought(student: VersionRecord) -> Iterator[None]:
             f"teacher {reference} of {student.model.reference}: found weights {teacher.sha256[:16]}"
             f"; expected {sealed[:16]}, which it learnt from"
         )
-    _BROUGHT[reference] = teacher
+    _TEACHERS[reference] = teacher
     try:
         yield
     finally:
-        del _BROUGHT[reference]
+        del _TEACHERS[reference]
 
 
 def refuse_unless_fit(
@@ -196,25 +198,28 @@ def refuse_unless_fit(
         The teacher, or a teacher of its own, was trained or validated on a test subject: its
         answers would carry that subject to the student.
     """
-    sides = [(one, known_models()[one]) for one in (teacher.network, student)]
-    for what, (one, other) in {
+    sides = [(name, known_models()[name]) for name in (teacher.network, student)]
+    for trait, (teacher_has, student_has) in {
         "reads whole records": tuple(reads_records(name) for name, _ in sides),
         "is causal": tuple(spec.causal for _, spec in sides),
     }.items():
-        if one != other:
-            which, not_which = (teacher.network, student) if one else (student, teacher.network)
-            raise ValueError(f"{teacher.reference} cannot teach: {which} {what}, {not_which} not")
-    known = sorted(set(tested) & set(teacher.saw))
-    if known:
-        by = " and ".join(sorted({teacher.saw[one] for one in known}))
-        more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+        if teacher_has != student_has:
+            pair = (teacher.network, student) if teacher_has else (student, teacher.network)
+            raise ValueError(f"{teacher.reference} cannot teach: {pair[0]} {trait}, {pair[1]} not")
+    shared = sorted(set(tested) & set(teacher.subjects))
+    if shared:
+        by = " and ".join(sorted({teacher.subjects[person] for person in shared}))
+        more = f" and {len(shared) - MOST_NAMES} more" if len(shared) > MOST_NAMES else ""
         raise SplitError(
             f"{teacher.reference} cannot teach {student}: {by} was trained or validated on "
-            f"{', '.join(known[:MOST_NAMES])}{more}, whom the student is to be tested on; expected "
-            "a teacher that knows none of them (the same data sets and seed give the same split)"
+            f"{', '.join(shared[:MOST_NAMES])}{more}, whom the student is to be tested on; "
+            "expected a teacher that knows none of them "
+            "(the same data sets and seed give the same split)"
         )
-    if pairs := copies(recordings, teacher.learnt):
-        names = ", ".join(f"{mine.name} as {theirs.name}" for mine, theirs in pairs[:MOST_NAMES])
+    if pairs := copies(recordings, teacher.recordings):
+        names = ", ".join(
+            f"{copy.name} as {original.name}" for copy, original in pairs[:MOST_NAMES]
+        )
         raise SplitError(
             f"{teacher.reference} cannot teach {student}: it learnt from recordings that the "
             f"student is to be tested on, under another name: {names}; expected a teacher that "
@@ -233,27 +238,29 @@ def teaching_of(
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
-    """What a teacher, if any, changes of a training: `about` tells its checkpoint from others'."""
+class Distillation:
+    """What a teacher, if any, changes of a training; `fingerprint` tells its checkpoint apart."""
 
     teaching: Teaching | None
     params: Mapping[str, object]
     tags: Mapping[str, str]
-    about: Sequence[object]
+    fingerprint: Sequence[object]
 
 
-def taught_by(
+def distillation_of(
     teacher: Teacher | None,
     settings: Training,
     tested: Collection[str],
     recordings: Sequence[Recording],
-) -> Taught:
+) -> Distillation:
     """Refuse a teacher that is not fit, and make it ready; none changes nothing."""
     if teacher is None:
-        return Taught(None, {}, {}, ())
+        return Distillation(None, {}, {}, ())
     refuse_unless_fit(teacher, settings.model, tested, recordings)
-    how = {"teacher_weight": settings.teacher_weight, "temperature": settings.temperature}
-    teaching = teaching_of(teacher, **{k: v for k, v in how.items() if v is not None})
-    how = {"teacher_weight": teaching.weight, "temperature": teaching.temperature}
-    about = (teacher.sha256, *how.values())
-    return Taught(teaching, {"teacher": teacher.reference, **how}, teacher.tags(), about)
+    options = {"teacher_weight": settings.teacher_weight, "temperature": settings.temperature}
+    teaching = teaching_of(teacher, **{k: v for k, v in options.items() if v is not None})
+    options = {"teacher_weight": teaching.weight, "temperature": teaching.temperature}
+    fingerprint = (teacher.sha256, *options.values())
+    return Distillation(
+        teaching, {"teacher": teacher.reference, **options}, teacher.tags(), fingerprint
+    )

@@ -23,7 +23,7 @@ from flows.ingest.flow import used_by
 from flows.reports.card import card, log_card
 from flows.services.progress import Progress
 from flows.train.settings import Training
-from flows.train.teacher import Taught
+from flows.train.teacher import Distillation
 from storage.audit import chain, ledger
 from storage.audit.provenance import ROOT, environment_sha256, git_changes, git_state, packages
 from storage.audit.versions import read_version
@@ -49,13 +49,13 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     parameters = inspect.signature(function)
 
     @functools.wraps(function)
-    def noted(*args: P.args, **kwargs: P.kwargs) -> R:
+    def with_tag(*args: P.args, **kwargs: P.kwargs) -> R:
         run_id = parameters.bind(*args, **kwargs).arguments["run_id"]
-        if mine := task_run.get_id():
-            tracking.log_tags(run_id, {f"prefect.task_run.{function.__name__}": mine})
+        if task_run_id := task_run.get_id():
+            tracking.log_tags(run_id, {f"prefect.task_run.{function.__name__}": task_run_id})
         return function(*args, **kwargs)
 
-    wrapped: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(noted)
+    wrapped: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(with_tag)
     return wrapped
 
 
@@ -75,7 +75,7 @@ class TrainingRun:
         Subjects, beats and AF beats of each side, and what else is to be told of the split.
     title, caveat : str
         What its figures are of, and what they cannot say.
-    taught : Taught
+    distillation : Distillation
         Whose answers it learns from.
     """
 
@@ -85,7 +85,7 @@ class TrainingRun:
     sides: Mapping[str, Any]
     title: str
     caveat: str
-    taught: Taught
+    distillation: Distillation
 
     @property
     def data(self) -> list[Manifest]:
@@ -95,7 +95,7 @@ class TrainingRun:
     @property
     def dataset(self) -> str:
         """The names of its data sets."""
-        return "+".join(one.dataset for one in self.data)
+        return "+".join(manifest.dataset for manifest in self.data)
 
     @property
     def source(self) -> str:
@@ -113,7 +113,7 @@ class TrainingRun:
             **asdict(self.settings.config),
             **drawing(self.settings),
             **reading(self.data),
-            **self.taught.params,
+            **self.distillation.params,
         }
 
     @property
@@ -131,9 +131,9 @@ class TrainingRun:
             **digests(self.data),
             "holter.split_sha256": self.split.digest(),
             "holter.split_seed": str(self.split.seed),
-            "holter.simulated": str(any(one.simulated for one in self.data)).lower(),
+            "holter.simulated": str(any(manifest.simulated for manifest in self.data)).lower(),
             "prefect.flow_run_url": str(flow_run.get_flow_run_ui_url() or ""),
-            **self.taught.tags,
+            **self.distillation.tags,
         }
 
     def fingerprint(self) -> str:
@@ -144,9 +144,9 @@ class TrainingRun:
                 settings.model,
                 asdict(settings.config),
                 drawing(settings),
-                [one.digest() for one in self.data],
+                [manifest.digest() for manifest in self.data],
                 self.split.digest(),
-                *self.taught.about,
+                *self.distillation.fingerprint,
             ]
         )
 
@@ -176,7 +176,7 @@ def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
 
 
 @contextmanager
-def recorded(run: TrainingRun) -> Iterator[str]:
+def mlflow_run(run: TrainingRun) -> Iterator[str]:
     """The MLflow run of a training: what went in is recorded first, a failure with its reason."""
     model = run.settings.model
     ledger.check_open(f"holter-{model}")
@@ -197,7 +197,7 @@ def recorded(run: TrainingRun) -> Iterator[str]:
             "holter.python": platform.python_version(),
             "holter.tensorflow_threads": " and ".join(os.environ[name] for name in THREADS),
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
-            "prefect.ingest_flow_run_ids": ",".join(one.flow_run_id for one in run.data),
+            "prefect.ingest_flow_run_ids": ",".join(entry.flow_run_id for entry in run.data),
             **run.tags,
         },
     )
@@ -238,13 +238,13 @@ def kept_training(
 
 def digests(manifests: Sequence[Manifest]) -> dict[str, str]:
     """Digests of data sets: content, TOML, preprocessing, code; where they differ, of them all."""
-    each = {
-        "holter.dataset_sha256": [one.digest() for one in manifests],
-        "holter.spec_sha256": [one.spec_sha256 for one in manifests],
-        "holter.preprocessing_sha256": [one.preprocessing_sha256 for one in manifests],
-        "holter.beat_code_sha256": [one.code_sha256 for one in manifests],
+    columns = {
+        "holter.dataset_sha256": [manifest.digest() for manifest in manifests],
+        "holter.spec_sha256": [manifest.spec_sha256 for manifest in manifests],
+        "holter.preprocessing_sha256": [manifest.preprocessing_sha256 for manifest in manifests],
+        "holter.beat_code_sha256": [manifest.code_sha256 for manifest in manifests],
     }
-    return {k: v[0] if len(set(v)) == 1 else sha256_json(v) for k, v in each.items()}
+    return {k: v[0] if len(set(v)) == 1 else sha256_json(v) for k, v in columns.items()}
 
 
 def log_dataset(
@@ -309,8 +309,8 @@ def register(run: TrainingRun, release: Release, run_id: str) -> tracking.Regist
         description=description(score, run.data, run.sides),
     )
     seal(version, run.data, run.facts, release.folder, release.title)
-    known = read_version(version.reference)
-    log_card(known, card(known))
+    sealed_version = recorded_version(version.reference)
+    log_card(sealed_version, card(sealed_version))
     create_link_artifact(
         key="model-version",
         link=tracking.model_page(version),
@@ -326,8 +326,8 @@ def runtime_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
         "holter.parameters": str(manifest["parameters"]),
         "holter.multiply_adds": str(manifest["multiply_adds"]),
         **{
-            f"holter.runtime.{name}": json.dumps(about, sort_keys=True)
-            for name, about in manifest["runtimes"].items()
+            f"holter.runtime.{name}": json.dumps(facts, sort_keys=True)
+            for name, facts in manifest["runtimes"].items()
         },
     }
 

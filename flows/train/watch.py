@@ -9,10 +9,10 @@ from prefect import flow
 from prefect.events import emit_event
 
 from flows.ingest.failures import telling
-from flows.ingest.flow import Ingested, Outcome, ingest
-from flows.parameters import named_after, settings_of_run, told
+from flows.ingest.flow import IngestResult, Outcome, ingest
+from flows.parameters import form_field, named_after, settings_of_run
 from flows.services.alive import WATCHED
-from flows.train.flow import Trained, train
+from flows.train.flow import TrainingResult, train
 from flows.train.settings import WatchSettings
 from storage.datasets.dataset import data_folder, load_spec
 from storage.files import home, read_json, write_json
@@ -21,21 +21,21 @@ from storage.recordings.arrivals import look, read_states, write_states
 from storage.tables.beats_manifest import variant
 
 #: The events that automations may act on.
-ARRIVED, DUE = "holter.records.arrived", "holter.retraining.due"
+ARRIVAL, DUE = "holter.records.arrived", "holter.retraining.due"
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchResult:
     """What one look did: records taken, those still arriving, and the training if one was due."""
 
-    ingested: list[Ingested]
+    ingested: list[IngestResult]
     waiting: dict[str, str]
-    trained: Trained | None
+    trained: TrainingResult | None
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """What became of each record taken."""
-        return tuple(outcome for one in self.ingested for outcome in one.outcomes)
+        return tuple(outcome for result in self.ingested for outcome in result.outcomes)
 
 
 def _dataset() -> str:
@@ -45,8 +45,10 @@ def _dataset() -> str:
 
 @flow(name="watch", flow_run_name=named_after("watch", _dataset), **WATCHED)
 def watch(
-    settings: Annotated[WatchSettings, told("The data set, and when and how a training is due.")],
-) -> Watched:
+    settings: Annotated[
+        WatchSettings, form_field("The data set, and when and how a training is due.")
+    ],
+) -> WatchResult:
     """Look once at a folder: ingest what is new or changed there, and retrain where that is due."""
     (dataset,), policy = settings.training.datasets, settings.training.policy
     spec = load_spec(dataset.dataset)
@@ -58,23 +60,23 @@ def watch(
         training.check_signals()
     tables = variant(spec.name, signal=signal, policy=policy)
     check_beats_place()
-    found = look(spec, folder, read_states(tables), settings.quiet_s, signal=signal)
-    ingested: list[Ingested] = []
-    if found.ready:
+    arrivals = look(spec, folder, read_seen(tables), settings.quiet_s, signal=signal)
+    ingested: list[IngestResult] = []
+    if arrivals.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
         resource["prefect.resource.name"] = spec.title
-        emit_event(ARRIVED, resource=resource, payload={"records": list(found.ready)})
-        ingested = [ingest(dataset.dataset, folder, policy, signal, list(found.ready))]
-    done = Watched(ingested, found.waiting, None)
-    write_states(tables, found.states)  # after the ingest: one that was killed is done again
+        emit_event(ARRIVAL, resource=resource, payload={"records": list(arrivals.ready)})
+        ingested = [ingest(dataset.dataset, folder, policy, signal, list(arrivals.ready))]
+    result = WatchResult(ingested, arrivals.waiting, None)
+    write_seen(tables, arrivals.seen)  # after the ingest: one that was killed is done again
     counter = home() / "watch" / f"{tables}.count.json"
-    taken = sum(outcome.state == "built" for outcome in done.outcomes)
-    taken += int(read_json(counter)) if counter.is_file() else 0
-    write_json(counter, taken)
-    if not settings.retrain_after or taken < settings.retrain_after:
-        return telling(done, ingested)
+    count = sum(outcome.state == "built" for outcome in result.outcomes)
+    count += int(read_json(counter)) if counter.is_file() else 0
+    write_json(counter, count)
+    if not settings.retrain_after or count < settings.retrain_after:
+        return telling(result, ingested)
     resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
-    emit_event(DUE, resource=resource, payload={"records": taken, "model": training.model})
+    emit_event(DUE, resource=resource, payload={"records": count, "model": training.model})
     trained = train(training)
     write_json(counter, 0)
-    return telling(replace(done, trained=trained), trained.ingested)
+    return telling(replace(result, trained=trained), trained.ingested)

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.ingest import flow as ingest
 from flows.ingest.failures import MOST_REASONS, naming_failed, refuse_beyond, tally, telling
-from flows.ingest.flow import Ingested, Outcome, RecordFailedError
+from flows.ingest.flow import IngestResult, Outcome, RecordFailedError
 from flows.ingest.folders import data_sets
 from flows.train import settings
 from flows.train.flow import train
@@ -20,7 +20,7 @@ from flows.train.settings import train_settings
 from storage.errors import SplitError, TooManyFailed
 
 
-def made(failed: int, records: int, dataset: str = "ward7") -> Ingested:
+def made(failed: int, records: int, dataset: str = "ward7") -> IngestResult:
     """An ingest, some records of which failed."""
     outcomes = [
         Outcome(f"r{n}", "failed", 0.0, error=f"record r{n}: found nothing")
@@ -29,10 +29,10 @@ def made(failed: int, records: int, dataset: str = "ward7") -> Ingested:
         for n in range(records)
     ]
     manifest: Any = SimpleNamespace(dataset=dataset)
-    return Ingested(Path("manifest.json"), manifest, tuple(outcomes))
+    return IngestResult(Path("manifest.json"), manifest, tuple(outcomes))
 
 
-def state_of(value: object, *of: Ingested) -> State[Any]:
+def state_of(value: object, *of: IngestResult) -> State[Any]:
     """What a flow hands to Prefect."""
     state: Any = telling(value, of)
     assert isinstance(state, State)
@@ -81,12 +81,12 @@ def test_a_training_stops_before_it_starts(model: str, monkeypatch: pytest.Monke
     """Beyond the bound no beat is read, and the next data set's records are not either."""
     asked: list[str] = []
 
-    def ingested(dataset: str, *_: object) -> Ingested:
+    def ingested(dataset: str, *_: object) -> IngestResult:
         asked.append(dataset)
         return made(6, 10, dataset)
 
     monkeypatch.setattr(ingest, "ingest", ingested)
-    monkeypatch.setattr(settings, "resolved", list)
+    monkeypatch.setattr(settings, "resolve_folders", list)
     sets = data_sets(["mitdb", "afdb"])
     with pytest.raises(TooManyFailed, match="data set mitdb: found 6 of 10 records failed"):
         train.fn(train_settings(datasets=sets, model=model))
@@ -98,7 +98,7 @@ def test_a_training_stops_before_it_starts(model: str, monkeypatch: pytest.Monke
 def test_a_split_that_is_too_small_names_the_failed_records() -> None:
     """Whoever reads it knows that patients are missing, and why."""
 
-    def split(*of: Ingested) -> None:
+    def split(*of: IngestResult) -> None:
         with naming_failed(of):
             raise SplitError("2 subjects are too few")
 

@@ -81,8 +81,8 @@ def ward(
     return agents
 
 
-def released(registered: Registered, group: str) -> release_stages.Staged:
-    staged: release_stages.Staged = release_stages.release_in_stages.fn(
+def released(registered: Registered, group: str) -> release_stages.StagedRelease:
+    staged: release_stages.StagedRelease = release_stages.release_in_stages.fn(
         registered.model.reference, group
     )
     return staged

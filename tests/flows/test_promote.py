@@ -40,7 +40,7 @@ def ready(fresh_model: str, tmp_path: Path) -> VersionRecord:
     return read_version(version.model.reference)
 
 
-def states(done: work.Promoted) -> dict[str, str]:
+def states(done: work.PromotionResult) -> dict[str, str]:
     return {one.figure: one.state for one in done.verdicts}
 
 
@@ -53,7 +53,7 @@ def aliases(model: str) -> dict[str, int]:
 def test_a_passing_version_becomes_champion(ready: VersionRecord) -> None:
     """The alias moves; policy, verdicts and approver are in the ledger, the run and the tags."""
     name, policy = ready.model.name, read_policy(DEFAULT)
-    done = promote(ready.model.reference, policy, who="Dr. Who")
+    done = promote(ready.model.reference, policy, approver="Dr. Who")
     assert done.decision == "approved", done.verdicts
     assert {v.state for v in done.verdicts} == {"passed", "not asked"}
     assert aliases(name)["champion"] == 1
@@ -143,12 +143,12 @@ def test_the_runtime_of_a_report_is_bounded_too(ready: VersionRecord) -> None:
     """A device that ran another runtime: its parity counts, or is missing where none is known."""
     tagged = [replace(r, tags={**r.tags, "holter.runtime": "onnx"}) for r in ready.reports]
     version = replace(ready, reports=tuple(tagged))
-    assert work.deployed(version)["deployed_f1_change"].value is None
-    assert "onnx" in work.deployed(version)["deployed_f1_change"].note
+    assert work.deployment_figures(version)["deployed_f1_change"].value is None
+    assert "onnx" in work.deployment_figures(version)["deployed_f1_change"].note
     told = json.dumps({**made_up.PARITY, "f1_change": -0.004})
     tags = {**version.model.tags, "holter.runtime.onnx": told}
     version = replace(version, model=replace(version.model, tags=tags))
-    assert work.deployed(version)["deployed_f1_change"] == Figure(0.004, "onnx")
+    assert work.deployment_figures(version)["deployed_f1_change"] == Figure(0.004, "onnx")
 
 
 def test_simulated_records_of_a_training_are_judged(fresh_model: str, tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_beats_dealt_singly_say_nothing_of_new_patients(fresh_model: str, tmp_pa
     """Figures of an intra-patient split, and of a data set trained on, count as not measured."""
     version = made_up.register(tmp_path / "1", name=fresh_model, paradigm="intrapatient")
     made_up.on_data_set(version, **{"made-up_beat_f1": 0.99})
-    mine = read_version(version.model.reference)
-    found = work.measured(mine, None, read_policy(DEFAULT))
+    mine = recorded(version.model.reference)
+    found = work.all_figures(mine, None, read_policy(DEFAULT))
     assert found["test_f1_low"].value is None
     assert "in training too" in found["test_f1_low"].note
     assert found["made-up_beat_f1"].value is None
@@ -336,7 +336,7 @@ def test_a_figure_edited_in_mlflow_neither_passes_nor_is_read(
 
 def test_an_edited_decision_is_found(ready: VersionRecord, tmp_path: Path) -> None:
     """Approver and reason of a promotion, its tags and a card are held to the ledger's digests."""
-    promote(ready.model.reference, read_policy(DEFAULT), who="Dr. Who")
+    promote(ready.model.reference, read_policy(DEFAULT), approver="Dr. Who")
     log_card(ready, [Words("A card.")])
     name, run_id = ready.model.name, ready.model.run_id
 
@@ -373,7 +373,7 @@ def test_a_figure_that_nobody_signed_is_missing(fresh_model: str, tmp_path: Path
     assert [dict(one.metrics) for one in mine.evaluations] == [{}]
     (told,) = mine.unsigned
     assert "its figures were signed by nobody: evaluate again" in told
-    figure = work.measured(mine, None, read_policy(DEFAULT))["nsrdb_beat_specificity"]
+    figure = work.all_figures(mine, None, read_policy(DEFAULT))["nsrdb_beat_specificity"]
     assert (figure.value, "holter evaluate" in figure.note) == (None, True)
 
 

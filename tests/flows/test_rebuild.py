@@ -61,7 +61,8 @@ def test_a_split_is_made_by_the_rule_of_its_version(
 def test_a_rule_that_is_not_named_is_no_change() -> None:
     """The first rule named is no change against none named; another rule is one."""
     same, other = (
-        rebuild.compared(version(), version(split_rule=rule)) for rule in (PERMUTED, SKLEARN)
+        rebuild.compare_versions(version(), version(split_rule=rule))
+        for rule in (PERMUTED, SKLEARN)
     )
     assert same.changes == ()
     assert other.changes == (("parameter split_rule", PERMUTED, SKLEARN[:16]),)

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.train.reproduce_worker import kept, run_missing, train_one
+from flows.train.reproduce_worker import read_result, run_missing, run_training
 from storage.errors import TrainingStopped
 from storage.files import write_bytes
 from storage.places import Place
@@ -100,7 +100,7 @@ def test_folds_test_every_patient_once() -> None:
 def test_a_damaged_result_is_none(tmp_path: Path) -> None:
     """A result that is missing or cut short is none, so that its training runs again."""
     path = tmp_path / "r.npz"
-    assert kept(path) is None
+    assert read_result(path) is None
     write_arrays(path, {"label": np.arange(3), "probability": np.zeros(3)})
     assert read_arrays(path) is not None
     path.write_bytes(path.read_bytes()[:-30])
@@ -149,11 +149,11 @@ def test_a_training_answers_its_whole_test_side(tmp_path: Path) -> None:
     """A training leaves the label, subject and probability of every test beat, learnt."""
     manifest = tiny_dataset(tmp_path)
     training = replace(TRAINING, model="squeeze", epochs=2, batch=16)
-    result = kept(train_one(training, manifest, tmp_path / "r.npz"))
+    result = read_result(run_training(training, manifest, tmp_path / "r.npz"))
     assert result is not None
     assert len(result.label) == len(result.probability) == 60
     assert len(set(result.subject.tolist())) == 1
-    few = kept(train_one(replace(training, most_beats=20), manifest, tmp_path / "f.npz"))
+    few = read_result(run_training(replace(training, most_beats=20), manifest, tmp_path / "f.npz"))
     assert few is not None
     assert not np.array_equal(few.probability, result.probability)
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from flows.cli.options import SOME_RECORDS_FAILED, exit_for
-from flows.ingest.flow import Ingested, Outcome
+from flows.ingest.flow import IngestResult, Outcome
 from flows.ingest.folders import data_sets
 from flows.train import flow
 from flows.train.settings import BeatSettings, RecordSettings, train_settings
@@ -89,7 +89,7 @@ def test_what_is_asked_of_data_sets_is_refused_before_beat_tables_are_made(
 ) -> None:
     """One folder and one weight for each of them, each of them once."""
     made: list[str] = []
-    monkeypatch.setattr(flow, "ingest_each", lambda datasets, *_: made.extend(datasets))
+    monkeypatch.setattr(flow, "ingest_data_sets", lambda datasets, *_: made.extend(datasets))
 
     def training(names: list[str], balance: str = "beats", **columns: Any) -> None:
         sets = data_sets(names, **columns)
@@ -105,7 +105,9 @@ def test_a_record_of_any_data_set_that_failed_is_named_and_in_the_exit_code(
 ) -> None:
     """The second data set's too."""
     broken = Outcome("sim004", "failed", 0.0, error="record sim004: found nothing")
-    whole, lacking = (cast(Ingested, SimpleNamespace(failed=failed)) for failed in ((), (broken,)))
+    whole, lacking = (
+        cast(IngestResult, SimpleNamespace(failed=failed)) for failed in ((), (broken,))
+    )
     exit_for([whole, whole])
     with pytest.raises(typer.Exit) as left:
         exit_for([whole, lacking])

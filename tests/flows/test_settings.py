@@ -37,7 +37,7 @@ from flows.train.settings import (
     WatchSettings,
     train_settings,
 )
-from flows.train.teacher import Taught
+from flows.train.teacher import Distillation
 from flows.train.training_run import TrainingRun
 from flows.train.watch import watch
 from storage.audit.versions import VersionRecord
@@ -179,7 +179,7 @@ def test_a_command_makes_the_settings_that_it_is_told(
         return SimpleNamespace(version=version, ingested=[])
 
     monkeypatch.setattr(cli_train, "serving", nullcontext)
-    monkeypatch.setattr(settings_module, "resolved", list)
+    monkeypatch.setattr(settings_module, "resolve_folders", list)
     monkeypatch.setattr(flow_module, "train", trained)
     own = own_values(kind)
     words = ["train", "mitdb", "afdb", "--weight", "2", "--weight", "1", "--quantised"]
@@ -211,7 +211,7 @@ def test_every_setting_is_recorded_and_done_again(kind: type[Training]) -> None:
         sides={},
         title="",
         caveat="",
-        taught=Taught(None, how, {}, ()),
+        distillation=Distillation(None, how, {}, ()),
     )
     params = {name: str(value) for name, value in run.params.items()}
     recorded = {**own, "weight": "2.0,1.0", "dataset": "mitdb+afdb"}

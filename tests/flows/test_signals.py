@@ -16,11 +16,11 @@ from flows.cli import train as cli_train
 from flows.cli.app import app
 from flows.decide import rebuild
 from flows.ingest.build import Plan, build_table
-from flows.ingest.folders import data_sets, resolved
+from flows.ingest.folders import data_sets, resolve_folders
 from flows.ingest.simulate import write_simulated
 from flows.train import flow as training
 from flows.train import settings
-from flows.train.flow import Trained
+from flows.train.flow import TrainingResult
 from flows.train.settings import train_settings
 from flows.train.training_run import reading
 from storage.audit.verify import MATCH, MISMATCH, OUT, table_findings, verify
@@ -69,7 +69,7 @@ def test_each_data_set_has_its_choice(tmp_path: Path, signal: Any, expected: lis
         write_simulated(tmp_path / name, 1, 0.01, 0)
     names = [toml_of(tmp_path / "mitdb", "mitdb"), toml_of(tmp_path / "ward", "ward", signal=False)]
     folders = [tmp_path / "mitdb", tmp_path / "ward"]
-    sets = resolved(data_sets(names, data=folders, signal=signal))
+    sets = resolve_folders(data_sets(names, data=folders, signal=signal))
     assert [one.signal for one in sets] == expected
 
 
@@ -81,7 +81,7 @@ def test_a_choice_too_few_or_too_many_is_refused() -> None:
 
 def test_single_beats_need_every_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """One data set without its signal is refused; signals of all are what is usual."""
-    monkeypatch.setattr(settings, "resolved", list)
+    monkeypatch.setattr(settings, "resolve_folders", list)
 
     def read(signal: list[bool] | None) -> list[bool | None]:
         sets = data_sets(["a", "b"], signal=signal)
@@ -224,7 +224,7 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
         file.unlink()
     monkeypatch.setattr(module, "RhythmConfig", partial(RhythmConfig, steps=2, batch=2))
 
-    def train(names: list[str], data: list[Path], **signal: Any) -> Trained:
+    def train(names: list[str], data: list[Path], **signal: Any) -> TrainingResult:
         sets = data_sets(names, data=data, **signal)
         return training.train(train_settings(datasets=sets, model="fused_cues", epochs=1))
 

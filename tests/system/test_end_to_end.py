@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flows.decide.drift import drift, reference_of
-from flows.decide.rebuild import BIT_EQUAL, DIFFERS, compared, rebuild
+from flows.decide.rebuild import BIT_EQUAL, DIFFERS, compare_versions, rebuild
 from flows.ingest.flow import ingest
 from flows.ingest.folders import data_sets
 from flows.ingest.simulate import write_simulated
@@ -22,7 +22,7 @@ from flows.reports.card import card
 from flows.services.servers import Servers, local_agent
 from flows.train.evaluate_device import evaluate_on_device
 from flows.train.flow import train
-from flows.train.retrain import Retrained, retrain
+from flows.train.retrain import RetrainResult, retrain
 from flows.train.settings import RetrainSettings, train_settings
 from flows.train.teacher import read_teacher
 from storage.audit import ledger
@@ -68,7 +68,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toml
 
 
-def check_report(done: Retrained, dataset: str) -> None:
+def check_report(done: RetrainResult, dataset: str) -> None:
     """What must hold of a retraining, whatever its data: the device agrees, all is linked."""
     server, device = done.trained.metrics, done.device.metrics
     for name in ("tp", "fp", "tn", "fn", "accuracy", "f1_weighted", "n_beats"):
@@ -109,7 +109,7 @@ def check_report(done: Retrained, dataset: str) -> None:
     check_chain(done, version.tags["holter.chain_sha256"])
 
 
-def check_chain(done: Retrained, sha256: str) -> None:
+def check_chain(done: RetrainResult, sha256: str) -> None:
     """What must hold of a version's sealed chain: whole, complete, and linked both ways."""
     version = done.trained.version
     known = ledger.entries(version.name)
@@ -141,14 +141,14 @@ def check_chain(done: Retrained, sha256: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def retrained(agent: str, simulated: Path) -> Retrained:
+def retrained(agent: str, simulated: Path) -> RetrainResult:
     """A retraining on the simulated records, up to the device's report."""
     sets = data_sets([str(simulated)], data=[simulated.parent])
     how = train_settings(datasets=sets, model="resnet15", epochs=1, learning_rate=1e-3)
     return retrain(RetrainSettings(training=how, device=agent, wait_s=120))
 
 
-def test_simulated_path(retrained: Retrained) -> None:
+def test_simulated_path(retrained: RetrainResult) -> None:
     """Simulated records end in a device report; the spoilt one is in the report and stops none."""
     check_report(retrained, "simulated")
     failed = retrained.trained.ingested[0].failed
@@ -214,7 +214,7 @@ def test_real_path(agent: str, real_data: Path, tmp_path: Path) -> None:
     assert not source.simulated
 
 
-def test_drift_of_what_came_back(retrained: Retrained, simulated: Path, tmp_path: Path) -> None:
+def test_drift_of_what_came_back(retrained: RetrainResult, simulated: Path, tmp_path: Path) -> None:
     """The training's own recordings are held against it; another model's analysis is refused."""
     version = read_version(retrained.trained.version.reference)
     done = drift(version.model.reference, DRIFT, [str(simulated)], [simulated.parent])
@@ -236,7 +236,7 @@ def test_drift_of_what_came_back(retrained: Retrained, simulated: Path, tmp_path
         drift(version.model.reference, DRIFT)
 
 
-def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
+def test_a_rebuild_is_the_same(retrained: RetrainResult, simulated: Path) -> None:
     """The training done again gives the same file to the byte, and touches no registry or table.
 
     A source that changed since is named, and folders that are gone are refused.
@@ -249,7 +249,7 @@ def test_a_rebuild_is_the_same(retrained: Retrained, simulated: Path) -> None:
     assert ledger.entries(version.model.name) == known
     other = replace(version, metrics={**version.metrics, "test_f1": 2.0})
     other = replace(other, files={**version.files, "model.tflite": "0" * 64})
-    told = compared(version, other)
+    told = compare_versions(version, other)
     assert told.outcome == DIFFERS
     assert told.figures == {"test_f1": (version.metrics["test_f1"], 2.0)}
     with pytest.raises(TableError, match="expected the records; give --data"):
@@ -297,7 +297,7 @@ def test_a_version_of_an_earlier_rule_is_built_again(agent: str, simulated: Path
 
 
 def test_a_student_tells_its_teacher(
-    retrained: Retrained, simulated: Path, monkeypatch: pytest.MonkeyPatch
+    retrained: RetrainResult, simulated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Version, run and digest of the teacher are sealed, shown, verified, and built again.
 
@@ -343,7 +343,7 @@ def test_a_student_tells_its_teacher(
         read_teacher(first.reference)
 
 
-def test_no_device_fails_clearly(retrained: Retrained) -> None:
+def test_no_device_fails_clearly(retrained: RetrainResult) -> None:
     """A request that no device takes ends FAILED with the reason, and says what to start."""
     with pytest.raises(DeviceError, match="holter-edge run --device nobody"):
         evaluate_on_device(retrained.trained.version.reference, "nobody", 2.0)

@@ -149,12 +149,12 @@ def test_versions_have_three_forms() -> None:
 
 def test_a_data_set_of_several_that_is_missing_is_named_first(tmp_path: Path) -> None:
     """The second data set's folder is looked for before the first one's records are read."""
-    from flows.ingest.folders import data_sets, resolved
+    from flows.ingest.folders import data_sets, resolve_folders
     from storage.errors import SpecError
 
     toml = write_simulated(tmp_path / "a", 1, 0.02, 1)
     with pytest.raises(SpecError, match="nowhere is not there"):
-        resolved(data_sets([str(toml), "mitdb"], data=[toml.parent, tmp_path / "nowhere"]))
+        resolve_folders(data_sets([str(toml), "mitdb"], data=[toml.parent, tmp_path / "nowhere"]))
 
 
 def test_a_reproduction_is_looked_for_on_what_is_there(tmp_path: Path) -> None:

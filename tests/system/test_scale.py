@@ -19,7 +19,7 @@ from prefect.context import FlowRunContext
 from flows.ingest.flow import MOST_ROWS, Outcome, ingest, report
 from flows.ingest.simulate import write_simulated
 from flows.services import runners
-from flows.services.runners import BATCH_RECORDS, batches, chosen_runner, each_done, in_flight
+from flows.services.runners import BATCH_RECORDS, batches, chosen_runner, in_flight, run_batches
 from flows.services.servers import Servers, mlflow_server, prefect_command
 from storage import places
 from storage.errors import TableError
@@ -137,7 +137,9 @@ def test_a_task_that_its_runner_gives_up_fails_alone(monkeypatch: pytest.MonkeyP
             raise RuntimeError("the pool is broken")
         return Future(batch)
 
-    found = {names[0]: result for names, result in each_done(submit, [["a"], ["b"], ["c"], ["d"]])}
+    found = {
+        names[0]: result for names, result in run_batches(submit, [["a"], ["b"], ["c"], ["d"]])
+    }
     assert (found["a"], found["d"]) == (["a"], ["d"])
     assert str(found["b"]) == "the pool is broken"
     assert str(found["c"]) == "all those workers died"
@@ -171,7 +173,7 @@ def test_prefect_keeps_nothing_of_tasks_that_are_done(monkeypatch: pytest.Monkey
 
     work = [[f"r{n}"] for n in range(500)]
     kept = []
-    for batch, result in each_done(submit, work):
+    for batch, result in run_batches(submit, work):
         assert batch == result
         kept.append(len(context.run_results))
     assert len(kept) == 500

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.services import alive, doctor
 from flows.services.access import prefect_key, prefect_key_path
-from flows.services.up_state import Servers, announced
+from flows.services.up_state import Servers, announce
 from storage.errors import ServerError
 from storage.files import make_folder, write_bytes, write_json
 from storage.registry.signing import public_key
@@ -32,7 +32,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problems() -> dict[str, str]:
-    return {check.name: check.found for check in doctor.examine() if check.advice}
+    return {check.name: check.state for check in doctor.examine() if check.advice}
 
 
 def test_a_sound_installation_has_no_problem() -> None:
@@ -46,8 +46,8 @@ def test_another_version_is_found(tmp_path: Path) -> None:
     assert "\nSQLAlchemy==2.0." in text
     (tmp_path / "constraints.txt").write_text(text.replace("SQLAlchemy==2.0.", "SQLAlchemy==1.4."))
     (found,) = doctor.versions(tmp_path / "constraints.txt")
-    assert found.found.startswith("SQLAlchemy 2.0.")
-    assert "==1.4." in found.found
+    assert found.state.startswith("SQLAlchemy 2.0.")
+    assert "==1.4." in found.state
     assert "constraints.txt" in found.advice
 
 
@@ -119,7 +119,7 @@ def test_what_has_ended_behind_our_back_is_told(tmp_path: Path) -> None:
     for `doctor` and `status` alike; `holter down` takes the note away."""
     log = write_bytes(tmp_path / "home" / "logs" / "up.log", b"found no space left on the device\n")
     gone = Servers("http://127.0.0.1:9/api", "http://127.0.0.1:9", 1, 1, up_pid=2**22 - 1)
-    with pytest.raises(RuntimeError), announced(gone):
+    with pytest.raises(RuntimeError), announce(gone):
         raise RuntimeError
     assert "no space left" in problems()["`holter up`"]
     assert str(log) in problems()["`holter up`"]

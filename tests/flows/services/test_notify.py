@@ -223,7 +223,7 @@ def test_a_refused_promotion_is_told(told: Got, tmp_path: Path) -> None:
     """What the policy refuses is told with the checks that did not pass, and so is an override."""
     version = made_up.register(tmp_path / "1", name="holter-told")
     policy = read_policy(DEFAULT)
-    done = promote(version.model.reference, policy, who="Dr. Who")
+    done = promote(version.model.reference, policy, approver="Dr. Who")
     (message,) = told.about("holter-told/1 refused as champion")
     said = json.loads(message)["message"]
     assert "asked by Dr. Who" in said

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.ingest.build import Plan, build_table
-from flows.ingest.flow import described
+from flows.ingest.flow import table_description
 from storage.datasets.dataset import (
     DatasetSpec,
     absent_records,
@@ -324,6 +324,6 @@ def test_the_ingest_s_report_tells_of_absent_records(
     (folder / "r.csv").write_text("record,label\np01,A\ngone,N\n")
     absent = absent_records(spec({"file": "r.csv"}), folder)
     told = "1 records that have a label are not there: gone"
-    assert described(manifest("a"), [], absent).endswith(f"; {told}")
+    assert table_description(manifest("a"), [], absent).endswith(f"; {told}")
     assert told in caplog.text
-    assert "not there" not in described(manifest("a"), [], "")
+    assert "not there" not in table_description(manifest("a"), [], "")

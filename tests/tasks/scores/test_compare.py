@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.reports import pareto
-from flows.reports.compare import Compared, compare, decisions_of
+from flows.reports.compare import Comparison, compare, decisions_of
 from flows.reports.shown import deliver
 from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SplitError
@@ -25,7 +25,7 @@ from tests import made_up
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
 
-def table(done: Compared, column: str) -> Table:
+def table(done: Comparison, column: str) -> Table:
     """The one table that has a column."""
     (found,) = (b for b in done.blocks if isinstance(b, Table) and column in b.columns)
     return found
