@@ -68,7 +68,7 @@ def out_of_fold(
     for fold, tested in folds(list(afdb), k):
         path = cache / f"{model}-{seed}-{fold}.npz"
         if not path.is_file():
-            compiled = compiled or prepared(model, config)
+            compiled = compiled or prepare_learner(model, config)
             training = [rhythm_record(t) for name, t in afdb.items() if name not in tested]
             network, _ = fit_rhythm(model, training, config, model=compiled)
             answers = {name: predict_beats(network, rhythm_record(afdb[name])) for name in tested}
@@ -82,7 +82,7 @@ def out_of_fold(
 
 def score_records(
     afdb: dict[str, BeatTable], probabilities: dict[str, NDArray[np.float32]]
-) -> list[Scored]:
+) -> list[ScoredRecord]:
     """Decisions by what serves the other patients best, probabilities scaled likewise."""
     smooth = {s: {n: viterbi(p, s[1], s[0]) for n, p in probabilities.items()} for s in SMOOTHINGS}
     out = []

@@ -85,7 +85,9 @@ def counts_of(
         limit = best_threshold(beats.label[training], answers[training]) if at is None else at
         for person in sorted(people):
             beats_of_person = subject == person
-            rows.append(counted(beats.label[beats_of_person], answers[beats_of_person] >= limit))
+            rows.append(
+                confusion_counts(beats.label[beats_of_person], answers[beats_of_person] >= limit)
+            )
     return np.stack(rows)
 
 

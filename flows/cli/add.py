@@ -164,7 +164,7 @@ def _show(proposal: Proposal) -> None:
     }
     table = Table("", "proposed", "found")
     for key, value in rows.items():
-        table.add_row(key, escape(value), escape(proposal.found[key]))
+        table.add_row(key, escape(value), escape(proposal.evidence[key]))
     console.print(table)
     for note in proposal.notes:
         console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)

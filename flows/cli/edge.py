@@ -64,7 +64,7 @@ def edge_devices(
         table = Table("device", "group", "health", "seen", "kind", "last model", "state")
         for device in devices(group):
             age = "" if device.seen_ago_s is None else f"{max(device.seen_ago_s, 0):.0f} s ago"
-            details = [device.said.get(name, "") for name in ("kind", "model", "state")]
+            details = [device.facts.get(name, "") for name in ("kind", "model", "state")]
             table.add_row(*cells(device.name, device.group, device.health, age, *details))
         console.print(table)
 

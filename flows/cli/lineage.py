@@ -170,7 +170,7 @@ def _json(history: Lineage) -> str:
 def _mermaid(history: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, mermaid
 
-    return mermaid(graph(history, every=False))
+    return mermaid(graph(history, detailed=False))
 
 
 def _html(history: Lineage) -> str:
@@ -182,7 +182,7 @@ def _html(history: Lineage) -> str:
 def _prov(history: Lineage) -> str:
     from tasks.pages.provenance_graph import graph, prov_json
 
-    return json.dumps(prov_json(graph(history, every=True)), indent=1)
+    return json.dumps(prov_json(graph(history, detailed=True)), indent=1)
 
 
 FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov": _prov}

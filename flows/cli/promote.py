@@ -45,7 +45,7 @@ def compare(
         from flows.reports.shown import deliver
         from storage.audit.versions import read_version
 
-        comparison = work(recorded(before), recorded(after))
+        comparison = work(read_version(before), read_version(after))
         deliver(comparison.title, comparison.blocks, out)
 
 
@@ -72,7 +72,7 @@ def pareto(
         from flows.reports.shown import deliver
         from storage.audit.versions import all_references
 
-        versions, left_out = work.read(models or every())
+        versions, left_out = work.read(models or all_references())
         groups = work.groups(versions, device, bounds=intervals)
         if as_json:
             print(work.as_json(groups, left_out))
@@ -258,7 +258,7 @@ def rebuild(
         from storage.audit.versions import read_version
         from tasks.pages.numbers import name_of
 
-        result = work(recorded(model), data or [])
+        result = work(read_version(model), data or [])
     changes = Table(
         "not as it was", "recorded", "here", title=f"{result.reference}: {result.outcome}"
     )

@@ -91,7 +91,7 @@ def drift(
     checks = read_checks(thresholds)
     if not datasets and not analyses:
         raise ValueError("give a data set, or analyses of devices")
-    version = recorded(model)
+    version = read_version(model)
     sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     sources = [analysis_of(path, version) for path in analyses]
     ingested = ingest_data_sets(sets, "consensus")

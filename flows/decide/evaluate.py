@@ -166,7 +166,7 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
         It learnt from some under another name: the figures would seem to be of new patients.
     """
     try:
-        version = recorded(reference)
+        version = read_version(reference)
         training_recordings = learnt_recordings(version)
         behind = [data for source in (version, *teachers_of(version)) for data in source.manifests]
     except (NotInRegistry, SignatureError, DigestMismatch) as error:
@@ -201,7 +201,7 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def score_dataset(
     version: ModelVersion, ingest_result: IngestResult, least_beats: int
-) -> list[Scored]:
+) -> list[ScoredRecord]:
     """Decide every beat of a data set by the registered LiteRT file."""
     folder = work_folder(version.run_id)
     digest = version.tags[artifact_tag(LITERT)]
@@ -264,7 +264,7 @@ def write_up(
         clean = {f"{dataset}_{k}": v for k, v in figures[dataset].items() if np.isfinite(v)}
         tracking.log_metrics(run_id, clean)
 
-    def beats_of(record: Scored) -> BeatTable:
+    def beats_of(record: ScoredRecord) -> BeatTable:
         return read_beats(files[record.dataset, record.record])
 
     blocks = page(scored, figures, tables, notes, beats_of)

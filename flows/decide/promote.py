@@ -100,7 +100,7 @@ def formal(version: VersionRecord, policy: Policy, decisions: pd.DataFrame) -> d
     return results
 
 
-def deployment_figures(version: Recorded) -> dict[str, Figure]:
+def deployment_figures(version: VersionRecord) -> dict[str, Figure]:
     """Parity with Keras of what devices run: the release's runtime, and any that a report names.
 
     Of each figure the largest, F1's change either way; missing where one of them has none.
@@ -121,7 +121,7 @@ def deployment_figures(version: Recorded) -> dict[str, Figure]:
     return results
 
 
-def testset_figures(version: Recorded, decisions: pd.DataFrame) -> dict[str, Figure]:
+def testset_figures(version: VersionRecord, decisions: pd.DataFrame) -> dict[str, Figure]:
     """Figures of the version's own test set; none where its patients were trained on too."""
     rates = figures(by_patient(decisions))
     names = dict.fromkeys([*rates, "f1_low", "f1_high"])
@@ -137,7 +137,7 @@ def testset_figures(version: Recorded, decisions: pd.DataFrame) -> dict[str, Fig
     }
 
 
-def evaluation_figures(version: Recorded) -> dict[str, Figure]:
+def evaluation_figures(version: VersionRecord) -> dict[str, Figure]:
     """The newest figure of each name from evaluations on data sets that it was not trained on."""
     own = tuple(f"{manifest.dataset}_" for manifest in version.manifests)
     results: dict[str, Figure] = {}
@@ -202,7 +202,9 @@ def champion_of(version: VersionRecord, alias: str) -> VersionRecord | None:
     return None if at is None else read_version(f"{version.model.name}/{at}")
 
 
-def all_figures(version: Recorded, champion: Recorded | None, policy: Policy) -> dict[str, Figure]:
+def all_figures(
+    version: VersionRecord, champion: VersionRecord | None, policy: Policy
+) -> dict[str, Figure]:
     """Every figure that there is for a policy to ask for; those it asks for and that are not."""
     decisions = decisions_of(version.model)
     results = {

@@ -20,7 +20,7 @@ from flows.services.servers import mlflow_server
 from flows.train.flow import train
 from flows.train.settings import TrainSettings, fields_of, train_settings
 from flows.train.teacher import keep_teacher
-from storage.audit.versions import Recorded, recorded
+from storage.audit.versions import VersionRecord, read_version
 from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
@@ -102,7 +102,7 @@ def rebuild(version: VersionRecord, data: Sequence[Path] = ()) -> Rebuilt:
             for manifest in version.manifests
         ]
         result = train(settings_of(version, specs, folders))
-        again = recorded(result.version.reference)
+        again = read_version(result.version.reference)
     return compare_versions(version, again)
 
 
@@ -179,7 +179,7 @@ def settings_of(
     )
 
 
-def compare_versions(version: Recorded, again: Recorded) -> Rebuilt:
+def compare_versions(version: VersionRecord, again: VersionRecord) -> Rebuilt:
     """What is the same of two versions that were to be the same, and what explains the rest."""
     sides = (version, again)
     changes: list[tuple[str, ...]] = [

@@ -213,7 +213,7 @@ def _ingest(
     path = manifest_path(beats, spec.name, signal=signal, policy=config.policy)
     names = record_names(spec, folder)
     if only is not None:
-        names = chosen(names, only, spec.name)
+        names = select_records(names, only, spec.name)
     earlier = known_entries(path)
     if isinstance(path, Path):
         sweep(path.parent)

@@ -32,7 +32,7 @@ def card(version: VersionRecord) -> list[Block]:
     DigestMismatch
         MLflow has other figures or parameters of its runs than were signed.
     """
-    testset, probability = answers_of(unedited(version).model)
+    testset, probability = answers_of(check_unedited(version).model)
     decisions = decisions_frame(testset, probability, threshold_of(version.model))
     facts = Facts(version, testset, probability, decisions)
     sections = {name: section(facts) for name, section in SECTIONS.items()}

@@ -128,7 +128,7 @@ class Comparison:
     paired: PairedBeats
 
 
-def compare(before: Recorded, after: Recorded) -> Comparison:
+def compare(before: VersionRecord, after: VersionRecord) -> Comparison:
     """Compare two versions, the older first.
 
     Raises
@@ -139,7 +139,7 @@ def compare(before: Recorded, after: Recorded) -> Comparison:
         A model's file or test set is not there or was changed, or MLflow has other figures or
         parameters of a version than were signed.
     """
-    first, second = (decisions_of(unedited(version).model) for version in (before, after))
+    first, second = (decisions_of(check_unedited(version).model) for version in (before, after))
     names = (before.model.reference, after.model.reference)
     paired = paired_decisions(first, second, names)
     blocks = [
@@ -157,7 +157,7 @@ def compare(before: Recorded, after: Recorded) -> Comparison:
     return Comparison(f"{names[0]} and {names[1]}", tuple(blocks), paired)
 
 
-def _code(version: Recorded) -> dict[str, str]:
+def _code(version: VersionRecord) -> dict[str, str]:
     return {label: version.tags.get(tag, "") for tag, label in CODE.items()}
 
 
@@ -180,7 +180,7 @@ def _short(value: str) -> str:
     return value[:12] if digest else value or "-"
 
 
-def _data(before: Recorded, after: Recorded) -> list[Block]:
+def _data(before: VersionRecord, after: VersionRecord) -> list[Block]:
     first, second = ({m.dataset: m for m in version.manifests} for version in (before, after))
     rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys([*first, *second]):
@@ -194,7 +194,11 @@ def _data(before: Recorded, after: Recorded) -> list[Block]:
 
 
 def _records(
-    name: str, before: Manifest | None, after: Manifest | None, first: Recorded, second: Recorded
+    name: str,
+    before: Manifest | None,
+    after: Manifest | None,
+    first: VersionRecord,
+    second: VersionRecord,
 ) -> Iterable[tuple[str, ...]]:
     """A row a record that came, went, changed its table, or moved to another side."""
     old, new = (_entries(manifest) for manifest in (before, after))
@@ -227,7 +231,7 @@ def _side(version: VersionRecord, person: str) -> str:
 
 
 def _figures(
-    first: pd.DataFrame, second: pd.DataFrame, paired: Paired, names: tuple[str, str]
+    first: pd.DataFrame, second: pd.DataFrame, paired: PairedBeats, names: tuple[str, str]
 ) -> list[Block]:
     whole = [figures(by_patient(decisions)) for decisions in (first, second)]
     gains = paired.differences()
@@ -265,7 +269,7 @@ def _figures(
     ]
 
 
-def _summary(paired: Paired, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
+def _summary(paired: PairedBeats, gains: Mapping[str, Interval], names: tuple[str, str]) -> Summary:
     """Whether F1 rose or fell by more than chance over patients explains."""
     f1 = gains["f1"]
     state: Literal["good", "bad", "plain"] = (
@@ -308,7 +312,7 @@ def reports_frame(versions: Iterable[VersionRecord]) -> pd.DataFrame:
     return frame.sort_values(["device", "model"], kind="stable", ignore_index=True)
 
 
-def _devices(versions: tuple[Recorded, Recorded]) -> Block:
+def _devices(versions: tuple[VersionRecord, VersionRecord]) -> Block:
     frame = reports_frame(versions)
     if frame.empty:
         return Words("No device has reported on either.")

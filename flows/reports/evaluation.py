@@ -133,7 +133,7 @@ def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
 
 
-def pooled_beats(scored: Sequence[Scored]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def pooled_beats(scored: Sequence[ScoredRecord]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Label and probability of all beats with a known rhythm."""
     label = np.concatenate([s.label for s in scored])
     probability = np.concatenate([s.probability for s in scored])

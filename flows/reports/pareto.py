@@ -99,7 +99,7 @@ def groups(
     bounds : bool
         Answer the test sets again for the intervals of F1 over patients.
     """
-    by_testset: dict[tuple[str, ...], list[Recorded]] = {}
+    by_testset: dict[tuple[str, ...], list[VersionRecord]] = {}
     for version in {candidate.model.reference: candidate for candidate in versions}.values():
         by_testset.setdefault(_tested_on(version), []).append(version)
     result = [_group(members, device, bounds=bounds) for members in by_testset.values()]
@@ -177,7 +177,7 @@ def _point(version: VersionRecord, device: str | None, *, bounds: bool) -> Point
     )
 
 
-def _compression(version: Recorded) -> list[str]:
+def _compression(version: VersionRecord) -> list[str]:
     """What marks a version beside others of its network."""
     params = version.params
     pruned = float(params.get("sparsity", 0))

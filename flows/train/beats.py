@@ -74,7 +74,7 @@ class Beats:
         """Some training beats, and their labels."""
         random = np.random.default_rng(self.settings.seed)
         rows = random.permutation(self.split.train)[:PARITY_BEATS]
-        return {"waveform": self.beats.chosen(rows)[:]}, self.beats.label[rows]
+        return {"waveform": self.beats.select(rows)[:]}, self.beats.label[rows]
 
     def testset(self) -> TestSet:
         """The test side, as a device runs it."""

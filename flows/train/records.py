@@ -98,7 +98,7 @@ class Records:
         for record in self.of("train"):
             label = windows(model).only_core(cut(model, record.begins, record.label, -1))
             sample = random.permutation(len(label))[:PARITY_WINDOWS]
-            rows.append({name: part[sample] for name, part in windowed(model, record).items()})
+            rows.append({name: part[sample] for name, part in input_windows(model, record).items()})
             labels.append(label[sample])
         order = random.permutation(sum(map(len, labels)))
         inputs = {name: np.concatenate([part[name] for part in rows])[order] for name in rows[0]}
@@ -126,7 +126,7 @@ class Records:
         """Label and answer of every test beat with a known rhythm."""
         content = read_testset(testset)
         rows = {name: x[:] for name, x in content.inputs.items()}
-        label, probability = content.counted(af_probability(network.predict(rows)))
+        label, probability = content.select_counted(af_probability(network.predict(rows)))
         return label, probability
 
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw

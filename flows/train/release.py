@@ -149,7 +149,7 @@ def seal(folder: Path, inputs: Mapping[str, NDArray[np.float32]]) -> None:
     answers = {}
     for runtime, file in files_of(manifest).items():
         if runtime in EXPORTS:
-            network = required(runtime).open((folder / file).read_bytes(), "", 1)
+            network = installed_runtime(runtime).open((folder / file).read_bytes(), "", 1)
             answers[runtime] = af_probability(network.predict(golden))
     write_golden(folder / GOLDEN, golden, answers.pop(usual(manifest)), answers)
     sign_release(folder)

@@ -83,7 +83,7 @@ def read_teacher(reference: str) -> Teacher:
     """
     if reference in _TEACHERS:
         return _TEACHERS[reference]
-    version = recorded(reference)
+    version = read_version(reference)
     model, name = version.model, version.params.get("model", "")
     if name not in known_models():
         raise ModelError(
@@ -138,18 +138,18 @@ def learnt_recordings(version: VersionRecord) -> list[Recording]:
     ]
 
 
-def _subjects_of(version: Recorded) -> dict[str, str]:
+def _subjects_of(version: VersionRecord) -> dict[str, str]:
     """The subjects that a version learnt from, through its teachers too; by which version."""
     return {
         person: source.model.reference
         for source in reversed([version, *teachers_of(version)])
-        for side in LEARNT
+        for side in LEARNING_SIDES
         for person in source.split[side]["subjects"]
     }
 
 
 @contextmanager
-def keep_teacher(student: Recorded) -> Iterator[None]:
+def keep_teacher(student: VersionRecord) -> Iterator[None]:
     """Read a student's teacher, if it has one, and keep it while another registry is worked with.
 
     Raises

@@ -309,7 +309,7 @@ def register(run: TrainingRun, release: Release, run_id: str) -> tracking.Regist
         description=description(score, run.data, run.sides),
     )
     seal(version, run.data, run.facts, release.folder, release.title)
-    sealed_version = recorded_version(version.reference)
+    sealed_version = read_version(version.reference)
     log_card(sealed_version, card(sealed_version))
     create_link_artifact(
         key="model-version",

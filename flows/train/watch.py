@@ -60,7 +60,7 @@ def watch(
         training.check_signals()
     tables = variant(spec.name, signal=signal, policy=policy)
     check_beats_place()
-    arrivals = look(spec, folder, read_seen(tables), settings.quiet_s, signal=signal)
+    arrivals = look(spec, folder, read_states(tables), settings.quiet_s, signal=signal)
     ingested: list[IngestResult] = []
     if arrivals.ready:
         resource = {"prefect.resource.id": f"holter.dataset.{spec.name}"}
@@ -68,7 +68,7 @@ def watch(
         emit_event(ARRIVAL, resource=resource, payload={"records": list(arrivals.ready)})
         ingested = [ingest(dataset.dataset, folder, policy, signal, list(arrivals.ready))]
     result = WatchResult(ingested, arrivals.waiting, None)
-    write_seen(tables, arrivals.seen)  # after the ingest: one that was killed is done again
+    write_states(tables, arrivals.states)  # after the ingest: one that was killed is done again
     counter = home() / "watch" / f"{tables}.count.json"
     count = sum(outcome.state == "built" for outcome in result.outcomes)
     count += int(read_json(counter)) if counter.is_file() else 0

@@ -71,7 +71,7 @@ def test_what_comes_later_is_on_it(version: VersionRecord) -> None:
     metrics = {"accuracy": 0.97, "accuracy_low": 0.96, "accuracy_high": 0.98, "specificity": 0.97}
     made_up.on_data_set(version, **{f"nsrdb_beat_{k}": v for k, v in metrics.items()})
     promote(version.model.reference, read_policy(DEFAULT), approver="Dr. Who")
-    blocks = card(recorded(version.model.reference))
+    blocks = card(read_version(version.model.reference))
     found = sections(blocks)
     assert "Dr. Who" in str(found["Declared use"])
     assert "0.9700 (0.9600 to 0.9800)" in str(found["Other data sets"])

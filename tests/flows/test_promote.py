@@ -178,7 +178,7 @@ def test_beats_dealt_singly_say_nothing_of_new_patients(fresh_model: str, tmp_pa
     """Figures of an intra-patient split, and of a data set trained on, count as not measured."""
     version = made_up.register(tmp_path / "1", name=fresh_model, paradigm="intrapatient")
     made_up.on_data_set(version, **{"made-up_beat_f1": 0.99})
-    mine = recorded(version.model.reference)
+    mine = read_version(version.model.reference)
     found = work.all_figures(mine, None, read_policy(DEFAULT))
     assert found["test_f1_low"].value is None
     assert "in training too" in found["test_f1_low"].note
