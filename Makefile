@@ -49,7 +49,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python scripts/names.py --most-public 0 --most-all 0.02 > /dev/null
+	$(BIN)/python scripts/names.py --most-public 0 --most-all 0.02
 	$(BIN)/python -m mdformat --check $(PAGES)
 	$(BIN)/python -m proselint check --config .proselintrc.json $(PAGES)
 	$(BIN)/python scripts/prose.py $(PAGES)

@@ -65,7 +65,7 @@ EXEMPT = {
     "promotion.py:asked": "a key of the verdicts in a decision's JSON",
     "promotion.py:found": "a key of the verdicts in a decision's JSON",
     # flows
-    "every": "an argument of Typer is its option: `holter watch --every`",
+    "train.py:every": "an argument of Typer is its option: `holter watch --every`",
 }
 
 Kind = str  # "function", "class" or "value"

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from edge_agent.cli import main as edge
 from flows.cli.app import app, plainly
 from flows.ingest.flow import ingest
+from flows.ingest.folders import DatasetSettings
 from flows.ingest.simulate import write_simulated
+from flows.train.settings import WatchSettings, train_settings
 from flows.train.watch import watch
 from storage.errors import PlaceError
 from storage.files import UNWRITABLE, check_writable, write_bytes
@@ -96,16 +99,22 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize("flow", [ingest, watch], ids=["ingest", "watch"])
+@pytest.mark.parametrize("name", ["ingest", "watch"])
 def test_beat_tables_place(
-    flow: object, unwritable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, unwritable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flow names the folder of beat tables that it cannot write before it reads any record."""
     toml = write_simulated(tmp_path / "data", 1, 0.05, 1)
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOLTER_BEATS", str(unwritable))
+    sets = [DatasetSettings(dataset=str(toml), data=toml.parent)]
+    look = WatchSettings(training=train_settings(datasets=sets))
+    begin: dict[str, Callable[[], object]] = {
+        "ingest": partial(ingest.fn, str(toml), toml.parent),
+        "watch": partial(watch.fn, look),
+    }
     with pytest.raises(PlaceError, match="beat tables \\(HOLTER_BEATS\\) ") as caught:
-        flow.fn(str(toml), toml.parent)  # type: ignore[attr-defined]
+        begin[name]()
     assert told(unwritable) in str(caught.value)
 
 

@@ -163,7 +163,8 @@ def scheduled(holter_servers: Servers, deployments: dict[str, str]) -> Callable[
     ) -> str:
         when = (datetime.now(timezone.utc) - ago).isoformat()
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
-        parameters = parameters or {"datasets": ["mitdb"], "data": [folder]}
+        sets = [{"dataset": "mitdb", "data": folder}]
+        parameters = parameters or {"settings": {"datasets": sets, "model": "resnet21"}}
         asked = {"parameters": parameters, "state": state}
         url = f"{holter_servers.prefect_api}/deployments/{deployments[name]}/create_flow_run"
         for _ in range(30):  # a busy server on SQLite says 503: its database is locked
