@@ -28,6 +28,7 @@ from tasks.features.fused import fused_record
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.fused_training import weigh_records
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+from tasks.learning.training import Course
 from tasks.networks.models import build
 from tasks.scores.bootstrap import RATES, bootstrap_patients
 from tasks.scores.evaluation import FLUTTER, confusion_counts
@@ -125,7 +126,7 @@ def out_of_fold(
         if not path.is_file():
             config = replace(SECOND, seed=seed)
             network, _ = fit_rhythm(
-                model, draw_records(sets, SHARES[1], people), config, initial=initial
+                model, draw_records(sets, SHARES[1], people), config, course=Course(initial=initial)
             )
             tested = [r for r, _ in test if r.subject in people]
             answers: dict[str, Any] = {r.name: predict_beats(network, r) for r in tested}

@@ -45,7 +45,7 @@ def out_of_fold(
             random = np.random.default_rng([seed, fold])
             training = random.permutation(np.flatnonzero(~tested))[:MOST]
             sides = np.sort(training[MOST // 10 :]), np.sort(training[: MOST // 10])
-            network, _ = fit(model, beats, *sides, config)
+            network, _ = fit(model, beats, sides, config)
             answers = predict(network, beats.waveform[np.flatnonzero(tested)])
             with whole(path) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, probability=answers)

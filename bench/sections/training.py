@@ -201,12 +201,12 @@ def in_memory(network: str, on_epoch: Any) -> None:
 
 def from_parquet(network: str, on_epoch: Any) -> None:
     """The project's own training."""
-    from tasks.learning.training import TrainingConfig, fit
+    from tasks.learning.training import Course, TrainingConfig, fit
 
     beats = read_labelled([tables(1)])
     index = np.arange(TRAINED + TESTED)
     config = TrainingConfig(epochs=EPOCHS)
-    fit(network, beats, index[:TRAINED], index[TRAINED:], config, keep=on_epoch)
+    fit(network, beats, (index[:TRAINED], index[TRAINED:]), config, Course(keep=on_epoch))
 
 
 def main(trainer: str, network: str) -> None:
@@ -227,6 +227,7 @@ def drawing(medians: str) -> dict[str, float]:
     from tasks.features import rhythm
     from tasks.learning.rhythm_augment import simulated_sinus
     from tasks.learning.rhythm_training import RhythmConfig, draw, fit_rhythm
+    from tasks.learning.training import Course
 
     if medians == "ours":
         rhythm._scipys_median = lambda: None  # type: ignore[assignment]  # as on a device
@@ -239,7 +240,12 @@ def drawing(medians: str) -> dict[str, float]:
     drawing_s = time.process_time() - start
     ends: list[float] = []
     if medians == "scipy's":
-        fit_rhythm("rhythm", records, config, keep=lambda _: ends.append(time.process_time()))
+        fit_rhythm(
+            "rhythm",
+            records,
+            config,
+            course=Course(keep=lambda _: ends.append(time.process_time())),
+        )
     return {
         "beats": x["rhythm"].shape[0] * x["rhythm"].shape[1],
         "drawing_s": drawing_s,

@@ -20,7 +20,7 @@ from storage.tables.testset import TestSet
 from tasks.learning.balance import Weigh, often
 from tasks.learning.distillation import Teaching
 from tasks.learning.splits import SIDES, Split, assert_no_leak, split_beats
-from tasks.learning.training import fit
+from tasks.learning.training import Course, fit
 from tasks.pages import figures
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
@@ -55,8 +55,8 @@ class Beats:
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start."""
         sides = (self.split.train, self.split.validation)
-        config, weigh = self.settings.config, self.weigher()
-        return fit(self.settings.model, self.beats, *sides, config, start, keep, teaching, weigh)
+        settings, course = self.settings, Course(start, keep, teaching)
+        return fit(settings.model, self.beats, sides, settings.config, course, self.weigher())
 
     def weigher(self) -> Weigh | None:
         """How often beats are drawn; None where each comes once an epoch."""

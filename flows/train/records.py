@@ -23,6 +23,7 @@ from tasks.learning.balance import balance_records
 from tasks.learning.distillation import Teaching
 from tasks.learning.rhythm_training import fit_rhythm, predict_beats
 from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
+from tasks.learning.training import Course
 from tasks.networks.sequence import (
     cut,
     input_windows,
@@ -71,7 +72,7 @@ class Records:
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start."""
         inputs = self.of("train"), self.settings.config, self.of("validation")
-        return fit_rhythm(self.settings.model, *inputs, start, keep, teaching=teaching)
+        return fit_rhythm(self.settings.model, *inputs, Course(start, keep, teaching))
 
     def decide(self, network: Any) -> Decision:
         """The threshold and the smoothing that serve training and validation patients best."""

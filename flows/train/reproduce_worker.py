@@ -30,7 +30,7 @@ from storage.tables.results import read_arrays, write_arrays
 from tasks.learning.epochs import in_order
 from tasks.learning.reproduction import Result, Training, split_of
 from tasks.learning.splits import assert_no_copy, assert_no_leak
-from tasks.learning.training import TrainingConfig, fit, predict
+from tasks.learning.training import Course, TrainingConfig, fit, predict
 
 Work = Callable[[Training, Place, Path], Path]
 
@@ -66,8 +66,7 @@ def run_training(training: Training, manifest: Place, out: Path) -> Path:
     network, state = fit(
         training.model,
         beats,
-        split.train,
-        split.validation,
+        (split.train, split.validation),
         TrainingConfig(
             training.epochs,
             training.batch,
@@ -75,8 +74,7 @@ def run_training(training: Training, manifest: Place, out: Path) -> Path:
             training.most_beats,
             seed=training.seed,
         ),
-        read_checkpoint(checkpoint),
-        partial(write_checkpoint, checkpoint),
+        Course(read_checkpoint(checkpoint), partial(write_checkpoint, checkpoint)),
     )
     answers = [predict(network, x) for x, _ in in_order(beats, split.test)]
     write_arrays(

@@ -252,12 +252,10 @@ def log_dataset(
 ) -> None:
     """A data set as an input of a run, and its manifest among the run's artifacts."""
     annotations = manifest.spec.get("annotations", {})
-    tracking.log_input(
-        run_id,
+    data = tracking.RunInput(
         name=manifest.dataset,
-        digest=manifest.digest(),
+        sha256=manifest.digest(),
         source=manifest.origin,
-        context=context,
         profile={
             "records": len(manifest.entries),
             "beats": sum(entry.beats for entry in manifest.entries),
@@ -271,6 +269,7 @@ def log_dataset(
             **digests([manifest]),
         },
     )
+    tracking.log_input(run_id, data, context)
     with local_file(path) as file:
         tracking.log_file(run_id, file, f"inputs/{manifest.dataset}")
 

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -122,29 +123,31 @@ def log_table(run_id: str, name: str, table: pd.DataFrame) -> None:
         client.log_table(run_id, table, f"tables/{name}.json")
 
 
-def log_input(
-    run_id: str,
-    *,
-    name: str,
-    digest: str,
-    source: str,
-    context: str,
-    profile: Mapping[str, Any],
-    tags: Mapping[str, str],
-) -> None:
+@dataclass(frozen=True)
+class RunInput:
+    """A data set as MLflow shows it: name, content digest, where it lies, figures and tags."""
+
+    name: str
+    sha256: str
+    source: str
+    profile: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+def log_input(run_id: str, data: RunInput, context: str) -> None:
     """Log a data set as the run's input, with our own content digest.
 
     MLflow shows 36 characters of a digest; the whole SHA-256 is among the tags.
     """
     dataset = Dataset(
-        name=name,
-        digest=digest[:36],
+        name=data.name,
+        digest=data.sha256[:36],
         source_type="holter",
-        source=json.dumps({"uri": without_credentials(source)}),
-        profile=json.dumps(profile),
+        source=json.dumps({"uri": without_credentials(data.source)}),
+        profile=json.dumps(data.profile),
     )
-    marks = {MLFLOW_DATASET_CONTEXT: context, "sha256": digest, **tags}
-    with _client_to(f"log data set {name}") as client:
+    marks = {MLFLOW_DATASET_CONTEXT: context, "sha256": data.sha256, **data.tags}
+    with _client_to(f"log data set {data.name}") as client:
         inputs = [InputTag(key, value) for key, value in marks.items()]
         client.log_inputs(run_id, [DatasetInput(dataset, inputs)])
 

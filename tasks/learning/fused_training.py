@@ -29,8 +29,7 @@ def draw_fused(
     names: Collection[str] = ("cues", "shape"),
     *,
     augment: bool = True,
-    hidden: float = 0.25,
-    cues_alone: float = 0.0,
+    masks: tuple[float, float] = (0.25, 0.0),
 ) -> tuple[dict[str, Floats], NDArray[np.int8]]:
     """Draw windows, records by their length times their weight.
 
@@ -38,11 +37,9 @@ def draw_fused(
     ----------
     names : collection of str
         Names of the inputs to draw; the windows are the same ones whichever they are.
-    hidden : float
+    masks : pair of float
         Share of windows whose shapes are hidden with all that is made of them, so that a record
-        without a signal is nothing new.
-    cues_alone : float
-        Share of windows whose shapes are hidden and what is made of them is not.
+        without a signal is nothing new; and of those whose shapes alone are hidden.
 
     Returns
     -------
@@ -68,7 +65,7 @@ def draw_fused(
             y[row, :n] = record.label[part]
             for name, windows in x.items():
                 windows[row, :n] = arrays[name][part]
-    hide, alone = random.random(count) < hidden, random.random(count) < cues_alone
+    hide, alone = (random.random(count) < share for share in masks)
     if "cues" in x:
         x["cues"][hide, :, RR_FEATURES:] = 0
     if "shape" in x:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from tasks.learning.fused_training import draw_fused
 from tasks.learning.rhythm_augment import augment_rhythm, paste_stretches, simulated_sinus
 from tasks.learning.training import (
     EMPTY_CHECKPOINT,
+    WHOLE_COURSE,
+    Course,
     compile_learner,
     network_of,
     next_checkpoint,
@@ -96,11 +98,8 @@ def fit_rhythm(
     records: Sequence[RhythmRecord],
     config: RhythmConfig,
     validation: Sequence[RhythmRecord] = (),
-    start: Checkpoint | None = None,
-    keep: Callable[[Checkpoint], None] | None = None,
+    course: Course = WHOLE_COURSE,
     model: Any = None,
-    teaching: Teaching | None = None,
-    initial: Sequence[NDArray[np.float32]] | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on whole records.
 
@@ -116,18 +115,12 @@ def fit_rhythm(
         To learn from; to measure the loss on after every epoch (needed where `patience` is set).
     config : RhythmConfig
         How.
-    start : Checkpoint, optional
-        Where to go on from.
-    keep : callable, optional
-        Given the checkpoint after every epoch.
+    course : Course
+        Where it begins, and who follows and teaches. Beats whose rhythm is unknown count nowhere.
+        A teacher that reads shapes sees them in every window; a student of the rhythm alone gets
+        the rhythm of the same windows.
     model : keras.Model, optional
         From `prepare_learner` with the same network and config: saves tracing it once more.
-    teaching : Teaching, optional
-        A trained network of the same direction, whose answers count beside the labels. Beats whose
-        rhythm is unknown count nowhere. A teacher that reads shapes sees them in every window; a
-        student of the rhythm alone gets the rhythm of the same windows.
-    initial : sequence of arrays, optional
-        Weights to begin with, in place of the seed's.
 
     Returns
     -------
@@ -149,13 +142,14 @@ def fit_rhythm(
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
     tf.config.experimental.enable_op_determinism()
+    teaching = course.teaching
     model = prepare_learner(name, config, teaching) if model is None else model
     restart(model, name, config.seed)
-    if initial is not None:
-        model.set_weights(list(initial))
-    state = start or EMPTY_CHECKPOINT
-    if start:
-        resume(model, start)
+    if course.initial is not None:
+        model.set_weights(list(course.initial))
+    state = course.start or EMPTY_CHECKPOINT
+    if course.start:
+        resume(model, course.start)
     names = read_by(name, teaching)
     while state.epoch < config.epochs and not stale(state, config.patience):
         inputs, y = draw(name, names, records, student_config(name, config), state.epoch)
@@ -178,8 +172,8 @@ def fit_rhythm(
         mean = state.mean
         state = next_checkpoint(state, model, values, config)
         state = replace(state, mean=mean_weights(mean, state, config))
-        if keep:
-            keep(state)
+        if course.keep:
+            course.keep(state)
     model.set_weights(state.best if config.patience else state.mean or state.weights)
     return network_of(model, name, config), state
 
@@ -260,8 +254,7 @@ def draw(
             random,
             names,
             augment=config.augment,
-            hidden=config.hidden,
-            cues_alone=config.cues_alone,
+            masks=(config.hidden, config.cues_alone),
         )
     sources = [
         augment_rhythm(paste_stretches(r, random), random) if config.augment else r for r in records

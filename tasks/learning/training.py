@@ -56,15 +56,38 @@ class TrainingConfig:
         all_within(**vars(self))
 
 
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Where a training begins, who follows it, and who teaches.
+
+    Attributes
+    ----------
+    start : Checkpoint, optional
+        Where to go on from.
+    keep : callable, optional
+        Given the checkpoint after every epoch.
+    teaching : Teaching, optional
+        A trained network of the same kind, whose answers count beside the labels in training.
+    initial : sequence of arrays, optional
+        Weights to begin with, in place of the seed's.
+    """
+
+    start: Checkpoint | None = None
+    keep: Callable[[Checkpoint], None] | None = None
+    teaching: Teaching | None = None
+    initial: Sequence[NDArray[np.float32]] | None = None
+
+
+#: From the start, alone.
+WHOLE_COURSE = Course()
+
+
 def fit(
     name: str,
     beats: LabelledBeats,
-    train: Index,
-    validation: Index,
+    sides: tuple[Index, Index],
     config: TrainingConfig,
-    start: Checkpoint | None = None,
-    keep: Callable[[Checkpoint], None] | None = None,
-    teaching: Teaching | None = None,
+    course: Course = WHOLE_COURSE,
     weigh: Weigh | None = None,
 ) -> tuple[Any, Checkpoint]:
     """Train a network on beats; the weights kept are those of the least validation loss.
@@ -79,17 +102,13 @@ def fit(
         A network of `tasks.networks.models`.
     beats : LabelledBeats
         All beats.
-    train, validation : int64, shape (k,)
+    sides : pair of int64, shape (k,) each
         Ascending positions of those to learn from, and to measure the loss on after every epoch.
     config : TrainingConfig
         How.
-    start : Checkpoint, optional
-        Where to go on from.
-    keep : callable, optional
-        Given the checkpoint after every epoch.
-    teaching : Teaching, optional
-        A trained network of single beats, whose answers count beside the labels in training; the
-        loss of the validation is of the labels alone.
+    course : Course
+        Where it begins, and who follows and teaches; the loss of the validation is of the labels
+        alone.
     weigh : callable, optional
         How often beats at some positions are drawn in an epoch (`tasks.learning.balance.often`), in
         place of each once; those to validate on are drawn once, by the seed.
@@ -109,6 +128,7 @@ def fit(
     import keras
     import tensorflow as tf
 
+    (train, validation), teaching = sides, course.teaching
     if not len(train) or not len(validation):
         raise ValueError(f"cannot learn from {len(train)} beats with {len(validation)} to validate")
     tf.config.experimental.enable_op_determinism()
@@ -123,9 +143,11 @@ def fit(
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
     learner = compile_learner(model, optimizer, config, steps, ["accuracy"], teaching)
-    state = start or EMPTY_CHECKPOINT
-    if start:
-        resume(learner, start)
+    if course.initial is not None:
+        learner.set_weights(list(course.initial))
+    state = course.start or EMPTY_CHECKPOINT
+    if course.start:
+        resume(learner, course.start)
     while state.epoch < config.epochs and not stale(state, config.patience):
         random = np.random.default_rng([config.seed, state.epoch])
         index = draw_positions(train, times, random) if weigh else train
@@ -138,8 +160,8 @@ def fit(
         measured = _over(learner.test_on_batch, tests)
         values = {**training_values, **{f"val_{name}": value for name, value in measured.items()}}
         state = next_checkpoint(state, learner, values, config)
-        if keep:
-            keep(state)
+        if course.keep:
+            course.keep(state)
     learner.set_weights(state.best or state.weights)
     return network_of(learner, name, config), state
 

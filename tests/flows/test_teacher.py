@@ -17,7 +17,7 @@ from storage.tables.labelled import read_labelled
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.distillation import Teaching, distillation_loss, label_targets
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
-from tasks.learning.training import TrainingConfig, fit, predict
+from tasks.learning.training import Course, TrainingConfig, fit, predict
 from tasks.networks.models import build
 from tests.tiny import tiny_dataset
 
@@ -76,7 +76,9 @@ def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
 
     watched = replace(fused, answer=answer)
     kept: list[Checkpoint] = []
-    taught, _ = fit_rhythm("rhythm_tiny", records, config, keep=kept.append, teaching=watched)
+    taught, _ = fit_rhythm(
+        "rhythm_tiny", records, config, course=Course(keep=kept.append, teaching=watched)
+    )
     assert {key: x.shape for key, x in seen[0].items()} == {
         "cues": (4, 640, 12),
         "shape": (4, 640, 80),
@@ -84,7 +86,7 @@ def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
     assert all(x["shape"].any(axis=(1, 2)).all() for x in seen)
     alone, _ = fit_rhythm("rhythm_tiny", records, config)
     assert not np.allclose(weights(taught), weights(alone), atol=1e-4)
-    again, _ = fit_rhythm("rhythm_tiny", records, config, start=kept[0], teaching=fused)
+    again, _ = fit_rhythm("rhythm_tiny", records, config, course=Course(kept[0], teaching=fused))
     assert np.array_equal(weights(again), weights(taught))
 
 
@@ -96,10 +98,10 @@ def test_a_teacher_of_single_beats(tmp_path: Path) -> None:
     config = TrainingConfig(epochs=2, batch=32, learning_rate=3e-3)
     taught = teaching("squeeze", 1.0, 3.0)
     kept: list[Checkpoint] = []
-    model, state = fit("squeeze", beats, *sides, config, keep=kept.append, teaching=taught)
-    alone, _ = fit("squeeze", beats, *sides, config)
+    model, state = fit("squeeze", beats, sides, config, Course(keep=kept.append, teaching=taught))
+    alone, _ = fit("squeeze", beats, sides, config)
     assert not np.allclose(weights(model), weights(alone), atol=1e-4)
-    again, _ = fit("squeeze", beats, *sides, config, start=kept[0], teaching=taught)
+    again, _ = fit("squeeze", beats, sides, config, Course(kept[0], teaching=taught))
     assert np.array_equal(weights(again), weights(model))
     p = predict(model, beats.waveform[sides[1]])
     right = np.where(beats.label[sides[1]] == 1, p, 1 - p)

@@ -12,7 +12,7 @@ from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.balance import balance_records, draw_positions, often
-from tasks.learning.training import TrainingConfig, fit, predict
+from tasks.learning.training import Course, TrainingConfig, fit, predict
 from tests.tiny import tiny_dataset
 
 
@@ -94,11 +94,11 @@ def test_a_training_learns_from_what_is_drawn(beats: LabelledBeats) -> None:
         return np.asarray(2 * beats.label[side], np.float32)
 
     kept: list[Checkpoint] = []
-    model, state = fit("squeeze", beats, *sides, config, None, kept.append, weigh=only_af)
-    again, _ = fit("squeeze", beats, *sides, config, kept[0], weigh=only_af)
+    model, state = fit("squeeze", beats, sides, config, Course(None, kept.append), only_af)
+    again, _ = fit("squeeze", beats, sides, config, Course(kept[0]), only_af)
     assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
     assert state.history["val_accuracy"][-1] == 1
     answers = predict(model, beats.waveform[sides[1]])
     assert answers.min() > 0.5
-    evenly, _ = fit("squeeze", beats, *sides, config)
+    evenly, _ = fit("squeeze", beats, sides, config)
     assert predict(evenly, beats.waveform[sides[1]]).min() < 0.5

@@ -13,7 +13,7 @@ from storage.tables.labelled import LabelledBeats, Names, names_of, read_labelle
 from storage.tables.testset import TestSet, read_testset, write_testset
 from tasks.learning.epochs import in_order, pools, shuffled_batches
 from tasks.learning.splits import interpatient, split_beats
-from tasks.learning.training import TrainingConfig, fit, predict, stale
+from tasks.learning.training import Course, TrainingConfig, fit, predict, stale
 from tests.tiny import tiny_dataset, tiny_table
 
 RECORDS, BEATS, GROUPS = 6, 90, 3
@@ -123,8 +123,8 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
     config = TrainingConfig(epochs=2, batch=32, learning_rate=2e-2, seed=5)
     sides = (split.train, split.validation)
     kept: list[Checkpoint] = []
-    whole, state = fit("squeeze", beats, *sides, config, keep=kept.append)
-    again, resumed = fit("squeeze", beats, *sides, config, start=kept[0])
+    whole, state = fit("squeeze", beats, sides, config, Course(keep=kept.append))
+    again, resumed = fit("squeeze", beats, sides, config, Course(kept[0]))
     assert [one.epoch for one in kept] == [1, 2]
     assert state.history == resumed.history
     assert set(state.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
@@ -151,4 +151,4 @@ def test_patience_and_nothing_to_learn(beats: LabelledBeats) -> None:
     assert not stale(stood, 0)
     index = np.arange(len(beats))
     with pytest.raises(ValueError, match="cannot learn from 0 beats"):
-        fit("squeeze", beats, index[:0], index, TrainingConfig())
+        fit("squeeze", beats, (index[:0], index), TrainingConfig())

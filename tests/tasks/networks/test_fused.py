@@ -291,8 +291,8 @@ def test_inserted_ectopy_is_early_and_wide() -> None:
 def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     """The same seed gives the same windows, and hidden windows hold RR features alone."""
     records = weigh_records([bare(seed=1), with_shapes(seed=2)], 1.0)
-    made, label = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
-    same, labels = draw_fused(records, 6, np.random.default_rng(3), hidden=1.0)
+    made, label = draw_fused(records, 6, np.random.default_rng(3), masks=(1.0, 0.0))
+    same, labels = draw_fused(records, 6, np.random.default_rng(3), masks=(1.0, 0.0))
     context, shape = made["cues"], made["shape"]
     assert np.array_equal(context, same["cues"])
     assert np.array_equal(label, labels)
@@ -300,11 +300,13 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     assert not shape.any()
     assert not context[..., RR_FEATURES:].any()
     assert set(np.unique(label).tolist()) <= {-1, 0, 1}
-    fewer, _ = draw_fused(records, 6, np.random.default_rng(3), ("rhythm", "cues"), hidden=1.0)
+    fewer, _ = draw_fused(
+        records, 6, np.random.default_rng(3), ("rhythm", "cues"), masks=(1.0, 0.0)
+    )
     assert set(fewer) == {"rhythm", "cues"}
     assert np.array_equal(fewer["cues"], context)
     assert fewer["rhythm"].shape == (6, WINDOW_BEATS, 4)
-    alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), hidden=0.0, cues_alone=1.0)
+    alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), masks=(0.0, 1.0))
     assert not alone["shape"].any()
     assert alone["cues"][..., HAS_SHAPE].all()
 

@@ -12,7 +12,7 @@ from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_labelled
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
-from tasks.learning.training import EMPTY_CHECKPOINT, TrainingConfig, fit, next_checkpoint
+from tasks.learning.training import EMPTY_CHECKPOINT, Course, TrainingConfig, fit, next_checkpoint
 from tasks.networks.models import available_models, build
 from tasks.networks.pruning import prune_while_training, ramp_epochs, zero_weights
 from tasks.networks.quantised import (
@@ -108,12 +108,12 @@ def test_a_pruned_network_has_its_share_of_zeros_and_resumes(tmp_path: Path) -> 
     kept: list[Checkpoint] = []
     for config in (plain, replace(plain, quantised=True)):
         kept.clear()
-        model, _ = fit("squeeze", beats, *sides, config, keep=kept.append)
+        model, _ = fit("squeeze", beats, sides, config, Course(keep=kept.append))
         kernels = [np.asarray(layer.kernel) for layer in kernel_layers(model)]
         assert all(0.45 < (kernel == 0).mean() <= 0.6 for kernel in kernels[:-1])  # rounded too
         assert (kernels[-1] == 0).mean() < 0.2
         assert zero_weights(model) == sum(int((kernel == 0).sum()) for kernel in kernels)
-    again, _ = fit("squeeze", beats, *sides, replace(plain, quantised=True), start=kept[0])
+    again, _ = fit("squeeze", beats, sides, replace(plain, quantised=True), Course(kept[0]))
     pairs = zip(model.get_weights(), again.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 

@@ -43,6 +43,7 @@ def patients() -> list[RhythmRecord]:
 def trained(path: Path) -> np.ndarray:
     """Weights of a short training that keeps its checkpoint at `path` and goes on from it."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm
+    from tasks.learning.training import Course
 
     def keep(state: Checkpoint) -> None:
         write_checkpoint(path, state)
@@ -50,7 +51,9 @@ def trained(path: Path) -> np.ndarray:
 
     config = RhythmConfig(epochs=4, steps=3, batch=4, simulated=1, patience=4)
     learn, validate = patients()[:2], patients()[2:]
-    model, _ = fit_rhythm("rhythm_tiny", learn, config, validate, read_checkpoint(path), keep)
+    model, _ = fit_rhythm(
+        "rhythm_tiny", learn, config, validate, Course(read_checkpoint(path), keep)
+    )
     return np.concatenate([w.ravel() for w in model.get_weights()])
 
 
@@ -99,10 +102,13 @@ def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
+    from tasks.learning.training import Course
 
     config = RhythmConfig(epochs=5, steps=2, batch=2, simulated=0, averaged=0.6)
     kept: list[Checkpoint] = []
-    model, state = fit_rhythm("rhythm_tiny", patients()[:2], config, keep=kept.append)
+    model, state = fit_rhythm(
+        "rhythm_tiny", patients()[:2], config, course=Course(keep=kept.append)
+    )
     found = model.get_weights()
     for k, array in enumerate(found):
         expected = np.mean([np.asarray(one.weights[k], np.float64) for one in kept[2:]], axis=0)
@@ -111,7 +117,9 @@ def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(found, state.weights, strict=True))
     for path, halfway in ((tmp_path / f"{one.epoch}.npz", one) for one in kept[1:4:2]):
         write_checkpoint(path, halfway)
-        again, _ = fit_rhythm("rhythm_tiny", patients()[:2], config, start=read_checkpoint(path))
+        again, _ = fit_rhythm(
+            "rhythm_tiny", patients()[:2], config, course=Course(read_checkpoint(path))
+        )
         assert all(np.array_equal(a, b) for a, b in zip(found, again.get_weights(), strict=True))
     for more in ({"patience": 2}, {"sparsity": 0.5}):
         with pytest.raises(ValueError, match="averaged without early stopping and pruning"):
