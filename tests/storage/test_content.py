@@ -227,7 +227,7 @@ def version(first: Manifest, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
     sides = {"train": people[:2], "validation": people[2:3], "test": people[3:]}
     split = {side: {"subjects": names} for side, names in sides.items()}
     made = SimpleNamespace(manifests=(first,), split=split, tags={})
-    monkeypatch.setattr(evaluate, "recorded", lambda _: made)
+    monkeypatch.setattr(evaluate, "read_version", lambda _: made)
     return made
 
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_told_of_an_evaluation_is_said(
     def gone(_: str) -> None:
         raise NotInRegistry("holter-x/1: the ledger has no sealed chain of it")
 
-    monkeypatch.setattr(evaluate, "recorded", gone)
+    monkeypatch.setattr(evaluate, "read_version", gone)
     (note,) = evaluate.known_records("holter-x/1", [other])
     assert "cannot be told: holter-x/1: the ledger has no sealed chain" in note
 
