@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from math import nan
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,6 +116,8 @@ def _say(result: WatchResult) -> None:
 
 def _summary(result: RetrainResult) -> None:
     """What was made: server and device metrics side by side, and where to look."""
+    from tasks.pages.numbers import label_of, text_of
+
     trained, device = result.trained, result.device
     for ingest_result in trained.ingested:
         tell_records(ingest_result)
@@ -129,11 +130,12 @@ def _summary(result: RetrainResult) -> None:
         title_style="bold",
     )
     for name in names:
-        table.add_row(name, f"{trained.metrics[name]:.4f}", f"{device.metrics.get(name, nan):.4f}")
+        values = (text_of(metrics.get(name), name) for metrics in (trained.metrics, device.metrics))
+        table.add_row(label_of(name), *values)
     table.add_section()
     for name, value in sorted(device.metrics.items()):
         if name.startswith(("latency", "throughput", "peak", "cold")):
-            table.add_row(name, "", f"{value:,.3f}")
+            table.add_row(label_of(name), "", text_of(value, name))
     console.print(table)
     console.print(trained.caveat)
     console.print(f"Model   {trained.version.name} version {trained.version.version} (@candidate)")
