@@ -54,7 +54,7 @@ def fill(folder: Path) -> None:
     from storage.registry.client import call
     from storage.registry.model_files import MANIFEST
     from storage.registry.signing import sign, sign_release
-    from storage.registry.tags import ENTRY_PARAM
+    from storage.registry.tags import CHAIN_FOLDER, ENTRY_PARAM
 
     work = folder / "work"
     (work / "model" / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def fill(folder: Path) -> None:
             description = {**first["model"], "version": version, "run_id": run}
             place = folder / "mlflow" / "artifacts" / experiment / run / "artifacts"
             sha256, _ = chain.write_sealed(
-                place / chain.FOLDER, {**first, "model": description, "split": split}
+                place / CHAIN_FOLDER, {**first, "model": description, "split": split}
             )
             details = {"run_id": run, "chain_sha256": sha256, "split_sha256": split["sha256"]}
             if version == 1:

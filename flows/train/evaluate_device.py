@@ -21,6 +21,7 @@ from storage.bounds import BOUNDS
 from storage.errors import DeviceError, NotInRegistry
 from storage.registry import evaluations, tracking
 from storage.registry.signing import sign_roll_back
+from storage.registry.tags import REPORT_PARAM
 from tasks.pages.markup import inline
 
 Device = Annotated[str, form_field(str(RetrainSettings.model_fields["device"].description))]
@@ -144,5 +145,5 @@ def enter(state: evaluations.RequestState) -> None:
         f"{REASON}{state.device}",
         run_id=state.request_id,
         device=state.device,
-        report=state.params[evaluations.REPORT].partition(":")[2],
+        report=state.params[REPORT_PARAM].partition(":")[2],
     )

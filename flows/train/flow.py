@@ -36,6 +36,7 @@ from flows.train.training_run import (
 from storage.files import sha256_file, write_bytes
 from storage.logs import log
 from storage.registry import tracking
+from storage.registry.models import ModelVersion
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.content import Recording, copies_among, of_subjects
 from storage.tables.testset import TestSet, write_testset
@@ -99,7 +100,7 @@ class TrainingResult:
         The beat tables it learnt from, of each data set.
     run_id : str
         The MLflow run.
-    version : RegisteredModel
+    version : ModelVersion
         The registered model version.
     metrics : dict of str to float
         Server-side metrics of the registered LiteRT file on the test side.
@@ -111,7 +112,7 @@ class TrainingResult:
 
     ingested: list[IngestResult]
     run_id: str
-    version: tracking.RegisteredModel
+    version: ModelVersion
     metrics: dict[str, float]
     testset_sha256: str
     title: str

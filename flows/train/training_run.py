@@ -32,8 +32,9 @@ from storage.logs import bound
 from storage.places import Place, local_file
 from storage.registry import tracking
 from storage.registry.model_files import MANIFEST
+from storage.registry.models import ModelVersion
 from storage.registry.sbom import ENVIRONMENTS, sbom
-from storage.registry.tags import CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
+from storage.registry.tags import CHAIN_FOLDER, CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
 from storage.tables.beats_manifest import Manifest
 from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
@@ -288,7 +289,7 @@ def inputs(folder: Path, run: TrainingRun) -> list[Path]:
 
 
 @step
-def register(run: TrainingRun, release: Release, run_id: str) -> tracking.RegisteredModel:
+def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
     """Register the folder as a version, seal its chain, and move `candidate` to it."""
     score = f"{release.title}. F1 {release.metrics['f1']:.4f}"
     version = tracking.register_model(
@@ -332,7 +333,7 @@ def runtime_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def seal(
-    version: tracking.RegisteredModel,
+    version: ModelVersion,
     manifests: Sequence[Manifest],
     split: Mapping[str, Any],
     folder: Path,
@@ -345,7 +346,7 @@ def seal(
     sealed = chain.document(version.name, version.version, manifests, split, folder)
     sha256, files = chain.write_sealed(work_folder(version.run_id), sealed)
     for file in files:
-        tracking.log_file(version.run_id, file, chain.FOLDER)
+        tracking.log_file(version.run_id, file, CHAIN_FOLDER)
     tracking.tag_version(version, {CHAIN_SHA256_TAG: sha256})
     tags = sealed["run"]["tags"]
     marks = {"teacher": TEACHER_TAG, "teacher_run_id": TEACHER_RUN_TAG}

@@ -40,8 +40,6 @@ from storage.registry.tags import CHAIN_FOLDER, TEACHER_RUN_TAG
 from storage.tables.beats_manifest import Manifest
 
 CHAIN_VERSION = 1
-#: What `flows.train` calls the folder.
-FOLDER = CHAIN_FOLDER
 SIDES = ("train", "validation", "test")
 
 

@@ -65,8 +65,6 @@ from storage.registry.tags import (
 
 WAITING = ("SCHEDULED", "RUNNING")
 STATUSES = (*WAITING, "FINISHED", "FAILED", "KILLED")
-#: What `flows.train` calls it.
-REPORT = REPORT_PARAM
 #: What it is of a request that was withdrawn.
 WITHDRAWN = "withdrawn"
 #: The file of an outcome that says what it is; the others are the report's.

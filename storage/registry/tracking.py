@@ -51,8 +51,6 @@ from storage.registry.tags import REASON_TAG, artifact_tag, folder_tag
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What `flows.train` calls it.
-RegisteredModel = ModelVersion
 #: MLflow's page then opens on training runs, not on its pages for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
