@@ -1,0 +1,1 @@
+"""The command `holter data`: look at data sets, add one, watch for more."""

@@ -1,0 +1,1 @@
+"""One record, analysed: episodes, burden, and the pages that show them."""
