@@ -220,8 +220,8 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.analyse import analyse, files_of, summary, write_files
     from edge_agent.releases import release_at
+    from tasks.analysis.analyse import analyse, files_of, summary, write_files
 
     check_writable(options.out, "folder (--out)")
     leads, runtime = options.lead or (), options.runtime

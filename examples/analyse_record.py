@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.agent import edge_home
-from edge_agent.analyse import analyse, files_of, summary, write_files
 from edge_agent.slots import choose_release
 from storage.files import sha256_file, write_bytes
 from storage.formats.wfdb_write import write_recording
+from tasks.analysis.analyse import analyse, files_of, summary, write_files
 from tasks.learning.simulate import simulate_subject
 
 UNTRAINED = Path(__file__).parent.parent / "tests" / "golden" / "rhythm-untrained.tflite"

@@ -13,8 +13,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli import add as cli_add
-from flows.cli import data as cli_data
 from flows.cli import edge as cli_edge
 from flows.cli import evaluate as cli_evaluate
 from flows.cli import lineage as cli_lineage
@@ -22,6 +20,8 @@ from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
 from flows.cli import reproduce as cli_reproduce
 from flows.cli import train as cli_train
+from flows.cli.data_sets import add as cli_add
+from flows.cli.data_sets import commands as cli_data
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,

@@ -27,7 +27,7 @@ NAMES = {
     "signal": "--signal/--no-signal",
 }
 #: Modules of settings that commands take.
-MODULES = ("flows.train.settings", "flows.cli.add_answers")
+MODULES = ("flows.train.settings", "flows.cli.data_sets.add_answers")
 #: The fields of a name, by the settings that have it.
 Owners = dict[Any, Any]
 

@@ -23,9 +23,9 @@ from storage.files import sha256_file, whole
 from storage.recordings.records import Record, open_alone, read_lead
 from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, join_tables
+from tasks.analysis.page import Page, Strip, draw
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
-from tasks.pages.page import Page, Strip, draw
 from tasks.runtimes.inference import of_record, probabilities
 from tasks.runtimes.runtimes import Network, open_runtime, usual
 from tasks.scores.drift import profile

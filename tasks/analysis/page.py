@@ -60,7 +60,7 @@ class Page:
     runs : float64, shape (k, 2)
         AF episodes in seconds.
     figures : mapping
-        From `edge_agent.analyse.summary`.
+        From `tasks.analysis.analyse.summary`.
     strips : sequence of Strip
         At most five.
     """

@@ -21,7 +21,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent import slots
-from edge_agent.analyse import analyse
 from edge_agent.live import Decision, Signal, decisions, millivolts, open_source, run
 from flows.ingest.simulate import write_simulated
 from flows.train.release import seal
@@ -30,6 +29,7 @@ from storage.files import sha256_bytes, write_json
 from storage.recordings.records import open_alone, read_lead
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import public_key
+from tasks.analysis.analyse import analyse
 from tasks.scores.smoothing import Forward
 from tasks.signal.beats import clean_lead
 from tasks.signal.preprocessing import Preprocessing

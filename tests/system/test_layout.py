@@ -117,7 +117,7 @@ def test_the_agent_loads_little() -> None:
     heavy = "tensorflow keras prefect mlflow pandas wfdb scipy pyarrow pydantic matplotlib requests"
     heavy += " sklearn"
     code = (
-        "import sys, edge_agent.agent, edge_agent.analyse, edge_agent.cli; "
+        "import sys, edge_agent.agent, tasks.analysis.analyse, edge_agent.cli; "
         "import tasks.networks.models; tasks.networks.models.known_models(); "
         f"print(sorted(set('{heavy}'.split()) & set(sys.modules)))"
     )

@@ -17,7 +17,7 @@ from flows.cli.options import SOME_RECORDS_FAILED
 from flows.services.progress import Progress, console
 
 if TYPE_CHECKING:
-    from flows.cli.add_answers import AddSettings
+    from flows.cli.data_sets.add_answers import AddSettings
     from storage.datasets.dataset import DatasetSpec
     from tasks.proposals.proposal import Proposal
 
@@ -28,7 +28,12 @@ def add(settings: AddSettings) -> None:
     Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
     record is, must be said.
     """
-    from flows.cli.add_answers import ask_open_points, still_open, with_answers, with_table
+    from flows.cli.data_sets.add_answers import (
+        ask_open_points,
+        still_open,
+        with_answers,
+        with_table,
+    )
     from storage.datasets.dataset import user_folders
     from storage.datasets.dataset_write import write_spec
     from storage.files import check_writable
@@ -90,7 +95,7 @@ def add(settings: AddSettings) -> None:
 
 def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
     """Check every record, draw the beats, and say what comes next."""
-    from flows.cli.data import check_records
+    from flows.cli.data_sets.commands import check_records
     from flows.ingest.beats_picture import draw_beats
 
     checks = check_records(spec, folder, signal=spec.records.signal)

@@ -13,7 +13,7 @@ import edfio
 import numpy as np
 import pytest
 
-from flows.cli.add_answers import _from_csv
+from flows.cli.data_sets.add_answers import _from_csv
 from storage.datasets.dataset import DatasetSpec, load_spec, record_names
 from storage.errors import ChecksumMismatch, HeaderMismatch, NoLead, UnsafeName
 from storage.formats.checksums import read_sums, records_of, verify_checksums

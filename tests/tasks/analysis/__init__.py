@@ -1,1 +1,1 @@
-"""Tests of tasks/pages."""
+"""Tests of tasks/analysis."""

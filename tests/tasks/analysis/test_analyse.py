@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from edge_agent import slots
-from edge_agent.analyse import analyse, files_of, summary
 from edge_agent.cli import main
 from flows.ingest.build import Plan, build_table
 from flows.ingest.simulate import write_simulated
@@ -27,6 +26,7 @@ from storage.recordings.records import open_alone, read_lead
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import public_key, sign_name
 from storage.tables.beats import read_beats
+from tasks.analysis.analyse import analyse, files_of, summary
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.signal.preprocessing import Preprocessing

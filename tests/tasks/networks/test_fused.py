@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.analyse import decided_beats
 from flows.decide import drift, evaluate
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
 from storage.registry import client
 from storage.tables.beats import BeatTable, join_tables
+from tasks.analysis.analyse import decided_beats
 from tasks.features.fused import (
     BEFORE_QRS,
     CUES,

@@ -135,7 +135,7 @@ def test_text_can_be_read(colours: dict[str, str], ground: str) -> None:
 def test_the_template_is_loaded_late() -> None:
     """A device and `holter --help` load no Jinja2: only a page that is written does."""
     code = (
-        "import sys, edge_agent.agent, edge_agent.analyse, edge_agent.cli, flows.cli.app, "
+        "import sys, edge_agent.agent, tasks.analysis.analyse, edge_agent.cli, flows.cli.app, "
         "tasks.pages.document; print('jinja2' in sys.modules)"
     )
     words = [sys.executable, "-c", code]
