@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.cli.options import registry, to_write, version
+from flows.cli.options import registry_to_read, to_write, version
 from flows.services.progress import console
 from storage.errors import NotInRegistry
 from storage.files import write_bytes
@@ -46,7 +46,7 @@ def verify(
     from storage.registry.signing import trusted_keys
 
     comparisons = []
-    with registry(), console.status("Verifying ...") as status:
+    with registry_to_read(), console.status("Verifying ...") as status:
         for comparison in work.verify(model, key or trusted_keys()):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
@@ -119,7 +119,7 @@ def lineage(
     if record is not None:
         _sights(record, keys, form)
         return
-    with registry():
+    with registry_to_read():
         history = read_lineage(model or "", keys)
     if form == "tree" and out is None:
         console.print(_rich(history))
@@ -195,7 +195,7 @@ def _sights(record: str, keys: set[str], form: str) -> None:
 
     if form not in ("tree", "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")
-    with registry():
+    with registry_to_read():
         wrong = faults(keys)
         answer = sights_of(record, keys)
     order = ("model", "version", "run_id", "dataset", "subject", "side")

@@ -175,12 +175,22 @@ def serving(*versions: str | None) -> Iterator[None]:
 
 @contextmanager
 def registry() -> Iterator[None]:
-    """The MLflow server to read from, without Prefect: started and stopped where none is there."""
+    """The MLflow server alone, without Prefect: started and stopped where none is there."""
     from flows.services.servers import registry_server
 
     check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with registry_server():
+        yield
+
+
+@contextmanager
+def registry_to_read() -> Iterator[None]:
+    """The same for a command that writes nothing: a local database needs no server."""
+    from flows.services.servers import readable_registry
+
+    check_home()
+    with readable_registry():
         yield
 
 

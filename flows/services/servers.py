@@ -23,8 +23,10 @@ from flows.services.up_state import answers as answers
 from flows.services.up_state import log_bytes, log_tail, server_log
 from flows.services.up_state import running as running
 from storage.audit.provenance import ROOT
+from storage.databases.mlflow_answers import readable
 from storage.errors import ServerError
 from storage.files import alone, home, make_folder, write_bytes
+from storage.registry.client import reading
 from storage.registry.signing import public_key
 
 LOOPBACK = "127.0.0.1"
@@ -244,6 +246,22 @@ def registry_server() -> Iterator[None]:
         up = check_registry()
         address = up.mlflow if up else stack.enter_context(mlflow_server(home(), port=5000))
         stack.enter_context(environment(MLFLOW_TRACKING_URI=address))
+        yield
+
+
+@contextmanager
+def readable_registry() -> Iterator[None]:
+    """MLflow to read from: a server that is there, else the state folder's database by itself.
+
+    A database of another MLflow's is left to its server, which is started meanwhile.
+    """
+    database = home() / "mlflow" / "mlflow.db"
+    if os.environ.get("MLFLOW_TRACKING_URI") or running() or not readable(database):
+        with registry_server():
+            yield
+        return
+    page = f"http://{LOOPBACK}:{MLFLOW.port}"  # as links lead to
+    with environment(MLFLOW_TRACKING_URI=page), reading(database):
         yield
 
 

@@ -19,13 +19,14 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from storage.addresses import credentials, without_credentials
+from storage.databases import mlflow_answers
 from storage.errors import DigestMismatch, NotInRegistry, OutOfReach, PlaceError, RegistryError
 from storage.files import parse_text, sha256_bytes, sha256_file
 from storage.registry.answers import plain, run_id, text
@@ -51,6 +52,8 @@ _SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRAC
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: The server's clock at its last answer, and this machine's monotonic clock then.
 _clock: list[float] = []
+#: Where `reading` has requests answered by a database, that one last.
+_databases: list[Path] = []
 
 
 def address() -> str:
@@ -67,6 +70,16 @@ def _server_url() -> tuple[SplitResult, int | None]:
         return url, url.port
     except ValueError as error:
         raise RegistryError(f"MLFLOW_TRACKING_URI is {address()!r}: {error}") from error
+
+
+@contextmanager
+def reading(database: Path) -> Iterator[None]:
+    """Have requests answered by MLflow's SQLite database, without its server, in the block."""
+    _databases.append(database)
+    try:
+        yield
+    finally:
+        _databases.pop()
 
 
 def server_time_s() -> float:
@@ -254,6 +267,8 @@ def _exchange(
     method: str, path: str, body: bytes | Path | None, out: IO[bytes] | None, most_bytes: int
 ) -> bytes:
     """One HTTP exchange; the answer's body, or written to `out` from its start."""
+    if _databases:
+        return mlflow_answers.read(_databases[-1], (method, path, body), out, most_bytes)
     url, port = _server_url()
     connection = _connection(url.scheme, url.hostname or "", port)
     headers = {"Content-Type": "application/json", **_authorization(url.scheme, url.hostname)}

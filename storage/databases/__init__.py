@@ -1,0 +1,1 @@
+"""Databases that the servers keep, read without their servers."""
