@@ -161,7 +161,7 @@ def profiles_of(
     """The profile of each record; of some people's, where they are given."""
     subjects = None if people is None else set(people)
     network = LiteRT(model_bytes(version.model))
-    name = version.model.name.removeprefix("holter-")
+    name = version.model.network
     change = change_of(version.model)
     entries = [
         entry

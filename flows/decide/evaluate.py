@@ -101,7 +101,7 @@ def evaluate(
     """
     sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     version = resolve(model)
-    single = not reads_records(version.name.removeprefix("holter-"))
+    single = not reads_records(version.network)
     if single and not all(dataset.signal for dataset in sets):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = ingest_data_sets(sets, policy)
@@ -209,7 +209,7 @@ def score_dataset(
         version.name, version.version, LITERT, digest, folder / "fetched"
     )
     network = LiteRT(file.read_bytes())
-    name = version.name.removeprefix("holter-")
+    name = version.network
     threshold = float(version.tags[THRESHOLD_TAG])
     change = change_of(version)
     out = []

@@ -34,7 +34,13 @@ from storage.registry import tracking
 from storage.registry.model_files import MANIFEST
 from storage.registry.models import ModelVersion
 from storage.registry.sbom import ENVIRONMENTS, sbom
-from storage.registry.tags import CHAIN_FOLDER, CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
+from storage.registry.tags import (
+    CHAIN_FOLDER,
+    CHAIN_SHA256_TAG,
+    NETWORK_TAG,
+    TEACHER_RUN_TAG,
+    TEACHER_TAG,
+)
 from storage.tables.beats_manifest import Manifest
 from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
@@ -180,7 +186,7 @@ def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
 def mlflow_run(run: TrainingRun) -> Iterator[str]:
     """The MLflow run of a training: what went in is recorded first, a failure with its reason."""
     model = run.settings.model
-    ledger.check_open(f"holter-{model}")
+    ledger.check_open(run.settings.registered_name)
     git = git_state()
     run_id = tracking.start_run(
         experiment=f"train/{run.dataset}",
@@ -294,10 +300,11 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
     score = f"{release.title}. F1 {release.metrics['f1']:.4f}"
     version = tracking.register_model(
         run_id,
-        name=f"holter-{run.settings.model}",
+        name=run.settings.registered_name,
         folder=release.folder,
         tags={
             "holter.dataset": run.dataset,
+            NETWORK_TAG: run.settings.model,
             "holter.paradigm": run.split.paradigm,
             "holter.threshold": str(release.threshold),
             "holter.smoothing_change": str(release.smoothing_change),

@@ -35,6 +35,8 @@ SIMULATED_TAG = "holter.simulated"
 SPLIT_TAG = "holter.split_sha256"
 SPLIT_SEED_TAG = "holter.split_seed"
 PARADIGM_TAG = "holter.paradigm"
+#: The network, by its name in the table of networks; a version without it is called by its network.
+NETWORK_TAG = "holter.network"
 TESTSET_TAG = "holter.testset"
 TESTSET_SHA256_TAG = "holter.testset_sha256"
 THRESHOLD_TAG = "holter.threshold"
