@@ -17,6 +17,7 @@ from flows.parameters import Folders, LeastBeats, Signals
 from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
 from flows.reports.shown import write
+from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, teachers_of
@@ -122,8 +123,8 @@ def evaluate(
             MODEL_TAG: version.name,
             VERSION_TAG: str(version.version),
             "mlflow.note.content": (
-                f"[{inline(version.reference)}]({tracking.model_page(version)}). "
-                f"[Its training]({tracking.run_page(version.run_id)})."
+                f"[{inline(version.reference)}]({tracking.model_link(version)}). "
+                f"[Its training]({tracking.run_link(version.run_id)})."
             ),
             MODEL_RUN_TAG: version.run_id,
             THRESHOLD_TAG: version.tags[THRESHOLD_TAG],
@@ -140,7 +141,7 @@ def evaluate(
             for entry in result.manifest.entries
         }
         evaluation = write_up(version, scored, tables, notes, run_id)
-        ledger.append(
+        entry = ledger.append(
             version.name,
             version.version,
             ledger.EVALUATED,
@@ -154,6 +155,7 @@ def evaluate(
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
+    renew_pages(entry)
     return telling(replace(evaluation, ingested=ingested), ingested)
 
 

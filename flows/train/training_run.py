@@ -21,6 +21,7 @@ from prefect.runtime import flow_run, task_run
 
 from flows.ingest.flow import used_by
 from flows.reports.card import card, log_card
+from flows.reports.version_page import description, flow_link, renew_pages
 from flows.services.progress import Progress
 from flows.train.settings import Training
 from flows.train.teacher import Distillation
@@ -45,7 +46,7 @@ from storage.tables.beats_manifest import Manifest
 from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
 from tasks.learning.splits import SIDES, Split
-from tasks.pages.markup import inline, paragraph
+from tasks.pages.markup import paragraph
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -315,9 +316,10 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
         },
         description=description(score, run.data, run.sides),
     )
-    seal(version, run.data, run.facts, release.folder, release.title)
+    candidate = seal(version, run.data, run.facts, release.folder, release.title)
     sealed_version = read_version(version.reference)
     log_card(sealed_version, card(sealed_version))
+    renew_pages(candidate)
     create_link_artifact(
         key="model-version",
         link=tracking.model_page(version),
@@ -345,9 +347,10 @@ def seal(
     split: Mapping[str, Any],
     folder: Path,
     reason: str,
-) -> None:
+) -> ledger.Entry:
     """Seal a version's chain, enter it into the ledger, and move `candidate` to the version.
 
+    Gives the entry of that move.
     The version is known to the ledger only with its chain: one that broke off before is not sealed.
     """
     sealed = chain.document(version.name, version.version, manifests, split, folder)
@@ -368,35 +371,7 @@ def seal(
         datasets=" ".join(manifest.digest() for manifest in manifests),
         **{name: tags[tag] for name, tag in marks.items() if tag in tags},
     )
-    ledger.move_alias(version.name, version.version, "candidate", "the newest version")
-
-
-def description(first: str, manifests: Sequence[Manifest], sides: Mapping[str, Any]) -> str:
-    """A version's description on its page: figures, data sets, subjects, and how to audit it."""
-    rows = [
-        f"| {inline(m.title)} | {inline(m.version)} | {inline(m.licence)} "
-        f"| {len(m.entries)} | `{m.digest()[:12]}` |"
-        for m in manifests
-    ]
-    people = ", ".join(f"{len(sides[side]['subjects'])} {side}" for side in SIDES)
-    return "\n".join(
-        [
-            f"{inline(first)} on the test side.{flow_link()}",
-            "",
-            "| data set | version | licence | records | digest |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-            f"Subjects: {people}. Whose records, by which code, approved by whom: "
-            "`holter lineage`; whether it is still what was sealed: `holter verify`.",
-        ]
-    )
-
-
-def flow_link() -> str:
-    """A link to the flow run's page in Prefect, in Markdown; empty outside a flow."""
-    page = flow_run.get_flow_run_ui_url()
-    return f" [The flow run in Prefect]({page})." if page else ""
+    return ledger.move_alias(version.name, version.version, "candidate", "the newest version")
 
 
 def work_folder(run_id: str) -> Path:

@@ -66,6 +66,8 @@ DEVICE_KIND_TAG = "holter.device_kind"
 INSTALL_TAG = "holter.install"
 ROLL_BACK_TAG = "holter.roll_back"
 EDGE_RUN_TAG = "holter.edge_run_id"
+#: Of a look for drift: what came of it, in words.
+DRIFTED_TAG = "holter.drift"
 #: The agent that holds a request; of a device's experiment, what its agent said last.
 AGENT_TAG = "holter.agent"
 #: Of a device's experiment: the group that it is in.
@@ -92,6 +94,7 @@ CARD_FOLDER = "card"
 PROMOTIONS_FOLDER = "promotions"
 EVALUATION_FOLDER = "evaluation"
 DRIFT_FOLDER = "drift"
+LINEAGE_FOLDER = "lineage"
 REPORT_FOLDER = "report"
 
 
