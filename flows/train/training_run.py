@@ -36,6 +36,7 @@ from storage.registry.model_files import MANIFEST
 from storage.registry.models import ModelVersion
 from storage.registry.sbom import ENVIRONMENTS, sbom
 from storage.registry.tags import (
+    ACCELERATOR_TAG,
     CHAIN_FOLDER,
     CHAIN_SHA256_TAG,
     NETWORK_TAG,
@@ -204,6 +205,7 @@ def mlflow_run(run: TrainingRun) -> Iterator[str]:
             "holter.environment_sha256": environment_sha256(),
             "holter.python": platform.python_version(),
             "holter.tensorflow_threads": " and ".join(os.environ[name] for name in THREADS),
+            **use_accelerators(),
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
             "prefect.ingest_flow_run_ids": ",".join(entry.flow_run_id for entry in run.data),
             **run.tags,
@@ -224,6 +226,21 @@ def mlflow_run(run: TrainingRun) -> Iterator[str]:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
+
+
+def use_accelerators() -> dict[str, str]:
+    """Have TensorFlow keep float32 as it is on a GPU, as exports do; the GPUs that it has, a tag.
+
+    Without a GPU nothing changes, and there is no tag.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return {}
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return {ACCELERATOR_TAG: ", ".join(str(d.get("device_name", "GPU")) for d in details)}
 
 
 @contextmanager

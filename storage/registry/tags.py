@@ -19,6 +19,8 @@ FLOW_RUN_TAG = "prefect.flow_run_id"
 ENVIRONMENT_TAG = "holter.environment_sha256"
 PYTHON_TAG = "holter.python"
 TENSORFLOW_THREADS_TAG = "holter.tensorflow_threads"
+#: The GPUs that TensorFlow computed on; a run without it had none.
+ACCELERATOR_TAG = "holter.accelerator"
 #: Digest of the code that shapes beat tables, and of what their signal is prepared by.
 BEAT_CODE_TAG = "holter.beat_code_sha256"
 PREPROCESSING_TAG = "holter.preprocessing_sha256"
