@@ -8,7 +8,8 @@ moves.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -65,7 +66,9 @@ class Facts:
         What the ledger has of it, first to last.
     links : mapping of str to str
         What there is to read further, by name.
-    drift : RunState or None
+    runs : mapping of str to str
+        Links to the runs that entries and the look for drift name, by run id, of those that exist.
+    drift : tuple of (str, int, str) or None
         The newest look for drift: its run's id, its time in ms since 1970, and its outcome.
     """
 
@@ -73,6 +76,7 @@ class Facts:
     aliases: Sequence[str]
     entries: Sequence[Entry]
     links: Mapping[str, str]
+    runs: Mapping[str, str]
     drift: tuple[str, int, str] | None
 
 
@@ -90,10 +94,9 @@ def _lines(facts: Facts, count: int) -> Iterator[str]:
         moves = [e for e in facts.entries if e.action == ledger.ALIAS and _moves(e, alias, facts)]
         for move in moves[-1:]:
             back = "rolled back to this one" if ROLLED_BACK in move.details else "moved here"
-            yield (
-                f"**{plain_text(alias).capitalize()}** since {_minute(move)} UTC, {back} by "
-                f"{plain_text(move.who)}: {plain_text(move.reason)}"
-            )
+            title = plain_text(alias[:1].upper() + alias[1:])
+            who, why = plain_text(move.who), plain_text(move.reason)
+            yield f"**{title}** since {_minute(move)} UTC, {back} by {who}: {why}"
             yield ""
     if not facts.aliases:
         yield "**No alias** is on this version."
@@ -103,16 +106,15 @@ def _lines(facts: Facts, count: int) -> Iterator[str]:
     if facts.drift:
         run_id, at_ms, outcome = facts.drift
         when = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc).strftime("%Y-%m-%d %H:%M")
-        yield f"{_linked(f'Drift, looked for {when} UTC', run_id)}: {plain_text(outcome)}."
+        what = _linked(f"Drift, looked for {when} UTC", facts.runs.get(run_id))
+        yield f"{what}: {plain_text(outcome)} (as its run says, which nobody signed)."
         yield ""
     decisions = [entry for entry in reversed(facts.entries) if entry.action != CARD]
     if shown := decisions[:count]:
         yield "| when, UTC | what | by | why |"
         yield "|---|---|---|---|"
         for entry in shown:
-            what = plain_text(deed(entry))
-            if run_id := entry.details.get("run_id", ""):
-                what = _linked(what, run_id)
+            what = _linked(plain_text(deed(entry)), facts.runs.get(_run_of(entry)))
             yield (
                 f"| {_minute(entry)} | {what} | {plain_text(entry.who)} "
                 f"| {plain_text(entry.reason)} |"
@@ -122,12 +124,21 @@ def _lines(facts: Facts, count: int) -> Iterator[str]:
     yield (f"{more} more in the ledger. " if more else "") + "Signed; `holter verify` compares it."
 
 
-def _linked(words: str, run_id: str) -> str:
-    """Words that lead to a run, where MLflow still has it."""
-    try:
-        return f"[{words}]({tracking.run_link(run_id)})"
-    except RegistryError:
-        return words
+def _linked(words: str, link: str | None) -> str:
+    return f"[{words}]({link})" if link else words
+
+
+def _run_of(entry: Entry) -> str:
+    return entry.details.get("run_id", "")
+
+
+def _run_links(run_ids: Iterable[str]) -> dict[str, str]:
+    """The links to runs that MLflow has."""
+    links = {}
+    for run_id in filter(None, run_ids):
+        with suppress(RegistryError):
+            links[run_id] = tracking.run_link(run_id)
+    return links
 
 
 def _moves(entry: Entry, alias: str, facts: Facts) -> bool:
@@ -188,12 +199,16 @@ def renew_page(name: str, version: int) -> None:
             links[title] = tracking.file_link(model.run_id, f"{folder}/{file}")
     if run := ledger_run(name, make=False):
         links["Ledger"] = tracking.run_link(run["info"]["run_id"])
+    drift = newest_drift(name, version)
+    recent = [e for e in history if e.action != CARD][-MOST_DECISIONS:]
+    runs = {_run_of(entry) for entry in recent} | ({drift[0]} if drift else set())
     facts = Facts(
         version=version,
         aliases=aliases_on(ledger.aliases(entries), version),
         entries=history,
         links=links,
-        drift=newest_drift(name, version),
+        runs=_run_links(runs),
+        drift=drift,
     )
     last = max(entry.sequence for entry in history)
     room = MOST_CHARACTERS - len(sign_description(name, version, description, last, ""))

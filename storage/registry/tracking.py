@@ -261,7 +261,7 @@ def run_link(run_id: str) -> str:
     """A run's page, from any page of the same server: right wherever that server moves."""
     with _client_to(f"read run {run_id}") as client:
         experiment = client.get_run(run_id).info.experiment_id
-    return f"#/experiments/{experiment}/runs/{run_id}{TRAINING_MODE}"
+    return f"#/experiments/{quote(experiment)}/runs/{quote(run_id)}{TRAINING_MODE}"
 
 
 def model_link(model: ModelVersion) -> str:

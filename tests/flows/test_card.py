@@ -186,16 +186,19 @@ def test_nothing_from_outside_is_markup_on_a_version_s_page() -> None:
         entry(2, "alias", HOSTILE, alias="champion"),
         entry(3, "refused", f"- {HOSTILE}", alias=HOSTILE),
     ]
-    facts = version_page.Facts(1, ["champion"], entries, {"Ledger": "#/ledger"}, None)
+    drift = ("r", 0, HOSTILE)
+    facts = version_page.Facts(
+        1, ["champion"], entries, {"Ledger": "#/ledger"}, {"r": "#/r"}, drift
+    )
     text = version_page.page_text(facts, 5_000)
     page = MarkdownIt("commonmark", {"linkify": False}).enable("table").render(text)
     assert set(re.findall(r"<(\w+)", page)) == set(
         ["p", "strong", "a", "table", "thead", "tbody", "tr", "th", "td", "code"]
     )
-    assert re.findall(r'href="([^"]*)"', page) == ["#/ledger"]
+    assert re.findall(r'href="([^"]*)"', page) == ["#/ledger", "#/r"]
     assert page.count("<td>") == 3 * 4
     shown = html.unescape(re.sub(r"<[^>]*>", "", page))
-    assert shown.count(line(HOSTILE)[: version_page.MOST_REASON]) == 8
+    assert shown.count(line(HOSTILE)[: version_page.MOST_REASON]) == 9
     # GitHub's mentions and bare addresses would become links in MLflow's Markdown
     assert not re.search(r"(^|\s)@|://|www\.|[<~`$]", text.replace("`holter verify`", ""))
 
@@ -203,7 +206,7 @@ def test_nothing_from_outside_is_markup_on_a_version_s_page() -> None:
 def test_a_long_history_keeps_to_what_mlflow_takes() -> None:
     """The oldest decisions are left out, and counted."""
     entries = [entry(number, "refused", "no " * 60) for number in range(1, 29)]
-    facts = version_page.Facts(1, [], entries, {}, None)
+    facts = version_page.Facts(1, [], entries, {}, {}, None)
     text = version_page.page_text(facts, 2_500)
     assert len(text) <= 2_500
     rows = re.findall(r"^\| 2026-11-(\d\d)", text, re.MULTILINE)
