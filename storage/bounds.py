@@ -68,6 +68,7 @@ MOST_COUNT = 1_000_000_000
 ANY_COUNT = Bound(least=0, most=MOST_COUNT)
 POSITIVE_COUNT = Bound(least=1, most=MOST_COUNT)
 DURATION_S = Bound(above=0, most=YEAR_S)
+PORT = Bound(least=1, most=65535)
 
 #: Every number that may be chosen, by its name.
 BOUNDS: dict[str, Bound] = {
@@ -102,6 +103,9 @@ BOUNDS: dict[str, Bound] = {
     "fs_hz": Bound(above=0, most=100_000),
     "units_per_mv": POSITIVE,
     "baud": POSITIVE_COUNT,
+    "port": PORT,
+    "prefect_port": PORT,
+    "mlflow_port": PORT,
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.reports.version_page import renew_pages
 from flows.train import training_run as recorded
 from flows.train.evaluate_device import enter
 from flows.train.release import seal
@@ -189,4 +190,4 @@ def _evaluated(version: VersionRecord, metrics: Mapping[str, float], *, signed: 
         tracking.log_folder(run_id, Path(folder), EVALUATION_FOLDER)
         marks["report"] = sha256_folder(Path(folder))
     tracking.finish_run(run_id, "FINISHED")
-    ledger.append(name, number, ledger.EVALUATED, "made up", **marks)
+    renew_pages(ledger.append(name, number, ledger.EVALUATED, "made up", **marks))

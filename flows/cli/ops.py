@@ -9,15 +9,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli.options import quiet, serving
+from flows.cli.options import number, quiet, serving
 from flows.services.progress import console
 from storage.addresses import without_credentials
 from storage.errors import ServerError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 #: The work pool of prefect.yaml.
 POOL = "holter"
 START_S, STOP_S, WATCH_S = 330.0, 60.0, 2.0
+NO_PORTS: Mapping[str, int] = MappingProxyType({})
 
 Worker = Annotated[
     bool, typer.Option("--worker", help=f"Also a worker that runs the schedules of pool {POOL}.")
@@ -40,12 +43,22 @@ def up(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay here until Ctrl-C, as a service does.")
     ] = False,
+    prefect_port: Annotated[
+        int | None, number("prefect_port", "Port of Prefect; else that of the last start.")
+    ] = None,
+    mlflow_port: Annotated[
+        int | None, number("mlflow_port", "Port of MLflow; else that of the last start.")
+    ] = None,
 ) -> None:
     """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
     from flows.services.access import named_servers
+    from flows.services.ports import reserve_exactly
     from flows.services.up_state import fault, running, up_process, up_servers
 
     addresses = named_servers()
+    asked = {"Prefect": prefect_port, "MLflow": mlflow_port}
+    fixed = {name: port for name, port in asked.items() if port is not None}
+    _check_ports(fixed, addresses)
     if len(addresses) == 2 and not worker:
         console.print("The environment names both servers; nothing is started here.")
         for name, url in addresses.items():
@@ -54,17 +67,44 @@ def up(
     if servers := running():
         console.print("Already up.")
         _show(servers)
+        _check_up(servers, fixed)
         if worker and not servers.worker_pid:
             console.print("Without a worker: `holter down`, then `holter up --worker`.")
         return
     check_home()
     if (servers := up_servers()) and up_process(servers):
         raise ServerError(f"process {servers.up_pid} of `holter up` runs. {fault(servers)}")
+    for name, port in fixed.items():
+        reserve_exactly(name, port).close()
     if foreground:
-        _stay(worker=worker)
+        _stay(worker=worker, fixed=fixed)
     else:
-        _show(_start_beside(worker=worker))
+        servers = _start_beside(worker=worker, fixed=fixed)
+        for note in servers.notes:
+            console.print(note, markup=False, soft_wrap=True)
+        _show(servers)
         console.print("They go on in the background: `holter status`, `holter down`.")
+
+
+def _check_ports(fixed: dict[str, int], addresses: dict[str, str]) -> None:
+    """Refuse a port of a server that is not started here, and one port for both."""
+    for name, variable in (("Prefect", "PREFECT_API_URL"), ("MLflow", "MLFLOW_TRACKING_URI")):
+        if name in fixed and variable in addresses:
+            raise ValueError(
+                f"--{name.lower()}-port {fixed[name]}: found {variable}, which names a server; "
+                "expected one that is started here"
+            )
+    if len(fixed) > len(set(fixed.values())):
+        raise ValueError(f"found port {fixed['MLflow']} for both servers; expected two ports")
+
+
+def _check_up(servers: Servers, fixed: dict[str, int]) -> None:
+    """Refuse a port that servers which are up do not have."""
+    for name, url in (("Prefect", servers.prefect_page), ("MLflow", servers.mlflow)):
+        if name in fixed and url.rpartition(":")[2] != str(fixed[name]):
+            raise ServerError(
+                f"{name} is up at {url}; expected port {fixed[name]}: `holter down`, then again"
+            )
 
 
 def _show(servers: Servers) -> None:
@@ -79,7 +119,7 @@ def _show(servers: Servers) -> None:
         console.print(f"  Worker   of pool {POOL}, process {servers.worker_pid}")
 
 
-def _start_beside(*, worker: bool) -> Servers:
+def _start_beside(*, worker: bool, fixed: Mapping[str, int] = NO_PORTS) -> Servers:
     """Start `holter up --foreground` as a process of its own, and wait until all answer."""
     from flows.services.up_state import log_bytes, log_tail, running, server_log
 
@@ -88,6 +128,7 @@ def _start_beside(*, worker: bool) -> Servers:
     make_folder(log.parent)
     start = log_bytes(log)
     words = [sys.executable, "-m", "flows", "up", "--foreground", *(["--worker"] * worker)]
+    words += [f"--{name.lower()}-port={port}" for name, port in fixed.items()]
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603 - our own command
             words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
@@ -101,7 +142,7 @@ def _start_beside(*, worker: bool) -> Servers:
     return servers
 
 
-def _stay(*, worker: bool) -> None:
+def _stay(*, worker: bool, fixed: Mapping[str, int]) -> None:
     from flows.services.access import prefect_key
     from flows.services.pool import make_pool
     from flows.services.servers import servers
@@ -109,14 +150,14 @@ def _stay(*, worker: bool) -> None:
     from flows.services.up_state import announce, check_alive
 
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: stop.set())
     quiet()
     console.print("Starting ...")
     if worker and not os.environ.get("PREFECT_API_URL"):
         prefect_key(make=True)
     with ExitStack() as stack:
-        running_servers = replace(stack.enter_context(servers()), up_pid=os.getpid())
+        running_servers = replace(stack.enter_context(servers(fixed)), up_pid=os.getpid())
         if worker:
             make_pool(POOL)
             running_servers = replace(

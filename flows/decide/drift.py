@@ -15,6 +15,7 @@ from flows.ingest.folders import data_sets, resolve_folders
 from flows.parameters import Analyses, Bounds, Folders, NewDataSets, Signals, Version
 from flows.reports.compare import change_of, threshold_of
 from flows.reports.shown import FORMS, write
+from flows.reports.version_page import renew_or_tell
 from flows.services import events
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
@@ -25,8 +26,9 @@ from storage.errors import TableError
 from storage.files import home, read_json, sha256_file, write_json
 from storage.places import Place, beats_place
 from storage.registry import tracking
+from storage.registry.experiments import DRIFT as DRIFT_EXPERIMENT
 from storage.registry.policy import DRIFT, read_checks
-from storage.registry.tags import DRIFT_FOLDER, KIND_TAG, MODEL_TAG, VERSION_TAG
+from storage.registry.tags import DRIFT_FOLDER, DRIFTED_TAG, KIND_TAG, MODEL_TAG, VERSION_TAG
 from storage.tables.beats import read_beats
 from storage.tables.beats_manifest import Manifest, known_entries, manifest_places, read_manifest
 from tasks.networks.sequence import reads_waveforms
@@ -39,6 +41,8 @@ from tasks.scores.drift import BINS, Profile, profile, read_profile, together
 from tasks.scores.drift import drift as figures_of
 from tasks.scores.promotion import PASSED, Verdict, judge, unmet
 from tasks.scores.smoothing import decide
+
+WITHIN = "within bounds"
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def drift(
     title = f"Drift of {version.model.reference}: {', '.join([*datasets, *map(str, analyses)])}"
     blocks = tuple(report(reference, new, verdicts))
     run_id = log(version, title, blocks, verdicts)
+    renew_or_tell(version.model.name, version.model.version)
     emit_event(
         event=f"{events.DRIFT}.{'found' if beyond else PASSED}",
         resource=events.resource_of(version.model),
@@ -161,7 +166,7 @@ def profiles_of(
     """The profile of each record; of some people's, where they are given."""
     subjects = None if people is None else set(people)
     network = LiteRT(model_bytes(version.model))
-    name = version.model.name.removeprefix("holter-")
+    name = version.model.network
     change = change_of(version.model)
     entries = [
         entry
@@ -236,9 +241,9 @@ def log(
     version: VersionRecord, title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict]
 ) -> str:
     """A run in `drift/MODEL` with the figures and the report."""
-    name = version.model.name
+    name, beyond = version.model.name, unmet(verdicts)
     run_id = tracking.start_run(
-        f"drift/{name}",
+        f"{DRIFT_EXPERIMENT}{name}",
         title[:200],
         {"model": version.model.reference},
         {
@@ -246,6 +251,7 @@ def log(
             KIND_TAG: "drift",
             MODEL_TAG: name,
             VERSION_TAG: str(version.model.version),
+            DRIFTED_TAG: f"beyond its bound: {'; '.join(beyond)}" if beyond else WITHIN,
         },
     )
     figures = {verdict.figure: float(verdict.found) for verdict in verdicts if verdict.found != "-"}

@@ -17,6 +17,7 @@ from flows.parameters import Folders, LeastBeats, Signals
 from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
 from flows.reports.shown import write
+from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, teachers_of
@@ -101,7 +102,7 @@ def evaluate(
     """
     sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     version = resolve(model)
-    single = not reads_records(version.name.removeprefix("holter-"))
+    single = not reads_records(version.network)
     if single and not all(dataset.signal for dataset in sets):
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = ingest_data_sets(sets, policy)
@@ -122,8 +123,8 @@ def evaluate(
             MODEL_TAG: version.name,
             VERSION_TAG: str(version.version),
             "mlflow.note.content": (
-                f"[{inline(version.reference)}]({tracking.model_page(version)}). "
-                f"[Its training]({tracking.run_page(version.run_id)})."
+                f"[{inline(version.reference)}]({tracking.model_link(version)}). "
+                f"[Its training]({tracking.run_link(version.run_id)})."
             ),
             MODEL_RUN_TAG: version.run_id,
             THRESHOLD_TAG: version.tags[THRESHOLD_TAG],
@@ -140,7 +141,7 @@ def evaluate(
             for entry in result.manifest.entries
         }
         evaluation = write_up(version, scored, tables, notes, run_id)
-        ledger.append(
+        entry = ledger.append(
             version.name,
             version.version,
             ledger.EVALUATED,
@@ -154,6 +155,7 @@ def evaluate(
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
+    renew_pages(entry)
     return telling(replace(evaluation, ingested=ingested), ingested)
 
 
@@ -209,7 +211,7 @@ def score_dataset(
         version.name, version.version, LITERT, digest, folder / "fetched"
     )
     network = LiteRT(file.read_bytes())
-    name = version.name.removeprefix("holter-")
+    name = version.network
     threshold = float(version.tags[THRESHOLD_TAG])
     change = change_of(version)
     out = []

@@ -10,6 +10,7 @@ from itertools import combinations
 import pandas as pd
 
 from flows.reports.compare import decisions_of
+from flows.reports.version_page import renew_pages
 from flows.services.events import MODEL_RESOURCE, PROMOTION, refusal, tell
 from flows.train.teacher import teachers_of
 from flows.train.training_run import work_folder
@@ -310,9 +311,14 @@ def promote(
     entry = ledger.append(
         version.model.name, number, decision, explanation, who=approver, alias=alias, **marks
     )
+    entries = [entry]
     if decision != REFUSED:
-        ledger.move_alias(version.model.name, number, alias, explanation, who=approver, **marks)
+        name_of = version.model.name
+        entries.append(
+            ledger.move_alias(name_of, number, alias, explanation, who=approver, **marks)
+        )
         tracking.tag_version(version.model, decision_tags(entry))
+    renew_pages(*entries)
     tell(
         f"{PROMOTION}.{decision}",
         f"{MODEL_RESOURCE}.{version.model.name}",
@@ -356,7 +362,7 @@ def rollback(
         raise PromotionError(f"{model}: alias {alias} {on}; there is nothing to go back to")
     resolve(f"{model}/{versions[-2]}")
     marks = {ROLLED_BACK: str(in_mlflow)}
-    ledger.move_alias(model, versions[-2], alias, reason, who=approver, **marks)
+    renew_pages(ledger.move_alias(model, versions[-2], alias, reason, who=approver, **marks))
     return in_mlflow, versions[-2]
 
 

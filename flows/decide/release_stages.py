@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.events import emit_event
 
+from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.events import CANARY_REFUSED, refusal, resource_of
 from flows.train.evaluate_device import await_report, request
@@ -87,12 +88,13 @@ def release_in_stages(
             payload=refusal(alias, f"canary {first}", wrong, tracking.model_page(version)),
         )
         raise DeviceError(f"canary {first}, {version.reference}: {'; '.join(wrong)}")
-    ledger.move_alias(
+    move = ledger.move_alias(
         version.name,
         version.version,
         alias,
         f"canary {first}: its report passed the gate",
         request=report.request_id,
     )
+    renew_pages(move)
     installed = evaluate_on_devices(version.reference, names, wait_s, install=True)
     return StagedRelease(alias, report, tuple(installed))

@@ -15,6 +15,7 @@ from storage.audit.versions import VersionRecord, check_unedited, model_bytes, t
 from storage.errors import SplitError
 from storage.registry.models import ModelVersion
 from storage.registry.tags import (
+    ACCELERATOR_TAG,
     BEAT_CODE_TAG,
     ENVIRONMENT_TAG,
     GIT_CHANGES_TAG,
@@ -47,6 +48,7 @@ CODE = {
     ENVIRONMENT_TAG: "environment lock",
     PYTHON_TAG: "Python",
     TENSORFLOW_THREADS_TAG: "threads of TensorFlow",
+    ACCELERATOR_TAG: "GPU of TensorFlow",
 }
 #: Figures of a device's report.
 DEVICE = ("f1", "latency_p99_ms", "energy_j_per_24_h", "peak_memory_mb")

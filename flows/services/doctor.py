@@ -36,7 +36,9 @@ class Check:
 
 def versions(constraints: Path = ROOT / "constraints.txt") -> Iterator[Check]:
     """Installed packages against the versions that are known to work together."""
-    lines = [line.partition("#")[0].strip() for line in constraints.read_text().splitlines()]
+    files = (constraints, constraints.with_name("constraints-gpu.txt"))
+    text = "\n".join(file.read_text() for file in files if file.is_file())
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     wrong, right = [], 0
     for requirement in (Requirement(line) for line in lines if line):
         if requirement.marker and not requirement.marker.evaluate():

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from flows.services import ports
 from flows.services.access import access_variables, environment, prefect_key
 from flows.services.access import named_servers as named_servers
+from flows.services.ports import LOOPBACK as LOOPBACK
+from flows.services.progress import console
 from flows.services.up_state import Servers as Servers
 from flows.services.up_state import answers as answers
 from flows.services.up_state import log_bytes, log_tail, server_log
@@ -29,9 +32,10 @@ from storage.files import alone, home, make_folder, write_bytes
 from storage.registry.client import reading
 from storage.registry.signing import public_key
 
-LOOPBACK = "127.0.0.1"
 #: A busy machine of two cores takes two minutes.
 START_LIMIT_S = 300.0
+#: How often a server is started again that lost its port to another process meanwhile.
+MOST_STARTS = 5
 KEEPER = Path(__file__).with_name("keeper.py")
 
 #: Nothing we start phones home, and MLflow's server stays at two processes and half a gigabyte.
@@ -64,24 +68,27 @@ class Kind:
 class StartedServer:
     """A server that was started: perhaps it does not answer yet.
 
-    Its log had `log_bytes` bytes then.
+    Attributes
+    ----------
+    kind, process : Kind, Popen
+        What runs.
+    asked, port : int
+        The port that it was to have (0: any), and the one that it has.
+    is_fixed : bool
+        Whether no other port will do.
+    reservation : socket
+        Keeps the port until the server listens there.
+    log_bytes : int
+        The size of its log before the start.
     """
 
     kind: Kind
     process: subprocess.Popen[bytes]
+    asked: int
     port: int
+    is_fixed: bool
+    reservation: socket.socket
     log_bytes: int
-
-
-def _free(port: int) -> int:
-    """The port if nothing listens there (0: one that the system gives), else 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return 0
-        return int(probe.getsockname()[1])
 
 
 def _listens(pid: int, port: int) -> bool:
@@ -97,28 +104,40 @@ def _listens(pid: int, port: int) -> bool:
         return False
 
 
-def _start(stack: ExitStack, kind: Kind, folder: Path, port: int) -> StartedServer:
-    """Start a server on a port, or on a free one where that is taken."""
-    port = _free(port) or _free(0)
+def _start(
+    stack: ExitStack, kind: Kind, folder: Path, asked: int, *, is_fixed: bool = False
+) -> StartedServer:
+    """Start a server on a port, or on a free one near it where that is taken and not fixed."""
+    if is_fixed:
+        reservation = ports.reserve_exactly(kind.name, asked)
+    else:
+        reservation = ports.reserve(asked) or ports.reserve_near(asked)
+    stack.enter_context(reservation)
+    port = int(reservation.getsockname()[1])
     words, env, log = kind.command(folder, port), kind.environment(folder, port), kind.log(folder)
     before = log_bytes(log)
     # Databases and artifacts are this user's alone, wherever they lie.
+    env = {**env, ports.SERVES: str(folder)}
     process = stack.enter_context(_process(words, env, log, umask=0o077))
-    return StartedServer(kind, process, port, before)
+    return StartedServer(kind, process, asked, port, is_fixed, reservation, before)
 
 
 def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> StartedServer:
-    """The server once it answers; on another port if another process took its own meanwhile.
+    """The server once it answers; started again if another process took its port meanwhile.
 
     That something answers on the port is not enough: it must be this server that listens there.
     """
     url = f"http://{LOOPBACK}:{{}}{server.kind.health}"
     deadline = time.monotonic() + START_LIMIT_S
+    starts = 1
     while not (answers(url.format(server.port)) and _listens(server.process.pid, server.port)):
         exit_code = server.process.poll()
         late = time.monotonic() > deadline
-        if exit_code is not None and not late and not _free(server.port):
-            server = _start(stack, server.kind, folder, 0)
+        again = exit_code is not None and not late and starts < MOST_STARTS
+        if again and _lost_port(server, folder):
+            server.reservation.close()
+            server = _start(stack, server.kind, folder, server.asked, is_fixed=server.is_fixed)
+            starts += 1
         elif exit_code is not None or late:
             log = server.kind.log(folder)
             tail = log_tail(log, server.log_bytes)
@@ -127,7 +146,28 @@ def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> Started
                 f"the {server.kind.name} server {reason}; its log {log} ends:\n{tail}"
             )
         time.sleep(0.2)
+    server.reservation.close()
     return server
+
+
+def _lost_port(server: StartedServer, folder: Path) -> bool:
+    """Whether a server ended as its port was taken; who took it may be gone again."""
+    said = log_tail(server.kind.log(folder), server.log_bytes).lower()
+    return ports.IN_USE in said or not ports.is_free(server.port)
+
+
+def _settle_port(server: StartedServer, folder: Path) -> list[str]:
+    """Have the next start take the same port; tell, and give, the note where it is another one."""
+    if server.port == server.asked:
+        ports.remember_port(folder, server.kind.name, server.port)
+        return []
+    holder = ports.holder(server.asked, folder)
+    note = f"Port {server.asked} is held by {holder.words}: {server.kind.name} is on {server.port}."
+    if not holder.is_ours:
+        ports.remember_port(folder, server.kind.name, server.port)
+        note += f" Links that were written with {server.asked} do not lead there."
+    console.print(note, markup=False, soft_wrap=True)
+    return [note]
 
 
 @contextmanager
@@ -166,22 +206,38 @@ def _process(
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
+def servers(fixed_ports: Mapping[str, int] | None = None) -> Iterator[Servers]:
     """The servers to use, started where none are named or running, and then stopped at the end.
 
     `PREFECT_API_URL` and `MLFLOW_TRACKING_URI` name servers of the user's own; otherwise those of
     `holter up`; otherwise new ones on loopback. The two variables are set meanwhile.
+
+    Parameters
+    ----------
+    fixed_ports : mapping of str to int, optional
+        The port of a server that is to have no other; else that of its last start, or one near.
     """
+    fixed = fixed_ports or {}
     up, addresses = running(), named_servers()
     prefect_api = addresses.get("PREFECT_API_URL") or (up.prefect_api if up else "")
     mlflow = addresses.get("MLFLOW_TRACKING_URI") or (up.mlflow if up else "")
     folder = home()
     with ExitStack() as stack:
-        pids = {PREFECT: 0, MLFLOW: 0}
+        pids, notes = {PREFECT: 0, MLFLOW: 0}, list[str]()
         with alone("servers"):  # each may upgrade its database
             missing = [kind for kind, url in ((PREFECT, prefect_api), (MLFLOW, mlflow)) if not url]
-            starting = [_start(stack, kind, folder, kind.port) for kind in missing]
+            starting = [
+                _start(
+                    stack,
+                    kind,
+                    folder,
+                    fixed.get(kind.name) or ports.known_port(folder, kind.name, kind.port),
+                    is_fixed=kind.name in fixed,
+                )
+                for kind in missing
+            ]
             for server in [_answering(stack, started, folder) for started in starting]:
+                notes += _settle_port(server, folder)
                 pids[server.kind] = server.process.pid
                 if server.kind is PREFECT:
                     prefect_api = f"http://{LOOPBACK}:{server.port}/api"
@@ -189,7 +245,7 @@ def servers() -> Iterator[Servers]:
                     mlflow = f"http://{LOOPBACK}:{server.port}"
         variables = {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": mlflow}
         stack.enter_context(environment(**variables, **access_variables()))
-        yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW])
+        yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW], notes=notes)
 
 
 @contextmanager
@@ -204,6 +260,8 @@ def mlflow_server(
     )
     with ExitStack() as stack:
         server = _answering(stack, _start(stack, kind, folder, port), folder)
+        if port:
+            _settle_port(server, folder)
         yield f"http://{LOOPBACK}:{server.port}"
 
 
@@ -244,7 +302,9 @@ def registry_server() -> Iterator[None]:
         return
     with ExitStack() as stack:
         up = check_registry()
-        address = up.mlflow if up else stack.enter_context(mlflow_server(home(), port=5000))
+        folder = home()
+        port = ports.known_port(folder, MLFLOW.name, MLFLOW.port)
+        address = up.mlflow if up else stack.enter_context(mlflow_server(folder, port=port))
         stack.enter_context(environment(MLFLOW_TRACKING_URI=address))
         yield
 

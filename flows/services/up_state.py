@@ -6,7 +6,7 @@ import json
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ TAIL_BYTES = 1500
 class Servers:
     """Where the servers answer, and the processes that are ours to stop (0: not ours).
 
-    `up_pid` is the process of `holter up`, which ends the others when it ends.
+    `up_pid` is the process of `holter up`, which ends the others when it ends; `notes` say which
+    ports others held.
     """
 
     prefect_api: str
@@ -33,6 +34,7 @@ class Servers:
     mlflow_pid: int = 0
     up_pid: int = 0
     worker_pid: int = 0
+    notes: Sequence[str] = ()
 
     @property
     def prefect_page(self) -> str:

@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Version, form_field
+from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.settings import bound_of
@@ -82,9 +83,9 @@ def request(model: str, device: str, install: bool = False, roll_back: bool = Fa
             "holter.install": str(install).lower(),
             **({"holter.roll_back": back} if back else {}),
             "mlflow.note.content": (
-                f"[{inline(version.reference)}]({tracking.model_page(version)}) "
+                f"[{inline(version.reference)}]({tracking.model_link(version)}) "
                 f"on {inline(device)}, with its test set. "
-                f"[The training]({tracking.run_page(version.run_id)})."
+                f"[The training]({tracking.run_link(version.run_id)})."
             ),
         },
     )
@@ -138,7 +139,7 @@ def enter(state: evaluations.RequestState) -> None:
             f"report of device {state.device} on {state.model}/{state.version}: found a version of "
             f"training run {run_id}; expected that of {requested}, which is gone from MLflow"
         )
-    ledger.append(
+    entry = ledger.append(
         state.model,
         state.version,
         ledger.EVALUATED,
@@ -147,3 +148,4 @@ def enter(state: evaluations.RequestState) -> None:
         device=state.device,
         report=state.params[REPORT_PARAM].partition(":")[2],
     )
+    renew_pages(entry)

@@ -121,7 +121,7 @@ class TrainingResult:
 
 def _name() -> str:
     settings: Training = settings_of_run(TrainSettings)
-    return settings.name("train")
+    return settings.run_name("train")
 
 
 @flow(name="train", flow_run_name=_name, **WATCHED)

@@ -29,7 +29,7 @@ class RetrainResult:
 
 def _name() -> str:
     settings: RetrainSettings = settings_of_run(RetrainSettings)
-    return settings.training.name("retrain")
+    return settings.training.run_name("retrain")
 
 
 @flow(name="retrain", flow_run_name=_name, **WATCHED)

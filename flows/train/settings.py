@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 from flows.ingest.folders import POLICY, DatasetSettings, resolve_folders
 from flows.settings import Choice, Settings, same, setting, valid, validator_of
 from storage.bounds import MOST_FAILED, most_allowed
-from storage.registry.reference import FORMS, check_device, parse
+from storage.registry.reference import FORMS, check_device, check_new_name, parse
 from storage.text import did_you_mean
 from tasks.learning.balance import BALANCES, refuse_unless_balance
 from tasks.learning.splits import PARADIGMS, refuse_unless_paradigm
@@ -64,6 +64,9 @@ class Training(Settings):
         ..., "The data sets to learn from.", min_length=1
     )
     model: str = setting(..., "Network to train.")
+    name: Annotated[str | None, validator_of(check_new_name)] = setting(
+        None, "Name of the registered model that gains a version; left out, holter-NETWORK."
+    )
     epochs: int = setting(..., "Passes over the training beats.")
     learning_rate: float | None = setting(..., "Adam's learning rate.")
     seed: int = setting(0, "Seed of the split and of the training.")
@@ -118,7 +121,12 @@ class Training(Settings):
                 raise ValueError(f"{name} {getattr(self, name):g}: expected a teacher beside it")
         return self
 
-    def name(self, action: str) -> str:
+    @property
+    def registered_name(self) -> str:
+        """The registered model that gains a version: each has a ledger and aliases of its own."""
+        return self.name or f"holter-{self.model}"
+
+    def run_name(self, action: str) -> str:
         """The name of a run that does something with it: network, how it is split, seed."""
         paradigm = getattr(self, "paradigm", "interpatient")
         return f"{action}-{self.model}-{paradigm}-seed{self.seed}"

@@ -21,6 +21,7 @@ from prefect.runtime import flow_run, task_run
 
 from flows.ingest.flow import used_by
 from flows.reports.card import card, log_card
+from flows.reports.version_page import description, flow_link, renew_pages
 from flows.services.progress import Progress
 from flows.train.settings import Training
 from flows.train.teacher import Distillation
@@ -34,12 +35,19 @@ from storage.registry import tracking
 from storage.registry.model_files import MANIFEST
 from storage.registry.models import ModelVersion
 from storage.registry.sbom import ENVIRONMENTS, sbom
-from storage.registry.tags import CHAIN_FOLDER, CHAIN_SHA256_TAG, TEACHER_RUN_TAG, TEACHER_TAG
+from storage.registry.tags import (
+    ACCELERATOR_TAG,
+    CHAIN_FOLDER,
+    CHAIN_SHA256_TAG,
+    NETWORK_TAG,
+    TEACHER_RUN_TAG,
+    TEACHER_TAG,
+)
 from storage.tables.beats_manifest import Manifest
 from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
 from tasks.learning.splits import SIDES, Split
-from tasks.pages.markup import inline, paragraph
+from tasks.pages.markup import paragraph
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,7 +188,7 @@ def reading(manifests: Sequence[Manifest]) -> dict[str, object]:
 def mlflow_run(run: TrainingRun) -> Iterator[str]:
     """The MLflow run of a training: what went in is recorded first, a failure with its reason."""
     model = run.settings.model
-    ledger.check_open(f"holter-{model}")
+    ledger.check_open(run.settings.registered_name)
     git = git_state()
     run_id = tracking.start_run(
         experiment=f"train/{run.dataset}",
@@ -197,6 +205,7 @@ def mlflow_run(run: TrainingRun) -> Iterator[str]:
             "holter.environment_sha256": environment_sha256(),
             "holter.python": platform.python_version(),
             "holter.tensorflow_threads": " and ".join(os.environ[name] for name in THREADS),
+            **use_accelerators(),
             "prefect.flow_run_id": str(flow_run.get_id() or ""),
             "prefect.ingest_flow_run_ids": ",".join(entry.flow_run_id for entry in run.data),
             **run.tags,
@@ -217,6 +226,21 @@ def mlflow_run(run: TrainingRun) -> Iterator[str]:
         tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
     tracking.finish_run(run_id, "FINISHED")
+
+
+def use_accelerators() -> dict[str, str]:
+    """Have TensorFlow keep float32 as it is on a GPU, as exports do; the GPUs that it has, a tag.
+
+    Without a GPU nothing changes, and there is no tag.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return {}
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return {ACCELERATOR_TAG: ", ".join(str(d.get("device_name", "GPU")) for d in details)}
 
 
 @contextmanager
@@ -294,10 +318,11 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
     score = f"{release.title}. F1 {release.metrics['f1']:.4f}"
     version = tracking.register_model(
         run_id,
-        name=f"holter-{run.settings.model}",
+        name=run.settings.registered_name,
         folder=release.folder,
         tags={
             "holter.dataset": run.dataset,
+            NETWORK_TAG: run.settings.model,
             "holter.paradigm": run.split.paradigm,
             "holter.threshold": str(release.threshold),
             "holter.smoothing_change": str(release.smoothing_change),
@@ -308,9 +333,10 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
         },
         description=description(score, run.data, run.sides),
     )
-    seal(version, run.data, run.facts, release.folder, release.title)
+    candidate = seal(version, run.data, run.facts, release.folder, release.title)
     sealed_version = read_version(version.reference)
     log_card(sealed_version, card(sealed_version))
+    renew_pages(candidate)
     create_link_artifact(
         key="model-version",
         link=tracking.model_page(version),
@@ -338,9 +364,10 @@ def seal(
     split: Mapping[str, Any],
     folder: Path,
     reason: str,
-) -> None:
+) -> ledger.Entry:
     """Seal a version's chain, enter it into the ledger, and move `candidate` to the version.
 
+    Gives the entry of that move.
     The version is known to the ledger only with its chain: one that broke off before is not sealed.
     """
     sealed = chain.document(version.name, version.version, manifests, split, folder)
@@ -361,35 +388,7 @@ def seal(
         datasets=" ".join(manifest.digest() for manifest in manifests),
         **{name: tags[tag] for name, tag in marks.items() if tag in tags},
     )
-    ledger.move_alias(version.name, version.version, "candidate", "the newest version")
-
-
-def description(first: str, manifests: Sequence[Manifest], sides: Mapping[str, Any]) -> str:
-    """A version's description on its page: figures, data sets, subjects, and how to audit it."""
-    rows = [
-        f"| {inline(m.title)} | {inline(m.version)} | {inline(m.licence)} "
-        f"| {len(m.entries)} | `{m.digest()[:12]}` |"
-        for m in manifests
-    ]
-    people = ", ".join(f"{len(sides[side]['subjects'])} {side}" for side in SIDES)
-    return "\n".join(
-        [
-            f"{inline(first)} on the test side.{flow_link()}",
-            "",
-            "| data set | version | licence | records | digest |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-            f"Subjects: {people}. Whose records, by which code, approved by whom: "
-            "`holter lineage`; whether it is still what was sealed: `holter verify`.",
-        ]
-    )
-
-
-def flow_link() -> str:
-    """A link to the flow run's page in Prefect, in Markdown; empty outside a flow."""
-    page = flow_run.get_flow_run_ui_url()
-    return f" [The flow run in Prefect]({page})." if page else ""
+    return ledger.move_alias(version.name, version.version, "candidate", "the newest version")
 
 
 def work_folder(run_id: str) -> Path:

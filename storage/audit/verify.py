@@ -22,14 +22,16 @@ from storage.audit.ledger_entry import (
     DECISION,
     OVERRIDDEN,
     decision_tags,
+    of_version,
 )
 from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
-from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError
+from storage.errors import NotInRegistry, OutOfReach, PlaceError, RegistryError, SignatureError
 from storage.files import sha256_file, sha256_folder
 from storage.places import Place, beats_place
 from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.model_files import WEIGHTS
 from storage.registry.models import ModelVersion, run_state
+from storage.registry.signing import read_description
 from storage.registry.tags import (
     ARTIFACT_TAG,
     CHAIN_SHA256_TAG,
@@ -112,7 +114,7 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
     yield compare("seal", CHAIN_SHA256_TAG, sealed.sha256, version.tags.get(CHAIN_SHA256_TAG))
-    yield from _version(document["model"], version)
+    yield from _version(document["model"], version, of_version(entries, number), keys)
     yield from _run(document["run"])
     with TemporaryDirectory(prefix="holter-") as folder:
         yield from _artifacts(document["run"], Path(folder))
@@ -128,13 +130,39 @@ def verify(reference: str, trusted: Iterable[str]) -> Iterator[Finding]:
         yield from _sources(data)
 
 
-def _version(sealed: Mapping[str, Any], now: ModelVersion) -> Iterator[Finding]:
+def _version(
+    sealed: Mapping[str, Any],
+    now: ModelVersion,
+    history: Iterable[ledger.Entry] = (),
+    keys: Iterable[str] = (),
+) -> Iterator[Finding]:
     for name in ("run_id", "description", "source"):
-        if name in sealed:
-            yield compare("version", name, sealed[name], getattr(now, name))
-        else:
+        if name not in sealed:
             yield Finding("version", name, OUT, "this chain was sealed without it")
+        elif name == "description" and now.description != sealed[name]:
+            yield _description(sealed[name], now, history, keys)
+        else:
+            yield compare("version", name, sealed[name], getattr(now, name))
     yield from compare_values("version", "tag", sealed["tags"], now.tags)
+
+
+def _description(
+    sealed: str, now: ModelVersion, history: Iterable[ledger.Entry], keys: Iterable[str]
+) -> Finding:
+    """Whether all that stands before a sealed description is a signed text of decisions."""
+    link, name = "version", "description"
+    try:
+        entry, key = read_description(now.name, now.version, sealed, now.description)
+    except SignatureError:
+        return compare(link, name, sealed, now.description)
+    if key not in keys:
+        told = f"signed by key {key[:16]}, which this machine does not trust"
+        return Finding(link, name, MISMATCH, told)
+    last = max((e.sequence for e in history if e.action != CARD), default=0)
+    if entry < last:
+        told = f"it tells the ledger up to entry {entry}, not {last}: the next decision renews it"
+        return Finding(link, name, OUT, told)
+    return Finding(link, name, MATCH)
 
 
 def _run(sealed: Mapping[str, Any]) -> Iterator[Finding]:

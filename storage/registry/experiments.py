@@ -14,6 +14,8 @@ from storage.registry.client import call
 EDGE = "edge/"
 #: Experiments that hold a ledger, before the model's name.
 LEDGER = "ledger/"
+#: Experiments of looks for drift, before the model's name.
+DRIFT = "drift/"
 
 
 @dataclass(frozen=True)

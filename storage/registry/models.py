@@ -10,6 +10,7 @@ from storage.errors import NotInRegistry, OutOfReach, RegistryError
 from storage.registry.answers import part, rows, text, texts, whole_number
 from storage.registry.client import call
 from storage.registry.reference import Reference, parse
+from storage.registry.tags import NETWORK_TAG
 
 #: A version's largest number.
 MOST_VERSION = (1 << 31) - 1
@@ -42,6 +43,11 @@ class ModelVersion:
     def reference(self) -> str:
         """NAME/version."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def network(self) -> str:
+        """Its network's name in the table of networks; without a tag the model is called by it."""
+        return self.tags.get(NETWORK_TAG) or self.name.removeprefix("holter-")
 
 
 @dataclass(frozen=True)

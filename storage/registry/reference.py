@@ -47,6 +47,24 @@ def check_name(text: str) -> str:
     return text
 
 
+#: A name that is made here is part of files' names, addresses and experiments' names.
+_NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+def check_new_name(text: str) -> str:
+    """A name as it is, where a model can be registered by it; stricter than what MLflow takes.
+
+    Raises
+    ------
+    ValueError
+        It cannot.
+    """
+    expected = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
+    return _check_form(
+        "name", _NEW_NAME, text, f"no name of a registered model; expected {expected}"
+    )
+
+
 #: MLflow keeps `latest` and `v1` to itself, whatever their case.
 _ALIAS = re.compile(r"(?!(?i:latest|v[0-9]+)$)[A-Za-z0-9_-]{1,255}", re.ASCII)
 

@@ -16,8 +16,8 @@ from storage.errors import HolterError
 from storage.files import sha256_json
 
 ROOT = "holter-af"
-#: The extras that make each environment.
-ENVIRONMENTS = {"training": "server", "edge": "edge"}
+#: The extras that make each environment; of `server` and `gpu` one is installed.
+ENVIRONMENTS = {"training": ("server", "gpu"), "edge": ("edge",)}
 #: A licence field longer than this is a licence's text, not its name.
 LONGEST_NAME = 100
 
@@ -30,7 +30,7 @@ def normal(name: str) -> str:
 def requirements(
     package: Distribution, extras: frozenset[str]
 ) -> Iterator[tuple[str, frozenset[str]]]:
-    """What a distribution needs here, as (name, extras)."""
+    """What a distribution needs here, as (name, extras); itself, where extras share some."""
     from packaging.requirements import Requirement
 
     for text in package.requires or ():
@@ -58,7 +58,7 @@ def sbom(environment: str) -> dict[str, Any]:
     packages: dict[str, Distribution] = {}
     needs: dict[str, set[str]] = {}
     visits: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(ROOT, frozenset({ENVIRONMENTS[environment]}))]
+    waiting = [(ROOT, frozenset(ENVIRONMENTS[environment]))]
     while waiting:
         name, extras = waiting.pop()
         if (name, extras) in visits:
@@ -69,7 +69,7 @@ def sbom(environment: str) -> dict[str, Any]:
         except PackageNotFoundError:  # for another system, or left out: what is not here is no part
             continue
         children = list(requirements(packages[name], extras))
-        needs.setdefault(name, set()).update(need for need, _ in children)
+        needs.setdefault(name, set()).update(need for need, _ in children if need != name)
         waiting += children
     if ROOT not in packages:
         raise HolterError(f"{ROOT} is not installed here: pip install -e '.[server]'")

@@ -43,7 +43,14 @@ BESIDE = (MANIFEST, SIGNATURE, NAME_FILE, MLFLOW_META)
 #: A manifest, signature or statement larger than this is not read.
 MOST_MANIFEST = 1 << 20
 #: Kinds of signed statements: what a signature on one means is in it.
-RELEASE, ROLL_BACK = "release", "roll-back"
+RELEASE, ROLL_BACK, DESCRIPTION = "release", "roll-back", "description"
+#: What stands in a version's description before the text that was sealed: a signed text, and a line
+#: that Markdown takes for a link's definition, which no page shows.
+_ADDED = re.compile(
+    r'(?P<text>.*)\n\n\[holter\]: # "(?P<entry>[1-9][0-9]{0,8}) (?P<key>[0-9a-f]{64}) '
+    r'(?P<signature>[0-9a-f]{128})"\n\n',
+    re.ASCII | re.DOTALL,
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -133,6 +140,46 @@ def sign_roll_back(device: str, name: str, version: int) -> str:
     members = {"device": device, "name": name, "version": version}
     stamp = {"time_ms": time.time_ns() // 1_000_000}  # a later one replaces it, by this key's clock
     return json.dumps(_sign_statement({"statement": ROLL_BACK, **members, **stamp}), sort_keys=True)
+
+
+def sign_description(name: str, version: int, sealed: str, entry: int, text: str) -> str:
+    """A version's description: a signed text of what was decided, then the one that was sealed.
+
+    Parameters
+    ----------
+    name, version : str, int
+        The registered version.
+    sealed : str
+        Its description as it was sealed.
+    entry : int
+        The newest entry of the ledger that the text tells of.
+    text : str
+        Markdown.
+    """
+    seal = sign(_description_bytes(name, version, entry, text))
+    return f'{text}\n\n[holter]: # "{entry} {seal["key"]} {seal["signature"]}"\n\n{sealed}'
+
+
+def read_description(name: str, version: int, sealed: str, description: str) -> tuple[int, str]:
+    """What was signed of a version's description: the newest entry that it tells of, and the key.
+
+    Raises
+    ------
+    SignatureError
+        It does not end with the text that was sealed, or what is before that was not signed.
+    """
+    match = _ADDED.fullmatch(description.removesuffix(sealed))
+    if not description.endswith(sealed) or match is None:
+        raise SignatureError("description: found neither the sealed text alone nor a signed one")
+    entry = int(match["entry"])
+    if not signed_by(_description_bytes(name, version, entry, match["text"]), match.groupdict()):
+        raise SignatureError("description: found a text that is not what was signed")
+    return entry, match["key"]
+
+
+def _description_bytes(name: str, version: int, entry: int, text: str) -> bytes:
+    members = {"name": name, "version": version, "entry": entry, "text": text}
+    return _statement_bytes({"statement": DESCRIPTION, **members})
 
 
 def _sign_statement(statement: Mapping[str, Any]) -> dict[str, Any]:

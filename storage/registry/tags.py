@@ -19,6 +19,8 @@ FLOW_RUN_TAG = "prefect.flow_run_id"
 ENVIRONMENT_TAG = "holter.environment_sha256"
 PYTHON_TAG = "holter.python"
 TENSORFLOW_THREADS_TAG = "holter.tensorflow_threads"
+#: The GPUs that TensorFlow computed on; a run without it had none.
+ACCELERATOR_TAG = "holter.accelerator"
 #: Digest of the code that shapes beat tables, and of what their signal is prepared by.
 BEAT_CODE_TAG = "holter.beat_code_sha256"
 PREPROCESSING_TAG = "holter.preprocessing_sha256"
@@ -35,6 +37,8 @@ SIMULATED_TAG = "holter.simulated"
 SPLIT_TAG = "holter.split_sha256"
 SPLIT_SEED_TAG = "holter.split_seed"
 PARADIGM_TAG = "holter.paradigm"
+#: The network, by its name in the table of networks; a version without it is called by its network.
+NETWORK_TAG = "holter.network"
 TESTSET_TAG = "holter.testset"
 TESTSET_SHA256_TAG = "holter.testset_sha256"
 THRESHOLD_TAG = "holter.threshold"
@@ -64,6 +68,8 @@ DEVICE_KIND_TAG = "holter.device_kind"
 INSTALL_TAG = "holter.install"
 ROLL_BACK_TAG = "holter.roll_back"
 EDGE_RUN_TAG = "holter.edge_run_id"
+#: Of a look for drift: what came of it, in words.
+DRIFTED_TAG = "holter.drift"
 #: The agent that holds a request; of a device's experiment, what its agent said last.
 AGENT_TAG = "holter.agent"
 #: Of a device's experiment: the group that it is in.
@@ -90,6 +96,7 @@ CARD_FOLDER = "card"
 PROMOTIONS_FOLDER = "promotions"
 EVALUATION_FOLDER = "evaluation"
 DRIFT_FOLDER = "drift"
+LINEAGE_FOLDER = "lineage"
 REPORT_FOLDER = "report"
 
 

@@ -51,7 +51,10 @@ from storage.registry.tags import REASON_TAG, artifact_tag, folder_tag
 if TYPE_CHECKING:
     import pandas as pd
 
-#: MLflow's page then opens on training runs, not on its pages for language models.
+#: The end of a page's address that has MLflow 3.17 open it among trainings; else a browser that has
+#: not chosen is among its pages for language models.
+TRAINING_MODE = "?workflowType=machine_learning"
+#: What an experiment is for, where a page does not say.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -237,6 +240,12 @@ def tag_version(model: ModelVersion, tags: Mapping[str, str]) -> None:
             client.set_model_version_tag(model.name, str(model.version), key, value)
 
 
+def describe_version(model: ModelVersion, description: str) -> None:
+    """Put a description, Markdown, on a model version's page."""
+    with _client_to(f"describe {model.reference}") as client:
+        client.update_model_version(model.name, str(model.version), description)
+
+
 def newest_versions() -> list[tuple[str, int, dict[str, str]]]:
     """Every registered model: its name, the number of its newest version, its aliases."""
     with _client_to("list the models") as client:
@@ -248,13 +257,29 @@ def newest_versions() -> list[tuple[str, int, dict[str, str]]]:
     return models
 
 
-def run_page(run_id: str) -> str:
-    """A run's page, for a browser."""
+def run_link(run_id: str) -> str:
+    """A run's page, from any page of the same server: right wherever that server moves."""
     with _client_to(f"read run {run_id}") as client:
         experiment = client.get_run(run_id).info.experiment_id
-    return f"{address()}/#/experiments/{experiment}/runs/{run_id}"
+    return f"#/experiments/{quote(experiment)}/runs/{quote(run_id)}{TRAINING_MODE}"
+
+
+def model_link(model: ModelVersion) -> str:
+    """A model version's page, from any page of the same server."""
+    return f"#/models/{quote(model.name)}/versions/{model.version}{TRAINING_MODE}"
+
+
+def file_link(run_id: str, file: str) -> str:
+    """An artifact of a run, from any page of the same server."""
+    page, _, mode = run_link(run_id).partition("?")
+    return f"{page}/artifacts/{quote(file)}?{mode}"
+
+
+def run_page(run_id: str) -> str:
+    """A run's page, for a browser."""
+    return f"{address()}/{run_link(run_id)}"
 
 
 def model_page(model: ModelVersion) -> str:
     """A model version's page, for a browser."""
-    return f"{address()}/#/models/{quote(model.name)}/versions/{model.version}"
+    return f"{address()}/{model_link(model)}"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from flows.decide.promote import promote, rollback
+from flows.reports import version_page
 from flows.reports.card import card, log_card, title
 from flows.reports.card_sections import SECTIONS
 from flows.reports.shown import write
 from storage.audit import ledger
+from storage.audit.chain import resolve
+from storage.audit.verify import MATCH, MISMATCH, OUT, verify
 from storage.audit.versions import VersionRecord, read_version
 from storage.errors import DigestMismatch
 from storage.registry import tracking
 from storage.registry.client import call
 from storage.registry.policy import DEFAULT, read_policy
+from storage.registry.signing import trusted_keys
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words
+from tasks.pages.markup import line
 from tests import made_up
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
@@ -157,3 +164,99 @@ def test_every_item_names_a_section_there_is() -> None:
     for items in CHECKLISTS.values():
         assert len({item.number for item in items}) == len(items)
         assert {item.section for item in items} <= {"", *SECTIONS}
+
+
+#: What somebody may write as a reason: markup of every kind that MLflow's page knows.
+HOSTILE = (
+    "See [here](javascript:alert(1)) http://evil.example www.evil.example <script>alert(1)</script>"
+    " <img src=x onerror=alert(1)> | a | b\n# Heading @octocat `x` **b** _i_ ~~s~~ &amp; $x^2$"
+)
+
+
+def entry(number: int, action: str, reason: str, **details: str) -> ledger.Entry:
+    """An entry about version 1, without a signature."""
+    time = f"2026-11-{number:02d}T10:00:00+00:00"
+    return ledger.Entry(number, time, HOSTILE, action, "m", 1, reason, details, "")
+
+
+def test_nothing_from_outside_is_markup_on_a_version_s_page() -> None:
+    """Reasons, names and outcomes are shown as they are: no link, cell, heading or element."""
+    entries = [
+        entry(1, "registered", "made up"),
+        entry(2, "alias", HOSTILE, alias="champion"),
+        entry(3, "refused", f"- {HOSTILE}", alias=HOSTILE),
+    ]
+    drift = ("r", 0, HOSTILE)
+    facts = version_page.Facts(
+        1, ["champion"], entries, {"Ledger": "#/ledger"}, {"r": "#/r"}, drift
+    )
+    text = version_page.page_text(facts, 5_000)
+    page = MarkdownIt("commonmark", {"linkify": False}).enable("table").render(text)
+    assert set(re.findall(r"<(\w+)", page)) == set(
+        ["p", "strong", "a", "table", "thead", "tbody", "tr", "th", "td", "code"]
+    )
+    assert re.findall(r'href="([^"]*)"', page) == ["#/ledger", "#/r"]
+    assert page.count("<td>") == 3 * 4
+    shown = html.unescape(re.sub(r"<[^>]*>", "", page))
+    assert shown.count(line(HOSTILE)[: version_page.MOST_REASON]) == 9
+    # GitHub's mentions and bare addresses would become links in MLflow's Markdown
+    assert not re.search(r"(^|\s)@|://|www\.|[<~`$]", text.replace("`holter verify`", ""))
+
+
+def test_a_long_history_keeps_to_what_mlflow_takes() -> None:
+    """The oldest decisions are left out, and counted."""
+    entries = [entry(number, "refused", "no " * 60) for number in range(1, 29)]
+    facts = version_page.Facts(1, [], entries, {}, {}, None)
+    text = version_page.page_text(facts, 2_500)
+    assert len(text) <= 2_500
+    rows = re.findall(r"^\| 2026-11-(\d\d)", text, re.MULTILINE)
+    assert rows[0] == "28"
+    assert 0 < len(rows) < 10
+    assert f"{28 - len(rows)} more in the ledger" in text
+    assert version_page.page_text(facts, 10) == ""
+
+
+def test_a_version_s_page_follows_each_decision(fresh_model: str, tmp_path: Path) -> None:
+    """Champion, approver, when and why are there, of both versions; the seal holds meanwhile."""
+    first = made_up.register(tmp_path / "first", name=fresh_model)
+    made_up.on_device(first, "belt", energy_j_per_24_h=900.0)
+    made_up.on_data_set(first, nsrdb_beat_specificity=0.97)
+    reference, policy = first.model.reference, read_policy(DEFAULT)
+    assert "report of device belt" in resolve(reference).description
+    promote(reference, policy, approver="Dr. Who", override=True, reason="it is better")
+    text = resolve(reference).description
+    assert re.match(
+        r"\*\*Champion\*\* since [-\d: ]+ UTC, moved here by Dr. Who: it is better", text
+    )
+    assert text.endswith("made up")
+    for link in ("Training", "Lineage", "Ledger", "evaluated", "registered"):
+        assert re.search(
+            rf"\[{link}\]\(#/experiments/\d+/runs/[0-9a-f]{{32}}[^)]*workflowType", text
+        )
+    (file,) = call("GET", "artifacts/list", run_id=first.model.run_id, path="lineage")["files"]
+    assert file["path"] == "lineage/lineage.html"
+    second = made_up.register(tmp_path / "second", name=fresh_model)
+    promote(second.model.reference, policy, override=True, reason="newer")
+    assert "**Champion**" not in resolve(reference).description
+    assert "**Champion**" in resolve(second.model.reference).description
+    rollback(fresh_model, reason="it was worse")
+    text = resolve(reference).description
+    assert "rolled back to this one" in text
+    assert text.count("[holter]: #") == 1
+    assert "it was worse" in resolve(second.model.reference).description
+    assert read_version(reference).description == "made up"
+
+    def found() -> tuple[str, str]:
+        (one,) = [f for f in verify(reference, trusted_keys()) if f.name == "description"]
+        return one.state, one.told
+
+    assert found() == (MATCH, "")
+    tracking.describe_version(first.model, text.replace("Dr. Who", "Dr. No"))
+    assert found()[0] == MISMATCH
+    version_page.renew_or_tell(fresh_model, 1)  # an edit is not covered up
+    assert "Dr. No" in resolve(reference).description
+    tracking.describe_version(first.model, text)
+    ledger.append(fresh_model, 1, "noted", "a decision that no page tells")
+    assert found()[0] == OUT
+    version_page.renew_page(fresh_model, 1)
+    assert found() == (MATCH, "")

@@ -9,9 +9,12 @@ from typing import cast
 import pytest
 
 from flows.decide import rebuild
+from flows.reports.compare import CODE
 from flows.train.settings import BeatSettings
+from flows.train.training_run import use_accelerators
 from storage.audit.versions import VersionRecord
 from storage.registry.model_files import LITERT, WEIGHTS
+from storage.registry.tags import ACCELERATOR_TAG
 from tasks.learning.splits import PERMUTED, SKLEARN, refuse_unless_paradigm
 
 PARAMS = {
@@ -66,3 +69,24 @@ def test_a_rule_that_is_not_named_is_no_change() -> None:
     )
     assert same.changes == ()
     assert other.changes == (("parameter split_rule", PERMUTED, SKLEARN[:16]),)
+
+
+def test_a_gpu_is_told_of_and_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is a tag, which a rebuild elsewhere tells; a processor leaves all as it was."""
+    import tensorflow as tf
+
+    experimental = tf.config.experimental
+    before = experimental.tensor_float_32_execution_enabled()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
+    assert use_accelerators() == {}
+    assert experimental.tensor_float_32_execution_enabled() == before
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: ["one", "other"])
+    names = {"one": {"device_name": "NVIDIA L4"}, "other": {}}
+    monkeypatch.setattr(experimental, "get_device_details", names.__getitem__)
+    try:
+        tags = use_accelerators()
+        assert not experimental.tensor_float_32_execution_enabled()
+    finally:
+        experimental.enable_tensor_float_32_execution(before)
+    assert tags == {"holter.accelerator": "NVIDIA L4, GPU"}
+    assert CODE[ACCELERATOR_TAG] == "GPU of TensorFlow"

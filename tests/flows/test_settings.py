@@ -25,6 +25,7 @@ from flows.ingest.folders import DatasetSettings, data_sets
 from flows.settings import Settings, setting
 from flows.train import flow as flow_module
 from flows.train import settings as settings_module
+from flows.train import training_run
 from flows.train.flow import train
 from flows.train.retrain import retrain
 from flows.train.settings import (
@@ -42,6 +43,7 @@ from flows.train.training_run import TrainingRun
 from flows.train.watch import watch
 from storage.audit.versions import VersionRecord
 from storage.bounds import BOUNDS
+from storage.registry.tags import NETWORK_TAG
 from tasks.learning.rhythm_training import RhythmConfig
 from tasks.learning.splits import FIRST_RULES, Split
 from tasks.learning.training import TrainingConfig
@@ -59,6 +61,7 @@ STEPS = f"Steps of an epoch. ({BOUNDS['steps'].words})"
 SHORT = {"quiet_s": "quiet"}
 #: A value of every field that is not the usual one.
 OTHERS: dict[str, Any] = {
+    "name": "ward7-af",
     "epochs": 7,
     "learning_rate": 0.125,
     "seed": 11,
@@ -189,6 +192,56 @@ def test_a_command_makes_the_settings_that_it_is_told(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert asked == [kind(datasets=SETS, **own)]
+
+
+def test_a_training_registers_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings of one network gain versions of two models; the tag says which network."""
+    made: list[tuple[str, str]] = []
+    opened: list[str] = []
+
+    class EnoughError(Exception):
+        """Registered: what follows is of no interest here."""
+
+    def registered(_run_id: str, *, name: str, tags: dict[str, str], **_: Any) -> None:
+        made.append((name, tags[NETWORK_TAG]))
+        raise EnoughError
+
+    def open_ledger(name: str) -> None:
+        opened.append(name)
+        raise EnoughError
+
+    monkeypatch.setattr("storage.registry.tracking.register_model", registered)
+    monkeypatch.setattr("storage.registry.tracking.log_tags", lambda *_: None)
+    monkeypatch.setattr("storage.audit.ledger.check_open", open_ledger)
+    monkeypatch.setattr(training_run, "read_json", lambda _: None)
+    monkeypatch.setattr(training_run, "runtime_tags", lambda _: {})
+    monkeypatch.setattr(training_run, "description", lambda *_: "")
+    release: Any = SimpleNamespace(
+        **{"folder": Path(), "title": "", "metrics": {"f1": 1.0}, "testset_sha256": ""},
+        **{"threshold": 0.5, "smoothing_change": 0.0},
+    )
+    for name in (None, "ward7-af"):
+        settings = train_settings(datasets=SETS, model="rhythm", name=name)
+        facts = {"tags": {}, "dataset": "d", "data": [], "sides": {}}
+        run: Any = SimpleNamespace(
+            settings=settings, split=SimpleNamespace(paradigm="interpatient"), **facts
+        )
+        with pytest.raises(EnoughError):
+            vars(training_run.register)["fn"](run, release, "0" * 32)
+        with pytest.raises(EnoughError), training_run.mlflow_run(run):
+            pass
+    assert made == [("holter-rhythm", "rhythm"), ("ward7-af", "rhythm")]
+    assert opened == ["holter-rhythm", "ward7-af"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ward7", "ward7/2", "ward7@champion", "a'b", "../x", "-x", "a" * 101, "Säle", "a\nb"],
+)
+def test_a_name_that_no_model_can_have_is_refused(name: str) -> None:
+    """It becomes part of files' names, of addresses and of searches in MLflow."""
+    with pytest.raises(ValueError, match=r"^name .*found no name of a reg.*expected"):
+        train_settings(datasets=SETS, name=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -134,7 +134,7 @@ def check_prefect_s_page(run_id: str) -> None:
     assert {"ingest-simulated", "watch-simulated"} <= {run["name"] for run in runs}
     assert not [run["name"] for run in runs if "/" in run["name"]]
     table = httpx.get(f"{api}/artifacts/ingest-simulated/latest", timeout=30).raise_for_status()
-    assert f"/runs/{run_id})" in table.json()["description"]
+    assert f"/runs/{run_id}?workflowType=machine_learning)" in table.json()["description"]
     rows = json.loads(table.json()["data"])
     assert [row["record"] for row in rows] == ["sim000", "sim001", "sim002", "sim003"]
     assert {row["side"] for row in rows} == {"train", "validation", "test"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,6 +50,55 @@ except SystemExit as end:
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     installed = version(PROJECT["name"])
     assert process.stdout.splitlines() == [f"{command} {installed}", "[] 0"], process.stderr
+
+
+def pins(file: str) -> dict[str, str]:
+    """The versions that a file of constraints has, by name."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    requirements = [Requirement(line) for line in lines if line]
+    return {canonicalize_name(one.name): str(one.specifier) for one in requirements}
+
+
+def test_one_build_of_tensorflow_is_asked_for() -> None:
+    """`server` and `gpu` differ by it alone, of one version; CUDA's packages are pinned apart."""
+    extras = PROJECT["optional-dependencies"]
+    shared, cpu = extras["server"]
+    same, gpu = extras["gpu"]
+    assert shared == same == "holter-af[common]"
+    build, with_cuda = Requirement(cpu), Requirement(gpu)
+    assert (build.name, with_cuda.name, with_cuda.extras) == (
+        "tensorflow-cpu",
+        "tensorflow",
+        {"and-cuda"},
+    )
+    assert build.specifier == with_cuda.specifier
+    assert not any("tensorflow" in need for need in extras["common"])
+    cuda = pins("constraints-gpu.txt")
+    assert cuda["tensorflow"] == str(build.specifier) == pins("constraints.txt")["tensorflow-cpu"]
+    assert all(version.startswith("==") for version in cuda.values())
+    assert not cuda.keys() & pins("constraints.txt").keys()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "HOLTER_GPU_RESOLVE" not in os.environ,
+    reason="resolving `.[gpu]` downloads 3 GB: set HOLTER_GPU_RESOLVE",
+)
+@pytest.mark.timeout(1800)
+def test_the_gpu_extra_resolves_to_its_constraints(tmp_path: Path) -> None:
+    """A dry run of pip, both files of constraints held, takes each pinned package of CUDA."""
+    report = tmp_path / "report.json"
+    words = ["install", "--dry-run", "--quiet", "--report", str(report)]
+    words += ["-c", "constraints.txt", "-c", "constraints-gpu.txt", ".[gpu]"]
+    process = subprocess.run(
+        [sys.executable, "-m", "pip", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    if "No matching distribution" in process.stderr:
+        pytest.skip(f"no package index: {process.stderr.splitlines()[-1]}")
+    assert process.returncode == 0, process.stderr
+    items = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+    resolved = {canonicalize_name(item["name"]): f"=={item['version']}" for item in items}
+    assert pins("constraints-gpu.txt").items() <= resolved.items()
 
 
 def test_the_version_stands_in_one_place() -> None:

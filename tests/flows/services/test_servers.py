@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +20,9 @@ import psutil
 import pytest
 
 from flows.cli.ops import _start_beside
+from flows.services.ports import known_port
 from flows.services.prefect_server import LOCAL_NAMES, admits
-from flows.services.servers import LOOPBACK, Kind, _answering, _listens, _start
+from flows.services.servers import LOOPBACK, Kind, _answering, _listens, _settle_port, _start
 from flows.services.up_state import Servers, answers, check_alive, log_bytes, running
 from storage.errors import ServerError
 from storage.files import write_bytes
@@ -187,20 +190,146 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
             check_alive(replace(here, mlflow_pid=process.pid))
 
 
-def test_a_server_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where another process takes the port meanwhile, ours answers on another one."""
+def listening(port: int) -> socket.socket:
+    """A socket of this process that listens, as another server does."""
+    taker = socket.create_server((LOOPBACK, port))
+    taker.listen()
+    return taker
+
+
+def test_a_server_is_ones_own(tmp_path: Path) -> None:
+    """Where another process takes the port between the look and the bind, ours takes another."""
+    takers: list[socket.socket] = []
+
+    def late_command(folder: Path, port: int) -> list[str]:
+        if not takers:
+            takers.append(listening(port))
+        return page_server(folder, port)
+
     with ExitStack() as stack:
-        other = _answering(stack, _start(stack, PAGES, tmp_path, 0), tmp_path)
-        monkeypatch.setattr("flows.services.servers._free", lambda port: port or other.port)
-        late = _start(stack, PAGES, tmp_path, other.port)
-        monkeypatch.undo()
-        assert late.port == other.port
+        late = _start(stack, replace(PAGES, command=late_command), tmp_path, 0)
+        (taker,) = takers
+        stack.enter_context(taker)
+        assert late.port == taker.getsockname()[1]
         ours = _answering(stack, late, tmp_path)
-        assert ours.port != other.port
+        assert ours.port != late.port
         assert _listens(ours.process.pid, ours.port)
-        assert not _listens(ours.process.pid, other.port)
+        assert not _listens(ours.process.pid, late.port)
     assert not answers(f"http://{LOOPBACK}:{ours.port}/")
-    assert not answers(f"http://{LOOPBACK}:{other.port}/")
+
+
+def test_a_server_whose_port_was_taken_for_a_moment_is_started_again(tmp_path: Path) -> None:
+    """It ended as its port was taken, by what is gone when we look: it gets that port after all."""
+    code = (
+        "import socket, sys\n"
+        f"at = ({LOOPBACK!r}, int(sys.argv[1]))\n"
+        "taker = socket.create_server(at)\n"
+        "try:\n    socket.create_server(at)\n"
+        "except OSError as error:\n    print(error)\n    sys.exit(3)\n"
+    )
+    starts: list[int] = []
+
+    def command(folder: Path, port: int) -> list[str]:
+        starts.append(port)
+        late = [sys.executable, "-c", code, str(port)]
+        return page_server(folder, port) if len(starts) > 1 else late
+
+    with ExitStack() as stack:
+        first = _start(stack, replace(PAGES, command=command), tmp_path, 0)
+        fixed = replace(first, asked=first.port, is_fixed=True)
+        ours = _answering(stack, fixed, tmp_path)
+    assert starts == [ours.port, ours.port]
+
+
+def test_a_port_is_kept_until_its_server_listens(tmp_path: Path) -> None:
+    """Nobody who asks for it, or for any, is given a port between the look and the bind."""
+    with ExitStack() as stack:
+        started = _start(stack, replace(PAGES, command=lambda *_: ["sleep", "60"]), tmp_path, 0)
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind((LOOPBACK, started.port))
+
+
+def test_a_fixed_port_that_is_taken_is_told_with_its_holder(tmp_path: Path) -> None:
+    """By number, process, program and user; nothing is started."""
+    with listening(0) as taker, ExitStack() as stack:
+        port = taker.getsockname()[1]
+        holder = rf"process {os.getpid()} \(.*python.*, {getpass.getuser()}\)"
+        expected = rf"port {port} for Pages: found {holder} on it; expected a free port"
+        with pytest.raises(ServerError, match=expected):
+            _start(stack, PAGES, tmp_path, port, is_fixed=True)
+    assert not PAGES.log(tmp_path).exists()
+
+
+def test_a_port_is_the_same_at_the_next_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is remembered; one that another holds is told, and another is chosen and remembered."""
+    ports: list[int] = []
+    with listening(0) as taker:
+        usual = int(taker.getsockname()[1])
+    for _ in range(2):
+        with ExitStack() as stack:
+            started = _start(stack, PAGES, tmp_path, known_port(tmp_path, "Pages", usual))
+            assert _settle_port(_answering(stack, started, tmp_path), tmp_path) == []
+            ports.append(started.port)
+            # a second server of the same state folder changes nothing that is remembered
+            second = _start(stack, PAGES, tmp_path, started.port)
+            (note,) = _settle_port(_answering(stack, second, tmp_path), tmp_path)
+            assert f"Port {usual} is held by process" in note
+            assert "Links" not in note
+    assert ports == [usual, usual]
+    with listening(usual), ExitStack() as stack:
+        started = _start(stack, PAGES, tmp_path, known_port(tmp_path, "Pages", 1))
+        assert started.port != usual
+        (note,) = _settle_port(_answering(stack, started, tmp_path), tmp_path)
+        assert f"Links that were written with {usual} do not lead there" in note
+    assert known_port(tmp_path, "Pages", 1) == started.port
+    assert f"Pages is on {started.port}" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"Pages": 70000}', '{"Pages": "80"}', "{"])
+def test_what_is_no_port_is_not_remembered(content: str, tmp_path: Path) -> None:
+    """A note that is damaged, or edited, is as none."""
+    write_bytes(tmp_path / "ports.json", content.encode())
+    assert known_port(tmp_path, "Pages", 4200) == 4200
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        (
+            ["--prefect-port", "0"],
+            {},
+            "prefect_port: found 0; expected at least 1 and at most 65535",
+        ),
+        (["--prefect-port", "4999", "--mlflow-port", "4999"], {}, "found port 4999 for both"),
+        (
+            ["--mlflow-port", "4999"],
+            {"MLFLOW_TRACKING_URI": "http://mlflow.example"},
+            "--mlflow-port 4999: found MLFLOW_TRACKING_URI, which names a server",
+        ),
+        (["--mlflow-port", "PORT"], {}, "port PORT for MLflow: found process"),
+    ],
+)
+def test_up_refuses_ports_that_cannot_be(
+    words: list[str], environment: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """Before anything is started, in one sentence."""
+    names = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    env |= {"HOLTER_HOME": str(tmp_path / "home"), "COLUMNS": "200", **environment}
+    with listening(0) as taker:
+        port = str(taker.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", "up", *(w.replace("PORT", port) for w in words)],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode in (1, 2)
+    assert said.replace("PORT", port) in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "home" / "logs").exists()
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -46,6 +48,38 @@ def test_who_needs_whom() -> None:
     assert {ref for refs in needs.values() for ref in refs} <= known
     keras = f"pkg:pypi/keras@{version('keras')}"
     assert keras in needs[f"pkg:pypi/tensorflow-cpu@{version('tensorflow-cpu')}"]
+
+
+def test_extras_that_share_some_and_a_gpu_s_build_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where TensorFlow with CUDA is installed it is the training's; nothing needs itself."""
+    needs = {
+        "holter-af": [
+            "numpy",
+            "keras; extra == 'common'",
+            "holter-af[common]; extra == 'server'",
+            "tensorflow-cpu; extra == 'server'",
+            "holter-af[common]; extra == 'gpu'",
+            "tensorflow[and-cuda]; extra == 'gpu'",
+        ],
+        "tensorflow": ["nvidia-cudnn-cu12; extra == 'and-cuda'"],
+    }
+    installed = {"holter-af", "numpy", "keras", "tensorflow", "nvidia-cudnn-cu12"}
+
+    def metadata(name: str) -> Any:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        facts = SimpleNamespace(json={"license_expression": "MIT"})
+        return SimpleNamespace(requires=needs.get(name), version="1", metadata=facts)
+
+    monkeypatch.setattr("storage.registry.sbom.distribution", metadata)
+    training, edge = (sbom(environment) for environment in ENVIRONMENTS)
+    names = {one["name"] for one in training["components"]}
+    assert names == installed - {"holter-af"}
+    assert [one["name"] for one in edge["components"]] == ["numpy"]
+    (root,) = [one for one in training["dependencies"] if one["ref"] == "pkg:pypi/holter-af@1"]
+    assert root["ref"] not in root["dependsOn"]
 
 
 def test_equal_environments_give_equal_bytes() -> None:

@@ -17,6 +17,8 @@ from flows.decide import drift, evaluate
 from storage.errors import ModelError, TableError
 from storage.files import sha256_file
 from storage.registry import client
+from storage.registry.models import ModelVersion
+from storage.registry.tags import NETWORK_TAG
 from storage.tables.beats import BeatTable, join_tables
 from tasks.analysis.analyse import decided_beats
 from tasks.features.fused import (
@@ -347,18 +349,23 @@ def test_a_file_that_reads_something_else_is_refused() -> None:
         of_record(other, "fused", with_shapes())
 
 
+@pytest.mark.parametrize("tagged", [False, True])
 @pytest.mark.parametrize(
     ("name", "read"), [("fused", True), ("fused_cues", True), ("resnet21", True), ("rhythm", False)]
 )
 def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
-    name: str, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, read: bool, tagged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shapes and cues are made of waveforms: without them fused networks answer by rhythm alone."""
+    """Shapes and cues are made of waveforms: without them fused networks answer by rhythm alone.
+
+    A registered model may have any name; its tag says which network it is.
+    """
     (tmp_path / "r.parquet").write_bytes(b"")
     entry = SimpleNamespace(file="r.parquet", sha256=sha256_file(tmp_path / "r.parquet"))
     manifest = SimpleNamespace(dataset="d", entries=[entry])
     tags = {"holter.sha256.model.tflite": "", "holter.threshold": "0.5"}
-    model = SimpleNamespace(name=f"holter-{name}", version="1", run_id="0" * 32, tags=tags)
+    named = ModelVersion(f"holter-{name}", 1, "0" * 32, tags)
+    model = replace(named, name="ward7", tags={**tags, NETWORK_TAG: name}) if tagged else named
     asked: list[bool] = []
 
     def asked_for(_path: Path, *, waveform: bool) -> None:
