@@ -18,7 +18,7 @@ from storage.files import home
 if TYPE_CHECKING:
     from flows.upkeep.backup import Backup
     from flows.upkeep.cleaning import Item
-    from flows.upkeep.restore import Restored
+    from flows.upkeep.restore import RestoreResult
 
 Form = Annotated[
     Literal["text", "json"], typer.Option("--format", help="Form of the answer, on standard output")
@@ -39,7 +39,7 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def agreed(question: str, *, yes: bool) -> bool:
+def confirm(question: str, *, yes: bool) -> bool:
     """Whether to go on: as told by --yes, or asked at a terminal."""
     if yes:
         return True
@@ -119,7 +119,7 @@ def restore(
     answer(form, asdict(result), _restore_lines(result))
 
 
-def _restore_lines(result: Restored) -> list[str]:
+def _restore_lines(result: RestoreResult) -> list[str]:
     lines = [
         f"Restored {result.folder}: {result.files} files, {size(result.bytes)}; all digests hold",
         f"As at    {result.time_utc}",
@@ -194,7 +194,7 @@ def gc(
             return
         if not yes:
             console.print("\n".join(lines), markup=False, soft_wrap=True)
-        if not agreed("Remove them?", yes=yes):
+        if not confirm("Remove them?", yes=yes):
             raise typer.Exit(1)
         with console.status("Removing ...") as status:
             for item in leaving:

@@ -115,22 +115,22 @@ def installed_packages() -> dict[str, str]:
     return versions
 
 
-def newer_packages(made_by: Mapping[str, str]) -> list[str]:
+def newer_packages(packages: Mapping[str, str]) -> list[str]:
     """The packages of an archive that are newer than those installed, each in words."""
     from packaging.version import InvalidVersion, Version
 
     here = installed_packages()
     try:
         return [
-            f"{name} {made_by[name]} (installed: {here[name]})"
+            f"{name} {packages[name]} (installed: {here[name]})"
             for name in here
-            if name in made_by and Version(made_by[name]) > Version(here[name])
+            if name in packages and Version(packages[name]) > Version(here[name])
         ]
     except (InvalidVersion, TypeError) as error:
         raise BackupError(f"{HEADER}: found a version that cannot be read ({error})") from error
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
+def names_text(names: Iterable[str], most: int = 5) -> str:
     """Some of many names, and how many more there are."""
     ordered = sorted(names)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""

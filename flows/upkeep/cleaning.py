@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flows.ingest.flow import slug
 from flows.services.alive import live_runs
-from flows.upkeep.archive import some
+from flows.upkeep.archive import names_text
 from flows.upkeep.needs import Needs, manifests_below, reasons
 from storage.errors import BackupError, TableError
 from storage.files import alone, home, sha256_file
@@ -76,7 +76,7 @@ def view_of(needs: Needs, days: float) -> View:
 def busy() -> str:
     """The flows that run, in words; "" where none does."""
     names = (f"{run.flow}, process {run.pid} on {run.host}" for run in live_runs())
-    return f"in use: {words}" if (words := some(names)) else ""
+    return f"in use: {words}" if (words := names_text(names)) else ""
 
 
 def _files(folder: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def _tables(view: View) -> Iterator[Item]:
         files = _files(folder)
         dataset = folder.name.removeprefix("dataset=")
         lock = f"ingest-{slug(dataset.partition('.')[0])}"
-        unknown = some(view.needs.unreadable, 1)
+        unknown = names_text(view.needs.unreadable, 1)
         doubt = f"nobody can tell who needs it ({unknown})" if unknown else ""
         if reason := _needed(view.needs, folder):
             yield Item("beat tables", dataset, _size(files), reason, ())

@@ -162,9 +162,9 @@ def _note_chain(needs: Needs, document: Mapping[str, Any], reference: str) -> No
 
 def reasons(references: list[str]) -> str:
     """Which versions need a thing, in words."""
-    shown = ", ".join(references[:3])
+    first = ", ".join(references[:3])
     more = f" and {len(references) - 3} more" if len(references) > 3 else ""
-    return f"needed by {shown}{more}"
+    return f"needed by {first}{more}"
 
 
 def manifests_below(folder: Path) -> Iterator[Path]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from flows.ingest.flow import slug
 from flows.services.alive import live_runs
-from flows.upkeep.archive import some
+from flows.upkeep.archive import names_text
 from flows.upkeep.cleaning import Item, busy
 from flows.upkeep.needs import Needs, reasons
 from storage.datasets.dataset import available_specs, user_folders
 from storage.errors import BackupError, SpecError, TableError
 from storage.files import home, sha256_file
 from storage.places import beats_place
-from storage.recordings.download import FETCHED, fetched_files
+from storage.recordings.download import FETCH_NOTE, fetched_files
 from storage.tables.beats_manifest import read_manifest
 from storage.text import did_you_mean
 
@@ -98,7 +98,7 @@ def _tables(name: str, needs: Needs) -> Iterator[Item]:
         if _dataset_of(folder) != name:
             continue
         references = needs.folders.get(folder, [])
-        doubt = some(needs.unreadable, 1)
+        doubt = names_text(needs.unreadable, 1)
         reason = reasons(references) if references else ""
         reason = reason or (f"nobody can tell who needs it ({doubt})" if doubt else "")
         title = folder.name.removeprefix("dataset=")
@@ -115,7 +115,7 @@ def _watched(name: str) -> Iterator[Item]:
                 yield _item("watch note", path.name, [path])
 
 
-def fetched(folder: Path) -> tuple[list[Path], list[str]]:
+def recordings_of(folder: Path) -> tuple[list[Path], list[str]]:
     """The files of a folder that `holter data fetch` brought; and those that it did not.
 
     A file counts that the fetch noted, with the digest that it noted: it can be fetched again.
@@ -128,20 +128,20 @@ def fetched(folder: Path) -> tuple[list[Path], list[str]]:
     digests = fetched_files(folder)
     if not digests:
         raise BackupError(
-            f"{folder}: found no note of a fetch ({FETCHED}); expected a folder that "
+            f"{folder}: found no note of a fetch ({FETCH_NOTE}); expected a folder that "
             "`holter data fetch` filled. Recordings of another origin are never removed"
         )
     files, others = [], []
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         name = path.relative_to(folder).as_posix()
-        if name == FETCHED:
+        if name == FETCH_NOTE:
             continue
         own = name in digests and not path.is_symlink() and sha256_file(path) == digests[name]
         if own:
             files.append(path)
         else:
             others.append(name)
-    return [*files, folder / FETCHED], others
+    return [*files, folder / FETCH_NOTE], others
 
 
 def remove_fetched(files: list[Path], folder: Path) -> None:

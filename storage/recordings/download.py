@@ -30,7 +30,7 @@ from storage.formats.wfdb_header import parse_header
 from storage.text import did_you_mean
 
 #: What of a folder was fetched here: SHA-256 by file. Nothing else of it may ever be removed.
-FETCHED = ".holter-fetched.json"
+FETCH_NOTE = ".holter-fetched.json"
 PHYSIONET = "https://physionet.org/files"
 #: Names another server with the same layout: MIRROR/<slug>/<version>/<file>.
 MIRROR_VARIABLE = "HOLTER_PHYSIONET"
@@ -158,10 +158,10 @@ def fetch_dataset(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     states = [results[file] for file in sorted(results)]
-    fetched = {state.file: digests[state.file] for state in states if state.state == "fetched"}
-    if fetched:
-        fetched[SUMS] = sha256_file(folder / SUMS)
-        write_json(folder / FETCHED, {**fetched_files(folder), **fetched})
+    note = {state.file: digests[state.file] for state in states if state.state == "fetched"}
+    if note:
+        note[SUMS] = sha256_file(folder / SUMS)
+        write_json(folder / FETCH_NOTE, {**fetched_files(folder), **note})
     return states
 
 
@@ -173,7 +173,7 @@ def fetched_files(folder: Path) -> dict[str, str]:
     PlaceError
         The note is damaged.
     """
-    path = folder / FETCHED
+    path = folder / FETCH_NOTE
     return read_state(path, dict) if path.is_file() else {}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import quiet, registry
-from flows.cli.upkeep import Form, Yes, agreed, answer, size
+from flows.cli.upkeep import Form, Yes, answer, confirm, size
 from flows.services.progress import console
 from storage.files import home
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def remove(
     name: Annotated[str, typer.Argument(help="Name of a data set.")],
-    fetched: Annotated[
+    records: Annotated[
         Path | None,
         typer.Option(
             "--fetched",
@@ -41,7 +41,7 @@ def remove(
     from flows.upkeep import cleaning, removal
 
     result = removal.plan(name, _needs())
-    files, others = removal.fetched(fetched.absolute()) if fetched else ([], [])
+    files, others = removal.recordings_of(records.absolute()) if records else ([], [])
     leaving = [item for item in result.items if not item.reason]
     value = {
         "removed": False,
@@ -60,12 +60,12 @@ def remove(
         return
     if not yes:
         console.print("\n".join(_lines(value, "to go")), markup=False, soft_wrap=True)
-    if not agreed(f"Remove data set {name}?", yes=yes):
+    if not confirm(f"Remove data set {name}?", yes=yes):
         raise typer.Exit(1)
     for item in sorted(leaving, key=lambda item: item.kind == "TOML"):  # the TOML last
         cleaning.remove(item)
-    if fetched:
-        removal.remove_fetched(files, fetched.absolute())
+    if records:
+        removal.remove_fetched(files, records.absolute())
     value["removed"] = True
     answer(form, value, _lines(value, "removed"))
 

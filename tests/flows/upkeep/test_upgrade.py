@@ -1,0 +1,120 @@
+"""A state folder that an earlier commit made works: read, checked, decided on, trained on top."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.ingest.folders import data_sets
+from flows.services.servers import MLFLOW, PREFECT, servers
+from flows.train.settings import train_settings
+from storage.audit import ledger
+from storage.audit.findings import MISMATCH
+from storage.audit.provenance import has_commit
+from storage.audit.verify import verify
+from storage.registry.signing import trusted_keys
+from storage.tables.beats_manifest import manifest_from, manifest_places, read_manifest
+from tests.conftest import ROOT, state_folder
+from tests.emptied import Databases
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # MLflow's own, at import
+
+#: The commit that the issue of upgrades names: its modules lay side by side.
+EARLIER = "f5676ad"
+MODEL = "holter-squeeze"
+#: What its users do: simulated records, an ingest, a training, in its own code.
+MAKE = """
+import sys
+from pathlib import Path
+
+import flows
+from flows.servers import servers
+from flows.simulate import write_simulated
+from flows.train import train
+
+work, code = Path(sys.argv[1]), Path(sys.argv[2])
+assert Path(flows.__file__).is_relative_to(code), flows.__file__
+toml = write_simulated(work / "records", 6, 0.03, 3)
+with servers():
+    train([str(toml)], [toml.parent], model="squeeze", epochs=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def records(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The records of a state folder of that commit, on which today's servers then work."""
+    if not has_commit(EARLIER):
+        pytest.skip(f"this checkout has no {EARLIER}: a shallow clone, or an unpacked archive")
+    work = tmp_path_factory.mktemp("earlier")
+    code, home = work / "code", work / "home"
+    clone = ["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(code)]
+    checkout = ["git", "-C", str(code), "checkout", "--quiet", "--detach", EARLIER]
+    for words in (clone, checkout):
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
+    with state_folder(home):
+        databases.lay(home, PREFECT, MLFLOW)
+        subprocess.run(
+            [sys.executable, "-c", MAKE, str(work), str(code)],
+            cwd=code,
+            env={**os.environ, "PYTHONPATH": str(code)},
+            check=True,
+            timeout=240,
+        )
+        with servers():
+            yield work / "records"
+
+
+def holter(*words: str) -> None:
+    """Run a command in this process, as `holter` does."""
+    from flows.cli.app import app
+
+    app(list(words), standalone_mode=False)
+
+
+def test_a_state_folder_of_an_earlier_commit_works(records: Path) -> None:
+    """Verified, shown, carded, promoted, rebuilt; then ingested and trained on by today's code."""
+    from flows.decide.rebuild import BIT_EQUAL, EQUAL_FIGURES, rebuild
+    from flows.ingest.flow import ingest
+    from flows.train.flow import train
+    from storage.audit.versions import read_version
+
+    first, keys = f"{MODEL}/1", trusted_keys()
+    findings = list(verify(first, keys))
+    assert [finding for finding in findings if finding.state == MISMATCH] == []
+    assert {"beat tables", "sources", "code"} <= {finding.link for finding in findings}
+    for words in (["lineage", first], ["card", first]):
+        holter(*words)
+    holter("promote", first, "--override", "--reason", "to see that it can", "--by", "a test")
+    assert ledger.mlflow_aliases(MODEL) == {"candidate": 1, "champion": 1}
+    assert rebuild(read_version(first)).outcome in (BIT_EQUAL, EQUAL_FIGURES)
+
+    toml = str(records / "dataset.toml")
+    result = ingest(toml, records)
+    assert {outcome.state for outcome in result.outcomes} <= {"kept", "built"}
+    assert not result.failed
+    training = train_settings(datasets=data_sets([toml], data=[records]), model="squeeze", epochs=1)
+    assert train(training).version.reference == f"{MODEL}/2"
+    assert ledger.mlflow_aliases(MODEL) == {"candidate": 2, "champion": 1}
+    for reference in (first, f"{MODEL}/2"):
+        wrong = [one for one in verify(reference, keys) if one.state == MISMATCH]
+        assert wrong == []
+    assert ledger.check(MODEL, keys) == []
+
+
+def test_its_beat_tables_are_where_they_are_looked_for(records: Path) -> None:
+    """The manifest of an earlier commit is read, and names the place that today's code looks in."""
+    from storage.audit import chain
+    from storage.places import beats_place
+
+    entries = ledger.own_entries(MODEL)
+    sealed = chain.read_chain(chain.registration(entries, 1), f"{MODEL}/1", trusted_keys())
+    (data,) = sealed.document["datasets"]
+    places = manifest_places(beats_place(), manifest_from(data))
+    assert any(path.is_file() for path in places)
+    assert read_manifest(next(path for path in places if path.is_file())).entries
+    assert Path(data["origin"]) == records
