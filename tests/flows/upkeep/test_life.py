@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from prefect.events.worker import EventsWorker
 
 from flows.services.servers import MLFLOW, PREFECT, servers
 from flows.upkeep.backup import back_up
@@ -76,3 +77,4 @@ def test_work_goes_on_after_the_state_folder_was_deleted(
             ledger.move_alias(NAME, 1, "champion", "work goes on")
             assert ledger.mlflow_aliases(NAME) == {"candidate": 1, "champion": 1}
             assert ledger.check(NAME, keys) == []
+            EventsWorker.drain_all(timeout=30)  # while a server takes them

@@ -14,7 +14,7 @@ from flows.ingest.folders import data_sets
 from flows.services.servers import MLFLOW, PREFECT, servers
 from flows.train.settings import train_settings
 from storage.audit import ledger
-from storage.audit.findings import MISMATCH
+from storage.audit.findings import MISMATCH, Finding
 from storage.audit.provenance import has_commit
 from storage.audit.verify import verify
 from storage.registry.signing import trusted_keys
@@ -76,34 +76,51 @@ def holter(*words: str) -> None:
     app(list(words), standalone_mode=False)
 
 
-def test_a_state_folder_of_an_earlier_commit_works(records: Path) -> None:
-    """Verified, shown, carded, promoted, rebuilt; then ingested and trained on by today's code."""
+FIRST, SECOND = f"{MODEL}/1", f"{MODEL}/2"
+
+
+def wrong(reference: str) -> list[Finding]:
+    return [one for one in verify(reference, trusted_keys()) if one.state == MISMATCH]
+
+
+@pytest.mark.usefixtures("records")
+def test_its_versions_are_verified_shown_and_decided_on() -> None:
+    """Every link of the chain holds; lineage and card are shown; an alias moves, by the ledger."""
+    assert wrong(FIRST) == []
+    links = {finding.link for finding in verify(FIRST, trusted_keys())}
+    assert {"beat tables", "sources", "code", "model files"} <= links
+    for words in (["lineage", FIRST], ["card", FIRST]):
+        holter(*words)
+    holter("promote", FIRST, "--override", "--reason", "to see that it can", "--by", "a test")
+    assert ledger.mlflow_aliases(MODEL) == {"candidate": 1, "champion": 1}
+    assert ledger.check(MODEL, trusted_keys()) == []
+
+
+@pytest.mark.usefixtures("records")
+def test_its_trainings_are_done_again() -> None:
+    """A rebuild by today's code has the figures that were sealed."""
     from flows.decide.rebuild import BIT_EQUAL, EQUAL_FIGURES, rebuild
-    from flows.ingest.flow import ingest
-    from flows.train.flow import train
     from storage.audit.versions import read_version
 
-    first, keys = f"{MODEL}/1", trusted_keys()
-    findings = list(verify(first, keys))
-    assert [finding for finding in findings if finding.state == MISMATCH] == []
-    assert {"beat tables", "sources", "code"} <= {finding.link for finding in findings}
-    for words in (["lineage", first], ["card", first]):
-        holter(*words)
-    holter("promote", first, "--override", "--reason", "to see that it can", "--by", "a test")
-    assert ledger.mlflow_aliases(MODEL) == {"candidate": 1, "champion": 1}
-    assert rebuild(read_version(first)).outcome in (BIT_EQUAL, EQUAL_FIGURES)
+    result = rebuild(read_version(FIRST))
+    assert result.outcome in (BIT_EQUAL, EQUAL_FIGURES), result
+
+
+def test_records_are_ingested_and_trained_on_top(records: Path) -> None:
+    """Tables are kept or made anew, and the next version follows on; the first one still holds."""
+    from flows.ingest.flow import ingest
+    from flows.train.flow import train
 
     toml = str(records / "dataset.toml")
     result = ingest(toml, records)
-    assert {outcome.state for outcome in result.outcomes} <= {"kept", "built"}
     assert not result.failed
-    training = train_settings(datasets=data_sets([toml], data=[records]), model="squeeze", epochs=1)
-    assert train(training).version.reference == f"{MODEL}/2"
-    assert ledger.mlflow_aliases(MODEL) == {"candidate": 2, "champion": 1}
-    for reference in (first, f"{MODEL}/2"):
-        wrong = [one for one in verify(reference, keys) if one.state == MISMATCH]
-        assert wrong == []
-    assert ledger.check(MODEL, keys) == []
+    assert {outcome.state for outcome in result.outcomes} <= {"kept", "built"}
+    datasets = data_sets([toml], data=[records])
+    training = train_settings(datasets=datasets, model="squeeze", epochs=1)
+    assert train(training).version.reference == SECOND
+    assert ledger.mlflow_aliases(MODEL)["candidate"] == 2
+    assert ledger.check(MODEL, trusted_keys()) == []
+    assert wrong(FIRST) == wrong(SECOND) == []
 
 
 def test_its_beat_tables_are_where_they_are_looked_for(records: Path) -> None:
