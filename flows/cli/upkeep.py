@@ -184,7 +184,11 @@ def gc(
             "bytes": sum(item.bytes for item in leaving),
             "prefect_runs": len(ended),
             "prefect_bytes": held,
-            "prefect_runs_kept": {run.name: run.reason for run in runs if run.reason},
+            "prefect_runs_kept": [
+                {"run_id": str(run.run_id), "name": run.name, "kept": run.reason}
+                for run in runs
+                if run.reason
+            ],
             "not_looked_at": cleaning.outside(),
             "unreadable": needs.unreadable,
         }
@@ -224,16 +228,18 @@ def _gc_lines(value: Mapping[str, Any], *, dry_run: bool, reasons: bool) -> list
         lines.append(f"{word:<8}  {room:>10}  Prefect's history: {runs} runs")
     if reasons:
         lines += [
-            f"kept                  Prefect's run {name}: {reason}"
-            for name, reason in value["prefect_runs_kept"].items()
+            f"kept                  Prefect's run {run['name']}: {run['kept']}"
+            for run in value["prefect_runs_kept"]
         ]
     lines += [f"cannot tell who needs what: {text}" for text in value["unreadable"]]
     if value["not_looked_at"]:
         lines.append(f"not looked at: {value['not_looked_at']}")
     total = value["bytes"] + (held or 0)
     count = sum(not item["kept"] for item in items)
+    if not count and not runs:
+        return [*lines, f"Nothing to remove that is older than {value['keep_days']:g} days."]
     lines.append(
-        f"{count} things and {value['prefect_runs']} of Prefect's runs, {size(total)}, {word}. "
+        f"{word}: {count} items and {runs} of Prefect's runs, {size(total)}. "
         "Ledgers, chains and what MLflow has are not touched."
     )
     if shrunk := value.get("prefect_database_shrunk"):

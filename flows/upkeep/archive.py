@@ -130,8 +130,13 @@ def newer_packages(packages: Mapping[str, str]) -> list[str]:
         raise BackupError(f"{HEADER}: found a version that cannot be read ({error})") from error
 
 
+def printable(text: str) -> str:
+    """A text as it may be printed: one of an archive could steer a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
 def names_text(names: Iterable[str], most: int = 5) -> str:
-    """Some of many names, and how many more there are."""
-    ordered = sorted(names)
+    """The first of many names, as they may be printed, and how many more there are."""
+    ordered = sorted(map(printable, names))
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more

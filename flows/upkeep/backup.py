@@ -116,16 +116,18 @@ def back_up(
     folder = home().resolve()
     if not folder.is_dir() or not any(folder.iterdir()):
         raise BackupError(f"state folder {home()}: found nothing; expected one to copy")
+    if keys_file and keys_file.resolve() == file.resolve():
+        raise BackupError(f"{file}: found it named twice; expected another file for the keys")
     for path in (file, *([keys_file] if keys_file else [])):
         _check_target(path, folder, overwrite=overwrite)
     if keys_file and not (folder / "keys").is_dir():
         raise BackupError(f"{folder / 'keys'}: found no folder; expected keys for {keys_file}")
-    if keys_file:
-        write_keys(keys_file, folder)
     with whole(file) as partial, TemporaryDirectory(prefix=".holter-", dir=file.parent) as scratch:
         partial.chmod(0o600)
         with tarfile.open(partial, "w:", format=tarfile.PAX_FORMAT) as archive:
             result = _write_state(archive, folder, Path(scratch), tell)
+        if keys_file:
+            write_keys(keys_file, folder)
     size = file.stat().st_size
     return replace(result, file=str(file), keys_file=str(keys_file or ""), bytes=size)
 

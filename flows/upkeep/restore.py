@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows.upkeep.archive import KEYS, STATE, names_text
+from flows.upkeep.archive import KEYS, STATE, names_text, printable
 from flows.upkeep.backup import RUNNING
 from flows.upkeep.unpack import Contents, unpack
 from storage.errors import BackupError, SignatureError
@@ -107,7 +107,9 @@ def restore(
         _check_idle()
     check_writable(target.parent, "folder of the state folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.restore-", dir=target.parent) as scratch:
+    with TemporaryDirectory(
+        prefix=f".{target.name.lstrip('.')}.restore-", dir=target.parent
+    ) as scratch:
         fresh = Path(scratch) / "home"
         contents = unpack(file, fresh, STATE, tell)
         keys = _put_keys(fresh, keys_file, target, Path(scratch))
@@ -117,7 +119,7 @@ def restore(
     listing = contents.listing
     return RestoreResult(
         folder=str(target),
-        time_utc=str(listing.get("time_utc", "")),
+        time_utc=printable(str(listing.get("time_utc", ""))),
         files=len(contents.files),
         bytes=sum(digest.bytes for digest in contents.files.values()),
         earlier=earlier,
@@ -132,7 +134,7 @@ def restore(
 
 def _texts(listing: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = listing.get(name)
-    return tuple(map(str, value)) if isinstance(value, list) else ()
+    return tuple(printable(str(text)) for text in value) if isinstance(value, list) else ()
 
 
 def _check_idle() -> None:

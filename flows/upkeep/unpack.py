@@ -94,7 +94,7 @@ def _take(
         path = _safe(file, member, folder, digests, kind, ended=bool(members))
         if path.relative_to(folder).parts[0] != top:
             tell(top := path.relative_to(folder).parts[0])
-        digests[member.name.removeprefix(PREFIX)] = _extract(archive, member, path)
+        digests[member.name.removeprefix(PREFIX)] = _extract(archive, member, folder, path)
     if LIST not in members:
         raise BackupError(f"{file}: found no list of its files: it was cut off; {expected}")
     listing = parse_text(members[LIST])
@@ -196,8 +196,9 @@ def _safe(
     return folder / name
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Digest:
-    path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, path: Path) -> Digest:
+    for level in reversed(path.relative_to(folder).parents):
+        (folder / level).mkdir(mode=0o770, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     reader = archive.extractfile(member)
     mode = member.mode & 0o660 | 0o600

@@ -97,4 +97,4 @@ def _lines(value: Mapping[str, Any], word: str) -> list[str]:
     ]
     lines += [f"note: {text}" for text in value["notes"]]
     count = sum(not item["kept"] for item in value["items"])
-    return [*lines, f"Data set {value['name']}: {count} things {word}."]
+    return [*lines, f"Data set {value['name']}: {count or 'no'} items {word}."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -48,6 +49,7 @@ def test_what_is_put_back_is_what_was_there(home: Path, archive: Path) -> None:
     kept = {k: v for k, v in before.items() if not k.startswith(left_out) and ".partial" not in k}
     assert state_of(home) == kept
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert not any(path.stat().st_mode & 0o007 for path in home.rglob("*"))
     assert (result.keys, result.key, result.earlier) == ("", "", "")
     with closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM a").fetchone() == (0,)
@@ -150,6 +152,16 @@ def test_files_are_not_replaced_unasked(home: Path, archive: Path) -> None:
     assert sha256_folder(Path(result.earlier)) == before
     assert (home / "keys" / "prefect.key").read_text() == SECRET  # this machine's keys stay
     assert back_up(archive, overwrite=True).file == str(archive)
+
+
+def test_the_keys_have_a_file_of_their_own(home: Path, tmp_path: Path) -> None:
+    """The same file for both is refused; one whose keys cannot be written leaves none."""
+    with pytest.raises(BackupError, match="named twice; expected another file"):
+        back_up(tmp_path / "b.tar", tmp_path / "b.tar")
+    shutil.rmtree(home / "keys")
+    with pytest.raises(BackupError, match="found no folder; expected keys"):
+        back_up(tmp_path / "b.tar", tmp_path / "k.tar")
+    assert not (tmp_path / "b.tar").exists()
 
 
 @pytest.mark.parametrize("place", ["home/backup.tar", "home/mlflow/backup.tar"])

@@ -59,6 +59,18 @@ def header(**fields: Any) -> Change:
     return change
 
 
+def listed(name: str) -> Change:
+    """The list has a file more."""
+
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> list[tuple[tarfile.TarInfo, bytes]]:
+        member, data = members[-1]
+        value = json.loads(data)
+        value["files"][name] = {"bytes": 1, "sha256": ""}
+        return [*members[:-1], (member, json.dumps(value).encode())]
+
+    return change
+
+
 def without(name: str) -> Change:
     return lambda members: [one for one in members if one[0].name != name]
 
@@ -86,6 +98,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "device": (renamed(f"{PREFIX}a", type=tarfile.CHRTYPE), "a device"),
     "folder": (renamed(f"{PREFIX}a", type=tarfile.DIRTYPE), "a link, a device"),
     "twice": (lambda members: [*members[:2], members[1], *members[2:]], "there twice"),
+    "a list that steers a terminal": (listed("a\x1b[2J"), r"has not: 'a\\x1b\[2J'"),
     "more": (renamed(f"{PREFIX}mlflow/more"), "that its list has, and it has not"),
     "less": (without(f"{PREFIX}beats/dataset=a/1.parquet"), "and it has not"),
     "altered": (altered, "differ from their digests: mlflow/artifacts/1/run"),
