@@ -22,7 +22,11 @@ from storage.tables.beats_manifest import manifest_from, manifest_places, read_m
 from tests.conftest import ROOT, state_folder
 from tests.emptied import Databases
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # MLflow's own, at import
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # three trainings: a busy machine takes minutes for each
+    pytest.mark.filterwarnings("default"),  # MLflow's own, at import
+]
 
 #: The commit that the issue of upgrades names: its modules lay side by side.
 EARLIER = "f5676ad"
@@ -63,7 +67,7 @@ def records(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
             cwd=code,
             env={**os.environ, "PYTHONPATH": str(code)},
             check=True,
-            timeout=240,
+            timeout=600,
         )
         with servers():
             yield work / "records"
