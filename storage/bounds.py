@@ -96,6 +96,7 @@ BOUNDS: dict[str, Bound] = {
     "quiet_s": Bound(least=0, most=YEAR_S),
     "patience_s": DURATION_S,
     "retrain_after": ANY_COUNT,
+    "keep_days": Bound(least=0, most=36_500),
     "least_beats": POSITIVE_COUNT,
     "most_p99_ms": POSITIVE,
     "subjects": Bound(least=1, most=1_000_000),

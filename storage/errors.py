@@ -16,6 +16,7 @@ HolterError
 │   ├── NoLead              none of the wanted leads
 │   ├── UnusableSignal      NaN, flat or constant throughout
 │   └── TooFewBeats         fewer than three beats
+├── BackupError             a backup that cannot be taken, or put back
 ├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
 ├── TooManyFailed       more records that failed than a training takes
@@ -203,3 +204,7 @@ class WorkersGone(HolterError):
 
 class ServerError(HolterError):
     """A Prefect or MLflow server that did not start, or does not answer."""
+
+
+class BackupError(HolterError):
+    """A backup that cannot be taken, or an archive that cannot be put back."""

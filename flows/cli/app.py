@@ -20,8 +20,10 @@ from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
 from flows.cli import reproduce as cli_reproduce
 from flows.cli import train as cli_train
+from flows.cli import upkeep as cli_upkeep
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
+from flows.cli.data_sets import remove as cli_remove
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -49,6 +51,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices")
 enter(cli_data.app, cli_add.add)
 enter(cli_data.app, cli_train.watch)
+enter(cli_data.app, cli_remove.remove)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
 
 
@@ -127,6 +130,11 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_ops.env,
         cli_ops.notify,
         cli_ops.doctor,
+    ),
+    "Upkeep": (
+        cli_upkeep.backup,
+        cli_upkeep.restore,
+        cli_upkeep.gc,
     ),
 }
 for panel, commands in PANELS.items():

@@ -107,6 +107,12 @@ def dead_runs() -> list[Alive]:
     return [note for path in sorted(_notes().glob("*.json")) if (note := _read(path)).is_dead()]
 
 
+def live_runs() -> list[Alive]:
+    """The runs of this state folder whose process is there, or on another machine."""
+    notes = [_read(path) for path in sorted(_notes().glob("*.json"))]
+    return [note for note in notes if note.flow and not note.is_dead()]
+
+
 def _read(path: Path) -> Alive:
     try:
         return Alive(**read_json(path))

@@ -119,7 +119,7 @@ def sights_of(term: str, trusted: Iterable[str]) -> Answer:
     registry = _registry()
     marks: list[_Mark] = []
     unreadable: list[str] = []
-    for model in _models():
+    for model in ledger_models():
         model_marks, fault = _marks(model, registry.get(model))
         marks += model_marks
         unreadable += fault
@@ -181,7 +181,7 @@ def _search(method: str, endpoint: str, kind: str, **fields: Any) -> Iterator[di
         yield from answer.get(kind, ())
 
 
-def _models() -> list[str]:
+def ledger_models() -> list[str]:
     """Every model that has a ledger."""
     fields: dict[str, Any] = {"filter": f"name LIKE '{LEDGER}%'", "view_type": "ALL"}
     experiments = _search("POST", "experiments/search", "experiments", **fields)
@@ -275,7 +275,7 @@ def _is_pupil_of(pupil: Entry, teacher: str, run_id: str) -> bool:
 def faults(trusted: Iterable[str]) -> list[str]:
     """All that is wrong with any model's ledger: then `sights_of` may lack versions."""
     keys = set(trusted)
-    return [f"{model}: {text}" for model in _models() for text in ledger.check(model, keys)]
+    return [f"{model}: {text}" for model in ledger_models() for text in ledger.check(model, keys)]
 
 
 def _same_look(entry: Entry) -> tuple[str, ...]:

@@ -24,11 +24,13 @@ import httpx
 
 from storage.datasets.dataset import DatasetSpec
 from storage.errors import DownloadError, HeaderMismatch
-from storage.files import safe_path, sha256_file
+from storage.files import read_state, safe_path, sha256_file, write_json
 from storage.formats.checksums import SUMS, read_sums, records_of
 from storage.formats.wfdb_header import parse_header
 from storage.text import did_you_mean
 
+#: What of a folder was fetched here: SHA-256 by file. Nothing else of it may ever be removed.
+FETCH_NOTE = ".holter-fetched.json"
 PHYSIONET = "https://physionet.org/files"
 #: Names another server with the same layout: MIRROR/<slug>/<version>/<file>.
 MIRROR_VARIABLE = "HOLTER_PHYSIONET"
@@ -155,7 +157,24 @@ def fetch_dataset(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return [results[file] for file in sorted(results)]
+    states = [results[file] for file in sorted(results)]
+    note = {state.file: digests[state.file] for state in states if state.state == "fetched"}
+    if note:
+        note[SUMS] = sha256_file(folder / SUMS)
+        write_json(folder / FETCH_NOTE, {**fetched_files(folder), **note})
+    return states
+
+
+def fetched_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that were fetched into a folder, by name; none where no note is there.
+
+    Raises
+    ------
+    PlaceError
+        The note is damaged.
+    """
+    path = folder / FETCH_NOTE
+    return read_state(path, dict) if path.is_file() else {}
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,15 @@ def release_key_path() -> Path:
 
 
 def _private_key() -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     path = release_key_path()
     if "HOLTER_RELEASE_KEY" not in os.environ:
         make_secret(path, _new_key)
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> Any:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     try:
         return Ed25519PrivateKey.from_private_bytes(read_secret(path))
     except (OSError, ValueError) as error:
@@ -80,6 +84,11 @@ def _new_key() -> bytes:
 def public_key() -> str:
     """The release key's public half, as 64 hexadecimal digits: what a device enrols."""
     return str(_private_key().public_key().public_bytes_raw().hex())
+
+
+def public_half(path: Path) -> str:
+    """The public half of the private key in a file; SignatureError where it cannot be read."""
+    return str(_read_key(path).public_key().public_bytes_raw().hex())
 
 
 def trusted_keys() -> set[str]:
