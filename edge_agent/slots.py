@@ -20,6 +20,7 @@ import numpy as np
 from edge_agent import outbox
 from storage.errors import DeviceError, HolterError
 from storage.files import read_json, read_state, sync_folder, write_json
+from storage.registry.boxed import trusted_content
 from storage.registry.model_files import MANIFEST
 from storage.registry.signing import ROLL_BACK, check_name, check_release, read_statement
 from storage.tables.golden_beats import GOLDEN, read_golden
@@ -235,12 +236,14 @@ def choose_release(
 ) -> tuple[Path, dict[str, Any]]:
     """The release in a folder, checked, or else the active one, as `begin`; self-tested.
 
-    Also in the runtime that is named: what it raises then is not the release's fault.
+    A release in the box needs no signature: its manifest's digest is a constant of the code. The
+    self-test is run in the runtime that is named too: what it raises then is not the release's
+    fault.
     """
     if folder is None:
         folder, manifest = begin(home)
     else:
-        manifest = check_release(folder, trusted_keys(home))
+        manifest = trusted_content(folder) or check_release(folder, trusted_keys(home))
         self_test(folder)
     if runtime:
         self_test(folder, runtime)
