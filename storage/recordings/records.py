@@ -158,7 +158,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     Parameters
     ----------
     path : Path
-        Its .hea, .edf or .ecg file, or a WFDB record's name without the suffix.
+        Its .hea, .dat, .edf or .ecg file, or a WFDB record's name without the suffix.
     leads : sequence of str
         The leads to look for, in order of preference; by default the ECG on which AF is read best
         (`storage.formats.lead_names.LEADS`), the one that `holter data add` proposes.
@@ -168,7 +168,11 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     RecordError
         As `open_record`.
     """
-    format_ = {suffix: name for name, suffix in SUFFIX.items()}.get(path.suffix.lower(), "")
+    formats = {suffix: name for name, suffix in SUFFIX.items()} | {".dat": "wfdb"}
+    format_ = formats.get(path.suffix.lower(), "")
+    if not format_ and path.is_file():
+        expected = f"a recording: {', '.join(formats)}, or a WFDB record's name"
+        raise HeaderMismatch(path.name, f"a file {path.suffix or 'without ending'}", expected)
     name, format_ = (path.stem, format_) if format_ else (path.name, "wfdb")
     digests: dict[str, str] = {}
     safe_path(path.parent, name, record=name)

@@ -142,7 +142,7 @@ def _head(page: Page) -> Iterable[str]:
     entries = (
         (
             f"AF burden of {clock(3600 * figures['analysable_hours'])} analysed",
-            f"{100 * figures['af_burden']:.1f} %",
+            "cannot tell" if figures["cannot_tell"] else f"{100 * figures['af_burden']:.1f} %",
         ),
         ("time in AF", clock(figures["af_s"])),
         ("episodes of 30 s or more", f"{figures['episodes_of_30_s']:,}"),
