@@ -26,7 +26,9 @@ from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, join_tables
 from tasks.analysis.choice import bad_share, usual_network
 from tasks.analysis.episode_table import episode_table
-from tasks.analysis.page import Page, Strip, draw
+from tasks.analysis.page import CLINICAL_S, Page
+from tasks.analysis.page_html import draw_html
+from tasks.analysis.page_pdf import draw_pdf
 from tasks.analysis.reliability import reliability
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
@@ -39,10 +41,6 @@ from tasks.scores.smoothing import UNSMOOTHED, decide
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 
-#: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
-#: doi:10.1093/eurheartj/ehaa612).
-CLINICAL_S = 30.0
-STRIP_S = 10.0
 #: The shortest ECG on which AF is diagnosed, a standard one of twelve leads (the same source).
 LEAST_S = 10.0
 #: With more beats of poor signal, what was found is of the noise; with fewer, they are a caveat. Of
@@ -306,67 +304,46 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def strips(analysis: Analysis) -> list[Strip]:
-    """The signal at the first and longest episode, or where P(AF) is highest; and a calm one."""
-    titles: dict[float, str] = {}
-    long = lasting(analysis.runs, CLINICAL_S)
-    if len(long):
-        first, longest = long[0], long[int(durations_s(long).argmax())]
-        titles[longest[0] - STRIP_S / 2] = "onset of the longest episode"
-        if first[0] != longest[0]:
-            titles[first[0] - STRIP_S / 2] = "onset of the first episode of 30 s or more"
-        titles[longest.mean() - STRIP_S / 2] = "middle of the longest episode"
-    else:
-        at = analysis.beats.time_s[int(analysis.probability.argmax())]
-        titles[float(at) - STRIP_S / 2] = "no episode of 30 s; here P(AF) is highest"
-    quiet = _steadiest(analysis)
-    if quiet is not None:
-        titles[quiet] = "not AF, for comparison"
-    record, out = analysis.record, []
-    for start_s, title in titles.items():
-        start = int(max(min(start_s, analysis.duration_s - STRIP_S), 0) * record.fs_hz)
-        stop = min(start + round(STRIP_S * record.fs_hz), record.n_samples)
-        out.append(Strip(title, start / record.fs_hz, record.fs_hz, read_lead(record, start, stop)))
-    return out
-
-
-def _steadiest(analysis: Analysis) -> float | None:
-    """Where ten seconds of one stretch hold no AF and no flagged beat, with the lowest P(AF)."""
-    span = 16
-    if len(analysis.beats) < span:
-        return None
-    bad = analysis.decided | ((analysis.beats.quality & BAD) != 0) | analysis.beats.begins
-    cost = np.convolve(analysis.probability + bad, np.ones(span), "valid")
-    at = int(cost.argmin())
-    return None if cost[at] >= 1 else float(analysis.beats.time_s[at])
-
-
 def files_of(analysis: Analysis, name: str | None = None) -> dict[str, bytes]:
     """Every file that an analysis leaves, by name: the record's, or another one for its files."""
-    figures = summary(analysis)
-    page = Page(
-        record=analysis.record.name,
-        lead=str(analysis.record.lead),
-        duration_s=analysis.duration_s,
-        stretches_s=analysis.beats.stretches_s,
-        time_s=analysis.beats.time_s,
-        rr_s=analysis.beats.rr_prev_s,
-        flagged=(analysis.beats.quality & BAD) != 0,
-        decided=analysis.decided,
-        probability=analysis.probability,
-        runs=analysis.runs,
-        figures=figures,
-        strips=strips(analysis),
-    )
-    name = name or analysis.record.name
+    name, figures = name or analysis.record.name, summary(analysis)
+    page = page_of(analysis, figures)
+    pdf = draw_pdf(page)
     return {
         f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
         f"{name}.csv": episode_table(
             analysis.beats, analysis.probability, analysis.runs, analysis.record.start
         ).encode(),
         f"{name}.haf": rhythm_annotations(analysis.runs, analysis.beats.stretches_s),
-        f"{name}.svg": draw(page).encode(),
+        f"{name}.html": draw_html(page).encode(),
+        **({f"{name}.pdf": pdf} if pdf else {}),
     }
+
+
+def page_of(analysis: Analysis, figures: Mapping[str, Any]) -> Page:
+    """What the report shows of an analysis."""
+    model = analysis.model
+    return Page(
+        record=analysis.record.name,
+        lead=str(analysis.record.lead),
+        duration_s=analysis.duration_s,
+        fs_hz=analysis.record.fs_hz,
+        stretches_s=analysis.beats.stretches_s,
+        time_s=analysis.beats.time_s,
+        rr_s=analysis.beats.rr_prev_s,
+        rr_next_s=analysis.beats.rr_next_s,
+        flagged=(analysis.beats.quality & BAD) != 0,
+        decided=analysis.decided,
+        probability=analysis.probability,
+        runs=analysis.runs,
+        figures=figures,
+        read=partial(read_lead, analysis.record),
+        start=analysis.record.start,
+        registered=str(model.get("registered") or ""),
+        reason=str(model.get("reason") or ""),
+        network_figures=tuple(analysis.figures),
+        cannot_tell=analysis.doubt,
+    )
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
