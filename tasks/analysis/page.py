@@ -85,8 +85,11 @@ class Page:
 
     @property
     def burden(self) -> float | None:
-        """Share of the analysed time in AF; None where nothing can be told."""
-        if self.cannot_tell or not self.analysed_s or not len(self.time_s):
+        """Share of the analysed time in AF; None where nothing can be told.
+
+        Without an interval between two beats, no rhythm can.
+        """
+        if self.cannot_tell or not self.analysed_s or not np.isfinite(self.rr_s).any():
             return None
         return min(self.af_s / self.analysed_s, 1.0)
 

@@ -94,7 +94,7 @@ def headline(page: Page) -> str:
     """How much AF, in a sentence."""
     burden = page.burden
     if burden is None:
-        why = page.cannot_tell or "no beats could be analysed"
+        why = page.cannot_tell or "no two beats in a row could be analysed"
         return f"Cannot tell: {line(why).rstrip('.')}."
     analysed = f"the {span(page.analysed_s)} analysed"
     if not len(page.runs):
@@ -102,6 +102,8 @@ def headline(page: Page) -> str:
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
     amount = f"{percent(burden)} of {analysed}"
+    if page.analysed_s < CLINICAL_S:
+        return f"AF in {amount}: too short a time for an episode of 30 s."
     if not long:
         runs = _count(len(lengths_s), "run", "runs")
         return (
@@ -110,10 +112,9 @@ def headline(page: Page) -> str:
         )
     if burden == 1:
         return f"AF throughout {analysed}."
-    return (
-        f"AF in {amount}: {span(page.af_s)} in {_count(len(lengths_s), 'episode', 'episodes')}, "
-        f"the longest {span(float(lengths_s.max()))}."
-    )
+    words = f"AF in {amount}: {span(page.af_s)} in {_count(len(lengths_s), 'episode', 'episodes')}"
+    longest = f", the longest {span(float(lengths_s.max()))}" if len(lengths_s) > 1 else ""
+    return f"{words}{longest}."
 
 
 def _count(number: int, single: str, many: str) -> str:
@@ -136,21 +137,19 @@ def unknown(page: Page) -> str:
 
 def tiles(page: Page) -> list[tuple[str, str, str]]:
     """The numbers of the answer: name, value, and what stands under it."""
-    hole_s = page.duration_s - page.analysed_s
-    holes = ("Could not be analysed", span(max(hole_s, 0)), percent(hole_s / page.duration_s))
+    hole_s = max(page.duration_s - page.analysed_s, 0.0)
+    holes = ("Could not be analysed", span(hole_s), percent(hole_s / page.duration_s))
     if hole_s <= 0.05:
         holes = ("Could not be analysed", "nothing", "")
     burden = page.burden
     if burden is None:
-        length = ("Recorded", span(page.duration_s), "")
-        return [length, holes, ("Beats found", f"{len(page.time_s):,}", "")]
+        recorded = ("Recorded", span(page.duration_s), "")
+        beats = ("Beats found", f"{len(page.time_s):,}", "")
+        return [recorded, holes, beats] if hole_s > 0.05 else [recorded, beats]
     lengths_s = durations_s(page.runs)
-    long, longest = (
-        len(lasting(page.runs, CLINICAL_S)),
-        int(lengths_s.argmax()) if len(lengths_s) else None,
-    )
+    long = len(lasting(page.runs, CLINICAL_S))
     short = len(page.runs) - long
-    first = f"from {moment(page, page.runs[longest, 0])}" if longest is not None else ""
+    first = f"from {moment(page, page.runs[lengths_s.argmax(), 0])}" if len(lengths_s) else ""
     return [
         ("AF burden", percent(burden), f"of the {span(page.analysed_s)} analysed"),
         ("Time in AF", span(page.af_s), ""),
@@ -208,8 +207,10 @@ def sure(page: Page) -> str:
 
 
 def _range(shares: Sequence[float]) -> str:
-    low, high = (f"{100 * end:.1f}" for end in (min(shares), max(shares)))
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    low, high = (percent(end) for end in (min(shares), max(shares)))
+    if low == high:
+        return low
+    return f"{low if ' than ' in low else low.removesuffix(' %')} to {high}"
 
 
 SURE_TITLE = "How sure: the network's errors where they were measured"
@@ -242,14 +243,14 @@ def sure_rows(page: Page) -> list[list[str]]:
 
 
 def _share(share: float | None) -> str:
-    return "not defined" if share is None else f"{100 * share:.1f} %"
+    return "not defined" if share is None else percent(share)
 
 
 def _with_interval(row: Mapping[str, Any], key: str) -> str:
     value, bounds = share_of(row, key), (row.get("interval") or {}).get(key)
     if value is None or not bounds:
         return _share(value)
-    return f"{100 * value:.1f} % ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
+    return f"{percent(value)} ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
 
 
 def _ppv_here(page: Page, sensitivity: float | None, specificity: float | None) -> str:
