@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page import Page
+from tasks.analysis.page.facts import Page
 from tasks.scores.episodes import durations_s, episodes
 
 START = datetime(2026, 3, 3, 10, 2, 3)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.analysis.shapes import KINDS, Boxes, Curve, Drawing, Strokes, Text, pieces
+from tasks.analysis.page.shapes import KINDS, Boxes, Curve, Drawing, Strokes, Text, pieces
 from tasks.pages.colours import LIGHT
 from tasks.pages.markup import clean
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page import Page
-from tasks.analysis.page_words import date, moment
-from tasks.analysis.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatched
+from tasks.analysis.page.facts import Page
+from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatched
+from tasks.analysis.page.words import date, moment
 from tasks.scores.episodes import Intervals
 
 #: Steps of a time axis, seconds: the first that gives at most so many labels.

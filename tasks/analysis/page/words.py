@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.analysis.page import CLINICAL_S, Page, episodes_of, mean_rate, ppv_at, share_of
+from tasks.analysis.page.facts import CLINICAL_S, Page, episodes_of, mean_rate, ppv_at, share_of
 from tasks.pages.markup import line
 from tasks.scores.episodes import durations_s, lasting
 

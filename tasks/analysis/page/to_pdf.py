@@ -8,12 +8,12 @@ from itertools import zip_longest
 
 import numpy as np
 
-from tasks.analysis import page_words
-from tasks.analysis.page import Page
-from tasks.analysis.page_charts import WIDTH_MM, day_chart, timeline
-from tasks.analysis.page_strips import Strip, draw_strip, episode_starts, key_strips, read_strip
-from tasks.analysis.pdf import Placed, is_installed, to_pdf, width_mm
-from tasks.analysis.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fitted, moved
+from tasks.analysis.page import words as page_words
+from tasks.analysis.page.charts import WIDTH_MM, day_chart, timeline
+from tasks.analysis.page.facts import Page
+from tasks.analysis.page.pdf import Placed, is_installed, to_pdf, width_mm
+from tasks.analysis.page.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fitted, moved
+from tasks.analysis.page.strips import Strip, draw_strip, episode_starts, key_strips, read_strip
 from tasks.scores.episodes import durations_s
 
 #: What a command says where the library is missing.

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page import CLINICAL_S, Page
-from tasks.analysis.page_words import moment
-from tasks.analysis.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
+from tasks.analysis.page.words import moment
 from tasks.scores.episodes import Intervals, durations_s, lasting
 
 STRIP_S = 10.0

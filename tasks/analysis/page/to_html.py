@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks.analysis import page_strips, page_words
-from tasks.analysis.page import CLINICAL_S, Page
-from tasks.analysis.page_charts import day_chart, timeline
-from tasks.analysis.page_strips import as_data, draw_strip, episode_starts, key_strips, read_strip
-from tasks.analysis.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatched, svg
+from tasks.analysis.page import strips as page_strips
+from tasks.analysis.page import words as page_words
+from tasks.analysis.page.charts import day_chart, timeline
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatched, svg
+from tasks.analysis.page.strips import as_data, draw_strip, episode_starts, key_strips, read_strip
 from tasks.pages.colours import stylesheet
 from tasks.pages.markup import escape
 from tasks.scores.episodes import durations_s
