@@ -341,8 +341,9 @@ def page_of(analysis: Analysis, figures: Mapping[str, Any]) -> Page:
         start=analysis.record.start,
         registered=str(model.get("registered") or ""),
         reason=str(model.get("reason") or ""),
-        network_figures=tuple(analysis.figures),
+        network_figures=figures["reliability"],
         cannot_tell=analysis.doubt,
+        caveats=analysis.caveats,
     )
 
 

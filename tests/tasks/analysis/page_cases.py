@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.analysis.page.facts import Page
+from tasks.analysis.reliability import reliability
 from tasks.scores.episodes import durations_s, episodes
 
 START = datetime(2026, 3, 3, 10, 2, 3)
@@ -92,9 +94,11 @@ def page_with(
         "start": START,
         "registered": "holter-rhythm/3",
         "reason": "It reads intervals alone.",
-        "network_figures": FIGURES,
     }
-    return Page(**(values | fields))
+    page = Page(**(values | fields))
+    if "network_figures" in fields:
+        return page
+    return replace(page, network_figures=reliability(FIGURES, page.burden))
 
 
 def _inside(times: NDArray[np.float64], spans: NDArray[np.float64]) -> NDArray[np.bool_]:
