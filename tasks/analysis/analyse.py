@@ -26,9 +26,9 @@ from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, join_tables
 from tasks.analysis.choice import bad_share, usual_network
 from tasks.analysis.episode_table import episode_table
-from tasks.analysis.page import CLINICAL_S, Page
-from tasks.analysis.page_html import draw_html
-from tasks.analysis.page_pdf import draw_pdf
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.to_html import draw_html
+from tasks.analysis.page.to_pdf import draw_pdf
 from tasks.analysis.reliability import reliability
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
@@ -341,8 +341,9 @@ def page_of(analysis: Analysis, figures: Mapping[str, Any]) -> Page:
         start=analysis.record.start,
         registered=str(model.get("registered") or ""),
         reason=str(model.get("reason") or ""),
-        network_figures=tuple(analysis.figures),
+        network_figures=figures["reliability"],
         cannot_tell=analysis.doubt,
+        caveats=analysis.caveats,
     )
 
 

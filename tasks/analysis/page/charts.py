@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page import Page
-from tasks.analysis.page_words import date, moment
-from tasks.analysis.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatched
+from tasks.analysis.page.facts import Page
+from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatched
+from tasks.analysis.page.words import date, moment
 from tasks.scores.episodes import Intervals
 
 #: Steps of a time axis, seconds: the first that gives at most so many labels.
@@ -24,6 +24,10 @@ RR_S = (0.25, 2.0)
 #: More beats than this are drawn as where they lie on a lattice of columns and rows.
 MOST_DOTS = 4_000
 COLUMNS, ROWS = 700, 110
+#: Where so many of the beats are doubtful, the timeline says so.
+DOUBTFUL_SHARE = 0.1
+
+Decided: TypeAlias = "NDArray[np.bool_] | None"
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,14 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
     holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
     yield from hatched(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()
-    at = np.unique(np.round(axis.x(page.time_s[low:high][page.flagged[low:high]]), 1))
-    level = np.full_like(at, top + 10.2 * scale)
-    yield Strokes(np.stack([at - 0.1, level, at + 0.15, level], axis=1), "doubt", 0.9 * scale)
+    if low < high:
+        beats = slice(low, high)
+        first, last = _columns(axis, page.time_s[beats], 500)
+        total = np.concatenate([[0], np.cumsum(page.flagged[beats])])
+        doubtful = (total[last] - total[first]) / (last - first) >= DOUBTFUL_SHARE
+        x = axis.x(page.time_s[beats][first[doubtful]])
+        level = np.full_like(x, top + 10.2 * scale)
+        yield Strokes(np.stack([x - 0.1, level, x + 0.3, level], axis=1), "doubt", 0.9 * scale)
 
 
 def _clipped(intervals: Intervals, axis: Axis) -> Intervals:
@@ -172,13 +181,11 @@ def day_chart(page: Page, height: float = 125.0) -> Drawing | None:
     top, room = 5.0, min(height, 125.0) - 38
     for panel, tall in ((_rate_panel, 0.38 * room), (_rr_panel, 0.62 * room)):
         shapes += _ground(page, axis, top, tall)
-        shapes += panel(axis, top, tall, time_s, rr_s, decided)
+        shapes += panel(axis, top, tall, time_s, rr_s, None if page.burden is None else decided)
         top += tall + 8
     top -= 5
-    for name, values, kind in (
-        ("P(AF)", page.probability, "af"),
-        ("doubtful", page.flagged, "doubt"),
-    ):
+    lanes = [("P(AF)", page.probability, "af"), ("doubtful", page.flagged, "doubt")]
+    for name, values, kind in lanes[page.burden is None :]:
         shapes += _share_lane(page, axis, top, name, values, kind)
         top += 7.5
     shapes += _time_axis(page, axis, top - 0.6)
@@ -218,7 +225,7 @@ def _columns(axis: Axis, time_s: Array, most: int) -> tuple[NDArray[np.int64], N
 
 
 def _rate_panel(
-    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: NDArray[np.bool_]
+    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: Decided
 ) -> Iterator[Shape]:
     del decided
     first, last = _columns(axis, time_s, 350)
@@ -239,13 +246,13 @@ def _rate_panel(
     name = "Heart rate, beats/min: median, and the middle 90 %"
     yield from _scale(axis, marks, name, top)
     yield Strokes(np.stack([x, y[:, 0] + 0.1, x, y[:, 2] - 0.1], axis=1), "other-half", 0.55)
-    apart = np.diff(x) > 3.0  # a pause lifts the pen
+    apart = (np.diff(x) > 3.0) & (np.diff(time_s[first]) > 10.0)  # a pause lifts the pen
     points = np.stack([x, y[:, 1]], axis=1)
     yield Curve(np.insert(points, np.flatnonzero(apart) + 1, np.nan, axis=0), "ink", 0.4)
 
 
 def _rr_panel(
-    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: NDArray[np.bool_]
+    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: Decided
 ) -> Iterator[Shape]:
     """Every interval, logarithmic: equal ratios are equal heights."""
     low, high = np.log(RR_S)
@@ -254,13 +261,16 @@ def _rr_panel(
         (top + height * (1 - (np.log(v) - low) / (high - low)), f"{v:g} s", f"{60 / v:.0f}/min")
         for v in (0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
     ]
-    name = "Intervals between beats: blue, decided not AF; orange, decided AF"
+    name, groups = "Intervals between beats", [(np.ones(len(rr_s), bool), "other")]
+    if decided is not None:
+        name += ": blue, decided not AF; orange, decided AF"
+        groups = [(~decided, "other"), (decided, "af")]
     yield from _scale(axis, marks, name, top)
-    for is_af, kind in ((False, "other"), (True, "af")):
-        beats = decided == is_af
+    for beats, kind in groups:
         x, y = axis.x(time_s[beats]), top + height * level[beats]
         if len(rr_s) <= MOST_DOTS:
-            yield Strokes(np.stack([x - 0.3, y, x + 0.3, y], axis=1), kind, 0.6)
+            half = 0.3 if len(rr_s) > 400 else 0.6
+            yield Strokes(np.stack([x - half, y, x + half, y], axis=1), kind, 2 * half)
         else:
             yield from _lattice(axis, top, height, x, level[beats], kind)
 

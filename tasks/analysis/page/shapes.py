@@ -5,8 +5,8 @@ One drawing serves both, and a device makes it with numpy alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -143,6 +143,37 @@ def pieces(points: Array) -> list[Array]:
         np.concatenate([part, part + np.array([0.05, 0])]) if len(part) == 1 else part
         for part in parts
     ]
+
+
+def moved(shapes: Iterable[Shape], down: float, right: float = 0.0) -> Iterator[Shape]:
+    """The same shapes, further down and to the right."""
+    for shape in shapes:
+        if isinstance(shape, Text):
+            yield replace(shape, x=shape.x + right, y=shape.y + down)
+        elif isinstance(shape, Curve):
+            yield replace(shape, points=shape.points + np.array([right, down]))
+        elif isinstance(shape, Strokes):
+            yield replace(shape, ends=shape.ends + np.array([right, down, right, down]))
+        else:
+            yield replace(shape, boxes=shape.boxes + np.array([right, down, 0, 0]))
+
+
+def fitted(drawing: Drawing, most: float) -> Drawing:
+    """A drawing that is too tall, made smaller in both directions."""
+    by = min(most / drawing.height, 1.0)
+    if by == 1.0:
+        return drawing
+    shapes: list[Shape] = []
+    for shape in drawing.shapes:
+        if isinstance(shape, Text):
+            shapes.append(replace(shape, x=by * shape.x, y=by * shape.y, size=by * shape.size))
+        elif isinstance(shape, Curve):
+            shapes.append(replace(shape, points=by * shape.points, width=by * shape.width))
+        elif isinstance(shape, Strokes):
+            shapes.append(replace(shape, ends=by * shape.ends, width=by * shape.width))
+        else:
+            shapes.append(replace(shape, boxes=by * shape.boxes))
+    return Drawing(by * drawing.width, by * drawing.height, shapes, drawing.shows)
 
 
 def paper(x: float, y: float, width: float, height: float) -> list[Shape]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.analysis.page import CLINICAL_S, Page, episodes_of, mean_rate, ppv_at, share_of
+from tasks.analysis.page.facts import CLINICAL_S, Page, episodes_of, mean_rate
 from tasks.pages.markup import line
 from tasks.scores.episodes import durations_s, lasting
 
@@ -94,7 +94,7 @@ def headline(page: Page) -> str:
     """How much AF, in a sentence."""
     burden = page.burden
     if burden is None:
-        why = page.cannot_tell or "no beats could be analysed"
+        why = page.cannot_tell or "no two beats in a row could be analysed"
         return f"Cannot tell: {line(why).rstrip('.')}."
     analysed = f"the {span(page.analysed_s)} analysed"
     if not len(page.runs):
@@ -102,6 +102,8 @@ def headline(page: Page) -> str:
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
     amount = f"{percent(burden)} of {analysed}"
+    if page.analysed_s < CLINICAL_S:
+        return f"AF in {amount}: too short a time for an episode of 30 s."
     if not long:
         runs = _count(len(lengths_s), "run", "runs")
         return (
@@ -110,10 +112,9 @@ def headline(page: Page) -> str:
         )
     if burden == 1:
         return f"AF throughout {analysed}."
-    return (
-        f"AF in {amount}: {span(page.af_s)} in {_count(len(lengths_s), 'episode', 'episodes')}, "
-        f"the longest {span(float(lengths_s.max()))}."
-    )
+    words = f"AF in {amount}: {span(page.af_s)} in {_count(len(lengths_s), 'episode', 'episodes')}"
+    longest = f", the longest {span(float(lengths_s.max()))}" if len(lengths_s) > 1 else ""
+    return f"{words}{longest}."
 
 
 def _count(number: int, single: str, many: str) -> str:
@@ -121,7 +122,7 @@ def _count(number: int, single: str, many: str) -> str:
 
 
 def unknown(page: Page) -> str:
-    """How much could not be analysed, or is doubtful; empty where nothing is."""
+    """How much could not be analysed, and what else a reader must know; empty where nothing is."""
     hole_s = page.duration_s - page.analysed_s
     words = []
     if hole_s > 0.05:
@@ -129,28 +130,29 @@ def unknown(page: Page) -> str:
             f"{span(hole_s)} ({percent(hole_s / page.duration_s)} of the record) could not be "
             "analysed: whether there was AF then is not known."
         )
-    if len(page.flagged) and (share := float(page.flagged.mean())) >= 0.01:
-        words.append(f"{percent(share)} of the beats lie on doubtful signal.")
+    if page.burden is not None and len(page.flagged):
+        share = float(page.flagged.mean())
+        if share >= 0.01:
+            words.append(f"{percent(share)} of the beats lie on doubtful signal.")
+        words += page.caveats
     return " ".join(words)
 
 
 def tiles(page: Page) -> list[tuple[str, str, str]]:
     """The numbers of the answer: name, value, and what stands under it."""
-    hole_s = page.duration_s - page.analysed_s
-    holes = ("Could not be analysed", span(max(hole_s, 0)), percent(hole_s / page.duration_s))
+    hole_s = max(page.duration_s - page.analysed_s, 0.0)
+    holes = ("Could not be analysed", span(hole_s), percent(hole_s / page.duration_s))
     if hole_s <= 0.05:
         holes = ("Could not be analysed", "nothing", "")
     burden = page.burden
     if burden is None:
-        length = ("Recorded", span(page.duration_s), "")
-        return [length, holes, ("Beats found", f"{len(page.time_s):,}", "")]
+        recorded = ("Recorded", span(page.duration_s), "")
+        beats = ("Beats found", f"{len(page.time_s):,}", "")
+        return [recorded, holes, beats] if hole_s > 0.05 else [recorded, beats]
     lengths_s = durations_s(page.runs)
-    long, longest = (
-        len(lasting(page.runs, CLINICAL_S)),
-        int(lengths_s.argmax()) if len(lengths_s) else None,
-    )
+    long = len(lasting(page.runs, CLINICAL_S))
     short = len(page.runs) - long
-    first = f"from {moment(page, page.runs[longest, 0])}" if longest is not None else ""
+    first = f"from {moment(page, page.runs[lengths_s.argmax(), 0])}" if len(lengths_s) else ""
     return [
         ("AF burden", percent(burden), f"of the {span(page.analysed_s)} analysed"),
         ("Time in AF", span(page.af_s), ""),
@@ -172,44 +174,48 @@ def _rates(page: Page) -> tuple[str, str]:
 
 def sure(page: Page) -> str:
     """How far the network can be trusted here, in a sentence or two."""
-    rows = [
-        (share_of(row, "sensitivity"), share_of(row, "specificity"), row)
-        for row in page.network_figures
-    ]
-    of_af = [se for se, _, _ in rows if se is not None]
-    of_rest = [sp for _, sp, _ in rows if sp is not None]
+    rows, burden = page.network_figures, page.burden
+    of_af, of_rest, right = (
+        [float(row[key]) for row in rows if row.get(key) is not None]
+        for key in ("sensitivity", "specificity", "ppv_at_burden")
+    )
     if not (of_af and of_rest):
         return "How sure: not known. This network came without figures of its errors."
     place = f"On {len(rows)} data sets (table below)"
     if len(rows) == 1:
-        name, side = (line(str(rows[0][2].get(key, ""))) for key in ("title", "side"))
-        place = f"On {name} ({SIDES.get(side, side) or 'whether it trained on it is not told'})"
+        side = str(rows[0].get("side") or "")
+        place = f"On {_name(rows[0])} ({SIDES.get(side, side) or 'of which side is not told'})"
     words = (
         f"How sure: {place} this network finds {_range(of_af)} of the AF beats and calls "
         f"{_range(of_rest)} of the other beats not AF."
     )
-    burden = page.burden
-    if burden is None:
-        return words
-    if burden == 0:
-        return (
-            f"{words} No beat was called AF here, so there is no share of such calls to be right."
-        )
-    values = [ppv_at(burden, se, sp) for se, sp, _ in rows if se is not None and sp is not None]
-    right = [value for value in values if value is not None]
-    if not right:
-        return f"{words} What share of its AF calls is right is not defined at this burden."
+    if not burden:
+        return f"{words} None was called AF here, so there is no share of such calls to be right."
     if burden == 1:
         return f"{words} Where all is called AF, these figures cannot tell what share is right."
+    if not right:
+        return f"{words} What share of its AF calls is right cannot be told from these figures."
+    alarms = 1 - min(of_rest)
+    more = ""
+    if burden <= alarms:
+        more = (
+            f" False alarms alone can make {percent(alarms)} of a record without AF look like AF."
+        )
     return (
         f"{words} If {percent(burden)} of the beats are AF, as found here, "
-        f"{_range(right)} of the beats it calls AF are AF."
+        f"{_range(right)} of the beats it calls AF are AF.{more}"
     )
 
 
+def _name(row: Mapping[str, Any]) -> str:
+    return line(str(row.get("title") or row.get("dataset") or ""))
+
+
 def _range(shares: Sequence[float]) -> str:
-    low, high = (f"{100 * end:.1f}" for end in (min(shares), max(shares)))
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    low, high = (percent(end) for end in (min(shares), max(shares)))
+    if low == high:
+        return low
+    return f"{low if ' than ' in low else low.removesuffix(' %')} to {high}"
 
 
 SURE_TITLE = "How sure: the network's errors where they were measured"
@@ -230,33 +236,26 @@ def sure_rows(page: Page) -> list[list[str]]:
     """What was measured of the network, a data set each, and its PPV at this record's burden."""
     return [
         [
-            line(str(row.get("title", row.get("dataset", "")))),
-            SIDES.get(str(row.get("side", "")), line(str(row.get("side", "")))),
+            _name(row),
+            line(SIDES.get(str(row.get("side")), str(row.get("side") or "not told"))),
             *(f"{row[key]:,}" if row.get(key) else "not told" for key in ("subjects", "beats")),
-            _share(share_of(row, "prevalence")),
+            _share(row.get("prevalence")),
             *(_with_interval(row, key) for key in ("sensitivity", "specificity", "ppv")),
-            _ppv_here(page, share_of(row, "sensitivity"), share_of(row, "specificity")),
+            _share(row.get("ppv_at_burden")),
         ]
         for row in page.network_figures
     ]
 
 
 def _share(share: float | None) -> str:
-    return "not defined" if share is None else f"{100 * share:.1f} %"
+    return "not defined" if share is None else percent(share)
 
 
 def _with_interval(row: Mapping[str, Any], key: str) -> str:
-    value, bounds = share_of(row, key), (row.get("interval") or {}).get(key)
+    value, bounds = row.get(key), (row.get("interval") or {}).get(key)
     if value is None or not bounds:
         return _share(value)
-    return f"{100 * value:.1f} % ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
-
-
-def _ppv_here(page: Page, sensitivity: float | None, specificity: float | None) -> str:
-    burden = page.burden
-    if burden is None or not 0 < burden < 1 or sensitivity is None or specificity is None:
-        return "not defined"
-    return _share(ppv_at(burden, sensitivity, specificity))
+    return f"{percent(value)} ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
 
 
 SURE_NOTE = (
@@ -270,10 +269,10 @@ SURE_NOTE = (
 def details(page: Page) -> list[tuple[str, str]]:
     """What decided, on what, and what a reader of it must know: name and value."""
     figures, model = page.figures, dict(page.figures.get("model") or {})
-    network = page.registered or str(model.get("name", "not told"))
-    if page.registered and model.get("name"):
-        network += f" ({model['name']})"
-    rows = [("Network", network)]
+    network = ", ".join(str(model[key]) for key in ("name", "origin") if model.get(key))
+    rows = [("Network", network or "not told")]
+    if page.registered:
+        rows.append(("Registered as", page.registered))
     if page.reason:
         rows.append(("Why this network", page.reason))
     if "threshold" in model:

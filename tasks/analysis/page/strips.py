@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page import CLINICAL_S, Page
-from tasks.analysis.page_words import moment
-from tasks.analysis.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
+from tasks.analysis.page.words import moment
 from tasks.scores.episodes import Intervals, durations_s, lasting
 
 STRIP_S = 10.0
@@ -22,9 +22,17 @@ MM_PER_S, MM_PER_MV = 25.0, 10.0
 LEAD_IN_MM, MARKS_MM = 10.0, 9.0
 HEIGHTS_MM = (30.0, 65.0)
 WIDTH_MM = LEAD_IN_MM + MM_PER_S * STRIP_S
+ENDS_NO_INTERVAL, UNDECIDED = 4, 8
 #: Beats looked at for a calm stretch.
 CALM_BEATS = 16
-MARKS = {0: ("–", "other"), 1: ("A", "af"), 2: ("–?", "doubt"), 3: ("A?", "doubt")}
+#: A beat's sign and colour by its kind; of a record on which nothing is decided, none.
+MARKS: dict[int, tuple[str, str]] = {
+    0: ("–", "other"),
+    1: ("A", "af"),
+    2: ("–?", "doubt"),
+    3: ("A?", "doubt"),
+    UNDECIDED: ("", "faint"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +50,8 @@ class Strip:
     beat_s : float64, shape (b,)
         Times of its beats from its start.
     beat_kind : int, shape (b,)
-        1 for AF, plus 2 on doubtful signal, plus 4 where no interval ends with it.
+        1 for AF, plus 2 on doubtful signal, or 8 where nothing is decided; plus 4 where no
+        interval ends with it.
     af_s, gaps_s : float64, shape (k, 2)
         Episodes and what was not analysed, from its start.
     height_mm, zero_mm : float
@@ -75,7 +84,8 @@ def read_strip(page: Page, start_s: float, words: str, most_hz: float = np.inf) 
     above, below, cut = _reach(level)
     low, high = np.searchsorted(page.time_s, (begin_s, end_s)).tolist()
     kind = page.decided[low:high] + 2 * page.flagged[low:high]
-    kind = kind + 4 * ~np.isfinite(page.rr_s[low:high])
+    kind = np.full_like(kind, UNDECIDED) if page.burden is None else kind
+    kind = kind + ENDS_NO_INTERVAL * ~np.isfinite(page.rr_s[low:high])
     return Strip(
         caption=f"{words}, {moment(page, begin_s)}",
         hz=page.fs_hz / factor,
@@ -152,7 +162,7 @@ def key_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
         for start_s, part in episode_starts(page, longest)[:2]:
             words = f"Longest episode (number {longest + 1}), {part}"
             yield read_strip(page, start_s, words, most_hz)
-    elif len(page.probability) and page.burden is not None:
+    elif page.burden is not None:
         at = float(page.time_s[int(page.probability.argmax())])
         words = "No AF of 30 s or more found; P(AF) is highest here"
         yield read_strip(page, at - STRIP_S / 2, words, most_hz)
@@ -206,15 +216,14 @@ def _marks(strip: Strip, top: float) -> Iterator[Shape]:
     for kind in set(strip.beat_kind.tolist()):
         at = x[strip.beat_kind == kind]
         ends = np.stack([at, np.full_like(at, top + 1), at, np.full_like(at, top + 3)], axis=1)
-        yield Strokes(ends, MARKS[kind & 3][1], 0.4)
-    beats = list(zip(x.tolist(), strip.beat_kind.tolist(), strict=True))
-    for k, (at, kind) in enumerate(beats):
-        sign, colour = MARKS[kind & 3]
+        yield Strokes(ends, MARKS[kind & ~ENDS_NO_INTERVAL][1], 0.4)
+    beat_ms = np.round(1000 * strip.beat_s).astype(np.int64).tolist()
+    for k, (at, kind) in enumerate(zip(x.tolist(), strip.beat_kind.tolist(), strict=True)):
+        sign, colour = MARKS[kind & ~ENDS_NO_INTERVAL]
         yield Text(at, top + 7.2, sign, 3.2, colour, "middle", bold=True)
-        if k and not kind & 4:
-            before = beats[k - 1][0]
-            interval = f"{1000 * (at - before) / MM_PER_S:.0f}"
-            yield Text((at + before) / 2, top + 3.4, interval, 2.3, "faint", "middle")
+        if k and not kind & ENDS_NO_INTERVAL:
+            middle, interval = (at + float(x[k - 1])) / 2, beat_ms[k] - beat_ms[k - 1]
+            yield Text(middle, top + 3.4, f"{interval}", 2.3, "faint", "middle")
 
 
 #: Characters of a trace as text: none that JSON, HTML or a script's end gives a meaning.

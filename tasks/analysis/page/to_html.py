@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks.analysis import page_strips, page_words
-from tasks.analysis.page import CLINICAL_S, Page
-from tasks.analysis.page_charts import day_chart, timeline
-from tasks.analysis.page_strips import as_data, draw_strip, episode_starts, key_strips, read_strip
-from tasks.analysis.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatched, svg
+from tasks.analysis.page import strips as page_strips
+from tasks.analysis.page import words as page_words
+from tasks.analysis.page.charts import day_chart, timeline
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatched, svg
+from tasks.analysis.page.strips import as_data, draw_strip, episode_starts, key_strips, read_strip
 from tasks.pages.colours import stylesheet
 from tasks.pages.markup import escape
 from tasks.scores.episodes import durations_s
@@ -87,7 +88,8 @@ def _answer(page: Page) -> Iterator[str]:
     yield svg(timeline(page), "broad")
     yield svg(timeline(page, 92.0), "narrow")
     yield _legend(page)
-    yield f"<p>{escape(page_words.sure(page))}</p>"
+    if page.burden is not None:
+        yield f"<p>{escape(page_words.sure(page))}</p>"
     yield f'<p class="caveat">{escape(page_words.NOT_A_DIAGNOSIS)}</p>'
 
 
@@ -126,7 +128,7 @@ def _key_strips(page: Page) -> Iterator[str]:
             f'<div class="wide" tabindex="0">{drawing}</div></figure>'
         )
     yield f"<p>{escape(page_words.TRUE_SCALE)}</p>"
-    if len(page.time_s):
+    if page.burden is not None:
         yield f"<p>{escape(page_words.SIGNS)}</p>"
 
 
@@ -189,7 +191,8 @@ def _episode_table(page: Page, shown: set[int]) -> str:
         names[1:3] = ["Start, h:mm:ss", "End, h:mm:ss"]
     names[0] = "Number"
     for k, by in ((1, "start"), (3, "duration")):
-        names[k] = f'<button type="button" data-by="{by}">{names[k]}</button>'
+        sort = f'<button type="button" data-by="{by}" aria-label="Sort by {by}">\u2195</button>'
+        names[k] += f' <span class="screen">{sort}</span>'
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     short = durations_s(page.runs) < CLINICAL_S
     rows = []
@@ -209,7 +212,7 @@ def _episode_table(page: Page, shown: set[int]) -> str:
 
 
 def _how_sure(page: Page) -> Iterator[str]:
-    if page.network_figures:
+    if page.network_figures and page.burden is not None:
         yield f"<h2>{escape(page_words.SURE_TITLE)}</h2>"
         yield _table(page_words.SURE_COLUMNS, page_words.sure_rows(page))
         yield f"<p>{escape(page_words.SURE_NOTE)}</p>"
@@ -221,7 +224,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
-        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide" tabindex="0"><table class="rates"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>"
     )
 

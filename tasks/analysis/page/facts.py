@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -46,11 +45,12 @@ class Page:
     registered, reason : str
         The version that the network was sealed as; why it was chosen, in a sentence.
     network_figures : sequence of mapping
-        What was measured of the network, a data set each: `title`, `side`, `subjects`, `beats`,
-        `prevalence`, `sensitivity`, `specificity`, `ppv` and `interval`, as in a release's
-        manifest.
+        What was measured of the network, a data set each, with its PPV at this record's burden:
+        from `tasks.analysis.reliability.reliability`.
     cannot_tell : str
         Why nothing can be told of this record; empty where something can.
+    caveats : sequence of str
+        What a reader of the burden must know, in sentences.
     """
 
     record: str
@@ -72,6 +72,7 @@ class Page:
     reason: str = ""
     network_figures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     cannot_tell: str = ""
+    caveats: Sequence[str] = ()
 
     @property
     def analysed_s(self) -> float:
@@ -85,8 +86,11 @@ class Page:
 
     @property
     def burden(self) -> float | None:
-        """Share of the analysed time in AF; None where nothing can be told."""
-        if self.cannot_tell or not self.analysed_s or not len(self.time_s):
+        """Share of the analysed time in AF; None where nothing can be told.
+
+        Without an interval between two beats, no rhythm can.
+        """
+        if self.cannot_tell or not self.analysed_s or not np.isfinite(self.rr_s).any():
             return None
         return min(self.af_s / self.analysed_s, 1.0)
 
@@ -150,17 +154,3 @@ def mean_rate(page: Page, beats: NDArray[np.bool_]) -> float | None:
     """Mean heart rate over the intervals before the chosen beats, per minute."""
     rr_s = page.rr_s[beats & np.isfinite(page.rr_s)]
     return 60 / float(rr_s.mean(dtype=np.float64)) if len(rr_s) else None
-
-
-def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float | None:
-    """Share of AF decisions that are right where so much is AF, by Bayes; None of no decision."""
-    right = sensitivity * prevalence
-    all_ = right + (1 - specificity) * (1 - prevalence)
-    return right / all_ if all_ > 0 else None
-
-
-def share_of(figures: Mapping[str, Any], key: str) -> float | None:
-    """A rate of a network's figures; None where it was not measured or is not defined."""
-    value = figures.get(key)
-    number = isinstance(value, (int, float)) and isfinite(value)
-    return float(value) if number and value is not None else None
