@@ -30,6 +30,7 @@ from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.to_html import draw_html
 from tasks.analysis.page.to_pdf import draw_pdf
 from tasks.analysis.reliability import reliability
+from tasks.analysis.words import percent
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
 from tasks.runtimes.inference import of_record, probabilities
@@ -48,6 +49,8 @@ LEAST_S = 10.0
 MOST_BAD, MUCH_BAD = 0.35, 0.2
 #: Where a release is from that nobody named.
 OF_THE_BOX = "from the box, as no release is named or installed"
+#: Networks read the beats around each: in a shorter recording they miss most of the AF.
+SHORT_S, SHORT_STRIPS = 120.0, "cinc2017"
 #: Less of a recording than this share is no picture of it.
 LEAST_SHARE = 0.5
 
@@ -129,6 +132,15 @@ class Analysis:
         return None if self.doubt else self.af_s / self.analysable_s
 
     @property
+    def _found_in_strips(self) -> str:
+        """The network's own sensitivity in short strips, in words; "" where it is not known."""
+        for row in reliability(self.figures, None):
+            if row["dataset"] == SHORT_STRIPS and row["sensitivity"] is not None:
+                share = percent(row["sensitivity"])
+                return f"; of that in {SHORT_STRIPS}'s strips of a minute it finds {share}"
+        return ""
+
+    @property
     def caveats(self) -> list[str]:
         """What a reader of the burden must know, in sentences."""
         share, bad = self.analysable_s / self.duration_s, bad_share(self.beats)
@@ -137,6 +149,11 @@ class Analysis:
                 self.analysable_s < CLINICAL_S,
                 f"Only {self.analysable_s:.0f} s were analysed: clinical AF lasts "
                 f"{CLINICAL_S:g} s or more.",
+            ),
+            (
+                self.analysable_s < SHORT_S,
+                f"The recording is short, and the network leans on the beats around: it may miss "
+                f"AF{self._found_in_strips}.",
             ),
             (share < LEAST_SHARE, f"Only {100 * share:.1f} % of the recording could be analysed."),
             (bad > MUCH_BAD, f"The signal is poor at {100 * bad:.0f} % of the beats."),

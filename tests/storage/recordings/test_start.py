@@ -48,7 +48,12 @@ def test_a_time_without_a_date_is_no_start(tmp_path: Path) -> None:
     assert open_alone(write_wfdb(tmp_path, base_time=time(9))).start is None
 
 
-NO_START = ("8:00:00 31/02/2003", "25:00:00 01/02/2003", "8:61:00 01/02/2003", "8:00 01/02")
+NO_START: tuple[str, ...] = (
+    "8:00:00 31/02/2003",
+    "25:00:00 01/02/2003",
+    "8:61:00 01/02/2003",
+    "8:00 01/02",
+)
 NO_START += ("8:00:60 01/02/2003", "8:00:00 01/02/03", "8:00:00 00/00/0000", "today 01/02/2003")
 
 
