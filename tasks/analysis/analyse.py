@@ -204,7 +204,7 @@ def analyse_by(
     network = None
     if release is not None:  # before any work
         network = open_runtime(release.folder, release.manifest, runtime)
-        _deciding(release.manifest)
+        _decision_rule(release.manifest)
     record = open_alone(path, leads)
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     if release is None or network is None:
@@ -212,7 +212,7 @@ def analyse_by(
     else:
         name = str(release.manifest["name"])
         table, probability = decided_beats(network, name, tables)
-    name, threshold, change = _deciding(release.manifest)
+    name, threshold, change = _decision_rule(release.manifest)
     decided = decide(probability, threshold, change, least_beats, table.begins)
     runs = episodes(decided, table.time_s, table.stretches_s)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
@@ -224,7 +224,7 @@ def analyse_by(
     return Analysis(record, table, probability, decided, runs, model, figures)
 
 
-def _deciding(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
+def _decision_rule(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
     """Network, threshold and smoothing of a manifest."""
     try:
         change = float(manifest.get("smoothing_change", UNSMOOTHED))
@@ -243,9 +243,9 @@ def _by_the_box(
     release = replace(from_the_box(name, runtime), origin=OF_THE_BOX, reason=reason)
     network = open_runtime(release.folder, release.manifest, runtime)
     if reads_shapes(name):
-        joined = fused_record(table, shape=np.concatenate(shapes))
+        features = fused_record(table, shape=np.concatenate(shapes))
         del shapes
-        return release, table, of_record(network, name, joined)
+        return release, table, of_record(network, name, features)
     return release, table, probabilities(network, name, table)[0]
 
 
@@ -373,10 +373,10 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
         A file of one of these names is there that no analysis wrote, such as the annotations of the
         recording; nothing is written.
     """
-    there = [name for name in files if (out / name).exists()]
-    if there and not any(_is_ours(out / name) for name in there if name.endswith(".json")):
+    present = [name for name in files if (out / name).exists()]
+    if present and not any(_is_analysis(out / name) for name in present if name.endswith(".json")):
         raise PlaceError(
-            f"file {out / there[0]}: found one that no analysis wrote; "
+            f"file {out / present[0]}: found one that no analysis wrote; "
             "expected another folder for the files (--out)"
         )
     with ExitStack() as stack:
@@ -384,7 +384,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
             stack.enter_context(whole(out / name)).write_bytes(data)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_analysis(path: Path) -> bool:
     """Whether a JSON file is an analysis's."""
     try:
         document = json.loads(path.read_bytes())

@@ -26,7 +26,7 @@ from storage.registry.boxed import BOXED, boxed_release
 from storage.tables.beats import BeatTable, Quality, join_tables
 from tasks.analysis.choice import FALLBACK, usual_network
 from tasks.analysis.reliability import ppv_at, reliability
-from tasks.analysis.words import lasted, percent
+from tasks.analysis.words import length_words, percent
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 from tests.conftest import ROOT
@@ -348,7 +348,7 @@ def test_words_of_numbers() -> None:
     assert [percent(share) for share in (0.0, 1e-5, 0.123, 0.99999, 1.0, None)] == [
         *("0.0 %", "<0.1 %", "12.3 %", ">99.9 %", "100.0 %", "-")
     ]
-    assert [lasted(s) for s in (0, 4.2, 59.94, 60, 3600, 5430, 86_399)] == [
+    assert [length_words(s) for s in (0, 4.2, 59.94, 60, 3600, 5430, 86_399)] == [
         *("0.0 s", "4.2 s", "59.9 s", "1 min", "1 h", "1 h 30 min", "24 h")
     ]
 
