@@ -124,7 +124,8 @@ def figures_table(figures: list[dict[str, Any]]) -> Table:
 def relation(row: Mapping[str, Any]) -> str:
     """What a data set of a row of figures is to the network, and which beats it was given."""
     side = "test patients, others learnt from" if row["side"] == "test" else "never seen"
-    return f"{side}; beats {'found in the signal' if row['signal'] else 'as annotated'}"
+    beats = "found in the signal" if row["signal"] else "as annotated, no signal"
+    return f"{side}; beats {beats}"
 
 
 def rate_text(row: Mapping[str, Any], rate: str) -> str:
