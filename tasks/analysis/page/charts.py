@@ -195,7 +195,7 @@ def day_chart(page: Page, height: float = 125.0) -> Drawing | None:
 def _chart_words(rr_s: Array) -> str:
     low, middle, high = (60 / np.quantile(rr_s, (0.95, 0.5, 0.05))).tolist()
     return (
-        "Heart rate, intervals between beats, P(AF) and doubtful signal over the record. "
+        "Heart rate, intervals between beats and doubtful signal over the record. "
         f"Heart rate: median {middle:.0f} per minute, nine tenths of it {low:.0f} to {high:.0f}."
     )
 

@@ -146,7 +146,7 @@ def thinned(
 def episode_starts(page: Page, number: int) -> list[tuple[float, str]]:
     """Where the strips of an episode begin: onset, middle and end, or fewer where it is short."""
     start, end = page.runs[number].tolist()
-    if end - start <= STRIP_S - 2 * MARGIN_S:
+    if end - start <= STRIP_S - 2:
         return [((start + end - STRIP_S) / 2, "the whole of it")]
     onset, offset = start - MARGIN_S, end - STRIP_S + MARGIN_S
     if end - start <= 2 * STRIP_S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -35,7 +35,7 @@ def span(seconds: float) -> str:
     """A length of time in its two largest units."""
     if seconds < 59.95:
         return f"{seconds:.0f} s" if seconds >= 9.95 or seconds == 0 else f"{seconds:.1f} s"
-    if seconds < 3600:
+    if round(seconds) < 3600:
         return _two(round(seconds), 60, "min", "s")
     minutes = round(seconds / 60)
     return _two(minutes, 60, "h", "min") if minutes < 48 * 60 else _two(minutes // 60, 24, "d", "h")
@@ -176,7 +176,7 @@ def sure(page: Page) -> str:
     """How far the network can be trusted here, in a sentence or two."""
     rows, burden = page.network_figures, page.burden
     of_af, of_rest, right = (
-        [float(row[key]) for row in rows if row.get(key) is not None]
+        {_name(row): float(row[key]) for row in rows if row.get(key) is not None}
         for key in ("sensitivity", "specificity", "ppv_at_burden")
     )
     if not (of_af and of_rest):
@@ -195,7 +195,7 @@ def sure(page: Page) -> str:
         return f"{words} Where all is called AF, these figures cannot tell what share is right."
     if not right:
         return f"{words} What share of its AF calls is right cannot be told from these figures."
-    alarms = 1 - min(of_rest)
+    alarms = 1 - min(of_rest.values())
     more = ""
     if burden <= alarms:
         more = (
@@ -211,11 +211,11 @@ def _name(row: Mapping[str, Any]) -> str:
     return line(str(row.get("title") or row.get("dataset") or ""))
 
 
-def _range(shares: Sequence[float]) -> str:
-    low, high = (percent(end) for end in (min(shares), max(shares)))
-    if low == high:
-        return low
-    return f"{low if ' than ' in low else low.removesuffix(' %')} to {high}"
+def _range(shares: Mapping[str, float]) -> str:
+    """From the least, with the data set that it is of, to the greatest."""
+    worst = min(shares, key=shares.__getitem__)
+    low, high = percent(shares[worst]), percent(max(shares.values()))
+    return low if low == high else f"{low} ({worst}) to {high}"
 
 
 SURE_TITLE = "How sure: the network's errors where they were measured"
