@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_state, write_json
 from storage.logs import bound, log, to_stderr
 from storage.registry.answers import plain
+from storage.registry.boxed import BOXED
+
+if TYPE_CHECKING:  # loads numpy
+    from tasks.analysis.analyse import Release
 
 MODEL = (
     "a release's folder; where a server is named, NAME@alias, NAME/version or NAME "
@@ -51,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
         ("status", "list this device's requests and the models on it"),
         ("enroll", "trust a release key, and keep this device's name"),
         ("bench", "measure a model on this device: latency, throughput, memory, energy"),
-        ("analyse", "find AF in a record: episodes, burden, WFDB annotations, one-page picture"),
+        (
+            "analyse",
+            "find AF in a recording, or in a folder of them: burden, episodes, report page",
+        ),
         ("live", "decide the beats of samples that come in now: JSON lines, one a beat"),
         ("rollback", "go back to the model that was active before"),
     ):
@@ -80,10 +90,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _analyse_options(command: argparse.ArgumentParser) -> None:
-    text = "a .hea, .edf or .ecg file, or a WFDB record without suffix"
+    text = "a .hea, .dat, .edf or .ecg file, a WFDB record without suffix, or a folder of them"
     command.add_argument("record", type=Path, help=text)
     command.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: .)")
-    command.add_argument("--model", help=MODEL)
+    text = (
+        f"{MODEL}, or a name of the box: {', '.join(BOXED)}; the box decides where none is active"
+    )
+    command.add_argument("--model", help=text)
+    text = "how the answer is written (default: %(default)s)"
+    command.add_argument("--format", choices=("text", "json"), default="text", help=text)
     text = "lead to read; may be given several times, the first that is there is read"
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
@@ -220,31 +235,45 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 
 def _analyse(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.releases import release_at
-    from tasks.analysis.analyse import analyse, files_of, summary, write_files
+    from tasks.analysis import command
+    from tasks.analysis.many import Order
 
     check_writable(options.out, "folder (--out)")
-    leads, runtime = options.lead or (), options.runtime
-    with release_at(home, options.model) as folder:
-        release, manifest = slots.choose_release(home, folder, runtime)
-        analysis = analyse(options.record, release, manifest, leads, options.least_beats, runtime)
-    for warning in analysis.record.warnings:
-        log.warning("warning  %s: %s", analysis.record.name, warning)
-    files = files_of(analysis)
-    write_files(options.out, files)
-    if not options.model:
+    leads, runtime = tuple(options.lead or ()), options.runtime
+    with _release(home, options.model, runtime) as release:
+        order = Order(options.out, release, leads, options.least_beats, runtime)
+        if options.record.is_dir():
+            exit_code = command.analyse_folder(
+                options.record, order, options.format, print, _count()
+            )
+        else:
+            exit_code = command.analyse_one(options.record, order, options.format, print)
+    if release is not None and not options.model:
         slots.confirm(home)
-    figures = summary(analysis)
-    say(
-        f"{figures['record']}: {figures['hours']:.2f} h, "
-        f"{figures['analysable_hours']:.2f} h of it analysable "
-        f"({100 * figures['unanalysable_share']:.1f} % not), {figures['beats']} beats on lead "
-        f"{figures['lead']}; AF burden {100 * figures['af_burden']:.1f} % of that, "
-        f"{figures['episodes_of_30_s']} episodes of 30 s or more"
-    )
-    for name in files:
-        print(options.out / name)
-    return 0
+    return exit_code
+
+
+@contextmanager
+def _release(home: Path, model: str | None, runtime: str | None) -> Iterator[Release | None]:
+    """What decides: the release that is named, or the active one; None where the box is to."""
+    from edge_agent import slots
+    from edge_agent.releases import release_at
+    from tasks.analysis.analyse import Release, from_the_box
+
+    if model is not None and model in BOXED:
+        yield from_the_box(model, runtime)
+    elif model is None and slots.active(home) is None:
+        yield None
+    else:
+        with release_at(home, model) as folder:
+            origin = f"{model}, named by --model" if model else "the active one of this device"
+            yield Release(*slots.choose_release(home, folder, runtime), origin)
+
+
+def _count() -> Callable[[str, int], None]:
+    """What tells of each recording that is done, on standard error."""
+    numbers = itertools.count(1)
+    return lambda name, total: say(f"{next(numbers)}/{total}  {name}")
 
 
 def _live(home: Path, options: argparse.Namespace) -> int:

@@ -1,71 +1,20 @@
-"""Releases from the server: what a device needs of one is fetched, and checked as it comes."""
+"""Releases from the server: one that is named is fetched, and there for as long as it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from edge_agent.slots import self_test, trusted_keys
-from storage.errors import DeviceError, NotInRegistry, RegistryError, SignatureError
-from storage.registry.client import address, fetch_model_file
-from storage.registry.model_files import LITERT, MANIFEST
+from edge_agent.slots import trusted_keys
+from storage.errors import DeviceError, RegistryError
+from storage.registry.client import address
 from storage.registry.models import resolve_number
 from storage.registry.reference import FORMS, parse
-from storage.registry.signing import MOST_MANIFEST, NAME_FILE, SIGNATURE, check_name, check_release
-from storage.tables.golden_beats import GOLDEN
-from tasks.runtimes.runtimes import files_of, usual
+from tasks.runtimes.releases import fetch_release
 
-
-def fetch_release(
-    name: str, version: int, to: Path, trusted: Iterable[str], runtime: str | None = None
-) -> tuple[Path, dict[str, Any]]:
-    """Fetch a model version: signatures first, then what they vouch for, as far as it is needed.
-
-    Parameters
-    ----------
-    name, version : str, int
-        The registered version; the signed statement must be of it.
-    to : Path
-        An empty folder.
-    trusted : iterable of str
-        Public keys, 64 hexadecimal digits each.
-    runtime : str, optional
-        The runtime that is to run it, if not the release's own.
-
-    Returns
-    -------
-    folder, manifest
-        `to`, and the signed manifest.
-
-    Raises
-    ------
-    SignatureError
-        No trusted key signed it, it was changed since, or it is another version.
-    DigestMismatch, RegistryError
-        A file is not what was signed, or larger.
-    DeviceError, ModelError
-        It does not answer its golden beats as it did.
-    """
-    keys = set(trusted)
-    for file in (MANIFEST, SIGNATURE):
-        fetch_model_file(name, version, file, None, to, MOST_MANIFEST)
-    with suppress(NotInRegistry):  # check_name says what to do then
-        fetch_model_file(name, version, NAME_FILE, None, to, MOST_MANIFEST)
-    manifest = check_release(to, keys)
-    check_name(to, name, version, keys)
-    network_file = files_of(manifest).get(runtime or usual(manifest), LITERT)
-    for file in dict.fromkeys((LITERT, GOLDEN, network_file)):
-        signed = manifest["files"].get(file)
-        if signed is None:
-            raise SignatureError(f"release {name}/{version}: the signed manifest has no {file}")
-        fetch_model_file(name, version, file, signed["sha256"], to, signed["bytes"])
-    self_test(to)
-    if runtime:
-        self_test(to, runtime)
-    return to, manifest
+__all__ = ["fetch_release", "release_at"]
 
 
 @contextmanager

@@ -82,6 +82,9 @@ LeastBeats = Annotated[
         "Shorter runs of decisions become what surrounds them.", **BOUNDS["least_beats"].schema
     ),
 ]
+Unseen = Annotated[
+    bool, form_field("Leave out the patients that the version was trained or validated on.")
+]
 Analyses = Annotated[list[Path], form_field("JSON files that `holter-edge analyse` wrote.")]
 Bounds = Annotated[
     Path, form_field("The bounds, a TOML; those that come with the project are a start.")

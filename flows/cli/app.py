@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from flows.cli import analyse as cli_analyse
 from flows.cli import edge as cli_edge
 from flows.cli import evaluate as cli_evaluate
 from flows.cli import lineage as cli_lineage
@@ -103,6 +104,7 @@ def ingest(
 
 #: The commands as `holter --help` shows them.
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "An answer": (cli_analyse.analyse,),
     "Train and evaluate": (
         cli_train.run,
         ingest,

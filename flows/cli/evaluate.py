@@ -23,6 +23,9 @@ def evaluate(
     least_beats: Annotated[
         int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
     ] = 1,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Leave out the patients that it learnt from.")
+    ] = False,
 ) -> None:
     """Score a network by beat, segment, episode and burden; the report opens offline."""
     from flows.ingest.folders import data_sets, resolve_folders
@@ -40,6 +43,7 @@ def evaluate(
             policy=policy,
             signal=signal,
             least_beats=least_beats,
+            unseen=unseen,
         )
     deliver(model, [wide(result.figures)], None)
     console.print(f"Report  {result.report}", soft_wrap=True)

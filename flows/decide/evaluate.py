@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from flows.ingest.failures import telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.ingest.folders import data_sets, resolve_folders
-from flows.parameters import Folders, LeastBeats, Signals
+from flows.parameters import Folders, LeastBeats, Signals, Unseen
 from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
 from flows.reports.shown import write
 from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
-from flows.train.teacher import learnt_recordings, teachers_of
+from flows.train.teacher import learnt_recordings, learnt_subjects, teachers_of
 from flows.train.training_run import log_dataset, work_folder
 from storage.audit import ledger, outcomes
 from storage.audit.chain import resolve
@@ -39,6 +39,7 @@ from storage.registry.tags import (
     MODEL_RUN_TAG,
     MODEL_TAG,
     THRESHOLD_TAG,
+    UNSEEN_PARAM,
     VERSION_TAG,
     artifact_tag,
     dataset_sha256_tag,
@@ -77,6 +78,7 @@ def evaluate(
     policy: Policy = "consensus",
     signal: Signals = None,
     least_beats: LeastBeats = 1,
+    unseen: Unseen = False,
 ) -> EvaluationResult:
     """Score a registered network on data sets; figures, tables and the report go to MLflow.
 
@@ -92,13 +94,16 @@ def evaluate(
         False reads annotations alone, for rhythm networks; as `flows.ingest.folders.data_sets`.
     least_beats : int
         Runs of fewer equal decisions become what surrounds them.
+    unseen : bool
+        Leave out the patients that the version was trained or validated on.
 
     Raises
     ------
     ValueError
         A data set is named twice, or there is not one folder for each.
     SplitError
-        The version learnt from a recording of them that has another name there.
+        The version learnt from a recording of them that has another name there, or, where only
+        unseen patients count, from all of a data set.
     """
     sets = resolve_folders(data_sets(datasets, data=data, signal=signal))
     version = resolve(model)
@@ -112,11 +117,16 @@ def evaluate(
         for manifest in manifests
         if manifest.simulated
     ]
-    notes += known_records(version.reference, manifests)
+    people = unseen_people(version.reference, manifests) if unseen else None
+    notes += known_records(version.reference, manifests, people)
     run_id = tracking.start_run(
         experiment=f"evaluate/{version.name}",
         run_name=f"{version.reference} on {'+'.join(datasets)}",
-        params={"model": version.reference, "least_beats": least_beats},
+        params={
+            "model": version.reference,
+            "least_beats": least_beats,
+            **({UNSEEN_PARAM: True} if unseen else {}),
+        },
         tags={
             **git_state(),
             KIND_TAG: "evaluation",
@@ -134,7 +144,11 @@ def evaluate(
     try:
         for result in ingested:
             log_dataset(run_id, result.path, result.manifest, "evaluation", {})
-        scored = [s for result in ingested for s in score_dataset(version, result, least_beats)]
+        scored = [
+            record
+            for result in ingested
+            for record in score_dataset(version, result, least_beats, people)
+        ]
         tables = {
             (result.manifest.dataset, entry.record): result.path.parent / entry.file
             for result in ingested
@@ -159,8 +173,34 @@ def evaluate(
     return telling(replace(evaluation, ingested=ingested), ingested)
 
 
-def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
+def unseen_people(reference: str, manifests: Sequence[Manifest]) -> set[str]:
+    """The patients of data sets that a version was neither trained nor validated on.
+
+    Raises
+    ------
+    NotInRegistry, SignatureError, DigestMismatch
+        Whom it learnt from is not known: it has no sealed chain that is believed.
+    SplitError
+        It learnt from every patient of a data set.
+    """
+    subjects, people = learnt_subjects(read_version(reference)), set()
+    for manifest in manifests:
+        strangers = {f"{manifest.dataset}/{entry.subject}" for entry in manifest.entries} - subjects
+        if not strangers:
+            raise SplitError(
+                f"{reference} was trained or validated on every patient of {manifest.dataset}; "
+                "expected some that it does not know"
+            )
+        people |= strangers
+    return people
+
+
+def known_records(
+    reference: str, manifests: Sequence[Manifest], people: Container[str] | None = None
+) -> list[str]:
     """What the report is to say of records that a version learnt from.
+
+    Those of other people than `people`, where they are named, are not scored.
 
     Raises
     ------
@@ -178,9 +218,14 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
     for manifest in manifests:
         new = [recording for recording in recordings(manifest) if recording.name not in names]
         if known_count := len(manifest.entries) - len(new):
+            consequence = (
+                "the figures of these are not of new patients"
+                if people is None
+                else "their patients are left out, and the figures are of the others"
+            )
             notes.append(
                 f"It was trained or validated on {known_count} of the {len(manifest.entries)} "
-                f"records of {manifest.dataset}: the figures of these are not of new patients."
+                f"records of {manifest.dataset}: {consequence}."
             )
         fresh += new
     if pairs := copies(fresh, training_recordings):
@@ -202,9 +247,12 @@ def known_records(reference: str, manifests: Sequence[Manifest]) -> list[str]:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def score_dataset(
-    version: ModelVersion, ingest_result: IngestResult, least_beats: int
+    version: ModelVersion,
+    ingest_result: IngestResult,
+    least_beats: int,
+    people: Container[str] | None = None,
 ) -> list[ScoredRecord]:
-    """Decide every beat of a data set by the registered LiteRT file."""
+    """Decide every beat of a data set by the registered LiteRT file; of some people, if named."""
     folder = work_folder(version.run_id)
     digest = version.tags[artifact_tag(LITERT)]
     file = client.fetch_model_file(
@@ -215,10 +263,14 @@ def score_dataset(
     threshold = float(version.tags[THRESHOLD_TAG])
     change = change_of(version)
     out = []
-    with Progress(
-        f"Scoring {ingest_result.manifest.dataset}", len(ingest_result.manifest.entries)
-    ) as progress:
-        for entry in ingest_result.manifest.entries:
+    dataset = ingest_result.manifest.dataset
+    entries = [
+        entry
+        for entry in ingest_result.manifest.entries
+        if people is None or f"{dataset}/{entry.subject}" in people
+    ]
+    with Progress(f"Scoring {dataset}", len(entries)) as progress:
+        for entry in entries:
             path = ingest_result.path.parent / entry.file
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")

@@ -154,7 +154,8 @@ def train(
         network, state = fit_network(recipe, run, run_id)
         decision = fit_decision(recipe, network, run_id)
         rows, label = recipe.parity()
-        folder = export_network(network, rows, label, manifest_of(recipe, state, decision), run_id)
+        metadata = manifest_of(recipe, state, decision)
+        folder = export_network(network, rows, label, metadata, run_id, settings.runtime)
         testset = hand_over_testset(recipe, run_id)
         title = f"{run.title}, threshold {decision.threshold:g}{decision.source}"
         exported = LiteRT((folder / "model.tflite").read_bytes())

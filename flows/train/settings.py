@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     Discriminator,
@@ -77,6 +77,9 @@ class Training(Settings):
     patience: int = setting(0, "Stop after so many epochs without gain; 0 never.")
     sparsity: float = setting(0.0, "Share of the weights pruned while training; 0 none.")
     quantised: bool = setting(False, "Train under the rounding that int8 brings.")
+    runtime: Literal["litert-float32", "litert-int8"] | None = setting(
+        None, "The arithmetic that is scored and that devices run; left out, the quickest."
+    )
     teacher: Annotated[str | None, validator_of(parse)] = setting(
         None, f"Registered version whose answers it learns from too: {FORMS}; left out, none."
     )

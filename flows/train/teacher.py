@@ -138,6 +138,11 @@ def learnt_recordings(version: VersionRecord) -> list[Recording]:
     ]
 
 
+def learnt_subjects(version: VersionRecord) -> set[str]:
+    """The subjects (DATASET/SUBJECT) that a version learnt from, through its teachers too."""
+    return set(_subjects_of(version))
+
+
 def _subjects_of(version: VersionRecord) -> dict[str, str]:
     """The subjects that a version learnt from, through its teachers too; by which version."""
     return {

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from storage.formats.leads import (
     own_file,
     units_per_mv,
 )
+from storage.formats.start import edf_start, later
 from storage.formats.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead
 from storage.text import decimal, decode_text
 
@@ -55,6 +57,7 @@ class _Header:
     per_record: list[int]
     n_records: int
     duration_s: float
+    start: datetime | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -99,7 +102,7 @@ def open_edf(
         baseline=baseline,
         valid=valid,
     )
-    n_samples, source, warnings = _in_time(lead, header, name, file)
+    n_samples, source, onset_s, warnings = _in_time(lead, header, name, file)
     check_extent(fs_hz, n_samples, name, file)
     digests[file] = sha256_file(path)
     return OpenRecording(
@@ -111,6 +114,7 @@ def open_edf(
         lead=header.labels[channel] if signal else None,
         source=source if signal else None,
         warnings=(*header.warnings, *warnings),
+        start=later(header.start, onset_s),
     )
 
 
@@ -144,6 +148,12 @@ def _header(path: Path, name: str, file: str) -> _Header:
         per_record=[_whole(raw, "samples a data record", name, file) for raw in fields["samples"]],
         n_records=_whole(fixed[236:244], "data records", name, file),
         duration_s=_number(fixed[244:252], "a data record's duration", name, file),
+        start=edf_start(
+            _text(fixed[168:176]),
+            _text(fixed[176:184]),
+            _text(fixed[88:168]),
+            plus=fixed[192:197].startswith(b"EDF+"),
+        ),
     )
     size, available = sum(header.per_record), path.stat().st_size - header.bytes
     if header.n_records == UNKNOWN and size > 0:
@@ -165,15 +175,18 @@ def _header(path: Path, name: str, file: str) -> _Header:
 
 def _in_time(
     lead: FramedLead, header: _Header, name: str, file: str
-) -> tuple[int, Source, tuple[str, ...]]:
-    """Length in samples and source of a lead, the gaps between EDF+'s data records in it."""
+) -> tuple[int, Source, float, tuple[str, ...]]:
+    """Length in samples and source of a lead, the gaps between EDF+'s data records in it.
+
+    Then by how many seconds its first sample is later than the header's start, and warnings.
+    """
     if header.kind not in (b"EDF+C", b"EDF+D"):
-        return lead.n_frames * lead.per_frame, lead, ()
+        return lead.n_frames * lead.per_frame, lead, 0.0, ()
     if TIMEKEEPING not in header.labels:
         raise HeaderMismatch(name, "EDF+ without timekeeping", f"{TIMEKEEPING!r}", file)
     number = header.labels.index(TIMEKEEPING)
     before, size = 2 * sum(header.per_record[:number]), 2 * header.per_record[number]
-    onsets, decimals = _onsets(lead, before, size, name, file)
+    onsets, first_s, decimals = _onsets(lead, before, size, name, file)
     duration_s = header.duration_s
     # Onsets of fewer decimals than the duration has are rounded: 0, 0.33, 0.67.
     rounded_s = 0.0 if round(duration_s, decimals) == duration_s else 10.0**-decimals
@@ -182,9 +195,9 @@ def _in_time(
     if header.kind == b"EDF+C" and isinstance(source, JoinedLead):
         raise HeaderMismatch(name, "gaps between data records", "none in EDF+C", file)
     if abs(drift_s) < TOLD_DRIFT_S:
-        return n_samples, source, ()
+        return n_samples, source, first_s, ()
     warning = f"the clock of {file} runs away from its samples by {drift_s:+.1f} s to its end"
-    return n_samples, source, (f"{warning}: times are those of the samples",)
+    return n_samples, source, first_s, (f"{warning}: times are those of the samples",)
 
 
 def _fields(rest: bytes, count: int) -> dict[str, list[bytes]]:
@@ -217,8 +230,11 @@ def _scale(
 
 def _onsets(
     lead: FramedLead, before: int, size: int, name: str, file: str
-) -> tuple[list[float], int]:
-    """Seconds at which each data record begins, from its timekeeping annotation; their decimals."""
+) -> tuple[list[float], float, int]:
+    """Seconds from the first data record to each; from the header's start to it; their decimals.
+
+    They stand in each one's timekeeping annotation.
+    """
     onsets, decimals = [], 0
     with lead.path.open("rb", buffering=0) as stream:
         for number in range(lead.n_frames):
@@ -229,7 +245,7 @@ def _onsets(
                 raise HeaderMismatch(name, f"data record {number} without", expected, file)
             onsets.append(float(match[1]))
             decimals = max(decimals, len((match[2] or b"").rstrip(b"0")))
-    return [onset - onsets[0] for onset in onsets], decimals
+    return [onset - onsets[0] for onset in onsets], onsets[0], decimals
 
 
 def _stretches(

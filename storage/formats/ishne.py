@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from binascii import crc_hqx
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from storage.errors import HeaderMismatch, TruncatedSignal
@@ -21,6 +22,7 @@ from storage.formats.leads import (
     choose,
     own_file,
 )
+from storage.formats.start import moment
 from storage.formats.wfdb_signal import PackedLead
 from storage.text import decode_text
 
@@ -33,6 +35,8 @@ LEADS = ["unknown", "bipolar", "X", "Y", "Z", "I", "II", "III", "aVR", "aVL", "a
 LEADS += ["V1", "V2", "V3", "V4", "V5", "V6", "ES", "AS", "AI"]
 #: Offsets in the file: lengths and offsets, leads, their codes, resolutions (nV), rate (Hz).
 SIZES_AT, LEADS_AT, CODES_AT, RESOLUTION_AT, RATE_AT = 10, 156, 158, 206, 272
+#: Day, month, year of the recording; hour, minute, second of its start.
+DATE_AT, TIME_AT = 138, 150
 #: The patient's number, after the two names.
 PATIENT = slice(108, 128)
 
@@ -52,10 +56,18 @@ def open_ishne(
     if resolution_nv <= 0:
         raise HeaderMismatch(name, f"{resolution_nv} nV a step", "more than 0", file)
     digests[file] = sha256_file(path)
+    start = _start(head)
     if not signal:
-        return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file)
+        return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file, start=start)
     source = PackedLead(path, 16, n_leads, channel, ecg_at, 1e6 / resolution_nv, 0)
-    return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file, names[channel], source)
+    lead = names[channel]
+    return OpenRecording(float(fs_hz), n_samples, float(fs_hz), (), file, lead, source, start=start)
+
+
+def _start(head: bytes) -> datetime | None:
+    """When the recording began, where the header has it."""
+    day, month, year = struct.unpack_from("<3h", head, DATE_AT)
+    return moment(year, month, day, *struct.unpack_from("<3h", head, TIME_AT))
 
 
 def describe_ishne(folder: Path, name: str) -> HeaderSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -64,6 +65,9 @@ class OpenRecording:
         What a reader of its figures must know, such as an end that its header does not tell.
     n_signals : int
         Its signals, as far as marks of their quality count them; 0 where it does not say.
+    start : datetime or None
+        When its first sample was taken, as its header has it (`storage.formats.start`): local
+        time, without a zone; None where it does not say, or its date is withheld.
     """
 
     fs_hz: float
@@ -75,6 +79,7 @@ class OpenRecording:
     source: Source | None = None
     warnings: tuple[str, ...] = ()
     n_signals: int = 0
+    start: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from storage.errors import HeaderMismatch
 from storage.formats.lead_names import signal_name
+from storage.formats.start import wfdb_start
 from storage.text import decimal, file_name, lines
 
 DEFAULT_FS_HZ = 250.0
@@ -16,7 +18,7 @@ MAX_SIGNALS = 4096
 
 _RECORD = re.compile(
     r"(?P<name>[^\s/]+)(?:/(?P<segments>\d+))?\s+(?P<signals>\d+)"
-    r"(?:\s+(?P<fs>[^\s/]+)(?:/\S*)?(?:\s+(?P<samples>\d+)(?:\s.*)?)?)?"
+    r"(?:\s+(?P<fs>[^\s/]+)(?:/\S*)?(?:\s+(?P<samples>\d+)(?:\s(?P<start>.*))?)?)?"
 )
 _FORMAT = re.compile(
     r"(?P<code>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<skip>\d+))?"
@@ -80,6 +82,8 @@ class Header:
         How many signals the record line announces.
     comments : tuple of str
         Comment lines without their "#".
+    start : datetime or None
+        Base date and time, where it has both.
     """
 
     fs_hz: float
@@ -88,6 +92,7 @@ class Header:
     segments: tuple[tuple[str, int], ...]
     n_signals: int
     comments: tuple[str, ...]
+    start: datetime | None = None
 
 
 def parse_header(data: bytes, record: str, file: str) -> Header:
@@ -113,7 +118,7 @@ def parse_header(data: bytes, record: str, file: str) -> Header:
         raise HeaderMismatch(record, f"sampling rate {fs_hz:g} Hz", "more than 0", file)
     n_samples = _count(first["samples"] or "0", "samples", MAX_SAMPLES, record, file)
     n_signals = _count(first["signals"], "signals", MAX_SIGNALS, record, file)
-    announced = n_signals
+    announced, start = n_signals, wfdb_start(first["start"] or "")
     if first["segments"] is not None:
         announced = _count(first["segments"], "segments", MAX_SAMPLES, record, file)
     if len(content) - 1 != announced:
@@ -123,9 +128,9 @@ def parse_header(data: bytes, record: str, file: str) -> Header:
         )
     if first["segments"] is not None:
         segments = tuple(_segment(line, record, file) for line in content[1:])
-        return Header(fs_hz, n_samples, (), segments, n_signals, comments)
+        return Header(fs_hz, n_samples, (), segments, n_signals, comments, start)
     signals = tuple(_signal(line, place, record, file) for place, line in enumerate(content[1:]))
-    return Header(fs_hz, n_samples, signals, (), n_signals, comments)
+    return Header(fs_hz, n_samples, signals, (), n_signals, comments, start)
 
 
 def _segment(line: str, record: str, file: str) -> tuple[str, int]:

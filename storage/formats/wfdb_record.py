@@ -52,6 +52,7 @@ def open_wfdb(
             comments=header.comments,
             file=file,
             n_signals=header.n_signals,
+            start=header.start,
         )
     if header.segments:
         lead, per_frame, n_frames, source = _segments(folder, name, prefer, header, digests)
@@ -68,6 +69,7 @@ def open_wfdb(
         lead=lead,
         source=source,
         n_signals=header.n_signals,
+        start=header.start,
     )
 
 

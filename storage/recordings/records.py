@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,9 @@ class Record:
         The rhythm names that count as AF.
     unreadable : int64, shape (j, 2)
         Stretches in which its annotator could read no signal, in samples.
+    start : datetime or None
+        When its first sample was taken, by the recorder's clock: local time without a zone. None
+        where its header does not say, or withholds it.
     digests : mapping of str to str
         SHA-256 of every file read, by name relative to the data set's folder; of a CSV that holds
         a row a record, what its row gives, by FILE#RECORD.
@@ -89,6 +93,7 @@ class Record:
     file: str = ""
     warnings: tuple[str, ...] = ()
     unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    start: datetime | None = None
 
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
@@ -143,6 +148,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         file=recording.file,
         warnings=recording.warnings,
         unreadable=unreadable,
+        start=recording.start,
     )
 
 
@@ -152,7 +158,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     Parameters
     ----------
     path : Path
-        Its .hea, .edf or .ecg file, or a WFDB record's name without the suffix.
+        Its .hea, .dat, .edf or .ecg file, or a WFDB record's name without the suffix.
     leads : sequence of str
         The leads to look for, in order of preference; by default the ECG on which AF is read best
         (`storage.formats.lead_names.LEADS`), the one that `holter data add` proposes.
@@ -162,7 +168,11 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     RecordError
         As `open_record`.
     """
-    format_ = {suffix: name for name, suffix in SUFFIX.items()}.get(path.suffix.lower(), "")
+    formats = {suffix: name for name, suffix in SUFFIX.items()} | {".dat": "wfdb"}
+    format_ = formats.get(path.suffix.lower(), "")
+    if not format_ and path.is_file():
+        expected = f"a recording: {', '.join(formats)}, or a WFDB record's name"
+        raise HeaderMismatch(path.name, f"a file {path.suffix or 'without ending'}", expected)
     name, format_ = (path.stem, format_) if format_ else (path.name, "wfdb")
     digests: dict[str, str] = {}
     safe_path(path.parent, name, record=name)
@@ -187,6 +197,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
         source=recording.source,
         file=recording.file,
         warnings=recording.warnings,
+        start=recording.start,
     )
 
 

@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from storage.checks import Check as Check
 from storage.errors import PolicyError
 from storage.files import parse_text, sha256_bytes
-from storage.registry.checks import Check as Check
 
 #: The policy that is used where none is given.
 DEFAULT = Path(__file__).parents[1] / "policies" / "champion.toml"

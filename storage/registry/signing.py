@@ -266,7 +266,7 @@ def verified_manifest(manifest: bytes, signature: bytes, trusted: Iterable[str])
     _refuse_stranger("release", public, trusted)
     if not unchanged:
         raise SignatureError("release: the manifest is not what was signed")
-    return _check_manifest(manifest)
+    return check_manifest(manifest)
 
 
 def read_unsigned(folder: Path) -> dict[str, Any]:
@@ -277,10 +277,10 @@ def read_unsigned(folder: Path) -> dict[str, Any]:
     SignatureError
         There is none, or a member of it is not of the kind that its readers take.
     """
-    return _check_manifest(_read(folder, MANIFEST))
+    return check_manifest(_read(folder, MANIFEST))
 
 
-def _check_manifest(manifest: bytes) -> dict[str, Any]:
+def check_manifest(manifest: bytes) -> dict[str, Any]:
     """A manifest's value, whose members are of the kinds that its readers take."""
     try:
         content = parse_text(manifest)

@@ -86,6 +86,8 @@ CLAIM_PARAM = "holter.claim."
 REPORT_PARAM = "holter.report"
 #: An entry of a ledger, before its number of six digits or more.
 ENTRY_PARAM = "entry."
+#: Of an evaluation: the patients that the version learnt from were left out.
+UNSEEN_PARAM = "unseen"
 
 # Folders of a run's artifacts.
 INPUTS_FOLDER = "inputs"

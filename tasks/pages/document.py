@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
-from tasks.pages.colours import DARK, LIGHT
+from tasks.pages.colours import stylesheet
 from tasks.pages.markup import inline, line, paragraph, show
 from tasks.pages.numbers import label_of, text_of
 
@@ -173,7 +173,7 @@ def words_of(tile: Tile) -> list[str]:
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """One HTML file with its pictures inside; it loads nothing from anywhere."""
     kinds = [(type(block).__name__, block) for block in blocks]
-    return _template().render(title=title, blocks=kinds, light=LIGHT, dark=DARK)
+    return _template().render(title=title, blocks=kinds, style=stylesheet())
 
 
 @cache

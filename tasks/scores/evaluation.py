@@ -215,8 +215,8 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
     dict of str to float
         `beat_*` and `segment_*` rates, `beat_auc`, `beat_ece`, `episode_*` and `duration_*`,
         `burden_error_median_pp`, `burden_error_worst_pp` (absolute, per patient),
-        `worst_patient_accuracy`, and how many patients, records, beats and analysable hours there
-        were. NaN where there is nothing to compute a figure from.
+        `worst_patient_accuracy`, and how many patients, records, beats, AF beats and analysable
+        hours there were. NaN where there is nothing to compute a figure from.
     """
     patients = list(dict.fromkeys(s.patient for s in scored))
     grouped = [[s for s in scored if s.patient == patient] for patient in patients]
@@ -233,6 +233,7 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
         "patients": len(patients),
         "records": len(scored),
         "beats": len(label),
+        "af_beats": int((label == 1).sum()),
         "analysable_hours": sum(s.analysable_hours for s in scored),
     }
     for level, table in (("beat", beats), ("segment", segments)):

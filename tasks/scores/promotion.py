@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
-from storage.registry.checks import Check
+from storage.checks import Check
 
 PASSED, FAILED, MISSING, INAPPLICABLE = "passed", "failed", "missing", "not asked"
 

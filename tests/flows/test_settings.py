@@ -70,6 +70,7 @@ OTHERS: dict[str, Any] = {
     "patience": 3,
     "sparsity": 0.995,
     "quantised": True,
+    "runtime": "litert-int8",
     "teacher": "holter-fused/1",
     "teacher_weight": 0.001,
     "temperature": 2.5,

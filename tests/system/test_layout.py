@@ -115,7 +115,7 @@ def test_modules_stay_small() -> None:
 def test_the_agent_loads_little() -> None:
     """A device's import chain loads none of the server's libraries."""
     heavy = "tensorflow keras prefect mlflow pandas wfdb scipy pyarrow pydantic matplotlib requests"
-    heavy += " sklearn"
+    heavy += " sklearn reportlab"
     code = (
         "import sys, edge_agent.agent, tasks.analysis.analyse, edge_agent.cli; "
         "import tasks.networks.models; tasks.networks.models.known_models(); "

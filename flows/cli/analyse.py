@@ -1,0 +1,107 @@
+"""`holter analyse`: AF in a recording, or in every one of a folder; no server, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flows.cli.options import number, registry
+
+if TYPE_CHECKING:  # loads numpy, which is not for `holter --help`
+    from tasks.analysis.analyse import Release
+
+
+def analyse(
+    recording: Annotated[
+        Path,
+        typer.Argument(
+            help="A recording (.hea, .dat, .edf, .ecg, or a WFDB record's name), or a folder of "
+            "them.",
+            metavar="FILE",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="What decides: a name of the box, a release's folder, or NAME@alias, NAME/version "
+            "or NAME of the registry. Default: the best of the box that the signal allows."
+        ),
+    ] = None,
+    lead: Annotated[
+        list[str] | None,
+        typer.Option(help="Lead to read; repeatable, the first that is there is read."),
+    ] = None,
+    least_beats: Annotated[
+        int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
+    ] = 1,
+    form: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="How the answer is written.")
+    ] = "text",
+) -> None:
+    """Find AF in a recording: how much, when, how sure; with a report page and its episodes."""
+    from storage.files import check_writable
+    from tasks.analysis import command
+    from tasks.analysis.many import Order
+
+    check_writable(out, "folder (--out)")
+    with release_of(model) as release:
+        order = Order(out, release, tuple(lead or ()), least_beats)
+        if recording.is_dir():
+            from flows.services.progress import Progress
+
+            with Progress("Analysing", 0) as progress:
+                exit_code = command.analyse_folder(
+                    recording,
+                    order,
+                    form,
+                    typer.echo,
+                    lambda name, total: progress.step(name, total=total),
+                )
+        else:
+            exit_code = command.analyse_one(recording, order, form, typer.echo)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+@contextmanager
+def release_of(model: str | None) -> Iterator[Release | None]:
+    """The release that is named, checked and tested; None where the box is to choose.
+
+    Raises
+    ------
+    HolterError
+        There is none of this name, it is not to be trusted, or does not answer as it should.
+    """
+    from tempfile import TemporaryDirectory
+
+    from storage.registry.boxed import BOXED, trusted_content
+    from storage.registry.reference import parse
+    from storage.registry.signing import check_release, trusted_keys
+    from tasks.analysis.analyse import Release, from_the_box
+    from tasks.runtimes.releases import fetch_release, self_test
+
+    if model is None:
+        yield None
+        return
+    origin = f"{model}, named by --model"
+    if model in BOXED:
+        yield from_the_box(model)
+        return
+    if Path(model).exists():
+        folder = Path(model)
+        manifest = trusted_content(folder) or check_release(folder, trusted_keys())
+        self_test(folder)
+        yield Release(folder, manifest, origin)
+        return
+    parse(model)
+    with registry(), TemporaryDirectory(prefix="holter-") as work:
+        from storage.registry.models import resolve_number
+
+        name, version = resolve_number(model)  # trusted no further than its signature goes
+        keys = trusted_keys()
+        yield Release(*fetch_release(name, version, Path(work) / "model", keys), origin)
