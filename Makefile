@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # Modules are compiled once, at their first import: every later start is seconds quicker.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help docs audit run test test-fast lint bench edge-aarch64 clean
+.PHONY: help docs audit run test test-fast lint bench releases edge-aarch64 clean
 
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make docs   the pages of docs/, and of the Python interface, as a site in .site"
 	@echo "make audit  known vulnerabilities of the pinned packages (asks the advisory database)"
+	@echo "make releases DATA=FOLDER  the networks in the box again, from public data (hours)"
 	@echo "make bench  the benchmarks beside their peers: bench/results, then docs/measurements"
 
 $(VENV)/.server: pyproject.toml constraints.txt
@@ -79,6 +80,12 @@ audit: $(VENV)/.dev
 # All sections, or `make bench ONLY="signal layout"`; `ONLY=tables` fills the pages alone.
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ONLY)
+
+# The networks in the box; `make releases DATA=FOLDER ONLY=rhythm_tiny` makes one of them.
+DATA ?= data
+releases: $(VENV)/.dev
+	$(BIN)/python scripts/make_releases.py $(DATA) $(ONLY)
+	$(BIN)/python docs/list_releases.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -240,19 +240,21 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
 
     check_writable(options.out, "folder (--out)")
     leads, runtime = tuple(options.lead or ()), options.runtime
-    with _deciding(home, options.model, runtime) as release:
+    with _release(home, options.model, runtime) as release:
         order = Order(options.out, release, leads, options.least_beats, runtime)
         if options.record.is_dir():
-            exit_code = command.folder(options.record, order, options.format, print, _count())
+            exit_code = command.analyse_folder(
+                options.record, order, options.format, print, _count()
+            )
         else:
-            exit_code = command.one(options.record, order, options.format, print)
+            exit_code = command.analyse_one(options.record, order, options.format, print)
     if release is not None and not options.model:
         slots.confirm(home)
     return exit_code
 
 
 @contextmanager
-def _deciding(home: Path, model: str | None, runtime: str | None) -> Iterator[Release | None]:
+def _release(home: Path, model: str | None, runtime: str | None) -> Iterator[Release | None]:
     """What decides: the release that is named, or the active one; None where the box is to."""
     from edge_agent import slots
     from edge_agent.releases import release_at

@@ -84,6 +84,8 @@ RECIPES = {
 }
 #: Options of every training. Which arithmetic is quickest differs from run to run, so it is named.
 TRAINING = ("--seed", "0", "--runtime", REFERENCE)
+#: Options of every evaluation: new patients alone, and the beats that an analysis finds.
+EVALUATION = ("--unseen", "--policy", "detected")
 
 
 def options_of(sources: Sequence[Source], data: Path, on: bool = False) -> list[str]:
@@ -111,10 +113,7 @@ def own_servers(folder: Path | None) -> Iterator[None]:
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "HOLTER_BEATS", "HOLTER_RELEASE_KEY"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory(prefix="holter-releases-") as temporary:
-        home = folder or Path(temporary)
-        if (home / "mlflow").exists():
-            raise SystemExit(f"{home}: found a registry there; expected none, versions begin at 1")
-        os.environ["HOLTER_HOME"] = str(home)
+        os.environ["HOLTER_HOME"] = str((folder or Path(temporary)).absolute())
         from flows.cli.options import serving
 
         with serving():
@@ -125,12 +124,25 @@ def make(network: str, data: Path, epochs: int | None, to: Path) -> None:
     """Train and evaluate a network, and write what a device needs of it."""
     from storage.audit.versions import read_version
 
-    recipe, name = RECIPES[network], f"holter-{network}"
+    recipe, version = RECIPES[network], f"holter-{network}/1"
     rounds = ("--epochs", str(epochs)) if epochs else ()
-    holter("train", *options_of(recipe.learns, data), "--model", network, *TRAINING, *rounds)
+    if not is_registered(version):
+        holter("train", *options_of(recipe.learns, data), "--model", network, *TRAINING, *rounds)
     sources = [*recipe.learns, *recipe.tests]
-    holter("evaluate", f"{name}@candidate", *options_of(sources, data, on=True), "--unseen")
-    write_release(network, read_version(f"{name}@candidate"), to)
+    holter("evaluate", version, *options_of(sources, data, on=True), *EVALUATION)
+    write_release(network, read_version(version), to)
+
+
+def is_registered(version: str) -> bool:
+    """Whether a state folder that was kept has the version already."""
+    from storage.errors import NotInRegistry
+    from storage.registry.models import resolve
+
+    try:
+        resolve(version)
+    except NotInRegistry:
+        return False
+    return True
 
 
 def write_release(network: str, version: VersionRecord, to: Path) -> None:
@@ -200,7 +212,8 @@ def figures_of(version: VersionRecord, recipe: Recipe, threshold: float) -> list
     rows = []
     for source in (*recipe.learns, *recipe.tests):
         key = f"{source.dataset}_"
-        rates = {rate: metrics.get(f"{key}beat_{rate}") for rate in RATES}
+        prevalence = metrics[f"{key}af_beats"] / metrics[f"{key}beats"]
+        names = RATES if prevalence else ("specificity",)
         ends = ("low", "high")
         rows.append(
             {
@@ -213,14 +226,12 @@ def figures_of(version: VersionRecord, recipe: Recipe, threshold: float) -> list
                 "records": int(metrics[f"{key}records"]),
                 "hours": round(metrics[f"{key}analysable_hours"], 2),
                 "beats": int(metrics[f"{key}beats"]),
-                "prevalence": metrics[f"{key}af_beats"] / metrics[f"{key}beats"],
-                **rates,
+                "prevalence": prevalence,
+                **dict.fromkeys(RATES),
+                **{rate: metrics[f"{key}beat_{rate}"] for rate in names},
                 "interval": {
-                    rate: [metrics[f"{key}beat_{rate}_{end}"] for end in ends]
-                    for rate in rates
-                    if all(f"{key}beat_{rate}_{end}" in metrics for end in ends)
-                }
-                or None,
+                    rate: [metrics[f"{key}beat_{rate}_{end}"] for end in ends] for rate in names
+                },
                 "threshold": threshold,
                 "seed": int(version.split["seed"]),
             }
@@ -309,7 +320,8 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(RECIPES)}; else all")
     parser.add_argument("--check", action="store_true", help="compare and change nothing")
     parser.add_argument("--epochs", type=int, help="in place of the usual ones; the card says so")
-    parser.add_argument("--home", type=Path, help="keep the state folder here")
+    text = "keep the state folder here; a network that is registered there is not trained again"
+    parser.add_argument("--home", type=Path, help=text)
     options = parser.parse_args()
     networks = options.networks or list(RECIPES)
     if unknown := [name for name in networks if name not in RECIPES]:

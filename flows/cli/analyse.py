@@ -55,7 +55,7 @@ def analyse(
             from flows.services.progress import Progress
 
             with Progress("Analysing", 0) as progress:
-                exit_code = command.folder(
+                exit_code = command.analyse_folder(
                     recording,
                     order,
                     form,
@@ -63,7 +63,7 @@ def analyse(
                     lambda name, total: progress.step(name, total=total),
                 )
         else:
-            exit_code = command.one(recording, order, form, typer.echo)
+            exit_code = command.analyse_one(recording, order, form, typer.echo)
     if exit_code:
         raise typer.Exit(exit_code)
 

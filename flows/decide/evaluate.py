@@ -181,15 +181,15 @@ def unseen_people(reference: str, manifests: Sequence[Manifest]) -> set[str]:
     SplitError
         It learnt from every patient of a data set.
     """
-    learnt, people = learnt_subjects(read_version(reference)), set()
+    subjects, people = learnt_subjects(read_version(reference)), set()
     for manifest in manifests:
-        unseen = {f"{manifest.dataset}/{entry.subject}" for entry in manifest.entries} - learnt
-        if not unseen:
+        strangers = {f"{manifest.dataset}/{entry.subject}" for entry in manifest.entries} - subjects
+        if not strangers:
             raise SplitError(
                 f"{reference} was trained or validated on every patient of {manifest.dataset}; "
                 "expected some that it does not know"
             )
-        people |= unseen
+        people |= strangers
     return people
 
 

@@ -13,7 +13,7 @@ from flows.reports.compare import CODE, DEVICE, threshold_of
 from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, APPROVED, ROLLED_BACK, deed
 from storage.audit.versions import VersionRecord
-from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, UNSEEN_PARAM
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.document import Block, Picture, Table, Words
@@ -28,6 +28,8 @@ MOST_MISTAKES, MOST_PATIENTS = 8, 8
 #: The rates of a group of patients, and the figure of the patient with most mistakes.
 BY_GROUP, WORST = ("sensitivity", "specificity"), "worst_patient_accuracy"
 Section = list[Block]
+#: What a data set is to a version that learnt from it: with its patients scored, and without.
+TRAINED = ("trained on it", "trained on other patients of it")
 #: Records that are not in the tables: the column's heading, and what is said where there is none.
 LOST = {
     "failures": ("record that could not be used", "Every record could be used."),
@@ -212,7 +214,7 @@ def other_data(facts: Facts) -> Section:
             }
             rates = [with_bounds(part, r) if r in part else "undefined" for r in RATES]
             patients = text_of(state.metrics.get(f"{name}_patients"), "patients")
-            relation = "trained on it" if name in own else "new"
+            relation = "new" if name not in own else TRAINED[UNSEEN_PARAM in state.params]
             rows.setdefault(name, (name, relation, patients, *rates))
     columns = ("data set", "to the model", "patients", *map(label_of, RATES))
     return [Table(columns, list(rows.values()))] if rows else []

@@ -17,6 +17,7 @@ from flows.reports.card_sections import (
 )
 from flows.reports.compare import answers_of, decisions_frame, threshold_of
 from storage.audit.versions import VersionRecord, check_unedited
+from tasks.learning.rhythm_training import RhythmConfig
 from tasks.pages.document import Block, Heading, Summary, Table, Words, to_markdown
 from tasks.pages.numbers import label_of, text_of
 
@@ -39,8 +40,9 @@ CAVEATS = {
     "nsrdb": "nobody has AF in it, so there is a specificity alone.",
     "cinc2017": "a label is of a whole strip of 9 to 61 s, and each of its beats counts under it, "
     "though AF may fill a part of the strip alone. Each strip counts as a patient.",
-    "ltafdb": "56 of its 84 records were there; rhythm marks near a change are rough.",
-    "cpsc2021": "19 sample records of 7 patients were there.",
+    "ltafdb": "it has 84 records in all, of which these were there; rhythm marks near a change "
+    "are rough.",
+    "cpsc2021": "it is far larger than the sample that was there.",
 }
 MEANING = (
     "A beat is decided AF or not. Sensitivity is the share of beats in AF that are decided so, "
@@ -78,6 +80,8 @@ def release_card(version: VersionRecord, manifest: Mapping[str, Any]) -> str:
     decisions = decisions_frame(testset, probability, threshold_of(version.model))
     facts = Facts(version, testset, probability, decisions)
     name, figures = str(manifest["name"]), manifest["figures"]
+    usual = RhythmConfig().epochs
+    short = f"It was trained for {manifest['epochs']} epochs; the usual ones are {usual}."
     notes = [
         Words(f"{row['title']}: {CAVEATS[row['dataset']]}")
         for row in figures
@@ -91,10 +95,10 @@ def release_card(version: VersionRecord, manifest: Mapping[str, Any]) -> str:
         "Learnt from": [learnt_table(manifest["trained_on"]), *data(facts)[1:]],
         "Annotations": annotators(facts),
         "Sides of the split": sides(facts),
-        "Training": training(facts),
+        "Training": [*([] if manifest["epochs"] == usual else [Words(short)]), *training(facts)],
         "Licences and attribution": licences(facts),
     }
-    blocks: list[Block] = [Summary(RESEARCH, state="plain")]
+    blocks: list[Block] = [Summary(RESEARCH)]
     for heading, section in sections.items():
         blocks += [Heading(heading), *section]
     return to_markdown(f"{name}, sealed as {manifest['registered']}", blocks)
@@ -119,8 +123,9 @@ def figures_table(figures: list[dict[str, Any]]) -> Table:
 
 def relation(row: Mapping[str, Any]) -> str:
     """What a data set of a row of figures is to the network, and which beats it was given."""
-    known = "test patients, others learnt from" if row["side"] == "test" else "never seen"
-    return f"{known}; beats {'found in the signal' if row['signal'] else 'as annotated'}"
+    side = "test patients, others learnt from" if row["side"] == "test" else "never seen"
+    beats = "found in the signal" if row["signal"] else "as annotated, no signal"
+    return f"{side}; beats {beats}"
 
 
 def rate_text(row: Mapping[str, Any], rate: str) -> str:

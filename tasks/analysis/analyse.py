@@ -30,6 +30,7 @@ from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.to_html import draw_html
 from tasks.analysis.page.to_pdf import draw_pdf
 from tasks.analysis.reliability import reliability
+from tasks.analysis.words import percent
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
 from tasks.runtimes.inference import of_record, probabilities
@@ -48,6 +49,8 @@ LEAST_S = 10.0
 MOST_BAD, MUCH_BAD = 0.35, 0.2
 #: Where a release is from that nobody named.
 OF_THE_BOX = "from the box, as no release is named or installed"
+#: Networks read the beats around each: in a shorter recording they miss most of the AF.
+SHORT_S, SHORT_STRIPS = 120.0, "cinc2017"
 #: Less of a recording than this share is no picture of it.
 LEAST_SHARE = 0.5
 
@@ -129,6 +132,15 @@ class Analysis:
         return None if self.doubt else self.af_s / self.analysable_s
 
     @property
+    def _found_in_strips(self) -> str:
+        """The network's own sensitivity in short strips, in words; "" where it is not known."""
+        for row in reliability(self.figures, None):
+            if row["dataset"] == SHORT_STRIPS and row["sensitivity"] is not None:
+                share = percent(row["sensitivity"])
+                return f"; of that in {SHORT_STRIPS}'s strips of a minute it finds {share}"
+        return ""
+
+    @property
     def caveats(self) -> list[str]:
         """What a reader of the burden must know, in sentences."""
         share, bad = self.analysable_s / self.duration_s, bad_share(self.beats)
@@ -137,6 +149,11 @@ class Analysis:
                 self.analysable_s < CLINICAL_S,
                 f"Only {self.analysable_s:.0f} s were analysed: clinical AF lasts "
                 f"{CLINICAL_S:g} s or more.",
+            ),
+            (
+                self.analysable_s < SHORT_S,
+                f"The recording is short, and the network leans on the beats around: it may miss "
+                f"AF{self._found_in_strips}.",
             ),
             (share < LEAST_SHARE, f"Only {100 * share:.1f} % of the recording could be analysed."),
             (bad > MUCH_BAD, f"The signal is poor at {100 * bad:.0f} % of the beats."),
@@ -187,7 +204,7 @@ def analyse_by(
     network = None
     if release is not None:  # before any work
         network = open_runtime(release.folder, release.manifest, runtime)
-        _deciding(release.manifest)
+        _decision_rule(release.manifest)
     record = open_alone(path, leads)
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     if release is None or network is None:
@@ -195,7 +212,7 @@ def analyse_by(
     else:
         name = str(release.manifest["name"])
         table, probability = decided_beats(network, name, tables)
-    name, threshold, change = _deciding(release.manifest)
+    name, threshold, change = _decision_rule(release.manifest)
     decided = decide(probability, threshold, change, least_beats, table.begins)
     runs = episodes(decided, table.time_s, table.stretches_s)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
@@ -207,7 +224,7 @@ def analyse_by(
     return Analysis(record, table, probability, decided, runs, model, figures)
 
 
-def _deciding(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
+def _decision_rule(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
     """Network, threshold and smoothing of a manifest."""
     try:
         change = float(manifest.get("smoothing_change", UNSMOOTHED))
@@ -226,9 +243,9 @@ def _by_the_box(
     release = replace(from_the_box(name, runtime), origin=OF_THE_BOX, reason=reason)
     network = open_runtime(release.folder, release.manifest, runtime)
     if reads_shapes(name):
-        joined = fused_record(table, shape=np.concatenate(shapes))
+        features = fused_record(table, shape=np.concatenate(shapes))
         del shapes
-        return release, table, of_record(network, name, joined)
+        return release, table, of_record(network, name, features)
     return release, table, probabilities(network, name, table)[0]
 
 
@@ -356,10 +373,10 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
         A file of one of these names is there that no analysis wrote, such as the annotations of the
         recording; nothing is written.
     """
-    there = [name for name in files if (out / name).exists()]
-    if there and not any(_is_ours(out / name) for name in there if name.endswith(".json")):
+    present = [name for name in files if (out / name).exists()]
+    if present and not any(_is_analysis(out / name) for name in present if name.endswith(".json")):
         raise PlaceError(
-            f"file {out / there[0]}: found one that no analysis wrote; "
+            f"file {out / present[0]}: found one that no analysis wrote; "
             "expected another folder for the files (--out)"
         )
     with ExitStack() as stack:
@@ -367,7 +384,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
             stack.enter_context(whole(out / name)).write_bytes(data)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_analysis(path: Path) -> bool:
     """Whether a JSON file is an analysis's."""
     try:
         document = json.loads(path.read_bytes())

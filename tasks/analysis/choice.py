@@ -75,14 +75,14 @@ def usual_network(record: Record, beats: BeatTable, boxed: Collection[str] = FAL
     )
     against = [words for holds, words in facts if not holds]
     if against:
-        wanted, reason = INTERVALS, f"it reads RR intervals alone, as {' and '.join(against)}"
+        suitable, reason = INTERVALS, f"it reads RR intervals alone, as {' and '.join(against)}"
     else:
-        wanted = SHAPES
+        suitable = SHAPES
         reason = (
             f"it reads rhythm and beat shape: {record.fs_hz:g} Hz, lead {record.lead!r}, "
             f"{len(beats):,} beats, {100 * bad_share(beats):.1f} % of them with a poor signal"
         )
-    for name in FALLBACK[FALLBACK.index(wanted) :]:
+    for name in FALLBACK[FALLBACK.index(suitable) :]:
         if name in boxed:
-            return Choice(name, reason if name == wanted else f"{wanted} is not in the box")
+            return Choice(name, reason if name == suitable else f"{suitable} is not in the box")
     raise ValueError(f"found none of {', '.join(FALLBACK)} among {', '.join(boxed) or 'no names'}")

@@ -29,7 +29,7 @@ from tasks.analysis.words import ANALYSED, answer, table
 
 FORMS = ("text", "json")
 #: Exit codes: of recordings some have no answer, or all.
-SOME, ALL = 3, 1
+SOME_UNANSWERED, ALL_UNANSWERED = 3, 1
 #: How many recordings are analysed at a time.
 WORKERS = 2
 
@@ -37,7 +37,7 @@ WORKERS = 2
 Progress = Callable[[str, int], None]
 
 
-def one(path: Path, order: Order, form: str, say: Callable[[str], None]) -> int:
+def analyse_one(path: Path, order: Order, form: str, say: Callable[[str], None]) -> int:
     """Analyse a recording, write its files and say the answer; gives the exit code.
 
     Raises
@@ -64,10 +64,10 @@ def one(path: Path, order: Order, form: str, say: Callable[[str], None]) -> int:
     write_files(order.out, files)
     figures, paths = summary(analysis), [str(order.out / name) for name in files]
     say(_json(figures | {"files": paths}) if form == "json" else answer(figures, paths))
-    return ALL if figures["cannot_tell"] else 0
+    return ALL_UNANSWERED if figures["cannot_tell"] else 0
 
 
-def folder(
+def analyse_folder(
     path: Path, order: Order, form: str, say: Callable[[str], None], progress: Progress
 ) -> int:
     """Analyse every recording of a folder, write the table and say it; gives the exit code.
@@ -93,7 +93,7 @@ def folder(
     unanswered = sum(row["state"] != ANALYSED for row in rows)
     document = {"records": rows, "unanswered": unanswered, "table": str(target)}
     say(_json(document) if form == "json" else f"{table(rows)}\nTable: {target}")
-    return 0 if not unanswered else ALL if unanswered == len(rows) else SOME
+    return 0 if not unanswered else ALL_UNANSWERED if unanswered == len(rows) else SOME_UNANSWERED
 
 
 def _is_table(path: Path) -> bool:

@@ -84,15 +84,15 @@ def recordings_in(folder: Path) -> list[Recording]:
         raise SpecError(f"{folder}: found no recording; expected some: {kinds}")
     plain = [path.relative_to(folder).as_posix()[: -len(path.suffix)] for path in wholes]
     counts = Counter(name.lower() for name in plain)
-    taken = {*counts, RESERVED}
+    reserved = {*counts, RESERVED}
     recordings = []
     for path, stem in zip(wholes, plain, strict=True):
         name = stem
         if counts[stem.lower()] > 1 or stem.lower() == RESERVED:
             base = f"{stem}_{ends[path.suffix.lower()]}"
-            numbered = chain([base], (f"{base}_{number}" for number in count(2)))
-            name = next(name for name in numbered if name.lower() not in taken)
-            taken.add(name.lower())
+            candidates = chain([base], (f"{base}_{number}" for number in count(2)))
+            name = next(name for name in candidates if name.lower() not in reserved)
+            reserved.add(name.lower())
         recordings.append(Recording(path, name))
     return recordings
 
@@ -179,8 +179,8 @@ def _through_pool(
     try:
         futures = {submit(recording) for recording in first}
         while futures:
-            done, futures = wait(futures, return_when=FIRST_COMPLETED)
-            for future in done:
+            ended, futures = wait(futures, return_when=FIRST_COMPLETED)
+            for future in ended:
                 row = future.result()
                 del at_work[row["record"]]
                 keep(row)

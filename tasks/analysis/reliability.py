@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 
 #: What of a data set's figures is told.
-KEPT = ("dataset", "title", "side", "level", "subjects", "beats", "prevalence", "interval")
+FIELDS = ("dataset", "title", "side", "level", "subjects", "beats", "prevalence", "interval")
 
 
 def ppv_at(
@@ -62,7 +62,7 @@ def reliability(figures: Sequence[Mapping[str, Any]], burden: float | None) -> l
         ppv, reason = ppv_at(rates["sensitivity"], rates["specificity"], burden)
         specificity = rates["specificity"]
         rows.append(
-            {name: entry.get(name) for name in KEPT}
+            {name: entry.get(name) for name in FIELDS}
             | rates
             | {
                 "ppv_at_burden": ppv,

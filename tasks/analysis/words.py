@@ -20,7 +20,7 @@ TABLE = {
 }
 
 
-def lasted(seconds: float) -> str:
+def length_words(seconds: float) -> str:
     """A length of time: "23 h 50 min", "12 min", "4.2 s"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -44,7 +44,7 @@ def headline(figures: Mapping[str, Any]) -> str:
     """How much AF, in one sentence."""
     if figures["cannot_tell"]:
         return f"cannot tell: {figures['cannot_tell']}"
-    analysed = lasted(3600 * figures["analysable_hours"])
+    analysed = length_words(3600 * figures["analysable_hours"])
     if not figures["af_burden"]:
         return f"no AF found in the {analysed} analysed"
     words = f"AF in {percent(figures['af_burden'])} of the {analysed} analysed"
@@ -52,21 +52,23 @@ def headline(figures: Mapping[str, Any]) -> str:
     if not long:
         return f"{words}; no episode of 30 s or more"
     episodes = "1 episode" if long == 1 else f"{long:,} episodes"
-    return f"{words}: {episodes} of 30 s or more, the longest {lasted(figures['longest_af_s'])}"
+    return (
+        f"{words}: {episodes} of 30 s or more, the longest {length_words(figures['longest_af_s'])}"
+    )
 
 
 def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
     """What is told of one recording: figures as of `tasks.analysis.analyse.summary`."""
     missing = figures["hours"] - figures["analysable_hours"]
-    since = f", from {figures['start'].replace('T', ' ')}" if figures["start"] else ""
-    lost = f"{lasted(3600 * missing)} ({percent(figures['unanalysable_share'])})"
+    since = f"; began {figures['start'].replace('T', ' ')}" if figures["start"] else ""
+    lost = f"{length_words(3600 * missing)} ({percent(figures['unanalysable_share'])})"
     rate, beats = figures["mean_heart_rate_bpm"], figures["beats"]
     poor = percent(figures["flagged_beats"] / beats) if beats else "-"
     model = figures["model"]
     registered = f", {model['registered']}" if model["registered"] else ""
     lines = [
         f"{figures['record']}: {headline(figures)}",
-        f"  recorded   {lasted(3600 * figures['hours'])}{since}",
+        f"  recorded   {length_words(3600 * figures['hours'])}{since}",
         f"  not read   {lost} could not be analysed",
         f"  signal     lead {figures['lead']}, {figures['fs_hz']:g} Hz; {beats:,} beats, "
         f"{poor} of poor signal" + (f"; mean rate {rate:.0f} /min" if rate else ""),

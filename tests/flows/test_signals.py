@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import train as cli_train
 from flows.cli.app import app
+from flows.decide import evaluate as evaluating
 from flows.decide import rebuild
 from flows.ingest.build import Plan, build_table
 from flows.ingest.folders import data_sets, resolve_folders
@@ -21,6 +22,7 @@ from flows.ingest.simulate import write_simulated
 from flows.train import flow as training
 from flows.train import settings
 from flows.train.flow import TrainingResult
+from flows.train.release import quickest
 from flows.train.settings import train_settings
 from flows.train.training_run import reading
 from storage.audit.verify import MATCH, MISMATCH, OUT, table_findings, verify
@@ -201,6 +203,40 @@ def test_a_rebuild_reads_what_the_training_read() -> None:
     assert [one.signal for one in again.datasets] == [True, False, False]
 
 
+def test_only_patients_that_it_did_not_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained and validated on, and through teachers; a data set without any other is refused."""
+    entries = [Entry(f"r{k}", f"p{k}", "", "", "", None, 1.0, 9, 3, 0, 0, {}) for k in range(4)]
+    ward = replace(manifest(), dataset="ward", entries=tuple(entries))
+    clinic = replace(ward, dataset="clinic")
+    split = {"train": ["ward/p0"], "validation": ["ward/p1"], "test": ["ward/p2", "ward/p3"]}
+    sides = {side: {"subjects": who} for side, who in split.items()}
+    model = SimpleNamespace(reference="m/1")
+    version = SimpleNamespace(model=model, split=sides, tags={}, manifests=[ward])
+    monkeypatch.setattr(evaluating, "read_version", lambda _: version)
+    people = evaluating.unseen_people("m/1", [ward, clinic])
+    assert people == {"ward/p2", "ward/p3", *(f"clinic/p{k}" for k in range(4))}
+    known = replace(ward, entries=tuple(entries[:2]))
+    with pytest.raises(SplitError, match=r"m/1 was trained or validated on every patient of ward"):
+        evaluating.unseen_people("m/1", [clinic, known])
+    (note,) = [n for n in evaluating.known_records("m/1", [ward], people) if "trained" in n]
+    assert note.endswith(
+        "on 2 of the 4 records of ward: their patients are left out, and the "
+        "figures are of the others."
+    )
+
+
+def test_the_arithmetic_may_be_chosen() -> None:
+    """Else it is the quickest that LiteRT runs; one that was refused has no time."""
+    results = {
+        "litert-float32": {"limits": {}, "cpu_us_per_row": 2.0},
+        "litert-int8": {"limits": {}, "cpu_us_per_row": 1.0},
+        "onnx": {"limits": {}, "cpu_us_per_row": 0.5},
+    }
+    assert quickest(results) == "litert-int8"
+    refused = {"limits": {}, "refused": "found an error"}
+    assert quickest({**results, "litert-int8": refused}) == "litert-float32"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("holter_servers")
 @pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import and in threads
@@ -226,11 +262,16 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
 
     def train(names: list[str], data: list[Path], **signal: Any) -> TrainingResult:
         sets = data_sets(names, data=data, **signal)
-        return training.train(train_settings(datasets=sets, model="fused_cues", epochs=1))
+        settings = train_settings(
+            datasets=sets, model="fused_cues", epochs=1, runtime="litert-float32"
+        )
+        return training.train(settings)
 
     done = train(tomls, folders, signal=[True, False])
     version = read_version(done.version.reference)
     assert version.params["signal"] == "true,false"
+    assert version.params["runtime"] == "litert-float32"
+    assert version.model.tags["holter.runtime"] == "litert-float32"
     leads = [{entry.lead for entry in one.entries} for one in version.manifests]
     assert leads == [{"ECG1"}, {None}]
 
@@ -248,6 +289,16 @@ def test_a_fused_network_learns_from_signals_and_from_annotations_alone(
     people = version.split["test"]["subjects"]
     owners = {f"ward/{e.subject}": e.record for e in version.manifests[0].entries}
     learnt = next(record for person, record in owners.items() if person not in people)
+    tested = people[0].partition("/")[0]
+    where = sets.index(tested)
+    seen = evaluate(
+        version.model.reference, [tomls[where]], [folders[where]], signal=not where, unseen=True
+    )
+    own = [person for person in people if person.startswith(f"{tested}/")]
+    assert seen.figures[tested]["patients"] == len(own) < 4
+    (evaluation,) = read_version(version.model.reference).evaluations
+    assert evaluation.params["unseen"] == "True"
+    assert "their patients are left out" in seen.report.read_text()
     copy = renamed(folders[0], tmp_path / "copy", "copy", {learnt: "p1"})
     toml = str(copy / "dataset.toml")
     assert ingest(toml, copy).manifest.duplicates == {"p1": [f"ward/{learnt}"]}

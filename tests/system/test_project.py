@@ -73,7 +73,8 @@ def test_the_citation_has_what_its_format_needs() -> None:
 def test_the_metadata_tells_what_a_user_asks() -> None:
     """Licence, page and Python versions are there; the licence's file is the licence named."""
     assert (ROOT / PROJECT["readme"]).is_file()
-    (licence,) = PROJECT["license-files"]
+    licence, notice = PROJECT["license-files"]
+    assert (ROOT / notice).is_file()
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / licence).read_text()[:200]
     assert PROJECT["requires-python"] == ">=3.10"

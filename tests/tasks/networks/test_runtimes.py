@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent import slots
 from edge_agent.bench import compare_runtimes
 from edge_agent.cli import parser
 from flows.train.release import seal
@@ -22,6 +21,7 @@ from tasks.runtimes.convert import EXPORTS, check, compare
 from tasks.runtimes.litert import LiteRT
 from tasks.runtimes.onnx_export import to_onnx
 from tasks.runtimes.onnx_runtime import Onnx
+from tasks.runtimes.releases import self_test
 from tasks.runtimes.runtimes import RUNTIMES, Runtime, open_runtime
 from tests.conftest import ROOT
 
@@ -215,7 +215,7 @@ def test_bytes_that_are_not_the_manifests_are_not_opened(
 @pytest.mark.parametrize("name", sorted(EXPORTS))
 def test_the_self_test_is_of_the_runtime_that_runs(release: Path, name: str) -> None:
     """Each is held to its own golden answers; another runtime's do not stand in for them."""
-    slots.self_test(release, name)
+    self_test(release, name)
     kept = (release / GOLDEN).read_bytes()
     inputs, usual = read_golden(release / GOLDEN)
     others = {k: read_golden(release / GOLDEN, k)[1] for k in EXPORTS if k != "litert-float32"}
@@ -225,7 +225,7 @@ def test_the_self_test_is_of_the_runtime_that_runs(release: Path, name: str) -> 
         write_golden(release / GOLDEN, inputs, usual, {**others, name: others[name] + 0.1})
     try:
         with pytest.raises(DeviceError, match=r"found an error of 0\.1"):
-            slots.self_test(release, name)
+            self_test(release, name)
     finally:
         (release / GOLDEN).write_bytes(kept)
     with pytest.raises(TableError, match="no answers of keras-hdf5, of litert-int8, onnx"):
