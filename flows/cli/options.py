@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from flows.reports.shown import say
 from flows.services.progress import console
 from storage.bounds import BOUNDS, all_within
 from storage.files import check_home, check_writable, home
@@ -174,28 +175,39 @@ def serving(*versions: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def registry() -> Iterator[None]:
-    """The MLflow server to read from, without Prefect: started and stopped where none is there."""
+def registry(*versions: str) -> Iterator[None]:
+    """The MLflow server to read from, without Prefect: started and stopped where none is there.
+
+    Versions that the work needs are looked for first, before what is slow to load.
+    """
     from flows.services.servers import registry_server
 
     check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with registry_server():
+        if versions:
+            from storage.audit.chain import resolve
+
+            for reference in versions:
+                resolve(reference)
         yield
 
 
 def tell_records(result: IngestResult) -> None:
-    """What an ingest made: a line of totals, and what each record warns of."""
+    """What an ingest made: a line of totals."""
     entries = result.manifest.entries
     hours = sum(entry.hours for entry in entries)
     beats = sum(entry.beats for entry in entries)
     kept_count = sum(outcome.state == "kept" for outcome in result.outcomes)
-    console.print(
+    say(
         f"{result.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}",
-        markup=False,
+        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}"
     )
-    for entry in entries:
+
+
+def warn_of_records(result: IngestResult) -> None:
+    """Say what each record of an ingest warns of, and which are the same recording."""
+    for entry in result.manifest.entries:
         for warning in entry.warnings:
             text = escape(f"{entry.record}: {warning}")
             console.print(f"[yellow]warning[/yellow]  {text}", soft_wrap=True)
