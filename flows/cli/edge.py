@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.answer import Format, answer, kinds
+from flows.cli.answer import Format, answer
 from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, serving, to_write, version
 from flows.reports.shown import say, show_table
 from storage.registry.answers import plain
@@ -23,6 +23,8 @@ def cells(*values: object) -> list[str]:
 
 def report_deed(form: str, words: str, **of: object) -> None:
     """Answer with what was done, and of what."""
+    from flows.cli.answer import kinds
+
     answer(kinds.Deed(words, of), form, lambda: say(words))
 
 
@@ -48,6 +50,8 @@ def edge_request(
     output: Format = "text",
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
+    from flows.cli.answer import kinds
+
     with serving(model):
         from flows.decide.release_stages import evaluate_on_devices
         from flows.services.servers import local_agent
@@ -76,6 +80,8 @@ def edge_devices(
     output: Format = "text",
 ) -> None:
     """Every device: its group, health, when it was last seen, and the last model it ran."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.audit.fleet import devices
 
@@ -127,6 +133,8 @@ def edge_compare(
     output: Format = "text",
 ) -> None:
     """The newest report of every device on every model version: scores, latency, energy, memory."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.audit.fleet import devices, reports
         from tasks.pages.numbers import label_of, text_of
@@ -175,6 +183,8 @@ def edge_release(
     output: Format = "text",
 ) -> None:
     """Release a version to a device group: the canary first, the others after its report passed."""
+    from flows.cli.answer import kinds
+
     with serving(model):
         from flows.decide.release_stages import release_in_stages
 
@@ -233,6 +243,7 @@ def edge_sign(
 @app.command("key")
 def edge_key(output: Format = "text") -> None:
     """The public key that a device enrols to trust this server's releases."""
+    from flows.cli.answer import kinds
     from storage.registry.signing import public_key
 
     key = public_key()
@@ -247,6 +258,8 @@ def edge_status(
     output: Format = "text",
 ) -> None:
     """The evaluations asked of a device, newest first."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.registry.evaluations import device_requests
 

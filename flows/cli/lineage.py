@@ -50,7 +50,7 @@ def verify(
     from storage.registry.signing import trusted_keys
 
     comparisons = []
-    with registry(), console.status("Verifying ...") as status:
+    with registry(model), console.status("Verifying ...") as status:
         for comparison in work.verify(model, key or trusted_keys()):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
@@ -129,7 +129,7 @@ def lineage(
     if record is not None:
         _sights(record, keys, form)
         return
-    with registry():
+    with registry(model or ""):
         history = read_lineage(model or "", keys)
     if form in TREES and out is None:
         if stdout.is_terminal:

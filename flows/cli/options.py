@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.markup import escape
@@ -15,7 +17,9 @@ from rich.markup import escape
 from flows.reports.shown import say
 from flows.services.progress import console
 from storage.bounds import BOUNDS, all_within
+from storage.errors import NotInRegistry
 from storage.files import check_home, check_writable, home
+from storage.registry.experiments import LEDGER
 from storage.registry.reference import check_device, parse
 from tasks.pages.document import ENDINGS, ENDINGS_TEXT
 from tasks.signal import preprocessing
@@ -152,15 +156,14 @@ def serving(*versions: str | None) -> Iterator[None]:
     The registered versions that the work needs are looked for first: before what is slow to load,
     and before any server starts where no registry has ever been.
     """
-    from flows.services.servers import check_registry, named_servers, running, servers
+    from flows.services.servers import named_servers, running, servers
     from flows.services.up_state import answering
     from storage.audit.chain import resolve
 
     check_home()
     quiet()
     references = [reference for reference in versions if reference is not None]
-    if references:
-        check_registry()
+    look_up(references)
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers() as running_servers, answering(running_servers.prefect_page):
@@ -174,6 +177,45 @@ def serving(*versions: str | None) -> Iterator[None]:
             APILogHandler().flush()
 
 
+def look_up(references: Sequence[str]) -> None:
+    """Look for registered versions before any server starts, as far as that can be told.
+
+    Raises
+    ------
+    ServerError
+        No registry has ever been here.
+    NotInRegistry
+        The registry that answers has not the version, or the local one not the model.
+    """
+    from flows.services.access import access_variables, environment
+    from flows.services.servers import check_registry
+    from storage.audit.chain import resolve, unknown_name
+
+    if not references:
+        return
+    up = check_registry()
+    if address := os.environ.get("MLFLOW_TRACKING_URI") or (up and up.mlflow):
+        with environment(**{**access_variables(), "MLFLOW_TRACKING_URI": address}):
+            for reference in references:
+                resolve(reference)
+        return
+    names = _local_names()
+    for name in (parse(reference).name for reference in references):
+        if names is not None and name not in names:
+            raise NotInRegistry(unknown_name(name, names))
+
+
+def _local_names() -> set[str] | None:
+    """Models that the local registry's database has or has had; None where it cannot tell."""
+    path = quote(str(home() / "mlflow" / "mlflow.db"))
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        models = {name for (name,) in db.execute("SELECT name FROM registered_models")}
+        experiments = db.execute("SELECT name FROM experiments").fetchall()
+        ledgers = {name.removeprefix(LEDGER) for (name,) in experiments if name.startswith(LEDGER)}
+        return models | ledgers
+    return None
+
+
 @contextmanager
 def registry(*versions: str) -> Iterator[None]:
     """The MLflow server to read from, without Prefect: started and stopped where none is there.
@@ -184,6 +226,7 @@ def registry(*versions: str) -> Iterator[None]:
 
     check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    look_up(versions)
     with registry_server():
         if versions:
             from storage.audit.chain import resolve

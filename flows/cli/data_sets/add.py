@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.answer import TEXT, Format, answer, kinds
+from flows.cli.answer import TEXT, Format, answer
 from flows.cli.data_sets.commands import check_of, check_records, show_check
 from flows.cli.options import SOME_RECORDS_FAILED
 from flows.reports.shown import say, show_table
@@ -21,6 +21,7 @@ from flows.services.progress import Progress, console
 from storage.errors import SpecError
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from flows.cli.data_sets.add_answers import AddSettings
     from storage.datasets.dataset import DatasetSpec
     from storage.recordings.check import RecordCheck
@@ -115,6 +116,7 @@ def add(settings: AddSettings, output: Format = "text") -> None:
 
 def _write(spec: DatasetSpec, folder: Path, path: Path) -> kinds.DataAddition:
     """Check the records; where one can be used, write the TOML and draw the beats."""
+    from flows.cli.answer import kinds
     from storage.datasets.dataset_write import write_spec
 
     checks = check_records(spec, folder, signal=spec.records.signal)
@@ -195,6 +197,8 @@ def _opens_with_signal(spec: DatasetSpec, folder: Path, name: str) -> bool:
 
 def _parts(proposal: Proposal) -> list[kinds.Proposal]:
     """What is proposed for each part of the TOML, and what told it."""
+    from flows.cli.answer import kinds
+
     values = proposal.values
     rhythms = values["rhythms"]
     af = set(rhythms["af"])
@@ -228,6 +232,8 @@ def _show_proposal(parts: Sequence[kinds.Proposal], proposal: Proposal) -> None:
 
 def _changes(proposal: Mapping[str, Any], values: Mapping[str, Any]) -> list[kinds.TomlChange]:
     """The entries of the TOML that are not as they were proposed."""
+    from flows.cli.answer import kinds
+
     before, after = _entries(proposal), _entries(values)
     return [
         kinds.TomlChange(entry, before.get(entry, "none"), after.get(entry, "none"))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.answer import Format, answer, as_json, kinds
+from flows.cli.answer import Format, answer, as_json
 from flows.cli.options import SOME_RECORDS_FAILED, Data, Dataset, Signal, number
 from flows.reports.shown import say, show_table
 from flows.services.progress import Progress, console
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from storage.datasets.dataset import DatasetSpec
     from storage.recordings.check import RecordCheck
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 @app.command("list")
 def data_list(output: Format = "text") -> None:
     """Every data set that has a TOML: shipped ones, and your own."""
+    from flows.cli.answer import kinds
     from storage.datasets.dataset import available_specs, load_spec
 
     specs = {name: (path, load_spec(str(path))) for name, path in available_specs().items()}
@@ -71,6 +73,7 @@ def data_fetch(
     output: Format = "text",
 ) -> None:
     """Download a data set from PhysioNet, every file checked; goes on where it was cut off."""
+    from flows.cli.answer import kinds
     from storage.datasets.dataset import load_spec
     from storage.files import check_writable
     from storage.recordings.download import fetch_dataset
@@ -158,6 +161,7 @@ def check_records(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[Reco
 
 def check_of(spec: DatasetSpec, folder: Path, checks: Sequence[RecordCheck]) -> kinds.DataCheck:
     """What was found of a data set's records, and which are left out of it."""
+    from flows.cli.answer import kinds
     from flows.cli.answer.contents import record_of
     from storage.datasets.dataset import absent_records, excluded_records
 
@@ -238,6 +242,7 @@ def data_simulate(
     output: Format = "text",
 ) -> None:
     """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
+    from flows.cli.answer import kinds
     from flows.ingest.simulate import write_simulated
     from storage.files import check_writable
 
