@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from flows.cli.answer import Format, answer, as_json
+from flows.cli.answer import JSON, Format, answer, as_json
 from flows.cli.options import registry, to_write, version
 from flows.reports.shown import say, show_table, stdout
 from flows.services.progress import console
@@ -43,7 +43,7 @@ def verify(
     model: VersionOf,
     key: Keys = None,
     output: Format = "text",
-    json_too: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Compute every digest of a version's chain again; exit code 1 where one differs."""
     from storage.audit import verify as work
@@ -54,8 +54,11 @@ def verify(
         for comparison in work.verify(model, key or trusted_keys()):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
-    answer(comparisons, "json" if json_too else output, lambda: _show_findings(model, comparisons))
-    if any(comparison.state == work.MISMATCH for comparison in comparisons):
+    form = JSON if as_json else output
+    answer(comparisons, form, lambda: _show_findings(model, comparisons))
+    if wrong := sum(comparison.state == work.MISMATCH for comparison in comparisons):
+        words = f"{model} is not what was sealed: {wrong} of {len(comparisons)} differ."
+        console.print(words, markup=False) if form == JSON else say(words)
         raise typer.Exit(1)
 
 
@@ -80,11 +83,8 @@ def _show_findings(model: str, findings: Sequence[Finding]) -> None:
             say(words.rstrip(), COLOURS[state])
         if len(examples) > MOST_EXAMPLES:
             say(f"... and {len(examples) - MOST_EXAMPLES} more {state}; --format json tells all.")
-    wrong = sum(finding.state == work.MISMATCH for finding in findings)
     out = sum(finding.state == work.OUT for finding in findings)
-    if wrong:
-        say(f"{model} is not what was sealed: {wrong} of {len(findings)} differ.")
-    else:
+    if all(finding.state != work.MISMATCH for finding in findings):
         say(
             f"{model} is what was sealed: {len(findings) - out} of {len(findings)} match"
             + (f", {out} are out of reach here." if out else ".")
