@@ -229,13 +229,13 @@ def notify(
             if off:
                 take_away()
                 words = "Nobody is told any more; the address is gone from Prefect."
-                answer(Notices({}, test_sent=False), output, lambda: say(words))
+                answer(Notices({}, test=False), output, lambda: say(words))
                 return
             automations = set_up({*(on or KINDS), "test"})
             if test:
                 send_test(automations["test"])
     names = [name for name in KINDS if name in automations]
-    value = Notices({name: KINDS[name].description for name in names}, test_sent=test)
+    value = Notices({name: KINDS[name].description for name in names}, test=test)
 
     def show() -> None:
         show_table(["notice", "when"], value.notices.items(), "What Prefect's server tells")

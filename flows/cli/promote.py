@@ -167,14 +167,13 @@ def promote(
     if override and not reason.strip():
         raise ValueError("--override needs a --reason")
     with registry(model):
-        from flows.cli.answer.contents import verdicts_of
         from flows.cli.answer.kinds import Promotion
         from flows.decide.promote import REFUSED
         from flows.decide.promote import promote as work
 
         promotion = work(model, rules, to, approver=by, reason=reason, override=override)
     value = Promotion(
-        promotion.reference, to, rules.title, promotion.decision, verdicts_of(promotion.verdicts)
+        promotion.reference, to, rules.title, promotion.decision, [*promotion.verdicts]
     )
     refused = promotion.decision == REFUSED
     name = promotion.reference.partition("/")[0]
@@ -256,7 +255,7 @@ def drift(
     read_checks(thresholds or DRIFT)
     resolve_folders(data_sets(names, data=data, signal=signal))
     with serving(model):
-        from flows.cli.answer.contents import ingest_of, report_of, verdicts_of
+        from flows.cli.answer.contents import ingest_of, report_of
         from flows.cli.answer.kinds import Drift
         from flows.decide.drift import drift as flow
         from flows.reports.shown import deliver
@@ -274,7 +273,7 @@ def drift(
     value = Drift(
         drifted=result.drifted,
         run_id=result.run_id,
-        checks=verdicts_of(result.verdicts),
+        checks=[*result.verdicts],
         report=report_of(result.title, result.blocks, out),
         ingests=[ingest_of(ingested) for ingested in result.ingested],
     )
@@ -317,7 +316,7 @@ def rebuild(
 
     def show() -> None:
         say(f"{value.version}: {value.outcome}", "bold")
-        rows = [(change.name, change.recorded, change.here) for change in value.changes]
+        rows = [(change.name, change.recorded, change.local) for change in value.changes]
         rows += [
             (name_of(name), f"{then:.6f}", f"{now:.6f}")
             for name, (then, now) in value.figures.items()

@@ -54,7 +54,7 @@ def _run(run: FlowRun, now: datetime) -> RunState:
     return RunState(
         name=run.name,
         state=state,
-        began=start.isoformat(timespec="seconds"),
+        start=start.isoformat(timespec="seconds"),
         seconds=max(seconds, 0.0),
         message=" ".join(without_credentials(message).split()),
     )
@@ -73,7 +73,7 @@ def show_status(status: Status) -> None:
         say(f"closed  {remark.name}: {remark.text}", "yellow")
     now = datetime.now(timezone.utc)
     rows = [
-        (run.name, run.state, _age(now - datetime.fromisoformat(run.began)), duration(run.seconds))
+        (run.name, run.state, _age(now - datetime.fromisoformat(run.start)), duration(run.seconds))
         for run in status.runs
     ]
     styles = [_style(run.state) for run in status.runs]

@@ -141,7 +141,7 @@ def _look(result: WatchResult) -> kinds.Look:
 
     return Look(
         ingests=[ingest_of(ingested) for ingested in result.ingested],
-        built=[outcome.record for outcome in result.outcomes if outcome.state == "built"],
+        tables=[outcome.record for outcome in result.outcomes if outcome.state == "built"],
         waiting=[Remark(name, reason) for name, reason in result.waiting.items()],
         training=training_of(result.trained, _links(result.trained)) if result.trained else None,
     )

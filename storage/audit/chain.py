@@ -84,32 +84,27 @@ def _missing_words(reference: str, words: str) -> str:
     name, alias, number = parse(reference)
     if number and (registration := _registration_words(name, number)):
         return registration
-    known = _registered_aliases()
-    if name not in known:
+    registered = _registered_aliases()
+    if name not in registered:
         if entries(name):
             return words + "; its ledger has versions that are gone from MLflow"
-        names = ", ".join(sorted(known)[:MOST_NAMES]) + ", ..." * (len(known) > MOST_NAMES)
-        return f"no registered model {name!r}{did_you_mean(name, known)}; " + (
-            f"there are {names}" if known else "the registry has none yet"
-        )
+        return unknown_name(name, registered)
     if number:
         newest = models.resolve(name).version
         return f"model {name}: found no version {number}; its newest is {newest}"
     if alias:
         on = aliases(own_entries(name)).get(alias)
-        there = ", ".join(known[name]) or "none"
-        near = did_you_mean(alias, known[name])
-        return f"{words}{near}; it has {there}" + (
-            f"; the ledger has it on version {on}" * bool(on)
-        )
+        near, listing = did_you_mean(alias, registered[name]), ", ".join(registered[name])
+        ledger_words = f"; the ledger has it on version {on}" if on else ""
+        return f"{words}{near}; it has {listing or 'none'}{ledger_words}"
     return words
 
 
-def unknown_name(name: str, known: Collection[str]) -> str:
+def unknown_name(name: str, names: Collection[str]) -> str:
     """The sentence on a name that no registered model has, with the nearest one that there is."""
-    names = ", ".join(sorted(known)[:MOST_NAMES]) + ", ..." * (len(known) > MOST_NAMES)
-    listing = f"there are {names}" if known else "the registry has none yet"
-    return f"no registered model {name!r}{did_you_mean(name, known)}; {listing}"
+    first = ", ".join(sorted(names)[:MOST_NAMES]) + ", ..." * (len(names) > MOST_NAMES)
+    listing = f"there are {first}" if names else "the registry has none yet"
+    return f"no registered model {name!r}{did_you_mean(name, names)}; {listing}"
 
 
 def _registered_aliases() -> dict[str, list[str]]:

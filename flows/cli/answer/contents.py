@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from flows.ingest.flow import IngestResult
     from flows.train.flow import TrainingResult
     from storage.recordings.check import RecordCheck
-    from tasks.scores.promotion import Verdict
 
 
 def part_of(block: Block) -> kinds.Part:
@@ -61,7 +60,7 @@ def ingest_of(result: IngestResult) -> kinds.Ingest:
         records=len(entries),
         hours=sum(entry.hours for entry in entries),
         beats=sum(entry.beats for entry in entries),
-        kept=sum(outcome.state == "kept" for outcome in result.outcomes),
+        kept_count=sum(outcome.state == "kept" for outcome in result.outcomes),
         failed=[kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed],
         warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
         twice={record: [*names] for record, names in manifest.duplicates.items()},
@@ -102,8 +101,3 @@ def record_of(check: RecordCheck) -> kinds.RecordState:
         problem=check.problem,
         warnings=[*check.warnings],
     )
-
-
-def verdicts_of(verdicts: Iterable[Verdict]) -> list[kinds.Verdict]:
-    """The checks of a policy."""
-    return [kinds.Verdict(v.title, v.figure, v.asked, v.found, v.state, v.note) for v in verdicts]

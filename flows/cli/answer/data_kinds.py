@@ -41,7 +41,7 @@ class Download:
     citation: str
     folder: str
     files: int
-    kept: int
+    kept_count: int
     failed: list[Remark]
 
 
@@ -130,7 +130,7 @@ class Ingest:
     records: int
     hours: float
     beats: int
-    kept: int
+    kept_count: int
     failed: list[Remark]
     warnings: list[Remark]
     twice: dict[str, list[str]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.cli.answer.data_kinds import Ingest
 from flows.cli.answer.report_kinds import Report
+from tasks.scores.promotion import Verdict as Verdict
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,6 @@ class Pareto:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A check of a policy: what was asked and found; passed, failed, missing or not asked."""
-
-    title: str
-    figure: str
-    asked: str
-    found: str
-    state: str
-    note: str
-
-
-@dataclass(frozen=True)
 class Promotion:
     """`holter promote`: the decision, and each check behind it."""
 
@@ -137,7 +126,7 @@ class Change:
 
     name: str
     recorded: str
-    here: str
+    local: str
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class DeviceRelease:
 class Deed:
     """What a command did that has no figures: `holter edge group`, `account`, `maker`, `sign`."""
 
-    done: str
+    action: str
     of: dict[str, Any] = field(default_factory=dict)
 
 

@@ -57,7 +57,7 @@ def document() -> dict[str, Any]:
         [(words, "serialization", TypeAdapter(kind)) for words, kind in sorted(ANSWERS.items())],
         ref_template="#/$defs/{model}",
     )
-    schema: dict[str, Any] = _closed(
+    schema: dict[str, Any] = _seal(
         {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "What each command of holter answers with --format json",
@@ -68,12 +68,12 @@ def document() -> dict[str, Any]:
     return schema
 
 
-def _closed(schema: Any) -> Any:
+def _seal(schema: Any) -> Any:
     """The schema with no field but those that it names."""
     if isinstance(schema, list):
-        return [_closed(part) for part in schema]
+        return [_seal(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     bounded = schema.get("type") == "object" and "properties" in schema
     limits = {"additionalProperties": False} if bounded else {}
-    return {**{key: _closed(part) for key, part in schema.items()}, **limits}
+    return {**{key: _seal(part) for key, part in schema.items()}, **limits}

@@ -13,7 +13,7 @@ class RunState:
 
     name: str
     state: str
-    began: str
+    start: str
     seconds: float
     message: str
 
@@ -69,4 +69,4 @@ class Notices:
     """`holter notify`: the notices that are on, by name; whether a test was sent."""
 
     notices: dict[str, str]
-    test_sent: bool
+    test: bool

@@ -39,7 +39,7 @@ class Look:
     """`holter data watch`: one look, a line of JSON each."""
 
     ingests: list[Ingest]
-    built: list[str]
+    tables: list[str]
     waiting: list[Remark]
     training: Training | None
 

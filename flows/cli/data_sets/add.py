@@ -104,7 +104,7 @@ def add(settings: AddSettings, output: Format = "text") -> None:
         show_table(("changed by you", "proposed", "changed to"), rows)
     addition = _write(spec, folder, path)
     value = replace(addition, proposal=parts, notes=[*proposal.notes], changes=changes)
-    answer(value, output, lambda: _show_addition(value, known=to in user_folders()))
+    answer(value, output, lambda: _show_addition(value, by_name=to in user_folders()))
     if value.toml is None:
         raise SpecError(
             f"data set {name}: found no record of {value.check.problems} that can be used; "
@@ -155,7 +155,7 @@ def _draw(
         )
 
 
-def _show_addition(value: kinds.DataAddition, *, known: bool) -> None:
+def _show_addition(value: kinds.DataAddition, *, by_name: bool) -> None:
     """What was found of the records, what was written, and what comes next."""
     say()
     show_check(value.check)
@@ -163,7 +163,7 @@ def _show_addition(value: kinds.DataAddition, *, known: bool) -> None:
         return
     say()
     say(f"Wrote   {value.toml}")
-    if not known:
+    if not by_name:
         say(f"It is known by name where HOLTER_DATASETS holds {Path(value.toml).parent}")
     if value.picture:
         say(f"Picture {value.picture}")

@@ -99,14 +99,14 @@ def data_fetch(
         citation=spec.citation,
         folder=str(folder),
         files=len(files),
-        kept=sum(file.state == "kept" for file in files),
+        kept_count=sum(file.state == "kept" for file in files),
         failed=[kinds.Remark(file.file, file.error or "") for file in failed],
     )
 
     def show() -> None:
         say(
             f"{value.title} ({value.licence}): {value.files} files in {folder} "
-            f"({value.kept} kept from before, {len(failed)} failed)."
+            f"({value.kept_count} kept from before, {len(failed)} failed)."
         )
         if not failed:
             say(f"Cite: {value.citation}")
