@@ -98,9 +98,7 @@ def test_data_sets_as_json(records: Path, tmp_path: Path, monkeypatch: pytest.Mo
     words = (folder, "--no-ask", "--licence", "x", "--one-record-one-subject", "--name", "ward")
     added = answer("data add", *words, "--exclude", "N")
     assert Path(added["toml"]).is_file()
-    assert added["changes"] == [
-        {"entry": "rhythms.map.N", "proposal": "N", "value": "no label"}
-    ]
+    assert added["changes"] == [{"entry": "rhythms.map.N", "proposal": "N", "value": "no label"}]
     health = answer("doctor", code=1 if answer_fails("doctor") else 0)
     assert health["problems"] == sum(not check["ok"] for check in health["checks"])
     assert len(answer("edge key")["public_key"]) == 64
