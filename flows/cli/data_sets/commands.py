@@ -192,10 +192,11 @@ def show_check(check: kinds.DataCheck, *, table: bool | None = None) -> None:
         say(f"left out  {remark.name}: {remark.text}", "dim")
     if check.absent:
         say(f"note      {check.absent}", "yellow")
-    if count <= MOST_ROWS if table is None else table:
+    readable = any(cell(record) for cell in FACTS for record in check.records)
+    if (count <= MOST_ROWS and readable) if table is None else table:
         say()
         show_records(check.records)
-    elif table is None:
+    elif table is None and readable:
         say("--table shows a row for each record.", "dim")
 
 
@@ -213,12 +214,19 @@ COLUMNS: dict[str, Callable[[kinds.RecordState], str]] = {
     "labels by": lambda check: check.label_source,
 }
 
+#: The cells that tell more than a record's name.
+FACTS = [cell for name, cell in COLUMNS.items() if name not in ("record", "subject")]
+
 
 def show_records(records: Sequence[kinds.RecordState]) -> None:
-    """A row for each record; a column stands there where it tells something of one."""
-    telling = {name: cell for name, cell in COLUMNS.items() if any(map(cell, records))}
-    rows = [[cell(record) for cell in telling.values()] for record in records]
-    show_table([*telling], rows, styles=["red" if r.problem else "" for r in records])
+    """A row for each record, of what differs; what all have in common stands above once."""
+    cells = {name: [cell(record) for record in records] for name, cell in COLUMNS.items()}
+    telling = {name: texts for name, texts in cells.items() if any(texts)}
+    common = [name for name, texts in telling.items() if len(records) > 1 and len({*texts}) == 1]
+    if common:
+        say("All: " + "; ".join(f"{name} {telling.pop(name)[0]}" for name in common))
+    styles = ["red" if record.problem else "" for record in records]
+    show_table([*telling], zip(*telling.values(), strict=True), styles=styles)
 
 
 def _hours_text(hours: float) -> str:
