@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
@@ -78,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
                 "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
             )
             command.add_argument("--runtime", type=_runtime, help=text)
+        if name in ("status", "bench"):
+            usual = "json" if name == "bench" else "text"
+            text = "text, or json: the same content, for a program (default: %(default)s)"
+            command.add_argument("--format", choices=("text", "json"), default=usual, help=text)
         if name == "analyse":
             _analyse_options(command)
         if name == "live":
@@ -198,7 +202,7 @@ def work(options: argparse.Namespace) -> int:
         return alone[options.command](home, options)
     device = options.device or _device_name(home)
     if options.command == "status":
-        return _status(home, device)
+        return _status(home, device, as_json=options.format == "json")
     with bound(device=device):
         return _serve(home, device, options)
 
@@ -227,10 +231,23 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     runtimes = options.runtime or USUAL_RUNTIMES
     with release_at(home, options.model) as model:
         target = model or slots.begin(home)[0]
-        print(json.dumps(bench(target, device_kind(options.kind), BEATS, runtimes), indent=1))
+        measured = bench(target, device_kind(options.kind), BEATS, runtimes)
+    if options.format == "json":
+        print(json.dumps(measured, indent=1))
+    else:
+        print(*_lines(measured), sep="\n")
     if not options.model:
         slots.confirm(home)
     return 0
+
+
+def _lines(value: Any, name: str = "") -> Iterator[str]:
+    """Values within objects, a line each: their names, and what they are."""
+    if not isinstance(value, dict):
+        yield f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
+        return
+    for key, part in value.items():
+        yield from _lines(part, f"{name} {key}".strip())
 
 
 def _analyse(home: Path, options: argparse.Namespace) -> int:
@@ -299,14 +316,31 @@ def _device_name(home: Path) -> str:
         raise DeviceError(words) from error
 
 
-def _status(home: Path, device: str) -> int:
+def _status(home: Path, device: str, *, as_json: bool = False) -> int:
+    import json
+
     from edge_agent.slots import contents
     from storage.registry.evaluations import device_requests
 
-    for slot, release in contents(home).items():
+    slots = contents(home)
+    requests = [
+        {
+            "request": plain(state.request_id),
+            "model": plain(state.model),
+            "version": state.version,
+            "status": "cannot be read" if state.fault else plain(state.status),
+            "agent": plain(state.agent or ""),
+            "reason": plain(state.fault or state.reason or ""),
+        }
+        for state in device_requests(device)
+    ]
+    if as_json:
+        answer = {"device": device, "slots": slots, "requests": requests}
+        print(json.dumps(answer, indent=1, ensure_ascii=False))
+        return 0
+    for slot, release in slots.items():
         print(f"slot {slot}: {release}")
-    for state in device_requests(device):
-        words = (state.request_id, f"{state.model}/{state.version}", state.status)
-        note = ("cannot be read:", state.fault) if state.fault else (state.reason or "",)
-        print(*map(plain, (*words, *note)))
+    for row in requests:
+        version = f"{row['model']}/{row['version']}"
+        print(row["request"], version, row["status"], row["reason"])
     return 0

@@ -55,6 +55,8 @@ OWN_ARGUMENTS = vocabulary("__call__ __init__ __new__ __post_init__")
 #: Names that stay, each with its reason: a file or an interface outside fixes them, perhaps.
 EXEMPT = {
     "WorkersGone": "an error's name says what happened",
+    "decision_kinds.py:about": "a key of `holter pareto --format json`",
+    "decision_kinds.py:who": "a key of `holter lineage --format json`",
     # storage
     "arrivals.py:taken": "a field of a folder's last look, kept on disk",
     "labels.py:why": "a column of the CSV of labels",

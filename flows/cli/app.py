@@ -22,6 +22,7 @@ from flows.cli import promote as cli_promote
 from flows.cli import reproduce as cli_reproduce
 from flows.cli import train as cli_train
 from flows.cli import upkeep as cli_upkeep
+from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
@@ -35,6 +36,7 @@ from flows.cli.options import (
     folder_of,
     serving,
     tell_records,
+    warn_of_records,
 )
 from flows.services.progress import console
 from storage.addresses import without_credentials
@@ -86,6 +88,7 @@ def ingest(
     policy: Policy = "consensus",
     signal: Signal = None,
     record: Annotated[list[str] | None, typer.Option(help="Just this record; repeatable.")] = None,
+    output: Format = "text",
 ) -> None:
     """Make the beat tables of a data set, one Parquet file a record."""
     from storage.datasets.dataset import load_spec, record_names, select_records
@@ -98,7 +101,10 @@ def ingest(
         from flows.ingest.flow import ingest as flow
 
         result = flow(dataset=dataset, data=folder, policy=policy, signal=signal, record=record)
-    tell_records(result)
+    from flows.cli.answer.contents import ingest_of
+
+    warn_of_records(result)
+    answer(ingest_of(result), output, lambda: tell_records(result))
     exit_for([result])
 
 
@@ -148,6 +154,10 @@ def plainly(work: Callable[[], object]) -> int:
     """Run `work` and give its exit code; a failure of ours is one sentence, not a traceback."""
     try:
         work()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the answer wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (HolterError, ValueError, OSError) as error:
         if os.environ.get("HOLTER_DEBUG"):
             raise

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from flows.cli.answer import Format, answer
 from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, serving, to_write, version
-from flows.services.progress import console
+from flows.reports.shown import say, show_table
 from storage.registry.answers import plain
 from storage.registry.reference import check_device
 
@@ -18,8 +17,15 @@ app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, rele
 
 
 def cells(*values: object) -> list[str]:
-    """A row of a table: what devices and servers wrote is text in it, and no markup."""
-    return [escape(plain(value)) for value in values]
+    """A row of a table: what devices and servers wrote is text in it, without control codes."""
+    return [plain(value) for value in values]
+
+
+def report_deed(form: str, words: str, **of: object) -> None:
+    """Answer with what was done, and of what."""
+    from flows.cli.answer import kinds
+
+    answer(kinds.Deed(words, of), form, lambda: say(words))
 
 
 Devices = Annotated[
@@ -41,8 +47,11 @@ def edge_request(
     roll_back: Annotated[
         bool, typer.Option(help="Sign that it may be older than what the device has had.")
     ] = False,
+    output: Format = "text",
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
+    from flows.cli.answer import kinds
+
     with serving(model):
         from flows.decide.release_stages import evaluate_on_devices
         from flows.services.servers import local_agent
@@ -50,35 +59,69 @@ def edge_request(
         names = device or [LOCAL_DEVICE]
         with local_agent(LOCAL_DEVICE, start=LOCAL_DEVICE in names):
             reports = evaluate_on_devices(model, names, wait_s, install, roll_back)
-    console.print_json(data={report.device: report.metrics for report in reports})
+    figures: dict[str, kinds.Figures] = {r.device: {**r.metrics} for r in reports}
+
+    def show() -> None:
+        from tasks.pages.numbers import label_of, text_of
+
+        names = dict.fromkeys(name for metrics in figures.values() for name in metrics)
+        rows = [
+            [label_of(name), *(text_of(metrics.get(name), name) for metrics in figures.values())]
+            for name in names
+        ]
+        show_table(["figure", *cells(*figures)], rows, model)
+
+    answer(kinds.DeviceReports(model, figures), output, show)
 
 
 @app.command("devices")
 def edge_devices(
     group: Annotated[str | None, typer.Option(help="Only this device group.")] = None,
+    output: Format = "text",
 ) -> None:
     """Every device: its group, health, when it was last seen, and the last model it ran."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.audit.fleet import devices
 
-        table = Table("device", "group", "health", "seen", "kind", "last model", "state")
-        for device in devices(group):
+        states = devices(group)
+    value = kinds.Devices(
+        [
+            kinds.DeviceState(
+                state.name,
+                state.group,
+                state.health,
+                state.seen_ago_s,
+                *(plain(state.facts.get(name, "")) for name in ("kind", "model", "state")),
+            )
+            for state in states
+        ]
+    )
+
+    def show() -> None:
+        rows = []
+        for device in value.devices:
             age = "" if device.seen_ago_s is None else f"{max(device.seen_ago_s, 0):.0f} s ago"
-            details = [device.facts.get(name, "") for name in ("kind", "model", "state")]
-            table.add_row(*cells(device.name, device.group, device.health, age, *details))
-        console.print(table)
+            details = (device.kind, device.model, device.state)
+            rows.append(cells(device.name, device.group, device.health, age, *details))
+        show_table(("device", "group", "health", "seen", "kind", "last model", "state"), rows)
+
+    answer(value, output, show)
 
 
 @app.command("group")
 def edge_group(
     device: Annotated[str, typer.Argument(help="The device's name.")],
     group: Annotated[str, typer.Argument(help="The group's name; a device is in one.")],
+    output: Format = "text",
 ) -> None:
     """Put a device into a device group."""
     with serving():
         from storage.audit.fleet import set_group
 
         set_group(device, group)
+    report_deed(output, f"{device} is in group {group}", device=device, group=group)
 
 
 @app.command("compare")
@@ -87,26 +130,37 @@ def edge_compare(
     figure: Annotated[
         Path | None, typer.Option(callback=to_write, help="Draw F1 against p99 into this PNG.")
     ] = None,
+    output: Format = "text",
 ) -> None:
     """The newest report of every device on every model version: scores, latency, energy, memory."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.audit.fleet import devices, reports
         from tasks.pages.numbers import label_of, text_of
 
         states, wrong = reports(device or [entry.name for entry in devices()])
-        table = Table("device", "model", *map(label_of, COMPARED))
-        for state in states:
-            words = [text_of(state.metrics.get(name), name) for name in COMPARED]
-            table.add_row(*cells(state.device, f"{state.model}/{state.version}", *words))
-        console.print(table)
-        for text in wrong:
-            console.print(f"[bold red]left out[/bold red]  {escape(text)}", soft_wrap=True)
-        if figure:
-            from storage.files import write_bytes
-            from tasks.pages.figures import fleet_figure
+    if figure:
+        from storage.files import write_bytes
+        from tasks.pages.figures import fleet_figure
 
-            points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in states]
-            write_bytes(figure, fleet_figure(points))
+        points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in states]
+        write_bytes(figure, fleet_figure(points))
+    value = kinds.DeviceComparison(
+        [kinds.DeviceFigures(s.device, f"{s.model}/{s.version}", {**s.metrics}) for s in states],
+        [*wrong],
+    )
+
+    def show() -> None:
+        rows = [
+            cells(r.device, r.model, *(text_of(r.figures.get(name), name) for name in COMPARED))
+            for r in value.reports
+        ]
+        show_table(("device", "model", *map(label_of, COMPARED)), rows)
+        for text in value.left_out:
+            say(f"left out  {text}", "bold red")
+
+    answer(value, output, show)
 
 
 #: What `holter edge compare` shows.
@@ -126,16 +180,19 @@ def edge_release(
     group: Annotated[str, typer.Option(help="The device group.")],
     canary: Annotated[str | None, typer.Option(help="Its device to go first.")] = None,
     wait_s: Wait = 600.0,
+    output: Format = "text",
 ) -> None:
     """Release a version to a device group: the canary first, the others after its report passed."""
+    from flows.cli.answer import kinds
+
     with serving(model):
         from flows.decide.release_stages import release_in_stages
 
         release = release_in_stages(model, group, canary, wait_s)
-    names = ", ".join(report.device for report in release.installed)
-    console.print(
-        f"{release.alias} set after {release.canary.device}'s report; installed on {names}"
-    )
+    names = [report.device for report in release.installed]
+    value = kinds.DeviceRelease(model, group, release.alias, release.canary.device, names)
+    words = f"{value.alias} set after {value.canary}'s report; installed on {', '.join(names)}"
+    answer(value, output, lambda: say(words))
 
 
 @app.command("account")
@@ -146,42 +203,51 @@ def edge_account(
     password: Annotated[
         str, typer.Option(prompt=True, hide_input=True, help="Asked for where it is not given.")
     ],
+    output: Format = "text",
 ) -> None:
     """Make a device's account on an MLflow server with accounts; you are its administrator."""
     with serving():
         from storage.registry.accounts import make_account
 
         make_account(device, password, training, model)
+    words = f"{device} has an account; it may read {', '.join(model)}"
+    report_deed(output, words, device=device, training=training, models=model)
 
 
 @app.command("maker")
 def edge_maker(
     person: Annotated[str, typer.Argument(help="The person's account; no device's.")],
+    output: Format = "text",
 ) -> None:
     """Let a person's account make experiments and models, as a training does."""
     with serving():
         from storage.registry.accounts import let_make
 
         let_make(person)
+    report_deed(output, f"{person} may make experiments and models", person=person)
 
 
 @app.command("sign")
 def edge_sign(
     model: Annotated[str, typer.Argument(help="NAME@alias, NAME/version, or NAME.")],
+    output: Format = "text",
 ) -> None:
     """State, signed, a version's name and number, by its sealed chain: for versions without."""
     with serving():
         from flows.train.release import name_again
 
-        console.print(f"{name_again(model)} has its signed name and version now")
+        reference = name_again(model)
+    report_deed(output, f"{reference} has its signed name and version now", version=reference)
 
 
 @app.command("key")
-def edge_key() -> None:
+def edge_key(output: Format = "text") -> None:
     """The public key that a device enrols to trust this server's releases."""
+    from flows.cli.answer import kinds
     from storage.registry.signing import public_key
 
-    print(public_key())
+    key = public_key()
+    answer(kinds.Key(key), output, lambda: say(key))
 
 
 @app.command("status")
@@ -189,15 +255,35 @@ def edge_status(
     device: Annotated[
         str, typer.Option(callback=callback_of(check_device), help="Device to ask about.")
     ] = LOCAL_DEVICE,
+    output: Format = "text",
 ) -> None:
     """The evaluations asked of a device, newest first."""
+    from flows.cli.answer import kinds
+
     with serving():
         from storage.registry.evaluations import device_requests
 
-        table = Table("request", "model", "version", "state", "agent", "reason")
-        for state in device_requests(device):
-            reason = state.fault or state.reason or ""
-            status = "cannot be read" if state.fault else state.status
-            fields = (state.request_id, state.model, state.version, status, state.agent or "")
-            table.add_row(*cells(*fields, reason))
-        console.print(table)
+        states = device_requests(device)
+    value = kinds.DeviceRequests(
+        device,
+        [
+            kinds.DeviceRequest(
+                request=state.request_id,
+                model=state.model,
+                version=state.version,
+                status="cannot be read" if state.fault else state.status,
+                agent=state.agent or "",
+                reason=state.fault or state.reason or "",
+            )
+            for state in states
+        ],
+    )
+
+    def show() -> None:
+        rows = [
+            cells(r.request, r.model, r.version, r.status, r.agent, r.reason)
+            for r in value.requests
+        ]
+        show_table(("request", "model", "version", "state", "agent", "reason"), rows)
+
+    answer(value, output, show)

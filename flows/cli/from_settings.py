@@ -19,7 +19,7 @@ from storage.bounds import BOUNDS, all_within
 
 #: Options that are not called as their field is.
 NAMES = {
-    "form": "--format",
+    "form": "--file-format",
     "one_record_one_subject": "--one-record-one-subject",
     "overwrite": "--replace",
     "quantised": "--quantised",

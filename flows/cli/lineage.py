@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from rich.tree import Tree
 
+from flows.cli.answer import JSON, Format, answer, as_json
 from flows.cli.options import registry_to_read, to_write, version
+from flows.reports.shown import say, show_table, stdout
 from flows.services.progress import console
 from storage.errors import NotInRegistry
 from storage.files import write_bytes
+from storage.text import did_you_mean
 
 if TYPE_CHECKING:
+    from storage.audit.findings import Finding
     from storage.audit.lineage import Lineage
     from storage.audit.sights import Sight
 
@@ -30,59 +33,62 @@ Keys = Annotated[
     typer.Option("--key", help="Public key that may sign; repeatable. Else those of this machine."),
 ]
 #: How a finding's state looks, and how many of a link's are told one by one.
-COLOURS = {"match": "green", "mismatch": "bold red", "out of reach": "yellow"}
+COLOURS = {"match": "", "mismatch": "bold red", "out of reach": "yellow"}
+#: The colour of a link's row: that of the worst of it.
+WORST = {"mismatch": "bold red", "out of reach": "yellow", "match": "green"}
 MOST_EXAMPLES = 20
 
 
 def verify(
     model: VersionOf,
     key: Keys = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Every comparison as JSON on standard output.")
-    ] = False,
+    output: Format = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Compute every digest of a version's chain again; exit code 1 where one differs."""
     from storage.audit import verify as work
     from storage.registry.signing import trusted_keys
 
     comparisons = []
-    with registry_to_read(), console.status("Verifying ...") as status:
+    with registry_to_read(model), console.status("Verifying ...") as status:
         for comparison in work.verify(model, key or trusted_keys()):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
-    if as_json:
-        print(work.as_json(comparisons))
-    counts = Counter((comparison.link, comparison.state) for comparison in comparisons)
-    table = Table("link", *COLOURS, "what is compared", title=f"{model}", title_style="bold")
-    for link, compared in work.LINKS.items():
-        cells = [
-            f"[{colour}]{counts[link, state]}[/{colour}]" if counts[link, state] else ""
-            for state, colour in COLOURS.items()
-        ]
-        table.add_row(link, *cells, compared)
-    console.print(table)
-    for state in (work.MISMATCH, work.OUT):
-        examples = [comparison for comparison in comparisons if comparison.state == state]
-        for comparison in examples[:MOST_EXAMPLES]:
-            words = f"{comparison.link}: {comparison.name}" + f" {comparison.told}" * bool(
-                comparison.told
-            )
-            console.print(
-                f"[{COLOURS[state]}]{state}[/{COLOURS[state]}]  {escape(words)}", soft_wrap=True
-            )
-        if len(examples) > MOST_EXAMPLES:
-            console.print(
-                f"... and {len(examples) - MOST_EXAMPLES} more {state}; --json tells all."
-            )
-    wrong = sum(comparison.state == work.MISMATCH for comparison in comparisons)
-    if wrong:
-        console.print(f"{model} is not what was sealed: {wrong} of {len(comparisons)} differ.")
+    form = JSON if as_json else output
+    answer(comparisons, form, lambda: _show_findings(model, comparisons))
+    if wrong := sum(comparison.state == work.MISMATCH for comparison in comparisons):
+        words = f"{model} is not what was sealed: {wrong} of {len(comparisons)} differ."
+        console.print(words, markup=False) if form == JSON else say(words)
         raise typer.Exit(1)
-    out = sum(comparison.state == work.OUT for comparison in comparisons)
-    console.print(
-        f"{model} is what was sealed: {len(comparisons) - out} of {len(comparisons)} match"
-        + (f", {out} are out of reach here." if out else ".")
-    )
+
+
+def _show_findings(model: str, findings: Sequence[Finding]) -> None:
+    """How many of each link match, what does not, and the verdict."""
+    from storage.audit import verify as work
+
+    counts = Counter((finding.link, finding.state) for finding in findings)
+    rows = [
+        [link, *(str(counts[link, state] or "") for state in COLOURS), compared]
+        for link, compared in work.LINKS.items()
+    ]
+    styles = [
+        next((colour for state, colour in WORST.items() if counts[link, state]), "")
+        for link in work.LINKS
+    ]
+    show_table(["link", *COLOURS, "what is compared"], rows, model, styles)
+    for state in (work.MISMATCH, work.OUT):
+        examples = [finding for finding in findings if finding.state == state]
+        for finding in examples[:MOST_EXAMPLES]:
+            words = f"{state}  {finding.link}: {finding.name} {finding.told}"
+            say(words.rstrip(), COLOURS[state])
+        if len(examples) > MOST_EXAMPLES:
+            say(f"... and {len(examples) - MOST_EXAMPLES} more {state}; --format json tells all.")
+    out = sum(finding.state == work.OUT for finding in findings)
+    if all(finding.state != work.MISMATCH for finding in findings):
+        say(
+            f"{model} is what was sealed: {len(findings) - out} of {len(findings)} match"
+            + (f", {out} are out of reach here." if out else ".")
+        )
 
 
 def lineage(
@@ -96,7 +102,10 @@ def lineage(
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="tree, json, mermaid, html or prov (W3C PROV-JSON).")
+        str,
+        typer.Option(
+            "--format", help="tree (or text), json, mermaid, html or prov (W3C PROV-JSON)."
+        ),
     ] = "tree",
     out: Annotated[
         Path | None,
@@ -114,16 +123,20 @@ def lineage(
     if (model is None) == (record is None):
         raise ValueError("give a model, or a record with --record")
     if form not in FORMS:
-        raise ValueError(f"format {form!r}: expected one of {', '.join(FORMS)}")
+        near = did_you_mean(form, FORMS)
+        raise ValueError(f"format {form!r}{near}: expected one of {', '.join(FORMS)}")
     keys = set(key or trusted_keys())
     if record is not None:
         _sights(record, keys, form)
         return
-    with registry_to_read():
+    with registry_to_read(model or ""):
         history = read_lineage(model or "", keys)
-    if form == "tree" and out is None:
-        console.print(_rich(history))
-        console.print(f"Whether it is still so: holter verify {history.chain.reference}")
+    if form in TREES and out is None:
+        if stdout.is_terminal:
+            stdout.print(_rich(history))
+        else:
+            stdout.file.write(_text(history))
+        say(f"Whether it is still so: holter verify {history.chain.reference}")
     elif out is None:
         print(FORMS[form](history))
     else:
@@ -185,15 +198,23 @@ def _prov(history: Lineage) -> str:
     return json.dumps(prov_json(graph(history, detailed=True)), indent=1)
 
 
-FORMS = {"tree": _text, "json": _json, "mermaid": _mermaid, "html": _html, "prov": _prov}
+#: The outline for people, by either name.
+TREES = ("tree", "text")
+FORMS = {
+    "tree": _text,
+    "text": _text,
+    "json": _json,
+    "mermaid": _mermaid,
+    "html": _html,
+    "prov": _prov,
+}
 
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
     from storage.audit.sights import faults, sights_of
-    from storage.text import did_you_mean
 
-    if form not in ("tree", "json"):
+    if form not in (*TREES, "json"):
         raise ValueError(f"--record answers as tree or json, not as {form}")
     with registry_to_read():
         wrong = faults(keys)
@@ -201,7 +222,7 @@ def _sights(record: str, keys: set[str], form: str) -> None:
     order = ("model", "version", "run_id", "dataset", "subject", "side")
     sights = sorted(answer.sights, key=attrgetter(*order))
     if form == "json":
-        print(json.dumps([asdict(sight) for sight in sights], indent=1))
+        print(as_json(sights))
     elif sights:
         _show_sights(record, sights)
     _show("ledger", wrong)
@@ -215,8 +236,8 @@ def _sights(record: str, keys: set[str], form: str) -> None:
     if wrong or answer.unreadable:
         console.print(f"Whether other versions saw {escape(record)}, nobody can tell from this.")
         raise typer.Exit(1)
-    if not sights:
-        console.print(f"No model version ever saw {escape(record)}.")
+    if not sights and form != "json":
+        say(f"No model version ever saw {record}.")
 
 
 def _show(kind: str, texts: Iterable[str]) -> None:
@@ -226,9 +247,8 @@ def _show(kind: str, texts: Iterable[str]) -> None:
 
 
 def _show_sights(record: str, sights: Sequence[Sight]) -> None:
-    table = Table("model", "in MLflow", "aliases", "subject", "records", "side", title=record)
-    for sight in sights:
-        table.add_row(
+    rows = [
+        [
             f"{sight.model}/{sight.version}",
             sight.in_mlflow,
             " ".join(f"@{alias}" for alias in sight.aliases),
@@ -237,7 +257,9 @@ def _show_sights(record: str, sights: Sequence[Sight]) -> None:
             + f", the same recording as {sight.same_as}" * bool(sight.same_as),
             " ".join(sight.records),
             sight.side or "no beat with a label",
-        )
-    console.print(table)
+        ]
+        for sight in sights
+    ]
+    show_table(["model", "in MLflow", "aliases", "subject", "records", "side"], rows, record)
     versions = {(sight.model, sight.version, sight.run_id) for sight in sights}
-    console.print(f"Versions that saw {escape(record)} or its subject: {len(versions)}.")
+    say(f"Versions that saw {record} or its subject: {len(versions)}.")

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from flows.cli.answer import Format, answer
 from flows.cli.options import number, quiet, serving
+from flows.reports.shown import say, show_table
 from flows.services.progress import console
 from storage.addresses import without_credentials
 from storage.errors import ServerError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The work pool of prefect.yaml.
 POOL = "holter"
+#: How a line of `holter doctor` looks, by whether all is well.
+STYLES = {True: "", False: "red"}
 START_S, STOP_S, WATCH_S = 330.0, 60.0, 2.0
 NO_PORTS: Mapping[str, int] = MappingProxyType({})
 
@@ -194,18 +197,24 @@ def down() -> None:
     console.print("Stopped.")
 
 
-def env() -> None:
+def env(output: Format = "text") -> None:
     """Print what `prefect` and `mlflow` need to reach the servers: eval "$(holter env)".
 
     With them go the key of `holter up --worker`, and passwords from addresses of your own.
     """
+    from flows.cli.answer.kinds import Variables
     from flows.services.access import access_variables
 
     addresses = _addresses()
     if len(addresses) < 2:
         raise ServerError("no servers are up: `holter up` starts them")
-    for name, value in {**addresses, **access_variables(), "HOLTER_HOME": str(home())}.items():
-        print(f"export {name}={shlex.quote(value)}")
+    variables = {**addresses, **access_variables(), "HOLTER_HOME": str(home())}
+
+    def show() -> None:
+        for name, value in variables.items():
+            say(f"export {name}={shlex.quote(value)}")
+
+    answer(Variables(variables), output, show)
 
 
 def _addresses() -> dict[str, str]:
@@ -218,29 +227,23 @@ def _addresses() -> dict[str, str]:
     return {**local, **named_servers()}
 
 
-def status() -> None:
+def status(output: Format = "text") -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
+    from flows.cli.answer.kinds import Status
     from flows.services.access import named_servers
     from flows.services.up_state import fault, running, up_servers
 
     if running() is None and len(named_servers()) < 2:
         if (servers := up_servers()) and (failure := fault(servers)):
             raise ServerError(f"{failure}; `holter down`, see that the disk has room, `holter up`")
-        console.print(
-            "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
-        )
+        words = "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
+        answer(Status(False, {}, "", [], [], []), output, lambda: say(words))
         return
     with serving():
-        from flows.cli.status import models_table, pool_line, runs_table
-        from flows.services.alive import close_dead
+        from flows.cli.status import read_status, show_status
 
-        for name, value in _addresses().items():
-            console.print(f"{name:<20} {escape(value)}", soft_wrap=True)
-        console.print(f"{'worker':<20} {pool_line(POOL)}")
-        for run in close_dead():
-            console.print(f"[yellow]closed[/yellow]  {run.flow}: its process {run.pid} is gone")
-        console.print(runs_table())
-        console.print(models_table())
+        value = read_status(_addresses(), POOL)
+    answer(value, output, lambda: show_status(value))
 
 
 def notify(
@@ -250,6 +253,7 @@ def notify(
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Send a test, as the server will.")] = False,
     off: Annotated[bool, typer.Option("--off", help="Tell nobody any more.")] = False,
+    output: Format = "text",
 ) -> None:
     """Have Prefect tell HOLTER_NOTIFY_URL (Slack, e-mail, a web hook) what fails or is refused."""
     from flows.services.servers import prefect_server
@@ -258,39 +262,54 @@ def notify(
     with prefect_server() as api:
         if api is None:
             raise ServerError("no Prefect server is up, which sends the notices: holter up")
+        from flows.cli.answer.kinds import Notices
         from flows.services.notices import KINDS, send_test, set_up, take_away
         from flows.services.up_state import answering
 
         with answering(api):
             if off:
                 take_away()
-                console.print("Nobody is told any more; the address is gone from Prefect.")
+                words = "Nobody is told any more; the address is gone from Prefect."
+                answer(Notices({}, test=False), output, lambda: say(words))
                 return
             automations = set_up({*(on or KINDS), "test"})
-        table = Table("notice", "when", title="What Prefect's server tells")
-        for name in (name for name in KINDS if name in automations):
-            table.add_row(name, KINDS[name].description)
-        console.print(table)
-        if not test:
-            console.print("Try it: holter notify --test. Pause one on Prefect's Automations page.")
-            return
-        with answering(api):
-            send_test(automations["test"])
-        console.print("The server has sent the test: look whether it has come.")
+            if test:
+                send_test(automations["test"])
+    names = [name for name in KINDS if name in automations]
+    value = Notices({name: KINDS[name].description for name in names}, test=test)
+
+    def show() -> None:
+        show_table(["notice", "when"], value.notices.items(), "What Prefect's server tells")
+        say(
+            "The server has sent the test: look whether it has come."
+            if test
+            else "Try it: holter notify --test. Pause one on Prefect's Automations page."
+        )
+
+    answer(value, output, show)
 
 
-def doctor() -> None:
+def doctor(output: Format = "text") -> None:
     """Check versions, folders, space, keys, servers, clocks, killed runs; says what to do."""
+    from flows.cli.answer.kinds import Health, HealthCheck
     from flows.services.doctor import examine
 
-    problems = 0
-    for check in examine():
-        word = "[red]problem[/red]" if check.advice else "[green]ok[/green]     "
-        state = escape(without_credentials(check.state))
-        console.print(f"{word}  {escape(check.name)}: {state}", soft_wrap=True)
-        if check.advice:
-            problems += 1
-            console.print(f"         {escape(check.advice)}", soft_wrap=True)
+    checks = [
+        HealthCheck(c.name, not c.advice, without_credentials(c.state), c.advice) for c in examine()
+    ]
+    problems = sum(not check.ok for check in checks)
+
+    def show() -> None:
+        for check in checks:
+            say(
+                f"{'ok     ' if check.ok else 'problem'}  {check.name}: {check.state}",
+                STYLES[check.ok],
+            )
+            if not check.ok:
+                say(f"         {check.advice}")
+        if problems:
+            say(f"{problems} to see to.")
+
+    answer(Health(checks, problems), output, show)
     if problems:
-        console.print(f"{problems} to see to.")
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from flows.reports.shown import say
 from flows.services.progress import console
 from storage.bounds import BOUNDS, all_within
 from storage.files import check_home, check_writable, home
@@ -151,15 +152,14 @@ def serving(*versions: str | None) -> Iterator[None]:
     The registered versions that the work needs are looked for first: before what is slow to load,
     and before any server starts where no registry has ever been.
     """
-    from flows.services.servers import check_registry, named_servers, running, servers
+    from flows.services.servers import named_servers, running, servers
     from flows.services.up_state import answering
     from storage.audit.chain import resolve
 
     check_home()
     quiet()
     references = [reference for reference in versions if reference is not None]
-    if references:
-        check_registry()
+    look_up(references)
     if running() is None and len(named_servers()) < 2:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers() as running_servers, answering(running_servers.prefect_page):
@@ -173,39 +173,78 @@ def serving(*versions: str | None) -> Iterator[None]:
             APILogHandler().flush()
 
 
+def look_up(references: Sequence[str]) -> None:
+    """Look for registered versions before any server starts, as far as that can be told.
+
+    Raises
+    ------
+    ServerError
+        No registry has ever been here.
+    NotInRegistry
+        The registry that answers, or the local database, has not the version.
+    """
+    from flows.services.servers import can_be_read, check_registry, readable_registry
+    from storage.audit.chain import resolve
+
+    if not references:
+        return
+    check_registry()
+    if can_be_read():
+        with readable_registry():
+            for reference in references:
+                resolve(reference)
+
+
 @contextmanager
-def registry() -> Iterator[None]:
-    """The MLflow server alone, without Prefect: started and stopped where none is there."""
+def registry(*versions: str) -> Iterator[None]:
+    """The MLflow server to read from, without Prefect: started and stopped where none is there.
+
+    Versions that the work needs are looked for first, before what is slow to load.
+    """
     from flows.services.servers import registry_server
 
     check_home()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    look_up(versions)
     with registry_server():
+        if versions:
+            from storage.audit.chain import resolve
+
+            for reference in versions:
+                resolve(reference)
         yield
 
 
 @contextmanager
-def registry_to_read() -> Iterator[None]:
+def registry_to_read(*versions: str) -> Iterator[None]:
     """The same for a command that writes nothing: a local database needs no server."""
     from flows.services.servers import readable_registry
 
     check_home()
     with readable_registry():
+        if versions:
+            from storage.audit.chain import resolve
+
+            for reference in versions:
+                resolve(reference)
         yield
 
 
 def tell_records(result: IngestResult) -> None:
-    """What an ingest made: a line of totals, and what each record warns of."""
+    """What an ingest made: a line of totals."""
     entries = result.manifest.entries
     hours = sum(entry.hours for entry in entries)
     beats = sum(entry.beats for entry in entries)
     kept_count = sum(outcome.state == "kept" for outcome in result.outcomes)
-    console.print(
+    say(
         f"{result.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}",
-        markup=False,
+        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}"
     )
-    for entry in entries:
+
+
+def warn_of_records(result: IngestResult) -> None:
+    """Say what each record of an ingest warns of, and which are the same recording."""
+    for entry in result.manifest.entries:
         for warning in entry.warnings:
             text = escape(f"{entry.record}: {warning}")
             console.print(f"[yellow]warning[/yellow]  {text}", soft_wrap=True)

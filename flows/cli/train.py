@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from flows.cli.answer import JSON, Format, answer, as_json
 from flows.cli.options import (
     LOCAL_DEVICE,
     Epochs,
@@ -18,37 +18,64 @@ from flows.cli.options import (
     number,
     serving,
     tell_records,
+    warn_of_records,
 )
-from flows.services.progress import console
+from flows.reports.shown import say, show_table
 from storage.files import check_home
 
 if TYPE_CHECKING:  # pydantic and NumPy are not for `holter --help`
+    from flows.cli.answer import kinds
+    from flows.train.flow import TrainingResult
     from flows.train.retrain import RetrainResult
     from flows.train.settings import RetrainSettings, TrainSettings, WatchSettings
     from flows.train.watch import WatchResult
 
 
-def train(settings: TrainSettings) -> None:
+#: The figures that a training ends with.
+FIGURES = ("f1", "sensitivity", "specificity", "ppv", "accuracy", "auc", "f1_weighted")
+#: How the names of a device's costs begin.
+COSTS = ("latency", "throughput", "peak", "cold", "energy")
+
+
+def train(settings: TrainSettings, output: Format = "text") -> None:
     """Train and register a network; beat tables that are unchanged are used as they are."""
     settings.read()
     with serving(settings.teacher):
+        from flows.cli.answer.contents import training_of
         from flows.train.flow import train as flow
 
         result = flow(settings)
-    console.print(f"Registered {result.version.name} version {result.version.version} (candidate).")
+        value = training_of(result, _links(result))
+    for ingested in result.ingested:
+        warn_of_records(ingested)
+    answer(value, output, lambda: _show_training(result, value))
     exit_for(result.ingested)
 
 
-def retrain(settings: RetrainSettings) -> None:
+def _links(result: TrainingResult) -> dict[str, str]:
+    """The pages of a training: its MLflow run, and the version that it registered."""
+    from storage.registry import tracking
+
+    run, version = tracking.run_page(result.run_id), tracking.model_page(result.version)
+    return {"Run": run, "Version": version}
+
+
+def retrain(settings: RetrainSettings, output: Format = "text") -> None:
     """Ingest data sets, train and register a network, and have a device evaluate it."""
     settings.training.read()
     with serving(settings.training.teacher):
+        from flows.cli.answer.contents import training_of
+        from flows.cli.answer.kinds import Retraining
         from flows.services.servers import local_agent
         from flows.train.retrain import retrain as flow
 
         with local_agent(settings.device, start=settings.device == LOCAL_DEVICE):
             result = flow(settings)
-        _summary(result)
+    training = training_of(result.trained, result.links)
+    for ingested in result.trained.ingested:
+        warn_of_records(ingested)
+    value = Retraining(training, result.device_name, {**result.device.metrics})
+    answer(value, output, lambda: _show_training(result.trained, training, result))
     exit_for(result.trained.ingested)
 
 
@@ -58,6 +85,7 @@ def run(
     model: Model = "resnet21",
     subjects: Annotated[int, number("subjects", "Simulated subjects.")] = 10,
     hours: Annotated[float, number("hours", "Hours of ECG of each.")] = 0.5,
+    output: Format = "text",
 ) -> None:
     """The whole path on simulated recordings, from records to a device report in MLflow."""
     from flows.ingest.folders import data_sets
@@ -73,15 +101,19 @@ def run(
         seed=seed,
     )
     write_simulated(folder, subjects, hours, seed)
-    retrain(RetrainSettings(training=training))
+    retrain(RetrainSettings(training=training), output)
 
 
 def watch(
     settings: WatchSettings,
     every: Annotated[float, number("every_s", "Seconds between two looks.")] = 60.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    output: Format = "text",
 ) -> None:
-    """Take new and changed records of a folder once they are whole; Ctrl-C ends it."""
+    """Take new and changed records of a folder once they are whole; Ctrl-C ends it.
+
+    With --format json each look is one line of JSON.
+    """
     from flows.ingest.folders import resolve_folders
 
     resolve_folders(settings.training.datasets)
@@ -92,54 +124,70 @@ def watch(
 
         while True:
             result = flow(settings)
-            _say(result)
+            if output == JSON:
+                print(as_json(_look(result), indent=None), flush=True)
+            else:
+                _say(result)
             if once:
                 exit_for(result.ingested)
                 return
             time.sleep(every)
 
 
+def _look(result: WatchResult) -> kinds.Look:
+    """What one look did."""
+    from flows.cli.answer.contents import ingest_of, training_of
+    from flows.cli.answer.kinds import Look, Remark
+
+    return Look(
+        ingests=[ingest_of(ingested) for ingested in result.ingested],
+        tables=[outcome.record for outcome in result.outcomes if outcome.state == "built"],
+        waiting=[Remark(name, reason) for name, reason in result.waiting.items()],
+        training=training_of(result.trained, _links(result.trained)) if result.trained else None,
+    )
+
+
 def _say(result: WatchResult) -> None:
     for outcome in result.outcomes:
         texts = [outcome.error or "", *(outcome.entry.warnings if outcome.entry else [])]
-        console.print(
-            escape(f"{outcome.record}  {outcome.state}  {'; '.join(filter(None, texts))}")
-        )
+        say(f"{outcome.record}  {outcome.state}  {'; '.join(filter(None, texts))}".rstrip())
     for name, reason in result.waiting.items():
-        console.print(f"[yellow]waiting[/yellow]  {escape(f'{name}: {reason}')}", soft_wrap=True)
+        say(f"waiting  {name}: {reason}")
     if result.trained:
         version = result.trained.version
-        console.print(f"Registered {version.name} version {version.version} (candidate).")
+        say(f"Registered {version.name} version {version.version} (candidate).")
     if not (result.outcomes or result.waiting or result.trained):
-        console.print("Nothing new.")
+        say("Nothing new.")
 
 
-def _summary(result: RetrainResult) -> None:
-    """What was made: server and device metrics side by side, and where to look."""
+def _show_training(
+    result: TrainingResult, value: kinds.Training, retraining: RetrainResult | None = None
+) -> None:
+    """What was made: the figures of server and device side by side, and where to look."""
+    from flows.services.up_state import running
     from tasks.pages.numbers import label_of, text_of
 
-    trained, device = result.trained, result.device
-    for ingest_result in trained.ingested:
+    for ingest_result in result.ingested:
         tell_records(ingest_result)
-    names = ("f1", "sensitivity", "specificity", "ppv", "accuracy", "auc", "f1_weighted")
-    table = Table(
-        "beat level, test side",
-        "server",
-        result.device_name,
-        title=f"{trained.title}",
-        title_style="bold",
-    )
-    for name in names:
-        values = (text_of(metrics.get(name), name) for metrics in (trained.metrics, device.metrics))
-        table.add_row(label_of(name), *values)
-    table.add_section()
-    for name, value in sorted(device.metrics.items()):
-        if name.startswith(("latency", "throughput", "peak", "cold")):
-            table.add_row(label_of(name), "", text_of(value, name))
-    console.print(table)
-    console.print(trained.caveat)
-    console.print(f"Model   {trained.version.name} version {trained.version.version} (@candidate)")
-    for name, link in result.links.items():
-        console.print(f"{name:<8}{link}", soft_wrap=True)
-    console.print(f"Audit   holter lineage {trained.version.reference}, and holter verify")
-    console.print("To look at them: `holter up` starts both pages again, on the same addresses.")
+    device = retraining.device.metrics if retraining else {}
+    names = [*FIGURES, *(n for n in sorted(device) if n.startswith(COSTS))]
+    columns = ["beat level, test side", "server"]
+    rows = [[label_of(name), text_of(result.metrics.get(name), name)] for name in names]
+    if retraining:
+        columns.append(retraining.device_name)
+        rows = [
+            [label, figure if name in result.metrics else "", text_of(device.get(name), name)]
+            for name, (label, figure) in zip(names, rows, strict=True)
+        ]
+    say()
+    show_table(columns, rows, result.title)
+    say()
+    say(result.caveat)
+    say(f"Model   {value.model} version {value.version} (@candidate)")
+    for name, link in value.links.items():
+        say(f"{name:<8}{link}")
+    lineage, verify = value.commands
+    say(f"Audit   {lineage}")
+    say(f"        {verify}")
+    if not (os.environ.get("MLFLOW_TRACKING_URI") or running()):
+        say("Pages   `holter up` starts them")

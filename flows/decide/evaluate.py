@@ -64,6 +64,7 @@ from tasks.signal.preprocessing import Policy
 class EvaluationResult:
     """What an evaluation made: its run, its figures by data set, the report, and of what."""
 
+    model: str
     run_id: str
     figures: dict[str, dict[str, float]]
     report: Path
@@ -328,7 +329,7 @@ def write_up(
     write(title, [*blocks, Words(decision)], path)
     outcomes.write_outcome(run_id, folder)
     tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
-    return EvaluationResult(run_id, figures, path)
+    return EvaluationResult(version.reference, run_id, figures, path)
 
 
 def smoothing_words(version: ModelVersion) -> str:

@@ -1,12 +1,18 @@
-"""A report's blocks on the terminal, or in a file by its ending: Markdown or one HTML page."""
+"""Answers on standard output, and a report's blocks there or in a file: Markdown or one HTML page.
+
+On a terminal a table is fitted to its width. Elsewhere a row is one line, whole, without colour.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.markup import escape
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from flows.services.progress import console
 from storage.files import write_bytes
@@ -29,6 +35,39 @@ from tasks.pages.document import (
 )
 
 FORMS = dict(zip(ENDINGS, (to_markdown, to_html), strict=True))
+#: Where answers go.
+stdout = Console(highlight=False)
+#: Broader than any row, where there is no terminal to fit it to.
+UNLIMITED = 100_000
+
+
+def say(text: str = "", style: str = "") -> None:
+    """A line of an answer, whole; what stands in it is text, and no markup."""
+    stdout.print(Text(text, style), soft_wrap=True)
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    styles: Sequence[str] = (),
+) -> None:
+    """A table of an answer; `styles` are those of its rows, in their order."""
+    grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        grid.add_column(Text(column), overflow="fold")
+    for number, row in enumerate(rows):
+        style = styles[number] if number < len(styles) else ""
+        grid.add_row(*map(Text, row), style=style or None)
+    if title:
+        say(title, "bold")
+    if stdout.is_terminal:
+        stdout.print(grid)
+        return
+    text = io.StringIO()
+    Console(file=text, width=UNLIMITED).print(grid)
+    for line in text.getvalue().splitlines():
+        say(line.rstrip())
 
 
 def deliver(title: str, blocks: Sequence[Block], to: Path | None) -> None:
@@ -40,12 +79,12 @@ def deliver(title: str, blocks: Sequence[Block], to: Path | None) -> None:
         The file ends otherwise than in .md or .html.
     """
     if to is None:
-        console.print(f"[bold]{escape(title)}[/bold]")
+        say(title, "bold")
         for block in blocks:
             _show(block)
         return
     write(title, blocks, to)
-    console.print(f"Written  {to}", soft_wrap=True)
+    console.print(f"Written  {to}", soft_wrap=True, markup=False)
 
 
 def write(title: str, blocks: Sequence[Block], to: Path) -> None:
@@ -67,19 +106,17 @@ def write(title: str, blocks: Sequence[Block], to: Path) -> None:
 def _show(block: Block) -> None:
     match block:
         case Heading(text):
-            console.print(f"\n[bold]{escape(text)}[/bold]")
+            say()
+            say(text, "bold")
         case Summary(text, tiles):
-            console.print(f"[bold]{escape(text)}[/bold]", soft_wrap=True)
+            say(text, "bold")
             for tile in tiles:
-                console.print(escape(f"  {' '.join(words_of(tile))}"), soft_wrap=True)
+                say(f"  {' '.join(words_of(tile))}")
         case Table(columns, rows):
-            grid = Grid(*map(escape, columns))
-            for row in rows:
-                grid.add_row(*map(escape, row))
-            console.print(grid)
+            show_table(columns, rows)
         case _:
             for text in _texts(block):
-                console.print(escape(text), soft_wrap=True)
+                say(text)
 
 
 def _texts(block: Words | Code | Picture | Drawing | Branch) -> list[str]:

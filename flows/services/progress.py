@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from types import TracebackType
@@ -18,8 +19,22 @@ from rich.progress import Progress as Bar
 
 from storage.logs import as_json, log
 
-#: For people: on standard error, which is left to the log where that is JSON.
-console = Console(stderr=not as_json(), highlight=False)
+
+class LogLines(io.StringIO):
+    """Text whose lines are log lines: standard error is the log's where that is JSON."""
+
+    def write(self, text: str) -> int:
+        """Log each line that is not empty."""
+        for line in text.splitlines():
+            if line.strip():
+                log.info(line.strip())
+        return len(text)
+
+
+#: Progress and warnings, on standard error; answers are those of `flows.reports.shown`.
+console = Console(
+    file=LogLines() if as_json() else None, stderr=not as_json(), highlight=False, soft_wrap=True
+)
 
 #: Seconds between the lines that stand in for a bar.
 LINE_EVERY_S = 5.0

@@ -285,7 +285,7 @@ def check_registry() -> Servers | None:
     """
     up = running()
     address = os.environ.get("MLFLOW_TRACKING_URI")
-    if not (address or up or (home() / "mlflow" / "mlflow.db").is_file()):
+    if not (address or up or _database().is_file()):
         raise ServerError(
             f"no MLflow server: {home()} has no database of one; name yours in "
             "MLFLOW_TRACKING_URI, or the state folder in HOLTER_HOME"
@@ -309,19 +309,28 @@ def registry_server() -> Iterator[None]:
         yield
 
 
+def _database() -> Path:
+    return home() / "mlflow" / "mlflow.db"
+
+
+def can_be_read() -> bool:
+    """Whether MLflow can be read as it is: a server is there, or a database of our MLflow's."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI") or running() or readable(_database()))
+
+
 @contextmanager
 def readable_registry() -> Iterator[None]:
     """MLflow to read from: a server that is there, else the state folder's database by itself.
 
     A database of another MLflow's is left to its server, which is started meanwhile.
     """
-    database = home() / "mlflow" / "mlflow.db"
-    if os.environ.get("MLFLOW_TRACKING_URI") or running() or not readable(database):
+    if os.environ.get("MLFLOW_TRACKING_URI") or running() or not readable(_database()):
         with registry_server():
             yield
         return
-    page = f"http://{LOOPBACK}:{MLFLOW.port}"  # as links lead to
-    with environment(MLFLOW_TRACKING_URI=page), reading(database):
+    # Links lead to the page that `holter up` will serve.
+    page = f"http://{LOOPBACK}:{ports.known_port(home(), MLFLOW.name, MLFLOW.port)}"
+    with environment(MLFLOW_TRACKING_URI=page), reading(_database()):
         yield
 
 
@@ -375,30 +384,14 @@ def prefect_command(port: int) -> list[str]:
 def mlflow_command(folder: Path, port: int) -> list[str]:
     """The command that starts the MLflow server; `mlflow/start.sh` is the same by hand."""
     make_folder(folder / "mlflow")
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        LOOPBACK,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "mlflow" / "artifacts"),
-    ]
+    words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    words += ["--host", LOOPBACK, "--port", str(port)]
+    words += ["--backend-store-uri", f"sqlite:///{folder}/mlflow/mlflow.db"]
+    return [*words, "--artifacts-destination", str(folder / "mlflow" / "artifacts")]
 
 
 PREFECT = Kind(
-    "Prefect",
-    4200,
-    lambda _, port: prefect_command(port),
-    prefect_environment,
-    "/api/health",
+    "Prefect", 4200, lambda _, port: prefect_command(port), prefect_environment, "/api/health"
 )
 
 

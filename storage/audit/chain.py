@@ -12,7 +12,7 @@ now.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +31,7 @@ from storage.files import (
     write_bytes,
 )
 from storage.registry import models
+from storage.registry.answers import part, rows, text
 from storage.registry.client import call, deletions, fetch_run_file, server_time_s
 from storage.registry.model_files import MANIFEST
 from storage.registry.models import ModelVersion, run_state
@@ -38,6 +39,7 @@ from storage.registry.reference import parse
 from storage.registry.signing import SIGNATURE, sign, signed_by
 from storage.registry.tags import CHAIN_FOLDER, TEACHER_RUN_TAG
 from storage.tables.beats_manifest import Manifest
+from storage.text import did_you_mean
 
 CHAIN_VERSION = 1
 SIDES = ("train", "validation", "test")
@@ -57,6 +59,10 @@ class Chain:
         return f"{self.document['model']['name']}/{self.document['model']['version']}"
 
 
+#: Names of models that a sentence lists.
+MOST_NAMES = 8
+
+
 def resolve(reference: str) -> ModelVersion:
     """The version that NAME@alias, NAME/version or NAME (its newest) means, as MLflow tells it.
 
@@ -70,18 +76,46 @@ def resolve(reference: str) -> ModelVersion:
     try:
         return models.resolve(reference)
     except NotInRegistry as error:
-        raise NotInRegistry(_with_ledger_words(reference, str(error))) from error
+        raise NotInRegistry(_missing_words(reference, str(error))) from error
 
 
-def _with_ledger_words(reference: str, words: str) -> str:
-    """Why a version was not found, and what the ledger says of it, where it says anything."""
+def _missing_words(reference: str, words: str) -> str:
+    """Why a version was not found: what the ledger has of it, else which name is near."""
     name, alias, number = parse(reference)
+    if number and (registration := _registration_words(name, number)):
+        return registration
+    registered = _registered_aliases()
+    if name not in registered:
+        if entries(name):
+            return words + "; its ledger has versions that are gone from MLflow"
+        return unknown_name(name, registered)
     if number:
-        return _registration_words(name, number) or words
+        newest = models.resolve(name).version
+        return f"model {name}: found no version {number}; its newest is {newest}"
     if alias:
         on = aliases(own_entries(name)).get(alias)
-        return words + (f"; the ledger has it on version {on}" if on else "")
-    return words + "; its ledger has versions that are gone from MLflow" * bool(entries(name))
+        near, listing = did_you_mean(alias, registered[name]), ", ".join(registered[name])
+        ledger_words = f"; the ledger has it on version {on}" if on else ""
+        return f"{words}{near}; it has {listing or 'none'}{ledger_words}"
+    return words
+
+
+def unknown_name(name: str, names: Collection[str]) -> str:
+    """The sentence on a name that no registered model has, with the nearest one that there is."""
+    first = ", ".join(sorted(names)[:MOST_NAMES]) + ", ..." * (len(names) > MOST_NAMES)
+    listing = f"there are {first}" if names else "the registry has none yet"
+    return f"no registered model {name!r}{did_you_mean(name, names)}; {listing}"
+
+
+def _registered_aliases() -> dict[str, list[str]]:
+    """The aliases of each registered model, by its name; those of the first thousand."""
+    answer = call("GET", "registered-models/search", max_results=1000)
+    return {
+        text(part(row, "name"), "model's name"): [
+            text(part(alias, "alias"), "alias") for alias in rows(row, "aliases")
+        ]
+        for row in rows(answer, "registered_models")
+    }
 
 
 def _registration_words(name: str, number: str) -> str:

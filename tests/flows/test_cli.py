@@ -65,4 +65,6 @@ def test_check_lists_a_bad_record(tmp_path: Path) -> None:
     (tmp_path / "sim001.dat").unlink()
     done = holter("data", "check", str(tmp_path / "dataset.toml"), "--data", str(tmp_path))
     assert done.returncode == 3
-    assert "2 records, 1 with a problem" in done.stderr
+    answer, problem, *_ = done.stdout.splitlines()
+    assert answer == "2 records, 1 with a problem. Checksums of 1 fit."
+    assert problem.startswith("problem   record sim001, file sim001.dat")

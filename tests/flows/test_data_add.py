@@ -395,8 +395,8 @@ def test_subjects_from_a_csv(tmp_path: Path) -> None:
     words += ["--rhythm", "SR=N", "--exclude", "N", "--beats", "atr", "--lead", "V5"]
     done = add(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "No picture" in done.stderr
-    assert "--no-signal" not in done.stderr
+    assert "No picture" in done.stdout
+    assert "--no-signal" not in done.stdout
     spec = load_spec(tmp_path / "home" / "datasets" / "set.toml")
     assert {spec.subject_of(name) for name in ("r1", "r2")} == {"a"}
     assert spec.rhythms.map == {"N": "", "AFIB": "AFIB", "SR": "N"}

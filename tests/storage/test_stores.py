@@ -110,7 +110,7 @@ def test_a_record_whose_requests_all_fail(
         assert len(read_beats(place(where) / "dataset=simulated" / entry.file)) == entry.beats
     store.fault = None
     assert app(words, standalone_mode=False) in (0, None)
-    assert "(2 kept from before, 0 failed)" in " ".join(capsys.readouterr().err.split())
+    assert "(2 kept from before, 0 failed)" in " ".join(capsys.readouterr().out.split())
     assert (
         read_manifest(place(where) / "dataset=simulated" / "manifest.json").digest()
         == calm.digest()

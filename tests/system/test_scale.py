@@ -279,7 +279,7 @@ def test_every_runner_makes_the_same_tables(
             first, second = (holter(*words, HOLTER_DASK=address, **env) for _ in range(2))
     assert first.returncode == second.returncode == 3, first.stderr + second.stderr
     assert "sim004, file sim004.dat: found 1000 bytes" in first.stderr
-    said = [" ".join(one.stderr.split()) for one in (first, second)]
+    said = [" ".join(one.stdout.split()) for one in (first, second)]
     assert "(0 kept from before, 1 failed)" in said[0]
     assert "(4 kept from before, 1 failed)" in said[1]
     where = place(env.get("HOLTER_BEATS") or str(tmp_path / "beats"))
@@ -352,6 +352,6 @@ def test_the_whole_job_on_a_team_s_servers(
             with dask_cluster(tmp_path, env) as address:
                 done = holter(*words, HOLTER_DASK=address, **env)
         assert done.returncode == 3, done.stderr[-3000:]
-        assert "holter-resnet21 version 1 (@candidate)" in done.stderr
+        assert "holter-resnet21 version 1 (@candidate)" in done.stdout
         made = read_manifest(place("s3://holter/team/dataset=simulated/manifest.json"))
         assert made.digest() == by_threads.digest()

@@ -5,28 +5,37 @@ from __future__ import annotations
 import datetime
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from flows.cli.answer import TEXT, Format, answer
+from flows.cli.data_sets.commands import check_of, check_records, show_check
 from flows.cli.options import SOME_RECORDS_FAILED
+from flows.reports.shown import say, show_table
 from flows.services.progress import Progress, console
+from storage.errors import SpecError
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from flows.cli.data_sets.add_answers import AddSettings
     from storage.datasets.dataset import DatasetSpec
+    from storage.recordings.check import RecordCheck
     from tasks.proposals.proposal import Proposal
 
+#: Names of a list that a line tells.
+MOST_NAMES = 8
 
-def add(settings: AddSettings) -> None:
-    """Look at a folder, propose how to read it, write its TOML, check it and draw ten beats each.
+
+def add(settings: AddSettings, output: Format = "text") -> None:
+    """Look at a folder, propose how to read it, check it, write its TOML and draw ten beats each.
 
     Every proposal can be replaced by its option. What a folder cannot tell, such as whose each
-    record is, must be said.
+    record is, must be said. Where no record can be used, no TOML is written.
     """
     from flows.cli.data_sets.add_answers import (
         ask_open_points,
@@ -35,7 +44,6 @@ def add(settings: AddSettings) -> None:
         with_table,
     )
     from storage.datasets.dataset import user_folders
-    from storage.datasets.dataset_write import write_spec
     from storage.files import check_writable
     from storage.recordings.survey import survey
     from tasks.proposals.proposal import propose
@@ -51,7 +59,9 @@ def add(settings: AddSettings) -> None:
     folder_survey = with_table(folder_survey, answers.labels_csv)
     proposal = propose(folder_survey)
     name, title, licence = answers.name, answers.title, answers.licence
-    _show(proposal)
+    parts = _parts(proposal)
+    if output == TEXT:
+        _show_proposal(parts, proposal)
     if sys.stdin.isatty() if answers.ask is None else answers.ask:
         answers = ask_open_points(proposal, answers)
         name = name or typer.prompt("Name", default=_plain(folder.name), err=True)
@@ -80,51 +90,90 @@ def add(settings: AddSettings) -> None:
         "citation": answers.citation,
         "source": {"folder": str(folder)},
     }
-    spec = _spec(header, with_answers(proposal, answers, folder_survey))
+    values = with_answers(proposal, answers, folder_survey)
+    spec = _spec(header, values)
     if not _has_signals(spec, folder):
         records = spec.records.model_copy(update={"signal": False})
         spec = spec.model_copy(update={"records": records})
     path = to / f"{name}.toml"
     _refuse_duplicate(name, path, overwrite=answers.overwrite)
-    write_spec(path, spec)
-    console.print(f"Wrote   {escape(str(path))}", soft_wrap=True)
-    if to not in user_folders():
-        console.print(f"It is known by name where HOLTER_DATASETS holds {escape(str(to))}")
-    _look(spec, folder, path)
+    changes = _changes(proposal.values, values)
+    if changes and output == TEXT:
+        rows = [(change.entry, change.proposal, change.value) for change in changes]
+        say()
+        show_table(("changed by you", "proposed", "changed to"), rows)
+    addition = _write(spec, folder, path)
+    value = replace(addition, proposal=parts, notes=[*proposal.notes], changes=changes)
+    answer(value, output, lambda: _show_addition(value, by_name=to in user_folders()))
+    if value.toml is None:
+        raise SpecError(
+            f"data set {name}: found no record of {value.check.problems} that can be used; "
+            f"expected one at least. {path} is not written"
+        )
+    if value.check.problems:
+        raise typer.Exit(SOME_RECORDS_FAILED)
 
 
-def _look(spec: DatasetSpec, folder: Path, path: Path) -> None:
-    """Check every record, draw the beats, and say what comes next."""
-    from flows.cli.data_sets.commands import check_records
-    from flows.ingest.beats_picture import draw_beats
+def _write(spec: DatasetSpec, folder: Path, path: Path) -> kinds.DataAddition:
+    """Check the records; where one can be used, write the TOML and draw the beats."""
+    from flows.cli.answer import kinds
+    from storage.datasets.dataset_write import write_spec
 
     checks = check_records(spec, folder, signal=spec.records.signal)
+    usable = [check for check in checks if check.problem is None]
+    picture = None
+    if usable:
+        write_spec(path, spec)
+        picture = _draw(spec, folder, checks, path)
+    waveforms = any(check.lead for check in usable)
+    follow = f"retrain {spec.name}" if waveforms else f"train {spec.name} --model rhythm"
+    return kinds.DataAddition(
+        data_set=spec.name,
+        proposal=[],
+        notes=[],
+        changes=[],
+        check=check_of(spec, folder, checks),
+        toml=str(path) if usable else None,
+        picture=str(picture) if picture else None,
+        commands=[f"holter ingest {spec.name}", f"holter {follow}"] if usable else [],
+    )
+
+
+def _draw(
+    spec: DatasetSpec, folder: Path, checks: Sequence[RecordCheck], path: Path
+) -> Path | None:
+    """Draw ten beats of each rhythm beside the TOML."""
+    from flows.ingest.beats_picture import draw_beats
+
     with Progress("Drawing beats", 0) as progress:
-        picture = draw_beats(
+        return draw_beats(
             spec,
             folder,
             checks,
             path.with_suffix(".png"),
             lambda record, total: progress.step(record, total=total),
         )
-    console.print(
-        f"Picture {escape(str(picture))}" if picture else "No picture: no record has a signal.",
-        soft_wrap=True,
-    )
-    if picture:
-        console.print("Look at it: are beats whole, R peaks at the line, and AF without P waves?")
-    console.print(f"Next    holter ingest {spec.name}")
-    console.print(
-        f"        holter retrain {spec.name}"
-        if any(check.lead for check in checks)
-        else f"        holter train {spec.name} --model rhythm",
-        soft_wrap=True,
-    )
-    if any(check.problem for check in checks):
-        console.print(
-            f"A record that should stay out goes into [records] exclude of {path}", markup=False
-        )
-        raise typer.Exit(SOME_RECORDS_FAILED)
+
+
+def _show_addition(value: kinds.DataAddition, *, by_name: bool) -> None:
+    """What was found of the records, what was written, and what comes next."""
+    say()
+    show_check(value.check)
+    if value.toml is None:
+        return
+    say()
+    say(f"Wrote   {value.toml}")
+    if not by_name:
+        say(f"It is known by name where HOLTER_DATASETS holds {Path(value.toml).parent}")
+    if value.picture:
+        say(f"Picture {value.picture}")
+        say("Look at it: are beats whole, R peaks at the line, and AF without P waves?")
+    else:
+        say("No picture: no record has a signal.")
+    if value.check.problems:
+        say(f"A record that should stay out goes into [records] exclude of {value.toml}")
+    for word, command in zip(("Next", ""), value.commands, strict=True):
+        say(f"{word:<8}{command}")
 
 
 def _has_signals(spec: DatasetSpec, folder: Path) -> bool:
@@ -146,8 +195,10 @@ def _opens_with_signal(spec: DatasetSpec, folder: Path, name: str) -> bool:
         return True  # there, and for the check to tell what is wrong with it
 
 
-def _show(proposal: Proposal) -> None:
-    """The proposal as a table: what is taken, and what told it."""
+def _parts(proposal: Proposal) -> list[kinds.Proposal]:
+    """What is proposed for each part of the TOML, and what told it."""
+    from flows.cli.answer import kinds
+
     values = proposal.values
     rhythms = values["rhythms"]
     af = set(rhythms["af"])
@@ -167,14 +218,50 @@ def _show(proposal: Proposal) -> None:
         if mapped_records or "pattern" in subjects
         else "not told",
     }
-    table = Table("", "proposed", "found")
-    for key, value in rows.items():
-        table.add_row(key, escape(value), escape(proposal.evidence[key]))
-    console.print(table)
+    return [kinds.Proposal(part, value, proposal.evidence[part]) for part, value in rows.items()]
+
+
+def _show_proposal(parts: Sequence[kinds.Proposal], proposal: Proposal) -> None:
+    """The proposal as a table, and what it leaves open."""
+    show_table(("part", "proposed", "found"), [(p.part, p.value, p.evidence) for p in parts])
     for note in proposal.notes:
-        console.print(f"[dim]note[/dim]    {escape(note)}", soft_wrap=True)
+        say(f"note    {note}", "dim")
     for doubt in proposal.doubts.values():
-        console.print(f"[yellow]open[/yellow]    {escape(doubt)}", soft_wrap=True)
+        say(f"open    {doubt}", "yellow")
+
+
+def _changes(proposal: Mapping[str, Any], values: Mapping[str, Any]) -> list[kinds.TomlChange]:
+    """The entries of the TOML that are not as they were proposed."""
+    from flows.cli.answer import kinds
+
+    before, after = _entries(proposal), _entries(values)
+    return [
+        kinds.TomlChange(entry, before.get(entry, "none"), after.get(entry, "none"))
+        for entry in dict.fromkeys([*before, *after])
+        if before.get(entry) != after.get(entry)
+    ]
+
+
+def _entries(values: Mapping[str, Any]) -> dict[str, str]:
+    """Each entry of a TOML's tables, in words; a map of subjects is one."""
+    entries = {}
+    for table, fields in values.items():
+        for name, value in fields.items():
+            if not isinstance(value, Mapping):
+                entries[f"{table}.{name}"] = _value_text(value)
+            elif table == "subjects":
+                subjects = len(set(map(str, value.values())))
+                entries[f"{table}.{name}"] = f"{len(value)} entries, {subjects} different"
+            else:
+                texts = {f"{table}.{name}.{key}": _value_text(part) for key, part in value.items()}
+                entries |= texts
+    return entries
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value[:MOST_NAMES])) + ", ..." * (len(value) > MOST_NAMES)
+    return str(value) if value != "" else "no label"
 
 
 def _labels_line(labels: Mapping[str, Any]) -> str:

@@ -271,7 +271,7 @@ def test_an_unknown_name_is_an_error(models: Path, capsys: pytest.CaptureFixture
     assert models.is_dir()
     with pytest.raises(NotInRegistry, match=r"'sim00'.*did you mean 'sim00\d'"):
         command(record="sim00")
-    assert "No model version ever saw" not in capsys.readouterr().err
+    assert "No model version ever saw" not in capsys.readouterr().out
 
 
 def test_a_record_that_nobody_saw(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +283,7 @@ def test_a_record_that_nobody_saw(models: Path, capsys: pytest.CaptureFixture[st
     write_manifest(folder / "manifest.json", replace(manifest, entries=entries))
     try:
         command(record="lone001")
-        assert "No model version ever saw lone001" in capsys.readouterr().err
+        assert "No model version ever saw lone001" in capsys.readouterr().out
         (folder / "manifest.json").write_text("{")
         with pytest.raises(Exit):
             command(record="sim000")
@@ -447,9 +447,9 @@ def test_the_command_prints(models: Path, capsys: pytest.CaptureFixture[str]) ->
     """The tree ends with the next step; a record's answer is a table, or JSON."""
     assert models.is_dir()
     command("holter-a@champion")
-    assert "holter verify holter-a/1" in capsys.readouterr().err
+    assert "holter verify holter-a/1" in capsys.readouterr().out
     command(record="sim000")
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     assert "its subject: 4." in told
     assert "SIMULATED" in told
     command(record="sim000", form="json")

@@ -302,7 +302,7 @@ def test_the_command_tells_and_ends_with_1(
 ) -> None:
     """`holter verify` ends with 0 on what is whole; else with 1 and the name of what differs."""
     verify_command(sealed.version.reference)
-    assert "is what was sealed" in capsys.readouterr().err
+    assert "is what was sealed" in capsys.readouterr().out
     flip(sealed.records / "sim001.dat")
     with pytest.raises(Exit) as ended:
         verify_command(sealed.version.reference, as_json=True)

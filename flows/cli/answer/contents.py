@@ -1,0 +1,103 @@
+"""From what flows and reports give to the kinds of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.cli.answer import kinds
+from tasks.pages.document import (
+    Block,
+    Branch,
+    Code,
+    Drawing,
+    Heading,
+    Picture,
+    Summary,
+    Table,
+    Words,
+    lines,
+)
+
+if TYPE_CHECKING:
+    from flows.ingest.flow import IngestResult
+    from flows.train.flow import TrainingResult
+    from storage.recordings.check import RecordCheck
+
+
+def part_of(block: Block) -> kinds.Part:
+    """A report's block; a picture by what it shows."""
+    match block:
+        case Heading(text):
+            return kinds.TextPart("heading", text)
+        case Words(text, caveat):
+            return kinds.TextPart("caveat" if caveat else "words", text)
+        case Code(text):
+            return kinds.TextPart("code", text)
+        case Summary(text, tiles, state):
+            numbers = [kinds.TilePart(tile.name, tile.value, tile.note) for tile in tiles]
+            return kinds.SummaryPart("summary", text, state, numbers)
+        case Table(columns, rows):
+            return kinds.TablePart("table", [*columns], [[*row] for row in rows])
+        case Branch():
+            return kinds.OutlinePart("outline", [kinds.OutlineLine(*line) for line in lines(block)])
+        case Picture() | Drawing():
+            return kinds.PicturePart("picture", block.shows)
+
+
+def report_of(title: str, blocks: Sequence[Block], file: Path | None = None) -> kinds.Report:
+    """A report, and where it was written."""
+    return kinds.Report(title, [*map(part_of, blocks)], str(file) if file else None)
+
+
+def ingest_of(result: IngestResult) -> kinds.Ingest:
+    """What an ingest made: totals, what failed, and what each record warns of."""
+    entries, manifest = result.manifest.entries, result.manifest
+    return kinds.Ingest(
+        data_set=manifest.dataset,
+        title=manifest.title,
+        records=len(entries),
+        hours=sum(entry.hours for entry in entries),
+        beats=sum(entry.beats for entry in entries),
+        kept_count=sum(outcome.state == "kept" for outcome in result.outcomes),
+        failed=[kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed],
+        warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
+        twice={record: [*names] for record, names in manifest.duplicates.items()},
+        manifest=str(result.path),
+    )
+
+
+def training_of(result: TrainingResult, links: Mapping[str, str]) -> kinds.Training:
+    """A training: its version, its figures, and where to look at it."""
+    version = result.version
+    return kinds.Training(
+        model=version.name,
+        version=version.version,
+        run_id=result.run_id,
+        title=result.title,
+        caveat=result.caveat,
+        figures={**result.metrics},
+        links={**links},
+        commands=[f"holter lineage {version.reference}", f"holter verify {version.reference}"],
+        ingests=[ingest_of(ingested) for ingested in result.ingested],
+    )
+
+
+def record_of(check: RecordCheck) -> kinds.RecordState:
+    """A record as it was found."""
+    return kinds.RecordState(
+        record=check.record,
+        subject=check.subject,
+        fs_hz=check.fs_hz,
+        hours=check.hours,
+        recorded_hours=check.recorded_hours,
+        uncovered_hours=check.uncovered_hours,
+        lead=check.lead,
+        beats=check.beats,
+        rhythm_hours=check.rhythm_hours,
+        label_source=check.label_source,
+        checksums=check.checksums,
+        problem=check.problem,
+        warnings=[*check.warnings],
+    )

@@ -1,0 +1,140 @@
+"""What lineage, checks and decisions answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.cli.answer.data_kinds import Ingest
+from flows.cli.answer.report_kinds import Report
+from tasks.scores.promotion import Verdict as Verdict
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A signed entry of a model's ledger; see `storage.audit.ledger_entry.Entry`."""
+
+    sequence: int
+    time_utc: str
+    who: str
+    action: str
+    model: str
+    version: int | None
+    reason: str
+    details: dict[str, str]
+    previous: str
+    key: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """`holter lineage`: the sealed chain, the ledger's entries, the evaluations; what is wrong."""
+
+    aliases: list[str]
+    chain: dict[str, Any]
+    chain_sha256: str
+    seal_fault: str
+    faults: list[str]
+    ledger: list[LedgerEntry]
+    evaluations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A version that saw a record's subject; see `storage.audit.sights.Sight`."""
+
+    model: str
+    version: int
+    dataset: str
+    subject: str
+    records: list[str]
+    side: str
+    simulated: bool
+    aliases: list[str]
+    in_mlflow: str
+    run_id: str
+    same_as: str
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """A version's F1 and costs; `front` names the costs in which no other beats it."""
+
+    name: str
+    training: str
+    f1: float | None
+    bounds: list[float] | None
+    costs: dict[str, float]
+    front: list[str]
+
+
+@dataclass(frozen=True)
+class ParetoGroup:
+    """Versions tested on the same beats."""
+
+    about: str
+    patients: int
+    beats: int
+    latency: str
+    points: list[ParetoPoint]
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """`holter pareto`: versions in groups, and why each of the others is left out."""
+
+    groups: list[ParetoGroup]
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """`holter promote`: the decision, and each check behind it."""
+
+    version: str
+    alias: str
+    policy: str
+    decision: str
+    checks: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """`holter rollback`: the version that an alias was on, and the one that it is on."""
+
+    model: str
+    alias: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Drift:
+    """`holter drift`: whether a bound was passed, each check, and the report."""
+
+    drifted: bool
+    run_id: str
+    checks: list[Verdict]
+    report: Report
+    ingests: list[Ingest]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is not as it was at a training: as recorded, and as it is here."""
+
+    name: str
+    recorded: str
+    local: str
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """`holter rebuild`: bit-equal, equal in figures, or differs; files equal to the byte or not."""
+
+    version: str
+    outcome: str
+    changes: list[Change]
+    files: dict[str, bool]
+    figures: dict[str, list[float]]

@@ -1,0 +1,99 @@
+"""What the commands of devices answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.cli.answer.training_kinds import Figures
+
+
+@dataclass(frozen=True)
+class DeviceReports:
+    """`holter edge request`: each device's figures of a version."""
+
+    model: str
+    reports: dict[str, Figures]
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """A device: its group, its health, when it was seen, and what it told last."""
+
+    name: str
+    group: str
+    health: str
+    seen_ago_s: float | None
+    kind: str
+    model: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Devices:
+    """`holter edge devices`: every device."""
+
+    devices: list[DeviceState]
+
+
+@dataclass(frozen=True)
+class DeviceFigures:
+    """A device's newest figures of a version."""
+
+    device: str
+    model: str
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class DeviceComparison:
+    """`holter edge compare`: newest reports; `left_out` are those that cannot be used."""
+
+    reports: list[DeviceFigures]
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class DeviceRelease:
+    """`holter edge release`: the alias that was set, after whose report, and where it is."""
+
+    model: str
+    group: str
+    alias: str
+    canary: str
+    devices: list[str]
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a command did that has no figures: `holter edge group`, `account`, `maker`, `sign`."""
+
+    action: str
+    of: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Key:
+    """`holter edge key`: the public key that a device enrols."""
+
+    public_key: str
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """An evaluation asked of a device, and what came of it."""
+
+    request: str
+    model: str
+    version: int
+    status: str
+    agent: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeviceRequests:
+    """`holter edge status`: the evaluations asked of a device, newest first."""
+
+    device: str
+    requests: list[DeviceRequest]

@@ -1,0 +1,79 @@
+"""The schema of what each command answers with `--format json`, from the kinds of answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from flows.cli.answer import kinds
+from storage.audit.findings import Finding
+from storage.datasets.dataset import DatasetSpec
+
+#: What each command answers with, by its words after `holter`.
+ANSWERS: dict[str, Any] = {
+    "data list": kinds.DataSets,
+    "data show": DatasetSpec,
+    "data fetch": kinds.Download,
+    "data check": kinds.DataCheck,
+    "data add": kinds.DataAddition,
+    "data simulate": kinds.Simulation,
+    "data watch": kinds.Look,
+    "ingest": kinds.Ingest,
+    "train": kinds.Training,
+    "retrain": kinds.Retraining,
+    "run": kinds.Retraining,
+    "evaluate": kinds.Evaluation,
+    "reproduce": kinds.Reproductions,
+    "lineage": kinds.Lineage | list[kinds.Sight],
+    "verify": list[Finding],
+    "card": kinds.Report,
+    "compare": kinds.Report,
+    "pareto": kinds.Pareto,
+    "promote": kinds.Promotion,
+    "rollback": kinds.Rollback,
+    "rebuild": kinds.Rebuild,
+    "drift": kinds.Drift,
+    "status": kinds.Status,
+    "env": kinds.Variables,
+    "notify": kinds.Notices,
+    "doctor": kinds.Health,
+    "edge request": kinds.DeviceReports,
+    "edge devices": kinds.Devices,
+    "edge group": kinds.Deed,
+    "edge compare": kinds.DeviceComparison,
+    "edge release": kinds.DeviceRelease,
+    "edge account": kinds.Deed,
+    "edge maker": kinds.Deed,
+    "edge sign": kinds.Deed,
+    "edge key": kinds.Key,
+    "edge status": kinds.DeviceRequests,
+}
+
+
+def document() -> dict[str, Any]:
+    """One schema: `$defs` holds the kinds, `properties` the answer of each command by its words."""
+    schemas, shared = TypeAdapter.json_schemas(
+        [(words, "serialization", TypeAdapter(kind)) for words, kind in sorted(ANSWERS.items())],
+        ref_template="#/$defs/{model}",
+    )
+    schema: dict[str, Any] = _seal(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "What each command of holter answers with --format json",
+            "properties": {words: schema for (words, _), schema in schemas.items()},
+            "$defs": shared["$defs"],
+        }
+    )
+    return schema
+
+
+def _seal(schema: Any) -> Any:
+    """The schema with no field but those that it names."""
+    if isinstance(schema, list):
+        return [_seal(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounded = schema.get("type") == "object" and "properties" in schema
+    limits = {"additionalProperties": False} if bounded else {}
+    return {**{key: _seal(part) for key, part in schema.items()}, **limits}

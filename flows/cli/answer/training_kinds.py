@@ -1,0 +1,74 @@
+"""What trainings and evaluations answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.cli.answer.data_kinds import Ingest, Remark
+
+#: Figures by their names in `tasks.pages.numbers`; an undefined one is None.
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """`holter train`: the version, its figures on the test side, and where to look at it."""
+
+    model: str
+    version: int
+    run_id: str
+    title: str
+    caveat: str
+    figures: Figures
+    links: dict[str, str]
+    commands: list[str]
+    ingests: list[Ingest]
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """`holter retrain` and `holter run`: the training, and a device's figures."""
+
+    training: Training
+    device: str
+    device_figures: Figures
+
+
+@dataclass(frozen=True)
+class Look:
+    """`holter data watch`: one look, a line of JSON each."""
+
+    ingests: list[Ingest]
+    tables: list[str]
+    waiting: list[Remark]
+    training: Training | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`holter evaluate`: figures by data set, the report, and where to look at it."""
+
+    model: str
+    run_id: str
+    figures: dict[str, Figures]
+    report: str
+    links: dict[str, str]
+    ingests: list[Ingest]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The published method's experiment on one data set."""
+
+    data_set: str
+    report: str
+    run_id: str
+    run: str
+    ingest: Ingest
+
+
+@dataclass(frozen=True)
+class Reproductions:
+    """`holter reproduce`: one result for each data set."""
+
+    reproductions: list[Reproduction]
