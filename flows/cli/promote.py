@@ -15,6 +15,7 @@ from flows.cli.options import (
     callback_of,
     exit_for,
     registry,
+    registry_to_read,
     report_to_write,
     serving,
     to_write,
@@ -46,7 +47,7 @@ def compare(
     output: Format = "text",
 ) -> None:
     """Two versions side by side: data, parameters, code, figures on shared patients, devices."""
-    with registry(before, after):
+    with registry_to_read(before, after):
         from flows.reports.compare import compare as work
         from storage.audit.versions import read_version
 
@@ -81,7 +82,7 @@ def pareto(
     out: Out = None,
 ) -> None:
     """F1 against parameters, multiply-adds, bytes and latency: which versions no other beats."""
-    with registry(*(models or [])):
+    with registry_to_read(*(models or [])):
         from flows.reports import pareto as work
         from flows.reports.shown import deliver
         from storage.audit.versions import all_references
@@ -103,7 +104,7 @@ def card(
     output: Format = "text",
 ) -> None:
     """The model card of a version, from what is recorded now: data, figures, limits, checklists."""
-    with registry(model):
+    with (registry if log else registry_to_read)(model):
         from flows.reports.card import card as work
         from flows.reports.card import log_card, title
         from storage.audit.versions import read_version
