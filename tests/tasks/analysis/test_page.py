@@ -21,9 +21,9 @@ from tasks.analysis.page.strips import (
     MARKS_MM,
     draw_strip,
     episode_starts,
-    packed,
+    pack,
     read_strip,
-    thinned,
+    thin,
 )
 from tasks.analysis.page.to_html import draw_html
 from tests.tasks.analysis.page_cases import FS_HZ, beat_like, page_with
@@ -194,10 +194,10 @@ def test_a_trace_comes_back_from_its_text() -> None:
     rng = np.random.default_rng(0)
     level = np.cumsum(rng.standard_t(1.2, 3000)).clip(-150, 150)
     level[[0, 5, 6, 700, 2999]] = np.nan
-    back = unpacked(packed(level))
+    back = unpacked(pack(level))
     assert np.array_equal(np.isnan(back), np.isnan(level))
     np.testing.assert_allclose(back, level, atol=0.0501)
-    assert unpacked(packed(np.full(4, np.nan))).size == 4
+    assert unpacked(pack(np.full(4, np.nan))).size == 4
     assert not set(ALPHABET) & set('<&\\"')  # none that HTML or JSON reads as its own
 
 
@@ -205,12 +205,12 @@ def test_thinning_loses_no_peak() -> None:
     """The least and the greatest of every block stay, gaps too."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=1000).astype(np.float32)
-    fewer, factor = thinned(values, 1000.0, 250.0)
+    fewer, factor = thin(values, 1000.0, 250.0)
     assert (len(fewer), factor) == (250, 4)
     blocks, kept = values.reshape(-1, 8), fewer.reshape(-1, 2)
     np.testing.assert_array_equal(kept.max(axis=1), blocks.max(axis=1))
     np.testing.assert_array_equal(kept.min(axis=1), blocks.min(axis=1))
-    assert np.isnan(thinned(np.full(80, np.nan, np.float32), 1000.0, 250.0)[0]).all()
+    assert np.isnan(thin(np.full(80, np.nan, np.float32), 1000.0, 250.0)[0]).all()
 
 
 def test_a_strip_is_true_to_scale() -> None:
