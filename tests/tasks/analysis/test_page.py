@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import tomllib
 from numpy.typing import NDArray
 
 from tasks.analysis.page import words
@@ -26,6 +27,7 @@ from tasks.analysis.page.strips import (
     thin,
 )
 from tasks.analysis.page.to_html import draw_html
+from tests.conftest import ROOT
 from tests.tasks.analysis.page_cases import FS_HZ, beat_like, page_with
 
 HOSTILE = "</title><script>alert(1)</script> \"x\" onload='y' & \u202eשלום " + "long" * 40
@@ -386,3 +388,13 @@ def test_a_record_that_tells_nothing_has_no_decisions() -> None:
     assert "Cannot tell: noise." in text
     for absent in ("decided AF<", "not AF", "P(AF)", "How sure", ">A</text>", 'k-af"'):
         assert absent not in text.split("</style>")[1].split("What was analysed")[0], absent
+
+
+def test_its_style_and_script_are_installed_with_it() -> None:
+    """What pages read beside their code is package data: a wheel has it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["tasks"]
+    installed = {path for pattern in patterns for path in (ROOT / "tasks").glob(pattern)}
+    read = {path for kind in ("css", "js", "j2") for path in (ROOT / "tasks").rglob(f"*.{kind}")}
+    assert len(read) == 4
+    assert read <= installed
