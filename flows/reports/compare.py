@@ -135,6 +135,8 @@ def compare(before: VersionRecord, after: VersionRecord) -> Comparison:
 
     Raises
     ------
+    ValueError
+        They are the same version.
     SplitError
         Their test sets share no patient.
     RegistryError
@@ -142,6 +144,8 @@ def compare(before: VersionRecord, after: VersionRecord) -> Comparison:
         parameters of a version than were signed.
     """
     first, second = (decisions_of(check_unedited(version).model) for version in (before, after))
+    if before.model.reference == after.model.reference:
+        raise ValueError(f"found {before.model.reference} twice; expected two versions to compare")
     names = (before.model.reference, after.model.reference)
     paired = paired_decisions(first, second, names)
     blocks = [

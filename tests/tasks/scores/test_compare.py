@@ -66,6 +66,8 @@ def test_what_changed_is_told(fresh_model: str, tmp_path: Path) -> None:
         patients=("b", "c", "d"),
         data=made_up.manifest("bcdefghijk"),
     )
+    with pytest.raises(ValueError, match="twice; expected two versions"):
+        compare(before, before)
     done = compare(before, after)
     assert done.paired.patients == ("made-up/b", "made-up/c", "made-up/d")
     moved = {row[0]: row[2:] for row in table(done, "side before").rows}
