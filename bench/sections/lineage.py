@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -208,8 +208,7 @@ def of_a_record(first: bool) -> str:
 
     if first:
         shutil.rmtree(Path(os.environ["HOLTER_HOME"]) / "chains", ignore_errors=True)
-    stderr = io.StringIO()
-    with redirect_stderr(stderr):
+    with redirect_stdout(io.StringIO()):
         lineage(record=RECORD)
     return f"{MODELS * VERSIONS} versions"
 

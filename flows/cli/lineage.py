@@ -202,11 +202,11 @@ def _prov(history: Lineage) -> str:
 TREES = ("tree", "text")
 FORMS = {
     "tree": _text,
-    "text": _text,
     "json": _json,
     "mermaid": _mermaid,
     "html": _html,
     "prov": _prov,
+    "text": _text,
 }
 
 
