@@ -190,7 +190,8 @@ def renew_page(name: str, version: int) -> None:
         return  # nothing says what it was
     if model.description != description:
         read_description(name, version, description, model.description)  # or it was edited
-    if history[-1].action not in (ledger.EVALUATED, CARD):
+    recent = [entry for entry in history if entry.action != CARD][-MOST_DECISIONS:]
+    if recent[-1].action != ledger.EVALUATED:
         _log_lineage(model, keys)
     files = {"Model card": (CARD_FOLDER, "card.html"), "Lineage": (LINEAGE_FOLDER, "lineage.html")}
     links = {"Training": tracking.run_link(model.run_id)}
@@ -200,7 +201,6 @@ def renew_page(name: str, version: int) -> None:
     if run := ledger_run(name, make=False):
         links["Ledger"] = tracking.run_link(run["info"]["run_id"])
     drift = newest_drift(name, version)
-    recent = [e for e in history if e.action != CARD][-MOST_DECISIONS:]
     runs = {_run_of(entry) for entry in recent} | ({drift[0]} if drift else set())
     facts = Facts(
         version=version,
