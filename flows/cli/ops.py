@@ -59,8 +59,8 @@ def up(
     from flows.services.up_state import fault, running, up_process, up_servers
 
     addresses = named_servers()
-    asked = {"Prefect": prefect_port, "MLflow": mlflow_port}
-    fixed = {name: port for name, port in asked.items() if port is not None}
+    options = {"Prefect": prefect_port, "MLflow": mlflow_port}
+    fixed = {name: port for name, port in options.items() if port is not None}
     _check_ports(fixed, addresses)
     if len(addresses) == 2 and not worker:
         console.print("The environment names both servers; nothing is started here.")

@@ -95,8 +95,8 @@ def _lines(facts: Facts, count: int) -> Iterator[str]:
         for move in moves[-1:]:
             back = "rolled back to this one" if ROLLED_BACK in move.details else "moved here"
             title = plain_text(alias[:1].upper() + alias[1:])
-            who, why = plain_text(move.who), plain_text(move.reason)
-            yield f"**{title}** since {_minute(move)} UTC, {back} by {who}: {why}"
+            person, reason = plain_text(move.who), plain_text(move.reason)
+            yield f"**{title}** since {_minute(move)} UTC, {back} by {person}: {reason}"
             yield ""
     if not facts.aliases:
         yield "**No alias** is on this version."
@@ -105,26 +105,26 @@ def _lines(facts: Facts, count: int) -> Iterator[str]:
     yield ""
     if facts.drift:
         run_id, at_ms, outcome = facts.drift
-        when = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc).strftime("%Y-%m-%d %H:%M")
-        what = _linked(f"Drift, looked for {when} UTC", facts.runs.get(run_id))
-        yield f"{what}: {plain_text(outcome)} (as its run says, which nobody signed)."
+        minute = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc).strftime("%Y-%m-%d %H:%M")
+        look = _with_link(f"Drift, looked for {minute} UTC", facts.runs.get(run_id))
+        yield f"{look}: {plain_text(outcome)} (as its run says, which nobody signed)."
         yield ""
     decisions = [entry for entry in reversed(facts.entries) if entry.action != CARD]
-    if shown := decisions[:count]:
+    if rows := decisions[:count]:
         yield "| when, UTC | what | by | why |"
         yield "|---|---|---|---|"
-        for entry in shown:
-            what = _linked(plain_text(deed(entry)), facts.runs.get(_run_of(entry)))
+        for entry in rows:
+            action = _with_link(plain_text(deed(entry)), facts.runs.get(_run_of(entry)))
             yield (
-                f"| {_minute(entry)} | {what} | {plain_text(entry.who)} "
+                f"| {_minute(entry)} | {action} | {plain_text(entry.who)} "
                 f"| {plain_text(entry.reason)} |"
             )
         yield ""
-    more = len(decisions) - len(shown)
+    more = len(decisions) - len(rows)
     yield (f"{more} more in the ledger. " if more else "") + "Signed; `holter verify` compares it."
 
 
-def _linked(words: str, link: str | None) -> str:
+def _with_link(words: str, link: str | None) -> str:
     return f"[{words}]({link})" if link else words
 
 
@@ -190,7 +190,8 @@ def renew_page(name: str, version: int) -> None:
         return  # nothing says what it was
     if model.description != description:
         read_description(name, version, description, model.description)  # or it was edited
-    if history[-1].action not in (ledger.EVALUATED, CARD):
+    recent = [entry for entry in history if entry.action != CARD][-MOST_DECISIONS:]
+    if recent[-1].action != ledger.EVALUATED:
         _log_lineage(model, keys)
     files = {"Model card": (CARD_FOLDER, "card.html"), "Lineage": (LINEAGE_FOLDER, "lineage.html")}
     links = {"Training": tracking.run_link(model.run_id)}
@@ -200,7 +201,6 @@ def renew_page(name: str, version: int) -> None:
     if run := ledger_run(name, make=False):
         links["Ledger"] = tracking.run_link(run["info"]["run_id"])
     drift = newest_drift(name, version)
-    recent = [e for e in history if e.action != CARD][-MOST_DECISIONS:]
     runs = {_run_of(entry) for entry in recent} | ({drift[0]} if drift else set())
     facts = Facts(
         version=version,

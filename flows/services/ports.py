@@ -31,7 +31,7 @@ class Holder:
     """Who listens on a port, in words, and whether it is a server of the same state folder."""
 
     words: str
-    is_ours: bool = False
+    same_folder: bool = False
 
 
 def reserve(port: int) -> socket.socket | None:

@@ -72,7 +72,7 @@ class StartedServer:
     ----------
     kind, process : Kind, Popen
         What runs.
-    asked, port : int
+    first_port, port : int
         The port that it was to have (0: any), and the one that it has.
     is_fixed : bool
         Whether no other port will do.
@@ -84,7 +84,7 @@ class StartedServer:
 
     kind: Kind
     process: subprocess.Popen[bytes]
-    asked: int
+    first_port: int
     port: int
     is_fixed: bool
     reservation: socket.socket
@@ -105,13 +105,13 @@ def _listens(pid: int, port: int) -> bool:
 
 
 def _start(
-    stack: ExitStack, kind: Kind, folder: Path, asked: int, *, is_fixed: bool = False
+    stack: ExitStack, kind: Kind, folder: Path, first_port: int, *, is_fixed: bool = False
 ) -> StartedServer:
     """Start a server on a port, or on a free one near it where that is taken and not fixed."""
     if is_fixed:
-        reservation = ports.reserve_exactly(kind.name, asked)
+        reservation = ports.reserve_exactly(kind.name, first_port)
     else:
-        reservation = ports.reserve(asked) or ports.reserve_near(asked)
+        reservation = ports.reserve(first_port) or ports.reserve_near(first_port)
     stack.enter_context(reservation)
     port = int(reservation.getsockname()[1])
     words, env, log = kind.command(folder, port), kind.environment(folder, port), kind.log(folder)
@@ -119,7 +119,7 @@ def _start(
     # Databases and artifacts are this user's alone, wherever they lie.
     env = {**env, ports.SERVES: str(folder)}
     process = stack.enter_context(_process(words, env, log, umask=0o077))
-    return StartedServer(kind, process, asked, port, is_fixed, reservation, before)
+    return StartedServer(kind, process, first_port, port, is_fixed, reservation, before)
 
 
 def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> StartedServer:
@@ -136,7 +136,7 @@ def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> Started
         again = exit_code is not None and not late and starts < MOST_STARTS
         if again and _lost_port(server, folder):
             server.reservation.close()
-            server = _start(stack, server.kind, folder, server.asked, is_fixed=server.is_fixed)
+            server = _start(stack, server.kind, folder, server.first_port, is_fixed=server.is_fixed)
             starts += 1
         elif exit_code is not None or late:
             log = server.kind.log(folder)
@@ -152,20 +152,21 @@ def _answering(stack: ExitStack, server: StartedServer, folder: Path) -> Started
 
 def _lost_port(server: StartedServer, folder: Path) -> bool:
     """Whether a server ended as its port was taken; who took it may be gone again."""
-    said = log_tail(server.kind.log(folder), server.log_bytes).lower()
-    return ports.IN_USE in said or not ports.is_free(server.port)
+    end = log_tail(server.kind.log(folder), server.log_bytes).lower()
+    return ports.IN_USE in end or not ports.is_free(server.port)
 
 
 def _settle_port(server: StartedServer, folder: Path) -> list[str]:
-    """Have the next start take the same port; tell, and give, the note where it is another one."""
-    if server.port == server.asked:
+    """Have the next start take the same port; tell, and give, a note where it is another."""
+    if server.port == server.first_port:
         ports.remember_port(folder, server.kind.name, server.port)
         return []
-    holder = ports.holder(server.asked, folder)
-    note = f"Port {server.asked} is held by {holder.words}: {server.kind.name} is on {server.port}."
-    if not holder.is_ours:
-        ports.remember_port(folder, server.kind.name, server.port)
-        note += f" Links that were written with {server.asked} do not lead there."
+    holder = ports.holder(server.first_port, folder)
+    name, port = server.kind.name, server.first_port
+    note = f"Port {port} is held by {holder.words}: {name} is on {server.port}."
+    if not holder.same_folder:
+        ports.remember_port(folder, name, server.port)
+        note += f" Links that were written with {port} do not lead there."
     console.print(note, markup=False, soft_wrap=True)
     return [note]
 

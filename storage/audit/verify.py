@@ -156,12 +156,12 @@ def _description(
     except SignatureError:
         return compare(link, name, sealed, now.description)
     if key not in keys:
-        told = f"signed by key {key[:16]}, which this machine does not trust"
-        return Finding(link, name, MISMATCH, told)
+        text = f"signed by key {key[:16]}, which this machine does not trust"
+        return Finding(link, name, MISMATCH, text)
     last = max((e.sequence for e in history if e.action != CARD), default=0)
     if entry < last:
-        told = f"it tells the ledger up to entry {entry}, not {last}: the next decision renews it"
-        return Finding(link, name, OUT, told)
+        text = f"it tells the ledger up to entry {entry}, not {last}: the next decision renews it"
+        return Finding(link, name, OUT, text)
     return Finding(link, name, MATCH)
 
 

@@ -16,6 +16,7 @@ from flows.reports.card_sections import SECTIONS
 from flows.reports.shown import write
 from storage.audit import ledger
 from storage.audit.chain import resolve
+from storage.audit.ledger_entry import CARD
 from storage.audit.verify import MATCH, MISMATCH, OUT, verify
 from storage.audit.versions import VersionRecord, read_version
 from storage.errors import DigestMismatch
@@ -236,6 +237,9 @@ def test_a_version_s_page_follows_each_decision(fresh_model: str, tmp_path: Path
     (file,) = call("GET", "artifacts/list", run_id=first.model.run_id, path="lineage")["files"]
     assert file["path"] == "lineage/lineage.html"
     second = made_up.register(tmp_path / "second", name=fresh_model)
+    ledger.append(fresh_model, 2, CARD, "model card")  # as a training does, before its page
+    version_page.renew_page(fresh_model, 2)
+    assert "[Lineage](" in resolve(second.model.reference).description
     promote(second.model.reference, policy, override=True, reason="newer")
     assert "**Champion**" not in resolve(reference).description
     assert "**Champion**" in resolve(second.model.reference).description

@@ -236,7 +236,7 @@ def test_a_server_whose_port_was_taken_for_a_moment_is_started_again(tmp_path: P
 
     with ExitStack() as stack:
         first = _start(stack, replace(PAGES, command=command), tmp_path, 0)
-        fixed = replace(first, asked=first.port, is_fixed=True)
+        fixed = replace(first, first_port=first.port, is_fixed=True)
         ours = _answering(stack, fixed, tmp_path)
     assert starts == [ours.port, ours.port]
 
