@@ -73,7 +73,7 @@ def tick_text(page: Page, at_s: float, axis: Axis) -> str:
     clock = moment(page, at_s + 1e-6).rsplit(" ", 1)[-1]
     if axis.length_s > 8 * DAY_S or (page.start and clock == "00:00:00"):
         return _day(page, at_s + 1e-6)
-    if page.start is None and axis.length_s > 2 * DAY_S:
+    if page.start is None and axis.length_s > 6 * 3600:
         return f"{at_s / 3600:.0f} h"
     return clock.rsplit(":", 1)[0] if axis.length_s > 600 and page.start else clock
 
@@ -132,7 +132,8 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
         doubtful = (total[last] - total[first]) / (last - first) >= DOUBTFUL_SHARE
         x = axis.x(page.time_s[beats][first[doubtful]])
         level = np.full_like(x, top + 10.2 * scale)
-        yield Strokes(np.stack([x - 0.1, level, x + 0.3, level], axis=1), "doubt", 0.9 * scale)
+        if len(x):
+            yield Strokes(np.stack([x - 0.1, level, x + 0.3, level], axis=1), "doubt", 0.9 * scale)
 
 
 def _clipped(intervals: Intervals, axis: Axis) -> Intervals:

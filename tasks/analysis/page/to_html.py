@@ -24,6 +24,8 @@ from tasks.scores.episodes import durations_s
 MOST_SAMPLES = 1_700_000
 #: Fewer samples a second than this are not drawn: fewer episodes have strips instead.
 LEAST_HZ = 100.0
+#: Height of the chart of the day.
+CHART_MM = 100.0
 #: Nothing of the page may come from elsewhere: a browser refuses it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -85,15 +87,16 @@ def _answer(page: Page) -> Iterator[str]:
         below = f"<dd>{escape(note)}</dd>" if note else ""
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd>{below}</div>"
     yield "</dl></div>"
-    yield svg(timeline(page), "broad")
+    drawing = timeline(page)
+    yield svg(drawing, "broad")
     yield svg(timeline(page, 92.0), "narrow")
-    yield _legend(page)
+    yield _legend(page, any(shape.kind == "doubt" for shape in drawing.shapes))
     if page.burden is not None:
         yield f"<p>{escape(page_words.sure(page))}</p>"
     yield f'<p class="caveat">{escape(page_words.NOT_A_DIAGNOSIS)}</p>'
 
 
-def _legend(page: Page) -> str:
+def _legend(page: Page, doubtful: bool) -> str:
     box = np.array([[0.0, 0.0, 15.0, 8.0]])
     low = np.array([[0.0, 4.5, 15.0, 3.0]])
     dots = np.array([[x, 6.5, x + 0.6, 6.5] for x in np.arange(1, 15, 2.0)])
@@ -102,7 +105,7 @@ def _legend(page: Page) -> str:
         signs = [("not analysed", hatched(box))]
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
-    if page.flagged.any():
+    if doubtful:
         signs.append(("beats on doubtful signal", [Strokes(dots, "doubt", 1.5)]))
     items = (f"<li>{svg(Drawing(15, 8, shapes))}{name}</li>" for name, shapes in signs)
     return f'<ul class="legend" aria-label="Signs of the timeline">{"".join(items)}</ul>'
@@ -110,7 +113,7 @@ def _legend(page: Page) -> str:
 
 def _over_the_day(page: Page) -> Iterator[str]:
     yield "<h2>Heart rate and intervals</h2>"
-    chart = day_chart(page)
+    chart = day_chart(page, CHART_MM)
     if chart is None:
         yield "<p>There is no interval between two beats to show.</p>"
         return

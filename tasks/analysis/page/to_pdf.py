@@ -102,8 +102,9 @@ def _blocks(page: Page) -> Iterator[Block]:
         yield Block(_words(page_words.SIGNS, 2.8, "faint", after=3))
     if page.network_figures and page.burden is not None:
         rows = page_words.sure_rows(page)
-        yield _heading(page_words.SURE_TITLE, 25)
-        yield from _table(page_words.SURE_COLUMNS, rows)
+        table = list(_table(page_words.SURE_COLUMNS, rows))
+        yield _heading(page_words.SURE_TITLE, min(sum(b.drawing.height for b in table), 120.0))
+        yield from table
         yield Block(_words(page_words.SURE_NOTE, 2.8, "faint", after=3))
     yield _heading("What was analysed, and by what", 25)
     for name, value in page_words.details(page):

@@ -176,35 +176,39 @@ def sure(page: Page) -> str:
     """How far the network can be trusted here, in a sentence or two."""
     rows, burden = page.network_figures, page.burden
     of_af, of_rest, right = (
-        {_name(row): float(row[key]) for row in rows if row.get(key) is not None}
+        {_short_name(row): float(row[key]) for row in rows if row.get(key) is not None}
         for key in ("sensitivity", "specificity", "ppv_at_burden")
     )
     if not (of_af and of_rest):
         return "How sure: not known. This network came without figures of its errors."
-    place = f"On {len(rows)} data sets (table below)"
+    place = ""
     if len(rows) == 1:
         side = str(rows[0].get("side") or "")
-        place = f"On {_name(rows[0])} ({SIDES.get(side, side) or 'of which side is not told'})"
+        place = f", on {_short_name(rows[0])} ({SIDES.get(side, side) or 'side not told'})"
     words = (
-        f"How sure: {place} this network finds {_range(of_af)} of the AF beats and calls "
-        f"{_range(of_rest)} of the other beats not AF."
+        f"How sure{place}: of the AF beats this network finds {_range(of_af)}. "
+        f"Of the other beats it calls {_range(of_rest)} not AF."
     )
     if not burden:
-        return f"{words} None was called AF here, so there is no share of such calls to be right."
-    if burden == 1:
-        return f"{words} Where all is called AF, these figures cannot tell what share is right."
-    if not right:
-        return f"{words} What share of its AF calls is right cannot be told from these figures."
-    alarms = 1 - min(of_rest.values())
-    more = ""
-    if burden <= alarms:
-        more = (
-            f" False alarms alone can make {percent(alarms)} of a record without AF look like AF."
+        words += " None was called AF here, so there is no share of such calls to be right."
+    elif burden == 1:
+        words += " Where all is called AF, these figures cannot tell what share is right."
+    elif not right:
+        words += " What share of its AF calls is right cannot be told from these figures."
+    else:
+        words += (
+            f" With {percent(burden)} of the beats AF, as found here, "
+            f"{_range(right)} of its AF calls are right."
         )
-    return (
-        f"{words} If {percent(burden)} of the beats are AF, as found here, "
-        f"{_range(right)} of the beats it calls AF are AF.{more}"
-    )
+    alarms = 1 - min(of_rest.values())
+    if burden and burden <= alarms:
+        words += f" False alarms alone can make {percent(alarms)} of a record without AF look so."
+    return words + (f" The table below has all {len(rows)} data sets." if len(rows) > 1 else "")
+
+
+def _short_name(row: Mapping[str, Any]) -> str:
+    """A data set's title up to its colon."""
+    return _name(row).split(":", 1)[0]
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -215,7 +219,7 @@ def _range(shares: Mapping[str, float]) -> str:
     """From the least, with the data set that it is of, to the greatest."""
     worst = min(shares, key=shares.__getitem__)
     low, high = percent(shares[worst]), percent(max(shares.values()))
-    return low if low == high else f"{low} ({worst}) to {high}"
+    return low if low == high else f"{low} (worst, {worst}) to {high}"
 
 
 SURE_TITLE = "How sure: the network's errors where they were measured"

@@ -144,13 +144,13 @@ def test_a_length_of_time_has_two_units(seconds: float, text: str) -> None:
 def test_how_sure_names_the_worst_data_set() -> None:
     """Sensitivity and specificity where they were measured, and PPV at this record's burden."""
     told = words.sure(page_with(10, [(0, 3600)]))
-    assert "finds 98.0 % of the AF beats" in told
-    assert "97.0 % (MIT-BIH Atrial Fibrillation Database) to 99.0 % of the other beats" in told
-    assert "If 10.0 % of the beats are AF, as found here, 78.4 % of the beats it calls AF" in told
+    assert "of the AF beats this network finds 98.0 %" in told
+    assert "97.0 % (worst, MIT-BIH Atrial Fibrillation Database) to 99.0 % not AF" in told
+    assert "With 10.0 % of the beats AF, as found here, 78.4 % of its AF calls are right" in told
     assert "None was called AF here" in words.sure(page_with(10))
     assert "not known" in words.sure(page_with(10, network_figures=()))
     rare = words.sure(page_with(24, [(0, 60)]))
-    assert "False alarms alone can make 3.0 % of a record without AF look like AF" in rare
+    assert "False alarms alone can make 3.0 % of a record without AF look so" in rare
 
 
 def test_times_are_the_recorders_where_known() -> None:
