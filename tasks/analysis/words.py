@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 FOOT = "A network's decision, not a diagnosis: a physician confirms it on the signal."
+#: Whose data a figure is of: of patients that were not learnt from, or of a whole other data set.
+SIDES = {"test": "test patients"}
 #: Longest text of a cell; what is longer keeps its ends.
 WIDEST = 26
 #: Columns of the table of many recordings, by their heading.
@@ -89,11 +91,13 @@ def how_sure(figures: Mapping[str, Any]) -> list[str]:
     if not rows:
         return ["  how sure   its manifest has no figures: not known"]
     at = "" if burden is None else f" at {percent(burden)}"
-    cells = [["data set", "side", "Se", "Sp", f"PPV{at}"]]
+    cells = [["data set", "whose", "sensitivity", "specificity", f"PPV{at}"]]
     notes: dict[str, None] = {}
     for row in rows:
         rates = [percent(row[name]) for name in ("sensitivity", "specificity", "ppv_at_burden")]
-        cells.append([str(row["dataset"]), str(row["side"] or ""), *rates])
+        cells.append(
+            [str(row["dataset"]), SIDES.get(str(row["side"]), str(row["side"] or "")), *rates]
+        )
         if row["reason"]:
             notes[f"{row['dataset']}: no PPV, as {row['reason']}"] = None
     alarms = [row["false_alarm_share"] for row in rows if row["false_alarm_share"] is not None]
