@@ -31,6 +31,11 @@ def length_words(seconds: float) -> str:
     return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0 or not hours))
 
 
+def printable(text: str) -> str:
+    """A line without what a terminal would obey, or cannot show: names of files are anybody's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def percent(share: float | None) -> str:
     """A share in percent; one that is not 0 never reads as 0, nor one below 1 as 100."""
     if share is None:
@@ -82,7 +87,7 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         *(f"  file       {file}" for file in files),
         FOOT,
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def how_sure(figures: Mapping[str, Any]) -> list[str]:
@@ -144,7 +149,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{row['record']}: {row['note']}" for row in rows if row["note"] and not _is_wrong(row)
     ]
     counts = f"{len(rows):,} recordings, {len(wrong):,} without an answer."
-    return "\n".join([*columns(cells), *notes, *wrong, counts, FOOT])
+    return "\n".join(map(printable, [*columns(cells), *notes, *wrong, counts, FOOT]))
 
 
 _HOURS = ("hours", "analysable_hours")
