@@ -25,6 +25,7 @@ from tasks.analysis.many import (
     rows_of,
     summary_csv,
 )
+from tasks.analysis.page.to_pdf import NO_PDF
 from tasks.analysis.words import ANALYSED, answer, table
 
 FORMS = ("text", "json")
@@ -62,6 +63,8 @@ def analyse_one(path: Path, order: Order, form: str, say: Callable[[str], None])
         log.warning("warning  %s: %s", analysis.record.name, warning)
     files = files_of(analysis)
     write_files(order.out, files)
+    if not any(name.endswith(".pdf") for name in files):
+        log.info("%s", NO_PDF)
     figures, paths = summary(analysis), [str(order.out / name) for name in files]
     say(_json(figures | {"files": paths}) if form == "json" else answer(figures, paths))
     return ALL_UNANSWERED if figures["cannot_tell"] else 0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.analysis.page.facts import Page
-from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatched
+from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatch
 from tasks.analysis.page.words import date, moment
 from tasks.scores.episodes import Intervals
 
@@ -123,7 +123,7 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
         yield Boxes(_across(axis, known, top + 0.65 * tall, 0.35 * tall), "other")
         yield Boxes(_across(axis, _clipped(page.runs, axis), top, tall, least), "af")
     holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
-    yield from hatched(_across(axis, _clipped(holes, axis), top, tall, least))
+    yield from hatch(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()
     if low < high:
         beats = slice(low, high)

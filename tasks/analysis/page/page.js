@@ -9,7 +9,7 @@
   const digit = new Map([...data.alphabet].map((letter, k) => [letter, k]));
   const base = data.alphabet.length, small = Math.floor((base - 2) / 2);
 
-  // The inverse of `packed` (strips.py): levels in mm, NaN where there is no sample.
+  // The inverse of `pack` (strips.py): levels in mm, NaN where there is no sample.
   const unpacked = (text) => {
     const out = [];
     let tenths = 0;

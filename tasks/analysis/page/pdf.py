@@ -31,7 +31,7 @@ UNIT_MM = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class Placement:
     """A drawing on a page: its upper left corner in mm; `section` is its name as a bookmark."""
 
     x: float
@@ -52,7 +52,7 @@ def width_mm(text: str, size: float, bold: bool = False) -> float:
     return float(stringWidth(*_set(text, bold), size))
 
 
-def to_pdf(sheets: Sequence[Sequence[Placed]], title: str, subject: str) -> bytes:
+def to_pdf(sheets: Sequence[Sequence[Placement]], title: str, subject: str) -> bytes:
     """A4 pages across, with bookmarks; the same drawings give the same bytes."""
     from reportlab import rl_config
     from reportlab.pdfgen.canvas import Canvas

@@ -145,7 +145,7 @@ def pieces(points: Array) -> list[Array]:
     ]
 
 
-def moved(shapes: Iterable[Shape], down: float, right: float = 0.0) -> Iterator[Shape]:
+def shift(shapes: Iterable[Shape], down: float, right: float = 0.0) -> Iterator[Shape]:
     """The same shapes, further down and to the right."""
     for shape in shapes:
         if isinstance(shape, Text):
@@ -158,7 +158,7 @@ def moved(shapes: Iterable[Shape], down: float, right: float = 0.0) -> Iterator[
             yield replace(shape, boxes=shape.boxes + np.array([right, down, 0, 0]))
 
 
-def fitted(drawing: Drawing, most: float) -> Drawing:
+def fit(drawing: Drawing, most: float) -> Drawing:
     """A drawing that is too tall, made smaller in both directions."""
     by = min(most / drawing.height, 1.0)
     if by == 1.0:
@@ -191,7 +191,7 @@ def paper(x: float, y: float, width: float, height: float) -> list[Shape]:
     ]
 
 
-def hatched(boxes: Array, step: float = 1.6) -> list[Shape]:
+def hatch(boxes: Array, step: float = 1.6) -> list[Shape]:
     """Boxes that are grey and hatched: what cannot be analysed, told apart without colour too."""
     strokes: list[Iterable[float]] = []
     for x, y, width, height in boxes.tolist():

@@ -80,7 +80,7 @@ def read_strip(page: Page, start_s: float, words: str, most_hz: float = np.inf) 
     signal = page.read(first, min(first + length, n_samples)).astype(np.float32)
     begin_s = first / page.fs_hz
     end_s = begin_s + len(signal) / page.fs_hz
-    level, factor = thinned(MM_PER_MV * (signal - _median(signal)), page.fs_hz, most_hz)
+    level, factor = thin(MM_PER_MV * (signal - _median(signal)), page.fs_hz, most_hz)
     above, below, cut = _reach(level)
     low, high = np.searchsorted(page.time_s, (begin_s, end_s)).tolist()
     kind = page.decided[low:high] + 2 * page.flagged[low:high]
@@ -124,7 +124,7 @@ def _within(intervals: Intervals, begin_s: float, end_s: float) -> Intervals:
     return np.asarray(np.clip(inside, begin_s, end_s) - begin_s)
 
 
-def thinned(
+def thin(
     values: NDArray[np.float32], fs_hz: float, most_hz: float
 ) -> tuple[NDArray[np.float32], int]:
     """Values at no more than `most_hz`, and by how much they are fewer; no peak is lost.
@@ -233,7 +233,7 @@ _BASE = len(ALPHABET)
 _SMALL = (_BASE - 2) // 2  # steps up to this many tenths of a millimetre are one character
 
 
-def packed(level_mm: Array) -> str:
+def pack(level_mm: Array) -> str:
     """A trace as text: each sample's step in tenths of a millimetre, a character where it is small.
 
     The first character of `ALPHABET` is a sample that is not there; the last one begins a step in
@@ -261,7 +261,7 @@ def as_data(strip: Strip) -> list[Any]:
         round(strip.hz, 4),
         round(strip.height_mm, 2),
         round(strip.zero_mm, 2),
-        packed(strip.level_mm),
+        pack(strip.level_mm),
         marks.ravel().tolist(),
         np.round(strip.af_s, 3).ravel().tolist(),
         np.round(strip.gaps_s, 3).ravel().tolist(),

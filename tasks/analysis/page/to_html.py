@@ -14,7 +14,7 @@ from tasks.analysis.page import strips as page_strips
 from tasks.analysis.page import words as page_words
 from tasks.analysis.page.charts import day_chart, timeline
 from tasks.analysis.page.facts import CLINICAL_S, Page
-from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatched, svg
+from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatch, svg
 from tasks.analysis.page.strips import as_data, draw_strip, episode_starts, key_strips, read_strip
 from tasks.pages.colours import stylesheet
 from tasks.pages.markup import escape
@@ -102,7 +102,7 @@ def _legend(page: Page, doubtful: bool) -> str:
     dots = np.array([[x, 6.5, x + 0.6, 6.5] for x in np.arange(1, 15, 2.0)])
     signs: list[tuple[str, Sequence[Shape]]] = []
     if len(page.holes_s) or page.burden is None:
-        signs = [("not analysed", hatched(box))]
+        signs = [("not analysed", hatch(box))]
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
     if doubtful:

@@ -11,8 +11,8 @@ import numpy as np
 from tasks.analysis.page import words as page_words
 from tasks.analysis.page.charts import WIDTH_MM, day_chart, timeline
 from tasks.analysis.page.facts import Page
-from tasks.analysis.page.pdf import Placed, is_installed, to_pdf, width_mm
-from tasks.analysis.page.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fitted, moved
+from tasks.analysis.page.pdf import Placement, is_installed, to_pdf, width_mm
+from tasks.analysis.page.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fit, shift
 from tasks.analysis.page.strips import Strip, draw_strip, episode_starts, key_strips, read_strip
 from tasks.scores.episodes import durations_s
 
@@ -65,13 +65,13 @@ def draw_pdf(page: Page) -> bytes | None:
     title = page_words.title(page)
     sheets = list(_sheets(_blocks(page)))
     for number, sheet in enumerate(sheets, start=1):
-        sheet.append(Placed(LEFT_MM, FOOT_MM, _foot(title, number, len(sheets))))
+        sheet.append(Placement(LEFT_MM, FOOT_MM, _foot(title, number, len(sheets))))
     return to_pdf(sheets, title, page_words.NOT_A_DIAGNOSIS)
 
 
-def _sheets(blocks: Iterable[Block]) -> Iterator[list[Placed]]:
+def _sheets(blocks: Iterable[Block]) -> Iterator[list[Placement]]:
     """Blocks laid on pages."""
-    sheet: list[Placed] = []
+    sheet: list[Placement] = []
     y = TOP_MM
     for block in blocks:
         below = y + block.drawing.height + block.keep
@@ -79,9 +79,9 @@ def _sheets(blocks: Iterable[Block]) -> Iterator[list[Placed]]:
             yield sheet
             sheet, y = [], TOP_MM
             if block.head is not None:
-                sheet.append(Placed(LEFT_MM, y, block.head))
+                sheet.append(Placement(LEFT_MM, y, block.head))
                 y += block.head.height
-        sheet.append(Placed(LEFT_MM, y, block.drawing, block.section))
+        sheet.append(Placement(LEFT_MM, y, block.drawing, block.section))
         y += block.drawing.height
     yield sheet
 
@@ -126,7 +126,7 @@ def _front(page: Page) -> Iterator[Block]:
     if unknown := page_words.unknown(page):
         yield Block(_words(unknown, 3.3, after=2))
     yield Block(_tiles(page))
-    yield Block(fitted(timeline(page), 110))
+    yield Block(fit(timeline(page), 110))
     yield Block(_words(_signs(page), 2.6, "faint", after=2))
     if page.burden is not None:
         yield Block(_words(page_words.sure(page), 3.3, after=1))
@@ -162,7 +162,7 @@ def _strip(strip: Strip) -> Drawing:
     """A strip below its caption."""
     caption = strip.caption + (" (cut at the paper's edge)" if strip.cut else "")
     words, drawing = _words(caption, 2.8, after=0.8), draw_strip(strip)
-    both = [*words.shapes, *moved(drawing.shapes, words.height)]
+    both = [*words.shapes, *shift(drawing.shapes, words.height)]
     return Drawing(WIDTH_MM, words.height + drawing.height + 3, both)
 
 
@@ -171,7 +171,7 @@ def _heading(text: str, keep: float) -> Block:
     line = Strokes(np.array([[0.0, 1.0, WIDTH_MM, 1.0]]), "line", 0.25)
     keep = min(keep, BOTTOM_MM - TOP_MM - words.height - 3)
     return Block(
-        Drawing(WIDTH_MM, words.height + 3, [line, *moved(words.shapes, 3)]), keep, section=text
+        Drawing(WIDTH_MM, words.height + 3, [line, *shift(words.shapes, 3)]), keep, section=text
     )
 
 
@@ -231,7 +231,7 @@ def _table(
         ]
         height = max(part.height for part in parts) + 1.6
         line = Strokes(np.array([[0, height - 0.6, WIDTH_MM, height - 0.6]]), "line", 0.2)
-        placed = [shape for k, part in enumerate(parts) for shape in moved(part.shapes, 0, left[k])]
+        placed = [shape for k, part in enumerate(parts) for shape in shift(part.shapes, 0, left[k])]
         return Drawing(WIDTH_MM, height, [*placed, line])
 
     head = drawn(columns, True)

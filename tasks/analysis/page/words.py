@@ -130,11 +130,10 @@ def unknown(page: Page) -> str:
             f"{span(hole_s)} ({percent(hole_s / page.duration_s)} of the record) could not be "
             "analysed: whether there was AF then is not known."
         )
-    if page.burden is not None and len(page.flagged):
+    if page.burden is not None:
         share = float(page.flagged.mean())
-        if share >= 0.01:
-            words.append(f"{percent(share)} of the beats lie on doubtful signal.")
-        words += page.caveats
+        doubt = [f"{percent(share)} of the beats lie on doubtful signal."] if share >= 0.01 else []
+        words += [line(text) for text in page.caveats] or doubt
     return " ".join(words)
 
 

@@ -26,6 +26,8 @@ from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import public_key, sign_name
 from storage.tables.beats import read_beats
 from tasks.analysis.analyse import analyse, files_of, summary
+from tasks.analysis.page import pdf
+from tasks.analysis.page.to_pdf import NO_PDF
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.signal.preprocessing import Preprocessing
@@ -251,3 +253,18 @@ def test_a_short_record_is_drawn(records: Path, release: Path, tmp_path: Path) -
     (folder / "sim000.hea").write_text(header)
     assert run(folder / "sim000", "--model", release, "--out", tmp_path / "out") == 0
     assert "of the 20 s analysed" in (tmp_path / "out" / "sim000.html").read_text()
+
+
+def test_without_its_library_there_is_no_pdf(
+    records: Path,
+    release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All other files are there, and one line says what is not, and why."""
+    monkeypatch.setattr(pdf, "LIBRARY", "no_such_library")
+    assert run(records / "sim000", "--model", release, "--out", tmp_path / "out") == 0
+    suffixes = {path.suffix for path in (tmp_path / "out").iterdir()}
+    assert suffixes == {".json", ".csv", ".haf", ".html"}
+    assert capsys.readouterr().err.count(NO_PDF) == 1

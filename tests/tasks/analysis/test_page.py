@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import tomllib
 from numpy.typing import NDArray
 
 from tasks.analysis.page import words
@@ -21,11 +22,12 @@ from tasks.analysis.page.strips import (
     MARKS_MM,
     draw_strip,
     episode_starts,
-    packed,
+    pack,
     read_strip,
-    thinned,
+    thin,
 )
 from tasks.analysis.page.to_html import draw_html
+from tests.conftest import ROOT
 from tests.tasks.analysis.page_cases import FS_HZ, beat_like, page_with
 
 HOSTILE = "</title><script>alert(1)</script> \"x\" onload='y' & \u202eשלום " + "long" * 40
@@ -194,10 +196,10 @@ def test_a_trace_comes_back_from_its_text() -> None:
     rng = np.random.default_rng(0)
     level = np.cumsum(rng.standard_t(1.2, 3000)).clip(-150, 150)
     level[[0, 5, 6, 700, 2999]] = np.nan
-    back = unpacked(packed(level))
+    back = unpacked(pack(level))
     assert np.array_equal(np.isnan(back), np.isnan(level))
     np.testing.assert_allclose(back, level, atol=0.0501)
-    assert unpacked(packed(np.full(4, np.nan))).size == 4
+    assert unpacked(pack(np.full(4, np.nan))).size == 4
     assert not set(ALPHABET) & set('<&\\"')  # none that HTML or JSON reads as its own
 
 
@@ -205,12 +207,12 @@ def test_thinning_loses_no_peak() -> None:
     """The least and the greatest of every block stay, gaps too."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=1000).astype(np.float32)
-    fewer, factor = thinned(values, 1000.0, 250.0)
+    fewer, factor = thin(values, 1000.0, 250.0)
     assert (len(fewer), factor) == (250, 4)
     blocks, kept = values.reshape(-1, 8), fewer.reshape(-1, 2)
     np.testing.assert_array_equal(kept.max(axis=1), blocks.max(axis=1))
     np.testing.assert_array_equal(kept.min(axis=1), blocks.min(axis=1))
-    assert np.isnan(thinned(np.full(80, np.nan, np.float32), 1000.0, 250.0)[0]).all()
+    assert np.isnan(thin(np.full(80, np.nan, np.float32), 1000.0, 250.0)[0]).all()
 
 
 def test_a_strip_is_true_to_scale() -> None:
@@ -386,3 +388,13 @@ def test_a_record_that_tells_nothing_has_no_decisions() -> None:
     assert "Cannot tell: noise." in text
     for absent in ("decided AF<", "not AF", "P(AF)", "How sure", ">A</text>", 'k-af"'):
         assert absent not in text.split("</style>")[1].split("What was analysed")[0], absent
+
+
+def test_its_style_and_script_are_installed_with_it() -> None:
+    """What pages read beside their code is package data: a wheel has it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["tasks"]
+    installed = {path for pattern in patterns for path in (ROOT / "tasks").glob(pattern)}
+    read = {path for kind in ("css", "js", "j2") for path in (ROOT / "tasks").rglob(f"*.{kind}")}
+    assert len(read) == 4
+    assert read <= installed

@@ -49,7 +49,7 @@ def test_it_says_what_the_page_says() -> None:
         assert "not a diagnosis; not a medical device" in text
     whole = " ".join(pages)
     assert headline(page) in whole
-    assert sure(page).split(". ")[1][:60] in whole
+    assert sure(page)[:60] in whole
     for words in (
         "10:12:03",
         "holter-rhythm/3",
