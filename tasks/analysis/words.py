@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 FOOT = "A network's decision, not a diagnosis: a physician confirms it on the signal."
+#: Whose data a figure is of: of patients that were not learnt from, or of a whole other data set.
+SIDES = {"test": "test patients"}
 #: Longest text of a cell; what is longer keeps its ends.
 WIDEST = 26
 #: Columns of the table of many recordings, by their heading.
@@ -27,6 +29,11 @@ def length_words(seconds: float) -> str:
     minutes = round(seconds / 60)
     hours, rest = divmod(minutes, 60)
     return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0 or not hours))
+
+
+def printable(text: str) -> str:
+    """A line without what a terminal would obey, or cannot show: names of files are anybody's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def percent(share: float | None) -> str:
@@ -80,7 +87,7 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         *(f"  file       {file}" for file in files),
         FOOT,
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def how_sure(figures: Mapping[str, Any]) -> list[str]:
@@ -89,11 +96,13 @@ def how_sure(figures: Mapping[str, Any]) -> list[str]:
     if not rows:
         return ["  how sure   its manifest has no figures: not known"]
     at = "" if burden is None else f" at {percent(burden)}"
-    cells = [["data set", "side", "Se", "Sp", f"PPV{at}"]]
+    cells = [["data set", "whose", "sensitivity", "specificity", f"PPV{at}"]]
     notes: dict[str, None] = {}
     for row in rows:
         rates = [percent(row[name]) for name in ("sensitivity", "specificity", "ppv_at_burden")]
-        cells.append([str(row["dataset"]), str(row["side"] or ""), *rates])
+        cells.append(
+            [str(row["dataset"]), SIDES.get(str(row["side"]), str(row["side"] or "")), *rates]
+        )
         if row["reason"]:
             notes[f"{row['dataset']}: no PPV, as {row['reason']}"] = None
     alarms = [row["false_alarm_share"] for row in rows if row["false_alarm_share"] is not None]
@@ -140,7 +149,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{row['record']}: {row['note']}" for row in rows if row["note"] and not _is_wrong(row)
     ]
     counts = f"{len(rows):,} recordings, {len(wrong):,} without an answer."
-    return "\n".join([*columns(cells), *notes, *wrong, counts, FOOT])
+    return "\n".join(map(printable, [*columns(cells), *notes, *wrong, counts, FOOT]))
 
 
 _HOURS = ("hours", "analysable_hours")

@@ -118,6 +118,20 @@ def test_all_that_fail_are_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFix
     assert files_under(tmp_path / "out") == ["summary.csv"]
 
 
+def test_names_that_no_terminal_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte that is no UTF-8, and an escape: refused by name, and the terminal obeys nothing."""
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.edf", b"\x1b[31mred.edf", b"=cmd.edf"):
+        path = os.fsencode(tmp_path / "in") + b"/" + name
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    assert run(tmp_path / "in", "--out", tmp_path / "out") == 1
+    text = capsys.readouterr().out
+    assert "caf?" in text
+    assert "?[31mred" in text
+    assert "\x1b" not in text
+    assert "caf\\udce9" in (tmp_path / "out" / "summary.csv").read_text()
+
+
 def test_a_folder_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is said which kinds of file were looked for."""
     assert run(tmp_path, "--out", tmp_path / "out") == 1
