@@ -136,8 +136,7 @@ def _costs(release: Path, name: str) -> dict[str, Any] | str:
         "peak_memory_mb": peak_memory_mb(),
         "bytes": (release / files_of(manifest)[name]).stat().st_size,
     }
-    providers = getattr(network, "providers", None)
-    return {**costs, "providers": providers} if providers else costs
+    return {**costs, "providers": [*getattr(network, "providers", ())]}
 
 
 def _rows(folder: Path, network: Network, beats: int) -> Rows:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_state, write_json
+from storage.json_text import as_json
 from storage.logs import bound, log, to_stderr
 from storage.registry.answers import plain
 from storage.registry.boxed import BOXED
@@ -23,6 +24,8 @@ from storage.registry.boxed import BOXED
 if TYPE_CHECKING:  # loads numpy
     from tasks.analysis.analyse import Release
 
+#: Prints an answer, or the same as text.
+Tell = Callable[[object, str], None]
 MODEL = (
     "a release's folder; where a server is named, NAME@alias, NAME/version or NAME "
     "(default: the active one)"
@@ -202,7 +205,7 @@ def work(options: argparse.Namespace) -> int:
         return alone[options.command](home, options)
     device = options.device or _device_name(home)
     if options.command == "status":
-        return _status(home, device, as_json=options.format == "json")
+        return _status(home, device, _teller(options))
     with bound(device=device):
         return _serve(home, device, options)
 
@@ -221,8 +224,6 @@ def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
 
 
 def _bench(home: Path, options: argparse.Namespace) -> int:
-    import json
-
     from edge_agent import slots
     from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
     from edge_agent.facts import device_kind
@@ -232,10 +233,7 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
     with release_at(home, options.model) as model:
         target = model or slots.begin(home)[0]
         measured = bench(target, device_kind(options.kind), BEATS, runtimes)
-    if options.format == "json":
-        print(json.dumps(measured, indent=1))
-    else:
-        print(*_lines(measured), sep="\n")
+    _teller(options)(measured, "\n".join(_lines(measured)))
     if not options.model:
         slots.confirm(home)
     return 0
@@ -243,6 +241,8 @@ def _bench(home: Path, options: argparse.Namespace) -> int:
 
 def _lines(value: Any, name: str = "") -> Iterator[str]:
     """Values within objects, a line each: their names, and what they are."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value)) or "none"
     if not isinstance(value, dict):
         yield f"{name}  {value:.4g}" if isinstance(value, float) else f"{name}  {value}"
         return
@@ -260,11 +260,9 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
     with _release(home, options.model, runtime) as release:
         order = Order(options.out, release, leads, options.least_beats, runtime)
         if options.record.is_dir():
-            exit_code = command.analyse_folder(
-                options.record, order, options.format, print, _count()
-            )
+            exit_code = command.analyse_folder(options.record, order, _teller(options), _count())
         else:
-            exit_code = command.analyse_one(options.record, order, options.format, print)
+            exit_code = command.analyse_recording(options.record, order, _teller(options))
     if release is not None and not options.model:
         slots.confirm(home)
     return exit_code
@@ -285,6 +283,11 @@ def _release(home: Path, model: str | None, runtime: str | None) -> Iterator[Rel
         with release_at(home, model) as folder:
             origin = f"{model}, named by --model" if model else "the active one of this device"
             yield Release(*slots.choose_release(home, folder, runtime), origin)
+
+
+def _teller(options: argparse.Namespace) -> Tell:
+    """What prints an answer, or its text, on standard output."""
+    return lambda value, text: print(as_json(value) if options.format == "json" else text)
 
 
 def _count() -> Callable[[str, int], None]:
@@ -316,9 +319,7 @@ def _device_name(home: Path) -> str:
         raise DeviceError(words) from error
 
 
-def _status(home: Path, device: str, *, as_json: bool = False) -> int:
-    import json
-
+def _status(home: Path, device: str, tell: Tell) -> int:
     from edge_agent.slots import contents
     from storage.registry.evaluations import device_requests
 
@@ -334,13 +335,11 @@ def _status(home: Path, device: str, *, as_json: bool = False) -> int:
         }
         for state in device_requests(device)
     ]
-    if as_json:
-        answer = {"device": device, "slots": slots, "requests": requests}
-        print(json.dumps(answer, indent=1, ensure_ascii=False))
-        return 0
-    for slot, release in slots.items():
-        print(f"slot {slot}: {release}")
+    lines = [f"device {device}"]
+    lines += [f"slot {slot}: {release}" for slot, release in slots.items()]
     for row in requests:
         version = f"{row['model']}/{row['version']}"
-        print(row["request"], version, row["status"], row["reason"])
+        lines.append(f"{row['request']} {version} {row['status']} {row['reason']}".rstrip())
+    value = {"device": device, "slots": slots, "requests": requests}
+    tell(value, "\n".join(lines))
     return 0

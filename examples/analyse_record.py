@@ -3,7 +3,7 @@
 It needs the `edge` extra alone, no server and no TensorFlow. RECORD is a .hea, .edf or .ecg file,
 RELEASE a registered version's folder; a release without a trusted signature is refused. Without
 them a record is simulated and an untrained network decides: its AF figures mean nothing.
-`holter-edge analyse RECORD --model RELEASE` does the same. Four files go to `analysis/`.
+`holter-edge analyse RECORD --model RELEASE` does the same. Its files go to `analysis/`.
 """
 
 import sys

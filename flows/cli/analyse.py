@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.answer import Format, answer
 from flows.cli.options import number, registry
+from flows.reports.shown import say
 
 if TYPE_CHECKING:  # loads numpy, which is not for `holter --help`
     from tasks.analysis.analyse import Release
@@ -39,14 +41,15 @@ def analyse(
     least_beats: Annotated[
         int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
     ] = 1,
-    form: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="How the answer is written.")
-    ] = "text",
+    output: Format = "text",
 ) -> None:
     """Find AF in a recording: how much, when, how sure; with a report page and its episodes."""
     from storage.files import check_writable
     from tasks.analysis import command
     from tasks.analysis.many import Order
+
+    def tell(value: object, text: str) -> None:
+        answer(value, output, lambda: say(text))
 
     check_writable(out, "folder (--out)")
     with release_of(model) as release:
@@ -56,14 +59,10 @@ def analyse(
 
             with Progress("Analysing", 0) as progress:
                 exit_code = command.analyse_folder(
-                    recording,
-                    order,
-                    form,
-                    typer.echo,
-                    lambda name, total: progress.step(name, total=total),
+                    recording, order, tell, lambda name, total: progress.step(name, total=total)
                 )
         else:
-            exit_code = command.analyse_one(recording, order, form, typer.echo)
+            exit_code = command.analyse_recording(recording, order, tell)
     if exit_code:
         raise typer.Exit(exit_code)
 

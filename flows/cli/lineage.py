@@ -14,12 +14,13 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from flows.cli.answer import JSON, Format, answer, as_json
+from flows.cli.answer import JSON, Format, answer
 from flows.cli.options import registry_to_read, to_write, version
 from flows.reports.shown import say, show_table, stdout
 from flows.services.progress import console
 from storage.errors import NotInRegistry
 from storage.files import write_bytes
+from storage.json_text import as_json
 from storage.text import did_you_mean
 
 if TYPE_CHECKING:

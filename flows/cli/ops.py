@@ -16,9 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from flows.cli.answer import Format, answer
+from flows.cli.answer import Form, Format, answer
 from flows.cli.options import number, quiet, serving
 from flows.reports.shown import say, show_table
 from flows.services.progress import console
@@ -52,27 +51,28 @@ def up(
     mlflow_port: Annotated[
         int | None, number("mlflow_port", "Port of MLflow; else that of the last start.")
     ] = None,
+    output: Format = "text",
 ) -> None:
     """Start the Prefect and MLflow servers on loopback; `holter down` stops them."""
     from flows.services.access import named_servers
     from flows.services.ports import reserve_exactly
-    from flows.services.up_state import fault, running, up_process, up_servers
+    from flows.services.up_state import Servers, fault, running, up_process, up_servers
 
     addresses = named_servers()
     options = {"Prefect": prefect_port, "MLflow": mlflow_port}
     fixed = {name: port for name, port in options.items() if port is not None}
     _check_ports(fixed, addresses)
     if len(addresses) == 2 and not worker:
-        console.print("The environment names both servers; nothing is started here.")
-        for name, url in addresses.items():
-            console.print(f"  {name}  {escape(url)}")
+        others = Servers(addresses["PREFECT_API_URL"], addresses["MLFLOW_TRACKING_URI"])
+        words = "The environment names both servers; nothing is started here."
+        _answer_up(others, output, words, started=False)
         return
     if servers := running():
-        console.print("Already up.")
-        _show(servers)
         _check_up(servers, fixed)
+        words = "Already up."
         if worker and not servers.worker_pid:
-            console.print("Without a worker: `holter down`, then `holter up --worker`.")
+            words += " Without a worker: `holter down`, then `holter up --worker`."
+        _answer_up(servers, output, words, started=False)
         return
     check_home()
     if (servers := up_servers()) and up_process(servers):
@@ -80,13 +80,11 @@ def up(
     for name, port in fixed.items():
         reserve_exactly(name, port).close()
     if foreground:
-        _stay(worker=worker, fixed=fixed)
-    else:
-        servers = _start_beside(worker=worker, fixed=fixed)
-        for note in servers.notes:
-            console.print(note, markup=False, soft_wrap=True)
-        _show(servers)
-        console.print("They go on in the background: `holter status`, `holter down`.")
+        _stay(output, worker=worker, fixed=fixed)
+        return
+    servers = _start_beside(worker=worker, fixed=fixed)
+    words = "They go on in the background: `holter status`, `holter down`."
+    _answer_up(servers, output, words, started=True)
 
 
 def _check_ports(fixed: dict[str, int], addresses: dict[str, str]) -> None:
@@ -110,16 +108,31 @@ def _check_up(servers: Servers, fixed: dict[str, int]) -> None:
             )
 
 
-def _show(servers: Servers) -> None:
+def _answer_up(servers: Servers, output: Form, words: str, *, started: bool) -> None:
+    """Tell where the servers are; `words` say how they came to be there."""
+    from flows.cli.answer.kinds import Up
     from flows.services.access import prefect_key, prefect_key_path
 
-    for name, url in (("Prefect", servers.prefect_page), ("MLflow", servers.mlflow)):
-        console.print(f"  {name:<7}  {escape(url)}", soft_wrap=True)
-    if servers.prefect_pid and prefect_key():
-        words = f"  Key      Prefect's page asks for it once: cat {prefect_key_path()}"
-        console.print(escape(words), soft_wrap=True)
-    if servers.worker_pid:
-        console.print(f"  Worker   of pool {POOL}, process {servers.worker_pid}")
+    has_key = bool(servers.prefect_pid and prefect_key())
+    value = Up(
+        started=started,
+        servers={"PREFECT_API_URL": servers.prefect_api, "MLFLOW_TRACKING_URI": servers.mlflow},
+        worker_pid=servers.worker_pid,
+        key_file=str(prefect_key_path()) if has_key else "",
+        notes=[*(servers.notes if started else ()), words],
+    )
+
+    def show() -> None:
+        for note in value.notes:
+            say(note)
+        say(f"  Prefect  {servers.prefect_page}")
+        say(f"  MLflow   {servers.mlflow}")
+        if value.key_file:
+            say(f"  Key      Prefect's page asks for it once: cat {value.key_file}")
+        if value.worker_pid:
+            say(f"  Worker   of pool {POOL}, process {value.worker_pid}")
+
+    answer(value, output, show)
 
 
 def _start_beside(*, worker: bool, fixed: Mapping[str, int] = NO_PORTS) -> Servers:
@@ -145,7 +158,7 @@ def _start_beside(*, worker: bool, fixed: Mapping[str, int] = NO_PORTS) -> Serve
     return servers
 
 
-def _stay(*, worker: bool, fixed: Mapping[str, int]) -> None:
+def _stay(output: Form, *, worker: bool, fixed: Mapping[str, int]) -> None:
     from flows.services.access import prefect_key
     from flows.services.pool import make_pool
     from flows.services.servers import servers
@@ -167,15 +180,23 @@ def _stay(*, worker: bool, fixed: Mapping[str, int]) -> None:
                 running_servers, worker_pid=stack.enter_context(start_worker(POOL))
             )
         stack.enter_context(announce(running_servers))
-        _show(running_servers)
-        console.print("Ctrl-C stops all of it.")
+        _answer_up(running_servers, output, "Ctrl-C stops all of it.", started=True)
         while not stop.wait(WATCH_S):
             check_alive(running_servers)
         console.print("Stopping ...")
 
 
-def down() -> None:
+def down(output: Format = "text") -> None:
     """Stop what `holter up` started."""
+    from flows.cli.answer.kinds import Down
+
+    stopped = _stop()
+    words = "Stopped." if stopped else "Nothing is up."
+    answer(Down(stopped), output, lambda: say(words))
+
+
+def _stop() -> bool:
+    """End the process of `holter up`; gives whether there was one."""
     import psutil
 
     from flows.services.up_state import forget, up_process, up_servers
@@ -184,8 +205,7 @@ def down() -> None:
     process = up_process(servers) if servers else None
     if servers is None or process is None:
         forget()  # of one that was killed
-        console.print("Nothing is up.")
-        return
+        return False
     process.terminate()
     try:
         process.wait(STOP_S)
@@ -194,7 +214,7 @@ def down() -> None:
             f"process {servers.up_pid} still runs after {STOP_S:g} s; its log is in {home()}/logs"
         ) from error
     forget()
-    console.print("Stopped.")
+    return True
 
 
 def env(output: Format = "text") -> None:

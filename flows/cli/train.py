@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import JSON, Format, answer, as_json
+from flows.cli.answer import JSON, Format, answer
 from flows.cli.options import (
     LOCAL_DEVICE,
     Epochs,
@@ -22,6 +22,7 @@ from flows.cli.options import (
 )
 from flows.reports.shown import say, show_table
 from storage.files import check_home
+from storage.json_text import as_json
 
 if TYPE_CHECKING:  # pydantic and NumPy are not for `holter --help`
     from flows.cli.answer import kinds

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.answer import Format, answer
 from flows.cli.options import number, quiet, serving
+from flows.reports.shown import say
 from flows.services.progress import console
 from storage.files import home
+from storage.registry.answers import plain
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from flows.upkeep.backup import Backup
     from flows.upkeep.cleaning import Item
     from flows.upkeep.restore import RestoreResult
 
-Form = Annotated[
-    Literal["text", "json"], typer.Option("--format", help="Form of the answer, on standard output")
-]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
-def answer(form: str, value: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """Write an answer to standard output: a value as JSON, or its lines."""
-    print(json.dumps(value, indent=1) if form == "json" else "\n".join(lines))
+def show_lines(lines: Iterable[str]) -> Callable[[], None]:
+    """What writes the lines of an answer; what a terminal would obey in them is not written."""
+
+    def show() -> None:
+        for line in lines:
+            say(plain(line))
+
+    return show
 
 
 def size(count: int) -> str:
@@ -39,13 +44,23 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def confirm(question: str, *, yes: bool) -> bool:
-    """Whether to go on: as told by --yes, or asked at a terminal."""
+def confirm(lines: Sequence[str], question: str, *, yes: bool) -> None:
+    """Go on as told by --yes; else show what would go, and ask at a terminal.
+
+    Raises
+    ------
+    ValueError
+        There is no terminal to ask at.
+    typer.Exit
+        The answer is no.
+    """
     if yes:
-        return True
+        return
+    console.print("\n".join(map(plain, lines)), markup=False, soft_wrap=True)
     if not sys.stdin.isatty():
         raise ValueError(f"{question} found no terminal to ask at; expected --yes")
-    return typer.confirm(question, err=True)
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
 
 
 def backup(
@@ -57,7 +72,7 @@ def backup(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there.")
     ] = False,
-    form: Form = "text",
+    output: Format = "text",
 ) -> None:
     """Copy the state folder into one file, while servers and flows go on; without its keys."""
     from flows.upkeep.backup import back_up
@@ -69,7 +84,7 @@ def backup(
             overwrite=overwrite,
             tell=lambda name: status.update(f"Copying {name}"),
         )
-    answer(form, asdict(result), _backup_lines(result))
+    answer(result, output, show_lines(_backup_lines(result)))
 
 
 def _backup_lines(result: Backup) -> list[str]:
@@ -103,7 +118,7 @@ def restore(
     any_key: Annotated[
         bool, typer.Option("--any-key", help="Take a backup that no key known here signed.")
     ] = False,
-    form: Form = "text",
+    output: Format = "text",
 ) -> None:
     """Put a backup in the place of the state folder: checked first, whole or not at all."""
     from flows.upkeep.restore import restore as work
@@ -116,7 +131,7 @@ def restore(
             any_key=any_key,
             tell=lambda name: status.update(f"Checking {name}"),
         )
-    answer(form, asdict(result), _restore_lines(result))
+    answer(result, output, show_lines(_restore_lines(result)))
 
 
 def _restore_lines(result: RestoreResult) -> list[str]:
@@ -155,13 +170,14 @@ def gc(
         bool, typer.Option("--reasons", help="Tell what stays too, and why.")
     ] = False,
     yes: Yes = False,
-    form: Form = "text",
+    output: Format = "text",
 ) -> None:
     """Remove tables, test sets, work folders, checkpoints and Prefect's runs that nobody needs.
 
     What a registered version, its chain or a ledger names stays, as does all that a flow uses.
     """
     quiet()
+    from flows.cli.answer import kinds
     from flows.upkeep import cleaning, history
 
     database = history.database()
@@ -177,71 +193,76 @@ def gc(
         ended = [run for run in runs if not run.reason]
         held = history.held_bytes(database, [run.run_id for run in ended]) if database else None
         leaving = [item for item in items if not item.reason]
-        value = {
-            "removed": False,
-            "keep_days": keep_days,
-            "items": [_fields(item) for item in items if reasons or not item.reason],
-            "bytes": sum(item.bytes for item in leaving),
-            "prefect_runs": len(ended),
-            "prefect_bytes": held,
-            "prefect_runs_kept": [
-                {"run_id": str(run.run_id), "name": run.name, "kept": run.reason}
-                for run in runs
-                if run.reason
+        value = kinds.CleanUp(
+            removed=False,
+            keep_days=keep_days,
+            items=[upkeep_item(item) for item in items if reasons or not item.reason],
+            bytes=sum(item.bytes for item in leaving),
+            prefect_runs=len(ended),
+            prefect_bytes=held,
+            kept_runs=[
+                kinds.KeptRun(str(run.run_id), run.name, run.reason) for run in runs if run.reason
             ],
-            "not_looked_at": cleaning.outside(),
-            "unreadable": needs.unreadable,
-        }
-        lines = _gc_lines(value, dry_run=dry_run, reasons=reasons)
+            prefect_database_shrunk=0,
+            not_looked_at=cleaning.outside(),
+            unreadable=needs.unreadable,
+        )
         if dry_run or not (leaving or ended):
-            answer(form, value, lines)
+            words = "would go" if dry_run else "to go"
+            answer(value, output, show_lines(_clean_up_lines(value, words, reasons=reasons)))
             return
-        if not yes:
-            console.print("\n".join(lines), markup=False, soft_wrap=True)
-        if not confirm("Remove them?", yes=yes):
-            raise typer.Exit(1)
+        confirm(_clean_up_lines(value, "to go", reasons=reasons), "Remove them?", yes=yes)
         with console.status("Removing ...") as status:
             for item in leaving:
                 cleaning.remove(item)
             total = len(ended)
             history.remove(ended, lambda n: status.update(f"Removing runs: {n} of {total}"))
-            value["prefect_database_shrunk"] = history.shrink(database) if database and ended else 0
-        value["removed"] = True
-    answer(form, value, _gc_lines(value, dry_run=False, reasons=reasons))
+            shrunk = history.shrink(database) if database and ended else 0
+    value = replace(value, removed=True, prefect_database_shrunk=shrunk)
+    answer(value, output, show_lines(_clean_up_lines(value, "removed", reasons=reasons)))
 
 
-def _fields(item: Item) -> dict[str, Any]:
-    return {"kind": item.kind, "name": item.name, "bytes": item.bytes, "kept": item.reason}
+def upkeep_item(item: Item) -> kinds.UpkeepItem:
+    """A thing that may go, as it is answered."""
+    from flows.cli.answer import kinds
+
+    return kinds.UpkeepItem(item.kind, item.name, item.bytes, item.reason)
 
 
-def _gc_lines(value: Mapping[str, Any], *, dry_run: bool, reasons: bool) -> list[str]:
-    word = "removed" if value["removed"] else "would go" if dry_run else "to go"
-    items: Sequence[Mapping[str, Any]] = value["items"]
-    lines = [
-        f"{'kept' if item['kept'] else word:<8}  {size(item['bytes']):>10}  {item['kind']} "
-        f"{item['name']}" + (f": {item['kept']}" if item["kept"] else "")
+def item_lines(items: Sequence[kinds.UpkeepItem], word: str) -> list[str]:
+    """A line for each thing that goes or stays: its size, what it is, and why it stays."""
+    return [
+        item_line("kept" if item.reason else word, size(item.bytes), f"{item.kind} {item.name}")
+        + (f": {item.reason}" if item.reason else "")
         for item in items
     ]
-    held = value["prefect_bytes"]
-    if runs := value["prefect_runs"]:
+
+
+def item_line(word: str, room: str, words: str) -> str:
+    """What becomes of a thing, its size, and what it is, under one another."""
+    return f"{word:<8}  {room:>10}  {words}"
+
+
+def _clean_up_lines(value: kinds.CleanUp, word: str, *, reasons: bool) -> list[str]:
+    lines, held, runs = item_lines(value.items, word), value.prefect_bytes, value.prefect_runs
+    if runs:
         room = size(held) if held is not None else "?"
-        lines.append(f"{word:<8}  {room:>10}  Prefect's history: {runs} runs")
+        lines.append(item_line(word, room, f"Prefect's history: {runs} runs"))
     if reasons:
         lines += [
-            f"kept                  Prefect's run {run['name']}: {run['kept']}"
-            for run in value["prefect_runs_kept"]
+            item_line("kept", "", f"Prefect's run {run.name}: {run.reason}")
+            for run in value.kept_runs
         ]
-    lines += [f"cannot tell who needs what: {text}" for text in value["unreadable"]]
-    if value["not_looked_at"]:
-        lines.append(f"not looked at: {value['not_looked_at']}")
-    total = value["bytes"] + (held or 0)
-    count = sum(not item["kept"] for item in items)
+    lines += [f"cannot tell who needs what: {text}" for text in value.unreadable]
+    if value.not_looked_at:
+        lines.append(f"not looked at: {value.not_looked_at}")
+    count = sum(not item.reason for item in value.items)
     if not count and not runs:
-        return [*lines, f"Nothing to remove that is older than {value['keep_days']:g} days."]
+        return [*lines, f"Nothing to remove that is older than {value.keep_days:g} days."]
     lines.append(
-        f"{word}: {count} items and {runs} of Prefect's runs, {size(total)}. "
+        f"{word}: {count} items and {runs} of Prefect's runs, {size(value.bytes + (held or 0))}. "
         "Ledgers, chains and what MLflow has are not touched."
     )
-    if shrunk := value.get("prefect_database_shrunk"):
+    if shrunk := value.prefect_database_shrunk:
         lines.append(f"Prefect's database is {size(shrunk)} smaller.")
     return lines

@@ -204,7 +204,7 @@ def _version(store: sqlite3.Connection, row: Row) -> Row:
     )
 
 
-def numbered(store: sqlite3.Connection, name: Any, number: Any) -> Row:
+def version_row(store: sqlite3.Connection, name: Any, number: Any) -> Row:
     """The row of a model's version; NotInRegistry where there is none."""
     sql = "SELECT * FROM model_versions WHERE name = ? AND version = ?"
     sql += " AND current_stage != 'Deleted_Internal'"
@@ -214,7 +214,7 @@ def numbered(store: sqlite3.Connection, name: Any, number: Any) -> Row:
 
 
 def _get_version(store: sqlite3.Connection, fields: Fields) -> Row:
-    row = numbered(store, fields.get("name"), fields.get("version"))
+    row = version_row(store, fields.get("name"), fields.get("version"))
     sql = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
     aliases = [alias["alias"] for alias in rows(store, sql, [row["name"], row["version"]])]
     return {"model_version": {**_version(store, row), **({"aliases": aliases} if aliases else {})}}

@@ -1,21 +1,21 @@
 """What `holter analyse` and `holter-edge analyse` do: a recording, or a folder of them, answered.
 
-The answer goes to standard output, as text or as JSON of the same content; the two commands differ
-in how they find a release, and in how they show progress.
+The two commands differ in how they find a release, how they show progress, and in what they hand
+the answer to: a value of `tasks.analysis.answers`, and the same content as text.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from storage.bounds import from_environment
 from storage.errors import PlaceError
 from storage.files import check_writable, whole
 from storage.logs import log
+from storage.registry.answers import plain
 from tasks.analysis.analyse import files_of, summary, write_files
+from tasks.analysis.answers import FolderAnswer, NoRhythm, RecordAnswer, TableRow
 from tasks.analysis.many import (
     COLUMNS,
     NOTHING_TO_TELL,
@@ -28,7 +28,6 @@ from tasks.analysis.many import (
 from tasks.analysis.page.to_pdf import NO_PDF
 from tasks.analysis.words import ANALYSED, answer, table
 
-FORMS = ("text", "json")
 #: Exit codes: of recordings some have no answer, or all.
 SOME_UNANSWERED, ALL_UNANSWERED = 3, 1
 #: How many recordings are analysed at a time.
@@ -36,10 +35,12 @@ WORKERS = 2
 
 #: Is told of each recording that is done, and how many there are.
 Progress = Callable[[str, int], None]
+#: Is given the answer, and the same as text.
+Tell = Callable[[object, str], None]
 
 
-def analyse_one(path: Path, order: Order, form: str, say: Callable[[str], None]) -> int:
-    """Analyse a recording, write its files and say the answer; gives the exit code.
+def analyse_recording(path: Path, order: Order, tell: Tell) -> int:
+    """Analyse a recording, write its files and tell the answer; gives the exit code.
 
     Raises
     ------
@@ -51,13 +52,8 @@ def analyse_one(path: Path, order: Order, form: str, say: Callable[[str], None])
         analysis = order.analyse(path)
     except NOTHING_TO_TELL as error:
         reason = f"found {error.actual}"
-        document: dict[str, Any] = {
-            "record": error.record,
-            "cannot_tell": reason,
-            "af_burden": None,
-            "files": [],
-        }
-        say(_json(document) if form == "json" else f"{error.record}: cannot tell: {reason}")
+        value = NoRhythm(str(error.record), reason, None, [])
+        tell(value, plain(f"{error.record}: cannot tell: {reason}"))
         raise
     for warning in analysis.record.warnings:
         log.warning("warning  %s: %s", analysis.record.name, warning)
@@ -66,14 +62,12 @@ def analyse_one(path: Path, order: Order, form: str, say: Callable[[str], None])
     if not any(name.endswith(".pdf") for name in files):
         log.info("%s", NO_PDF)
     figures, paths = summary(analysis), [str(order.out / name) for name in files]
-    say(_json(figures | {"files": paths}) if form == "json" else answer(figures, paths))
+    tell(RecordAnswer(**figures, files=paths), answer(figures, paths))
     return ALL_UNANSWERED if figures["cannot_tell"] else 0
 
 
-def analyse_folder(
-    path: Path, order: Order, form: str, say: Callable[[str], None], progress: Progress
-) -> int:
-    """Analyse every recording of a folder, write the table and say it; gives the exit code.
+def analyse_folder(path: Path, order: Order, tell: Tell, progress: Progress) -> int:
+    """Analyse every recording of a folder, write the table and tell it; gives the exit code.
 
     Raises
     ------
@@ -94,8 +88,8 @@ def analyse_folder(
     with whole(target) as partial:
         partial.write_bytes(summary_csv(rows))
     unanswered = sum(row["state"] != ANALYSED for row in rows)
-    document = {"records": rows, "unanswered": unanswered, "table": str(target)}
-    say(_json(document) if form == "json" else f"{table(rows)}\nTable: {target}")
+    value = FolderAnswer([TableRow(**row) for row in rows], unanswered, str(target))
+    tell(value, f"{table(rows)}\n{plain(f'Table: {target}')}")
     return 0 if not unanswered else ALL_UNANSWERED if unanswered == len(rows) else SOME_UNANSWERED
 
 
@@ -105,7 +99,3 @@ def _is_table(path: Path) -> bool:
             return file.readline(1000).rstrip("\n") == ",".join(COLUMNS)
     except OSError:
         return False
-
-
-def _json(document: Any) -> str:
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from edge_agent.bench import bench
 from edge_agent.cli import main
 from edge_agent.facts import device_kind
 from tests import ROOT
+from tests.answers import held
 
 
 def test_bench_says_what_a_model_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,7 +16,7 @@ def test_bench_says_what_a_model_costs(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as ended:
         main(["bench", str(ROOT / "tests" / "golden" / "resnet21-untrained.tflite")])
     assert ended.value.code == 0
-    found = json.loads(capsys.readouterr().out)
+    found = held(capsys.readouterr().out, "holter-edge bench")
     costs = found["costs"]
     assert 0 < costs["latency_p50_ms"] <= costs["latency_p95_ms"] <= costs["latency_p99_ms"]
     assert costs["model_bytes"] == 49_768

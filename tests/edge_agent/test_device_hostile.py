@@ -323,7 +323,7 @@ def spent(agent: Agent, say: Any = lambda _: None) -> None:
     with suppress(HolterError):
         edge.once(agent, say)
     with suppress(HolterError), redirect_stdout(io.StringIO()):
-        cli._status(agent.home, agent.device)
+        cli._status(agent.home, agent.device, lambda _, text: print(text))
 
 
 def test_the_stub_is_honest(made: dict[str, Path], connect: Any, tmp_path: Path) -> None:
@@ -459,9 +459,9 @@ def test_status_lists_a_broken_run(
         ).encode()
     )
     connect(server)
-    cli._status(tmp_path, "belt")
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    cli._status(tmp_path, "belt", lambda _, text: print(text))
+    device, *lines = capsys.readouterr().out.splitlines()
+    assert (device, len(lines)) == ("device belt", 3)
     assert all("cannot be read" in line and line.isprintable() for line in lines)
     assert any(line.startswith(RUN) for line in lines)
 

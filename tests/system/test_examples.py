@@ -74,14 +74,15 @@ def test_predictions_become_figures_with_intervals(tmp_path: Path) -> None:
 
 
 def test_a_record_is_analysed_as_on_a_device(tmp_path: Path) -> None:
-    """What is printed is what the four files say, and that nothing was trained is said first."""
+    """What is printed is what its files say, and that nothing was trained is said first."""
     output = run("analyse_record.py", tmp_path)
     assert output.startswith("simulated record, untrained network")
     assert sorted(path.suffix for path in (tmp_path / "analysis").iterdir()) == [
         ".csv",
         ".haf",
+        ".html",
         ".json",
-        ".svg",
+        ".pdf",
     ]
     figures = json.loads((tmp_path / "analysis" / "patient.json").read_text())
     assert numbers(r"lead ECG1: (\d+) beats", output) == [figures["beats"]]

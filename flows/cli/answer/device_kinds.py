@@ -97,3 +97,52 @@ class DeviceRequests:
 
     device: str
     requests: list[DeviceRequest]
+
+
+@dataclass(frozen=True)
+class DeviceContents:
+    """`holter-edge status`: the models on the device by slot, and its evaluations."""
+
+    device: str
+    slots: dict[str, str]
+    requests: list[DeviceRequest]
+
+
+@dataclass(frozen=True)
+class RuntimeCosts:
+    """What a release's runtime costs on one thread; `providers` are those of ONNX Runtime."""
+
+    latency_p50_ms: float
+    latency_p99_ms: float
+    throughput_rows_per_cpu_s: float
+    cold_start_ms: float
+    peak_memory_mb: float
+    bytes: int
+    providers: list[str]
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a device is: a sensor or package that is not there is told as missing."""
+
+    kind: str
+    machine: str
+    system: str
+    python: str
+    cores: int | None
+    memory_mb: float | str
+    packages: dict[str, str]
+    sensors: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`holter-edge bench`: costs by name, beats a CPU second by threads and batch, runtimes.
+
+    A runtime that cannot be compared has the reason in its place.
+    """
+
+    costs: Figures
+    throughput_beats_per_cpu_s: dict[str, Figures]
+    runtimes: dict[str, RuntimeCosts | str]
+    facts: DeviceFacts

@@ -76,10 +76,19 @@ from flows.cli.answer.decision_kinds import (
     Verdict as Verdict,
 )
 from flows.cli.answer.device_kinds import (
+    Bench as Bench,
+)
+from flows.cli.answer.device_kinds import (
     Deed as Deed,
 )
 from flows.cli.answer.device_kinds import (
     DeviceComparison as DeviceComparison,
+)
+from flows.cli.answer.device_kinds import (
+    DeviceContents as DeviceContents,
+)
+from flows.cli.answer.device_kinds import (
+    DeviceFacts as DeviceFacts,
 )
 from flows.cli.answer.device_kinds import (
     DeviceFigures as DeviceFigures,
@@ -104,6 +113,9 @@ from flows.cli.answer.device_kinds import (
 )
 from flows.cli.answer.device_kinds import (
     Key as Key,
+)
+from flows.cli.answer.device_kinds import (
+    RuntimeCosts as RuntimeCosts,
 )
 from flows.cli.answer.report_kinds import (
     OutlineLine as OutlineLine,
@@ -133,6 +145,9 @@ from flows.cli.answer.report_kinds import (
     TilePart as TilePart,
 )
 from flows.cli.answer.server_kinds import (
+    Down as Down,
+)
+from flows.cli.answer.server_kinds import (
     Health as Health,
 )
 from flows.cli.answer.server_kinds import (
@@ -149,6 +164,9 @@ from flows.cli.answer.server_kinds import (
 )
 from flows.cli.answer.server_kinds import (
     Status as Status,
+)
+from flows.cli.answer.server_kinds import (
+    Up as Up,
 )
 from flows.cli.answer.server_kinds import (
     Variables as Variables,
@@ -173,4 +191,25 @@ from flows.cli.answer.training_kinds import (
 )
 from flows.cli.answer.training_kinds import (
     Training as Training,
+)
+from flows.cli.answer.upkeep_kinds import (
+    CleanUp as CleanUp,
+)
+from flows.cli.answer.upkeep_kinds import (
+    DataRemoval as DataRemoval,
+)
+from flows.cli.answer.upkeep_kinds import (
+    KeptRun as KeptRun,
+)
+from flows.cli.answer.upkeep_kinds import (
+    UpkeepItem as UpkeepItem,
+)
+from tasks.analysis.answers import (
+    FolderAnswer as FolderAnswer,
+)
+from tasks.analysis.answers import (
+    NoRhythm as NoRhythm,
+)
+from tasks.analysis.answers import (
+    RecordAnswer as RecordAnswer,
 )

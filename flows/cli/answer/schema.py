@@ -7,11 +7,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flows.cli.answer import kinds
+from flows.upkeep.backup import Backup
+from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
 from storage.datasets.dataset import DatasetSpec
 
 #: What each command answers with, by its words after `holter`.
 ANSWERS: dict[str, Any] = {
+    "analyse": kinds.RecordAnswer | kinds.NoRhythm | kinds.FolderAnswer,
     "data list": kinds.DataSets,
     "data show": DatasetSpec,
     "data fetch": kinds.Download,
@@ -19,6 +22,7 @@ ANSWERS: dict[str, Any] = {
     "data add": kinds.DataAddition,
     "data simulate": kinds.Simulation,
     "data watch": kinds.Look,
+    "data remove": kinds.DataRemoval,
     "ingest": kinds.Ingest,
     "train": kinds.Training,
     "retrain": kinds.Retraining,
@@ -34,10 +38,15 @@ ANSWERS: dict[str, Any] = {
     "rollback": kinds.Rollback,
     "rebuild": kinds.Rebuild,
     "drift": kinds.Drift,
+    "up": kinds.Up,
+    "down": kinds.Down,
     "status": kinds.Status,
     "env": kinds.Variables,
     "notify": kinds.Notices,
     "doctor": kinds.Health,
+    "backup": Backup,
+    "restore": RestoreResult,
+    "gc": kinds.CleanUp,
     "edge request": kinds.DeviceReports,
     "edge devices": kinds.Devices,
     "edge group": kinds.Deed,
@@ -49,18 +58,28 @@ ANSWERS: dict[str, Any] = {
     "edge key": kinds.Key,
     "edge status": kinds.DeviceRequests,
 }
+#: What the commands of a device answer with, by their words after `holter-edge`.
+DEVICE_ANSWERS: dict[str, Any] = {
+    "analyse": ANSWERS["analyse"],
+    "bench": kinds.Bench,
+    "status": kinds.DeviceContents,
+}
 
 
 def document() -> dict[str, Any]:
-    """One schema: `$defs` holds the kinds, `properties` the answer of each command by its words."""
+    """One schema: `$defs` holds the kinds, `properties` the answer of each command by its words.
+
+    Those of a device begin with `holter-edge`.
+    """
+    answers = ANSWERS | {f"holter-edge {words}": kind for words, kind in DEVICE_ANSWERS.items()}
     schemas, shared = TypeAdapter.json_schemas(
-        [(words, "serialization", TypeAdapter(kind)) for words, kind in sorted(ANSWERS.items())],
+        [(words, "serialization", TypeAdapter(kind)) for words, kind in sorted(answers.items())],
         ref_template="#/$defs/{model}",
     )
     schema: dict[str, Any] = _seal(
         {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "What each command of holter answers with --format json",
+            "title": "What each command of holter and holter-edge answers with --format json",
             "properties": {words: schema for (words, _), schema in schemas.items()},
             "$defs": shared["$defs"],
         }

@@ -8,6 +8,27 @@ from flows.cli.answer.data_kinds import Remark
 
 
 @dataclass(frozen=True)
+class Up:
+    """`holter up`: servers by variable, the worker's process (0: none), the file of the key.
+
+    `started` is False where they were up before, or are others' that the environment names.
+    """
+
+    started: bool
+    servers: dict[str, str]
+    worker_pid: int
+    key_file: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Down:
+    """`holter down`: whether anything was up."""
+
+    stopped: bool
+
+
+@dataclass(frozen=True)
 class RunState:
     """A flow run: when it began, how long it took, or has taken so far."""
 

@@ -251,7 +251,8 @@ def _entries(values: Mapping[str, Any]) -> dict[str, str]:
                 entries[f"{table}.{name}"] = _value_text(value)
             elif table == "subjects":
                 subjects = len(set(map(str, value.values())))
-                entries[f"{table}.{name}"] = f"{len(value)} entries, {subjects} different"
+                words = f"{len(value)} entries, {subjects} different"
+                entries |= {f"{table}.{name}": words} if value else {}
             else:
                 texts = {f"{table}.{name}.{key}": _value_text(part) for key, part in value.items()}
                 entries |= texts

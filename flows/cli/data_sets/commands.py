@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from flows.cli.answer import Format, answer, as_json
+from flows.cli.answer import Format, answer
 from flows.cli.options import SOME_RECORDS_FAILED, Data, Dataset, Signal, number
 from flows.reports.shown import say, show_table
 from flows.services.progress import Progress, console
+from storage.json_text import as_json
 
 if TYPE_CHECKING:
     from flows.cli.answer import kinds

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.answer import Format, answer
 from flows.cli.options import quiet, registry
-from flows.cli.upkeep import Form, Yes, answer, confirm, size
-from flows.services.progress import console
+from flows.cli.upkeep import Yes, confirm, item_line, item_lines, show_lines, size, upkeep_item
 from storage.files import home
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from flows.upkeep.needs import Needs
 
 
@@ -30,7 +31,7 @@ def remove(
         bool, typer.Option("--dry-run", help="Tell what would go, and remove nothing.")
     ] = False,
     yes: Yes = False,
-    form: Form = "text",
+    output: Format = "text",
 ) -> None:
     """Remove a data set: its TOML, its beat tables, what was seen of its folder.
 
@@ -38,36 +39,31 @@ def remove(
     were fetched, where that is asked.
     """
     quiet()
+    from flows.cli.answer import kinds
     from flows.upkeep import cleaning, removal
 
     result = removal.plan(name, _needs())
     files, others = removal.recordings_of(records.absolute()) if records else ([], [])
     leaving = [item for item in result.items if not item.reason]
-    value = {
-        "removed": False,
-        "name": name,
-        "items": [
-            {"kind": item.kind, "name": item.name, "bytes": item.bytes, "kept": item.reason}
-            for item in result.items
-        ],
-        "recordings": len(files),
-        "recordings_bytes": sum(path.stat().st_size for path in files),
-        "recordings_kept": others,
-        "notes": list(result.notes),
-    }
+    value = kinds.DataRemoval(
+        removed=False,
+        data_set=name,
+        items=[upkeep_item(item) for item in result.items],
+        recordings=len(files),
+        recordings_bytes=sum(path.stat().st_size for path in files),
+        kept_recordings=others,
+        notes=[*result.notes],
+    )
     if dry_run or not (leaving or files):
-        answer(form, value, _lines(value, "would go"))
+        answer(value, output, show_lines(_lines(value, "would go" if dry_run else "to go")))
         return
-    if not yes:
-        console.print("\n".join(_lines(value, "to go")), markup=False, soft_wrap=True)
-    if not confirm(f"Remove data set {name}?", yes=yes):
-        raise typer.Exit(1)
+    confirm(_lines(value, "to go"), f"Remove data set {name}?", yes=yes)
     for item in sorted(leaving, key=lambda item: item.kind == "TOML"):  # the TOML last
         cleaning.remove(item)
     if records:
         removal.remove_fetched(files, records.absolute())
-    value["removed"] = True
-    answer(form, value, _lines(value, "removed"))
+    value = replace(value, removed=True)
+    answer(value, output, show_lines(_lines(value, "removed")))
 
 
 def _needs() -> Needs:
@@ -83,18 +79,13 @@ def _needs() -> Needs:
         return read_needs()
 
 
-def _lines(value: Mapping[str, Any], word: str) -> list[str]:
-    lines = [
-        f"{'kept' if item['kept'] else word:<8}  {size(item['bytes']):>10}  {item['kind']} "
-        f"{item['name']}" + (f": {item['kept']}" if item["kept"] else "")
-        for item in value["items"]
-    ]
-    if count := value["recordings"]:
-        room = size(value["recordings_bytes"])
-        lines.append(f"{word:<8}  {room:>10}  recordings that were fetched: {count} files")
-    lines += [
-        f"kept                  {file}: it was not fetched" for file in value["recordings_kept"]
-    ]
-    lines += [f"note: {text}" for text in value["notes"]]
-    count = sum(not item["kept"] for item in value["items"])
-    return [*lines, f"Data set {value['name']}: {count or 'no'} items {word}."]
+def _lines(value: kinds.DataRemoval, word: str) -> list[str]:
+    lines = item_lines(value.items, word)
+    if count := value.recordings:
+        words = f"recordings that were fetched: {count} files"
+        lines.append(item_line(word, size(value.recordings_bytes), words))
+    kept_files = (f"{file}: it was not fetched" for file in value.kept_recordings)
+    lines += [item_line("kept", "", words) for words in kept_files]
+    lines += [f"note: {text}" for text in value.notes]
+    count = sum(not item.reason for item in value.items)
+    return [*lines, f"Data set {value.data_set}: {count or 'no'} items {word}."]

@@ -11,29 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import validate
 from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from flows.cli.answer import as_json
+from edge_agent.cli import main as edge
 from flows.cli.answer.contents import report_of
 from flows.cli.answer.schema import ANSWERS, document
 from flows.cli.app import app
 from flows.ingest.simulate import write_simulated
 from flows.reports import shown
+from flows.services.servers import MLFLOW
 from storage.audit import ledger
+from storage.json_text import as_json
 from tasks.pages.document import Block, Branch, Code, Heading, Picture, Summary, Table, Tile, Words
+from tests.answers import SCHEMA, held
 from tests.conftest import ROOT
-from tests.emptied import Emptied
+from tests.emptied import DATABASES, Emptied, copy_database
 from tests.sealed import made_up_manifest, made_up_report, made_up_version, sides_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
-SCHEMA = json.loads((ROOT / "docs" / "answers.schema.json").read_text())
 #: Commands without a kind of their own, and why.
 WITHOUT = {
-    "up": "it keeps servers running; `status` tells of them",
-    "down": "it ends them",
     "sbom": "its JSON is CycloneDX's",
 }
 
@@ -57,9 +56,7 @@ def answer(command: str, *words: str, code: int = 0) -> Any:
     """A command's JSON, which keeps its schema; nothing else is on standard output."""
     done = CliRunner().invoke(app, [*command.split(), *words, "--format", "json"])
     assert done.exit_code == code, f"{done.output}\n{done.exception!r}"
-    value = json.loads(done.stdout)
-    validate(value, {"$defs": SCHEMA["$defs"], **SCHEMA["properties"][command]})
-    return value
+    return held(done.stdout, command)
 
 
 def test_every_command_that_answers_does_so_as_json() -> None:
@@ -67,7 +64,7 @@ def test_every_command_that_answers_does_so_as_json() -> None:
     for words, command in leaves():
         names = {name for option in command.params for name in option.opts}
         assert words in ANSWERS or words in WITHOUT, words
-        assert "--format" in names or words in ("up", "down"), words
+        assert "--format" in names, words
     assert {words for words, _ in leaves()} >= {*ANSWERS, *WITHOUT}
 
 
@@ -153,24 +150,42 @@ def test_a_model_that_is_not_there_has_a_nearest_name(
 
 
 def test_a_model_is_looked_for_before_a_server_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, empty_mlflow: Emptied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The local registry's database tells that there is no such model; no server is started."""
-    import sqlite3
-
+    assert version == "holter-x/1"
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow").mkdir()
-    with sqlite3.connect(tmp_path / "mlflow" / "mlflow.db") as database:
-        database.execute("CREATE TABLE registered_models (name TEXT)")
-        database.execute("CREATE TABLE experiments (name TEXT)")
-        database.execute("INSERT INTO registered_models VALUES ('holter-rhythm')")
-    database.close()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    database = DATABASES[MLFLOW]
+    copy_database(empty_mlflow.home / database, tmp_path / database)
+    monkeypatch.setattr("flows.services.servers._start", lambda *_: pytest.fail("a server started"))
     for command in ("lineage", "verify", "card", "promote"):
-        done = CliRunner().invoke(app, [command, "holter-rythm"])
-        assert "no registered model 'holter-rythm' (did you mean 'holter-rhythm'?)" in str(
-            done.exception
-        )
+        done = CliRunner().invoke(app, [command, "holter-y"])
+        words = "no registered model 'holter-y' (did you mean 'holter-x'?)"
+        assert words in str(done.exception), command
+
+
+def test_servers_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that the environment names are told; without any, nothing is stopped."""
+    monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
+    assert answer("down") == {"stopped": False}
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:word@127.0.0.1:9/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    value = answer("up")
+    assert value["servers"]["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
+    assert not value["started"]
+    assert "nothing is started here" in value["notes"][0]
+
+
+def test_a_device_s_requests_as_json(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`holter-edge status` keeps its schema, with a request and without."""
+    assert version == "holter-x/1"
+    for device, count in (("absent", 0), ("belt", 1)):
+        with pytest.raises(SystemExit) as ended:
+            edge(["status", "--device", device, "--format", "json"])
+        assert ended.value.code == 0
+        value = held(capsys.readouterr().out, "holter-edge status")
+        assert (value["device"], len(value["requests"])) == (device, count)
 
 
 def test_a_file_or_pipe_gets_whole_lines() -> None:
@@ -264,15 +279,15 @@ def test_a_report_as_json_has_every_part() -> None:
         Picture("i.png", b"", "j"),
         Branch("k", (Branch("l"),)),
     ]
-    report = json.loads(as_json(report_of("T", blocks)))
-    validate(report, {"$defs": SCHEMA["$defs"], **SCHEMA["properties"]["card"]})
+    report = held(as_json(report_of("T", blocks)), "card")
     kinds = [part["kind"] for part in report["parts"]]
     assert kinds == ["heading", "caveat", "code", "summary", "table", "picture", "outline"]
     assert report["parts"][-1]["lines"] == [{"depth": 0, "text": "k"}, {"depth": 1, "text": "l"}]
 
 
 def test_what_json_cannot_say_is_null() -> None:
-    """A figure that is undefined is null, not a word that no program reads."""
+    """A figure that is undefined is null; a byte that is no UTF-8 is written as JSON can."""
+    assert json.loads(as_json(["caf\udce9"]).encode()) == ["caf\udce9"]
     assert json.loads(as_json({"f1": float("nan"), "n": 2, "inf": [float("inf")]})) == {
         "f1": None,
         "n": 2,

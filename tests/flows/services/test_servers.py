@@ -135,7 +135,7 @@ def test_up_serves_and_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
             again = subprocess.run(
                 [sys.executable, "-m", "flows", "up"], cwd=ROOT, capture_output=True, text=True
             )
-            assert "Already up" in again.stderr
+            assert "Already up" in again.stdout
             assert again.returncode == 0
         finally:
             process.send_signal(signal.SIGINT)

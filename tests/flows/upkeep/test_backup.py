@@ -24,6 +24,7 @@ from flows.upkeep.restore import restore
 from storage.errors import BackupError
 from storage.files import sha256_folder, write_bytes, write_json
 from storage.registry.signing import public_key
+from tests.answers import held
 from tests.flows.upkeep.conftest import SECRET
 
 
@@ -243,7 +244,7 @@ def test_the_commands_answer_on_standard_output(
 
     file = str(tmp_path / "b.tar")
     app(["backup", file, "--format", "json"], standalone_mode=False)
-    value = json.loads(capsys.readouterr().out)
+    value = held(capsys.readouterr().out, "backup")
     assert value["file"] == file
     assert value["databases"] == ["mlflow/mlflow.db"]
     assert value["folders"]["beats"] == {"files": 1, "bytes": 5}
@@ -254,3 +255,5 @@ def test_the_commands_answer_on_standard_output(
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "absent"))
     with pytest.raises(BackupError, match="found nothing; expected one to copy"):
         app(["backup", str(tmp_path / "c.tar")], standalone_mode=False)
+    app(["restore", file, "--format", "json"], standalone_mode=False)
+    assert held(capsys.readouterr().out, "restore")["folder"] == str(tmp_path / "absent")

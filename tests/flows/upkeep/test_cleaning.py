@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sqlite3
@@ -29,6 +28,7 @@ from storage.files import home, sha256_folder, write_bytes, write_json
 from storage.places import beats_place
 from storage.registry.models import ModelVersion
 from storage.registry.signing import trusted_keys
+from tests.answers import held
 from tests.emptied import Emptied
 from tests.sealed import made_up_manifest, made_up_version, sides_of
 from tests.tiny import tiny_dataset
@@ -92,7 +92,7 @@ def gc(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """What the command answers on standard output."""
     capsys.readouterr()
     app(["gc", "--format", "json", *words], standalone_mode=False)
-    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    value: dict[str, Any] = held(capsys.readouterr().out, "gc")
     return value
 
 
@@ -136,12 +136,12 @@ def test_the_reason_of_what_stays_is_told(
 ) -> None:
     """By version where one needs it, by age where it has changed of late."""
     told = gc(capsys, "--dry-run", "--reasons")
-    kept = {item["kind"]: item["kept"] for item in told["items"] if item["name"] != "simulated"}
+    kept = {item["kind"]: item["reason"] for item in told["items"] if item["name"] != "simulated"}
     assert set(kept.values()) == {"changed within 30 days"}
     (tables,) = (item for item in told["items"] if item["name"] == "simulated")
-    assert tables["kept"] == f"needed by {registered.version.reference}"
+    assert tables["reason"] == f"needed by {registered.version.reference}"
     told = gc(capsys, "--dry-run", "--reasons", "--keep-days", "0")
-    kept = {run["run_id"]: run["kept"] for run in told["prefect_runs_kept"]}
+    kept = {run["run_id"]: run["reason"] for run in told["kept_runs"]}
     assert kept[registered.run_id] == f"needed by {registered.version.reference}"
     app(["gc", "--dry-run", "--reasons", "--keep-days", "0"], standalone_mode=False)
     text = capsys.readouterr().out
@@ -166,8 +166,8 @@ def test_what_a_flow_may_use_is_not_touched(
     try:
         told = gc(capsys, "--keep-days", "0", "--yes", "--reasons")
         words = f"in use: train, process {os.getpid()} on {note['host']}"
-        assert {item["kept"] for item in told["items"] if item["name"] == "tiny"} == {words}
-        assert all(item["kept"] for item in told["items"])
+        assert {item["reason"] for item in told["items"] if item["name"] == "tiny"} == {words}
+        assert all(item["reason"] for item in told["items"])
         assert all(each.exists() for each in junk)
         with pytest.raises(BackupError, match="in use: train"):
             cleaning.remove(cleaning.Item("beat tables", "tiny", 0, "", (junk[-1],), "ingest-tiny"))
@@ -187,7 +187,7 @@ def test_tables_stay_where_nobody_can_tell_who_needs_them(
     try:
         told = gc(capsys, "--dry-run", "--reasons", "--keep-days", "0")
         (tables,) = (item for item in told["items"] if item["name"] == "tiny")
-        assert "https://other.example: ledgers of it were seen here" in tables["kept"]
+        assert "https://other.example: ledgers of it were seen here" in tables["reason"]
         assert told["prefect_runs"] == 0
         assert registered.run_id
         assert junk[-1].is_dir()

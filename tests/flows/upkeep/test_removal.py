@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from storage.errors import BackupError, SpecError
 from storage.files import home, sha256_file, write_bytes, write_json
 from storage.recordings.download import FETCH_NOTE
 from storage.tables.beats_manifest import read_manifest, write_manifest
+from tests.answers import held
 from tests.tiny import tiny_dataset
 
 
@@ -42,7 +42,7 @@ def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     capsys.readouterr()
     app(["data", "remove", *words, "--format", "json"], standalone_mode=False)
-    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    value: dict[str, Any] = held(capsys.readouterr().out, "data remove")
     return value
 
 
@@ -106,7 +106,7 @@ def test_recordings_go_where_they_were_fetched_and_that_is_asked(
     write_bytes(ward / "102.dat", b"edited by hand")
     write_bytes(ward / "notes.txt", b"my own")
     result = answer(capsys, "ward", "--fetched", str(ward), "--yes")
-    assert result["recordings_kept"] == ["102.dat", "notes.txt"]
+    assert result["kept_recordings"] == ["102.dat", "notes.txt"]
     assert sorted(path.name for path in ward.iterdir()) == ["102.dat", "notes.txt"]
 
 

@@ -24,6 +24,7 @@ from storage.errors import SpecError
 from storage.recordings.records import open_alone, read_lead
 from tasks.analysis import many
 from tasks.analysis.many import COLUMNS, Order, Recording, recordings_in, rows_of
+from tests.answers import held
 from tests.conftest import ROOT
 from tests.tasks.analysis.deadly import deadly
 
@@ -84,7 +85,7 @@ def test_a_folder_is_answered_whole(
     out = tmp_path / "out"
     assert run(ward, "--out", out, "--format", "json") == 3
     captured = capsys.readouterr()
-    document = json.loads(captured.out)
+    document = held(captured.out, "holter-edge analyse")
     rows = {row["record"]: row for row in document["records"]}
     assert list(rows) == ["A_edf", "a_wfdb", "bed 2/a", "cut", "junk", "short", "summary_edf"]
     states = {name: row["state"] for name, row in rows.items()}
