@@ -9,6 +9,7 @@ import io
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: What pads the end of a text: NUL, and DOS's end of file.
@@ -54,6 +55,18 @@ def table_rows(data: bytes) -> list[list[str]]:
         raise ValueError(str(error)) from error
     stripped = [[cell.strip() for cell in row] for row in rows]
     return [row for row in stripped if any(row)]
+
+
+#: What begins a formula where a spreadsheet opens a CSV; by OWASP's page on CSV injection.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell for a CSV: a text that a spreadsheet would take for a formula has a ' before it.
+
+    Names of files and records are anybody's; numbers stay as they are.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def file_name(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.answer import JSON, Form, Format, answer
+from flows.cli.answer import JSON, TEXT, Form, Format, answer
 from flows.cli.options import (
     Signals,
     callback_of,
@@ -25,6 +25,7 @@ from flows.cli.options import (
 from flows.reports.shown import say, show_table
 from flows.services.progress import console
 from storage.errors import PromotionError
+from storage.json_text import as_json
 from storage.registry.reference import check_alias, check_name
 from tasks.scores.promotion import unmet
 
@@ -89,12 +90,12 @@ def pareto(
 
         versions, left_out = work.read(models or all_references())
         groups = work.groups(versions, device, bounds=intervals)
-        as_json = json_too or output == JSON
-        if as_json:
-            print(work.as_json(groups, left_out))
-        if out or not as_json:
+        form = JSON if json_too else output
+        if out or form == TEXT:
             blocks = work.blocks(groups, left_out)
             deliver("F1 of the registered versions against what they cost", blocks, out)
+        if form == JSON:
+            print(as_json(work.content(groups, left_out)))
 
 
 def card(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -276,8 +277,8 @@ def _cost(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def as_json(groups: Sequence[Group], left_out: dict[str, str]) -> str:
-    """The same as JSON; of each point also in which costs no other beats it."""
+def content(groups: Sequence[Group], left_out: dict[str, str]) -> dict[str, Any]:
+    """The same for a program; of each point also in which costs no other beats it."""
     whole = [
         {
             "about": group.scope,
@@ -291,4 +292,4 @@ def as_json(groups: Sequence[Group], left_out: dict[str, str]) -> str:
         }
         for group in groups
     ]
-    return json.dumps({"groups": whole, "left_out": left_out}, indent=1, sort_keys=True)
+    return {"groups": whole, "left_out": left_out}

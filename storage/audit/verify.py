@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -333,8 +332,3 @@ def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:
                 yield compare("sources", f"{data['dataset']}: {file}", digest, sha256_file(path))
             else:
                 yield Finding("sources", f"{data['dataset']}: {file}", OUT, ABSENT)
-
-
-def as_json(findings: Iterable[Finding]) -> str:
-    """Findings as JSON, one object each."""
-    return json.dumps([vars(finding) for finding in findings], indent=1)

@@ -16,7 +16,7 @@ from storage.places import Place, beats_place, place
 from storage.tables.beats import BeatTable, Quality, read_beats
 from storage.tables.beats_manifest import Manifest
 from storage.tables.labelled import checked_files
-from storage.text import did_you_mean
+from storage.text import csv_cell, did_you_mean
 
 #: The columns of text, which repeat few values.
 TEXTS = ("dataset", "record", "subject", "symbol", "rhythm")
@@ -126,6 +126,11 @@ def records_frame(manifests: Iterable[Manifest]) -> pd.DataFrame:
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV: a header, then a line a row, ended by CR LF; what is undefined is `nan`."""
+    """A table as CSV: a header, then a line a row, ended by CR LF; what is undefined is `nan`.
+
+    A text that a spreadsheet would take for a formula is written by `storage.text.csv_cell`.
+    """
+    texts = frame.select_dtypes(exclude="number")
+    frame = frame.assign(**{str(name): texts[name].map(csv_cell) for name in texts})
     text = frame.to_csv(index=False, lineterminator="\r\n", na_rep="nan") if len(frame) else ""
     return text.encode()

@@ -155,7 +155,7 @@ class Analysis:
                 f"The recording is short, and the network leans on the beats around: it may miss "
                 f"AF{self._found_in_strips}.",
             ),
-            (share < LEAST_SHARE, f"Only {100 * share:.1f} % of the recording could be analysed."),
+            (share < LEAST_SHARE, f"Only {percent(share)} of the recording could be analysed."),
             (bad > MUCH_BAD, f"The signal is poor at {100 * bad:.0f} % of the beats."),
         )
         return [words for holds, words in facts if holds]
@@ -305,7 +305,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "analysable": [{"start_s": a, "end_s": b} for a, b in analysis.beats.stretches_s.tolist()],
         "beats": len(analysis.beats),
         "flagged_beats": int(flagged.sum()),
-        "mean_heart_rate_bpm": 60 / float(rr_s.mean()) if len(rr_s) else None,
+        "mean_heart_rate_bpm": 60 / float(rr_s.mean(dtype=np.float64)) if len(rr_s) else None,
         "profile": profile(analysis.beats, analysis.probability, analysis.decided).as_json(),
         "model": dict(analysis.model),
         "reliability": reliability(analysis.figures, analysis.burden),

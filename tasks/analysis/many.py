@@ -23,6 +23,7 @@ from typing import Any
 from storage.errors import HolterError, RecordError, SpecError, TooFewBeats, UnusableSignal
 from storage.formats.leads import SUFFIX
 from storage.formats.wfdb_record import describe_wfdb
+from storage.text import csv_cell
 from tasks.analysis.analyse import Analysis, Release, analyse_by, files_of, summary, write_files
 from tasks.analysis.words import ANALYSED, CANNOT_TELL, FAILED
 
@@ -203,9 +204,9 @@ def _begin_worker() -> None:
 
 
 def summary_csv(rows: Iterable[dict[str, Any]]) -> bytes:
-    """The rows as CSV; a figure that is not known is an empty cell."""
+    """The rows as CSV; a figure that is not known is an empty cell, no text is a formula."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue().encode(errors="backslashreplace")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from storage.registry.answers import plain
+
 FOOT = "A network's decision, not a diagnosis: a physician confirms it on the signal."
 #: Whose data a figure is of: of patients that were not learnt from, or of a whole other data set.
 SIDES = {"test": "test patients"}
@@ -22,36 +24,44 @@ TABLE = {
 }
 
 
-def length_words(seconds: float) -> str:
-    """A length of time: "23 h 50 min", "12 min", "4.2 s"."""
-    if seconds < 60:
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: "23 h 50 min", "1 min 5 s", "4.2 s"."""
+    seconds = round(seconds, 3)  # of the same samples, whether counted in hours or seconds
+    if 0 < seconds < 0.05:
+        return "<0.1 s"
+    if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    hours, rest = divmod(minutes, 60)
-    return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0 or not hours))
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    if round(seconds) < 3600:
+        return _two_units(round(seconds), 60, "min", "s")
+    if minutes < 48 * 60:
+        return _two_units(minutes, 60, "h", "min")
+    return _two_units(hours, 24, "d", "h")
 
 
-def printable(text: str) -> str:
-    """A line without what a terminal would obey, or cannot show: names of files are anybody's."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def _two_units(count: int, base: int, large: str, small: str) -> str:
+    wholes, rest = divmod(count, base)
+    return f"{wholes} {large} {rest} {small}" if rest else f"{wholes} {large}"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; one that is not 0 never reads as 0, nor one below 1 as 100."""
+    """A share in per cent; none but a whole one reads as 0 % or 100 %."""
     if share is None:
         return "-"
     if 0 < share < 0.0005:
         return "<0.1 %"
     if 0.9995 <= share < 1:
         return ">99.9 %"
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
 
 
 def headline(figures: Mapping[str, Any]) -> str:
     """How much AF, in one sentence."""
     if figures["cannot_tell"]:
         return f"cannot tell: {figures['cannot_tell']}"
-    analysed = length_words(3600 * figures["analysable_hours"])
+    analysed = span(3600 * figures["analysable_hours"])
     if not figures["af_burden"]:
         return f"no AF found in the {analysed} analysed"
     words = f"AF in {percent(figures['af_burden'])} of the {analysed} analysed"
@@ -59,23 +69,21 @@ def headline(figures: Mapping[str, Any]) -> str:
     if not long:
         return f"{words}; no episode of 30 s or more"
     episodes = "1 episode" if long == 1 else f"{long:,} episodes"
-    return (
-        f"{words}: {episodes} of 30 s or more, the longest {length_words(figures['longest_af_s'])}"
-    )
+    return f"{words}: {episodes} of 30 s or more, the longest {span(figures['longest_af_s'])}"
 
 
 def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
     """What is told of one recording: figures as of `tasks.analysis.analyse.summary`."""
     missing = figures["hours"] - figures["analysable_hours"]
     since = f"; began {figures['start'].replace('T', ' ')}" if figures["start"] else ""
-    lost = f"{length_words(3600 * missing)} ({percent(figures['unanalysable_share'])})"
+    lost = f"{span(3600 * missing)} ({percent(figures['unanalysable_share'])})"
     rate, beats = figures["mean_heart_rate_bpm"], figures["beats"]
     poor = percent(figures["flagged_beats"] / beats) if beats else "-"
     model = figures["model"]
     registered = f", {model['registered']}" if model["registered"] else ""
     lines = [
         f"{figures['record']}: {headline(figures)}",
-        f"  recorded   {length_words(3600 * figures['hours'])}{since}",
+        f"  recorded   {span(3600 * figures['hours'])}{since}",
         f"  not read   {lost} could not be analysed",
         f"  signal     lead {figures['lead']}, {figures['fs_hz']:g} Hz; {beats:,} beats, "
         f"{poor} of poor signal" + (f"; mean rate {rate:.0f} /min" if rate else ""),
@@ -87,7 +95,7 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         *(f"  file       {file}" for file in files),
         FOOT,
     ]
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(plain, lines))
 
 
 def how_sure(figures: Mapping[str, Any]) -> list[str]:
@@ -149,7 +157,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{row['record']}: {row['note']}" for row in rows if row["note"] and not _is_wrong(row)
     ]
     counts = f"{len(rows):,} recordings, {len(wrong):,} without an answer."
-    return "\n".join(map(printable, [*columns(cells), *notes, *wrong, counts, FOOT]))
+    return "\n".join(map(plain, [*columns(cells), *notes, *wrong, counts, FOOT]))
 
 
 _HOURS = ("hours", "analysable_hours")

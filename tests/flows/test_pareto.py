@@ -11,6 +11,7 @@ import pytest
 from flows.reports import pareto as work
 from flows.reports.shown import deliver
 from storage.audit.versions import all_references, read_version
+from storage.json_text import as_json
 from tasks.pages.document import Picture, Table, Words
 from tasks.pages.figures import pareto, spread
 from tasks.scores.pareto import COSTS, Point, front
@@ -97,7 +98,7 @@ def test_only_the_same_beats_stand_in_one_picture(fresh_model: str, tmp_path: Pa
     assert table.rows[1][-1] == "-"
     deliver("Costs", report, tmp_path / "out" / "report.md")
     assert (tmp_path / "out" / "figures" / "pareto_1.png").is_file()
-    told = json.loads(work.as_json([first, second], left_out))
+    told = json.loads(as_json(work.content([first, second], left_out)))
     assert told["groups"][0]["points"][0]["front"] == ["parameters", "multiply_adds", "bytes"]
 
 

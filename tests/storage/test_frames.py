@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,13 @@ def test_tables_are_written_as_csv() -> None:
     assert as_csv(pd.DataFrame([{"a": 1, "b": 0.5}])) == b"a,b\r\n1,0.5\r\n"
     assert as_csv(pd.DataFrame({"a": ["x, y"], "b": [np.nan]})) == b'a,b\r\n"x, y",nan\r\n'
     assert as_csv(pd.DataFrame()) == b""
+
+
+def test_no_text_of_a_csv_is_a_formula() -> None:
+    """Names of records are anybody's: a spreadsheet shows them and computes nothing."""
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "100"]
+    frame = pd.DataFrame({"record": names, "kind": pd.Categorical(names), "n": [-1] * 6})
+    rows = list(csv.DictReader(io.StringIO(as_csv(frame).decode(), newline="")))
+    assert [row["record"] for row in rows] == [*(f"'{name}" for name in names[:-1]), "100"]
+    assert [row["kind"] for row in rows] == [row["record"] for row in rows]
+    assert {row["n"] for row in rows} == {"-1"}

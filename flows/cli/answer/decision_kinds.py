@@ -7,24 +7,8 @@ from typing import Any
 
 from flows.cli.answer.data_kinds import Ingest
 from flows.cli.answer.report_kinds import Report
+from storage.audit.ledger_entry import Entry
 from tasks.scores.promotion import Verdict as Verdict
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """A signed entry of a model's ledger; see `storage.audit.ledger_entry.Entry`."""
-
-    sequence: int
-    time_utc: str
-    who: str
-    action: str
-    model: str
-    version: int | None
-    reason: str
-    details: dict[str, str]
-    previous: str
-    key: str
-    signature: str
 
 
 @dataclass(frozen=True)
@@ -36,25 +20,8 @@ class Lineage:
     chain_sha256: str
     seal_fault: str
     faults: list[str]
-    ledger: list[LedgerEntry]
+    ledger: list[Entry]
     evaluations: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Sight:
-    """A version that saw a record's subject; see `storage.audit.sights.Sight`."""
-
-    model: str
-    version: int
-    dataset: str
-    subject: str
-    records: list[str]
-    side: str
-    simulated: bool
-    aliases: list[str]
-    in_mlflow: str
-    run_id: str
-    same_as: str
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,6 @@ from flows.cli.answer.decision_kinds import (
     Drift as Drift,
 )
 from flows.cli.answer.decision_kinds import (
-    LedgerEntry as LedgerEntry,
-)
-from flows.cli.answer.decision_kinds import (
     Lineage as Lineage,
 )
 from flows.cli.answer.decision_kinds import (
@@ -68,9 +65,6 @@ from flows.cli.answer.decision_kinds import (
 )
 from flows.cli.answer.decision_kinds import (
     Rollback as Rollback,
-)
-from flows.cli.answer.decision_kinds import (
-    Sight as Sight,
 )
 from flows.cli.answer.decision_kinds import (
     Verdict as Verdict,

@@ -10,6 +10,7 @@ from flows.cli.answer import kinds
 from flows.upkeep.backup import Backup
 from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
+from storage.audit.sights import Sight
 from storage.datasets.dataset import DatasetSpec
 
 #: What each command answers with, by its words after `holter`.
@@ -29,7 +30,7 @@ ANSWERS: dict[str, Any] = {
     "run": kinds.Retraining,
     "evaluate": kinds.Evaluation,
     "reproduce": kinds.Reproductions,
-    "lineage": kinds.Lineage | list[kinds.Sight],
+    "lineage": kinds.Lineage | list[Sight],
     "verify": list[Finding],
     "card": kinds.Report,
     "compare": kinds.Report,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.analysis.page.facts import CLINICAL_S, Page, episodes_of, mean_rate
+from tasks.analysis.words import percent, span
 from tasks.pages.markup import line
 from tasks.scores.episodes import durations_s, lasting
 
@@ -29,30 +30,6 @@ DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 #: Where a network's figures come from, by `side` of a release's manifest.
 SIDES = {"test": "patients left out of its training", "never seen": "a data set it never saw"}
-
-
-def span(seconds: float) -> str:
-    """A length of time in its two largest units."""
-    if seconds < 59.95:
-        return f"{seconds:.0f} s" if seconds >= 9.95 or seconds == 0 else f"{seconds:.1f} s"
-    if round(seconds) < 3600:
-        return _two(round(seconds), 60, "min", "s")
-    minutes = round(seconds / 60)
-    return _two(minutes, 60, "h", "min") if minutes < 48 * 60 else _two(minutes // 60, 24, "d", "h")
-
-
-def _two(count: int, base: int, large: str, small: str) -> str:
-    many, rest = divmod(count, base)
-    return f"{many} {large} {rest} {small}" if rest else f"{many} {large}"
-
-
-def percent(share: float) -> str:
-    """A share in per cent; none but a whole one is rounded to 0 % or 100 %."""
-    if 0 < share < 0.0005:
-        return "less than 0.1 %"
-    if 0.9995 <= share < 1:
-        return "more than 99.9 %"
-    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
 
 
 def date(page: Page, at_s: float) -> str:

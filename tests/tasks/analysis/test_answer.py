@@ -26,7 +26,7 @@ from storage.registry.boxed import BOXED, boxed_release
 from storage.tables.beats import BeatTable, Quality, join_tables
 from tasks.analysis.choice import FALLBACK, usual_network
 from tasks.analysis.reliability import ppv_at, reliability
-from tasks.analysis.words import length_words, percent
+from tasks.analysis.words import percent, span
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 from tests.answers import held
@@ -345,14 +345,30 @@ def test_figures_that_are_none_are_left_out() -> None:
 BAD_SHARES = (float("nan"), "0.9", 1.2, -0.1, None, True)
 
 
-def test_words_of_numbers() -> None:
-    """What is not nothing never reads as nothing."""
-    assert [percent(share) for share in (0.0, 1e-5, 0.123, 0.99999, 1.0, None)] == [
-        *("0.0 %", "<0.1 %", "12.3 %", ">99.9 %", "100.0 %", "-")
-    ]
-    assert [length_words(s) for s in (0, 4.2, 59.94, 60, 3600, 5430, 86_399)] == [
-        *("0.0 s", "4.2 s", "59.9 s", "1 min", "1 h", "1 h 30 min", "24 h")
-    ]
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *((0, "0 %"), (0.0, "0 %"), (1e-5, "<0.1 %"), (0.1234, "12.3 %")),
+        *((0.99999, ">99.9 %"), (1.0, "100 %"), (None, "-")),
+    ],
+)
+def test_a_share_is_not_rounded_to_none_or_all(share: float | None, text: str) -> None:
+    """A little is not nothing, and nearly all is not all; terminal and page say the same."""
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0, "0 s"), (0.01, "<0.1 s"), (4.25, "4.2 s"), (9.96, "10 s"), (59.4, "59 s")),
+        *((59.6, "1 min"), (60, "1 min"), (61, "1 min 1 s"), (3599.9, "1 h"), (3600, "1 h")),
+        *((5430, "1 h 30 min"), (79_800, "22 h 10 min"), (86_399, "24 h")),
+        *((2 * 86_400 - 1, "2 d"), (14 * 86_400, "14 d"), (3 * 86_400 + 3_599, "3 d 1 h")),
+    ],
+)
+def test_a_length_of_time_has_two_units(seconds: float, text: str) -> None:
+    """Never sixty of one unit; of hours that were divided, the same as of seconds."""
+    assert span(seconds) == span(3600 * (seconds / 3600)) == text
 
 
 def test_it_loads_little() -> None:

@@ -130,7 +130,12 @@ def test_names_that_no_terminal_shows(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "caf?" in text
     assert "?[31mred" in text
     assert "\x1b" not in text
-    assert "caf\\udce9" in (tmp_path / "out" / "summary.csv").read_text()
+    table = (tmp_path / "out" / "summary.csv").read_text()
+    assert "caf\\udce9" in table
+    assert [line[:6] for line in table.splitlines() if "=cmd" in line] == ["'=cmd,"]
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--format", "json") == 1
+    document = held(capsys.readouterr().out, "holter-edge analyse")
+    assert {row["record"] for row in document["records"]} >= {"=cmd", "caf\udce9"}
 
 
 def test_a_folder_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

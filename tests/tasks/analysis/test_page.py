@@ -112,37 +112,6 @@ def test_what_was_not_analysed_is_told() -> None:
     assert words.unknown(page_with(1, flagged=np.zeros(1, bool))) == ""
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (0, "0 %"),
-        (0.0001, "less than 0.1 %"),
-        (0.1234, "12.3 %"),
-        (0.9999, "more than 99.9 %"),
-        (1, "100 %"),
-    ],
-)
-def test_a_share_is_not_rounded_to_none_or_all(share: float, text: str) -> None:
-    """A little is not nothing, and nearly all is not all."""
-    assert words.percent(share) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (4.25, "4.2 s"),
-        (59.97, "1 min"),
-        (61, "1 min 1 s"),
-        (3599.9, "1 h"),
-        (79_800, "22 h 10 min"),
-        (14 * 86_400, "14 d"),
-    ],
-)
-def test_a_length_of_time_has_two_units(seconds: float, text: str) -> None:
-    """Never sixty of one unit."""
-    assert words.span(seconds) == text
-
-
 def test_how_sure_names_the_worst_data_set() -> None:
     """Sensitivity and specificity where they were measured, and PPV at this record's burden."""
     told = words.sure(page_with(10, [(0, 3600)]))
