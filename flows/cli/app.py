@@ -104,7 +104,8 @@ def ingest(
     from flows.cli.answer.contents import ingest_of
 
     warn_of_records(result)
-    answer(ingest_of(result), output, lambda: tell_records(result))
+    value = ingest_of(result)
+    answer(value, output, lambda: tell_records(value))
     exit_for([result])
 
 

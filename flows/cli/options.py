@@ -21,6 +21,7 @@ from tasks.pages.document import ENDINGS, ENDINGS_TEXT
 from tasks.signal import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
+    from flows.cli.answer import kinds
     from flows.ingest.flow import IngestResult
 
 #: Exit code of work that finished, but left out records that it names.
@@ -154,7 +155,6 @@ def serving(*versions: str | None) -> Iterator[None]:
     """
     from flows.services.servers import named_servers, running, servers
     from flows.services.up_state import answering
-    from storage.audit.chain import resolve
 
     check_home()
     quiet()
@@ -164,8 +164,7 @@ def serving(*versions: str | None) -> Iterator[None]:
         console.print("Starting the local Prefect and MLflow servers ...")
     with servers() as running_servers, answering(running_servers.prefect_page):
         try:
-            for reference in references:
-                resolve(reference)
+            _resolve(references)
             yield
         finally:  # the last log lines reach Prefect before its server stops
             from prefect.logging.handlers import APILogHandler
@@ -184,15 +183,22 @@ def look_up(references: Sequence[str]) -> None:
         The registry that answers, or the local database, has not the version.
     """
     from flows.services.servers import can_be_read, check_registry, readable_registry
-    from storage.audit.chain import resolve
 
     if not references:
         return
     check_registry()
     if can_be_read():
         with readable_registry():
-            for reference in references:
-                resolve(reference)
+            _resolve(references)
+
+
+def _resolve(references: Sequence[str]) -> None:
+    """Look for versions in the registry that is there; what is slow to load, for none, is not."""
+    if references:
+        from storage.audit.chain import resolve
+
+        for reference in references:
+            resolve(reference)
 
 
 @contextmanager
@@ -207,11 +213,7 @@ def registry(*versions: str) -> Iterator[None]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     look_up(versions)
     with registry_server():
-        if versions:
-            from storage.audit.chain import resolve
-
-            for reference in versions:
-                resolve(reference)
+        _resolve(versions)
         yield
 
 
@@ -222,23 +224,16 @@ def registry_to_read(*versions: str) -> Iterator[None]:
 
     check_home()
     with readable_registry():
-        if versions:
-            from storage.audit.chain import resolve
-
-            for reference in versions:
-                resolve(reference)
+        _resolve(versions)
         yield
 
 
-def tell_records(result: IngestResult) -> None:
+def tell_records(ingest: kinds.Ingest) -> None:
     """What an ingest made: a line of totals."""
-    entries = result.manifest.entries
-    hours = sum(entry.hours for entry in entries)
-    beats = sum(entry.beats for entry in entries)
-    kept_count = sum(outcome.state == "kept" for outcome in result.outcomes)
     say(
-        f"{result.manifest.title}: {len(entries)} records, {hours:.1f} h, {beats:,} beats "
-        f"({kept_count} kept from before, {len(result.failed)} failed). Manifest: {result.path}"
+        f"{ingest.title}: {ingest.records} records, {ingest.hours:.1f} h, {ingest.beats:,} beats "
+        f"({ingest.kept_count} kept from before, {len(ingest.failed)} failed). "
+        f"Manifest: {ingest.manifest}"
     )
 
 

@@ -168,8 +168,8 @@ def _show_training(
     from flows.services.up_state import running
     from tasks.pages.numbers import label_of, text_of
 
-    for ingest_result in result.ingested:
-        tell_records(ingest_result)
+    for ingest in value.ingests:
+        tell_records(ingest)
     device = retraining.device.metrics if retraining else {}
     names = [*FIGURES, *(n for n in sorted(device) if n.startswith(COSTS))]
     columns = ["beat level, test side", "server"]

@@ -47,8 +47,10 @@ def check_name(text: str) -> str:
     return text
 
 
-#: A name that is made here is part of files' names, addresses and experiments' names.
+#: A name that is made here, of a model or a device, is part of files' names, addresses,
+#: experiments' names and accounts'.
 _NEW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_NEW_NAME_WORDS = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
 
 
 def check_new_name(text: str) -> str:
@@ -59,10 +61,8 @@ def check_new_name(text: str) -> str:
     ValueError
         It cannot.
     """
-    expected = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
-    return _check_form(
-        "name", _NEW_NAME, text, f"no name of a registered model; expected {expected}"
-    )
+    words = f"no name of a registered model; expected {_NEW_NAME_WORDS}"
+    return _check_form("name", _NEW_NAME, text, words)
 
 
 #: MLflow keeps `latest` and `v1` to itself, whatever their case.
@@ -81,10 +81,6 @@ def check_alias(text: str) -> str:
     return _check_form("alias", _ALIAS, text, f"no name of an alias; expected {expected}")
 
 
-#: A device's name is part of an experiment's, and of an account's.
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-
-
 def check_device(text: str) -> str:
     """A device's name as it is, where an experiment can be named by it.
 
@@ -93,8 +89,8 @@ def check_device(text: str) -> str:
     ValueError
         It cannot.
     """
-    expected = "up to 100 letters, digits, dots, _ and -, a letter or digit first"
-    return _check_form("device", _DEVICE, text, f"no name of a device; expected {expected}")
+    words = f"no name of a device; expected {_NEW_NAME_WORDS}"
+    return _check_form("device", _NEW_NAME, text, words)
 
 
 def _check_form(kind: str, form: re.Pattern[str], text: str, otherwise: str) -> str:
