@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from storage.databases.mlflow_tables import TABLES, Fields, numbered, open_database, rows
+from storage.databases.mlflow_tables import TABLES, Fields, open_database, rows
 from storage.errors import NotInRegistry, RegistryError
 
 #: The revision of MLflow 3.17's tables.
@@ -132,7 +132,7 @@ def _run_artifact(store: sqlite3.Connection, fields: Fields) -> Artifact:
 
 
 def _version_artifact(store: sqlite3.Connection, fields: Fields) -> Artifact:
-    row = numbered(store, fields.get("name"), fields.get("version"))
+    row = version_row(store, fields.get("name"), fields.get("version"))
     return Artifact(row["storage_location"] or row["source"], fields.get("path", ""))
 
 
