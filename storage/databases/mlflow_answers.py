@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from storage.databases.mlflow_tables import TABLES, Fields, open_database, rows
+from storage.databases.mlflow_tables import TABLES, Fields, open_database, rows, version_row
 from storage.errors import NotInRegistry, RegistryError
 
 #: The revision of MLflow 3.17's tables.
