@@ -55,6 +55,7 @@ LIMITS = (
     "It knows AF and not AF alone. Flutter, frequent ectopy, block and paced rhythm may be taken "
     "for AF.",
     "An AF episode of a few beats is missed or told too late: decisions lean on the beats around.",
+    "It is not for strips of seconds, where there are few beats around: see its figures there.",
     "Age, sex and origin of the patients are not recorded: nothing is known of these groups.",
     "The intervals are of one split and one seed. Another recorder, lead or population may give "
     "other figures.",
