@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import tomllib
 
-from edge_agent.slots import choose_release, self_test
+from edge_agent.slots import choose_release
 from storage.errors import DigestMismatch, ModelError, SignatureError
 from storage.files import read_json, sha256_file, write_json
 from storage.registry import boxed
 from storage.registry.boxed import BOXED, boxed_release, trusted_content
 from storage.registry.model_files import MANIFEST
 from storage.tables.golden_beats import GOLDEN
+from tasks.runtimes.releases import self_test
 from tasks.runtimes.runtimes import RUNTIMES, files_of, usual
 from tests.conftest import ROOT
 
@@ -61,6 +62,19 @@ def test_a_release_is_whole_and_says_what_it_is(name: str) -> None:
             if known:
                 low, high = row["interval"][rate]
                 assert low <= row[rate] <= high
+
+
+def test_the_usual_network_is_the_better_where_neither_learnt() -> None:
+    """What `analyse` says of its choice: more of the AF than fused_cues, data that none learnt."""
+    manifests = {name: boxed_release(name)[1] for name in BOXED}
+    learnt = {row["dataset"] for each in manifests.values() for row in each["trained_on"]}
+    figures = {
+        name: {row["dataset"]: row["sensitivity"] for row in manifests[name]["figures"]}
+        for name in ("rhythm", "fused_cues")
+    }
+    shared = [d for d, value in figures["rhythm"].items() if d not in learnt and value is not None]
+    assert shared
+    assert all(figures["rhythm"][d] > figures["fused_cues"][d] for d in shared)
 
 
 @pytest.mark.parametrize("name", BOXED)
