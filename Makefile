@@ -11,13 +11,14 @@ export MLFLOW_DISABLE_TELEMETRY = true
 # Modules are compiled once, at their first import: every later start is seconds quicker.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help docs audit run test test-fast lint bench releases edge-aarch64 clean
+.PHONY: help docs audit run test test-fast lint bench releases walk edge-aarch64 clean
 
 help:
 	@echo "make run    from simulated Holter records to a device report in MLflow (about 5 minutes)"
 	@echo "make test   every check and test (about 15 minutes)"
 	@echo "make test-fast  the tests without servers and long trainings (about 2 minutes)"
 	@echo "make lint   formatting, lint, types, layers, pages"
+	@echo "make walk   a new user's first day, from an empty Debian 12 to a report (needs root)"
 	@echo "make edge-aarch64  the agent's cycle on an emulated arm64 Debian (needs root)"
 	@echo "make docs   the pages of docs/, and of the Python interface, as a site in .site"
 	@echo "make audit  known vulnerabilities of the pinned packages (asks the advisory database)"
@@ -62,6 +63,12 @@ test: lint
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TWO) -m "not slow and not server"
+
+# From an empty Debian 12 to the report of a recording, as a user without rights: needs root and
+# debootstrap, and says so where they are not.
+WALK ?= /var/tmp/holter-walk
+walk:
+	@mkdir -p $(WALK) && .ci/walk $(WALK) || test $$? = 75
 
 # The agent's whole cycle in an arm64 Debian that qemu-user runs; needs root, debootstrap and
 # qemu-user-static, and says so where they are not.

@@ -33,7 +33,7 @@ def rows(store: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> lis
     return [dict(row) for row in store.execute(sql, values)]
 
 
-def _filled(row: Row) -> Row:
+def _set_fields(row: Row) -> Row:
     """Without what is not set, as the server leaves it out."""
     return {key: value for key, value in row.items() if value is not None}
 
@@ -76,12 +76,16 @@ def _run(store: sqlite3.Connection, row: Row) -> Row:
         "tags": _of_run(store, "tags", run_id, "key, value"),
     }
     inputs = _inputs(store, run_id)
-    return {"info": _filled(info), "data": {k: v for k, v in data.items() if v}, "inputs": inputs}
+    return {
+        "info": _set_fields(info),
+        "data": {k: v for k, v in data.items() if v},
+        "inputs": inputs,
+    }
 
 
 def _of_run(store: sqlite3.Connection, table: str, run_id: str, columns: str = "*") -> list[Row]:
     sql = f"SELECT {columns} FROM {table} WHERE run_uuid = ? ORDER BY key"  # noqa: S608 - our own words
-    return [_filled(row) for row in rows(store, sql, [run_id])]
+    return [_set_fields(row) for row in rows(store, sql, [run_id])]
 
 
 def _metric(row: Row) -> Row:
@@ -109,7 +113,7 @@ def _inputs(store: sqlite3.Connection, run_id: str) -> Row:
     for row in rows(store, sql, [run_id]):
         marks = "SELECT name AS key, value FROM input_tags WHERE input_uuid = ?"
         tags = rows(store, marks, [row.pop("input_uuid")])
-        inputs.append({**({"tags": tags} if tags else {}), "dataset": _filled(row)})
+        inputs.append({**({"tags": tags} if tags else {}), "dataset": _set_fields(row)})
     return {"dataset_inputs": inputs} if inputs else {}
 
 
@@ -142,7 +146,7 @@ def _history(store: sqlite3.Connection, fields: Fields) -> Row:
 def _experiment(store: sqlite3.Connection, row: Row) -> Row:
     sql = "SELECT key, value FROM experiment_tags WHERE experiment_id = ? ORDER BY key"
     tags = rows(store, sql, [row["experiment_id"]])
-    return _filled(
+    return _set_fields(
         {
             "experiment_id": str(row["experiment_id"]),
             "name": row["name"],
@@ -185,7 +189,7 @@ def _version(store: sqlite3.Connection, row: Row) -> Row:
     name, number = row["name"], row["version"]
     sql = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
     tags = rows(store, sql, [name, number])
-    return _filled(
+    return _set_fields(
         {
             "name": name,
             "version": str(number),
@@ -233,7 +237,7 @@ def _search_versions(store: sqlite3.Connection, fields: Fields) -> Row:
     return {"model_versions": versions} if versions else {}
 
 
-def _aliased(store: sqlite3.Connection, fields: Fields) -> Row:
+def _get_alias(store: sqlite3.Connection, fields: Fields) -> Row:
     name, alias = fields.get("name"), fields.get("alias")
     sql = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
     for row in rows(store, sql, [name, alias]):
@@ -246,7 +250,7 @@ def _model(store: sqlite3.Connection, row: Row) -> Row:
     sql = "SELECT alias, version FROM registered_model_aliases WHERE name = ?"
     aliases = [{**alias, "version": str(alias["version"])} for alias in rows(store, sql, [name])]
     tags = rows(store, "SELECT key, value FROM registered_model_tags WHERE name = ?", [name])
-    return _filled(
+    return _set_fields(
         {
             "name": name,
             "creation_timestamp": row["creation_time"],
@@ -281,7 +285,7 @@ TABLES: Mapping[tuple[str, str], Callable[[sqlite3.Connection, Fields], Any]] = 
     ("POST", "experiments/search"): _search_experiments,
     ("GET", "registered-models/get"): _get_model,
     ("GET", "registered-models/search"): _search_models,
-    ("GET", "registered-models/alias"): _aliased,
+    ("GET", "registered-models/alias"): _get_alias,
     ("GET", "model-versions/get"): _get_version,
     ("GET", "model-versions/search"): _search_versions,
 }

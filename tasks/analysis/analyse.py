@@ -24,7 +24,7 @@ from storage.recordings.records import Record, open_alone, read_lead
 from storage.registry.boxed import BOXED, boxed_release
 from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, join_tables
-from tasks.analysis.choice import bad_share, usual_network
+from tasks.analysis.choice import usual_network
 from tasks.analysis.episode_table import episode_table
 from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.to_html import draw_html
@@ -161,6 +161,11 @@ class Analysis:
         return [words for holds, words in facts if holds]
 
 
+def bad_share(beats: BeatTable) -> float:
+    """Share of the beats whose signal is poor; 0 where there are none."""
+    return float(np.mean((beats.quality & BAD) != 0)) if len(beats) else 0.0
+
+
 def analyse(
     path: Path,
     release: Path,
@@ -201,18 +206,12 @@ def analyse_by(
     RecordError, ModelError
         The record cannot be used; the network reads what a record's beats do not give.
     """
-    network = None
-    if release is not None:  # before any work
-        network = open_runtime(release.folder, release.manifest, runtime)
-        _decision_rule(release.manifest)
+    release = release or _of_the_box(runtime)
+    network = open_runtime(release.folder, release.manifest, runtime)
+    name, threshold, change = _decision_rule(release.manifest)  # before any work
     record = open_alone(path, leads)
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    if release is None or network is None:
-        release, table, probability = _by_the_box(record, tables, runtime)
-    else:
-        name = str(release.manifest["name"])
-        table, probability = decided_beats(network, name, tables)
-    name, threshold, change = _decision_rule(release.manifest)
+    table, probability = decided_beats(network, name, tables)
     decided = decide(probability, threshold, change, least_beats, table.begins)
     runs = episodes(decided, table.time_s, table.stretches_s)
     model = {"name": name, "threshold": threshold, "smoothing_change": change}
@@ -233,20 +232,10 @@ def _decision_rule(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
         raise ModelError("release: its manifest names no network and threshold") from error
 
 
-def _by_the_box(
-    record: Record, tables: Iterator[BeatTable], runtime: str | None
-) -> tuple[Release, BeatTable, NDArray[np.float32]]:
-    """The usual network for a record's beats, and its answers."""
-    beats, shapes = zip(*tables_with_shapes(tables), strict=True)
-    table = join_tables(beats)
-    name, reason = usual_network(record, table, BOXED)
-    release = replace(from_the_box(name, runtime), origin=OF_THE_BOX, reason=reason)
-    network = open_runtime(release.folder, release.manifest, runtime)
-    if reads_shapes(name):
-        features = fused_record(table, shape=np.concatenate(shapes))
-        del shapes
-        return release, table, of_record(network, name, features)
-    return release, table, probabilities(network, name, table)[0]
+def _of_the_box(runtime: str | None) -> Release:
+    """The usual release of the box, and why it was chosen."""
+    name, reason = usual_network(BOXED)
+    return replace(from_the_box(name, runtime), origin=OF_THE_BOX, reason=reason)
 
 
 @cache

@@ -8,9 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import edfio
@@ -21,14 +19,11 @@ from numpy.typing import NDArray
 from edge_agent.cli import main as edge
 from flows.cli import app as holter
 from flows.ingest.simulate import write_simulated
-from storage.recordings.records import Record, open_alone, read_lead
+from storage.recordings.records import open_alone, read_lead
 from storage.registry.boxed import BOXED, boxed_release
-from storage.tables.beats import BeatTable, Quality, join_tables
-from tasks.analysis.choice import FALLBACK, usual_network
+from tasks.analysis.choice import usual_network
 from tasks.analysis.reliability import ppv_at, reliability
 from tasks.analysis.words import percent, span
-from tasks.signal.beats import beat_tables
-from tasks.signal.preprocessing import Preprocessing
 from tests.answers import held
 from tests.conftest import ROOT
 
@@ -279,39 +274,15 @@ def test_a_model_that_is_nowhere_is_told(
     assert not home.exists()
 
 
-def beats_of(record: Record) -> BeatTable:
-    tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    return join_tables([replace(table, waveform=None) for table in tables])
-
-
-def test_the_network_is_chosen_by_facts(folder: Path) -> None:
-    """Shapes are read where rate, lead, length and signal allow; else RR intervals, and why."""
-    record = open_alone(folder / "sim000")
-    beats = beats_of(record)
-    assert usual_network(record, beats).name == "fused_cues"
-    bad = replace(beats, quality=np.full(len(beats), np.uint16(Quality.NOISY)))
-    few = replace(
-        beats,
-        **{
-            name: getattr(beats, name)[:20]
-            for name in ("sample", "time_s", "rr_prev_s", "rr_next_s", "quality", "noise")
-        },
-    )
-    cases = {
-        "100 Hz are below 125": (replace(record, fs_hz=100.0), beats),
-        "lead 'unknown' is none": (replace(record, lead="unknown"), beats),
-        "are fewer than 40": (record, few),
-        "poor signal": (record, bad),
-    }
-    for words, (asked, table) in cases.items():
-        choice = usual_network(asked, table)
-        assert choice.name == "rhythm"
-        assert words in choice.reason
-    choice = usual_network(record, beats, ["rhythm_tiny"])
-    assert choice == ("rhythm_tiny", "fused_cues is not in the box")
-    with pytest.raises(ValueError, match="found none of fused_cues"):
-        usual_network(record, beats, ["another"])
-    assert set(BOXED) & set(FALLBACK)
+def test_the_usual_network_decides(folder: Path, tmp_path: Path) -> None:
+    """RR intervals decide, and the report says why; another is taken where that one is missing."""
+    assert usual_network(BOXED).name == "rhythm"
+    assert usual_network(["rhythm_tiny"]) == ("rhythm_tiny", "rhythm is not in the box")
+    with pytest.raises(ValueError, match="found none of rhythm"):
+        usual_network(["another"])
+    assert server(folder / "sim000", "--out", tmp_path) == 0
+    model = json.loads((tmp_path / "sim000.json").read_text())["model"]
+    assert (model["name"], model["reason"]) == ("rhythm", usual_network().reason)
 
 
 def test_ppv_is_bayes_at_the_burden_found() -> None:
