@@ -227,7 +227,7 @@ def _files(folder: Path, top: str, links: list[str]) -> Iterator[tuple[str, Path
         yield top, start
         return
     if not start.is_dir():
-        links.append(f"{top}: no file and no folder")
+        links += [f"{top}: no file and no folder"] * os.path.lexists(start)
         return
     for at, folders, names in os.walk(start.resolve(), onerror=_refuse):
         inside = Path(top) / Path(at).relative_to(start.resolve())

@@ -187,6 +187,8 @@ def test_what_is_left_out_is_told(home: Path, tmp_path: Path, monkeypatch: Any) 
     assert "pg_dump" in text
     assert "secret" not in text
     assert PREFIX + "disk/x" in names_of(tmp_path / "b.tar")
+    shutil.rmtree(home / "ledger")  # of a registry without a model: nothing lacks
+    assert "ledger" not in "; ".join(back_up(tmp_path / "c.tar").left_out)
 
 
 def test_tables_that_an_ingest_changes_are_told(home: Path, tmp_path: Path) -> None:
