@@ -19,16 +19,21 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
+#: Heart rates are scaled by a factor within exp(-this) to exp(this).
+RATE_SCALE = 0.15
 #: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
 PASTED_BEATS = (40, 1500)
 BEATS_PER_PASTE = 750
+#: A record is cut into blocks of so many beats; this share of them to strips, whose lengths spread
+#: evenly over their logarithm: ten seconds to ten minutes.
+BLOCK_BEATS, SHORT_SHARE, SHORT_BEATS = 3000, 0.2, (8, 640)
 
 
 def augment_rhythm(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     """One record as another patient, detector and sampling rate might have given it."""
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     label = record.label
-    rr_s = rr_s * np.float32(np.exp(random.uniform(-0.15, 0.15)))
+    rr_s = rr_s * np.float32(np.exp(random.uniform(-RATE_SCALE, RATE_SCALE)))
     if random.random() < 0.7:
         rr_s, label = ectopy(rr_s, label, random)
     if random.random() < 0.5:
@@ -53,6 +58,23 @@ def paste_stretches(record: RhythmRecord, random: np.random.Generator) -> Rhythm
         rr_s[target : target + length] = record.rr_s[source : source + length]
         label[target : target + length] = record.label[source : source + length]
     return replace(record, rr_s=rr_s, label=label)
+
+
+def cut_short(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+    """Cut a record into stretches of many lengths, each to be read as a record of its own.
+
+    No interval is known at the first beat of each. What a network makes of a strip, and of a
+    record's ends, is learnt from these.
+    """
+    rr_s = record.rr_s.copy()
+    for block in range(0, len(rr_s), BLOCK_BEATS):
+        rr_s[block] = np.nan
+        if random.random() < SHORT_SHARE:
+            low, high = np.log(SHORT_BEATS)
+            lengths = np.exp(random.uniform(low, high, BLOCK_BEATS // SHORT_BEATS[0]))
+            begins = block + np.cumsum(lengths).astype(np.int64)
+            rr_s[begins[begins < min(block + BLOCK_BEATS, len(rr_s))]] = np.nan
+    return replace(record, rr_s=rr_s)
 
 
 def ectopy(

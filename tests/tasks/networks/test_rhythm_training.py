@@ -99,6 +99,26 @@ def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
 
 
 @pytest.mark.slow
+def test_strips_of_ten_seconds_agree_with_the_record_that_they_are_cut_from() -> None:
+    """Of twelve beats, a trained network says what it says of them amid the whole record."""
+    from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+
+    *learn, tested = patients()
+    config = RhythmConfig(epochs=6, steps=20, batch=8, simulated=0)
+    model, _ = fit_rhythm("rhythm_tiny", learn, config)
+    whole = predict_beats(model, tested) >= 0.5
+    assert (whole == (tested.label == 1)).mean() > 0.97
+    same = []
+    for at in range(0, len(tested), 50):
+        part = slice(at + 20, at + 32)
+        rr_s = tested.rr_s[part].copy()
+        rr_s[0] = np.nan
+        strip = replace(tested, rr_s=rr_s, label=tested.label[part])
+        same.append((predict_beats(model, strip) >= 0.5) == whole[part])
+    assert np.mean(same) > 0.95
+
+
+@pytest.mark.slow
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
