@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.features.rhythm import RhythmRecord
+from tasks.features.rhythm import MEDIAN_BEATS, RhythmRecord, running_median
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]
@@ -21,6 +21,9 @@ Labels = NDArray[np.int8]
 STRETCH_BEATS = 400
 #: Heart rates are scaled by a factor within exp(-this) to exp(this).
 RATE_SCALE = 0.15
+EVEN_SHARE = 0.5
+#: In half of the records, how much of AF's irregularity is left, by stretches of so many beats.
+EVENNESS, EVEN_BEATS = (0.4, 1.0), 1000
 #: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
 PASTED_BEATS = (40, 1500)
 BEATS_PER_PASTE = 750
@@ -34,12 +37,27 @@ def augment_rhythm(record: RhythmRecord, random: np.random.Generator) -> RhythmR
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     label = record.label
     rr_s = rr_s * np.float32(np.exp(random.uniform(-RATE_SCALE, RATE_SCALE)))
+    if random.random() < EVEN_SHARE:
+        rr_s = even_out(rr_s, label, random)
     if random.random() < 0.7:
         rr_s, label = ectopy(rr_s, label, random)
     if random.random() < 0.5:
         rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
     rr_s = quantise(rr_s, random)
     return replace(record, rr_s=rr_s, label=label)
+
+
+def even_out(rr_s: Floats, label: Labels, random: np.random.Generator) -> Floats:
+    """AF whose intervals differ less, as in patients whose ventricles are slow to answer.
+
+    Deviations from the running median shrink, by one factor for every stretch of `EVEN_BEATS`.
+    """
+    log_rr = np.log(np.maximum(rr_s, 0.1)).astype(np.float32)
+    usual = running_median(log_rr, MEDIAN_BEATS, causal=False)
+    left = random.uniform(*EVENNESS, len(rr_s) // EVEN_BEATS + 1)
+    factor = np.repeat(left, EVEN_BEATS)[: len(rr_s)]
+    evened = np.exp(usual + (log_rr - usual) * factor)
+    return np.where(label == 1, evened, rr_s).astype(np.float32)
 
 
 def paste_stretches(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:

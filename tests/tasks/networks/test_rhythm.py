@@ -33,6 +33,7 @@ from tasks.learning.rhythm_augment import (
     cut_short,
     detector_errors,
     ectopy,
+    even_out,
     paste_stretches,
     quantise,
     simulated_sinus,
@@ -151,6 +152,18 @@ def test_augmentation_repeats_with_its_seed() -> None:
     assert np.array_equal(one.label, same.label)
     assert not np.array_equal(one.rr_s[:100], other.rr_s[:100])
     assert (quantise(one.rr_s, np.random.default_rng(0)) >= 0.1).all()
+
+
+def test_af_is_evened_out_and_nothing_else_is() -> None:
+    """Intervals in AF come nearer their median, by a factor that holds for a while; others stay."""
+    label = np.repeat([0, 1], 20_000).astype(np.int8)
+    rr_s = np.random.default_rng(0).normal(0.8, 0.1, len(label)).astype(np.float32)
+    out = even_out(rr_s, label, np.random.default_rng(1))
+    assert np.array_equal(out[:20_000], rr_s[:20_000])
+    part = [float(out[at : at + 900].std()) for at in range(21_050, 39_000, 1_000)]
+    assert 0.3 * 0.1 < min(part) < max(part) < 1.05 * 0.1
+    assert np.ptp(part) > 0.02
+    assert float(out.mean()) == pytest.approx(0.8, abs=0.01)
 
 
 def test_pasting_lets_rhythms_meet_and_parts_no_interval_from_its_label() -> None:
