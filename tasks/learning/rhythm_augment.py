@@ -32,12 +32,17 @@ BEATS_PER_PASTE = 750
 BLOCK_BEATS, SHORT_SHARE, SHORT_BEATS = 3000, 0.2, (8, 640)
 
 
-def augment_rhythm(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
-    """One record as another patient, detector and sampling rate might have given it."""
+def augment_rhythm(
+    record: RhythmRecord, random: np.random.Generator, *, even: bool = True
+) -> RhythmRecord:
+    """One record as another patient, detector and sampling rate might have given it.
+
+    `even` has AF evened out in some of the records.
+    """
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     label = record.label
     rr_s = rr_s * np.float32(np.exp(random.uniform(-RATE_SCALE, RATE_SCALE)))
-    if random.random() < EVEN_SHARE:
+    if even and random.random() < EVEN_SHARE:
         rr_s = even_out(rr_s, label, random)
     if random.random() < 0.7:
         rr_s, label = ectopy(rr_s, label, random)
