@@ -211,6 +211,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     seen = evaluate(done.version.reference, ["afdb", "nsrdb"], folders, signal=False)
     assert {"afdb", "nsrdb"} <= set(seen.figures)
     assert "nsrdb without AFL" not in seen.figures
+    assert "record_f1" not in seen.figures["afdb"]
     assert seen.figures["afdb"]["patients"] == 6
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
@@ -224,6 +225,19 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     sides = [sight.side for sight in sights_of("afdb/04048", trusted_keys()).sights]
     assert len(sides) == 2
     assert "evaluated" in sides
+    strips = tmp_path / "cinc2017"
+    strips.mkdir()
+    rows = (real_data / "cinc2017" / "REFERENCE.csv").read_text().split()
+    rows = [row for label in "AN~" for row in [r for r in rows if r.endswith(label)][:4]]
+    (strips / "REFERENCE.csv").write_text("\n".join(rows))
+    for row in rows:
+        for file in (real_data / "cinc2017").glob(f"{row[:-2]}.*"):
+            shutil.copy(file, strips)
+    seen = evaluate(done.version.reference, ["cinc2017"], [strips])
+    assert seen.figures["cinc2017"]["records"] == 12
+    assert seen.figures["cinc2017"]["labelled_records"] == 8
+    assert 0 <= seen.figures["cinc2017"]["record_auc"] <= 1
+    assert "Record F1" in seen.report.read_text()
 
 
 @pytest.mark.slow
