@@ -112,8 +112,8 @@ def rr_features(rr_s: Floats, *, causal: bool = False, columns: int = FEATURES) 
         return np.zeros((len(rr_s), FEATURES), np.float32)
     out = np.zeros((len(rr_s), FEATURES), np.float32)
     start = first if causal else 0
-    known = fill_gaps(rr_s[start:], rr_s[first])
-    out[start:, :WITHOUT_MASK] = _columns(known, nearest_median, causal=causal)
+    intervals = fill_gaps(rr_s[start:], rr_s[first])
+    out[start:, :WITHOUT_MASK] = _columns(intervals, nearest_median, causal=causal)
     out[start:, WITHOUT_MASK] = 1
     return out
 

@@ -275,7 +275,7 @@ def test_a_stream_reads_what_a_record_does(columns: int) -> None:
     """Beats that come a few at a time are read as those of the whole record, whichever columns."""
     random = np.random.default_rng(columns)
     sample = np.cumsum(random.integers(120, 300, 500))
-    rr_s = np.diff(sample, prepend=np.nan).astype(np.float32) / 250
+    rr_s = (np.diff(sample, prepend=np.nan) / 250).astype(np.float32)
     expected = rr_features(rr_s, causal=True, columns=columns)
     stream, at = RhythmStream(250.0, columns), 0
     while at < len(sample):
