@@ -23,7 +23,7 @@ STRETCH_BEATS = 400
 RATE_SCALE = 0.15
 EVEN_SHARE = 0.5
 #: In half of the records, how much of AF's irregularity is left, by stretches of so many beats.
-EVENNESS, EVEN_BEATS = (0.4, 1.0), 1000
+EVENNESS, EVEN_BEATS = (0.7, 1.0), 1000
 #: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
 PASTED_BEATS = (40, 1500)
 BEATS_PER_PASTE = 750

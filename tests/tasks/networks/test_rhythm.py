@@ -161,8 +161,8 @@ def test_af_is_evened_out_and_nothing_else_is() -> None:
     out = even_out(rr_s, label, np.random.default_rng(1))
     assert np.array_equal(out[:20_000], rr_s[:20_000])
     part = [float(out[at : at + 900].std()) for at in range(21_050, 39_000, 1_000)]
-    assert 0.3 * 0.1 < min(part) < max(part) < 1.05 * 0.1
-    assert np.ptp(part) > 0.02
+    assert 0.65 * 0.1 < min(part) < max(part) < 1.05 * 0.1
+    assert np.ptp(part) > 0.015
     assert float(out.mean()) == pytest.approx(0.8, abs=0.01)
 
 
