@@ -127,7 +127,8 @@ class Decider:
         for part in slices(peaks.begins):
             begins = bool(peaks.begins[part.start])
             if begins:
-                self._rhythm = RhythmStream(self.fs_hz)
+                # A version from before the last column was added reads fewer.
+                self._rhythm = RhythmStream(self.fs_hz, self.network.inputs["rhythm"][-1])
                 self._forward = Forward(self.threshold, self.change)
             sample = peaks.sample[part]
             for place, p in enumerate(self._p_af(sample)):
@@ -136,11 +137,10 @@ class Decider:
                 yield Decision(int(sample[place]), time_s, p, af, delay_s, begins and not place)
 
     def _p_af(self, sample: NDArray[np.int64]) -> Iterator[float]:
-        # A version from before the last column was added reads fewer.
-        columns, most = self.network.inputs["rhythm"][-1], windows_of(causal=True).core
+        most = windows_of(causal=True).core
         for at in range(0, len(sample), most):
             window, place = self._rhythm.window(sample[at : at + most])
-            p_af = af_probability(self.network.predict(window[..., :columns]))
+            p_af = af_probability(self.network.predict(window))
             yield from p_af[0, place].tolist()
 
 

@@ -29,6 +29,7 @@ from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.places import Place
+from storage.recordings.marks import LABEL
 from storage.registry import client, tracking
 from storage.registry.evaluations import OUTCOME
 from storage.registry.model_files import LITERT
@@ -290,6 +291,7 @@ def score_dataset(
                     quality=table.quality,
                     probability=probability,
                     decided=decide(probability, threshold, change, least_beats, table.begins),
+                    labelled_whole=entry.label_source == LABEL,
                 )
             )
             progress.step(table.record)

@@ -23,6 +23,7 @@ from tasks.scores.evaluation import (
     per_stratum,
     summary,
 )
+from tasks.scores.record_level import record_figures
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -35,6 +36,16 @@ FIRST = (
     "episode_ppv",
     "burden_error_median_pp",
     "worst_patient_accuracy",
+)
+#: Those of a data set that labels whole records: nobody labelled its beats.
+FIRST_BY_RECORD = (
+    "record_f1",
+    "record_sensitivity",
+    "record_specificity",
+    "record_ppv",
+    "record_auc",
+    "labelled_records",
+    "af_records",
 )
 #: What the tables' files are called, and their headings.
 TABLES: dict[str, tuple[str, Callable[[Sequence[ScoredRecord]], pd.DataFrame]]] = {
@@ -52,6 +63,8 @@ RULES = (
     "it on the other side; durations count every episode; PPV leaves true flutter out, the burden"
     " does not. The first five minutes count. A segment of 30 s is AF where half of it "
     "is; one counts where half of it can be analysed. "
+    "Where a data set labels whole records, a record is one case: AF where half of its beats are "
+    "decided so, its P(AF) their mean; every beat has its record's label at the other levels. "
     "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
     "width."
 )
@@ -67,7 +80,7 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     """Every figure of each data set; of one with flutter once more without its beats."""
     figures: dict[str, dict[str, float]] = {}
     for dataset, records in by_dataset(scored).items():
-        figures[dataset] = summary(records)
+        figures[dataset] = summary(records) | record_figures(records)
         if score := CHALLENGE_SCORES.get(dataset):
             points = [
                 score(s.time_s, s.rhythm, s.decided, s.stretches_s)
@@ -127,8 +140,9 @@ def page(
 def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     """A data set's first figures, with their intervals."""
     sizes = [f"{text_of(figures[key], key)} {key}" for key in ("patients", "records", "beats")]
+    keys = FIRST_BY_RECORD if "record_f1" in figures else FIRST
     tiles = [
-        Tile(label_of(key), text_of(figures[key], key), bounds_of(figures, key)) for key in FIRST
+        Tile(label_of(key), text_of(figures[key], key), bounds_of(figures, key)) for key in keys
     ]
     return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
 

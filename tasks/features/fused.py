@@ -278,7 +278,7 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     """
     n = len(rr_prev_s)
     out = np.zeros((n, FEATURES), np.float32)
-    out[:, :RR_FEATURES] = rr_features(rr_prev_s)[:, :RR_FEATURES]
+    out[:, :RR_FEATURES] = rr_features(rr_prev_s, columns=RR_FEATURES)
     if shape is None:
         return out, np.zeros((n, SHAPE_SAMPLES), np.float32)
     present = np.isfinite(shape[:, 0])

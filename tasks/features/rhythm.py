@@ -8,7 +8,7 @@ annotations alone, and on any lead.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from storage.recordings.stretches import RR_RANGE_S, slices
 from storage.tables.beats import BeatTable
 
-FEATURES = 4
+FEATURES = 5
+#: Columns of a network from before the last one: its medians take a record's end values to go on.
+WITHOUT_MASK = 4
 WINDOW_BEATS = 640
 MEDIAN_BEATS = 61
 SHORT_MEDIAN_BEATS = 17
@@ -77,29 +79,50 @@ class RhythmRecord:
         ]
 
 
-def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
+def rr_features(rr_s: Floats, *, causal: bool = False, columns: int = FEATURES) -> Floats:
     """What a rhythm network reads at each beat.
 
     Parameters
     ----------
     rr_s : float32, shape (n,)
-        Interval before each beat in seconds; NaN counts as the interval
-        before it, or as 0.8 s where there is none.
+        Interval before each beat in seconds, of one stretch. NaN counts as the interval before it.
+        Where there is none, it counts as the one after it; for a causal network it is missing.
     causal : bool
         Take the running median over the past alone, not to both sides.
+    columns : int
+        How many to give, the first ones. A network of four or fewer is from before the last one.
+        It reads them as it learnt them: NaN at the start is 0.8 s, and medians take a record's
+        end values to go on.
 
     Returns
     -------
-    float32, shape (n, 4)
+    float32, shape (n, columns)
         Logarithm of the interval over its running median of 61 beats; of the interval over the one
         before; of the median over 0.8 s; of the interval over its running median of 17 beats; each
-        held within -1 to 1. A new column goes last: a network from before it reads the first ones.
+        held within -1 to 1. The last is 1 where there is a beat with an interval: what is beyond a
+        record's ends is zero throughout, and known to be missing. Medians are over the beats that
+        are there. A new column goes last: a network from before it reads the first ones.
     """
     if not len(rr_s):
-        return np.empty((0, FEATURES), np.float32)
-    log_rr = np.log(np.clip(fill_gaps(rr_s), *RR_RANGE_S)).astype(np.float32)
-    median = running_median(log_rr, MEDIAN_BEATS, causal=causal)
-    short = running_median(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
+        return np.empty((0, columns), np.float32)
+    if columns <= WITHOUT_MASK:
+        return _columns(fill_gaps(rr_s), running_median, causal=causal)[:, :columns]
+    first = int(np.isfinite(rr_s).argmax())
+    if not np.isfinite(rr_s[first]):
+        return np.zeros((len(rr_s), FEATURES), np.float32)
+    out = np.zeros((len(rr_s), FEATURES), np.float32)
+    start = first if causal else 0
+    intervals = fill_gaps(rr_s[start:], rr_s[first])
+    out[start:, :WITHOUT_MASK] = _columns(intervals, nearest_median, causal=causal)
+    out[start:, WITHOUT_MASK] = 1
+    return out
+
+
+def _columns(rr_s: Floats, median_of: Callable[..., Floats], *, causal: bool) -> Floats:
+    """The columns but the last, shape (n, 4)."""
+    log_rr = np.log(np.clip(rr_s, *RR_RANGE_S)).astype(np.float32)
+    median = median_of(log_rr, MEDIAN_BEATS, causal=causal)
+    short = median_of(log_rr, SHORT_MEDIAN_BEATS, causal=causal)
     columns = (
         log_rr - median,
         np.diff(log_rr, prepend=log_rr[:1]),
@@ -109,11 +132,30 @@ def rr_features(rr_s: Floats, *, causal: bool = False) -> Floats:
     return np.asarray(np.clip(np.stack(columns, axis=1), -1, 1), np.float32)
 
 
-def fill_gaps(rr_s: Floats) -> Floats:
-    """Intervals, NaN as the one before it, or as 0.8 s where there is none."""
+def fill_gaps(rr_s: Floats, first_s: float = TYPICAL_RR_S) -> Floats:
+    """Intervals, NaN as the one before it, or as `first_s` where there is none."""
     finite = np.isfinite(rr_s)
     last = np.maximum.accumulate(np.where(finite, np.arange(len(rr_s)), -1))
-    return np.where(last < 0, np.float32(TYPICAL_RR_S), rr_s[last])
+    return np.where(last < 0, np.float32(first_s), rr_s[last])
+
+
+def nearest_median(values: Floats, width: int, *, causal: bool) -> Floats:
+    """Median of the `width` (odd) values nearest to each, or up to each; of those that there are.
+
+    Of an even count it is the upper of the middle two.
+    """
+    out = running_median(values, width, causal=causal)
+    half = width // 2
+    if causal:
+        window: list[float] = []
+        for place, value in enumerate(values[: width - 1].tolist()):
+            insort(window, value)
+            out[place] = window[len(window) // 2]
+    elif len(values) <= width:
+        out[:] = np.sort(values)[len(values) // 2 :][:1]
+    else:
+        out[:half], out[-half:] = out[half], out[-half - 1]
+    return out
 
 
 def running_median(values: Floats, width: int, *, causal: bool) -> Floats:
@@ -241,7 +283,7 @@ def random_windows(
 
     Returns
     -------
-    features : float32, shape (count, beats, 4)
+    features : float32, shape (count, beats, 5)
     label : int8, shape (count, beats)
         -1 beyond a record's end.
     """

@@ -25,7 +25,7 @@ def augment_record(record: RhythmRecord, random: np.random.Generator) -> RhythmR
     if record.shape is None and random.random() < DRESSED:
         record = simulate_shapes(record, random)
     if record.shape is None:
-        rhythm = augment_rhythm(record, random)
+        rhythm = augment_rhythm(record, random, even=False)
         return replace(record, rr_s=rhythm.rr_s, label=rhythm.label)
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     rr_s = rr_s * np.float32(np.exp(random.uniform(-0.2, 0.2)))

@@ -44,7 +44,7 @@ def draw_fused(
     Returns
     -------
     dict of str to float32
-        Of cues (count, 640, 12), shape (count, 640, 80) and rhythm (count, 640, 4), what is wanted.
+        Of cues (count, 640, 12), shape (count, 640, 80) and rhythm (count, 640, 5), what is wanted.
     int8, shape (count, 640)
         Labels, -1 beyond a record's end.
     """

@@ -13,28 +13,56 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.features.rhythm import RhythmRecord
+from tasks.features.rhythm import MEDIAN_BEATS, RhythmRecord, running_median
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int8]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
+#: Heart rates are scaled by a factor within exp(-this) to exp(this).
+RATE_SCALE = 0.15
+EVEN_SHARE = 0.5
+#: In half of the records, how much of AF's irregularity is left, by stretches of so many beats.
+EVENNESS, EVEN_BEATS = (0.7, 1.0), 1000
 #: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
 PASTED_BEATS = (40, 1500)
 BEATS_PER_PASTE = 750
+#: A record is cut into blocks of so many beats; this share of them to strips, whose lengths spread
+#: evenly over their logarithm: ten seconds to ten minutes.
+BLOCK_BEATS, SHORT_SHARE, SHORT_BEATS = 3000, 0.2, (8, 640)
 
 
-def augment_rhythm(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
-    """One record as another patient, detector and sampling rate might have given it."""
+def augment_rhythm(
+    record: RhythmRecord, random: np.random.Generator, *, even: bool = True
+) -> RhythmRecord:
+    """One record as another patient, detector and sampling rate might have given it.
+
+    `even` has AF evened out in some of the records.
+    """
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
     label = record.label
-    rr_s = rr_s * np.float32(np.exp(random.uniform(-0.15, 0.15)))
+    rr_s = rr_s * np.float32(np.exp(random.uniform(-RATE_SCALE, RATE_SCALE)))
+    if even and random.random() < EVEN_SHARE:
+        rr_s = even_out(rr_s, label, random)
     if random.random() < 0.7:
         rr_s, label = ectopy(rr_s, label, random)
     if random.random() < 0.5:
         rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
     rr_s = quantise(rr_s, random)
     return replace(record, rr_s=rr_s, label=label)
+
+
+def even_out(rr_s: Floats, label: Labels, random: np.random.Generator) -> Floats:
+    """AF whose intervals differ less, as in patients whose ventricles are slow to answer.
+
+    Deviations from the running median shrink, by one factor for every stretch of `EVEN_BEATS`.
+    """
+    log_rr = np.log(np.maximum(rr_s, 0.1)).astype(np.float32)
+    usual = running_median(log_rr, MEDIAN_BEATS, causal=False)
+    left = random.uniform(*EVENNESS, len(rr_s) // EVEN_BEATS + 1)
+    factor = np.repeat(left, EVEN_BEATS)[: len(rr_s)]
+    evened = np.exp(usual + (log_rr - usual) * factor)
+    return np.where(label == 1, evened, rr_s).astype(np.float32)
 
 
 def paste_stretches(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
@@ -53,6 +81,23 @@ def paste_stretches(record: RhythmRecord, random: np.random.Generator) -> Rhythm
         rr_s[target : target + length] = record.rr_s[source : source + length]
         label[target : target + length] = record.label[source : source + length]
     return replace(record, rr_s=rr_s, label=label)
+
+
+def cut_short(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
+    """Cut a record into stretches of many lengths, each to be read as a record of its own.
+
+    No interval is known at the first beat of each. What a network makes of a strip, and of a
+    record's ends, is learnt from these.
+    """
+    rr_s = record.rr_s.copy()
+    for block in range(0, len(rr_s), BLOCK_BEATS):
+        rr_s[block] = np.nan
+        if random.random() < SHORT_SHARE:
+            low, high = np.log(SHORT_BEATS)
+            lengths = np.exp(random.uniform(low, high, BLOCK_BEATS // SHORT_BEATS[0]))
+            begins = block + np.cumsum(lengths).astype(np.int64)
+            rr_s[begins[begins < min(block + BLOCK_BEATS, len(rr_s))]] = np.nan
+    return replace(record, rr_s=rr_s)
 
 
 def ectopy(

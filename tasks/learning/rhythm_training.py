@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from storage.bounds import all_within
 from storage.tables.checkpoint import Arrays, Checkpoint
-from tasks.features.rhythm import WINDOW_BEATS, RhythmRecord, random_windows
+from tasks.features.rhythm import RhythmRecord
 from tasks.learning.distillation import Teaching
 from tasks.learning.fused_training import draw_fused
-from tasks.learning.rhythm_augment import augment_rhythm, paste_stretches, simulated_sinus
+from tasks.learning.rhythm_augment import simulated_sinus
+from tasks.learning.rhythm_drawing import draw_rhythm
 from tasks.learning.training import (
     EMPTY_CHECKPOINT,
     WHOLE_COURSE,
@@ -27,7 +28,7 @@ from tasks.learning.training import (
     stale,
 )
 from tasks.networks.models import build, spec_of
-from tasks.networks.sequence import as_read_by, features, input_windows, reads_shapes, windows
+from tasks.networks.sequence import as_read_by, input_windows, reads_shapes, windows
 
 SIMULATED_BEATS = 10_000
 #: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
@@ -256,18 +257,8 @@ def draw(
             augment=config.augment,
             masks=(config.hidden, config.cues_alone),
         )
-    sources = [
-        augment_rhythm(paste_stretches(r, random), random) if config.augment else r for r in records
-    ]
-    sources += sinus_records(config.simulated, random)
-    x, y = random_windows(
-        [features(name, r)["rhythm"] for r in sources],
-        [r.label for r in sources],
-        [r.weight for r in sources],
-        WINDOW_BEATS,
-        count,
-        random,
-    )
+    simulated = sinus_records(config.simulated, random)
+    x, y = draw_rhythm(name, records, simulated, count, random, augment=config.augment)
     return {"rhythm": x}, y
 
 

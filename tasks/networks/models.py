@@ -110,7 +110,7 @@ def build(name: str, seed: int | None = None) -> Model:
     -------
     keras.Model
         Named `name`; from an input "waveform" (300, 1) to (2,) probabilities, not AF and AF, or
-        from "rhythm" (640, 4) to (640, 1), AF at each beat.
+        from "rhythm" (640, 5) to (640, 1), AF at each beat.
 
     Raises
     ------

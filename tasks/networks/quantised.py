@@ -20,6 +20,7 @@ READING = (
     "DepthwiseConv1D",
     "Dense",
     "Add",
+    "Multiply",
     "Concatenate",
     "GlobalAveragePooling1D",
 )

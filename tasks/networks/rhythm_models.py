@@ -1,12 +1,17 @@
 """The rhythm networks: dilated temporal convolutions over RR features, one answer a beat.
 
 Residual blocks of one dilated convolution each, the dilation doubling (Bai, Kolter & Koltun 2018,
-arXiv:1803.01271), with batch normalisation and without bias before it.
+arXiv:1803.01271), with batch normalisation and without bias before it. Where no beat is, what
+every convolution gives is zero again: nothing grows beyond a record's ends, so that a strip of ten
+seconds is as sure of its ends as a record of ten days.
 """
 
 from __future__ import annotations
 
-from tasks.features.rhythm import FEATURES, WINDOW_BEATS
+from functools import cache
+from typing import Any
+
+from tasks.features.rhythm import FEATURES, WINDOW_BEATS, WITHOUT_MASK
 from tasks.networks.models import Layer, Model, model
 
 DILATIONS = (2, 4, 8, 16, 32, 64)
@@ -18,7 +23,7 @@ KERNEL = 3
 def temporal(
     name: str, filters: int, dilations: tuple[int, ...] = DILATIONS, *, causal: bool = False
 ) -> Model:
-    """Build a rhythm network, from an input "rhythm" (640, 4) to (640, 1): P(AF).
+    """Build a rhythm network, from an input "rhythm" (640, 5) to (640, 1): P(AF).
 
     It sees one beat more than the dilations' sum to each side, or twice as far back for a causal
     one.
@@ -32,14 +37,39 @@ def temporal(
         x = layers.Conv1D(filters, KERNEL, dilation_rate=dilation, padding=padding, use_bias=False)(
             x
         )
-        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        return layers.Multiply()([x, beat])
 
     start = layers.Input((WINDOW_BEATS, FEATURES), name="rhythm")
-    x = convolve(start, 1)
+    beat = columns()(WITHOUT_MASK, FEATURES)(start)
+    x = convolve(columns()(0, WITHOUT_MASK)(start), 1)
     for dilation in dilations:
         x = layers.Add()([x, convolve(x, dilation)])
     answer = layers.Dense(1, activation="sigmoid", name="af")(x)
     return keras.Model(start, answer, name=name)
+
+
+@cache
+def columns() -> Any:
+    """The layer that takes some columns of its input; Keras is imported only to build."""
+    import keras
+
+    class Columns(keras.layers.Layer):  # type: ignore[misc] # Keras ships no types
+        """Columns `first` to before `stop` of (beats, columns)."""
+
+        def __init__(self, first: int, stop: int, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.first, self.stop = first, stop
+
+        def call(self, values: Any) -> Any:
+            """Take them."""
+            return values[..., self.first : self.stop]
+
+        def get_config(self) -> dict[str, Any]:
+            """What it is built again from."""
+            return {**super().get_config(), "first": self.first, "stop": self.stop}
+
+    return Columns
 
 
 @model("rhythm", ("rhythm",))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.tables.beats import BeatTable
+from tasks.features import rhythm
 from tasks.features.fused import fused_record, inputs
 from tasks.features.rhythm import (
     RhythmRecord,
@@ -23,8 +24,10 @@ from tasks.networks.models import spec_of
 Floats = NDArray[np.float32]
 
 
-def _rhythm(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
-    return (rr_features(record.rr_s, causal=causal),)
+def _rhythm(
+    record: RhythmRecord, *, causal: bool, columns: int = rhythm.FEATURES
+) -> tuple[Floats, ...]:
+    return (rr_features(record.rr_s, causal=causal, columns=columns),)
 
 
 def _cues_and_shape(record: RhythmRecord, *, causal: bool) -> tuple[Floats, ...]:
@@ -65,13 +68,16 @@ def sequence_record(name: str, table: BeatTable, weight: float = 1.0) -> RhythmR
     return (fused_record if reads_shapes(name) else rhythm_record)(table, weight)
 
 
-def features(name: str, record: RhythmRecord) -> dict[str, Floats]:
-    """A network's inputs at every beat of a record, (n, ...) each, by name; stretch by stretch."""
+def features(name: str, record: RhythmRecord, **columns: int) -> dict[str, Floats]:
+    """A network's inputs at every beat of a record, (n, ...) each, by name; stretch by stretch.
+
+    `columns` says how many a network of the rhythm reads, where its file is from before the last.
+    """
     spec = spec_of(name)
     read = FEATURES_OF[spec.inputs]
-    parts = [read(stretch, causal=spec.causal) for stretch in record.stretches()]
-    columns = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    return dict(zip(spec.inputs, columns, strict=True))
+    parts = [read(stretch, causal=spec.causal, **columns) for stretch in record.stretches()]
+    arrays = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return dict(zip(spec.inputs, arrays, strict=True))
 
 
 def as_read_by(name: str, arrays: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -31,7 +31,7 @@ RATES = {
     "accuracy": "accuracy",
 }
 #: What a rate is of, by how its key begins.
-LEVELS = {"": "Beat", "beat_": "Beat", "segment_": "30 s segment"}
+LEVELS = {"": "Beat", "beat_": "Beat", "segment_": "30 s segment", "record_": "Record"}
 NUMBERS = {
     **{
         f"{level}{rate}": Number(f"{of} {name}")
@@ -40,6 +40,7 @@ NUMBERS = {
     },
     "auc": Number("Beat AUC"),
     "beat_auc": Number("Beat AUC"),
+    "record_auc": Number("Record AUC"),
     "beat_ece": Number("Calibration error"),
     "episode_sensitivity": Number("Episode sensitivity"),
     "episode_ppv": Number("Episode PPV"),
@@ -62,6 +63,8 @@ NUMBERS = {
     "n_beats": Number("Beats", form=COUNT),
     "patients": Number("Patients", form=COUNT),
     "records": Number("Records", form=COUNT),
+    "labelled_records": Number("Records with a label", form=COUNT),
+    "af_records": Number("Records labelled AF", form=COUNT),
     "beats": Number("Beats", form=COUNT),
     "af_beats": Number("AF beats", form=COUNT),
     "analysable_hours": Number("Hours analysed", form=",.2f"),

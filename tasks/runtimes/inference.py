@@ -49,8 +49,10 @@ def of_record(network: Network, name: str, record: RhythmRecord) -> NDArray[np.f
     cut = windows(name)
     places = cut.places(record.begins)
     n = int(places[-1]) + 1
+    columns = {"columns": network.inputs["rhythm"][-1]} if "rhythm" in network.inputs else {}
     inputs = {
-        k: spread(v[:, : network.inputs[k][-1]], places) for k, v in features(name, record).items()
+        k: spread(v[:, : network.inputs[k][-1]], places)
+        for k, v in features(name, record, **columns).items()
     }
     parts = [
         af_probability(

@@ -208,6 +208,20 @@ def _add(graph: Graph, _layer: Any, names: list[str]) -> str:
     return first
 
 
+@converter("Multiply", order=FIRST)
+def _multiply(graph: Graph, _layer: Any, names: list[str]) -> str:
+    first, *rest = names
+    for name in rest:
+        first = graph.add("Mul", first, name)
+    return first
+
+
+@converter("Columns", order=FIRST)
+def _columns(graph: Graph, layer: Any, names: list[str]) -> str:
+    bounds = ([layer.first], [layer.stop], [1])
+    return graph.add("Slice", *names, *(graph.weight(np.asarray(b, np.int64)) for b in bounds))
+
+
 @converter("Concatenate", order=FIRST)
 def _concatenate(graph: Graph, layer: Any, names: list[str]) -> str:
     if layer.axis not in (-1, len(layer.output.shape) - 1):

@@ -64,6 +64,8 @@ class ScoredRecord:
         P(AF).
     decided : bool, shape (n,)
         Whether each beat was decided AF.
+    labelled_whole : bool
+        Whether one label is of the whole record (`tasks.scores.record_level`).
     """
 
     dataset: str
@@ -77,6 +79,7 @@ class ScoredRecord:
     quality: NDArray[np.uint16]
     probability: NDArray[np.float32]
     decided: NDArray[np.bool_]
+    labelled_whole: bool = False
 
     def without(self, rhythms: Iterable[str]) -> ScoredRecord:
         """The same, the beats in any of `rhythms` unknown."""

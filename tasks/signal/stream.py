@@ -177,14 +177,16 @@ class RhythmStream:
     """
 
     fs_hz: float
+    columns: int = FEATURES
     _before: int = -1
     _rr_s: Floats = field(default_factory=lambda: np.empty(0, np.float32))
-    _rows: Floats = field(
-        default_factory=lambda: np.zeros((windows_of(causal=True).before, FEATURES), np.float32)
-    )
+    _rows: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rows = np.zeros((windows_of(causal=True).before, self.columns), np.float32)
 
     def window(self, sample: NDArray[np.int64]) -> tuple[Floats, slice]:
-        """Take at most 384 more beats; gives a window (1, 640, 4) and where they are in it."""
+        """Take at most 384 more beats; gives a window (1, 640, 5) and where they are in it."""
         n = len(sample)
         if n > windows_of(causal=True).core:
             raise ValueError(f"{n} beats at once; at most {windows_of(causal=True).core}")
@@ -193,8 +195,8 @@ class RhythmStream:
             gap[0] = np.nan
         self._before = int(sample[-1]) if n else self._before
         self._rr_s = np.concatenate([self._rr_s, gap.astype(np.float32)])[-(MEDIAN_BEATS + n) :]
-        rows = rr_features(self._rr_s, causal=True)[len(self._rr_s) - n :]
+        rows = rr_features(self._rr_s, causal=True, columns=self.columns)[len(self._rr_s) - n :]
         self._rows = np.concatenate([self._rows, rows])[-WINDOW_BEATS:]
-        window = np.zeros((1, WINDOW_BEATS, FEATURES), np.float32)
+        window = np.zeros((1, WINDOW_BEATS, self.columns), np.float32)
         window[0, : len(self._rows)] = self._rows
         return window, slice(len(self._rows) - n, len(self._rows))

@@ -307,7 +307,8 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     )
     assert set(fewer) == {"rhythm", "cues"}
     assert np.array_equal(fewer["cues"], context)
-    assert fewer["rhythm"].shape == (6, WINDOW_BEATS, 4)
+    assert fewer["rhythm"].shape == (6, WINDOW_BEATS, 5)
+    assert np.array_equal(fewer["rhythm"][..., 4] == 1, label >= 0), "the mask tells what is there"
     alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), masks=(0.0, 1.0))
     assert not alone["shape"].any()
     assert alone["cues"][..., HAS_SHAPE].all()

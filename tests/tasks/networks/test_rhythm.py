@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,31 @@ from tasks.features.rhythm import (
     TWO_SIDED,
     WINDOW_BEATS,
     RhythmRecord,
+    nearest_median,
     random_windows,
     rr_features,
     running_median,
 )
 from tasks.learning.rhythm_augment import (
+    BLOCK_BEATS,
     PASTED_BEATS,
+    SHORT_BEATS,
     augment_rhythm,
+    cut_short,
     detector_errors,
     ectopy,
+    even_out,
     paste_stretches,
     quantise,
     simulated_sinus,
 )
+from tasks.learning.rhythm_drawing import draw_rhythm
 from tasks.learning.rhythm_training import predict_beats
 from tasks.networks.models import build, with_weights
 from tasks.runtimes.inference import of_record
+from tasks.runtimes.litert import LiteRT
+from tasks.signal.stream import RhythmStream
+from tests.conftest import ROOT
 
 FAMILY = {"rhythm": 5_265, "rhythm_causal": 5_265, "rhythm_tiny": 995}
 
@@ -58,8 +68,8 @@ def test_features_are_those_of_the_formula() -> None:
     short_past = np.log(np.median(rr_s[at - 16 : at + 1]))
     step = np.log(rr_s[at] / rr_s[at - 1])
     here = np.log(rr_s[at])
-    both = [here - around, step, around - np.log(0.8), here - short]
-    of_the_past = [here - past, step, past - np.log(0.8), here - short_past]
+    both = [here - around, step, around - np.log(0.8), here - short, 1]
+    of_the_past = [here - past, step, past - np.log(0.8), here - short_past, 1]
     np.testing.assert_allclose(found[at], both, atol=1e-6)
     np.testing.assert_allclose(causal[at], of_the_past, atol=1e-6)
 
@@ -142,6 +152,18 @@ def test_augmentation_repeats_with_its_seed() -> None:
     assert np.array_equal(one.label, same.label)
     assert not np.array_equal(one.rr_s[:100], other.rr_s[:100])
     assert (quantise(one.rr_s, np.random.default_rng(0)) >= 0.1).all()
+
+
+def test_af_is_evened_out_and_nothing_else_is() -> None:
+    """Intervals in AF come nearer their median, by a factor that holds for a while; others stay."""
+    label = np.repeat([0, 1], 20_000).astype(np.int8)
+    rr_s = np.random.default_rng(0).normal(0.8, 0.1, len(label)).astype(np.float32)
+    out = even_out(rr_s, label, np.random.default_rng(1))
+    assert np.array_equal(out[:20_000], rr_s[:20_000])
+    part = [float(out[at : at + 900].std()) for at in range(21_050, 39_000, 1_000)]
+    assert 0.65 * 0.1 < min(part) < max(part) < 1.05 * 0.1
+    assert np.ptp(part) > 0.015
+    assert float(out.mean()) == pytest.approx(0.8, abs=0.01)
 
 
 def test_pasting_lets_rhythms_meet_and_parts_no_interval_from_its_label() -> None:
@@ -229,7 +251,132 @@ def test_a_version_from_before_a_column_reads_the_first_ones() -> None:
     """What was registered with three columns answers as it did."""
     made = record(1_000)
     found = of_record(OfThreeColumns(), "rhythm", made)
-    np.testing.assert_array_equal(found, np.abs(rr_features(made.rr_s)[:, 2]))
+    log_rr = np.log(np.where(np.isfinite(made.rr_s), made.rr_s, np.float32(0.8)))
+    median = median_filter(log_rr, 61, mode="nearest")
+    np.testing.assert_allclose(found, np.abs(median - np.log(0.8)), atol=1e-6)
+    both = rr_features(made.rr_s, columns=4)
+    np.testing.assert_allclose(both[:, 0], np.clip(log_rr - median, -1, 1), atol=1e-6)
+    np.testing.assert_array_equal(both[:, :3], rr_features(made.rr_s, columns=3))
+
+
+def test_a_file_from_before_the_mask_reads_what_it_learnt_from() -> None:
+    """The frozen file's answers are those of the columns as they were, at a record's ends too."""
+    network = LiteRT((ROOT / "tests" / "golden" / "rhythm-untrained.tflite").read_bytes())
+    assert network.inputs["rhythm"] == (WINDOW_BEATS, 3)
+    made = record(700)
+    windows = TWO_SIDED.cut(rr_features(made.rr_s, columns=3))
+    expected = TWO_SIDED.join(network.predict({"rhythm": windows})[..., 0], 700)
+    np.testing.assert_allclose(of_record(network, "rhythm", made), expected, atol=1e-6)
+    assert not np.allclose(rr_features(made.rr_s)[:, :4], rr_features(made.rr_s, columns=4))
+
+
+@pytest.mark.parametrize("columns", [3, 4, 5])
+def test_a_stream_reads_what_a_record_does(columns: int) -> None:
+    """Beats that come a few at a time are read as those of the whole record, whichever columns."""
+    random = np.random.default_rng(columns)
+    sample = np.cumsum(random.integers(120, 300, 500))
+    rr_s = (np.diff(sample, prepend=np.nan) / 250).astype(np.float32)
+    expected = rr_features(rr_s, causal=True, columns=columns)
+    stream, at = RhythmStream(250.0, columns), 0
+    while at < len(sample):
+        several = int(random.integers(1, 60))
+        window, place = stream.window(sample[at : at + several])
+        np.testing.assert_allclose(window[0, place], expected[at : at + several], atol=1e-6)
+        past = window[0, max(place.start - at, 0) : place.start]
+        np.testing.assert_allclose(past, expected[at - len(past) : at], atol=1e-6)
+        at += several
+    assert not window[0, place.stop :].any()
+
+
+@given(st.lists(st.floats(-1, 1, width=32), max_size=40), st.booleans())
+def test_medians_are_over_what_is_there(values: list[float], causal: bool) -> None:
+    """Each is the median of the nine nearest values, or of the last nine; of all where fewer."""
+    array = np.array(values, np.float32)
+    for at, found in enumerate(nearest_median(array, 9, causal=causal)):
+        first = max(at - 8, 0) if causal else min(max(at - 4, 0), max(len(array) - 9, 0))
+        near = np.sort(array[first : at + 1 if causal else first + 9])
+        assert found == near[len(near) // 2]
+
+
+def test_a_first_beat_has_no_interval_of_its_own() -> None:
+    """Both ways the 0.8 s of the first column's past are gone: it reads the next, or is missing."""
+    rr_s = np.array([np.nan, 1.2, 1.2, 1.2], np.float32)
+    two_sided, causal = rr_features(rr_s), rr_features(rr_s, causal=True)
+    assert np.array_equal(two_sided[0], two_sided[1])
+    assert not two_sided[:, [0, 1, 3]].any()
+    assert two_sided[:, 4].all()
+    assert not causal[0].any()
+    assert np.array_equal(causal[1:], two_sided[1:])
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_what_is_beyond_a_strip_does_not_matter(name: str) -> None:
+    """A strip has the same answers at the edge of a window and amid what is missing."""
+    model, random = build(name, seed=1), np.random.default_rng(0)
+    model.set_weights([w + random.uniform(-0.2, 0.2, w.shape) for w in model.get_weights()])
+    strip = rr_features(record(40).rr_s, causal="causal" in name)
+    windows = np.zeros((3, WINDOW_BEATS, FEATURES), np.float32)
+    for row, at in enumerate((0, 300, WINDOW_BEATS - 40)):
+        windows[row, at : at + 40] = strip
+    answers = np.asarray(model(windows, training=False))[..., 0]
+    found = [answers[row, at : at + 40] for row, at in enumerate((0, 300, WINDOW_BEATS - 40))]
+    assert np.ptp(found[0]) > 1e-3
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_a_strip_agrees_with_the_record_where_it_knows_as_much(name: str) -> None:
+    """As far from a strip's ends as network and medians see, its answers are the record's."""
+    model, made, causal = build(name, seed=1), record(2_000), "causal" in name
+    strip = replace(made, rr_s=made.rr_s[700:1_300].copy(), label=made.label[700:1_300])
+    strip.rr_s[0] = np.nan
+    reach = 254 + 60 if causal else 127 + 30
+    inside = slice(reach + 1, None if causal else -reach - 1)
+    whole = predict_beats(model, made)[700:1_300]
+    found = predict_beats(model, strip)
+    np.testing.assert_allclose(found[inside], whole[inside], atol=1e-6)
+    assert not np.allclose(found, whole, atol=1e-4)
+
+
+def test_records_are_cut_to_all_lengths() -> None:
+    """A fifth of the beats lie in strips of ten seconds to ten minutes; intervals stay or go."""
+    made = record(120_000)
+    cut = cut_short(made, np.random.default_rng(0))
+    assert np.array_equal(cut.label, made.label)
+    known = np.isfinite(cut.rr_s)
+    assert np.array_equal(cut.rr_s[known], made.rr_s[known])
+    lengths = np.array([len(stretch) for stretch in cut.stretches()])
+    assert lengths.max() == BLOCK_BEATS
+    assert 0.05 < lengths[lengths < SHORT_BEATS[1]].sum() / len(made) < 0.4
+    assert (lengths < 30).sum() > 20
+
+
+@pytest.mark.parametrize("name", ["rhythm", "rhythm_causal"])
+def test_windows_to_learn_from_tell_what_is_missing(name: str) -> None:
+    """Where the mask is zero so is all else; every beat counts but those beyond an end."""
+    real, sinus = record(9_000), simulated_sinus(0, 7_000, np.random.default_rng(1))
+    x, y = draw_rhythm(name, [real], [sinus], 40, np.random.default_rng(2))
+    there = x[..., 4] == 1
+    assert not x[~there].any()
+    assert 0.3 < there.mean() < 0.99
+    missing = (y >= 0) & ~there
+    assert missing.any() == (name == "rhythm_causal")  # the first beat of a strip
+    assert missing.sum() < 0.1 * there.sum()
+    assert (y[there] >= 0).all()
+    again = draw_rhythm(name, [real], [sinus], 40, np.random.default_rng(2))
+    assert np.array_equal(again[0], x)
+    assert np.array_equal(again[1], y)
+    whole, _ = draw_rhythm(name, [real], [], 5, np.random.default_rng(2), augment=False)
+    assert whole[..., 4].mean() > 0.99
+
+
+def test_windows_are_of_records_by_their_weight() -> None:
+    """A record of weight 0 is never drawn."""
+    real = replace(record(2_000), weight=0)
+    af = replace(real, label=np.ones(2_000, np.int8), weight=1)
+    _, y = draw_rhythm("rhythm", [real, af], [], 8, np.random.default_rng(0))
+    assert (y[y >= 0] == 1).all()
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -99,6 +99,26 @@ def test_stretches_are_learnt_from_as_records_of_their_own() -> None:
 
 
 @pytest.mark.slow
+def test_strips_of_half_a_minute_agree_with_the_record_that_they_are_cut_from() -> None:
+    """Of forty beats, a trained network says what it says of them amid the whole record."""
+    from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
+
+    *learn, tested = patients()
+    config = RhythmConfig(epochs=6, steps=20, batch=8, simulated=0)
+    model, _ = fit_rhythm("rhythm_tiny", learn, config)
+    whole = predict_beats(model, tested) >= 0.5
+    assert (whole == (tested.label == 1)).mean() > 0.97
+    same = []
+    for at in range(0, len(tested), 50):
+        part = slice(at + 5, at + 45)
+        rr_s = tested.rr_s[part].copy()
+        rr_s[0] = np.nan
+        strip = replace(tested, rr_s=rr_s, label=tested.label[part])
+        same.append((predict_beats(model, strip) >= 0.5) == whole[part])
+    assert np.mean(same) > 0.95
+
+
+@pytest.mark.slow
 def test_the_last_epochs_are_averaged_and_resumed(tmp_path: Path) -> None:
     """Weights are the mean of the last epochs' ones; a broken-off training has the same ones."""
     from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, usual_averaged
@@ -191,6 +211,7 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     seen = evaluate(done.version.reference, ["afdb", "nsrdb"], folders, signal=False)
     assert {"afdb", "nsrdb"} <= set(seen.figures)
     assert "nsrdb without AFL" not in seen.figures
+    assert "record_f1" not in seen.figures["afdb"]
     assert seen.figures["afdb"]["patients"] == 6
     assert 0.3 < seen.figures["nsrdb"]["beat_specificity"] <= 1
     assert "longest mistakes" in seen.report.read_text()
@@ -204,6 +225,19 @@ def test_from_annotations_alone_to_a_device_report(real_data: Path, tmp_path: Pa
     sides = [sight.side for sight in sights_of("afdb/04048", trusted_keys()).sights]
     assert len(sides) == 2
     assert "evaluated" in sides
+    strips = tmp_path / "cinc2017"
+    strips.mkdir()
+    rows = (real_data / "cinc2017" / "REFERENCE.csv").read_text().split()
+    rows = [row for label in "AN~" for row in [r for r in rows if r.endswith(label)][:4]]
+    (strips / "REFERENCE.csv").write_text("\n".join(rows))
+    for row in rows:
+        for file in (real_data / "cinc2017").glob(f"{row[:-2]}.*"):
+            shutil.copy(file, strips)
+    seen = evaluate(done.version.reference, ["cinc2017"], [strips])
+    assert seen.figures["cinc2017"]["records"] == 12
+    assert seen.figures["cinc2017"]["labelled_records"] == 8
+    assert 0 <= seen.figures["cinc2017"]["record_auc"] <= 1
+    assert "Record F1" in seen.report.read_text()
 
 
 @pytest.mark.slow

@@ -35,8 +35,11 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Any]:
-    """Fifty windows of made-up rhythm."""
-    return {"rhythm": np.random.default_rng(0).normal(0, 0.3, (50, 640, 4)).astype(np.float32)}
+    """Fifty windows of made-up rhythm, from strips to full ones."""
+    x = np.random.default_rng(0).normal(0, 0.3, (50, 640, 5)).astype(np.float32)
+    x[..., 4] = 1
+    there = np.arange(640) < np.linspace(10, 640, 50)[:, None]
+    return {"rhythm": x * there[..., None].astype(np.float32)}
 
 
 @pytest.fixture(scope="module")

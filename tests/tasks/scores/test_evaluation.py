@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.reports.evaluation import figures_of, headline
 from storage.tables.beats import Quality
 from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
 from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
 from tasks.scores.curves import precision_recall, roc
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, per_stratum, summary
 from tasks.scores.metrics import area_under_roc, beat_metrics, roc_points
+from tasks.scores.record_level import record_figures
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
@@ -179,3 +181,30 @@ def test_smoothing_is_fitted_where_it_helps() -> None:
     assert fit_smoothing([label], [probability], 0.5) < UNSMOOTHED
     turns = np.tile([0, 1], 50).astype(np.int8)
     assert fit_smoothing([turns], [np.where(turns == 1, 0.6, 0.4)], 0.5) == UNSMOOTHED
+
+
+def test_records_that_are_labelled_whole_are_cases() -> None:
+    """AF where half of the beats are decided so; not those without a label or labelled by beat."""
+    found = scored([1] * 4, [1, 1, 0, 0], ["AFIB"] * 4, "found")
+    missed = scored([1] * 4, [1, 0, 0, 0], ["AFIB"] * 4, "missed")
+    right = [scored([0] * 4, [0, 0, 0, 0], ["N"] * 4, f"right{k}") for k in range(3)]
+    wrong = scored([0] * 4, [1, 1, 1, 0], ["other"] * 4, "wrong")
+    noisy = scored([-1] * 4, [1, 1, 1, 1], [""] * 4, "noisy")
+    records = [replace(s, labelled_whole=True) for s in (found, missed, *right, wrong, noisy)]
+    by_beat = scored([1] * 4, [0] * 4, ["AFIB"] * 4, "by beat")
+    figures = record_figures([*records, by_beat])
+    assert (figures["labelled_records"], figures["af_records"]) == (6, 2)
+    assert figures["record_sensitivity"] == pytest.approx(1 / 2)
+    assert figures["record_specificity"] == pytest.approx(3 / 4)
+    assert figures["record_f1"] == pytest.approx(2 / 4)
+    assert figures["record_f1_low"] <= figures["record_f1"] <= figures["record_f1_high"]
+    # P(AF) 0.5 and 0.25 of AF, 0, 0, 0 and 0.75 of the others: six of eight pairs are in order.
+    assert figures["record_auc"] == pytest.approx(6 / 8)
+    assert record_figures([by_beat]) == {}
+    both = figures_of(records)["made"]
+    assert both["record_f1"] == figures["record_f1"]
+    assert both["records"] == 7
+    assert [tile.name for tile in headline("made", both).tiles][:2] == [
+        "Record F1",
+        "Record sensitivity",
+    ]
