@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.servers import MLFLOW, PREFECT, servers
+from flows.services.servers import MLFLOW, servers
 from storage.audit import ledger
 from storage.audit.findings import MISMATCH, Finding
 from storage.audit.provenance import has_commit
@@ -18,7 +18,7 @@ from storage.audit.verify import verify
 from storage.registry.signing import trusted_keys
 from storage.tables.beats_manifest import manifest_from, manifest_places, read_manifest
 from tests.conftest import ROOT, state_folder
-from tests.emptied import Databases
+from tests.emptied import Databases, Emptied
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,8 +48,13 @@ with servers():
 
 
 @pytest.fixture(scope="module")
-def records(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The records of a state folder of that commit, on which today's servers then work."""
+def records(
+    databases: Databases, kept_prefect: Emptied, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The records of a state folder of that commit, on which today's MLflow then works.
+
+    One Prefect server is up all the while: its own upgrades its database.
+    """
     if not has_commit(EARLIER):
         pytest.skip(f"this checkout has no {EARLIER}: a shallow clone, or an unpacked archive")
     work = tmp_path_factory.mktemp("earlier")
@@ -58,8 +63,10 @@ def records(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     checkout = ["git", "-C", str(code), "checkout", "--quiet", "--detach", EARLIER]
     for words in (clone, checkout):
         subprocess.run(words, check=True, capture_output=True, timeout=120)
-    with state_folder(home):
-        databases.lay(home, PREFECT, MLFLOW)
+    with state_folder(home) as patch:
+        kept_prefect.empty()
+        patch.setenv("PREFECT_API_URL", f"{kept_prefect.address}/api")
+        databases.lay(home, MLFLOW)
         subprocess.run(
             [sys.executable, "-c", MAKE, str(work), str(code)],
             cwd=code,

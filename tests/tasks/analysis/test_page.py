@@ -82,7 +82,7 @@ def unpacked(text: str) -> NDArray[np.float64]:
         (
             page_with(24, [(100 * k, 100 * k + 9) for k in range(1, 4)]),
             "No AF episode of 30 s or more found. 3 runs of less than 30 s: 27 s in all, "
-            "less than 0.1 % of the 24 h analysed.",
+            "<0.1 % of the 24 h analysed.",
         ),
         (
             page_with(24, [(3600, 7200), (10_000, 10_060)]),
