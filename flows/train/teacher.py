@@ -5,19 +5,22 @@ Its weights are HDF5, whose digest the sealed chain has: nothing is unpickled.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from flows.train.settings import Training
 from storage.audit.sights import LEARNING_SIDES
 from storage.audit.versions import VersionRecord, read_version
 from storage.errors import DigestMismatch, ModelError, NotInRegistry, SplitError
+from storage.files import read_json
 from storage.registry.client import fetch_model_file
-from storage.registry.model_files import WEIGHTS
+from storage.registry.model_files import MANIFEST, WEIGHTS, inputs_of
 from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
 from storage.tables.content import Recording, copies, of_subjects
 from tasks.learning.distillation import Teaching
@@ -50,6 +53,8 @@ class Teacher:
         The subjects that it, or a teacher of its own, was trained or validated on; by which.
     recordings : tuple of Recording
         Their recordings, which may have other names elsewhere.
+    inputs : mapping, optional
+        Name and shape of what it learnt from, as its manifest has them.
     """
 
     reference: str
@@ -59,6 +64,7 @@ class Teacher:
     weights: bytes
     subjects: Mapping[str, str]
     recordings: tuple[Recording, ...] = ()
+    inputs: Mapping[str, Any] | None = None
 
     def tags(self) -> dict[str, str]:
         """What is recorded of it with a student."""
@@ -93,9 +99,14 @@ def read_teacher(reference: str) -> Teacher:
     with TemporaryDirectory(prefix="holter-") as folder:
         file = fetch_model_file(model.name, model.version, WEIGHTS, digest, Path(folder))
         weights = file.read_bytes()
-    recordings = tuple(learnt_recordings(version))
+        digest_of_manifest = version.files[MANIFEST]
+        manifest = fetch_model_file(
+            model.name, model.version, MANIFEST, digest_of_manifest, Path(folder)
+        )
+        inputs = read_json(manifest).get("inputs")
+    recordings, subjects = tuple(learnt_recordings(version)), _subjects_of(version)
     return Teacher(
-        model.reference, model.run_id, name, digest, weights, _subjects_of(version), recordings
+        model.reference, model.run_id, name, digest, weights, subjects, recordings, inputs
     )
 
 
@@ -235,8 +246,20 @@ def refuse_unless_fit(
 def teaching_of(
     teacher: Teacher, teacher_weight: float = 0.5, temperature: float = 1.0
 ) -> Teaching:
-    """The teacher as a training takes it: its network built, its weights loaded."""
+    """The teacher as a training takes it: its network built, its weights loaded.
+
+    Raises
+    ------
+    ModelError
+        It learnt from other inputs than the network of its name reads, though its weights fit.
+    """
     network = with_weights(teacher.network, teacher.weights)
+    expected = json.loads(json.dumps(inputs_of(network)))
+    if teacher.inputs is not None and teacher.inputs != expected:
+        raise ModelError(
+            f"{teacher.reference} cannot teach: found inputs {teacher.inputs}; expected {expected}"
+            f", which {teacher.network} reads: train it anew"
+        )
     batch = BATCH[reads_records(teacher.network)]
     answer = partial(predict, network, batch=batch)
     return Teaching(teacher.network, answer, teacher_weight, temperature)

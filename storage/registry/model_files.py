@@ -39,14 +39,18 @@ def write_model_files(
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    shape = [None, *model.input_shape[1:]]
     write_json(
         folder / MANIFEST,
         {
             **details,
             "name": model.name,
             "parameters": model.count_params(),
-            "inputs": {model.inputs[0].name: shape},
+            "inputs": inputs_of(model),
             "files": files,
         },
     )
+
+
+def inputs_of(model: Any) -> dict[str, list[Any]]:
+    """The first input's name and shape of a Keras model, as a manifest has them."""
+    return {model.inputs[0].name: [None, *model.input_shape[1:]]}

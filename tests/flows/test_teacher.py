@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.train.teacher import Teacher, refuse_unless_fit
-from storage.errors import SplitError
+from flows.train.teacher import Teacher, refuse_unless_fit, teaching_of
+from storage.errors import ModelError, SplitError
+from storage.registry.model_files import inputs_of
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_labelled
 from tasks.features.rhythm import RhythmRecord
@@ -107,6 +108,19 @@ def test_a_teacher_of_single_beats(tmp_path: Path) -> None:
     right = np.where(beats.label[sides[1]] == 1, p, 1 - p)
     assert state.best_loss == pytest.approx(-np.log(right).mean(), rel=1e-3)
     assert state.history["val_accuracy"][state.best_epoch] == pytest.approx((right > 0.5).mean())
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_inputs_is_refused(tmp_path: Path) -> None:
+    """Weights of four columns fit the network of five: they are refused by their manifest."""
+    build("rhythm_tiny", seed=0).save_weights(tmp_path / "model.weights.h5")
+    data = (tmp_path / "model.weights.h5").read_bytes()
+    today = inputs_of(build("rhythm_tiny"))
+    old = {"rhythm": [*today["rhythm"][:-1], 4]}
+    teacher = Teacher("holter-x/1", "run", "rhythm_tiny", "0" * 64, data, {}, (), today)
+    assert teaching_of(teacher).name == "rhythm_tiny"
+    with pytest.raises(ModelError, match=r"holter-x/1 cannot teach: found inputs .* 4\]"):
+        teaching_of(replace(teacher, inputs=old))
 
 
 def test_a_teacher_that_knows_a_test_subject_is_refused() -> None:
