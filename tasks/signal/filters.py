@@ -38,6 +38,8 @@ WAVELET_MARGIN = 512
 STEP = 64
 #: Blocks that are transformed at once: as many as scipy has lanes for.
 BLOCKS_AT_ONCE = 4
+#: Blocks of a larger range, in millivolts, are transformed in double precision.
+MOST_RANGE_MV = 8.0
 #: Windows that are filtered at once where a lead is filtered again.
 WINDOWS_AT_ONCE = 2
 
@@ -107,9 +109,12 @@ def band_gain(
 def _gains(
     length: int, fs_hz: float, config: Preprocessing
 ) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-    """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated)."""
+    """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated).
+
+    They hold the block's length, by which the forward transform divides.
+    """
     frequency_hz = np.fft.rfftfreq(length, 1 / fs_hz)
-    clean = band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
+    clean = length * band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
     qrs = clean * band_gain(frequency_hz, fs_hz, 5.0, 15.0, 1) * 2j * pi * frequency_hz
     return clean.astype(np.complex64), qrs.astype(np.complex64)
 
@@ -160,14 +165,21 @@ def blocks_at(
     """Read and filter some blocks at once, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raws = [_pad(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
-    gaps = [not np.isfinite(raw.mean()) for raw in raws]
-    # In double precision: an electrode's offset costs digits.
-    whole = np.empty((len(raws), grid.length))
-    for row, start, raw, gap in zip(whole, starts, raws, gaps, strict=True):
-        row[:] = _bridge_gaps(read, grid, start - grid.margin, raw) if gap else raw
-        row -= row.mean()
+    means = [raw.mean() for raw in raws]
+    gaps = [not np.isfinite(mean) for mean in means]
+    # An electrode's offset costs digits: it is taken off before any transform.
+    whole = np.empty((len(raws), grid.length), np.float32)
+    for row, start, raw, mean, gap in zip(whole, starts, raws, means, gaps, strict=True):
+        if gap:
+            filled = _bridge_gaps(read, grid, start - grid.margin, raw)
+            np.subtract(filled, filled.mean(), out=row)
+        else:
+            np.subtract(raw, mean, out=row)
     fft = np.fft if len(raws) == 1 else _fft_of_rows()
-    spectrum = fft.rfft(whole).astype(np.complex64)
+    # Single precision rounds by a ten-millionth of the block's range.
+    exact = whole.astype(np.float64) if np.ptp(whole) > MOST_RANGE_MV else whole
+    # numpy transforms float32 as float64 unless it divides by the length, which the gains hold.
+    spectrum = fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
     bands = fft.irfft(spectrum * gain, grid.length)
     slopes = fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
     for start, raw, gap, band, slope in zip(starts, raws, gaps, bands, slopes, strict=True):
