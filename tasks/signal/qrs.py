@@ -43,6 +43,8 @@ QUIET, DECAY = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
+#: Intervals whose mean says when a beat is overdue.
+MEMORY = 8
 #: Fewer candidates in ten seconds are no rhythm to learn from.
 LEAST_CANDIDATES = 3
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
@@ -134,7 +136,7 @@ class Rules:
     at: int = 0
     signal: float | None = None
     noise: float = 0.0
-    recent: deque[int] = field(default_factory=lambda: deque(maxlen=8))
+    recent: deque[int] = field(default_factory=lambda: deque(maxlen=MEMORY))
     before: int | None = None
     slope_before: float = 0.0
     since: int = 0
@@ -161,21 +163,25 @@ class Rules:
         self.signal, self.noise = _estimates(learnt)
         return True
 
-    def _judge(self) -> list[int]:
+    def _judge(self) -> list[int]:  # noqa: C901 - a call a beat would double its time
         """The R peaks among the candidates that wait; those up to the last beat are forgotten."""
-        waiting, signal, noise = self.waiting, self.signal, self.noise
+        waiting, recent, signal, noise = self.waiting, self.recent, self.signal, self.noise
         assert signal is not None  # noqa: S101 - `take` has learnt it
         t_wave, silent = T_WAVE_S * self.fs_hz, LEARNING_S * self.fs_hz
+        before = self.before
+        # Up to here only a steep candidate is a beat, others being T waves.
+        early = -inf if before is None else before + t_wave
+        least_slope, since = T_WAVE_SLOPE * self.slope_before, self.since
+        searched, intervals = self.searched, sum(recent)
         # The first candidate after the last beat, and the next one to judge.
         begin, number, end = 0, self.at, len(waiting)
         beats = []
         while number < end:
-            before = -inf if self.before is None else self.before
-            least_slope, too_long = T_WAVE_SLOPE * self.slope_before, self.since + silent
+            too_long = since + silent
             # Where nothing was found for so long, search-back looks once.
             overdue = inf
-            if self.recent and not self.searched:
-                overdue = before + SEARCH_BACK * sum(self.recent) / len(self.recent)
+            if before is not None and recent and not searched:
+                overdue = before + SEARCH_BACK * intervals / len(recent)
             beat = None
             while number < end:
                 centre, height, slope, sample = waiting[number]
@@ -183,13 +189,13 @@ class Rules:
                     break
                 threshold = noise + 0.25 * (signal - noise)
                 if centre > overdue:
-                    overdue, self.searched = inf, True
-                    beat = _search_back(waiting, begin, number, before + t_wave, 0.5 * threshold)
+                    overdue, searched = inf, True
+                    beat = _search_back(waiting, begin, number, early, 0.5 * threshold)
                     if beat is not None:
                         centre, height, slope, sample = waiting[beat]
                         signal = 0.25 * height + 0.75 * signal
                         break
-                if height > threshold and (centre - before >= t_wave or slope >= least_slope):
+                if height > threshold and (centre >= early or slope >= least_slope):
                     signal = 0.125 * height + 0.875 * signal
                     beat = number
                     break
@@ -197,24 +203,27 @@ class Rules:
                 number += 1
             if beat is not None:
                 noise += DECAY * (QUIET * signal - noise)
-                if self.before is not None:
-                    self.recent.append(centre - self.before)
-                self.before = self.since = centre
-                self.slope_before, self.searched = slope, False
+                if before is not None:
+                    intervals += centre - before - (recent[0] if len(recent) == MEMORY else 0)
+                    recent.append(centre - before)
+                before = since = centre
+                early = centre + t_wave
+                self.slope_before, least_slope, searched = slope, T_WAVE_SLOPE * slope, False
                 begin = number = beat + 1
                 if sample > self.last:  # two candidates may have one R peak
                     beats.append(sample)
                     self.last = sample
             elif number < end:
                 # No beat for so long: learn anew, and judge those that were passed over once more.
-                self.since = centre
+                since = centre
                 while begin < number and waiting[begin][0] < centre - silent:
                     begin += 1
                 if number - begin >= LEAST_CANDIDATES:
                     signal, noise = _estimates([entry[1] for entry in waiting[begin:number]])
                     number = begin
         self.waiting, self.at = waiting[begin:], number - begin
-        self.signal, self.noise = signal, noise
+        self.signal, self.noise, self.since, self.searched = signal, noise, since, searched
+        self.before = before
         return beats
 
 
@@ -238,23 +247,19 @@ def _search_back(
 def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
     """Where x is largest within `reach` on both sides, and the first of equals; [first, last).
 
-    What is larger within reach is a local maximum or lies at its end.
+    Most local maxima are passed over at a look or two beside them.
     """
-    low = first - reach - 1
-    rises = x[low + 1 : last + reach + 1] > x[low : last + reach]
-    peak = low + 1 + np.flatnonzero(rises[:-1] > rises[1:])
+    rises = x[first : last + 1] > x[first - 1 : last]
+    peak = first + np.flatnonzero(rises[:-1] > rises[1:])
     height = x[peak]
     real = height > LEAST_HEIGHT**2
-    peak, height = peak[real], height[real]
-    real = (peak >= first) & (peak < last)
-    real[real] &= (x[peak[real] - reach] < height[real]) & (x[peak[real] + reach] <= height[real])
-    for ahead in range(1, len(peak)):
-        near = peak[ahead:] - peak[:-ahead] <= reach
-        if not near.any():
-            break
-        later = height[ahead:] > height[:-ahead]
-        real[:-ahead] &= ~(near & later)
-        real[ahead:] &= later | ~near
+    for away in (reach // 6, reach // 2, reach):
+        real &= (x[peak - away] < height) & (x[peak + away] <= height)
+        peak, height = peak[real], height[real]
+        real = np.ones(len(peak), bool)
+    around = _windows(x, peak, reach)
+    real &= around[:, :reach].max(axis=1) < height
+    real &= around[:, reach + 1 :].max(axis=1) <= height
     return np.asarray(peak[real])
 
 
