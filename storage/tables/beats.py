@@ -229,8 +229,11 @@ def _to_arrow(table: BeatTable) -> pa.Table:
     for name, dtype in _COLUMNS.items():
         values = getattr(table, name)
         if dtype is None:
-            distinct, codes = np.unique(values, return_inverse=True)
-            columns[name] = words(distinct.tolist(), codes)
+            # Of runs of one value: sorting every beat's text would take most of the time.
+            first = np.flatnonzero(np.append(True, values[1:] != values[:-1])[:n])
+            distinct, codes = np.unique(values[first], return_inverse=True)
+            lengths = np.diff(first, append=n)
+            columns[name] = words(distinct.tolist(), np.repeat(codes, lengths))
         else:
             columns[name] = plain(values.astype(dtype, copy=False), schema.field(name).type)
     if table.waveform is None:
@@ -372,17 +375,26 @@ def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: b
     with _reading(path):
         for name in _COLUMNS:
             column = table[name]
-            columns[name] = (
-                np.array(column.to_pylist(), dtype=np.str_)
-                if name in ("symbol", "rhythm")
-                else column.to_numpy()
-            )
+            columns[name] = _texts(column) if _COLUMNS[name] is None else column.to_numpy()
         return BeatTable(
             **{name: getattr(source, name) for name in _CONSTANTS},
             **columns,
             waveform=_waveforms(table["waveform"]) if waveform else None,
             stretches_s=seconds(source.stretches, source.fs_hz),
         )
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    """A text column's values; of a dictionary's, each is decoded once."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return np.array(column.to_pylist(), dtype=np.str_)
+    parts = [np.empty(0, np.str_)]
+    for chunk in column.chunks:
+        values = np.array(chunk.dictionary.to_pylist(), dtype=np.str_)
+        parts.append(values[chunk.indices.to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)
 
 
 def _waveforms(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
