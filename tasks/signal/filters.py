@@ -4,8 +4,7 @@ The signal is cut into blocks, each read with a margin on both sides, so memory 
 band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. Shrinkage
 judges the noise in windows of a fixed length that begin at sample 0. So how long a block is changes
 no result but by rounding (`tests/system/test_laws.py`). numpy and PyWavelets only: the same code
-runs on a device. Where scipy is there it transforms several blocks at once, to the same bits in
-half the time.
+runs on a device.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ BLOCK_MARGINS = 24
 WAVELET_MARGIN = 512
 #: Windows of shrinkage and the margin are multiples of it, a power of two: short factors.
 STEP = 64
-#: Blocks that are transformed at once: as many as scipy has lanes for.
+#: Blocks that are transformed at once.
 BLOCKS_AT_ONCE = 4
 #: Of so many coefficients one is looked at first for their median.
 SAMPLED = 16
@@ -177,27 +176,16 @@ def blocks_at(
             np.subtract(filled, filled.mean(), out=row)
         else:
             np.subtract(raw, mean, out=row)
-    fft = np.fft if len(raws) == 1 else _fft_of_rows()
     # Single precision rounds by a ten-millionth of the block's range.
     exact = whole.astype(np.float64) if np.ptp(whole) > MOST_RANGE_MV else whole
     # numpy transforms float32 as float64 unless it divides by the length, which the gains hold.
-    spectrum = fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
-    bands = fft.irfft(spectrum * gain, grid.length)
-    slopes = fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
+    spectrum = np.fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
+    bands = np.fft.irfft(spectrum * gain, grid.length)
+    slopes = np.fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
     for start, raw, gap, band, slope in zip(starts, raws, gaps, bands, slopes, strict=True):
         stop = min(start + grid.hop, grid.n_samples)
         inside = slice(grid.margin, grid.margin + stop - start)
         yield Block(start, inside, raw, gap, band, slope)
-
-
-@lru_cache(maxsize=1)
-def _fft_of_rows() -> Any:
-    """scipy's transforms, which do several rows at once, else numpy's; found at first use."""
-    try:
-        import scipy.fft
-    except ImportError:  # a device does without
-        return np.fft
-    return scipy.fft
 
 
 def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
