@@ -247,20 +247,19 @@ def _search_back(
 def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
     """Where x is largest within `reach` on both sides, and the first of equals; [first, last).
 
-    Most local maxima are passed over at a look or two beside them.
+    Most samples are passed over by what lies beside them, a third and the whole of it away.
     """
-    rises = x[first : last + 1] > x[first - 1 : last]
-    peak = first + np.flatnonzero(rises[:-1] > rises[1:])
-    height = x[peak]
-    real = height > LEAST_HEIGHT**2
-    for away in (reach // 6, reach // 2, reach):
-        real &= (x[peak - away] < height) & (x[peak + away] <= height)
-        peak, height = peak[real], height[real]
-        real = np.ones(len(peak), bool)
+    own = x[first:last]
+    real = own > LEAST_HEIGHT**2
+    for away in (1, reach // 3, reach):
+        real &= own > x[first - away : last - away]
+        real &= own >= x[first + away : last + away]
+    peak = first + np.flatnonzero(real)
     around = _windows(x, peak, reach)
-    real &= around[:, :reach].max(axis=1) < height
-    real &= around[:, reach + 1 :].max(axis=1) <= height
-    return np.asarray(peak[real])
+    before = around[:, :reach].max(axis=1, initial=0)
+    after = around[:, reach + 1 :].max(axis=1, initial=0)
+    height = x[peak]
+    return np.asarray(peak[(height > before) & (height >= after)])
 
 
 def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
