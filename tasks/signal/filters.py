@@ -41,7 +41,7 @@ BLOCKS_AT_ONCE = 4
 SAMPLED = 16
 #: Blocks of a larger range, in millivolts, are transformed in double precision.
 MOST_RANGE_MV = 8.0
-#: Windows that are filtered at once where a lead is filtered again.
+#: Windows of a block where a lead is filtered again.
 WINDOWS_AT_ONCE = 2
 
 
@@ -224,22 +224,29 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
     For leads that memory should not hold: what it gives is what `shrink_windows` makes.
     """
     edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
-    at_once = WINDOWS_AT_ONCE
+    at_once = WINDOWS_AT_ONCE * BLOCKS_AT_ONCE
 
     @lru_cache(maxsize=2)
     def windows(number: int) -> Floats:
         """The windows from the `number`-th of these steps on, one after another."""
         own_edges = edges[number * at_once : (number + 1) * at_once + 1]
-        n = own_edges[-1] - own_edges[0]
-        hop = _fast(n + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        first = own_edges[0] - around
-        (block,) = blocks_at(read, replace(grid, hop=hop), [first], config, feature=False)
-        band, out = block.band[grid.margin :], np.empty(n, np.float32)
-        for start, stop in pairwise(own_edges):
-            low, high = start - own_edges[0], stop - own_edges[0]
-            window = band[low : high + -(high - low) % STEP + 2 * around]
-            inside = slice(around, around + stop - start)
-            out[low:high] = shrink(window, config.wavelet, config.levels, inside)[inside]
+        pairs = [
+            own_edges[at : at + WINDOWS_AT_ONCE + 1]
+            for at in range(0, len(own_edges) - 1, WINDOWS_AT_ONCE)
+        ]
+        longest = max(pair[-1] - pair[0] for pair in pairs)
+        hop = _fast(longest + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
+        starts = [pair[0] - around for pair in pairs]
+        blocks = blocks_at(read, replace(grid, hop=hop), starts, config, feature=False)
+        out = np.empty(own_edges[-1] - own_edges[0], np.float32)
+        for pair, block in zip(pairs, blocks, strict=True):
+            band = block.band[grid.margin :]
+            for start, stop in pairwise(pair):
+                low = start - pair[0]
+                window = band[low : low + stop - start + -(stop - start) % STEP + 2 * around]
+                inside = slice(around, around + stop - start)
+                shrunk = shrink(window, config.wavelet, config.levels, inside)
+                out[start - own_edges[0] : stop - own_edges[0]] = shrunk[inside]
         return out
 
     def part(start: int, stop: int) -> Floats:
