@@ -52,14 +52,14 @@ def texts_of(column: pa.ChunkedArray) -> NDArray[np.str_]:
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type):
-        return np.array(_decoded(column), dtype=np.str_)
+        return np.array(_objects(column), dtype=np.str_)
     parts = [np.empty(0, np.str_)]
     for chunk in column.chunks:
-        values = np.array(_decoded(chunk.dictionary), dtype=np.str_)
+        values = np.array(_objects(chunk.dictionary), dtype=np.str_)
         parts.append(values[chunk.indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)
 
 
-def _decoded(array: pa.Array | pa.ChunkedArray) -> list[str | None]:
+def _objects(array: pa.Array | pa.ChunkedArray) -> list[str | None]:
     """Every row as a Python object: only for what is short, or not as it was written."""
     return list(array.to_pylist())

@@ -298,8 +298,8 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
 
 def _middle(x: Floats) -> float:
     """The value in the middle of x in order, found among those about a sample's own middle."""
-    middle, few = len(x) // 2, np.sort(x[::SAMPLED])
-    low, high = few[int(0.44 * len(few))], few[int(0.56 * len(few))]
+    middle, sample = len(x) // 2, np.sort(x[::SAMPLED])
+    low, high = (sample[int(share * len(sample))] for share in (0.44, 0.56))
     near = x.compress((x >= low) & (x <= high))
     rank = middle - int(np.count_nonzero(x < low))
     if not 0 <= rank < len(near):  # the sample misleads

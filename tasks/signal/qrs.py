@@ -159,8 +159,8 @@ class Rules:
         end = self.since + LEARNING_S * self.fs_hz
         if not last and self.waiting[-1][0] < end:
             return False
-        learnt = [height for centre, height, _, _ in self.waiting if centre < end]
-        self.signal, self.noise = _estimates(learnt)
+        heights = [height for centre, height, _, _ in self.waiting if centre < end]
+        self.signal, self.noise = _estimates(heights)
         return True
 
     def _judge(self) -> list[int]:  # noqa: C901 - a call a beat would double its time

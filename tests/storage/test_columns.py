@@ -27,7 +27,7 @@ def test_text_comes_out_as_it_went_in(parts: list[list[str]], repeats: int) -> N
     assert texts_of(column.cast(pa.string())).tolist() == expected
 
 
-def test_no_text_is_decoded_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_is_objects_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A column of a million beats of three rhythms decodes three texts."""
     values = np.repeat(np.array(["N", "AFIB", "AFL"]), 333_333)
     column = pa.chunked_array([text_column(values)])
@@ -37,6 +37,6 @@ def test_no_text_is_decoded_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
         decoded.append(len(array))
         return [item.as_py() for item in array]
 
-    monkeypatch.setattr("storage.tables.columns._decoded", count)
+    monkeypatch.setattr("storage.tables.columns._objects", count)
     np.testing.assert_array_equal(texts_of(column), values)
     assert decoded == [3]
