@@ -75,13 +75,18 @@ def find_unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
 
 def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:
     """Runs of windows of `width` samples, by their first one, of at least `least` samples."""
-    edges = np.flatnonzero(np.diff(true.astype(np.int8), prepend=0, append=0))
-    runs = edges.reshape(-1, 2) + np.array([0, width - 1])
-    return np.asarray(runs[runs[:, 1] - runs[:, 0] >= least], np.int64)
+    padded = np.zeros(len(true) + 2, bool)
+    padded[1:-1] = true
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    first, stop = edges[::2], edges[1::2] + (width - 1)
+    long = stop - first >= least
+    return np.stack([first[long], stop[long]], axis=1) if long.any() else NOWHERE
 
 
 def unite(*parts: Stretches) -> Stretches:
     """What lies in any of them."""
+    if not any(map(len, parts)):
+        return NOWHERE
     stretches = np.concatenate([NOWHERE, *parts])
     stretches = stretches[np.argsort(stretches[:, 0], kind="stable")]
     end = np.maximum.accumulate(stretches[:, 1])
@@ -102,6 +107,8 @@ def without(stretches: Stretches, holes: Stretches) -> Stretches:
 
 def common(first: Stretches, second: Stretches) -> Stretches:
     """What lies in both."""
+    if not len(first) or not len(second):
+        return NOWHERE
     low = np.searchsorted(second[:, 1], first[:, 0], side="right")
     high = np.searchsorted(second[:, 0], first[:, 1], side="left")
     count = np.maximum(high - low, 0)

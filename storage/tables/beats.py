@@ -17,6 +17,7 @@ from storage.errors import PlaceError, TableError
 from storage.files import check_fields, parse_text, whole
 from storage.places import Place, Remote, answering
 from storage.recordings.stretches import seconds
+from storage.tables.columns import dictionary, plain, text_column, texts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -211,28 +212,16 @@ def _to_arrow(table: BeatTable) -> pa.Table:
 
     n, schema = len(table), arrow_schema()
 
-    def plain(values: NDArray[Any], kind: Any) -> pa.Array:
-        # pa.array would import pandas, a second's work, to see whether this is a series.
-        return pa.Array.from_buffers(kind, n, [None, pa.py_buffer(np.ascontiguousarray(values))])
-
-    def words(values: Sequence[str], codes: NDArray[Any]) -> pa.Array:
-        encoded = [value.encode() for value in values]
-        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-        text = pa.StringArray.from_buffers(
-            len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
-        )
-        return pa.DictionaryArray.from_arrays(plain(codes.astype(np.int16), pa.int16()), text)
-
     columns: dict[str, Any] = {
-        name: words([getattr(table, name)], np.zeros(n)) for name in _CONSTANTS
+        name: dictionary([getattr(table, name)], np.zeros(n, np.int16)) for name in _CONSTANTS
     }
     for name, dtype in _COLUMNS.items():
         values = getattr(table, name)
-        if dtype is None:
-            distinct, codes = np.unique(values, return_inverse=True)
-            columns[name] = words(distinct.tolist(), codes)
-        else:
-            columns[name] = plain(values.astype(dtype, copy=False), schema.field(name).type)
+        columns[name] = (
+            text_column(values)
+            if dtype is None
+            else plain(values.astype(dtype, copy=False), schema.field(name).type)
+        )
     if table.waveform is None:
         columns["waveform"] = pa.nulls(n, schema.field("waveform").type)
     else:
@@ -372,11 +361,7 @@ def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: b
     with _reading(path):
         for name in _COLUMNS:
             column = table[name]
-            columns[name] = (
-                np.array(column.to_pylist(), dtype=np.str_)
-                if name in ("symbol", "rhythm")
-                else column.to_numpy()
-            )
+            columns[name] = texts_of(column) if _COLUMNS[name] is None else column.to_numpy()
         return BeatTable(
             **{name: getattr(source, name) for name in _CONSTANTS},
             **columns,

@@ -83,24 +83,31 @@ class LeadPrints:
 
 
 def _step_prints(x: Floats, steps: int) -> list[str]:
-    """The prints of pieces of so many steps from sample to sample."""
+    """The smallest prints of pieces of so many steps from sample to sample."""
     with np.errstate(invalid="ignore"):
-        changes = np.stack([x[1:] > x[:-1], x[1:] < x[:-1]])
-    pieces = changes.reshape(2, -1, steps).swapaxes(0, 1)
-    telling = pieces.sum(axis=(1, 2)) >= min(LEAST_CHANGES, steps // 4)
-    return [_digest(piece.tobytes()) for piece in np.packbits(pieces[telling], axis=-1)]
+        sides = (x[1:] > x[:-1], x[1:] < x[:-1])
+    pieces = np.concatenate(
+        [np.packbits(side.reshape(-1, steps), axis=-1) for side in sides], axis=1
+    )
+    telling = np.bitwise_count(pieces).sum(axis=1) >= min(LEAST_CHANGES, steps // 4)
+    data, size = pieces[telling].tobytes(), pieces.shape[1]
+    digests = {
+        hashlib.blake2b(data[at : at + size], digest_size=8).digest()
+        for at in range(0, len(data), size)
+    }
+    return [digest.hex() for digest in sorted(digests)[:PRINTS]]
 
 
 def beat_prints(sample: NDArray[np.int64], symbol: NDArray[np.str_]) -> list[str]:
     """The prints of annotated beats: the intervals between them, in samples, and their symbols."""
     rr = np.diff(sample)
     size = min(PIECE_INTERVALS, max(len(rr), 1))
+    pieces = rr[: len(rr) // size * size].reshape(-1, size)
+    different = 1 + np.count_nonzero(np.diff(np.sort(pieces, axis=1), axis=1), axis=1)
     prints = []
-    for at in range(0, len(rr) - size + 1, size):
-        piece = rr[at : at + size]
-        if len(np.unique(piece)) >= min(LEAST_DIFFERENT, size):
-            marks = " ".join(symbol[at : at + size].tolist())
-            prints.append(_digest(piece.astype("<i8").tobytes() + marks.encode()))
+    for row in np.flatnonzero(different >= min(LEAST_DIFFERENT, size)).tolist():
+        marks = " ".join(symbol[row * size : (row + 1) * size].tolist())
+        prints.append(_digest(pieces[row].astype("<i8").tobytes() + marks.encode()))
     return _smallest(prints)
 
 

@@ -82,9 +82,12 @@ def roc_points(
         As `confusion`.
     """
     truth, score = _truth_and_score(label, probability)
-    value, place = np.unique(score, return_inverse=True)
-    beats = np.bincount(place, minlength=len(value))[::-1]
-    af = np.bincount(place[truth], minlength=len(value))[::-1]
+    # Values alone are sorted, which takes a tenth of the time that their places take.
+    value, beats = np.unique(score, return_counts=True)
+    af_value, af_beats = np.unique(score[truth], return_counts=True)
+    af = np.zeros_like(beats)
+    af[np.searchsorted(value, af_value)] = af_beats
+    beats, af = beats[::-1], af[::-1]
     true = np.concatenate(([0], np.cumsum(af))).astype(np.float64)
     false = np.concatenate(([0], np.cumsum(beats - af))).astype(np.float64)
     threshold = np.concatenate(([np.inf], value[::-1].astype(np.float64)))

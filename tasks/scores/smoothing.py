@@ -44,13 +44,16 @@ def viterbi(probability: NDArray[np.floating], change: float, prior: float = 0.5
     cost = np.log((1 - change) / change)
     # With two states only the difference of their best scores matters, and it stays within +-cost:
     # the state before a beat differs from the state after only where the difference is clipped.
-    lead = np.empty(len(evidence) + 1)
-    lead[0] = 0.0
-    before = 0.0
-    for i, value in enumerate(evidence.tolist()):
-        before = min(max(before, -cost), cost) + value
-        lead[i + 1] = before
-    return _back(lead[1:], cost)
+    before, most = 0.0, float(cost)
+    least, lead = -most, []
+    for value in evidence.tolist():  # comparisons, which take a third of min's and max's time
+        if before > most:
+            before = most
+        elif before < least:
+            before = least
+        before += value
+        lead.append(before)
+    return _back(np.array(lead, np.float64), cost)
 
 
 def _back(lead: NDArray[np.float64], cost: float) -> Decisions:

@@ -4,8 +4,7 @@ The signal is cut into blocks, each read with a margin on both sides, so memory 
 band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. Shrinkage
 judges the noise in windows of a fixed length that begin at sample 0. So how long a block is changes
 no result but by rounding (`tests/system/test_laws.py`). numpy and PyWavelets only: the same code
-runs on a device. Where scipy is there it transforms several blocks at once, to the same bits in
-half the time.
+runs on a device.
 """
 
 from __future__ import annotations
@@ -31,14 +30,18 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 #: The filters' memory: the 0.5 Hz edge has decayed below 1e-7 after so long.
 MARGIN_S = 8.0
 #: Least length of a block against its margin: longer ones waste less, shorter fit the cache.
-BLOCK_MARGINS = 16
+BLOCK_MARGINS = 24
 #: Samples beyond a window that its wavelet transform takes in: 2 ** levels filters reach less.
 WAVELET_MARGIN = 512
 #: Windows of shrinkage and the margin are multiples of it, a power of two: short factors.
 STEP = 64
-#: Blocks that are transformed at once: as many as scipy has lanes for.
+#: Blocks that are transformed at once.
 BLOCKS_AT_ONCE = 4
-#: Windows that are filtered at once where a lead is filtered again.
+#: Of so many coefficients one is looked at first for their median.
+SAMPLED = 16
+#: Blocks of a larger range, in millivolts, are transformed in double precision.
+MOST_RANGE_MV = 8.0
+#: Windows of a block where a lead is filtered again.
 WINDOWS_AT_ONCE = 2
 
 
@@ -107,9 +110,12 @@ def band_gain(
 def _gains(
     length: int, fs_hz: float, config: Preprocessing
 ) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-    """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated)."""
+    """Of a block's spectrum: the band-pass, and the QRS feature (of it 5-15 Hz, differentiated).
+
+    They hold the block's length, by which the forward transform divides.
+    """
     frequency_hz = np.fft.rfftfreq(length, 1 / fs_hz)
-    clean = band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
+    clean = length * band_gain(frequency_hz, fs_hz, config.low_hz, config.high_hz, config.order)
     qrs = clean * band_gain(frequency_hz, fs_hz, 5.0, 15.0, 1) * 2j * pi * frequency_hz
     return clean.astype(np.complex64), qrs.astype(np.complex64)
 
@@ -160,30 +166,26 @@ def blocks_at(
     """Read and filter some blocks at once, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raws = [_pad(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
-    gaps = [not np.isfinite(raw.mean()) for raw in raws]
-    # In double precision: an electrode's offset costs digits.
-    whole = np.empty((len(raws), grid.length))
-    for row, start, raw, gap in zip(whole, starts, raws, gaps, strict=True):
-        row[:] = _bridge_gaps(read, grid, start - grid.margin, raw) if gap else raw
-        row -= row.mean()
-    fft = np.fft if len(raws) == 1 else _fft_of_rows()
-    spectrum = fft.rfft(whole).astype(np.complex64)
-    bands = fft.irfft(spectrum * gain, grid.length)
-    slopes = fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
+    means = [raw.mean() for raw in raws]
+    gaps = [not np.isfinite(mean) for mean in means]
+    # An electrode's offset costs digits: it is taken off before any transform.
+    whole = np.empty((len(raws), grid.length), np.float32)
+    for row, start, raw, mean, gap in zip(whole, starts, raws, means, gaps, strict=True):
+        if gap:
+            filled = _bridge_gaps(read, grid, start - grid.margin, raw)
+            np.subtract(filled, filled.mean(), out=row)
+        else:
+            np.subtract(raw, mean, out=row)
+    # Single precision rounds by a ten-millionth of the block's range.
+    exact = whole.astype(np.float64) if np.ptp(whole) > MOST_RANGE_MV else whole
+    # numpy transforms float32 as float64 unless it divides by the length, which the gains hold.
+    spectrum = np.fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
+    bands = np.fft.irfft(spectrum * gain, grid.length)
+    slopes = np.fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
     for start, raw, gap, band, slope in zip(starts, raws, gaps, bands, slopes, strict=True):
         stop = min(start + grid.hop, grid.n_samples)
         inside = slice(grid.margin, grid.margin + stop - start)
         yield Block(start, inside, raw, gap, band, slope)
-
-
-@lru_cache(maxsize=1)
-def _fft_of_rows() -> Any:
-    """scipy's transforms, which do several rows at once, else numpy's; found at first use."""
-    try:
-        import scipy.fft
-    except ImportError:  # a device does without
-        return np.fft
-    return scipy.fft
 
 
 def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
@@ -222,22 +224,29 @@ def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
     For leads that memory should not hold: what it gives is what `shrink_windows` makes.
     """
     edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
-    at_once = WINDOWS_AT_ONCE
+    at_once = WINDOWS_AT_ONCE * BLOCKS_AT_ONCE
 
     @lru_cache(maxsize=2)
     def windows(number: int) -> Floats:
         """The windows from the `number`-th of these steps on, one after another."""
         own_edges = edges[number * at_once : (number + 1) * at_once + 1]
-        n = own_edges[-1] - own_edges[0]
-        hop = _fast(n + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        first = own_edges[0] - around
-        (block,) = blocks_at(read, replace(grid, hop=hop), [first], config, feature=False)
-        band, out = block.band[grid.margin :], np.empty(n, np.float32)
-        for start, stop in pairwise(own_edges):
-            low, high = start - own_edges[0], stop - own_edges[0]
-            window = band[low : high + -(high - low) % STEP + 2 * around]
-            inside = slice(around, around + stop - start)
-            out[low:high] = shrink(window, config.wavelet, config.levels, inside)[inside]
+        pairs = [
+            own_edges[at : at + WINDOWS_AT_ONCE + 1]
+            for at in range(0, len(own_edges) - 1, WINDOWS_AT_ONCE)
+        ]
+        longest = max(pair[-1] - pair[0] for pair in pairs)
+        hop = _fast(longest + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
+        starts = [pair[0] - around for pair in pairs]
+        blocks = blocks_at(read, replace(grid, hop=hop), starts, config, feature=False)
+        out = np.empty(own_edges[-1] - own_edges[0], np.float32)
+        for pair, block in zip(pairs, blocks, strict=True):
+            band = block.band[grid.margin :]
+            for start, stop in pairwise(pair):
+                low = start - pair[0]
+                window = band[low : low + stop - start + -(stop - start) % STEP + 2 * around]
+                inside = slice(around, around + stop - start)
+                shrunk = shrink(window, config.wavelet, config.levels, inside)
+                out[start - own_edges[0] : stop - own_edges[0]] = shrunk[inside]
         return out
 
     def part(start: int, stop: int) -> Floats:
@@ -279,13 +288,23 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
     shifted = np.concatenate([np.zeros(zeros, np.float32), x])
     coefficients = pywt.wavedec(shifted, wavelet, mode="zero", level=levels)
     finest = np.abs(coefficients[-1][zeros + start // 2 : zeros + (stop + 1) // 2])
-    middle = len(finest) // 2
-    sigma = float(np.partition(finest, middle)[middle]) / 0.6745
+    sigma = _middle(finest) / 0.6745
     limit = np.float32(sigma * sqrt(2 * log(stop - start)))
     for detail in coefficients[1:]:
         detail -= np.clip(detail, -limit, limit)
     out = pywt.waverec(coefficients, wavelet, mode="zero")
     return np.asarray(out[zeros : zeros + len(x)], dtype=np.float32)
+
+
+def _middle(x: Floats) -> float:
+    """The value in the middle of x in order, found among those about a sample's own middle."""
+    middle, sample = len(x) // 2, np.sort(x[::SAMPLED])
+    low, high = (sample[int(share * len(sample))] for share in (0.44, 0.56))
+    near = x.compress((x >= low) & (x <= high))
+    rank = middle - int(np.count_nonzero(x < low))
+    if not 0 <= rank < len(near):  # the sample misleads
+        near, rank = x, middle
+    return float(np.partition(near, rank)[rank])
 
 
 def moving(x: Floats, width: int, join: np.ufunc) -> Floats:

@@ -43,6 +43,8 @@ QUIET, DECAY = 0.17, 0.02
 #: Candidates below it, in millivolts per second, are rounding: an R wave of 50 uV has 1.
 LEAST_HEIGHT = 0.01
 LEARNING_S = 10.0
+#: Intervals whose mean says when a beat is overdue.
+MEMORY = 8
 #: Fewer candidates in ten seconds are no rhythm to learn from.
 LEAST_CANDIDATES = 3
 #: An R peak nearer to the record's end may be the flank of one that is cut off.
@@ -82,13 +84,8 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     # Beyond its ends the record goes on as its mirror image, whose complexes are none.
     begin = grid.margin - block.start  # where the record's first sample is in this block
     integrated[: max(begin, 0)] = integrated[begin + grid.n_samples :] = 0
-    # The largest within the refractory period on both sides, and the first of equal ones.
-    highest = moving(integrated[first - reach : last + reach], 2 * reach + 1, np.maximum)
-    peak = first + np.flatnonzero(integrated[first:last] == highest)
+    peak = _highest(integrated, first, last, reach)
     height = integrated[peak]
-    before = integrated[peak[:, None] - np.arange(1, reach + 1)].max(axis=1, initial=0)
-    high = (height > before) & (height > LEAST_HEIGHT**2)
-    peak, height = peak[high], height[high]
     half = round(INTEGRATION_S / 2 * fs_hz)
     steep = np.abs(_windows(block.slope, peak, half))
     reach = round(RELOCATION_S * fs_hz)
@@ -139,7 +136,7 @@ class Rules:
     at: int = 0
     signal: float | None = None
     noise: float = 0.0
-    recent: deque[int] = field(default_factory=lambda: deque(maxlen=8))
+    recent: deque[int] = field(default_factory=lambda: deque(maxlen=MEMORY))
     before: int | None = None
     slope_before: float = 0.0
     since: int = 0
@@ -152,19 +149,7 @@ class Rules:
         self.waiting += zip(*(column.tolist() for column in columns), strict=True)
         if self.signal is None and not self._learn(last):
             return np.empty(0, np.int64)
-        beats = []
-        while (beat := self._next_beat()) is not None:
-            centre, _, self.slope_before, sample = self.waiting[beat]
-            if self.before is not None:
-                self.recent.append(centre - self.before)
-            self.before = self.since = centre
-            del self.waiting[: beat + 1]
-            self.at = 0
-            self.searched = False
-            if sample > self.last:  # two candidates may have one R peak
-                beats.append(sample)
-                self.last = sample
-        return np.array(beats, np.int64)
+        return np.array(self._judge(), np.int64)
 
     def _learn(self, last: bool) -> bool:
         """Thresholds from the candidates of the first ten seconds, once they are there."""
@@ -174,73 +159,107 @@ class Rules:
         end = self.since + LEARNING_S * self.fs_hz
         if not last and self.waiting[-1][0] < end:
             return False
-        self._set([height for centre, height, _, _ in self.waiting if centre < end])
+        heights = [height for centre, height, _, _ in self.waiting if centre < end]
+        self.signal, self.noise = _estimates(heights)
         return True
 
-    def _set(self, heights: list[float]) -> None:
-        self.signal = float(np.percentile(heights, 75))
-        self.noise = 0.25 * self.signal
-
-    def _next_beat(self) -> int | None:
-        """Number of the next beat among the candidates that wait; None where all are judged."""
-        while (beat := self._judge()) is None and self.at < len(self.waiting):
-            # No beat for so long: learn anew, and judge those that were passed over once more.
-            self.since = self.waiting[self.at][0]
-            earliest = self.since - LEARNING_S * self.fs_hz
-            passed = [entry for entry in self.waiting[: self.at] if entry[0] >= earliest]
-            del self.waiting[: self.at - len(passed)]
-            self.at = len(passed)
-            if len(passed) >= LEAST_CANDIDATES:
-                self._set([height for _, height, _, _ in passed])
-                self.at = 0
-        return beat
-
-    def _judge(self) -> int | None:
-        """The next beat by the thresholds of now; None at the end, or after too long without."""
-        waiting, signal, noise = self.waiting, self.signal, self.noise
+    def _judge(self) -> list[int]:  # noqa: C901 - a call a beat would double its time
+        """The R peaks among the candidates that wait; those up to the last beat are forgotten."""
+        waiting, recent, signal, noise = self.waiting, self.recent, self.signal, self.noise
         assert signal is not None  # noqa: S101 - `take` has learnt it
-        before = -inf if self.before is None else self.before
-        t_wave, least_slope = T_WAVE_S * self.fs_hz, T_WAVE_SLOPE * self.slope_before
-        too_long = self.since + LEARNING_S * self.fs_hz
-        # Where nothing was found for so long, search-back looks once.
-        overdue = inf
-        if self.recent and not self.searched:
-            overdue = before + SEARCH_BACK * sum(self.recent) / len(self.recent)
-        beat, number = None, self.at
-        for number in range(self.at, len(waiting)):
-            centre, height, slope, _ = waiting[number]
-            if centre > too_long:
-                break
-            threshold = noise + 0.25 * (signal - noise)
-            if centre > overdue:
-                overdue, self.searched = inf, True
-                beat = _search_back(waiting[:number], before + t_wave, 0.5 * threshold)
-                if beat is not None:
-                    signal = 0.25 * waiting[beat][1] + 0.75 * signal
+        t_wave, silent = T_WAVE_S * self.fs_hz, LEARNING_S * self.fs_hz
+        before = self.before
+        # Up to here only a steep candidate is a beat, others being T waves.
+        early = -inf if before is None else before + t_wave
+        least_slope, since = T_WAVE_SLOPE * self.slope_before, self.since
+        searched, intervals = self.searched, sum(recent)
+        # The first candidate after the last beat, and the next one to judge.
+        begin, number, end = 0, self.at, len(waiting)
+        beats = []
+        while number < end:
+            too_long = since + silent
+            # Where nothing was found for so long, search-back looks once.
+            overdue = inf
+            if before is not None and recent and not searched:
+                overdue = before + SEARCH_BACK * intervals / len(recent)
+            beat = None
+            while number < end:
+                centre, height, slope, sample = waiting[number]
+                if centre > too_long:
                     break
-            if height > threshold and (centre - before >= t_wave or slope >= least_slope):
-                signal = 0.125 * height + 0.875 * signal
-                beat = number
-                break
-            noise = 0.125 * height + 0.875 * noise
-        else:
-            number = len(waiting)
-        self.at = number
-        if beat is not None:
-            noise += DECAY * (QUIET * signal - noise)
-        self.signal, self.noise = signal, noise
-        return beat
+                threshold = noise + 0.25 * (signal - noise)
+                if centre > overdue:
+                    overdue, searched = inf, True
+                    beat = _search_back(waiting, begin, number, early, 0.5 * threshold)
+                    if beat is not None:
+                        centre, height, slope, sample = waiting[beat]
+                        signal = 0.25 * height + 0.75 * signal
+                        break
+                if height > threshold and (centre >= early or slope >= least_slope):
+                    signal = 0.125 * height + 0.875 * signal
+                    beat = number
+                    break
+                noise = 0.125 * height + 0.875 * noise
+                number += 1
+            if beat is not None:
+                noise += DECAY * (QUIET * signal - noise)
+                if before is not None:
+                    intervals += centre - before - (recent[0] if len(recent) == MEMORY else 0)
+                    recent.append(centre - before)
+                before = since = centre
+                early = centre + t_wave
+                self.slope_before, least_slope, searched = slope, T_WAVE_SLOPE * slope, False
+                begin = number = beat + 1
+                if sample > self.last:  # two candidates may have one R peak
+                    beats.append(sample)
+                    self.last = sample
+            elif number < end:
+                # No beat for so long: learn anew, and judge those that were passed over once more.
+                since = centre
+                while begin < number and waiting[begin][0] < centre - silent:
+                    begin += 1
+                if number - begin >= LEAST_CANDIDATES:
+                    signal, noise = _estimates([entry[1] for entry in waiting[begin:number]])
+                    number = begin
+        self.waiting, self.at = waiting[begin:], number - begin
+        self.signal, self.noise, self.since, self.searched = signal, noise, since, searched
+        self.before = before
+        return beats
+
+
+def _estimates(heights: list[float]) -> tuple[float, float]:
+    """Of the signal and of the noise, from the candidates of ten seconds."""
+    signal = float(np.percentile(heights, 75))
+    return signal, 0.25 * signal
 
 
 def _search_back(
-    passed: list[tuple[int, float, float, int]], after: float, limit: float
+    waiting: list[tuple[int, float, float, int]], begin: int, end: int, after: float, limit: float
 ) -> int | None:
-    """The largest candidate passed over since the last beat; None where none is large enough."""
+    """The largest candidate of [begin, end) above a limit, later than `after`; None for none."""
     best, highest = None, limit
-    for number, (centre, height, _, _) in enumerate(passed):
-        if centre > after and height > highest:
-            best, highest = number, height
+    for number in range(begin, end):
+        if waiting[number][0] > after and waiting[number][1] > highest:
+            best, highest = number, waiting[number][1]
     return best
+
+
+def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
+    """Where x is largest within `reach` on both sides, and the first of equals; [first, last).
+
+    Most samples are passed over by what lies beside them, a third and the whole of it away.
+    """
+    own = x[first:last]
+    real = own > LEAST_HEIGHT**2
+    for away in (1, reach // 3, reach):
+        real &= own > x[first - away : last - away]
+        real &= own >= x[first + away : last + away]
+    peak = first + np.flatnonzero(real)
+    around = _windows(x, peak, reach)
+    before = around[:, :reach].max(axis=1, initial=0)
+    after = around[:, reach + 1 :].max(axis=1, initial=0)
+    height = x[peak]
+    return np.asarray(peak[(height > before) & (height >= after)])
 
 
 def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
