@@ -246,7 +246,7 @@ def servers(fixed_ports: Mapping[str, int] | None = None) -> Iterator[Servers]:
                     mlflow = f"http://{LOOPBACK}:{server.port}"
         variables = {"PREFECT_API_URL": prefect_api, "MLFLOW_TRACKING_URI": mlflow}
         stack.enter_context(environment(**variables, **access_variables()))
-        yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW], notes=notes)
+        yield Servers(prefect_api, mlflow, pids[PREFECT], pids[MLFLOW], notes=(*notes,))
 
 
 @contextmanager

@@ -51,9 +51,9 @@ with servers():
 def records(
     databases: Databases, kept_prefect: Emptied, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The records of a state folder of that commit, on which today's MLflow then works.
+    """The records of a state folder of that commit, whose servers are up all the while.
 
-    One Prefect server is up all the while: its own upgrades its database.
+    The servers are of today's packages, which upgrade their databases themselves.
     """
     if not has_commit(EARLIER):
         pytest.skip(f"this checkout has no {EARLIER}: a shallow clone, or an unpacked archive")
@@ -67,14 +67,14 @@ def records(
         kept_prefect.empty()
         patch.setenv("PREFECT_API_URL", f"{kept_prefect.address}/api")
         databases.lay(home, MLFLOW)
-        subprocess.run(
-            [sys.executable, "-c", MAKE, str(work), str(code)],
-            cwd=code,
-            env={**os.environ, "PYTHONPATH": str(code)},
-            check=True,
-            timeout=600,
-        )
         with servers():
+            subprocess.run(
+                [sys.executable, "-c", MAKE, str(work), str(code)],
+                cwd=code,
+                env={**os.environ, "PYTHONPATH": str(code)},
+                check=True,
+                timeout=600,
+            )
             yield work / "records"
 
 
