@@ -196,7 +196,13 @@ def test_an_interrupt_leaves_no_half_file(records: Path, tmp_path: Path) -> None
     words = [sys.executable, "-m", "edge_agent", "analyse", str(tmp_path / "in"), "--out", str(out)]
     environment = {**os.environ, "HOLTER_EDGE_HOME": str(tmp_path / "edge")}
     process = subprocess.Popen(
-        words, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE
+        words,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        # Who starts the tests in the background has its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     process.stderr.readline()  # the first recording is done
