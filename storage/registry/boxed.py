@@ -22,9 +22,9 @@ FOLDER = Path(__file__).parents[1] / "releases"
 
 #: SHA-256 of each release's manifest, by the network's name: what makes it trusted.
 BOXED: Mapping[str, str] = {
-    "rhythm": "7c0eddf84e6bb2fc9c88a17ec0b6061c573329aed93a69dac02a7b64a847ba59",
-    "rhythm_tiny": "23e3a57ec813be3940de1feff4ee88f697452efd6b1d05066a2911dcb0577a33",
-    "rhythm_causal": "966ce7862a8651cd6f652152f61be9f12706f927f1047a6c5b27b0e963b918d3",
+    "rhythm": "019bd0c1ba9d24aa14eacd4db8f24d006799df66f907616e448ca652d4c6037f",
+    "rhythm_tiny": "7f4f84e3382d1ec8e6db1cc7a94029bca8a0ca59c6bfdc8733a85eb70c456094",
+    "rhythm_causal": "03c8541979b4108382a652bbe6fe8a532c3233c62bceb20bab6277ceb26ec902",
     "fused_cues": "bf528b7b18c19f74958e8be79bc641b59db4ab2e407a6b74aa60dab94044f3c4",
 }
 
