@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -80,3 +81,20 @@ def test_the_example_data_set_is_valid() -> None:
     """The TOML that CONTRIBUTING shows is one that the project reads."""
     (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert DatasetSpec.model_validate(tomllib.loads(example)).subject_of("a/rec_12_3") == "12"
+
+
+@pytest.mark.timeout(900)
+def test_a_new_user_s_first_day() -> None:
+    """From an empty Debian 12 to the report of a recording, by the commands of the README."""
+    steps = [line for line in (ROOT / ".ci/walk").read_text().splitlines() if "walk " in line]
+    assert any("walk make run" in step for step in steps)
+    assert any("walk .venv/bin/holter analyse " in step for step in steps)
+    folder = os.environ.get("HOLTER_WALK")
+    if not folder:
+        pytest.skip("it takes five minutes and needs root: make walk, or HOLTER_WALK=FOLDER")
+    done = subprocess.run([ROOT / ".ci/walk", folder], capture_output=True, text=True)
+    if done.returncode == 75:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = Path(folder) / "report"
+    assert {path.suffix for path in report.iterdir()} == {".html", ".pdf", ".csv", ".json", ".haf"}
