@@ -105,17 +105,21 @@ def how_sure(figures: Mapping[str, Any]) -> list[str]:
         return ["  how sure   its manifest has no figures: not known"]
     at = "" if burden is None else f" at {percent(burden)}"
     cells = [["data set", "whose", "sensitivity", "specificity", f"PPV{at}"]]
-    notes: dict[str, None] = {}
+    names_by_reason: dict[str, list[str]] = {}
     for row in rows:
         rates = [percent(row[name]) for name in ("sensitivity", "specificity", "ppv_at_burden")]
         cells.append(
             [str(row["dataset"]), SIDES.get(str(row["side"]), str(row["side"] or "")), *rates]
         )
         if row["reason"]:
-            notes[f"{row['dataset']}: no PPV, as {row['reason']}"] = None
+            names_by_reason.setdefault(str(row["reason"]), []).append(str(row["dataset"]))
+    notes = [
+        f"{'all' if len(names) == len(rows) else ', '.join(names)}: no PPV, as {reason}"
+        for reason, names in names_by_reason.items()
+    ]
     alarms = [row["false_alarm_share"] for row in rows if row["false_alarm_share"] is not None]
     if burden and alarms and burden <= max(alarms):
-        notes[f"false alarms alone make up to {percent(max(alarms))} of time AF"] = None
+        notes.append(f"false alarms alone make up to {percent(max(alarms))} of time AF")
     head = "  how sure   PPV is by Bayes, with the burden found as prevalence"
     body = [f"             {line}" for line in columns(cells)]
     return [head if burden else "  how sure", *body, *(f"             {note}" for note in notes)]

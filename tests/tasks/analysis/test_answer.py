@@ -23,7 +23,7 @@ from storage.recordings.records import open_alone, read_lead
 from storage.registry.boxed import BOXED, boxed_release
 from tasks.analysis.choice import usual_network
 from tasks.analysis.reliability import ppv_at, reliability
-from tasks.analysis.words import percent, span
+from tasks.analysis.words import how_sure, percent, span
 from tests.answers import held
 from tests.conftest import ROOT
 
@@ -303,6 +303,20 @@ def test_ppv_is_bayes_at_the_burden_found() -> None:
         ppv, reason = ppv_at(*values)
         assert ppv is None
         assert words in reason
+
+
+def test_a_reason_for_no_ppv_is_told_once() -> None:
+    """Data sets that share a reason share its line."""
+    entries = [
+        {"dataset": name, "side": "test", "sensitivity": 0.9, "specificity": 0.9} for name in "ab"
+    ]
+    nobody = {"dataset": "c", "side": "test", "sensitivity": None, "specificity": 0.9}
+    lines = how_sure({"reliability": reliability(entries, 0.0), "af_burden": 0.0})
+    (line,) = [line.strip() for line in lines if "no PPV" in line]
+    assert line.startswith("all: no PPV, as no AF was found")
+    lines = how_sure({"reliability": reliability([*entries, nobody], 0.2), "af_burden": 0.2})
+    (line,) = [line.strip() for line in lines if "no PPV" in line]
+    assert line.startswith("c: no PPV, as nobody in it had AF")
 
 
 def test_figures_that_are_none_are_left_out() -> None:
