@@ -30,7 +30,7 @@ from tasks.learning.training import predict
 from tasks.networks.models import build
 from tasks.networks.sequence import input_windows, windows
 from tasks.scores.calibration import best_threshold
-from tasks.scores.evaluation import ScoredRecord, summary
+from tasks.scores.evaluation import ScoredRecord, score_table, summary
 from tasks.scores.record_level import record_figures
 from tasks.scores.smoothing import decide, fit_smoothing
 from tasks.signal.beats import beat_tables
@@ -72,18 +72,10 @@ def scored_records(
     """Every record with the decisions that a release would make."""
     of_records = zip(tables.values(), answers(model, [t for t, _ in tables.values()]), strict=True)
     for (table, labelled_whole), probability in of_records:
-        yield ScoredRecord(
-            dataset=table.dataset,
-            record=table.record,
-            subject=table.subject,
-            time_s=table.time_s,
-            stretches_s=table.stretches_s,
-            label=table.label,
-            rhythm=table.rhythm,
-            symbol=table.symbol,
-            quality=table.quality,
-            probability=probability,
-            decided=decide(probability, threshold, change, 1, table.begins),
+        yield score_table(
+            table,
+            probability,
+            decide(probability, threshold, change, 1, table.begins),
             labelled_whole=labelled_whole,
         )
 

@@ -23,7 +23,7 @@ from storage.tables.beats import BeatTable, join_tables
 from tasks.features.rhythm import rhythm_record
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
 from tasks.scores.calibration import best_threshold, fit_scaling
-from tasks.scores.evaluation import FLUTTER, ScoredRecord, summary
+from tasks.scores.evaluation import FLUTTER, ScoredRecord, score_table, summary
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
@@ -92,21 +92,7 @@ def score_records(
         label = np.concatenate([afdb[peer].label for peer in peers])
         smoothing = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in peers]))
         scaling = fit_scaling(label[::20], np.concatenate([probabilities[o] for o in peers])[::20])
-        out.append(
-            ScoredRecord(
-                dataset="afdb",
-                record=name,
-                subject=name,
-                time_s=table.time_s,
-                stretches_s=table.stretches_s,
-                label=table.label,
-                rhythm=table.rhythm,
-                symbol=table.symbol,
-                quality=table.quality,
-                probability=scaling(probability),
-                decided=smooth[smoothing][name],
-            )
-        )
+        out.append(score_table(table, scaling(probability), smooth[smoothing][name]))
     return out
 
 

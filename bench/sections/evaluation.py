@@ -34,7 +34,7 @@ def evaluate(place: str) -> dict[str, float]:
     from storage.tables.beats import read_beats
     from tasks.runtimes.inference import probabilities
     from tasks.runtimes.litert import LiteRT
-    from tasks.scores.evaluation import ScoredRecord
+    from tasks.scores.evaluation import score_table
     from tasks.scores.smoothing import decide
     from tasks.signal.preprocessing import Preprocessing
 
@@ -52,18 +52,11 @@ def evaluate(place: str) -> dict[str, float]:
             # An untrained network's answers, drawn to the truth, so that there is AF to count.
             answers = np.asarray(np.where(table.label == 1, 0.5 + answers / 2, answers / 2))
             scored.append(
-                ScoredRecord(
-                    dataset=table.dataset,
-                    record=table.record,
-                    subject=table.subject,
-                    time_s=table.time_s,
-                    stretches_s=table.stretches_s,
-                    label=np.where(mask, table.label, np.int8(-1)),
-                    rhythm=table.rhythm,
-                    symbol=table.symbol,
-                    quality=table.quality,
-                    probability=answers.astype(np.float32),
-                    decided=decide(answers, 0.5, 1e-4, 1, table.begins),
+                score_table(
+                    table,
+                    answers.astype(np.float32),
+                    decide(answers, 0.5, 1e-4, 1, table.begins),
+                    mask,
                 )
             )
         clock.append(time.process_time())

@@ -56,7 +56,7 @@ from tasks.pages.markup import inline
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.episodes import episodes, rhythm_annotations
-from tasks.scores.evaluation import ScoredRecord
+from tasks.scores.evaluation import ScoredRecord, score_table
 from tasks.scores.smoothing import UNSMOOTHED, decide
 from tasks.signal.preprocessing import Policy
 
@@ -279,19 +279,12 @@ def score_dataset(
             table = read_beats(path, waveform=reads_waveforms(name))
             probability, mask = probabilities(network, name, table)
             out.append(
-                ScoredRecord(
-                    dataset=table.dataset,
-                    record=table.record,
-                    subject=table.subject,
-                    time_s=table.time_s,
-                    stretches_s=table.stretches_s,
-                    label=np.where(mask, table.label, np.int8(-1)),
-                    rhythm=table.rhythm,
-                    symbol=table.symbol,
-                    quality=table.quality,
-                    probability=probability,
-                    decided=decide(probability, threshold, change, least_beats, table.begins),
-                    labelled_whole=entry.label_source == LABEL,
+                score_table(
+                    table,
+                    probability,
+                    decide(probability, threshold, change, least_beats, table.begins),
+                    mask,
+                    entry.label_source == LABEL,
                 )
             )
             progress.step(table.record)

@@ -9,6 +9,7 @@ each time, and transposes around every convolution.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -202,18 +203,17 @@ def _activation(graph: Graph, layer: Any, names: list[str]) -> str:
 
 @converter("Add", order=FIRST)
 def _add(graph: Graph, _layer: Any, names: list[str]) -> str:
-    first, *rest = names
-    for name in rest:
-        first = graph.add("Add", first, name)
-    return first
+    return _fold(graph, "Add", names)
 
 
 @converter("Multiply", order=FIRST)
 def _multiply(graph: Graph, _layer: Any, names: list[str]) -> str:
-    first, *rest = names
-    for name in rest:
-        first = graph.add("Mul", first, name)
-    return first
+    return _fold(graph, "Mul", names)
+
+
+def _fold(graph: Graph, operator: str, names: list[str]) -> str:
+    """An operator of two applied along its inputs."""
+    return reduce(lambda first, second: graph.add(operator, first, second), names)
 
 
 @converter("Columns", order=FIRST)

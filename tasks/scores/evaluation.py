@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.tables.beats import BAD, Quality
+from storage.tables.beats import BAD, BeatTable, Quality
 from tasks.scores.bootstrap import RATES, Interval, bootstrap_patients
 from tasks.scores.calibration import calibration
 from tasks.scores.episodes import (
@@ -131,6 +131,43 @@ class ScoredRecord:
     def analysable_hours(self) -> float:
         """Hours that can be analysed."""
         return float(durations_s(self.stretches_s).sum()) / 3600
+
+
+def score_table(
+    table: BeatTable,
+    probability: NDArray[np.float32],
+    decided: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | None = None,
+    labelled_whole: bool = False,
+) -> ScoredRecord:
+    """A beat table with a network's answers and what was decided of them.
+
+    Parameters
+    ----------
+    table : BeatTable
+        The record's beats, n of them.
+    probability, decided : float32 and bool, shape (n,)
+        As of `ScoredRecord`.
+    mask : bool, shape (n,), optional
+        The beats that the network answered: the others' labels count as unknown.
+    labelled_whole : bool
+        As of `ScoredRecord`.
+    """
+    label = table.label if mask is None else np.where(mask, table.label, np.int8(-1))
+    return ScoredRecord(
+        dataset=table.dataset,
+        record=table.record,
+        subject=table.subject,
+        time_s=table.time_s,
+        stretches_s=table.stretches_s,
+        label=label,
+        rhythm=table.rhythm,
+        symbol=table.symbol,
+        quality=table.quality,
+        probability=probability,
+        decided=decided,
+        labelled_whole=labelled_whole,
+    )
 
 
 def confusion_counts(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDArray[np.float64]:
