@@ -297,7 +297,7 @@ def check_manifest(manifest: bytes) -> dict[str, Any]:
         if not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(str(entry.get("sha256"))):
             raise SignatureError(f"release: file {name}: found no bytes and SHA-256; expected both")
     runtimes = content.get("runtimes", {})
-    kinds: dict[str, Any] = {"name": str, "runtime": str, "runtimes": dict}
+    kinds: dict[str, Any] = {"name": str, "runtime": str, "runtimes": dict, "certainty": dict}
     kinds |= dict.fromkeys(("threshold", "smoothing_change"), int | float)
     for name in kinds.keys() & content.keys():
         value = content[name]

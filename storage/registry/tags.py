@@ -43,6 +43,8 @@ TESTSET_TAG = "holter.testset"
 TESTSET_SHA256_TAG = "holter.testset_sha256"
 THRESHOLD_TAG = "holter.threshold"
 SMOOTHING_CHANGE_TAG = "holter.smoothing_change"
+#: How answers become what is told (`tasks.scores.rule`), as JSON.
+CERTAINTY_TAG = "holter.certainty"
 PARAMETERS_TAG = "holter.parameters"
 MULTIPLY_ADDS_TAG = "holter.multiply_adds"
 #: The runtime that a release is run by, or that a device ran it by; with a dot, one of those that

@@ -1,0 +1,333 @@
+"""From a network's answers to what is told of each beat: AF, not AF, or that it cannot be told.
+
+Three things stand between an answer and a decision, all of them in a release's manifest:
+
+- calibration by length: beside few beats an answer is less sure, and how much less is measured on
+  stretches of many lengths, at even odds of AF;
+- how common AF is among whom the question is asked: its log odds are added (Saerens et al. 2002,
+  doi:10.1162/089976602753284446). In hand-held strips AF is rarer than in databases of patients
+  with AF;
+- a margin: where the mean probability of the beats around lies nearer to the threshold than this,
+  or the signal is poor, nothing is told.
+
+A device imports this module: it needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import ModelError
+from storage.files import parse_text
+from storage.recordings.stretches import slices
+from storage.registry.tags import CERTAINTY_TAG, SMOOTHING_CHANGE_TAG, THRESHOLD_TAG
+from storage.tables.beats import BAD, BeatTable
+from tasks.scores.smoothing import UNSMOOTHED, Decisions, decide
+
+Floats = NDArray[np.float32]
+#: The manifest's member that holds a rule, but for its threshold and smoothing.
+CERTAINTY = "certainty"
+#: A recording with less to analyse is a strip: somebody held a device, or pressed a button.
+STRIP_S = 120.0
+#: AF among those who are asked for a strip: 12 % of people of 75 and 76 years who were screened by
+#: hand-held ECG, known and new (Svennberg et al. 2015, doi:10.1161/CIRCULATIONAHA.114.014343).
+STRIP_AF_SHARE = 0.12
+#: Log odds are taken of probabilities this far from 0 and 1.
+EDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class LengthScaling:
+    """In a stretch of so many beats: slope * log odds + offset are the log odds at even odds."""
+
+    beats: int
+    slope: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What the margin gave in patients whom the network did not learn from.
+
+    Attributes
+    ----------
+    aim : float
+        The share of wrong answers that the margin was fixed for; 0 where it is the usual one.
+    wrong, coverage : float
+        Mean over patients: beats with a wrong answer, and with any answer, among all.
+    patients : int
+        How many they were.
+    bound : float
+        Expected `wrong` of one more patient like them, at most: (patients * wrong + 1) over
+        (patients + 1), by conformal risk control (Angelopoulos et al. 2024, arXiv:2208.02814).
+    """
+
+    aim: float
+    wrong: float
+    coverage: float
+    patients: int
+    bound: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a release decides.
+
+    Attributes
+    ----------
+    threshold : float
+        Of the network's own answers in a whole record.
+    change : float
+        Probability of a change of rhythm, for smoothing (`tasks.scores.smoothing.viterbi`).
+    scalings : tuple of LengthScaling
+        Ascending by beats; none leaves answers as they are. Between two it is interpolated over
+        the logarithm of beats, beyond the ends it is the end's.
+    af_share : float
+        Share of AF in the whole records that the scalings were fitted on.
+    margin : float
+        Distance from the threshold, in log odds, within which nothing is told; 0 tells everything.
+    around : int
+        Beats, an odd number, whose mean probability is held against the margin, the beat in their
+        middle. It is 1 for a network that sees no beats to come, and lengths are of the beats so
+        far.
+    risk : Risk or None
+        What the margin gave; None where no patient was left to tell.
+    """
+
+    threshold: float
+    change: float = UNSMOOTHED
+    scalings: tuple[LengthScaling, ...] = ()
+    af_share: float = 0.5
+    margin: float = 0.0
+    around: int = 1
+    risk: Risk | None = None
+
+    @property
+    def calibrated_threshold(self) -> float:
+        """The threshold of calibrated probabilities: what its own becomes in a whole record."""
+        if not self.scalings:
+            return self.threshold
+        whole = self.scalings[-1]
+        odds = whole.slope * log_odds_of(self.threshold) + whole.offset
+        return probability_of(odds + log_odds_of(self.af_share))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Calibrated probabilities between which nothing is told; equal where all is told."""
+        middle = log_odds_of(self.calibrated_threshold)
+        return probability_of(middle - self.margin), probability_of(middle + self.margin)
+
+    def certainty(self) -> dict[str, Any]:
+        """The manifest's member, which `rule_of` reads."""
+        members = asdict(self)
+        return {key: value for key, value in members.items() if key not in ("threshold", "change")}
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What is told of each beat of a record, shape (n,) each.
+
+    Attributes
+    ----------
+    probability : float32
+        Calibrated P(AF).
+    decided : bool
+        AF or not, whether sure or not.
+    sure : bool
+        Whether that is told; else it cannot be told.
+    """
+
+    probability: Floats
+    decided: Decisions
+    sure: NDArray[np.bool_]
+
+
+def judge(
+    rule: Rule,
+    table: BeatTable,
+    answers: Floats,
+    *,
+    least_beats: int = 1,
+    af_share: float | None = None,
+    answered: NDArray[np.bool_] | None = None,
+) -> Judgement:
+    """What a release tells of a record.
+
+    Parameters
+    ----------
+    rule : Rule
+        The release's.
+    table : BeatTable
+        The record's n beats.
+    answers : float32, shape (n,)
+        The network's own P(AF).
+    least_beats : int
+        Runs of fewer equal decisions become what surrounds them.
+    af_share : float, optional
+        How common AF is among whom the question is asked; left out, 0.12 where less than two
+        minutes can be analysed, else the rule's.
+    answered : bool, shape (n,), optional
+        Where the network could answer; nothing is told elsewhere.
+    """
+    if af_share is None:
+        af_share = usual_share(table)
+    probability = calibrate(rule, answers, table.begins, af_share)
+    decided = decide(probability, rule.calibrated_threshold, rule.change, least_beats, table.begins)
+    sure = sure_beats(rule, probability, table.begins) & ((table.quality & BAD) == 0)
+    return Judgement(probability, decided, sure if answered is None else sure & answered)
+
+
+def usual_share(table: BeatTable) -> float | None:
+    """How common AF is among whom such a record is taken of; None where nothing says it."""
+    seconds = float(np.diff(table.stretches_s, axis=1).sum())
+    return STRIP_AF_SHARE if seconds < STRIP_S else None
+
+
+def calibrate(
+    rule: Rule, answers: Floats, begins: NDArray[np.bool_], af_share: float | None = None
+) -> Floats:
+    """Calibrated P(AF) of beats, shape (n,), by the beats of each one's stretch.
+
+    A rule without scalings leaves the network's own answers.
+    """
+    if not rule.scalings or not len(answers):
+        return answers
+    slope, offset = lines(rule, lengths(begins, so_far=rule.around == 1))
+    odds = slope * log_odds(answers) + offset
+    return expit(odds + log_odds_of(rule.af_share if af_share is None else af_share))
+
+
+def lengths(begins: NDArray[np.bool_], *, so_far: bool = False) -> NDArray[np.int64]:
+    """How many beats the stretch of each beat has, or has until then, shape (n,)."""
+    beats = [part.stop - part.start for part in slices(begins)]
+    if so_far:
+        return np.concatenate([np.arange(1, n + 1) for n in beats])
+    return np.repeat(beats, beats)
+
+
+def lines(rule: Rule, beats: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope and offset where stretches have so many beats, shape (n,) each."""
+    at = np.log([scaling.beats for scaling in rule.scalings])
+    place = np.log(beats.astype(np.float64))
+    slope = np.interp(place, at, [scaling.slope for scaling in rule.scalings])
+    return slope, np.interp(place, at, [scaling.offset for scaling in rule.scalings])
+
+
+def sure_beats(rule: Rule, probability: Floats, begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether the mean probability around each beat is as far from the threshold as it must be."""
+    if not rule.margin:
+        return np.ones(len(probability), bool)
+    return np.asarray(distances(rule, probability, begins) >= rule.margin)
+
+
+def distances(rule: Rule, probability: Floats, begins: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance of the mean probability around each beat from the threshold, log odds, (n,)."""
+    means = [mean_around(probability[part], rule.around) for part in slices(begins)]
+    odds = log_odds(np.concatenate([np.empty(0), *means]))
+    return np.asarray(np.abs(odds - log_odds_of(rule.calibrated_threshold)))
+
+
+def mean_around(values: NDArray[Any], around: int) -> NDArray[np.float64]:
+    """Mean of the `around` (odd) values around each; of those that there are at the ends."""
+    n, half = len(values), around // 2
+    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    place = np.arange(n)
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, n)
+    return np.asarray((total[high] - total[low]) / (high - low))
+
+
+def log_odds(probability: NDArray[Any]) -> NDArray[np.float64]:
+    """Log odds of probabilities, held within -13.8 to 13.8."""
+    p = np.clip(np.asarray(probability, np.float64), EDGE, 1 - EDGE)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def expit(odds: NDArray[np.float64]) -> Floats:
+    """Probabilities of log odds."""
+    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
+
+
+def log_odds_of(probability: float) -> float:
+    """Log odds of a probability, as `log_odds`."""
+    p = min(max(probability, EDGE), 1 - EDGE)
+    return math.log(p / (1 - p))
+
+
+def probability_of(odds: float) -> float:
+    """The probability of log odds."""
+    return 1 / (1 + math.exp(-odds))
+
+
+def rule_of(manifest: Mapping[str, Any]) -> Rule:
+    """The rule of a release's manifest; one from before certainty tells everything.
+
+    Raises
+    ------
+    ModelError
+        The manifest has no threshold, or a certainty of another form.
+    """
+    try:
+        threshold = float(manifest["threshold"])
+        change = float(manifest.get("smoothing_change", UNSMOOTHED))
+        return _checked(Rule(threshold, change, **_members(manifest.get(CERTAINTY) or {})))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"release: its manifest tells no decision: {error!r}") from error
+
+
+def rule_of_tags(tags: Mapping[str, str]) -> Rule:
+    """The rule of a registered version; one without a threshold takes 0.5.
+
+    Raises
+    ------
+    ModelError
+        As `rule_of`.
+    """
+    try:
+        certainty = parse_text(tags.get(CERTAINTY_TAG, "{}").encode())
+        change = float(tags.get(SMOOTHING_CHANGE_TAG, UNSMOOTHED))
+    except ValueError as error:
+        raise ModelError(f"version: its tags tell no decision: {error}") from error
+    threshold = tags.get(THRESHOLD_TAG, "0.5")
+    return rule_of({"threshold": threshold, "smoothing_change": change, CERTAINTY: certainty})
+
+
+def _members(certainty: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a rule as JSON gives them, each of its kind."""
+    kinds: dict[str, Any] = {
+        "scalings": lambda rows: tuple(_row(LengthScaling, row) for row in rows),
+        "risk": lambda row: None if row is None else _row(Risk, row),
+        "af_share": float,
+        "margin": float,
+        "around": int,
+    }
+    return {key: kinds[key](value) for key, value in certainty.items() if key in kinds}
+
+
+def _row(kind: Any, row: Mapping[str, Any]) -> Any:
+    names = [field.name for field in fields(kind)]
+    whole = ("beats", "patients")
+    return kind(**{name: (int if name in whole else float)(row[name]) for name in names})
+
+
+def _checked(rule: Rule) -> Rule:
+    """The rule, whose numbers are what a rule's may be."""
+    beats = [scaling.beats for scaling in rule.scalings]
+    numbers = [rule.margin, *(x for s in rule.scalings for x in (s.slope, s.offset))]
+    sound = (
+        0 < rule.threshold < 1
+        and 0 < rule.af_share < 1
+        and rule.margin >= 0
+        and rule.around % 2 == 1
+        and all(math.isfinite(x) for x in numbers)
+        and all(s.slope > 0 and s.beats > 0 for s in rule.scalings)
+        and beats == sorted(set(beats))
+    )
+    if not sound:
+        raise ValueError(f"found {rule}; expected numbers that a decision can be made by")
+    return rule
