@@ -89,6 +89,8 @@ BOUNDS: dict[str, Bound] = {
     "temperature": Bound(least=1, most=100),
     "weight": Bound(above=0, most=MOST_COUNT),
     "folds": Bound(least=2, most=MOST_COUNT),
+    "calibration_folds": ANY_COUNT,
+    "risk": Bound(above=0, below=1),
     "repeats": ANY_COUNT,
     "workers": POSITIVE_COUNT,
     "wait_s": DURATION_S,

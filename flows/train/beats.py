@@ -16,6 +16,7 @@ from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import BeatSettings
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
+from storage.tables.results import KeptArrays
 from storage.tables.testset import TestSet
 from tasks.learning.balance import Weigh, often
 from tasks.learning.distillation import Teaching
@@ -24,6 +25,7 @@ from tasks.learning.training import Course, fit
 from tasks.pages import figures
 from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
+from tasks.scores.rule import Rule
 
 THRESHOLD = 0.5
 PARITY_BEATS = 2_000
@@ -66,9 +68,9 @@ class Beats:
         weight_by_name = dict(zip(self.names, weights or [1.0] * len(self.names), strict=True))
         return partial(often, self.beats, weight_by_name, balance)
 
-    def decide(self, network: Any) -> Decision:  # noqa: ARG002 - it is the same for every network
-        """The threshold of even odds."""
-        return Decision(THRESHOLD)
+    def decide(self, network: Any, kept: KeptArrays) -> Decision:  # noqa: ARG002 - of any network
+        """The threshold of even odds; a network of single beats tells all of them."""
+        return Decision(Rule(THRESHOLD))
 
     def parity(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
         """Some training beats, and their labels."""

@@ -21,13 +21,13 @@ from flows.ingest.failures import naming_failed, telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.parameters import form_field, settings_of_run
 from flows.services.alive import WATCHED
+from flows.train.kept import kept_calibration, kept_training
 from flows.train.release import export_network
 from flows.train.settings import Training, TrainSettings
 from flows.train.teacher import Teacher, distillation_of, teacher_of
 from flows.train.training_run import (
     Release,
     TrainingRun,
-    kept_training,
     mlflow_run,
     register,
     step,
@@ -39,12 +39,13 @@ from storage.registry import tracking
 from storage.registry.models import ModelVersion
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.content import Recording, copies_among, of_subjects
+from storage.tables.results import KeptArrays
 from storage.tables.testset import TestSet, write_testset
 from tasks.learning.distillation import Teaching
 from tasks.learning.splits import MOST_PAIRS, Split, assert_no_copy
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.metrics import beat_metrics
-from tasks.scores.smoothing import UNSMOOTHED
+from tasks.scores.rule import CERTAINTY, Rule
 
 Keep = Callable[[Checkpoint], None]
 Answers = tuple[NDArray[np.int8], NDArray[np.float32]]
@@ -52,11 +53,10 @@ Answers = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Decision:
-    """How decisions are made of a network's answers: threshold, its source, and smoothing."""
+    """How decisions are made of a network's answers, and in words what that was fixed on."""
 
-    threshold: float
+    rule: Rule
     source: str = ""
-    smoothing_change: float = UNSMOOTHED
 
 
 class Recipe(Protocol):
@@ -74,8 +74,11 @@ class Recipe(Protocol):
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start; gives the network and the last state."""
 
-    def decide(self, network: Any) -> Decision:
-        """How decisions are made of the network's answers; the test side is not looked at."""
+    def decide(self, network: Any, kept: KeptArrays) -> Decision:
+        """How decisions are made of the network's answers; the test side is not looked at.
+
+        What takes long on the way is kept, for a training that goes on.
+        """
 
     def parity(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
         """Rows of training patients, by the names of inputs, and their labels."""
@@ -152,12 +155,12 @@ def train(
     )
     with mlflow_run(run) as run_id:
         network, state = fit_network(recipe, run, run_id)
-        decision = fit_decision(recipe, network, run_id)
+        decision = fit_decision(recipe, network, run, run_id)
         rows, label = recipe.parity()
         metadata = manifest_of(recipe, state, decision)
         folder = export_network(network, rows, label, metadata, run_id, settings.runtime)
         testset = hand_over_testset(recipe, run_id)
-        title = f"{run.title}, threshold {decision.threshold:g}{decision.source}"
+        title = f"{run.title}, threshold {decision.rule.threshold:g}{decision.source}"
         exported = LiteRT((folder / "model.tflite").read_bytes())
         answers = recipe.answers(exported, testset)
         metrics = score(answers, decision, recipe.figures(answers, state, title), run_id)
@@ -166,8 +169,7 @@ def train(
             title=title,
             metrics=metrics,
             testset_sha256=sha256_file(testset),
-            threshold=decision.threshold,
-            smoothing_change=decision.smoothing_change,
+            rule=decision.rule,
         )
         version = register(run, release, run_id)
     trained = TrainingResult(
@@ -206,20 +208,29 @@ def fit_network(recipe: Recipe, run: TrainingRun, run_id: str) -> tuple[Any, Che
 
 
 @step
-def fit_decision(recipe: Recipe, network: Any, run_id: str) -> Decision:
+def fit_decision(recipe: Recipe, network: Any, run: TrainingRun, run_id: str) -> Decision:
     """How decisions are made of the network's answers."""
-    decision = recipe.decide(network)
-    figures = {"threshold": decision.threshold, "smoothing_change": decision.smoothing_change}
-    tracking.log_metrics(run_id, figures)
+    with kept_calibration(run) as kept:
+        decision = recipe.decide(network, kept)
+    tracking.log_metrics(run_id, rule_metrics(decision.rule))
     return decision
+
+
+def rule_metrics(rule: Rule) -> dict[str, float]:
+    """The numbers of a rule, as metrics of a training's run."""
+    figures = {"threshold": rule.threshold, "smoothing_change": rule.change, "margin": rule.margin}
+    if rule.risk:
+        figures |= {f"risk_{name}": float(value) for name, value in vars(rule.risk).items()}
+    return figures
 
 
 def manifest_of(recipe: Recipe, state: Checkpoint, decision: Decision) -> dict[str, Any]:
     """What the release's manifest says of the training."""
     return {
         "classes": ["not AF", "AF"],
-        "threshold": decision.threshold,
-        "smoothing_change": decision.smoothing_change,
+        "threshold": decision.rule.threshold,
+        "smoothing_change": decision.rule.change,
+        CERTAINTY: decision.rule.certainty(),
         "split_sha256": recipe.split.digest(),
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
@@ -239,7 +250,7 @@ def score(
     answers: Answers, decision: Decision, pictures: Mapping[str, bytes], run_id: str
 ) -> dict[str, float]:
     """Score the exported file's answers on the test side; metrics and figures go to MLflow."""
-    metrics = beat_metrics(*answers, decision.threshold)
+    metrics = beat_metrics(*answers, decision.rule.threshold)
     tracking.log_metrics(run_id, {f"test_{name}": value for name, value in metrics.items()})
     out = work_folder(run_id) / "figures"
     for name, picture in pictures.items():

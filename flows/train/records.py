@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
-from storage.recordings.stretches import slices
 from storage.tables.beats import BeatTable
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_rhythms
+from storage.tables.results import KeptArrays
 from storage.tables.testset import TestSet, read_testset
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.balance import balance_records
 from tasks.learning.distillation import Teaching
+from tasks.learning.folds import patient_folds
+from tasks.learning.out_of_fold import out_of_fold
 from tasks.learning.rhythm_training import fit_rhythm, predict_beats
 from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
+from tasks.learning.strips import cut_strips
 from tasks.learning.training import Course
+from tasks.networks.models import spec_of
 from tasks.networks.sequence import (
     cut,
     input_windows,
@@ -33,8 +37,7 @@ from tasks.networks.sequence import (
     windows,
 )
 from tasks.runtimes.litert import LiteRT, af_probability
-from tasks.scores.calibration import best_threshold
-from tasks.scores.smoothing import fit_smoothing
+from tasks.scores.rule_fit import Answered, fit_rule
 
 PARITY_WINDOWS = 10
 
@@ -74,21 +77,56 @@ class Records:
         inputs = self.of("train"), self.settings.config, self.of("validation")
         return fit_rhythm(self.settings.model, *inputs, Course(start, keep, teaching))
 
-    def decide(self, network: Any) -> Decision:
-        """The threshold and the smoothing that serve training and validation patients best."""
+    def decide(self, network: Any, kept: KeptArrays) -> Decision:
+        """The rule that serves training and validation patients best.
+
+        With calibration folds it is fixed on answers for patients whom the network that answered
+        did not learn from; else on those of training too, and validation patients tell its risk.
+        """
         records = self.of("train") + self.of("validation")
-        predicted = [predict_beats(network, record) for record in records]
-        parts = [slices(record.begins) for record in records]
-        probability = [
-            p[part] for p, stretch in zip(predicted, parts, strict=True) for part in stretch
+        random = np.random.default_rng(self.split.seed)
+        strips = [
+            replace(strip, name=f"{record.name} strips")
+            for record in records
+            if (strip := cut_strips(record, random)) is not None
         ]
-        label = [
-            r.label[part] for r, stretch in zip(records, parts, strict=True) for part in stretch
-        ]
-        sure = np.concatenate(label) >= 0
-        threshold = best_threshold(np.concatenate(label)[sure], np.concatenate(probability)[sure])
-        change = fit_smoothing(label, probability, threshold)
-        return Decision(threshold, " fixed on training and validation patients", change)
+        causal = spec_of(self.settings.model).causal
+        if not self.settings.calibration_folds:
+            unseen = set(self.split.validation_subjects)
+            answers = [answered(r, predict_beats(network, r)) for r in records]
+            rule = fit_rule(
+                answers,
+                [answered(r, predict_beats(network, r)) for r in strips],
+                causal=causal,
+                unseen=[a for a in answers if a.patient in unseen],
+            )
+            return Decision(rule, " fixed on training and validation patients")
+        folds = self.folds(records)
+        apart = out_of_fold(
+            self.settings.model, records, self.settings.config, folds, also=strips, keep=kept
+        )
+        whole = [answered(r, apart[r.name]) for r in records]
+        rule = fit_rule(
+            whole,
+            [answered(r, apart[r.name]) for r in strips],
+            causal=causal,
+            unseen=whole,
+            aim=self.settings.risk,
+        )
+        return Decision(rule, f" fixed on patients left out in {len(folds)} folds")
+
+    def folds(self, records: Sequence[RhythmRecord]) -> list[list[str]]:
+        """The subjects of each calibration fold."""
+        label = np.concatenate([r.label for r in records])
+        subject = np.repeat([r.subject for r in records], [len(r) for r in records])
+        dealt = patient_folds(
+            subject[label >= 0],
+            label[label >= 0],
+            self.split.seed,
+            self.settings.calibration_folds,
+            validation_fraction=0,
+        )
+        return [list(split.test_subjects) for split in dealt]
 
     def parity(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int8]]:
         """Windows of training patients, at most ten of each record, and their labels, shuffled."""
@@ -133,6 +171,11 @@ class Records:
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw
         """None: `holter evaluate` draws them."""
         return {}
+
+
+def answered(record: RhythmRecord, answers: NDArray[np.float32]) -> Answered:
+    """A record, or strips of one, with a network's answers."""
+    return Answered(record.subject, record.label, answers, record.begins)
 
 
 def read(

@@ -230,6 +230,17 @@ class RecordSettings(Training):
         "and 0 for the rhythm, early stopping and pruning.",
     )
 
+    calibration_folds: Annotated[int, Alone("a rule is fixed for whole records")] = setting(
+        0,
+        "Trainings more, each without a part of the patients: threshold, calibration and what "
+        "cannot be told are fixed on answers for patients left out; 0 takes the training's own.",
+    )
+    risk: Annotated[float, Alone("what cannot be told is for whole records")] = setting(
+        0.005,
+        "With calibration folds, the share of wrong answers in a patient's beats, in the mean, "
+        "beyond which beats are not told.",
+    )
+
     @property
     def config(self) -> RhythmConfig:
         """As the training takes them; rate and average are the network's usual ones where empty."""
@@ -245,6 +256,11 @@ class RecordSettings(Training):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         self.config  # noqa: B018 - refuses an average beside early stopping or pruning
+        if self.calibration_folds == 1:
+            raise ValueError("calibration_folds: found 1; expected 0, or at least 2")
+        if self.calibration_folds and (self.teacher or self.patience):
+            reason = "a teacher knows" if self.teacher else "early stopping needs"
+            raise ValueError(f"calibration folds leave patients out, whom {reason}: choose either")
         return self
 
 

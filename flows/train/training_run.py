@@ -22,7 +22,6 @@ from prefect.runtime import flow_run, task_run
 from flows.ingest.flow import used_by
 from flows.reports.card import card, log_card
 from flows.reports.version_page import description, flow_link, renew_pages
-from flows.services.progress import Progress
 from flows.train.settings import Training
 from flows.train.teacher import Distillation
 from storage.audit import chain, ledger
@@ -37,17 +36,20 @@ from storage.registry.models import ModelVersion
 from storage.registry.sbom import ENVIRONMENTS, sbom
 from storage.registry.tags import (
     ACCELERATOR_TAG,
+    CERTAINTY_TAG,
     CHAIN_FOLDER,
     CHAIN_SHA256_TAG,
     NETWORK_TAG,
+    SMOOTHING_CHANGE_TAG,
     TEACHER_RUN_TAG,
     TEACHER_TAG,
+    THRESHOLD_TAG,
 )
 from storage.tables.beats_manifest import Manifest
-from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tasks import THREADS
 from tasks.learning.splits import SIDES, Split
 from tasks.pages.markup import paragraph
+from tasks.scores.rule import Rule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -168,8 +170,7 @@ class Release:
     title: str
     metrics: Mapping[str, float]
     testset_sha256: str
-    threshold: float
-    smoothing_change: float
+    rule: Rule
 
 
 def drawing(settings: Training) -> dict[str, object]:
@@ -243,24 +244,6 @@ def use_accelerators() -> dict[str, str]:
     return {ACCELERATOR_TAG: ", ".join(str(d.get("device_name", "GPU")) for d in details)}
 
 
-@contextmanager
-def kept_training(
-    run: TrainingRun, run_id: str
-) -> Iterator[tuple[Checkpoint | None, Callable[[Checkpoint], None]]]:
-    """Where a training goes on from, and what keeps it; its values go to MLflow as they come."""
-    path = home() / "checkpoints" / f"{run.fingerprint()}.npz"
-    with Progress(f"Training {run.settings.model}", run.settings.epochs) as progress:
-
-        def keep(state: Checkpoint) -> None:
-            write_checkpoint(path, state)
-            values = {key: column[-1] for key, column in state.history.items()}
-            tracking.log_metrics(run_id, values, step=state.epoch - 1)
-            progress.step(f"validation loss {values['val_loss']:.4f}")
-
-        yield read_checkpoint(path), keep
-    path.unlink(missing_ok=True)
-
-
 def digests(manifests: Sequence[Manifest]) -> dict[str, str]:
     """Digests of data sets: content, TOML, preprocessing, code; where they differ, of them all."""
     columns = {
@@ -324,8 +307,9 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
             "holter.dataset": run.dataset,
             NETWORK_TAG: run.settings.model,
             "holter.paradigm": run.split.paradigm,
-            "holter.threshold": str(release.threshold),
-            "holter.smoothing_change": str(release.smoothing_change),
+            THRESHOLD_TAG: str(release.rule.threshold),
+            SMOOTHING_CHANGE_TAG: str(release.rule.change),
+            CERTAINTY_TAG: json.dumps(release.rule.certainty()),
             "holter.testset_sha256": release.testset_sha256,
             "holter.testset": "testset/testset.npz",
             **runtime_tags(read_json(release.folder / MANIFEST)),

@@ -40,6 +40,7 @@ def out_of_fold(
     keep: Keep | None = None,
     teaching: Teaching | None = None,
     learner: Any = None,
+    also: Sequence[RhythmRecord] = (),
 ) -> dict[str, Floats]:
     """Answer the records of each fold by a network that learnt from all but the fold's patients.
 
@@ -64,6 +65,8 @@ def out_of_fold(
         Whose answers are learnt from too; it must not know any subject of the folds.
     learner : keras.Model, optional
         From `prepare_learner` with the same network, config and teaching; its seed may differ.
+    also : sequence of RhythmRecord, optional
+        To answer as well, and never learnt from: strips of the records, of names of their own.
 
     Returns
     -------
@@ -77,16 +80,17 @@ def out_of_fold(
     ValueError
         Two records have one name, or `config` asks for early stopping.
     """
-    check_folds(records, folds)
+    check_folds([*records, *also], folds)
     if config.patience:
         raise ValueError(
             f"patience: found {config.patience}; expected 0, as early stopping needs patients "
             "that neither learn nor test"
         )
-    digests = {id(record): record_digest(record) for record in (*records, *beside)}
+    digests = {id(record): record_digest(record) for record in (*records, *beside, *also)}
     answers: dict[str, Floats] = {}
     for people in folds:
         learning, tested = sides_of(records, people, beside)
+        tested += [record for record in also if record.subject in people]
         key = fold_key(network, config, *([digests[id(r)] for r in s] for s in (learning, tested)))
         kept = whole_answers(keep.read(key), tested) if keep else None
         if kept is None:
@@ -97,7 +101,8 @@ def out_of_fold(
             if keep:
                 keep.write(key, kept)
         answers |= kept
-    return {record.name: answers[record.name] for record in records if record.name in answers}
+    names = (record.name for record in (*records, *also))
+    return {name: answers[name] for name in names if name in answers}
 
 
 def check_folds(records: Sequence[RhythmRecord], folds: Sequence[Collection[str]]) -> None:

@@ -28,13 +28,10 @@ def cut_strips(record: RhythmRecord, random: np.random.Generator) -> RhythmRecor
     lengths = [length for length in STRIP_BEATS if 2 * length <= len(record)]
     if not lengths:
         return None
-    rows, first = [], []
-    for length in lengths:
-        for start in random.integers(0, len(record) - length + 1, STRIPS).tolist():
-            first.append(sum(map(len, rows)))
-            rows.append(np.arange(start, start + length))
-    place = np.concatenate(rows)
+    size = np.repeat(lengths, STRIPS)
+    start = random.integers(0, len(record) - size + 1)
+    place = np.concatenate([np.arange(a, a + n) for a, n in zip(start, size, strict=True)])
     rr_s = record.rr_s[place]
-    rr_s[first] = np.nan
+    rr_s[np.cumsum(size) - size] = np.nan
     shape = None if record.shape is None else record.shape[place]
     return replace(record, rr_s=rr_s, label=record.label[place], shape=shape)

@@ -48,6 +48,7 @@ from storage.registry.tags import NETWORK_TAG
 from tasks.learning.rhythm_training import RhythmConfig
 from tasks.learning.splits import FIRST_RULES, Split
 from tasks.learning.training import TrainingConfig
+from tasks.scores.rule import Rule
 from tests.conftest import ROOT
 
 SETS = data_sets(["mitdb", "afdb"], weight=[2, 1])
@@ -219,7 +220,7 @@ def test_a_training_registers_by_its_name(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(training_run, "description", lambda *_: "")
     release: Any = SimpleNamespace(
         **{"folder": Path(), "title": "", "metrics": {"f1": 1.0}, "testset_sha256": ""},
-        **{"threshold": 0.5, "smoothing_change": 0.0},
+        rule=Rule(0.5),
     )
     for name in (None, "ward7-af"):
         settings = train_settings(datasets=SETS, model="rhythm", name=name)
