@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
+from storage.recordings.marks import LABEL
 from storage.recordings.stretches import slices
 from storage.tables.beats import BeatTable
 from storage.tables.checkpoint import Checkpoint
@@ -143,8 +144,11 @@ def read(
     tables, records = [], []
     weights = settings.weights or [1.0] * len(ingested)
     for result, weight in zip(ingested, weights, strict=True):
-        for table in read_rhythms([result.path], waveform=reads_waveforms(model)):
-            records.append(sequence_record(model, table, weight))
+        entries = result.manifest.entries
+        read_tables = read_rhythms([result.path], waveform=reads_waveforms(model))
+        for table, entry in zip(read_tables, entries, strict=True):
+            record = sequence_record(model, table, weight)
+            records.append(replace(record, labelled_whole=entry.label_source == LABEL))
             tables.append(replace(table, waveform=None))
     label = np.concatenate([r.label for r in records])
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])
