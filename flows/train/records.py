@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
+from storage.recordings.marks import LABEL
 from storage.tables.beats import BeatTable
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import read_rhythms
@@ -23,7 +24,7 @@ from tasks.learning.balance import balance_records
 from tasks.learning.distillation import Teaching
 from tasks.learning.folds import patient_folds
 from tasks.learning.out_of_fold import out_of_fold
-from tasks.learning.rhythm_training import fit_rhythm, predict_beats
+from tasks.learning.rhythm_training import fit_rhythm, predict_records
 from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
 from tasks.learning.strips import cut_strips
 from tasks.learning.training import Course
@@ -37,6 +38,7 @@ from tasks.networks.sequence import (
     windows,
 )
 from tasks.runtimes.litert import LiteRT, af_probability
+from tasks.scores.rule import Rule
 from tasks.scores.rule_fit import Answered, fit_rule
 
 PARITY_WINDOWS = 10
@@ -88,32 +90,33 @@ class Records:
         strips = [
             replace(strip, name=f"{record.name} strips")
             for record in records
+            if not record.labelled_whole
             if (strip := cut_strips(record, random)) is not None
         ]
-        causal = spec_of(self.settings.model).causal
-        if not self.settings.calibration_folds:
-            unseen = set(self.split.validation_subjects)
-            answers = [answered(r, predict_beats(network, r)) for r in records]
-            rule = fit_rule(
-                answers,
-                [answered(r, predict_beats(network, r)) for r in strips],
-                causal=causal,
-                unseen=[a for a in answers if a.patient in unseen],
+        folds = self.folds(records) if self.settings.calibration_folds else []
+        if folds:
+            by_name = out_of_fold(
+                self.settings.model, records, self.settings.config, folds, also=strips, keep=kept
             )
-            return Decision(rule, " fixed on training and validation patients")
-        folds = self.folds(records)
-        apart = out_of_fold(
-            self.settings.model, records, self.settings.config, folds, also=strips, keep=kept
+            answers = [by_name[record.name] for record in (*records, *strips)]
+            people = {record.subject for record in records}
+        else:
+            answers = list(predict_records(network, network.name, [*records, *strips]))
+            people = set(self.split.validation_subjects)
+        rule = rule_for(
+            records,
+            strips,
+            answers,
+            causal=spec_of(self.settings.model).causal,
+            people=people,
+            aim=self.settings.risk if folds else 0.0,
         )
-        whole = [answered(r, apart[r.name]) for r in records]
-        rule = fit_rule(
-            whole,
-            [answered(r, apart[r.name]) for r in strips],
-            causal=causal,
-            unseen=whole,
-            aim=self.settings.risk,
+        source = (
+            f"patients left out in {len(folds)} folds"
+            if folds
+            else ("training and validation patients")
         )
-        return Decision(rule, f" fixed on patients left out in {len(folds)} folds")
+        return Decision(rule, f" fixed on {source}")
 
     def folds(self, records: Sequence[RhythmRecord]) -> list[list[str]]:
         """The subjects of each calibration fold."""
@@ -173,9 +176,29 @@ class Records:
         return {}
 
 
-def answered(record: RhythmRecord, answers: NDArray[np.float32]) -> Answered:
-    """A record, or strips of one, with a network's answers."""
-    return Answered(record.subject, record.label, answers, record.begins)
+def rule_for(
+    records: Sequence[RhythmRecord],
+    strips: Sequence[RhythmRecord],
+    answers: Sequence[NDArray[np.float32]],
+    *,
+    causal: bool,
+    people: Container[str],
+    aim: float,
+) -> Rule:
+    """The rule of a network by its answers for records, and after them for strips of them.
+
+    Records of one label are strips as well, unless there are no others. `people` are those whom the
+    network that answered did not learn from, `aim` is as of `fit_rule`.
+    """
+    items = [
+        Answered(record.subject, record.label, answer, record.begins)
+        for record, answer in zip((*records, *strips), answers, strict=True)
+    ]
+    long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]
+    whole = long or items[: len(records)]
+    short = [item for item in items if item not in whole]
+    unseen = [item for item in whole if item.patient in people]
+    return fit_rule(whole, short, causal=causal, unseen=unseen, aim=aim)
 
 
 def read(
@@ -186,8 +209,11 @@ def read(
     tables, records = [], []
     weights = settings.weights or [1.0] * len(ingested)
     for result, weight in zip(ingested, weights, strict=True):
-        for table in read_rhythms([result.path], waveform=reads_waveforms(model)):
-            records.append(sequence_record(model, table, weight))
+        entries = result.manifest.entries
+        read_tables = read_rhythms([result.path], waveform=reads_waveforms(model))
+        for table, entry in zip(read_tables, entries, strict=True):
+            record = sequence_record(model, table, weight)
+            records.append(replace(record, labelled_whole=entry.label_source == LABEL))
             tables.append(replace(table, waveform=None))
     label = np.concatenate([r.label for r in records])
     subject = np.repeat([r.subject for r in records], [len(r) for r in records])

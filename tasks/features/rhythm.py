@@ -27,6 +27,8 @@ WINDOW_BEATS = 640
 MEDIAN_BEATS = 61
 SHORT_MEDIAN_BEATS = 17
 TYPICAL_RR_S = 0.8
+#: The name that data sets map atrial flutter to.
+FLUTTER = "AFL"
 
 Floats = NDArray[np.float32]
 
@@ -49,6 +51,11 @@ class RhythmRecord:
     shape : float32, shape (n, 80), or None
         Normalised shapes (`tasks.features.fused`), rows of NaN where a beat has none; None where
         there is no signal, or no use for it.
+    flutter : bool, shape (n,), or None
+        Whether the rhythm at each beat is atrial flutter, whose label is 0; None where it is at no
+        beat. Training aims between AF and not AF there.
+    labelled_whole : bool
+        Whether one label is of the whole record, of whose beats AF may fill a part alone.
     """
 
     name: str
@@ -57,6 +64,8 @@ class RhythmRecord:
     label: NDArray[np.int8]
     weight: float = 1.0
     shape: Floats | None = None
+    flutter: NDArray[np.bool_] | None = None
+    labelled_whole: bool = False
 
     def __len__(self) -> int:
         return len(self.rr_s)
@@ -66,17 +75,40 @@ class RhythmRecord:
         """Whether each beat is the first of its stretch, shape (n,)."""
         return np.isnan(self.rr_s)
 
+    def part(self, part: slice) -> RhythmRecord:
+        """Some successive beats, as a record of its own; arrays are views."""
+        return replace(
+            self,
+            rr_s=self.rr_s[part],
+            label=self.label[part],
+            shape=None if self.shape is None else self.shape[part],
+            flutter=None if self.flutter is None else self.flutter[part],
+        )
+
     def stretches(self) -> list[RhythmRecord]:
         """Its stretches, each as a record of its own."""
-        return [
-            replace(
-                self,
-                rr_s=self.rr_s[part],
-                label=self.label[part],
-                shape=None if self.shape is None else self.shape[part],
-            )
-            for part in slices(self.begins)
-        ]
+        return [self.part(part) for part in slices(self.begins)]
+
+
+def join_records(records: Sequence[RhythmRecord]) -> RhythmRecord:
+    """Records as stretches of one, which has the first's name; those without a shape lack it."""
+    rr_s = np.concatenate([record.rr_s for record in records])
+    rr_s[np.cumsum([0, *map(len, records[:-1])])] = np.nan
+    shape = flutter = None
+    if any(record.shape is not None for record in records):
+        width = next(r.shape.shape[1] for r in records if r.shape is not None)
+        shape = np.concatenate(
+            [
+                np.full((len(r), width), np.nan, np.float32) if r.shape is None else r.shape
+                for r in records
+            ]
+        )
+    if any(record.flutter is not None for record in records):
+        flutter = np.concatenate(
+            [np.zeros(len(r), bool) if r.flutter is None else r.flutter for r in records]
+        )
+    label = np.concatenate([record.label for record in records])
+    return replace(records[0], rr_s=rr_s, label=label, shape=shape, flutter=flutter)
 
 
 def rr_features(rr_s: Floats, *, causal: bool = False, columns: int = FEATURES) -> Floats:
@@ -302,10 +334,12 @@ def random_windows(
 
 def rhythm_record(table: BeatTable, weight: float = 1.0) -> RhythmRecord:
     """The rhythm of a beat table; its waveforms, if any, are not touched."""
+    flutter = table.rhythm == FLUTTER
     return RhythmRecord(
         name=f"{table.dataset}/{table.record}",
         subject=f"{table.dataset}/{table.subject}",
         rr_s=table.rr_prev_s,
         label=table.label,
         weight=weight,
+        flutter=flutter if flutter.any() else None,
     )

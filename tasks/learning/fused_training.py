@@ -76,9 +76,7 @@ def draw_fused(
 
 def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
     at = int(random.integers(0, max(len(record) - STRETCH_BEATS, 0) + 1))
-    part = slice(at, at + STRETCH_BEATS)
-    shape = None if record.shape is None else record.shape[part]
-    return replace(record, rr_s=record.rr_s[part], label=record.label[part], shape=shape)
+    return record.part(slice(at, at + STRETCH_BEATS))
 
 
 def _runs(picks: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:

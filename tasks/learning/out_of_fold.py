@@ -160,8 +160,10 @@ def record_digest(record: RhythmRecord) -> str:
 def _arrays(record: RhythmRecord) -> Iterator[NDArray[Any]]:
     yield record.rr_s
     yield record.label
-    if record.shape is not None:
-        yield record.shape
+    yield np.array(record.labelled_whole)
+    for array in (record.shape, record.flutter):
+        if array is not None:
+            yield array
 
 
 def fold_key(

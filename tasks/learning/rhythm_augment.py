@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 from tasks.features.rhythm import MEDIAN_BEATS, RhythmRecord, running_median
 
 Floats = NDArray[np.float32]
-Labels = NDArray[np.int8]
+Labels = NDArray[np.signedinteger]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
+#: What a network is to answer at a beat, by its class: not AF, AF, flutter. The intervals of
+#: flutter may be AF's, so that neither 0 nor 1 is true of it.
+TARGETS, IN_FLUTTER = np.array([0, 1, 0.3], np.float32), 2
+#: Classes, and -1 for a beat that counts nowhere.
+CLASSES = 4
 #: Heart rates are scaled by a factor within exp(-this) to exp(this).
 RATE_SCALE = 0.15
 EVEN_SHARE = 0.5
@@ -32,24 +37,37 @@ BEATS_PER_PASTE = 750
 BLOCK_BEATS, SHORT_SHARE, SHORT_BEATS = 3000, 0.2, (8, 640)
 
 
+def classes(record: RhythmRecord) -> RhythmRecord:
+    """The record as it is learnt from, labels being classes of `TARGETS`, or -1."""
+    if record.flutter is None:
+        return record
+    doubtful = record.flutter & (record.label == 0)
+    label = np.where(doubtful, np.int8(IN_FLUTTER), record.label)
+    return replace(record, label=label, flutter=None)
+
+
 def augment_rhythm(
     record: RhythmRecord, random: np.random.Generator, *, even: bool = True
 ) -> RhythmRecord:
     """One record as another patient, detector and sampling rate might have given it.
 
-    `even` has AF evened out in some of the records.
+    Stretches stay apart. `even` has AF evened out in some of the records, those of one stretch.
     """
     rr_s = np.where(np.isfinite(record.rr_s), record.rr_s, np.float32(0.8)).astype(np.float32)
-    label = record.label
     rr_s = rr_s * np.float32(np.exp(random.uniform(-RATE_SCALE, RATE_SCALE)))
-    if even and random.random() < EVEN_SHARE:
-        rr_s = even_out(rr_s, label, random)
+    # Beats come and go: of which stretch one is goes with its label.
+    stretch = np.cumsum(record.begins[1:], dtype=np.int32)
+    tag = np.append(np.int32(0), stretch)[: len(record)] * CLASSES + record.label
+    if even and not stretch[-1:].any() and random.random() < EVEN_SHARE:
+        rr_s = even_out(rr_s, record.label, random)
     if random.random() < 0.7:
-        rr_s, label = ectopy(rr_s, label, random)
+        rr_s, tag = ectopy(rr_s, tag, random)
     if random.random() < 0.5:
-        rr_s, label = detector_errors(rr_s, label, random, rate=random.uniform(0, 0.01))
+        rr_s, tag = detector_errors(rr_s, tag, random, rate=random.uniform(0, 0.01))
     rr_s = quantise(rr_s, random)
-    return replace(record, rr_s=rr_s, label=label)
+    stretch = (tag + 1) // CLASSES
+    rr_s[1:][np.diff(stretch) > 0] = np.nan
+    return replace(record, rr_s=rr_s, label=(tag - stretch * CLASSES).astype(np.int8))
 
 
 def even_out(rr_s: Floats, label: Labels, random: np.random.Generator) -> Floats:
@@ -207,3 +225,49 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
     rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.0, 0.1, 0.5, 0.9]))
     rr_s, label = detector_errors(rr_s, label, random, rate=random.choice([0, 0.002, 0.01]))
     return RhythmRecord(f"simulated/{number}", f"simulated/{number}", quantise(rr_s, random), label)
+
+
+def simulated_flutter(number: int, beats: int, random: np.random.Generator) -> RhythmRecord:
+    """A record of atrial flutter: every so many of the atria's even beats are conducted.
+
+    The atria beat every 0.19 to 0.27 s, drifting slowly. Ratios of 2 to 4 to one stay, follow each
+    other by chance, or come in groups of which the last is longer, stretch by stretch. Conduction
+    slows after a short interval, as the AV node's does, so that intervals are no whole multiples.
+    """
+    knots = max(beats // 500, 4)
+    place = np.arange(beats)
+    drift = np.interp(place, np.linspace(0, beats, knots), random.uniform(-0.06, 0.06, knots))
+    cycle_s = random.uniform(0.19, 0.27) * np.exp(drift)
+    rr = cycle_s * _ratios(beats, random)
+    before = np.concatenate([rr[:1], rr[:-1]])
+    delay = random.uniform(0, 0.12) * np.exp(-before / random.uniform(0.2, 0.5))
+    rr += np.diff(delay, prepend=delay[:1]) + random.normal(0, random.uniform(0, 0.006), beats)
+    label = np.full(beats, IN_FLUTTER, np.int8)
+    rr_s, label = detector_errors(
+        np.asarray(rr, np.float32), label, random, rate=random.choice([0, 0.002, 0.01])
+    )
+    name = f"simulated/flutter{number}"
+    return RhythmRecord(name, name, quantise(rr_s, random), label)
+
+
+def _ratios(beats: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Atrial beats to each ventricular one, shape (beats,)."""
+    parts, n = [], 0
+    while n < beats:
+        length = int(np.exp(random.uniform(np.log(20), np.log(800))))
+        kind = random.random()
+        if kind < 0.25:
+            part = np.full(length, random.choice([2, 3, 4], p=[0.5, 0.2, 0.3]))
+        elif kind < 0.75:
+            stays = random.random(length) < random.choice([0.3, 0.6, 0.9])
+            ratio = random.choice([2, 3, 4], length, p=random.dirichlet([2, 1, 1.5]))
+            since = np.maximum.accumulate(np.where(stays, 0, np.arange(length)))
+            part = ratio[since]
+        else:
+            size = random.integers(2, 6) if random.random() < 0.5 else random.integers(2, 6, length)
+            ends = np.cumsum(np.broadcast_to(size, length)) - 1
+            part = np.full(length, random.choice([2, 2, 3]))
+            part[ends[ends < length]] += random.integers(1, 3)
+        parts.append(part)
+        n += length
+    return np.concatenate(parts)[:beats]

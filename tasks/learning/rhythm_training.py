@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from storage.bounds import all_within
 from storage.tables.checkpoint import Arrays, Checkpoint
-from tasks.features.rhythm import RhythmRecord
+from tasks.features.rhythm import RhythmRecord, join_records
 from tasks.learning.distillation import Teaching
 from tasks.learning.fused_training import draw_fused
-from tasks.learning.rhythm_augment import simulated_sinus
-from tasks.learning.rhythm_drawing import draw_rhythm
+from tasks.learning.rhythm_augment import TARGETS, classes, simulated_flutter, simulated_sinus
+from tasks.learning.rhythm_drawing import bag_label, by_beats, draw_rhythm
 from tasks.learning.training import (
     EMPTY_CHECKPOINT,
     WHOLE_COURSE,
@@ -31,6 +31,10 @@ from tasks.networks.models import build, spec_of
 from tasks.networks.sequence import as_read_by, input_windows, reads_shapes, windows
 
 SIMULATED_BEATS = 10_000
+#: Of so many simulated sinus records there is one of flutter beside them.
+SINUS_PER_FLUTTER = 4
+#: Records of fewer beats are answered together.
+BEATS_TOGETHER = 20_000
 #: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
 RATE, RATE_WITH_SHAPES = 1.2e-2, 6e-3
 AVERAGED_WITH_SHAPES = 0.5
@@ -52,7 +56,8 @@ class RhythmConfig:
     augment : bool
         Whether records are augmented.
     simulated : int
-        Simulated sinus records drawn each epoch beside the real ones.
+        Simulated sinus records drawn each epoch beside the real ones. Networks of the rhythm alone
+        have a quarter as many of flutter beside them.
     hidden : float
         Share of windows whose shapes are hidden from a network that reads shapes, and their cues.
     cues_alone : float
@@ -104,9 +109,10 @@ def fit_rhythm(
 ) -> tuple[Any, Checkpoint]:
     """Train a network on whole records.
 
-    A record's stretches are learnt from as records of their own. Every epoch's windows depend on
-    the seed and the epoch's number alone, so a training that goes on from a checkpoint ends as one
-    that was never interrupted.
+    A record's stretches are learnt from as records of their own. Of a record of one label, those
+    beats count that the network of the epoch before answers so (`bag_label`). Every epoch's windows
+    depend on the seed, the epoch's number and the weights before it alone, so a training that goes
+    on from a checkpoint ends as one that was never interrupted.
 
     Parameters
     ----------
@@ -137,8 +143,14 @@ def fit_rhythm(
     """
     import tensorflow as tf
 
-    records = [stretch for record in records for stretch in record.stretches()]
-    if not sum(int((record.label >= 0).sum()) for record in records):
+    bags = [classes(record) for record in records if record.labelled_whole]
+    records = [
+        classes(stretch)
+        for record in records
+        if not record.labelled_whole
+        for stretch in record.stretches()
+    ]
+    if not sum(int((record.label >= 0).sum()) for record in [*records, *bags]):
         raise ValueError("no beat with a known rhythm to learn from")
     if config.patience and not validation:
         raise ValueError("early stopping needs validation records")
@@ -153,8 +165,9 @@ def fit_rhythm(
         resume(model, course.start)
     names = read_by(name, teaching)
     while state.epoch < config.epochs and not stale(state, config.patience):
-        inputs, y = draw(name, names, records, student_config(name, config), state.epoch)
-        label = np.maximum(y, 0).astype(np.float32)
+        sources = [*records, *label_bags(model, name, bags)]
+        inputs, y = draw(name, names, sources, student_config(name, config), state.epoch)
+        label = TARGETS[np.maximum(y, 0)]
         target = teaching.targets(label, inputs) if teaching else label[..., None]
         x = as_read_by(name, inputs)
         del inputs
@@ -248,7 +261,8 @@ def draw(
     random = np.random.default_rng([config.seed, epoch])
     count = config.steps * config.batch
     if "cues" in names:
-        sources = [*records, *sinus_records(config.simulated, random)]
+        plain = [stretch for record in records for stretch in record.stretches()]
+        sources = [*plain, *sinus_records(config.simulated, random)]
         return draw_fused(
             sources,
             count,
@@ -257,7 +271,10 @@ def draw(
             augment=config.augment,
             masks=(config.hidden, config.cues_alone),
         )
-    simulated = sinus_records(config.simulated, random)
+    simulated = [
+        *sinus_records(config.simulated, random),
+        *flutter_records(config.simulated // SINUS_PER_FLUTTER, random),
+    ]
     x, y = draw_rhythm(name, records, simulated, count, random, augment=config.augment)
     return {"rhythm": x}, y
 
@@ -267,17 +284,56 @@ def sinus_records(count: int, random: np.random.Generator) -> list[RhythmRecord]
     return [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(count)]
 
 
+def flutter_records(count: int, random: np.random.Generator) -> list[RhythmRecord]:
+    """Simulated records of atrial flutter."""
+    return [simulated_flutter(k, SIMULATED_BEATS, random) for k in range(count)]
+
+
+def label_bags(model: Any, name: str, bags: Sequence[RhythmRecord]) -> list[RhythmRecord]:
+    """Records of one label each, beats labelled by what a network answers of them."""
+    af = [bag for bag in bags if (bag.label == 1).any()]
+    answers = predict_records(model, name, af)
+    return [
+        *(bag for bag in bags if not (bag.label == 1).any()),
+        *(
+            replace(bag, label=bag_label(bag.label, answer))
+            for bag, answer in zip(af, answers, strict=True)
+        ),
+    ]
+
+
+def predict_records(
+    model: Any, name: str, records: Sequence[RhythmRecord]
+) -> Iterator[NDArray[np.float32]]:
+    """P(AF) of every beat of each record, shape (n,) each; short records share windows."""
+    for group in by_beats(records, BEATS_TOGETHER):
+        answer = _predict(model, name, group[0] if len(group) == 1 else join_records(group))
+        yield from np.split(answer, np.cumsum([len(record) for record in group[:-1]]))
+
+
 def predict_beats(model: Any, record: RhythmRecord) -> NDArray[np.float32]:
     """P(AF) of every beat of a record by Keras itself, shape (n,)."""
-    answer = predict(model, input_windows(model.name, record), batch=32)
-    cut = windows(model.name)
+    return _predict(model, model.name, record)
+
+
+def _predict(model: Any, name: str, record: RhythmRecord) -> NDArray[np.float32]:
+    answer = predict(model, input_windows(name, record), batch=32)
+    cut = windows(name)
     places = cut.places(record.begins)
     return np.asarray(cut.join(answer, int(places[-1]) + 1)[places])
 
 
 def log_loss(model: Any, records: Sequence[RhythmRecord]) -> float:
-    """Mean binary cross-entropy of the beats with a known rhythm."""
-    label = np.concatenate([r.label for r in records])
-    probability = np.concatenate([predict_beats(model, r) for r in records])
-    right = np.where(label == 1, probability, 1 - probability)[label >= 0]
-    return float(-np.log(np.clip(right, 1e-7, 1)).mean())
+    """Mean binary cross-entropy of the beats with a known rhythm, as training counts them.
+
+    In a record of one label the beats of `bag_label` count.
+    """
+    total, count = 0.0, 0
+    for record, probability in zip(
+        records, predict_records(model, model.name, records), strict=True
+    ):
+        label = bag_label(record.label, probability) if record.labelled_whole else record.label
+        right = np.where(label == 1, probability, 1 - probability)[label >= 0]
+        total -= float(np.log(np.clip(right, 1e-7, 1)).sum(dtype=np.float64))
+        count += len(right)
+    return total / max(count, 1)

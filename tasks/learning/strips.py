@@ -33,5 +33,7 @@ def cut_strips(record: RhythmRecord, random: np.random.Generator) -> RhythmRecor
     place = np.concatenate([np.arange(a, a + n) for a, n in zip(start, size, strict=True)])
     rr_s = record.rr_s[place]
     rr_s[np.cumsum(size) - size] = np.nan
-    shape = None if record.shape is None else record.shape[place]
-    return replace(record, rr_s=rr_s, label=record.label[place], shape=shape)
+    shape, flutter = (
+        None if values is None else values[place] for values in (record.shape, record.flutter)
+    )
+    return replace(record, rr_s=rr_s, label=record.label[place], shape=shape, flutter=flutter)

@@ -164,3 +164,13 @@ def test_folds_in_any_order_answer_alike() -> None:
     model, _ = fit_rhythm("rhythm_tiny", records[1:], config)
     assert np.array_equal(answers["a/0"], predict_beats(model, records[0]))
     assert all(np.array_equal(answers[name], again[name]) for name in ("a/0", "a/2"))
+
+
+def test_strips_are_answered_and_never_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is only to be answered is so by the network that did not see its patient."""
+    trainings = Trainings(monkeypatch)
+    records = [patient("a"), patient("b")]
+    strips = [replace(record, name=f"{record.name} strips") for record in records]
+    answers = out_of_fold("rhythm", records, CONFIG, [["a"], ["b"]], also=strips)
+    assert trainings.learnt == [["b"], ["a"]]
+    assert list(answers) == ["a", "b", "a strips", "b strips"]
