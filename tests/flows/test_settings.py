@@ -80,6 +80,8 @@ OTHERS: dict[str, Any] = {
     "paradigm": "intrapatient",
     "most_beats": 500,
     "averaged": 0.25,
+    "calibration_folds": 3,
+    "risk": 0.01,
 }
 
 
@@ -122,6 +124,18 @@ def test_a_field_is_one_everywhere(
         assert any(BOUNDS[name].schema.items() <= part.items() for part in parts)
         assert BOUNDS[name].words in option.help
         assert BOUNDS[name].words in row
+
+
+def test_calibration_folds_leave_out_whom_nothing_else_knows() -> None:
+    """A teacher knows the patients of a fold, and early stopping needs some of them."""
+    settings = train_settings(datasets=SETS, model="rhythm", calibration_folds=3)
+    assert isinstance(settings, RecordSettings)
+    assert settings.calibration_folds == 3
+    for beside in ({"teacher": "m/1"}, {"patience": 2}):
+        with pytest.raises(ValueError, match="calibration folds leave patients out"):
+            train_settings(datasets=SETS, model="rhythm", calibration_folds=3, **beside)
+    with pytest.raises(ValueError, match="found 1; expected 0, or at least 2"):
+        train_settings(datasets=SETS, model="rhythm", calibration_folds=1)
 
 
 def test_an_option_is_one_line() -> None:
@@ -169,6 +183,7 @@ def own_values(kind: type[Training]) -> dict[str, Any]:
     assert {*own, "datasets"} == {*kind.model_fields}, "OTHERS has every field"
     if kind is RecordSettings:
         own |= {"patience": 0, "sparsity": 0.0}  # no average beside them
+        own |= {"calibration_folds": 0}  # no teacher beside them
     return own
 
 
