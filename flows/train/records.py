@@ -14,9 +14,8 @@ from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
 from storage.recordings.marks import LABEL
-from storage.tables.beats import BeatTable
 from storage.tables.checkpoint import Checkpoint
-from storage.tables.labelled import read_rhythms
+from storage.tables.labelled import Names, names_of, read_rhythms
 from storage.tables.results import KeptArrays
 from storage.tables.testset import TestSet, read_testset
 from tasks.features.rhythm import RhythmRecord
@@ -46,13 +45,13 @@ PARITY_WINDOWS = 10
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Each record's beat table without waveforms, what networks read of it, and the split.
+    """What networks read of each record, where its beats are, and the split.
 
     The split is of the beats with a known label, by subject. It is a `flows.train.flow.Recipe`.
     """
 
     settings: RecordSettings
-    tables: list[BeatTable]
+    samples: list[NDArray[np.int64]]
     records: list[RhythmRecord]
     split: Split
 
@@ -149,19 +148,17 @@ class Records:
     def testset(self) -> TestSet:
         """The test side, as a device runs it."""
         model, people = self.settings.model, set(self.split.test_subjects)
-        tested = [
-            (t, r) for t, r in zip(self.tables, self.records, strict=True) if r.subject in people
-        ]
-        tables = [t for t, _ in tested]
-        x = [input_windows(model, record) for _, record in tested]
-        label = [windows(model).only_core(cut(model, t.begins, t.label, -1)) for t in tables]
+        pairs = zip(self.records, self.samples, strict=True)
+        tested = [(record, sample) for record, sample in pairs if record.subject in people]
+        x = [input_windows(model, record) for record, _ in tested]
+        label = [windows(model).only_core(cut(model, r.begins, r.label, -1)) for r, _ in tested]
         lengths = [len(next(iter(part.values()))) for part in x]
         return TestSet(
             inputs={name: np.concatenate([part[name] for part in x]) for name in x[0]},
             label=np.concatenate(label),
-            record=np.repeat([f"{t.dataset}/{t.record}" for t in tables], lengths),
-            subject=np.repeat([f"{t.dataset}/{t.subject}" for t in tables], lengths),
-            sample=np.concatenate([cut(model, t.begins, t.sample, -1) for t in tables]),
+            record=np.repeat([record.name for record, _ in tested], lengths),
+            subject=np.repeat([record.subject for record, _ in tested], lengths),
+            sample=np.concatenate([cut(model, r.begins, sample, -1) for r, sample in tested]),
         )
 
     def answers(self, network: LiteRT, testset: Path) -> Answers:
@@ -206,7 +203,7 @@ def read(
 ) -> Records:
     """Read what networks need of the beat tables, and deal the subjects to sides."""
     model = max(readers, key=reads_shapes)
-    tables, records = [], []
+    samples, records = [], []
     weights = settings.weights or [1.0] * len(ingested)
     for result, weight in zip(ingested, weights, strict=True):
         entries = result.manifest.entries
@@ -214,9 +211,11 @@ def read(
         for table, entry in zip(read_tables, entries, strict=True):
             record = sequence_record(model, table, weight)
             records.append(replace(record, labelled_whole=entry.label_source == LABEL))
-            tables.append(replace(table, waveform=None))
+            samples.append(table.sample)
     label = np.concatenate([r.label for r in records])
-    subject = np.repeat([r.subject for r in records], [len(r) for r in records])
-    split = interpatient(subject[label >= 0], label[label >= 0], settings.seed)
-    assert_no_leak(split, subject[label >= 0])
-    return Records(settings, tables, balance_records(records, settings.balance), split)
+    counts = np.array([np.count_nonzero(r.label >= 0) for r in records])
+    people = names_of(np.array([r.subject for r in records])[counts > 0])
+    subject = Names(people.values, np.repeat(people.code, counts[counts > 0]))
+    split = interpatient(subject, label[label >= 0], settings.seed)
+    assert_no_leak(split, subject)
+    return Records(settings, samples, balance_records(records, settings.balance), split)
