@@ -31,7 +31,7 @@ from tasks.networks.models import build
 from tasks.networks.sequence import input_windows, windows
 from tasks.scores.calibration import best_threshold
 from tasks.scores.evaluation import ScoredRecord, score_table, summary
-from tasks.scores.record_level import record_figures
+from tasks.scores.levels.record_level import record_figures
 from tasks.scores.smoothing import decide, fit_smoothing
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing

@@ -23,7 +23,7 @@ from tasks.scores.evaluation import (
     per_stratum,
     summary,
 )
-from tasks.scores.record_level import record_figures
+from tasks.scores.levels.record_level import record_figures
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}

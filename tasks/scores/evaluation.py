@@ -65,7 +65,7 @@ class ScoredRecord:
     decided : bool, shape (n,)
         Whether each beat was decided AF.
     labelled_whole : bool
-        Whether one label is of the whole record (`tasks.scores.record_level`).
+        Whether one label is of the whole record (`tasks.scores.levels.record_level`).
     """
 
     dataset: str

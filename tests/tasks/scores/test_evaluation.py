@@ -17,7 +17,7 @@ from tasks.scores.calibration import best_threshold, calibration, fit_scaling, t
 from tasks.scores.curves import precision_recall, roc
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, per_stratum, summary
 from tasks.scores.metrics import area_under_roc, beat_metrics, roc_points
-from tasks.scores.record_level import record_figures
+from tasks.scores.levels.record_level import record_figures
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
