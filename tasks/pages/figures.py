@@ -19,6 +19,7 @@ from tasks.scores.bootstrap import Interval
 from tasks.scores.calibration import calibration
 from tasks.scores.curves import Curve, precision_recall
 from tasks.scores.curves import roc as roc_corners
+from tasks.scores.levels.certainty import ACCURACY, coverage_at
 from tasks.scores.metrics import area_under_roc, confusion
 from tasks.scores.pareto import COSTS, Point, front
 
@@ -108,13 +109,14 @@ def curves(
 
 def _told(axes: Axes, coverage: NDArray[np.float64], accuracy: NDArray[np.float64]) -> None:
     """How right is what is told, as more of it is told; the axis of accuracy is stretched."""
-    axes.plot(coverage, accuracy, color=BLUE, lw=2)
-    least = float(accuracy[coverage >= LEAST_COVERAGE].min(initial=0.995))
-    bottom = max(1 - 2 * (1 - least), 0.0)
-    axes.axhline(0.995, color=GREY, lw=1, ls=":")
-    axes.text(0.02, 0.995, "0.995", color=GREY, fontsize=8, va="bottom")
+    best = coverage_at(ACCURACY, coverage, accuracy)
+    axes.plot(coverage, accuracy, color=BLUE, lw=2, label=f"{ACCURACY} at {best:.3f} of the beats")
+    axes.axhline(ACCURACY, color=GREY, lw=1, ls=":")
+    axes.legend(loc="lower left")
+    least = float(accuracy[coverage >= LEAST_COVERAGE].min(initial=ACCURACY))
+    room = (1 - least) * 1.3
     axes.set(xlabel="share of beats told", ylabel="accuracy of those", xlim=(0, 1))
-    axes.set(ylim=(bottom, 1 + 0.05 * (1 - bottom)), box_aspect=1)
+    axes.set(ylim=(max(1 - room, 0.0), 1 + 0.05 * room), box_aspect=1)
 
 
 def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) -> None:
