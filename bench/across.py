@@ -31,8 +31,10 @@ from tasks.networks.models import build
 from tasks.networks.sequence import input_windows, windows
 from tasks.scores.calibration import best_threshold
 from tasks.scores.evaluation import ScoredRecord, score_table, summary
-from tasks.scores.record_level import record_figures
-from tasks.scores.smoothing import decide, fit_smoothing
+from tasks.scores.levels.certainty import told_figures
+from tasks.scores.levels.record_level import record_figures
+from tasks.scores.rule import Rule, judge
+from tasks.scores.smoothing import fit_smoothing
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 
@@ -72,12 +74,8 @@ def scored_records(
     """Every record with the decisions that a release would make."""
     of_records = zip(tables.values(), answers(model, [t for t, _ in tables.values()]), strict=True)
     for (table, labelled_whole), probability in of_records:
-        yield score_table(
-            table,
-            probability,
-            decide(probability, threshold, change, 1, table.begins),
-            labelled_whole=labelled_whole,
-        )
+        judgement = judge(Rule(threshold, change), table, probability)
+        yield score_table(table, judgement, labelled_whole=labelled_whole)
 
 
 def learnt(name: str, tables: Sequence[BeatTable], seed: int, path: Path) -> Any:
@@ -123,7 +121,7 @@ def main() -> None:
     for name in options.test:
         tables = tables_of(options.data, name)
         scored = list(scored_records(model, tables, threshold, change))
-        figures = {**summary(scored), **record_figures(scored)}
+        figures = summary(scored) | told_figures(scored) | record_figures(scored)
         decided_by = {"tested": name, "threshold": threshold, "change": change}
         print(json.dumps({**made, **decided_by, **figures}, indent=1), flush=True)
 

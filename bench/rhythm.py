@@ -24,6 +24,7 @@ from tasks.features.rhythm import rhythm_record
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
 from tasks.scores.calibration import best_threshold, fit_scaling
 from tasks.scores.evaluation import FLUTTER, ScoredRecord, score_table, summary
+from tasks.scores.rule import Judgement, Rule, distances
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
@@ -92,7 +93,10 @@ def score_records(
         label = np.concatenate([afdb[peer].label for peer in peers])
         smoothing = max(SMOOTHINGS, key=lambda s: agreement(label, [smooth[s][o] for o in peers]))
         scaling = fit_scaling(label[::20], np.concatenate([probabilities[o] for o in peers])[::20])
-        out.append(score_table(table, scaling(probability), smooth[smoothing][name]))
+        told = np.ones(len(table), bool)
+        scaled, rule = scaling(probability), Rule(smoothing[0])
+        distance = distances(rule, scaled, table.begins).astype(np.float32)
+        out.append(score_table(table, Judgement(scaled, smooth[smoothing][name], told, distance)))
     return out
 
 

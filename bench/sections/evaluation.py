@@ -35,11 +35,13 @@ def evaluate(place: str) -> dict[str, float]:
     from tasks.runtimes.inference import probabilities
     from tasks.runtimes.litert import LiteRT
     from tasks.scores.evaluation import score_table
-    from tasks.scores.smoothing import decide
+    from tasks.scores.rule import LengthScaling, Rule, judge
     from tasks.signal.preprocessing import Preprocessing
 
     clock.append(time.process_time())
     spec, network = load_spec("ltafdb"), LiteRT(NETWORK.read_bytes())
+    scalings = (LengthScaling(12, 1.0, 0.0), LengthScaling(768, 1.0, 0.0))
+    rule = Rule(0.5, 1e-4, scalings, margin=2.0, around=31)
     with TemporaryDirectory() as name:
         out = Path(name)
         plan = Plan(spec, Path(place), out, Preprocessing(), False)
@@ -48,17 +50,11 @@ def evaluate(place: str) -> dict[str, float]:
         scored = []
         for entry in entries:
             table = read_beats(out / entry.file, waveform=False)
-            answers, mask = probabilities(network, "rhythm", table)
+            answers, answered = probabilities(network, "rhythm", table)
             # An untrained network's answers, drawn to the truth, so that there is AF to count.
             answers = np.asarray(np.where(table.label == 1, 0.5 + answers / 2, answers / 2))
-            scored.append(
-                score_table(
-                    table,
-                    answers.astype(np.float32),
-                    decide(answers, 0.5, 1e-4, 1, table.begins),
-                    mask,
-                )
-            )
+            judgement = judge(rule, table, answers.astype(np.float32), answered=answered)
+            scored.append(score_table(table, judgement, answered))
         clock.append(time.process_time())
         figures, tables = figures_of(scored), {"ltafdb": tables_of(scored)}
         clock.append(time.process_time())

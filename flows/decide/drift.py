@@ -13,7 +13,6 @@ from flows.ingest.failures import telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.ingest.folders import data_sets, resolve_folders
 from flows.parameters import Analyses, Bounds, Folders, NewDataSets, Signals, Version
-from flows.reports.compare import change_of, threshold_of
 from flows.reports.shown import FORMS, write
 from flows.reports.version_page import renew_or_tell
 from flows.services import events
@@ -40,7 +39,8 @@ from tasks.runtimes.litert import LiteRT
 from tasks.scores.drift import BINS, Profile, profile, read_profile, together
 from tasks.scores.drift import drift as figures_of
 from tasks.scores.promotion import PASSED, Verdict, judge, unmet
-from tasks.scores.smoothing import decide
+from tasks.scores.rule import judge as judge_beats
+from tasks.scores.rule import rule_of_tags
 
 WITHIN = "within bounds"
 
@@ -167,7 +167,7 @@ def profiles_of(
     subjects = None if people is None else set(people)
     network = LiteRT(model_bytes(version.model))
     name = version.model.network
-    change = change_of(version.model)
+    rule = rule_of_tags(version.model.tags)
     entries = [
         entry
         for entry in manifest.entries
@@ -179,10 +179,9 @@ def profiles_of(
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            p, mask = probabilities(network, name, table)
-            sure = table.take(mask)
-            decided = decide(p, threshold_of(version.model), change, 1, table.begins)
-            yield profile(sure, p[mask], decided[mask])
+            answers, answered = probabilities(network, name, table)
+            told = judge_beats(rule, table, answers, answered=answered)
+            yield profile(table.take(answered), told.probability[answered], told.decided[answered])
             progress.step(entry.record)
 
 

@@ -14,7 +14,6 @@ from flows.ingest.failures import telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.ingest.folders import data_sets, resolve_folders
 from flows.parameters import Folders, LeastBeats, Signals, Unseen
-from flows.reports.compare import change_of
 from flows.reports.evaluation import by_dataset, figures_of, page, tables_of
 from flows.reports.shown import write
 from flows.reports.version_page import renew_pages
@@ -51,13 +50,14 @@ from storage.tables.content import copies, recordings, without_prints
 from storage.tables.frames import as_csv
 from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.sequence import reads_records, reads_waveforms
+from tasks.pages.decision import decision_words
 from tasks.pages.document import Words
 from tasks.pages.markup import inline
 from tasks.runtimes.inference import probabilities
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.episodes import episodes, rhythm_annotations
 from tasks.scores.evaluation import ScoredRecord, score_table
-from tasks.scores.smoothing import UNSMOOTHED, decide
+from tasks.scores.rule import judge, rule_of_tags
 from tasks.signal.preprocessing import Policy
 
 
@@ -262,8 +262,7 @@ def score_dataset(
     )
     network = LiteRT(file.read_bytes())
     name = version.network
-    threshold = float(version.tags[THRESHOLD_TAG])
-    change = change_of(version)
+    rule = rule_of_tags(version.tags)
     out = []
     dataset = ingest_result.manifest.dataset
     entries = [
@@ -277,16 +276,10 @@ def score_dataset(
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            probability, mask = probabilities(network, name, table)
-            out.append(
-                score_table(
-                    table,
-                    probability,
-                    decide(probability, threshold, change, least_beats, table.begins),
-                    mask,
-                    entry.label_source == LABEL,
-                )
-            )
+            answers, answered = probabilities(network, name, table)
+            judgement = judge(rule, table, answers, least_beats=least_beats, answered=answered)
+            whole = entry.label_source == LABEL
+            out.append(score_table(table, judgement, answered, whole))
             progress.step(table.record)
     return out
 
@@ -318,18 +311,10 @@ def write_up(
         return read_beats(files[record.dataset, record.record])
 
     blocks = page(scored, figures, tables, notes, beats_of)
-    decision = f"Threshold {version.tags[THRESHOLD_TAG]}, {smoothing_words(version)}."
+    decision = decision_words(rule_of_tags(version.tags))
     path = folder / "report.html"
     title = f"{version.reference}: evaluation"
-    write(title, [*blocks, Words(decision)], path)
+    write(title, [*blocks, *map(Words, decision)], path)
     outcomes.write_outcome(run_id, folder)
     tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
     return EvaluationResult(version.reference, run_id, figures, path)
-
-
-def smoothing_words(version: ModelVersion) -> str:
-    """How decisions are made of probabilities, in words."""
-    change = change_of(version)
-    if change == UNSMOOTHED:
-        return "not smoothed"
-    return f"smoothed by a two-state Viterbi path, probability of a change {change:g}"

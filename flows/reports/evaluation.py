@@ -14,7 +14,6 @@ from tasks.pages.figures import curves
 from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.calibration import threshold_table
-from tasks.scores.cpsc2021_score import score_decisions
 from tasks.scores.evaluation import (
     FLUTTER,
     ScoredRecord,
@@ -23,7 +22,9 @@ from tasks.scores.evaluation import (
     per_stratum,
     summary,
 )
-from tasks.scores.record_level import record_figures
+from tasks.scores.levels.certainty import coverage_curve, told_figures
+from tasks.scores.levels.cpsc2021_score import score_decisions
+from tasks.scores.levels.record_level import record_figures
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -32,6 +33,8 @@ FIRST = (
     "beat_f1",
     "beat_sensitivity",
     "beat_specificity",
+    "coverage",
+    "sure_accuracy",
     "episode_sensitivity",
     "episode_ppv",
     "burden_error_median_pp",
@@ -44,6 +47,8 @@ FIRST_BY_RECORD = (
     "record_specificity",
     "record_ppv",
     "record_auc",
+    "record_coverage",
+    "record_sure_f1",
     "labelled_records",
     "af_records",
 )
@@ -65,6 +70,10 @@ RULES = (
     "is; one counts where half of it can be analysed. "
     "Where a data set labels whole records, a record is one case: AF where half of its beats are "
     "decided so, its P(AF) their mean; every beat has its record's label at the other levels. "
+    "A beat that cannot be told counts by what was decided of it, but in figures 'where told' and "
+    "in columns 'told': those leave it out. A segment, an episode or a record is told where at "
+    "least half of its beats are. An annotated episode is found by beats that are told to be AF; "
+    "else it cannot be told, or is missed. "
     "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
     "width."
 )
@@ -80,7 +89,7 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     """Every figure of each data set; of one with flutter once more without its beats."""
     figures: dict[str, dict[str, float]] = {}
     for dataset, records in by_dataset(scored).items():
-        figures[dataset] = summary(records) | record_figures(records)
+        figures[dataset] = summary(records) | told_figures(records) | record_figures(records)
         if score := CHALLENGE_SCORES.get(dataset):
             points = [
                 score(s.time_s, s.rhythm, s.decided, s.stretches_s)
@@ -89,7 +98,8 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
             ]
             figures[dataset]["challenge_score"] = float(np.mean(points))
         if any((s.rhythm == FLUTTER).any() for s in records):
-            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in records])
+            without = [s.without([FLUTTER]) for s in records]
+            figures[f"{dataset} without AFL"] = summary(without) | told_figures(without)
     return figures
 
 
@@ -122,8 +132,9 @@ def page(
     blocks: list[Block] = [headline(name, figures[name]) for name in datasets]
     blocks += [Words(note, caveat=True) for note in notes]
     for name, records in datasets.items():
-        shows = f"{name}: ROC, precision over recall, calibration"
-        blocks.append(Picture(f"{name}_curves.png", curves(*pooled_beats(records), shows), shows))
+        shows = f"{name}: ROC, precision over recall, calibration, accuracy over coverage"
+        drawn = curves(*pooled_beats(records), shows, coverage_curve(records))
+        blocks.append(Picture(f"{name}_curves.png", drawn, shows))
     blocks += [Heading("Figures"), wide(figures)]
     for name, records in datasets.items():
         blocks.append(Heading(f"{name}: the longest mistakes"))

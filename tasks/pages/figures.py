@@ -19,6 +19,7 @@ from tasks.scores.bootstrap import Interval
 from tasks.scores.calibration import calibration
 from tasks.scores.curves import Curve, precision_recall
 from tasks.scores.curves import roc as roc_corners
+from tasks.scores.levels.certainty import ACCURACY, coverage_at
 from tasks.scores.metrics import area_under_roc, confusion
 from tasks.scores.pareto import COSTS, Point, front
 
@@ -26,6 +27,10 @@ BLUE, ORANGE, GREY = NOT_AF, AF, "#777777"
 CLASSES = ("not AF", "AF")
 #: Corners of a curve that are drawn, at most.
 MOST_CORNERS = 4_000
+#: A curve without a corner.
+NO_CURVE: Curve = (np.empty(0), np.empty(0))
+#: Below this share of the beats, accuracy is of few: it may lie below the drawn field.
+LEAST_COVERAGE = 0.1
 #: Colour of a beat by what it counts as.
 CLASS_COLOUR = {"AF": ORANGE, "not AF": BLUE, "no label": GREY}
 
@@ -81,10 +86,15 @@ def roc(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -
     return _png(figure)
 
 
-def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -> bytes:
-    """ROC, precision over recall, and calibration, side by side."""
-    figure = _figure(title, 11.2, 3.9)
-    first, second, third = figure.subplots(1, 3)
+def curves(
+    label: NDArray[np.int8], probability: NDArray[np.float32], title: str, told: Curve | None = None
+) -> bytes:
+    """ROC, precision over recall, and calibration, side by side; where given, what is told.
+
+    `told` is accuracy over coverage, shape (k,) each.
+    """
+    figure = _figure(title, 11.2 if told is None else 14.8, 3.9)
+    first, second, third, *fourth = figure.subplots(1, 3 if told is None else 4)
     _roc(first, label, probability)
     second.plot(*_thin(precision_recall(label, probability)), color=BLUE, lw=2)
     _unit(second, "sensitivity", "PPV")
@@ -92,7 +102,21 @@ def curves(label: NDArray[np.int8], probability: NDArray[np.float32], title: str
     third.plot(bins.probability, bins.true, "o-", color=BLUE, label=f"error {bins.error:.4f}")
     third.legend(loc="lower right")
     _unit(third, "P(AF)", "share of AF", diagonal=True)
+    for axes in fourth:
+        _told(axes, *_thin(told or NO_CURVE))
     return _png(figure)
+
+
+def _told(axes: Axes, coverage: NDArray[np.float64], accuracy: NDArray[np.float64]) -> None:
+    """How right is what is told, as more of it is told; the axis of accuracy is stretched."""
+    best = coverage_at(ACCURACY, coverage, accuracy)
+    axes.plot(coverage, accuracy, color=BLUE, lw=2, label=f"{ACCURACY} at {best:.3f} of the beats")
+    axes.axhline(ACCURACY, color=GREY, lw=1, ls=":")
+    axes.legend(loc="lower left")
+    least = float(accuracy[coverage >= LEAST_COVERAGE].min(initial=ACCURACY))
+    room = (1 - least) * 1.3
+    axes.set(xlabel="share of beats told", ylabel="accuracy of those", xlim=(0, 1))
+    axes.set(ylim=(max(1 - room, 0.0), 1 + 0.05 * room), box_aspect=1)
 
 
 def _roc(axes: Axes, label: NDArray[np.int8], probability: NDArray[np.float32]) -> None:

@@ -32,12 +32,34 @@ RATES = {
 }
 #: What a rate is of, by how its key begins.
 LEVELS = {"": "Beat", "beat_": "Beat", "segment_": "30 s segment", "record_": "Record"}
+#: Levels of what is told alone.
+TOLD_LEVELS = {name: LEVELS[name] for name in ("", "segment_", "record_")}
 NUMBERS = {
     **{
         f"{level}{rate}": Number(f"{of} {name}")
         for level, of in LEVELS.items()
         for rate, name in RATES.items()
     },
+    **{
+        f"{level}sure_{rate}": Number(f"{of} {name} where told")
+        for level, of in TOLD_LEVELS.items()
+        for rate, name in RATES.items()
+    },
+    **{
+        f"{level}coverage": Number(f"Share of {of.lower()}s told")
+        for level, of in TOLD_LEVELS.items()
+    },
+    "coverage_at_0.995": Number("Share of beats told at an accuracy of 0.995"),
+    "episode_coverage": Number("Share of decided episodes told"),
+    "episode_sure_ppv": Number("Episode PPV where told"),
+    "episode_sure_sensitivity": Number("Episode sensitivity of what is told"),
+    "episodes_found": Number("Episodes, annotated and found by told beats", form=COUNT),
+    "episodes_missed": Number("Episodes, annotated and missed", form=COUNT),
+    "episodes_untold": Number("Episodes, annotated, that cannot be told", form=COUNT),
+    "burden_low": Number("AF burden that is told, share"),
+    "burden_high": Number("AF burden with all that cannot be told, share"),
+    "told_af": Number("Share told as AF"),
+    "cannot_tell": Number("Share that cannot be told"),
     "auc": Number("Beat AUC"),
     "beat_auc": Number("Beat AUC"),
     "record_auc": Number("Record AUC"),

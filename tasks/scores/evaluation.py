@@ -27,6 +27,7 @@ from tasks.scores.episodes import (
     segment_shares,
 )
 from tasks.scores.metrics import area_under_roc
+from tasks.scores.rule import Judgement
 
 if TYPE_CHECKING:
     import pandas as pd  # a device imports this module, and has none
@@ -63,9 +64,13 @@ class ScoredRecord:
     probability : float32, shape (n,)
         P(AF).
     decided : bool, shape (n,)
-        Whether each beat was decided AF.
+        Whether each beat was decided AF, told or not.
+    sure : bool, shape (n,)
+        Whether that is told; else it cannot be told (`tasks.scores.rule`).
+    distance : float32, shape (n,)
+        How far each beat is from the threshold, as of `tasks.scores.rule.Judgement`.
     labelled_whole : bool
-        Whether one label is of the whole record (`tasks.scores.record_level`).
+        Whether one label is of the whole record (`tasks.scores.levels.record_level`).
     """
 
     dataset: str
@@ -79,6 +84,8 @@ class ScoredRecord:
     quality: NDArray[np.uint16]
     probability: NDArray[np.float32]
     decided: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
+    distance: NDArray[np.float32]
     labelled_whole: bool = False
 
     def without(self, rhythms: Iterable[str]) -> ScoredRecord:
@@ -101,6 +108,20 @@ class ScoredRecord:
     def confusion(self) -> NDArray[np.float64]:
         """Beats as tp, fp, fn, tn."""
         return confusion_counts(self.label, self.decided)
+
+    def told_counts(self) -> NDArray[np.float64]:
+        """Beats with a known rhythm; of those that are told, tp, fp, fn, tn."""
+        known = np.count_nonzero(self.label >= 0)
+        return np.array([known, *confusion_counts(self.label[self.sure], self.decided[self.sure])])
+
+    def told_s(self) -> tuple[float, float]:
+        """Seconds told to be AF, and seconds that cannot be told, of beats with a known rhythm."""
+        known = self.label >= 0
+        parts = (self.decided & self.sure & known, ~self.sure & known)
+        told, untold = (
+            durations_s(episodes(part, self.time_s, self.stretches_s)).sum() for part in parts
+        )
+        return float(told), float(untold)
 
     def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """True and decided episodes; none over beats whose rhythm is unknown."""
@@ -135,19 +156,18 @@ class ScoredRecord:
 
 def score_table(
     table: BeatTable,
-    probability: NDArray[np.float32],
-    decided: NDArray[np.bool_],
+    judgement: Judgement,
     mask: NDArray[np.bool_] | None = None,
     labelled_whole: bool = False,
 ) -> ScoredRecord:
-    """A beat table with a network's answers and what was decided of them.
+    """A beat table with what a release tells of it.
 
     Parameters
     ----------
     table : BeatTable
         The record's beats, n of them.
-    probability, decided : float32 and bool, shape (n,)
-        As of `ScoredRecord`.
+    judgement : Judgement
+        What is told of them.
     mask : bool, shape (n,), optional
         The beats that the network answered: the others' labels count as unknown.
     labelled_whole : bool
@@ -164,8 +184,10 @@ def score_table(
         rhythm=table.rhythm,
         symbol=table.symbol,
         quality=table.quality,
-        probability=probability,
-        decided=decided,
+        probability=judgement.probability,
+        decided=judgement.decided,
+        sure=judgement.sure,
+        distance=judgement.distance,
         labelled_whole=labelled_whole,
     )
 
@@ -178,7 +200,11 @@ def confusion_counts(label: NDArray[np.int8], decided: NDArray[np.bool_]) -> NDA
 
 
 def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
-    """A row a patient: counts, rates, episodes and burden."""
+    """A row a patient: counts, rates, what is told, episodes and burden.
+
+    The burden is a share of the analysable time: `burden_low` of AF that is told, `burden_high`
+    with all that cannot be told beside.
+    """
     import pandas as pd
 
     rows: list[dict[str, object]] = []
@@ -186,11 +212,18 @@ def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
         records = [s for s in scored if s.patient == patient]
         counts = reduce(add, (s.confusion() for s in records))
         total = reduce(add, (s.episode_counts() for s in records))
+        known, tp, fp, fn, tn = np.sum([s.told_counts() for s in records], axis=0)
+        af_s, untold_s = np.sum([s.told_s() for s in records], axis=0)
+        analysable_s = np.float64(3600 * sum(s.analysable_hours for s in records))
         rows.append(
             {
                 "patient": patient,
                 "analysable_hours": round(sum(s.analysable_hours for s in records), 2),
                 **_rates(counts),
+                "coverage": _share(tp + fp + fn + tn, known),
+                "sure_accuracy": _share(tp + tn, tp + fp + fn + tn),
+                "burden_low": _share(af_s, analysable_s),
+                "burden_high": _share(af_s + untold_s, analysable_s),
                 "episodes": total.reference,
                 "detected_episodes": total.detected,
                 **total.metrics(),
@@ -201,17 +234,24 @@ def per_patient(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
 
 
 def per_rhythm(scored: Sequence[ScoredRecord]) -> pd.DataFrame:
-    """A row a rhythm: how many of its beats were decided AF, and how many should have been."""
+    """A row a rhythm: shares of its beats decided AF, rightly decided, told as AF, and not told."""
     import pandas as pd
 
-    names = ("rhythm", "label", "decided")
+    names = ("rhythm", "label", "decided", "sure")
     beats = pd.DataFrame(
         {name: np.concatenate([getattr(s, name) for s in scored]) for name in names}
     )
     beats = beats[beats["label"] >= 0]
-    beats["right"] = beats["decided"] == (beats["label"] == 1)
-    table = beats.groupby("rhythm", as_index=False).agg(
-        beats=("label", "size"), decided_af=("decided", "mean"), right=("right", "mean")
+    shares = {
+        "decided_af": beats["decided"],
+        "right": beats["decided"] == (beats["label"] == 1),
+        "told_af": beats["decided"] & beats["sure"],
+        "cannot_tell": ~beats["sure"],
+    }
+    table = (
+        beats.assign(**shares)
+        .groupby("rhythm", as_index=False)
+        .agg(beats=("label", "size"), **{name: (name, "mean") for name in shares})
     )
     return table.replace({"rhythm": {"": "unknown"}})
 
@@ -278,9 +318,9 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
     }
     for level, table in (("beat", beats), ("segment", segments)):
         for name, rate in RATES.items():
-            out |= _with_interval(f"{level}_{name}", bootstrap_patients(table, rate, draws, seed))
+            out |= with_interval(f"{level}_{name}", bootstrap_patients(table, rate, draws, seed))
     for name, columns in _EPISODE_COLUMNS.items():
-        out |= _with_interval(name, bootstrap_patients(counts[:, columns], _ratio, draws, seed))
+        out |= with_interval(name, bootstrap_patients(counts[:, columns], _ratio, draws, seed))
     out["beat_auc"] = area_under_roc(label, probability)
     out["beat_ece"] = calibration(label, probability).error
     out["episodes"], out["detected_episodes"] = total.reference, total.detected
@@ -305,7 +345,13 @@ def _ratio(counts: NDArray[np.float64]) -> NDArray[np.floating]:
     return np.asarray(part / whole)
 
 
-def _with_interval(name: str, interval: Interval) -> dict[str, float]:
+def _share(part: float, whole: float) -> float:
+    """A share of 1; NaN of nothing."""
+    return float(part / whole) if whole else float("nan")
+
+
+def with_interval(name: str, interval: Interval) -> dict[str, float]:
+    """A figure and the bounds of its interval, by their names."""
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 

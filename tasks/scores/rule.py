@@ -141,11 +141,15 @@ class Judgement:
         AF or not, whether sure or not.
     sure : bool
         Whether that is told; else it cannot be told.
+    distance : float32
+        Of the mean probability around from the threshold, log odds; 0 of a beat of which nothing
+        is told whatever the margin.
     """
 
     probability: Floats
     decided: Decisions
     sure: NDArray[np.bool_]
+    distance: Floats
 
 
 def judge(
@@ -179,8 +183,11 @@ def judge(
         af_share = usual_share(table)
     probability = calibrate(rule, answers, table.begins, af_share)
     decided = decide(probability, rule.calibrated_threshold, rule.change, least_beats, table.begins)
-    sure = sure_beats(rule, probability, table.begins) & ((table.quality & BAD) == 0)
-    return Judgement(probability, decided, sure if answered is None else sure & answered)
+    answered = np.ones(len(table), bool) if answered is None else answered
+    readable = answered & ((table.quality & BAD) == 0)
+    distance = distances(rule, probability, table.begins)
+    sure = readable & (distance >= rule.margin) if rule.margin else answered
+    return Judgement(probability, decided, sure, np.where(readable, distance, 0).astype(np.float32))
 
 
 def usual_share(table: BeatTable) -> float | None:
@@ -217,13 +224,6 @@ def lines(rule: Rule, beats: NDArray[np.int64]) -> tuple[NDArray[np.float64], ND
     place = np.log(beats.astype(np.float64))
     slope = np.interp(place, at, [scaling.slope for scaling in rule.scalings])
     return slope, np.interp(place, at, [scaling.offset for scaling in rule.scalings])
-
-
-def sure_beats(rule: Rule, probability: Floats, begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether the mean probability around each beat is as far from the threshold as it must be."""
-    if not rule.margin:
-        return np.ones(len(probability), bool)
-    return np.asarray(distances(rule, probability, begins) >= rule.margin)
 
 
 def distances(rule: Rule, probability: Floats, begins: NDArray[np.bool_]) -> NDArray[np.float64]:

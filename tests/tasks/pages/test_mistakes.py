@@ -39,6 +39,8 @@ def scored() -> ScoredRecord:
         quality=np.zeros(n, np.uint16),
         probability=np.where(decided, 0.8, 0.1).astype(np.float32),
         decided=decided,
+        sure=np.ones(n, bool),
+        distance=np.ones(n, np.float32),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.scores.cpsc2021_score import Kind, score_decisions, score_record
+from tasks.scores.levels.cpsc2021_score import Kind, score_decisions, score_record
 
 #: A beat every 100 samples, the first at 50: 20 beats in 2,000 samples.
 BEATS = np.arange(20, dtype=np.int64) * 100 + 50

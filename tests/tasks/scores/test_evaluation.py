@@ -16,8 +16,8 @@ from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
 from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
 from tasks.scores.curves import precision_recall, roc
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, per_stratum, summary
+from tasks.scores.levels.record_level import record_figures
 from tasks.scores.metrics import area_under_roc, beat_metrics, roc_points
-from tasks.scores.record_level import record_figures
 from tasks.scores.smoothing import UNSMOOTHED, fit_smoothing, viterbi, without_short
 
 
@@ -133,6 +133,8 @@ def scored(
         quality=np.zeros(n, np.uint16),
         probability=np.array(decided, np.float32),
         decided=np.array(decided, bool),
+        sure=np.ones(n, bool),
+        distance=np.ones(n, np.float32),
     )
 
 

@@ -55,6 +55,7 @@ def answers_of(n: int, seed: int = 0) -> np.ndarray:
 
 def test_a_release_from_before_decides_as_it_did_and_tells_everything() -> None:
     table, answers = table_of(900), answers_of(900)
+    table.quality[7] = Quality.NOISY
     told = judge(rule_of({"threshold": 0.4, "smoothing_change": 1e-4}), table, answers)
     assert np.array_equal(told.probability, answers)
     assert np.array_equal(told.decided, decide(answers, 0.4, 1e-4, 1, table.begins))
@@ -97,6 +98,17 @@ def test_nothing_is_told_near_the_threshold_nor_of_a_poor_signal() -> None:
     assert sure[820:1180].all()
     assert not sure[10]
     assert not sure[1190]
+
+
+def test_a_wider_margin_tells_the_beats_of_greater_distance() -> None:
+    """`distance` says of each beat up to which margin it is told."""
+    table, answers = table_of(900), answers_of(900)
+    table.quality[3] = Quality.FLAT
+    distance = judge(RULE, table, answers).distance
+    for margin in (0.5, 1.0, 4.0):
+        sure = judge(replace(RULE, margin=margin), table, answers).sure
+        assert np.array_equal(sure, distance >= np.float32(margin))
+    assert distance[3] == 0
 
 
 def test_a_stretch_knows_nothing_of_another() -> None:

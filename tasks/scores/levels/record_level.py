@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.scores.bootstrap import RATES, bootstrap_patients
-from tasks.scores.evaluation import ScoredRecord
+from tasks.scores.evaluation import ScoredRecord, with_interval
+from tasks.scores.levels.certainty import TOLD_SHARE, by_patient
 from tasks.scores.metrics import area_under_roc
 
 #: A record is AF where at least this share of its beats is.
@@ -34,12 +35,15 @@ class RecordAnswers:
         Mean P(AF) of its beats: the share of them that is AF, as far as is known.
     decided : bool, shape (n,)
         Whether at least half of its beats are decided AF.
+    sure : bool, shape (n,)
+        Whether that is told: at least half of its beats are.
     """
 
     patient: NDArray[np.str_]
     label: NDArray[np.int8]
     probability: NDArray[np.float64]
     decided: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
 
 
 def record_answers(scored: Sequence[ScoredRecord]) -> RecordAnswers:
@@ -50,6 +54,7 @@ def record_answers(scored: Sequence[ScoredRecord]) -> RecordAnswers:
         label=np.array([s.label.max() for s in records], np.int8),
         probability=np.array([s.probability.mean() for s in records], np.float64),
         decided=np.array([s.decided.mean() >= RECORD_SHARE for s in records], np.bool_),
+        sure=np.array([s.sure.mean() >= TOLD_SHARE for s in records], np.bool_),
     )
 
 
@@ -61,26 +66,28 @@ def record_figures(
     Returns
     -------
     dict of str to float
-        `record_*` rates and `record_auc`, how many records are labelled so (`labelled_records`) and
-        how many of them AF (`af_records`). Empty where no record has a label of its own.
+        `record_*` rates and `record_auc`; `record_coverage`, the share of records that are told,
+        and `record_sure_*`, the rates of those; how many records are labelled so
+        (`labelled_records`) and how many of them AF (`af_records`). Empty where no record has a
+        label of its own.
     """
     answers = record_answers(scored)
     if not len(answers.label):
         return {}
-    _, place = np.unique(answers.patient, return_inverse=True)
-    counts = np.zeros((place.max() + 1, 4))
-    cell = np.where(answers.decided, 0, 2) + (answers.label == 0)  # tp, fp, fn, tn
-    np.add.at(counts, (place, cell), 1)
+    sides = (("record_", np.ones(len(answers.label), bool)), ("record_sure_", answers.sure))
+    cells = np.eye(4)[np.where(answers.decided, 0, 2) + (answers.label == 0)]  # tp, fp, fn, tn
+    patients = answers.patient.tolist()
     out: dict[str, float] = {
         "labelled_records": len(answers.label),
         "af_records": int(answers.label.sum()),
     }
-    for name, rate in RATES.items():
-        interval = bootstrap_patients(counts, rate, draws, seed)
-        out |= {
-            f"record_{name}": interval.value,
-            f"record_{name}_low": interval.low,
-            f"record_{name}_high": interval.high,
-        }
+    for start, rows in sides:
+        counts = by_patient(patients, list(cells * rows[:, None]))
+        for name, rate in RATES.items():
+            out |= with_interval(f"{start}{name}", bootstrap_patients(counts, rate, draws, seed))
+    told = np.stack([answers.sure, np.ones(len(answers.sure))], axis=1)
+    counts = by_patient(patients, list(told))
+    coverage = bootstrap_patients(counts, lambda c: c[:, 0] / c[:, 1], draws, seed)
+    out |= with_interval("record_coverage", coverage)
     out["record_auc"] = area_under_roc(answers.label, answers.probability)
     return out

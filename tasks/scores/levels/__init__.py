@@ -1,0 +1,1 @@
+"""What an evaluation counts beside beats: whole records, and what was told at every level."""
