@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,3 +26,22 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
             return {name: file[name] for name in file.files}
     except Exception:  # the parsers of numpy, zipfile and zlib raise of all kinds
         return None
+
+
+@dataclass(frozen=True)
+class KeptArrays:
+    """A folder of arrays by name, a file for each key: what was done of a long work."""
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """The file of a key, which is a digest."""
+        return self.folder / f"{key}.npz"
+
+    def read(self, key: str) -> dict[str, NDArray[np.generic]] | None:
+        """The arrays of a key, or None where there are none that are whole."""
+        return read_arrays(self.path(key))
+
+    def write(self, key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Keep the arrays of a key, whole or not at all."""
+        write_arrays(self.path(key), dict(arrays))
