@@ -1,4 +1,7 @@
-"""Out of fold: every record is answered by a network that never saw its patient."""
+"""Out of fold: every record is answered by a network that never saw its patient.
+
+What decides between AF and not AF is fixed on such answers too, of other patients.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
+from storage.recordings.stretches import slices
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.distillation import Teaching
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
 from tasks.learning.training import Course
+from tasks.scores.calibration import best_threshold
+from tasks.scores.smoothing import fit_smoothing
 
 Floats = NDArray[np.float32]
 
@@ -88,16 +94,21 @@ def out_of_fold(
     for people in folds:
         learning, tested = sides_of(records, people, beside)
         key = fold_key(network, config, *([digests[id(r)] for r in s] for s in (learning, tested)))
-        kept = whole_answers(keep.read(key), tested) if keep else None
-        if kept is None:
+        fold_answers = whole_answers(keep.read(key), tested) if keep else None
+        if fold_answers is None:
             learner = learner or prepare_learner(network, config, teaching)
             course = Course(teaching=teaching)
             model, _ = fit_rhythm(network, learning, config, course=course, model=learner)
-            kept = {record.name: predict_beats(model, record) for record in tested}
+            fold_answers = {record.name: answer(model, record) for record in tested}
             if keep:
-                keep.write(key, kept)
-        answers |= kept
+                keep.write(key, fold_answers)
+        answers |= fold_answers
     return {record.name: answers[record.name] for record in records if record.name in answers}
+
+
+def answer(model: Any, record: RhythmRecord) -> Floats:
+    """P(AF) of every beat of a record, which may have none."""
+    return predict_beats(model, record) if len(record) else np.empty(0, np.float32)
 
 
 def check_folds(records: Sequence[RhythmRecord], folds: Sequence[Collection[str]]) -> None:
@@ -171,11 +182,52 @@ def fold_key(
 
 
 def whole_answers(
-    kept: Mapping[str, NDArray[Any]] | None, tested: Sequence[RhythmRecord]
+    arrays: Mapping[str, NDArray[Any]] | None, tested: Sequence[RhythmRecord]
 ) -> dict[str, Floats] | None:
-    """Kept answers, where they are of every beat of every record; else None."""
-    if kept is None or kept.keys() != {record.name for record in tested}:
+    """Answers that were kept, where they are of every beat of every record; else None."""
+    if arrays is None or arrays.keys() != {record.name for record in tested}:
         return None
-    if any(kept[r.name].shape != (len(r),) or kept[r.name].dtype != np.float32 for r in tested):
+    parts = {record.name: arrays[record.name] for record in tested}
+    if any(parts[r.name].shape != (len(r),) or parts[r.name].dtype != np.float32 for r in tested):
         return None
-    return {record.name: kept[record.name] for record in tested}
+    return parts
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """How decisions are made of answers: a threshold, and the probability of a change."""
+
+    threshold: float
+    change: float
+
+
+def fix_cutoff(
+    labels: Sequence[NDArray[np.int8]],
+    probabilities: Sequence[Floats],
+    begins: Sequence[NDArray[np.bool_]],
+) -> Cutoff:
+    """The threshold and the smoothing of greatest beat F1, each stretch smoothed on its own.
+
+    Parameters
+    ----------
+    labels, probabilities, begins : sequences of arrays, shape (n,) each
+        Of each record, none of a patient that is then tested: labels, P(AF), and whether a beat is
+        the first of its stretch. Beats of label -1 count nowhere.
+
+    Raises
+    ------
+    SplitError
+        All beats with a known rhythm are of one class: any threshold would do.
+    """
+    whole = np.concatenate([np.empty(0, np.int8), *labels])
+    known = whole >= 0
+    if not (whole == 1).any() or not (whole == 0).any():
+        raise SplitError(
+            f"no threshold can be fixed: found {int((whole == 1).sum())} AF beats and "
+            f"{int((whole == 0).sum())} others among patients that are not tested; expected both"
+        )
+    threshold = best_threshold(whole[known], np.concatenate([*probabilities])[known])
+    parts = [slices(begin) for begin in begins]
+    label = [x[part] for x, own in zip(labels, parts, strict=True) for part in own]
+    probability = [x[part] for x, own in zip(probabilities, parts, strict=True) for part in own]
+    return Cutoff(threshold, fit_smoothing(label, probability, threshold))

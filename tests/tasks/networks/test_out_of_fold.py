@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
-from storage.tables.results import KeptArrays
+from storage.tables.results import ArrayFolder
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning import out_of_fold as module
 from tasks.learning.out_of_fold import fold_key, out_of_fold, record_digest
@@ -74,7 +74,7 @@ def test_a_killed_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Folds whose answers are kept are not learnt again; a damaged file is made anew."""
     records = [patient(f"a/{k}", seed=k) for k in range(3)]
     folds = [{"a/0"}, {"a/1"}, {"a/2"}]
-    keep = KeptArrays(tmp_path / "folds")
+    keep = ArrayFolder(tmp_path / "folds")
     trainings = Trainings(monkeypatch)
     expected = out_of_fold("rhythm_tiny", records, CONFIG, folds[:2], keep=keep)
     answers = out_of_fold("rhythm_tiny", records, CONFIG, folds, keep=keep)
