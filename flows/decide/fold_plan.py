@@ -47,7 +47,7 @@ def plan_seed(
         for name, beats in counts[result.manifest.dataset].items()
     }
     everybody = {name: beats for people in counts.values() for name, beats in people.items()}
-    tested = {name: candidates[name] for name in tested_patients(settings.patients, candidates)}
+    tested = {name: candidates[name] for name in patients_to_test(settings.patients, candidates)}
     background = [name for name in everybody if name not in tested]
     folds = deal_folds(tested, background, settings.fold_rule, seed, pairs)
     inner: list[Fold] = []
@@ -81,7 +81,7 @@ def class_counts(result: IngestResult) -> dict[str, ClassCounts]:
     return {name: (rest[name], af[name]) for name in af}
 
 
-def tested_patients(names: Sequence[str], candidates: Mapping[str, ClassCounts]) -> list[str]:
+def patients_to_test(names: Sequence[str], candidates: Mapping[str, ClassCounts]) -> list[str]:
     """The patients to test, by their whole names: all, or those that are named.
 
     Raises
@@ -93,7 +93,8 @@ def tested_patients(names: Sequence[str], candidates: Mapping[str, ClassCounts])
     for name in names:
         matches = [c for c in candidates if name in (c, c.partition("/")[2])]
         if len(matches) != 1:
-            hint = did_you_mean(name, [*candidates, *(c.partition("/")[2] for c in candidates)])
+            names_of_sets = [*candidates, *(c.partition("/")[2] for c in candidates)]
+            hint = "" if matches else did_you_mean(name, names_of_sets)
             expected = f"one of {', '.join(matches)}" if matches else "a patient of the tested sets"
             raise SplitError(f"patient {name}: found {len(matches)}{hint}; expected {expected}")
         patients += matches

@@ -5,13 +5,12 @@ Nothing here loads Prefect, so that a process starts fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,9 +67,13 @@ class FoldTraining:
 
     def title(self) -> str:
         """Network, seed, and who is tested."""
-        first, *others = self.fold.test
-        more = f" and {len(others)} more" if others else ""
+        first, *rest = self.fold.test
+        more = f" and {len(rest)} more" if rest else ""
         return f"{self.network}, seed {self.config.seed}, testing {first}{more}"
+
+
+#: What trains and answers a fold, and keeps its answers.
+Work = Callable[[FoldTraining], object]
 
 
 @cache
@@ -116,14 +119,13 @@ def learner_of(network: str, config: RhythmConfig) -> Any:
     return prepare_learner(network, config)
 
 
-def run_fold(training: FoldTraining) -> Path:
+def run_fold(training: FoldTraining) -> None:
     """Train and answer one fold; the answers are kept once they are whole."""
-    people = {source.dataset: source for source in training.sources}
     names = {name.partition("/")[0] for name in (*training.fold.learn, *training.fold.test)}
     records = [
         record
-        for dataset, source in people.items()
-        if dataset in names
+        for source in training.sources
+        if source.dataset in names
         for record in records_of(source, training.network)
     ]
     learn, test = set(training.fold.learn), set(training.fold.test)
@@ -137,10 +139,9 @@ def run_fold(training: FoldTraining) -> Path:
         learner=learner_of(training.network, replace(training.config, seed=0)),
     )
     fold_folder().write(training.key(), answers)
-    return fold_folder().path(training.key())
 
 
-def run_folds(trainings: Sequence[FoldTraining], workers: int) -> None:
+def run_folds(trainings: Sequence[FoldTraining], workers: int, work: Work = run_fold) -> None:
     """Run the folds that have no answers yet, so many at a time.
 
     Raises
@@ -150,20 +151,22 @@ def run_folds(trainings: Sequence[FoldTraining], workers: int) -> None:
     """
     unique = {training.key(): training for training in trainings}
     missing = {key: t for key, t in unique.items() if fold_folder().read(key) is None}
-    kept = len(unique) - len(missing)
-    with Progress(f"Folds ({kept} kept from before)", len(missing)) as progress:
-        for training in _in_processes(list(missing.values()), workers):
+    title = f"Folds ({len(unique) - len(missing)} kept from before)"
+    with Progress(title, len(missing)) as progress:
+        for training in _in_processes(list(missing.values()), workers, work):
             progress.step(training.title())
 
 
-def _in_processes(trainings: Sequence[FoldTraining], workers: int) -> Iterator[FoldTraining]:
+def _in_processes(
+    trainings: Sequence[FoldTraining], workers: int, work: Work
+) -> Iterator[FoldTraining]:
     """Each training once its answers are kept."""
     if not trainings:
         return
     context = get_context("spawn")  # a forked TensorFlow hangs
     count = min(workers, len(trainings))
     with ProcessPoolExecutor(count, mp_context=context, initializer=begin) as pool:
-        waiting = {pool.submit(run_fold, training): training for training in trainings}
+        waiting = {pool.submit(work, training): training for training in trainings}
         for future in as_completed(waiting):
             training = waiting[future]
             try:
