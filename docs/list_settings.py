@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.cli.from_settings import NAMES, fields_of, words_of
+from flows.cli.from_settings import ARGUMENTS, NAMES, fields_of, words_of
+from flows.decide.fold_settings import CrossValidationSettings
 from flows.train.settings import RetrainSettings, WatchSettings
 
 HEAD = (
@@ -18,16 +19,18 @@ COLUMNS = "| name | option | usually | what it is |\n| -- | -- | -- | -- |\n"
 
 def row(name: str, words: str, usual: str) -> str:
     """The row of a field."""
-    option = NAMES.get(name, f"--{name.replace('_', '-')}") if name != "dataset" else "DATASET"
+    option = NAMES.get(name, f"--{name.replace('_', '-')}")
+    option = name.upper() if name in ARGUMENTS else option
     return f"| `{name}` | `{option}` | {usual} | {words} |\n"
 
 
 def page() -> str:
-    """The page: what trainings take, then what a retraining and a watch take beside it."""
+    """The page: what trainings take, then what others take beside it."""
     every = {
         "Trainings": fields_of(RetrainSettings.model_fields["training"].annotation),
         "Retrainings": fields_of(RetrainSettings),
         "Watches": fields_of(WatchSettings),
+        "Cross-validations": fields_of(CrossValidationSettings),
     }
     text, told = HEAD, set[str]()
     for title, fields in every.items():

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli import analyse as cli_analyse
+from flows.cli import cross_validate as cli_cross_validate
 from flows.cli import edge as cli_edge
 from flows.cli import evaluate as cli_evaluate
 from flows.cli import lineage as cli_lineage
@@ -118,6 +119,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_train.train,
         cli_train.retrain,
         cli_evaluate.evaluate,
+        cli_cross_validate.cross_validate,
         cli_reproduce.reproduce,
     ),
     "Audit and approve": (

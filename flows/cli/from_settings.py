@@ -19,6 +19,7 @@ from storage.bounds import BOUNDS, all_within
 
 #: Options that are not called as their field is.
 NAMES = {
+    "fold_rule": "--folds",
     "form": "--file-format",
     "one_record_one_subject": "--one-record-one-subject",
     "overwrite": "--replace",
@@ -27,7 +28,13 @@ NAMES = {
     "signal": "--signal/--no-signal",
 }
 #: Modules of settings that commands take.
-MODULES = ("flows.train.settings", "flows.cli.data_sets.add_answers")
+MODULES = (
+    "flows.train.settings",
+    "flows.decide.fold_settings",
+    "flows.cli.data_sets.add_answers",
+)
+#: Fields that are told without their name.
+ARGUMENTS = ("dataset", "folder", "network")
 #: The fields of a name, by the settings that have it.
 Owners = dict[Any, Any]
 
@@ -57,6 +64,7 @@ def words_of(name: str, owners: Owners) -> tuple[str, str]:
     bounds = f" ({BOUNDS[name].words})" if name in BOUNDS else ""
     default = {m: None if f.is_required() else f.default for m, f in owners.items()}
     default = {m: None if v is False or v in ([], {}) else v for m, v in default.items()}
+    default = {m: ", ".join(map(str, v)) if isinstance(v, list) else v for m, v in default.items()}
     usual = {m: str(value) for m, value in default.items() if value is not None}
     differ = len({str(value) for value in default.values()}) > 1
     texts = {f"{value} for {m.kind}" if differ else value: m for m, value in usual.items()}
@@ -73,7 +81,7 @@ def option_of(name: str, owners: Owners) -> Parameter:
     repeated, annotation = DatasetSettings in owners, next(iter(owners.values())).annotation
     kind = get_args(annotation)[0] if type(None) in get_args(annotation) else annotation
     kind = listing[str] if get_origin(kind) is dict else listing[kind] if repeated else kind
-    if name in ("dataset", "folder"):
+    if name in ARGUMENTS:
         argument = annotated[kind, typer.Argument(help=words)]
         return Parameter(name, Parameter.KEYWORD_ONLY, annotation=argument)
     option = typer.Option(
@@ -142,9 +150,10 @@ def enter(app: typer.Typer, work: Callable[..., None], panel: str | None = None)
     if "settings" not in work.__annotations__:
         app.command(rich_help_panel=panel)(work)
         return
+    name = work.__name__.replace("_", "-")
 
     def stub() -> None:
         """Stand for the work until its options are asked for."""
 
     vars(stub)["work"] = work
-    app.command(work.__name__, cls=FromSettings, help=work.__doc__, rich_help_panel=panel)(stub)
+    app.command(name, cls=FromSettings, help=work.__doc__, rich_help_panel=panel)(stub)

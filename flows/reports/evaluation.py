@@ -131,11 +131,28 @@ def page(
     datasets = by_dataset(scored)
     blocks: list[Block] = [headline(name, figures[name]) for name in datasets]
     blocks += [Words(note, caveat=True) for note in notes]
+    blocks += [*curves_of(datasets), Heading("Figures"), wide(figures)]
+    blocks += details_of(datasets, tables, beats_of)
+    return [*blocks, Heading("How it is counted"), Words(RULES)]
+
+
+def curves_of(datasets: Mapping[str, Sequence[ScoredRecord]]) -> list[Block]:
+    """The curves of each data set."""
+    blocks: list[Block] = []
     for name, records in datasets.items():
         shows = f"{name}: ROC, precision over recall, calibration, accuracy over coverage"
         drawn = curves(*pooled_beats(records), shows, coverage_curve(records))
         blocks.append(Picture(f"{name}_curves.png", drawn, shows))
-    blocks += [Heading("Figures"), wide(figures)]
+    return blocks
+
+
+def details_of(
+    datasets: Mapping[str, Sequence[ScoredRecord]],
+    tables: Mapping[str, Mapping[str, pd.DataFrame]],
+    beats_of: Callable[[ScoredRecord], BeatTable],
+) -> list[Block]:
+    """The longest mistakes of each data set, drawn, and its tables."""
+    blocks: list[Block] = []
     for name, records in datasets.items():
         blocks.append(Heading(f"{name}: the longest mistakes"))
         mistakes = worst_mistakes(records)
@@ -145,17 +162,22 @@ def page(
     for name, frames in tables.items():
         for key, frame in frames.items():
             blocks += [Heading(f"{name}: {TABLES[key][0]}"), table_of(frame.to_dict("records"))]
-    return [*blocks, Heading("How it is counted"), Words(RULES)]
+    return blocks
 
 
 def headline(dataset: str, figures: Mapping[str, float]) -> Summary:
     """A data set's first figures, with their intervals."""
     sizes = [f"{text_of(figures[key], key)} {key}" for key in ("patients", "records", "beats")]
-    keys = FIRST_BY_RECORD if "record_f1" in figures else FIRST
     tiles = [
-        Tile(label_of(key), text_of(figures[key], key), bounds_of(figures, key)) for key in keys
+        Tile(label_of(key), text_of(figures[key], key), bounds_of(figures, key))
+        for key in first_keys(figures)
     ]
     return Summary(f"{dataset}: {', '.join(sizes)}", tiles)
+
+
+def first_keys(figures: Mapping[str, float]) -> tuple[str, ...]:
+    """The figures of the first screen: by record where records are labelled, else by beat."""
+    return FIRST_BY_RECORD if "record_f1" in figures else FIRST
 
 
 def pooled_beats(scored: Sequence[ScoredRecord]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import BeatSettings
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
-from storage.tables.results import KeptArrays
+from storage.tables.results import ArrayFolder
 from storage.tables.testset import TestSet
 from tasks.learning.balance import Weigh, often
 from tasks.learning.distillation import Teaching
@@ -68,7 +68,7 @@ class Beats:
         weight_by_name = dict(zip(self.names, weights or [1.0] * len(self.names), strict=True))
         return partial(often, self.beats, weight_by_name, balance)
 
-    def decide(self, network: Any, kept: KeptArrays) -> Decision:  # noqa: ARG002 - of any network
+    def decide(self, network: Any, kept: ArrayFolder) -> Decision:  # noqa: ARG002 - of any network
         """The threshold of even odds; a network of single beats tells all of them."""
         return Decision(Rule(THRESHOLD))
 

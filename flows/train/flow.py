@@ -39,7 +39,7 @@ from storage.registry import tracking
 from storage.registry.models import ModelVersion
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.content import Recording, copies_among, of_subjects
-from storage.tables.results import KeptArrays
+from storage.tables.results import ArrayFolder
 from storage.tables.testset import TestSet, write_testset
 from tasks.learning.distillation import Teaching
 from tasks.learning.splits import MOST_PAIRS, Split, assert_no_copy
@@ -74,7 +74,7 @@ class Recipe(Protocol):
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start; gives the network and the last state."""
 
-    def decide(self, network: Any, kept: KeptArrays) -> Decision:
+    def decide(self, network: Any, kept: ArrayFolder) -> Decision:
         """How decisions are made of the network's answers; the test side is not looked at.
 
         What takes long on the way is kept, for a training that goes on.

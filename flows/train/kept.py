@@ -11,7 +11,7 @@ from flows.train.training_run import TrainingRun
 from storage.files import home
 from storage.registry import tracking
 from storage.tables.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from storage.tables.results import KeptArrays
+from storage.tables.results import ArrayFolder
 
 
 @contextmanager
@@ -33,9 +33,9 @@ def kept_training(
 
 
 @contextmanager
-def kept_calibration(run: TrainingRun) -> Iterator[KeptArrays]:
+def kept_calibration(run: TrainingRun) -> Iterator[ArrayFolder]:
     """Where a training keeps the answers that its rule is fixed on, until it is."""
     folder = home() / "checkpoints" / f"{run.fingerprint()}-folds"
-    yield KeptArrays(folder)
+    yield ArrayFolder(folder)
     if folder.is_dir():
         shutil.rmtree(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from flows.train.settings import RecordSettings
 from storage.recordings.marks import LABEL
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import Names, names_of, read_rhythms
-from storage.tables.results import KeptArrays
+from storage.tables.results import ArrayFolder
 from storage.tables.testset import TestSet, read_testset
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.balance import balance_records
@@ -25,7 +25,6 @@ from tasks.learning.folds import patient_folds
 from tasks.learning.out_of_fold import out_of_fold
 from tasks.learning.rhythm_training import fit_rhythm, predict_records
 from tasks.learning.splits import SIDES, Split, assert_no_leak, interpatient
-from tasks.learning.strips import cut_strips
 from tasks.learning.training import Course
 from tasks.networks.models import spec_of
 from tasks.networks.sequence import (
@@ -36,9 +35,8 @@ from tasks.networks.sequence import (
     sequence_record,
     windows,
 )
+from tasks.networks.strips import rule_for, strips_of
 from tasks.runtimes.litert import LiteRT, af_probability
-from tasks.scores.rule import Rule
-from tasks.scores.rule_fit import Answered, fit_rule
 
 PARITY_WINDOWS = 10
 
@@ -78,20 +76,14 @@ class Records:
         inputs = self.of("train"), self.settings.config, self.of("validation")
         return fit_rhythm(self.settings.model, *inputs, Course(start, keep, teaching))
 
-    def decide(self, network: Any, kept: KeptArrays) -> Decision:
+    def decide(self, network: Any, kept: ArrayFolder) -> Decision:
         """The rule that serves training and validation patients best.
 
         With calibration folds it is fixed on answers for patients whom the network that answered
         did not learn from; else on those of training too, and validation patients tell its risk.
         """
         records = self.of("train") + self.of("validation")
-        random = np.random.default_rng(self.split.seed)
-        strips = [
-            replace(strip, name=f"{record.name} strips")
-            for record in records
-            if not record.labelled_whole
-            if (strip := cut_strips(record, random)) is not None
-        ]
+        strips = strips_of(records, self.split.seed)
         folds = self.folds(records) if self.settings.calibration_folds else []
         if folds:
             by_name = out_of_fold(
@@ -171,31 +163,6 @@ class Records:
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw
         """None: `holter evaluate` draws them."""
         return {}
-
-
-def rule_for(
-    records: Sequence[RhythmRecord],
-    strips: Sequence[RhythmRecord],
-    answers: Sequence[NDArray[np.float32]],
-    *,
-    causal: bool,
-    people: Container[str],
-    aim: float,
-) -> Rule:
-    """The rule of a network by its answers for records, and after them for strips of them.
-
-    Records of one label are strips as well, unless there are no others. `people` are those whom the
-    network that answered did not learn from, `aim` is as of `fit_rule`.
-    """
-    items = [
-        Answered(record.subject, record.label, answer, record.begins)
-        for record, answer in zip((*records, *strips), answers, strict=True)
-    ]
-    long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]
-    whole = long or items[: len(records)]
-    short = [item for item in items if item not in whole]
-    unseen = [item for item in whole if item.patient in people]
-    return fit_rule(whole, short, causal=causal, unseen=unseen, aim=aim)
 
 
 def read(

@@ -29,7 +29,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
 
 
 @dataclass(frozen=True)
-class KeptArrays:
+class ArrayFolder:
     """A folder of arrays by name, a file for each key: what was done of a long work."""
 
     folder: Path

@@ -1,4 +1,7 @@
-"""Out of fold: every record is answered by a network that never saw its patient."""
+"""Out of fold: every record is answered by a network that never saw its patient.
+
+What decides between AF and not AF is fixed on such answers too, of other patients.
+"""
 
 from __future__ import annotations
 
@@ -92,17 +95,22 @@ def out_of_fold(
         learning, tested = sides_of(records, people, beside)
         tested += [record for record in also if record.subject in people]
         key = fold_key(network, config, *([digests[id(r)] for r in s] for s in (learning, tested)))
-        kept = whole_answers(keep.read(key), tested) if keep else None
-        if kept is None:
+        fold_answers = whole_answers(keep.read(key), tested) if keep else None
+        if fold_answers is None:
             learner = learner or prepare_learner(network, config, teaching)
             course = Course(teaching=teaching)
             model, _ = fit_rhythm(network, learning, config, course=course, model=learner)
-            kept = {record.name: predict_beats(model, record) for record in tested}
+            fold_answers = {record.name: answer(model, record) for record in tested}
             if keep:
-                keep.write(key, kept)
-        answers |= kept
+                keep.write(key, fold_answers)
+        answers |= fold_answers
     names = (record.name for record in (*records, *also))
     return {name: answers[name] for name in names if name in answers}
+
+
+def answer(model: Any, record: RhythmRecord) -> Floats:
+    """P(AF) of every beat of a record, which may have none."""
+    return predict_beats(model, record) if len(record) else np.empty(0, np.float32)
 
 
 def check_folds(records: Sequence[RhythmRecord], folds: Sequence[Collection[str]]) -> None:
@@ -178,11 +186,12 @@ def fold_key(
 
 
 def whole_answers(
-    kept: Mapping[str, NDArray[Any]] | None, tested: Sequence[RhythmRecord]
+    arrays: Mapping[str, NDArray[Any]] | None, tested: Sequence[RhythmRecord]
 ) -> dict[str, Floats] | None:
-    """Kept answers, where they are of every beat of every record; else None."""
-    if kept is None or kept.keys() != {record.name for record in tested}:
+    """Answers that were kept, where they are of every beat of every record; else None."""
+    if arrays is None or arrays.keys() != {record.name for record in tested}:
         return None
-    if any(kept[r.name].shape != (len(r),) or kept[r.name].dtype != np.float32 for r in tested):
+    parts = {record.name: arrays[record.name] for record in tested}
+    if any(parts[r.name].shape != (len(r),) or parts[r.name].dtype != np.float32 for r in tested):
         return None
-    return {record.name: kept[record.name] for record in tested}
+    return parts

@@ -21,6 +21,7 @@ from tasks.pages.document import (
 )
 
 if TYPE_CHECKING:
+    from flows.decide.cross_validate import CrossValidationResult
     from flows.ingest.flow import IngestResult
     from flows.train.flow import TrainingResult
     from storage.recordings.check import RecordCheck
@@ -80,6 +81,25 @@ def training_of(result: TrainingResult, links: Mapping[str, str]) -> kinds.Train
         figures={**result.metrics},
         links={**links},
         commands=[f"holter lineage {version.reference}", f"holter verify {version.reference}"],
+        ingests=[ingest_of(ingested) for ingested in result.ingested],
+    )
+
+
+def cross_validation_of(
+    result: CrossValidationResult, report: str, links: Mapping[str, str]
+) -> kinds.CrossValidation:
+    """A cross-validation: its figures, its folds, and where to look at it."""
+    return kinds.CrossValidation(
+        network=result.network,
+        run_id=result.run_id,
+        figures={
+            dataset: {seed: {**figures} for seed, figures in by_seed.items()}
+            for dataset, by_seed in result.figures.items()
+        },
+        means={dataset: {**figures} for dataset, figures in result.means.items()},
+        folds=[kinds.FoldState(**vars(row)) for row in result.folds],
+        report=report,
+        links={**links},
         ingests=[ingest_of(ingested) for ingested in result.ingested],
     )
 

@@ -166,10 +166,16 @@ from flows.cli.answer.server_kinds import (
     Variables as Variables,
 )
 from flows.cli.answer.training_kinds import (
+    CrossValidation as CrossValidation,
+)
+from flows.cli.answer.training_kinds import (
     Evaluation as Evaluation,
 )
 from flows.cli.answer.training_kinds import (
     Figures as Figures,
+)
+from flows.cli.answer.training_kinds import (
+    FoldState as FoldState,
 )
 from flows.cli.answer.training_kinds import (
     Look as Look,

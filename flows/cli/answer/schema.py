@@ -29,6 +29,7 @@ ANSWERS: dict[str, Any] = {
     "retrain": kinds.Retraining,
     "run": kinds.Retraining,
     "evaluate": kinds.Evaluation,
+    "cross-validate": kinds.CrossValidation,
     "reproduce": kinds.Reproductions,
     "lineage": kinds.Lineage | list[Sight],
     "verify": list[Finding],

@@ -57,6 +57,33 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class FoldState:
+    """A fold: who was tested, of how many it learnt, and how its answers are decided."""
+
+    seed: int
+    fold: int
+    patients: list[str]
+    learnt_patients: int
+    threshold: float
+    smoothing_change: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """`holter cross-validate`: figures by data set and seed, their means, the folds, the report."""
+
+    network: str
+    run_id: str
+    figures: dict[str, dict[int, Figures]]
+    means: dict[str, Figures]
+    folds: list[FoldState]
+    report: str
+    links: dict[str, str]
+    ingests: list[Ingest]
+
+
+@dataclass(frozen=True)
 class Reproduction:
     """The published method's experiment on one data set."""
 

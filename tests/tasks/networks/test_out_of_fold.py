@@ -12,10 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import SplitError
-from storage.tables.results import KeptArrays
+from storage.tables.content import SIGNAL, Recording
+from storage.tables.results import ArrayFolder
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning import out_of_fold as module
-from tasks.learning.out_of_fold import fold_key, out_of_fold, record_digest
+from tasks.learning.folds import deal_folds, refuse_unless_fold_rule
+from tasks.learning.out_of_fold import (
+    fold_key,
+    out_of_fold,
+    record_digest,
+)
 from tasks.learning.rhythm_training import RhythmConfig
 
 CONFIG = RhythmConfig(epochs=1, steps=2, batch=2, simulated=0)
@@ -74,7 +80,7 @@ def test_a_killed_run_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Folds whose answers are kept are not learnt again; a damaged file is made anew."""
     records = [patient(f"a/{k}", seed=k) for k in range(3)]
     folds = [{"a/0"}, {"a/1"}, {"a/2"}]
-    keep = KeptArrays(tmp_path / "folds")
+    keep = ArrayFolder(tmp_path / "folds")
     trainings = Trainings(monkeypatch)
     expected = out_of_fold("rhythm_tiny", records, CONFIG, folds[:2], keep=keep)
     answers = out_of_fold("rhythm_tiny", records, CONFIG, folds, keep=keep)
@@ -174,3 +180,57 @@ def test_strips_are_answered_and_never_learnt_from(monkeypatch: pytest.MonkeyPat
     answers = out_of_fold("rhythm", records, CONFIG, [["a"], ["b"]], also=strips)
     assert trainings.learnt == [["b"], ["a"]]
     assert list(answers) == ["a", "b", "a strips", "b strips"]
+
+
+def counted(dataset: str, subjects: int) -> dict[str, tuple[int, int]]:
+    """Subjects of a data set; the odd ones have AF."""
+    return {f"{dataset}/{k}": (100 - 50 * (k % 2), 50 * (k % 2)) for k in range(subjects)}
+
+
+def copy_of(first: str, second: str) -> tuple[Recording, Recording]:
+    """Two names of one recording."""
+    prints = {SIGNAL: frozenset({"a"})}
+    recordings = [Recording(name, name, prints, {}, has_signal=True) for name in (first, second)]
+    return recordings[0], recordings[1]
+
+
+@pytest.mark.parametrize(("rule", "count"), [("5", 5), ("patient", 12), ("dataset", 2), ("1", 1)])
+def test_everybody_is_tested_once_and_never_learnt_from_then(rule: str, count: int) -> None:
+    """By each rule: who is not in a fold is learnt from there, and who is beside always."""
+    tested = counted("a", 7) | counted("b", 5)
+    folds = deal_folds(tested, ["c/1", "c/2"], rule, seed=3)
+    assert len(folds) == count
+    assert sorted(name for fold in folds for name in fold.test) == sorted(tested)
+    for fold in folds:
+        assert sorted((*fold.test, *fold.learn)) == sorted((*tested, "c/1", "c/2"))
+    assert deal_folds(tested, ["c/1", "c/2"], rule, seed=3) == folds
+    if rule == "dataset":
+        assert [{name[0] for name in fold.test} for fold in folds] == [{"a"}, {"b"}]
+    if rule == "5":
+        assert all(sum(tested[name][1] for name in fold.test) for fold in folds)
+        assert deal_folds(tested, ["c/1", "c/2"], rule, seed=4) != folds
+
+
+def test_a_recording_of_two_names_is_in_one_fold() -> None:
+    """Among the tested its subjects are dealt as one; beside what is learnt it is refused."""
+    tested = counted("a", 6)
+    pairs = [copy_of("a/0", "a/3"), copy_of("a/3", "a/5")]
+    for rule in ("2", "patient"):
+        for fold in deal_folds(tested, (), rule, 0, pairs):
+            assert len({"a/0", "a/3", "a/5"} & {*fold.test}) in (0, 3)
+    with pytest.raises(SplitError, match=r"a/0 \(test\) and b/7 \(train\)"):
+        deal_folds(tested, ["b/7"], "patient", 0, [copy_of("a/0", "b/7")])
+    with pytest.raises(SplitError, match="the same recording is on two sides"):
+        deal_folds(counted("a", 3) | counted("b", 3), (), "dataset", 0, [copy_of("a/0", "b/1")])
+
+
+def test_folds_that_cannot_be_dealt_are_refused() -> None:
+    """More folds than patients, nobody to learn from, and what is no rule."""
+    with pytest.raises(SplitError, match="5 folds need as many patients; found 3"):
+        deal_folds(counted("a", 3), (), "5", 0)
+    for rule in ("1", "dataset"):
+        with pytest.raises(SplitError, match="found nobody to learn from"):
+            deal_folds(counted("a", 3), (), rule, 0)
+    for text in ("0", "-1", "2.5", "patients", "", "\u0665", "9" * 5000):
+        with pytest.raises(ValueError, match="expected a count of them"):
+            refuse_unless_fold_rule(text)
