@@ -180,6 +180,7 @@ def fit_rhythm(
             shuffle=False,
             verbose=0,
         ).history["loss"][0]
+        del x, target
         values = {"loss": float(loss)}
         if validation:
             values["val_loss"] = log_loss(model, validation)
