@@ -143,7 +143,9 @@ def fit_rhythm(
     """
     import tensorflow as tf
 
-    bags = [classes(record) for record in records if record.labelled_whole]
+    bags = [
+        classes(record) for record in records if record.labelled_whole and (record.label >= 0).any()
+    ]
     records = [
         classes(stretch)
         for record in records
