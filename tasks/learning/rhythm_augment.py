@@ -8,7 +8,9 @@ as they were but for beats that it adds or removes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from tasks.features.rhythm import MEDIAN_BEATS, RhythmRecord, running_median
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 Labels = NDArray[np.signedinteger]
 #: Beats of a stretch within which one kind and rate of ectopy holds.
 STRETCH_BEATS = 400
@@ -24,9 +27,14 @@ STRETCH_BEATS = 400
 TARGETS, IN_FLUTTER = np.array([0, 1, 0.3], np.float32), 2
 #: Classes, and -1 for a beat that counts nowhere.
 CLASSES = 4
+#: How many origins premature beats of a stretch have, how much their coupling varies (sigma, as a
+#: share of the interval) at most, and how many of them are the first of a pair.
+FOCI, LOOSE, PAIR_SHARES = (1, 1, 2, 4), 0.12, (0, 0, 0.2, 0.6)
 #: Heart rates are scaled by a factor within exp(-this) to exp(this).
 RATE_SCALE = 0.15
 EVEN_SHARE = 0.5
+#: How deep breath swings simulated sinus rhythm at most, as a share of the interval.
+BREATHS = (0.07, 0.07, 0.14)
 #: In half of the records, how much of AF's irregularity is left, by stretches of so many beats.
 EVENNESS, EVEN_BEATS = (0.7, 1.0), 1000
 #: Lengths of the stretches that `paste_stretches` copies, and beats of the record for each.
@@ -68,6 +76,11 @@ def augment_rhythm(
     stretch = (tag + 1) // CLASSES
     rr_s[1:][np.diff(stretch) > 0] = np.nan
     return replace(record, rr_s=rr_s, label=(tag - stretch * CLASSES).astype(np.int8))
+
+
+def of(values: Sequence[T], random: np.random.Generator) -> T:
+    """One of a few values, in a fifth of the time that the generator's own choice takes."""
+    return values[int(random.integers(len(values)))]
 
 
 def even_out(rr_s: Floats, label: Labels, random: np.random.Generator) -> Floats:
@@ -132,15 +145,21 @@ def ectopy(
         kind = random.random()
         if kind < most and len(rr) > 8:
             places = ectopic_beats(len(rr), random)
-            early = random.normal(
-                random.uniform(0.55, 0.85), random.uniform(0.0, 0.06), len(places)
-            )
+            origins = random.uniform(0.5, 0.88, of(FOCI, random))
+            early = origins[random.integers(0, len(origins), len(places))]
+            early += random.normal(0, random.uniform(0.0, LOOSE), len(places))
             early = np.clip(early, 0.4, 0.95).astype(np.float32)
             shift_s = rr[places] * (1 - early)
             rr[places] -= shift_s
-            # One origin a stretch: its pause is the same kind throughout.
-            pause = random.choice([1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)])
-            rr[places + 1] += shift_s * np.float32(pause)
+            # A pause is of the same kind throughout a stretch.
+            pause = of((1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)), random)
+            pairs = _pairs(places, len(rr), random)
+            rr[places + 1] += np.where(pairs, 0, shift_s * np.float32(pause))
+            # The second of a pair comes as early after the first, and the pause after it.
+            second = places[pairs] + 1
+            later_s = rr[second] * random.uniform(0.1, 0.5, len(second)).astype(np.float32)
+            rr[second] -= later_s
+            rr[second + 1] += later_s * np.float32(pause)
             if random.random() < 0.1:
                 rr, lab = _interpolate(rr, lab, places, random)
         out.append(rr)
@@ -151,13 +170,19 @@ def ectopy(
 def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of premature beats in a stretch of n, none beside another or at the end."""
     if random.random() < 0.5:
-        places = np.flatnonzero(random.random(n - 1) < random.choice([0.01, 0.03, 0.1, 0.2]))
+        places = np.flatnonzero(random.random(n - 1) < of((0.01, 0.03, 0.1, 0.2), random))
     else:
         first, last = sorted(random.integers(0, n - 1, 2).tolist())
         places = np.arange(first, last, random.integers(2, 5))
-        places = places[random.random(len(places)) < random.choice([1.0, 0.9, 0.7])]
+        places = places[random.random(len(places)) < of((1.0, 0.9, 0.7), random)]
     places = places.astype(np.int64)
     return places[np.diff(places, prepend=-9) > 1]
+
+
+def _pairs(places: NDArray[np.int64], n: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Which premature beats another follows at once: none, some, or most of a stretch."""
+    free = np.diff(places, append=n) > 2
+    return free & (random.random(len(places)) < of(PAIR_SHARES, random))
 
 
 def _interpolate(
@@ -219,7 +244,10 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
     # Posture, effort and the baroreflex swing it at any rate, by a tenth and more in the healthy.
     slowly = slow(0, random.choice([0.05, 0.12])) * np.sin(wave)
     slowly += random.uniform(0.002, 0.012) * drift
-    rr = base * (1 + tone * (slow(0, 0.07) * np.sin(breath) + noise) + slowly)
+    deep = slow(0, random.choice(BREATHS))
+    # Inspiration is short: the swing is a row of peaks rather than a sine.
+    swing = np.sin(breath + random.uniform(0, 0.8) * np.sin(breath))
+    rr = base * (1 + tone * (deep * swing + noise) + slowly)
     rr_s = np.clip(rr, 0.3, 2.5).astype(np.float32)
     label = np.zeros(beats, np.int8)
     rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.0, 0.1, 0.5, 0.9]))

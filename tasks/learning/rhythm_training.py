@@ -143,7 +143,9 @@ def fit_rhythm(
     """
     import tensorflow as tf
 
-    bags = [classes(record) for record in records if record.labelled_whole]
+    bags = [
+        classes(record) for record in records if record.labelled_whole and (record.label >= 0).any()
+    ]
     records = [
         classes(stretch)
         for record in records
@@ -180,6 +182,7 @@ def fit_rhythm(
             shuffle=False,
             verbose=0,
         ).history["loss"][0]
+        del x, target
         values = {"loss": float(loss)}
         if validation:
             values["val_loss"] = log_loss(model, validation)
