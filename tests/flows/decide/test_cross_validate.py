@@ -233,6 +233,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first, second
 
 
+def data(*tomls: str) -> list[str]:
+    """The folders of data sets, as options."""
+    return [word for toml in tomls for word in ("--data", str(Path(toml).parent))]
+
+
 def called(*words: str, code: int) -> Any:
     """The command's JSON, which keeps its schema."""
     done = CliRunner().invoke(app, ["cross-validate", *words, *SHORT, "--format", "json"])
@@ -251,8 +256,8 @@ def test_from_records_to_figures_by_seed(
     The same again trains nothing, and gives the same figures.
     """
     first, second = map(str, folders)
-    words = ["rhythm_tiny", "--on", first, "--beside", second, "--folds", "2", "--no-signal"]
-    words += ["--seed", "0", "--seed", "3"]
+    words = ["rhythm_tiny", "--on", first, "--beside", second, *data(first, second), "--no-signal"]
+    words += ["--folds", "2", "--seed", "0", "--seed", "3"]
     answer = called(*words, code=3)
     assert list(answer["figures"]) == list(answer["means"]) == ["first"]
     by_seed = answer["figures"]["first"]
@@ -266,7 +271,7 @@ def test_from_records_to_figures_by_seed(
         people = sorted(name for fold in folds for name in fold["patients"])
         assert people == [f"first/sim00{k}" for k in range(4)]
         assert {fold["learnt_patients"] for fold in folds} == {5}
-    assert answer["ingests"][0]["failed"][0]["record"] == "sim004"
+    assert answer["ingests"][0]["failed"][0]["name"] == "sim004"
     report = Path(answer["report"])
     text = report.read_text()
     assert "1 of 5 records of first could not be used" in text
@@ -315,6 +320,7 @@ def test_signals_of_some_sets_and_annotations_of_others(folders: tuple[Path, Pat
     first, second = map(str, folders)
     words = ["fused_cues", "--on", second, "--beside", first, "--signal", "--no-signal"]
     words += ["--weight", "2", "--weight", "1", "--folds", "1", "--patients", "sim001"]
+    words += data(second, first)
     answer = called(*words, code=3)
     (fold,) = answer["folds"]
     assert fold["patients"] == ["second/sim001"]
