@@ -42,6 +42,7 @@ from storage.tables.content import Copy, copies_among, without_prints
 from storage.tables.frames import as_csv
 from storage.tables.labelled import read_rhythms
 from tasks.learning.out_of_fold import Cutoff, fix_cutoff
+from tasks.learning.splits import MOST_PAIRS
 from tasks.pages.document import Words
 from tasks.pages.markup import paragraph
 from tasks.scores.evaluation import ScoredRecord, score_table
@@ -107,7 +108,7 @@ def caveats(
     ]
     notes += [
         f"{first.name} and {second.name} are the same recording: it counts twice, on one side."
-        for first, second in pairs
+        for first, second in pairs[:MOST_PAIRS]
     ]
     for result in ingested:
         if result.failed:
@@ -146,7 +147,7 @@ def start_run(settings: CrossValidationSettings, ingested: Sequence[IngestResult
     return tracking.start_run(
         experiment=f"cross-validate/{tested}",
         run_name=f"{settings.network}-{settings.fold_rule}",
-        params=settings.model_dump(exclude_none=True),
+        params=params_of(settings),
         tags={
             **git_state(),
             KIND_TAG: "cross-validation",
@@ -157,6 +158,15 @@ def start_run(settings: CrossValidationSettings, ingested: Sequence[IngestResult
             **{dataset_sha256_tag(m.dataset): m.digest() for m in manifests},
         },
     )
+
+
+def params_of(settings: CrossValidationSettings) -> dict[str, object]:
+    """The run's parameters: the settings by their names, but for folders; a list with commas."""
+    values = settings.model_dump(exclude={"data"}, exclude_none=True)
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -15,6 +15,7 @@ from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.calibration import threshold_table
 from tasks.scores.cpsc2021_score import score_decisions
+from tasks.scores.curves import precision_recall
 from tasks.scores.evaluation import (
     FLUTTER,
     ScoredRecord,
@@ -23,7 +24,7 @@ from tasks.scores.evaluation import (
     per_stratum,
     summary,
 )
-from tasks.scores.record_level import record_figures
+from tasks.scores.record_level import record_answers, record_figures
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -37,6 +38,8 @@ FIRST = (
     "burden_error_median_pp",
     "worst_patient_accuracy",
 )
+#: Where the PPV of a curve is looked up.
+CURVE_SENSITIVITY = 0.97
 #: Those of a data set that labels whole records: nobody labelled its beats.
 FIRST_BY_RECORD = (
     "record_f1",
@@ -65,6 +68,8 @@ RULES = (
     "is; one counts where half of it can be analysed. "
     "Where a data set labels whole records, a record is one case: AF where half of its beats are "
     "decided so, its P(AF) their mean; every beat has its record's label at the other levels. "
+    "What a curve reaches at its best threshold is chosen with the labels tested, without "
+    "smoothing: it is no operating point. "
     "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
     "width."
 )
@@ -81,6 +86,10 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     for dataset, records in by_dataset(scored).items():
         figures[dataset] = summary(records) | record_figures(records)
+        figures[dataset] |= curve_figures("beat", *pooled_beats(records))
+        if "record_f1" in figures[dataset]:
+            answers = record_answers(records)
+            figures[dataset] |= curve_figures("record", answers.label, answers.probability)
         if score := CHALLENGE_SCORES.get(dataset):
             points = [
                 score(s.time_s, s.rhythm, s.decided, s.stretches_s)
@@ -89,8 +98,42 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
             ]
             figures[dataset]["challenge_score"] = float(np.mean(points))
         if any((s.rhythm == FLUTTER).any() for s in records):
-            figures[f"{dataset} without AFL"] = summary([s.without([FLUTTER]) for s in records])
+            remainder = [s.without([FLUTTER]) for s in records]
+            figures[f"{dataset} without AFL"] = {
+                **summary(remainder),
+                **curve_figures("beat", *pooled_beats(remainder)),
+            }
     return figures
+
+
+def curve_figures(
+    level: str, label: NDArray[np.int8], probability: NDArray[np.floating]
+) -> dict[str, float]:
+    """What the curve over all thresholds reaches: chosen with its own labels, no operating point.
+
+    Parameters
+    ----------
+    level : str
+        What a label is of: "beat" or "record".
+    label : int8, shape (n,)
+        1 AF, 0 not AF.
+    probability : float, shape (n,)
+        P(AF).
+
+    Returns
+    -------
+    dict of str to float
+        PPV at the largest threshold whose sensitivity is 0.97 or more, and the largest F1; NaN
+        without AF.
+    """
+    sensitivity, ppv = precision_recall(label, probability)
+    at = int((sensitivity >= CURVE_SENSITIVITY).sum()) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.nan_to_num(2 * sensitivity * ppv / (sensitivity + ppv))
+    return {
+        f"{level}_ppv_at_sensitivity_97": float(ppv[at]) if at >= 0 else float("nan"),
+        f"{level}_f1_best_threshold": float(f1.max()) if len(f1) else float("nan"),
+    }
 
 
 def tables_of(scored: Sequence[ScoredRecord]) -> dict[str, pd.DataFrame]:

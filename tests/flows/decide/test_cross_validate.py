@@ -26,6 +26,7 @@ from flows.decide.fold_settings import CrossValidationSettings
 from flows.decide.fold_worker import FoldTraining, Source, all_answers, fold_folder, run_folds
 from flows.ingest.flow import IngestResult
 from flows.ingest.simulate import write_simulated
+from flows.reports.evaluation import curve_figures
 from flows.settings import valid
 from storage.bounds import BOUNDS
 from storage.errors import SplitError, TableError, TrainingStopped
@@ -126,6 +127,19 @@ def test_everybody_is_planned(sets: tuple[IngestResult, IngestResult]) -> None:
     assert not {"a/2", "a/4"} & {n for t in plan.inner for n in (*t.fold.learn, *t.fold.test)}
     with pytest.raises(SplitError, match="found nobody to fix a threshold on"):
         plan_seed(settings(fold_rule="1", patients=["0", "1", "2", "3"]), sets[:1], (), 0)
+
+
+def test_a_threshold_that_nobody_could_fix_is_told_before_any_training(
+    sets: tuple[IngestResult, IngestResult],
+) -> None:
+    """Each fold's is fixed on other patients, who need beats of both classes."""
+    entries = [replace(e, af_beats=0) for e in sets[0].manifest.entries]
+    entries[0] = replace(entries[0], af_beats=30)
+    rare = replace(sets[0], manifest=replace(sets[0].manifest, entries=tuple(entries)))
+    with pytest.raises(SplitError, match="fold 1 of 5: found 0 AF beats and 240 others"):
+        plan_seed(settings(fold_rule="patient"), [rare], (), 0)
+    plan = plan_seed(settings(beside=["b"], fold_rule="1"), [rare, sets[1]], (), 0)
+    assert {n for t in plan.inner for n in t.fold.test} == {"b/0", "b/1", "b/2"}
 
 
 def test_a_recording_is_never_on_both_sides(sets: tuple[IngestResult, IngestResult]) -> None:
@@ -331,3 +345,24 @@ def test_signals_of_some_sets_and_annotations_of_others(folders: tuple[Path, Pat
     assert "weight 1, annotations alone" in text
     assert "fixed on out-of-fold answers of the patients learnt from" in text
     assert json.loads(json.dumps(answer["links"]))["Run"].endswith("machine_learning")
+
+
+def test_a_curve_s_figures_are_of_its_own_thresholds() -> None:
+    """PPV at the largest threshold that keeps the sensitivity, and the best F1; NaN without AF."""
+    random = np.random.default_rng(0)
+    label = (random.random(4_000) < 0.3).astype(np.int8)
+    probability = np.round(np.clip(0.3 * label + random.random(4_000) * 0.7, 0, 1), 2)
+    expected: list[tuple[float, float, float]] = []
+    for threshold in np.unique(probability):
+        decided = probability >= threshold
+        right = float((decided & (label == 1)).sum())
+        sensitivity, ppv = right / label.sum(), right / decided.sum()
+        expected.append((sensitivity, ppv, 2 * right / (decided.sum() + label.sum())))
+    kept = [row for row in expected if row[0] >= 0.97]
+    assert curve_figures("beat", label, probability) == {
+        "beat_ppv_at_sensitivity_97": pytest.approx(kept[-1][1]),
+        "beat_f1_best_threshold": pytest.approx(max(row[2] for row in expected)),
+    }
+    assert np.isnan(list(curve_figures("beat", label[:0], probability[:0]).values())).all()
+    none = curve_figures("record", np.zeros(5, np.int8), probability[:5])
+    assert np.isnan(none["record_ppv_at_sensitivity_97"])
