@@ -23,8 +23,10 @@ from flows.reports.cross_validation import (
     FoldRow,
     figures_frame,
     folds_frame,
+    mean_bounds,
     means_of,
     page,
+    patient_counts,
 )
 from flows.reports.evaluation import by_dataset, figures_of, tables_of
 from flows.reports.shown import write
@@ -45,6 +47,7 @@ from tasks.learning.out_of_fold import Cutoff, fix_cutoff
 from tasks.learning.splits import MOST_PAIRS
 from tasks.pages.document import Words
 from tasks.pages.markup import paragraph
+from tasks.scores.bootstrap import Counts
 from tasks.scores.evaluation import ScoredRecord, score_table
 from tasks.scores.smoothing import decide
 
@@ -258,6 +261,7 @@ def write_up(
     trainings = [training for plan in plans for training in (*plan.folds, *plan.inner)]
     tables = tables_by_name(ingested, trainings)
     figures: dict[str, dict[int, dict[str, float]]] = {}
+    counts: dict[str, list[dict[str, Counts]]] = {}
     rows: list[FoldRow] = []
     sample: list[ScoredRecord] = []
     frames = {}
@@ -269,6 +273,7 @@ def write_up(
             figures.setdefault(dataset, {})[plan.seed] = values
             tracking.log_metrics(run_id, mlflow_names(f"{dataset}_seed{plan.seed}", values))
         for dataset, records in by_dataset(scored).items():
+            counts.setdefault(dataset, []).append(patient_counts(records))
             own = tables_of(records)
             for name, frame in own.items():
                 write_bytes(folder / f"{dataset}_seed{plan.seed}_{name}.csv", as_csv(frame))
@@ -276,9 +281,11 @@ def write_up(
                 frames[dataset] = own
         sample = sample or scored
     means = means_of(figures)
+    for dataset, by_seed in counts.items():
+        means[dataset] |= mean_bounds(by_seed)
     for dataset, values in means.items():
         tracking.log_metrics(run_id, mlflow_names(dataset, values))
-    write_bytes(folder / "figures.csv", as_csv(figures_frame(figures)))
+    write_bytes(folder / "figures.csv", as_csv(figures_frame(figures, means)))
     write_bytes(folder / "folds.csv", as_csv(folds_frame(rows)))
     files: dict[tuple[str, str], Place] = {
         (result.manifest.dataset, entry.record): result.path.parent / entry.file

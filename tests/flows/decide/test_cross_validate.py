@@ -26,7 +26,8 @@ from flows.decide.fold_settings import CrossValidationSettings
 from flows.decide.fold_worker import FoldTraining, Source, all_answers, fold_folder, run_folds
 from flows.ingest.flow import IngestResult
 from flows.ingest.simulate import write_simulated
-from flows.reports.evaluation import curve_figures
+from flows.reports.cross_validation import LEVEL_RATES, mean_bounds, means_of, patient_counts
+from flows.reports.evaluation import curve_figures, figures_of
 from flows.settings import valid
 from storage.bounds import BOUNDS
 from storage.errors import SplitError, TableError, TrainingStopped
@@ -34,6 +35,7 @@ from storage.tables.beats_manifest import read_manifest
 from storage.tables.content import copies_among
 from tasks.learning.folds import Fold
 from tasks.learning.rhythm_training import RhythmConfig
+from tasks.scores.evaluation import ScoredRecord
 from tests.answers import held
 from tests.conftest import ROOT
 from tests.tiny import tiny_dataset
@@ -279,6 +281,7 @@ def test_from_records_to_figures_by_seed(
     assert [figures["patients"] for figures in by_seed.values()] == [4, 4]
     f1 = [figures["beat_f1"] for figures in by_seed.values()]
     assert answer["means"]["first"]["beat_f1"] == pytest.approx(np.mean(f1))
+    assert {"beat_f1_low", "episode_ppv_high"} <= answer["means"]["first"].keys()
     assert by_seed["0"]["beat_f1_low"] <= f1[0] <= by_seed["0"]["beat_f1_high"]
     for seed in (0, 3):
         folds = [fold for fold in answer["folds"] if fold["seed"] == seed]
@@ -294,6 +297,8 @@ def test_from_records_to_figures_by_seed(
     rows = list(csv.DictReader((report.parent / "figures.csv").open()))
     (row,) = [r for r in rows if (r["seed"], r["figure"]) == ("3", "beat_f1")]
     assert float(row["value"]) == pytest.approx(f1[1], abs=1e-6)
+    (row,) = [r for r in rows if (r["seed"], r["figure"]) == ("mean", "beat_f1")]
+    assert float(row["value"]) == pytest.approx(np.mean(f1), abs=1e-6)
     run = MlflowClient().get_run(answer["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["holter.kind"] == "cross-validation"
@@ -366,3 +371,40 @@ def test_a_curve_s_figures_are_of_its_own_thresholds() -> None:
     assert np.isnan(list(curve_figures("beat", label[:0], probability[:0]).values())).all()
     none = curve_figures("record", np.zeros(5, np.int8), probability[:5])
     assert np.isnan(none["record_ppv_at_sensitivity_97"])
+
+
+def scored_of(seed: int, name: str, n: int = 400) -> ScoredRecord:
+    """A made-up record with answers, of a patient of its own."""
+    random = np.random.default_rng([seed, int(name)])
+    label = (np.random.default_rng(int(name)).random(n) < 0.4).astype(np.int8)
+    return ScoredRecord(
+        dataset="made-up",
+        record=name,
+        subject=name,
+        time_s=np.arange(n, dtype=np.float64) * 10,
+        stretches_s=np.array([[0.0, n * 10.0]]),
+        label=np.sort(label),
+        rhythm=np.full(n, "N"),
+        symbol=np.full(n, "N"),
+        quality=np.zeros(n, np.uint16),
+        probability=random.random(n).astype(np.float32),
+        decided=random.random(n) < 0.2 + 0.6 * np.sort(label),
+        labelled_whole=True,
+    )
+
+
+def test_a_mean_has_the_interval_of_the_same_patients_for_every_seed() -> None:
+    """Of one seed it is that seed's own, at every level; of two alike it is no narrower."""
+    scored = [[scored_of(seed, str(k)) for k in range(6)] for seed in range(2)]
+    figures = [figures_of(records)["made-up"] for records in scored]
+    counts = [patient_counts(records) for records in scored]
+    alone = mean_bounds(counts[:1])
+    assert {key: figures[0][key] for key in alone} == pytest.approx(alone, nan_ok=True)
+    assert {key.split("_")[0] for key in alone} == {*LEVEL_RATES, "duration"}
+    assert mean_bounds([counts[0], counts[0]]) == pytest.approx(alone, nan_ok=True)
+    both = mean_bounds(counts)
+    mean = np.mean([values["beat_f1"] for values in figures])
+    assert both["beat_f1_low"] < mean < both["beat_f1_high"]
+    means = means_of({"made-up": dict(enumerate(figures))})["made-up"]
+    assert means["beat_f1"] == mean
+    assert not [key for key in means if key.endswith(("_low", "_high"))]
