@@ -1,8 +1,9 @@
-"""A network of single beats on the folds of `bench.fused`, and what a fused one gains over it.
+"""A network of single beats on the folds of a cross-validation, and what a fused one gains over it.
 
-`python -m bench.single`, after `holter ingest mitdb` and `python -m bench.fused` with the same
-seeds and cache; resumable, one core. Both answer the same beats of the same patients, none of which
-they saw; the threshold of a fold is the one of the best F1 on the other folds.
+`python -m bench.single`, after `holter cross-validate fused --on mitdb ...` with the same seeds,
+data sets, weights and state folder; resumable, one core. Both answer the same beats of the same
+patients, none of which they saw; the threshold of a fold is the one of the best F1 on the other
+folds.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.fused import FOLDS, Case, cases, subject_folds
+from flows.decide.fold_plan import SeedPlan, plan_seed
+from flows.decide.fold_settings import CrossValidationSettings
+from flows.decide.fold_worker import all_answers
+from flows.ingest.flow import IngestResult
 from storage.files import whole
-from storage.tables.labelled import LabelledBeats, read_labelled
+from storage.tables.beats_manifest import read_manifest
+from storage.tables.content import copies_among
+from storage.tables.labelled import LabelledBeats, read_labelled, read_rhythms
 from tasks.learning.training import TrainingConfig, fit, predict
 from tasks.scores.bootstrap import RATES, bootstrap_difference, bootstrap_patients
 from tasks.scores.calibration import best_threshold
@@ -55,23 +61,36 @@ def out_of_fold(
     return out
 
 
-def of_fused(model: str, seed: int, beats: LabelledBeats, test: list[Case], cache: Path) -> Answers:
-    """What a fused network answered, out of fold, of the same beats."""
+def of_fused(plan: SeedPlan, beats: LabelledBeats, manifest: Path) -> Answers:
+    """What the folds' networks of whole records answered, out of fold, of the same beats."""
     out = np.full(len(beats), np.nan, np.float32)
-    probabilities: dict[str, NDArray[np.float32]] = {}
-    for fold in range(FOLDS):
-        with np.load(cache / f"{model}-{seed}-{fold}.npz") as arrays:
-            probabilities |= {name: arrays[name] for name in arrays.files}
+    probabilities = all_answers(plan.folds)
     record = beats.record[np.arange(len(beats))]
-    for case, table in test:
-        rows = np.flatnonzero(record == case.name)
+    for table in read_rhythms([manifest]):
+        name = f"{table.dataset}/{table.record}"
+        rows = np.flatnonzero(record == name)
         row = np.searchsorted(table.sample[:-1], beats.sample[rows])
         if not np.array_equal(table.sample[row], beats.sample[rows]):
-            raise SystemExit(
-                f"{case.name}: its beat table is of other beats than `bench.fused` has"
-            )
-        out[rows] = probabilities[case.name][row]
+            raise SystemExit(f"{name}: its beats are not those that were answered")
+        out[rows] = probabilities[name][row]
     return out
+
+
+def plans_of(options: argparse.Namespace) -> list[SeedPlan]:
+    """The folds of the cross-validation, a plan a seed."""
+    results = [
+        IngestResult(path, read_manifest(path), ()) for path in (options.manifest, *options.beside)
+    ]
+    names = [result.manifest.dataset for result in results]
+    settings = CrossValidationSettings(
+        network=options.fused,
+        on=names[:1],
+        beside=names[1:],
+        weight=options.weight,
+        seed=options.seeds,
+    )
+    pairs = copies_among([result.manifest for result in results])
+    return [plan_seed(settings, results, pairs, seed) for seed in settings.seed]
 
 
 def counts_of(
@@ -94,19 +113,20 @@ def counts_of(
 def main() -> None:
     """Run what is asked for and print its figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of mitdb's folder")
     parser.add_argument("--manifest", type=Path, required=True, help="of mitdb's beat tables")
-    parser.add_argument("--cache", type=Path, required=True, help="the one of bench.fused")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="manifests, in order")
+    parser.add_argument("--weight", type=float, nargs="*", default=[], help="as it was told")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--model", default="resnet25")
-    parser.add_argument("--fused", default="fused", help="the network of bench.fused to hold it to")
+    parser.add_argument("--fused", default="fused", help="the network of the cross-validation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
-    test = cases(options.data, "mitdb", signal=True)[::2]
+    options.cache.mkdir(parents=True, exist_ok=True)
     beats = read_labelled([options.manifest])
-    for seed in options.seeds:
-        folds = subject_folds(test, seed)
-        single = out_of_fold(options.model, seed, beats, folds, options.cache)
-        fused = of_fused(options.fused, seed, beats, test, options.cache)
+    for plan in plans_of(options):
+        folds = [set(training.fold.test) for training in plan.folds]
+        single = out_of_fold(options.model, plan.seed, beats, folds, options.cache)
+        fused = of_fused(plan, beats, options.manifest)
         figures: dict[str, Any] = {}
         for name, at in (("0.5", 0.5), ("other_folds_best_f1", None)):
             before, after = (counts_of(beats, answers, folds, at) for answers in (single, fused))
@@ -115,7 +135,7 @@ def main() -> None:
                 options.fused: str(bootstrap_patients(after, RATES["f1"])),
                 "gain": str(bootstrap_difference(before, after, RATES["f1"])),
             }
-        print(json.dumps({"seed": seed, "beats": len(beats), **figures}, indent=1), flush=True)
+        print(json.dumps({"seed": plan.seed, "beats": len(beats), **figures}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from flows.reports.cross_validation import (
     FoldRow,
     figures_frame,
     folds_frame,
+    mean_bounds,
     means_of,
     page,
+    patient_counts,
 )
 from flows.reports.evaluation import by_dataset, figures_of, tables_of
 from flows.reports.shown import write
@@ -43,10 +45,12 @@ from storage.tables.content import Copy, copies_among, without_prints
 from storage.tables.frames import as_csv
 from storage.tables.labelled import read_rhythms
 from tasks.features.rhythm import rhythm_record
+from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.models import spec_of
 from tasks.networks.strips import rule_for, strips_of
 from tasks.pages.document import Words
 from tasks.pages.markup import paragraph
+from tasks.scores.bootstrap import Counts
 from tasks.scores.evaluation import ScoredRecord, score_table
 from tasks.scores.rule import Rule, judge
 
@@ -110,7 +114,7 @@ def caveats(
     ]
     notes += [
         f"{first.name} and {second.name} are the same recording: it counts twice, on one side."
-        for first, second in pairs
+        for first, second in pairs[:MOST_PAIRS]
     ]
     for result in ingested:
         if result.failed:
@@ -150,7 +154,7 @@ def start_run(settings: CrossValidationSettings, ingested: Sequence[IngestResult
     return tracking.start_run(
         experiment=f"cross-validate/{tested}",
         run_name=f"{settings.network}-{settings.fold_rule}",
-        params=settings.model_dump(exclude_none=True),
+        params=params_of(settings),
         tags={
             **git_state(),
             KIND_TAG: "cross-validation",
@@ -161,6 +165,15 @@ def start_run(settings: CrossValidationSettings, ingested: Sequence[IngestResult
             **{dataset_sha256_tag(m.dataset): m.digest() for m in manifests},
         },
     )
+
+
+def params_of(settings: CrossValidationSettings) -> dict[str, object]:
+    """The run's parameters: the settings by their names, but for folders; a list with commas."""
+    values = settings.model_dump(exclude={"data"}, exclude_none=True)
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -265,6 +278,7 @@ def write_up(
     trainings = [training for plan in plans for training in (*plan.folds, *plan.inner)]
     tables = tables_by_name(ingested, trainings)
     figures: dict[str, dict[int, dict[str, float]]] = {}
+    counts: dict[str, list[dict[str, Counts]]] = {}
     rows: list[FoldRow] = []
     sample: list[ScoredRecord] = []
     frames = {}
@@ -276,6 +290,7 @@ def write_up(
             figures.setdefault(dataset, {})[plan.seed] = values
             tracking.log_metrics(run_id, mlflow_names(f"{dataset}_seed{plan.seed}", values))
         for dataset, records in by_dataset(scored).items():
+            counts.setdefault(dataset, []).append(patient_counts(records))
             own = tables_of(records)
             for name, frame in own.items():
                 write_bytes(folder / f"{dataset}_seed{plan.seed}_{name}.csv", as_csv(frame))
@@ -283,9 +298,11 @@ def write_up(
                 frames[dataset] = own
         sample = sample or scored
     means = means_of(figures)
+    for dataset, by_seed in counts.items():
+        means[dataset] |= mean_bounds(by_seed)
     for dataset, values in means.items():
         tracking.log_metrics(run_id, mlflow_names(dataset, values))
-    write_bytes(folder / "figures.csv", as_csv(figures_frame(figures)))
+    write_bytes(folder / "figures.csv", as_csv(figures_frame(figures, means)))
     write_bytes(folder / "folds.csv", as_csv(folds_frame(rows)))
     files: dict[tuple[str, str], Place] = {
         (result.manifest.dataset, entry.record): result.path.parent / entry.file

@@ -60,6 +60,7 @@ def plan_seed(
                 "expected two patients or more that are not tested"
             )
         inner = deal_folds(learning, (), str(k), seed, pairs)
+    check_classes(folds, inner, everybody)
     sources = tuple(sources_of(settings, ingested))
 
     def trainings(of: Sequence[Fold]) -> list[FoldTraining]:
@@ -69,6 +70,27 @@ def plan_seed(
         ]
 
     return SeedPlan(seed, trainings(folds), trainings(inner))
+
+
+def check_classes(
+    folds: Sequence[Fold], inner: Sequence[Fold], counts: Mapping[str, ClassCounts]
+) -> None:
+    """Make sure, before any training, that each fold's decisions can be fixed on other patients.
+
+    Raises
+    ------
+    SplitError
+        The answers that a fold's threshold would be fixed on are of beats of one class.
+    """
+    answered = {name for fold in inner or folds for name in fold.test}
+    for number, fold in enumerate(folds, 1):
+        rest, af = (sum(counts[n][k] for n in answered - {*fold.test}) for k in range(2))
+        if not rest or not af:
+            raise SplitError(
+                f"fold {number} of {len(folds)}: found {af} AF beats and {rest} others to fix its "
+                "threshold on, of patients that it does not test; expected both. Test more data "
+                "sets, or test these alone in one fold (--folds 1) with some beside"
+            )
 
 
 def class_counts(result: IngestResult) -> dict[str, ClassCounts]:

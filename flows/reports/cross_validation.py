@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flows.reports.evaluation import RULES, by_dataset, curves_of, details_of, first_keys
 from storage.tables.beats import BeatTable
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
-from tasks.scores.evaluation import ScoredRecord
+from tasks.scores.bootstrap import RATES, Counts, Statistic, bootstrap_patients
+from tasks.scores.evaluation import ScoredRecord, confusion_counts
+from tasks.scores.levels.record_level import record_answers
 
 #: Figures by seed, of each data set.
 FiguresBySeed = Mapping[str, Mapping[int, Mapping[str, float]]]
 ENDS = ("_low", "_high")
 #: Patients that a row names.
 MOST_NAMES = 8
+
+
+def _ratio(counts: Counts, *, part: int, whole: int) -> NDArray[np.floating]:
+    return np.asarray(counts[:, part] / counts[:, whole])
+
+
+#: Rates of what a patient adds at each level, by the figures' keys.
+LEVEL_RATES: dict[str, dict[str, Statistic]] = {
+    **{
+        level: {f"{level}_{name}": rate for name, rate in RATES.items()}
+        for level in ("beat", "segment", "record")
+    },
+    "episode": {  # columns of `tasks.scores.episodes.EpisodeCounts`
+        "episode_sensitivity": partial(_ratio, part=1, whole=0),
+        "episode_ppv": partial(_ratio, part=3, whole=2),
+        "duration_sensitivity": partial(_ratio, part=6, whole=4),
+        "duration_ppv": partial(_ratio, part=6, whole=5),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +69,61 @@ def means_of(figures: FiguresBySeed) -> dict[str, dict[str, float]]:
     }
 
 
-def figures_frame(figures: FiguresBySeed) -> pd.DataFrame:
-    """A row a figure of a data set and seed, with its bounds; NaN where there are none."""
+def patient_counts(scored: Sequence[ScoredRecord]) -> dict[str, Counts]:
+    """What each patient adds at each level of `LEVEL_RATES`, (patients, k), in their order.
+
+    There is no level of records where no record has a label of its own.
+    """
+    patients = list(dict.fromkeys(record.patient for record in scored))
+    groups = [[s for s in scored if s.patient == patient] for patient in patients]
+
+    def table(count: Callable[[ScoredRecord], Counts]) -> Counts:
+        return np.stack([np.sum([count(s) for s in group], axis=0) for group in groups])
+
+    counts = {
+        "beat": table(lambda s: s.confusion()),
+        "segment": table(lambda s: confusion_counts(*s.segments())),
+        "episode": table(lambda s: np.array(astuple(s.episode_counts()), np.float64)),
+    }
+    answers = record_answers(scored)
+    if len(answers.label):
+        own = [answers.patient == patient for patient in patients]
+        cells = [confusion_counts(answers.label[o], answers.decided[o]) for o in own]
+        counts["record"] = np.stack(cells)
+    return counts
+
+
+def mean_bounds(by_seed: Sequence[Mapping[str, Counts]]) -> dict[str, float]:
+    """The 95 % intervals of the seeds' mean rates: a draw takes the same patients for every seed.
+
+    Parameters
+    ----------
+    by_seed : sequence of mapping of str to float64, shape (patients, k)
+        `patient_counts` of each seed, of the same patients.
+
+    Returns
+    -------
+    dict of str to float
+        `_low` and `_high` of each rate.
+    """
+    bounds: dict[str, float] = {}
+    for level, rates in LEVEL_RATES.items():
+        tables = [counts[level] for counts in by_seed if level in counts]
+        if not tables:
+            continue
+        for key, rate in rates.items():
+            mean = partial(_mean_rate, rate=rate, seeds=len(tables))
+            interval = bootstrap_patients(np.hstack(tables), mean)
+            bounds |= {f"{key}_low": interval.low, f"{key}_high": interval.high}
+    return bounds
+
+
+def _mean_rate(sums: Counts, *, rate: Statistic, seeds: int) -> NDArray[np.floating]:
+    return np.asarray(np.mean([rate(part) for part in np.hsplit(sums, seeds)], axis=0))
+
+
+def figures_frame(figures: FiguresBySeed, means: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """A row a figure of a data set and seed, or their mean, with its bounds; NaN for none."""
     return pd.DataFrame(
         [
             {
@@ -58,7 +134,7 @@ def figures_frame(figures: FiguresBySeed) -> pd.DataFrame:
                 **{end.strip("_"): values.get(f"{key}{end}", np.nan) for end in ENDS},
             }
             for dataset, by_seed in figures.items()
-            for seed, values in by_seed.items()
+            for seed, values in [*by_seed.items(), ("mean", means[dataset])]
             for key, value in values.items()
             if not key.endswith(ENDS)
         ]
@@ -79,9 +155,10 @@ def figures_table(by_seed: Mapping[int, Mapping[str, float]], mean: Mapping[str,
             (
                 label_of(key),
                 *(with_bounds(values, key) for values in by_seed.values()),
-                *(text_of(mean[key], key) for _ in more),
+                *(with_bounds(mean, key) for _ in more),
             )
             for key in mean
+            if not key.endswith(ENDS)
         ],
     )
 
@@ -114,22 +191,23 @@ def names_of(patients: Sequence[str]) -> str:
 def headline(
     dataset: str, by_seed: Mapping[int, Mapping[str, float]], mean: Mapping[str, float]
 ) -> Summary:
-    """A data set's first figures: the mean of the seeds, and their range or the interval."""
+    """A data set's first figures: the mean of the seeds, with its interval, else their range."""
     sizes = [f"{text_of(int(mean[key]), key)} {key}" for key in ("patients", "records", "beats")]
     seeds = f"mean of {len(by_seed)} seeds" if len(by_seed) > 1 else f"seed {next(iter(by_seed))}"
     tiles = [
-        Tile(label_of(key), text_of(mean[key], key), range_of(by_seed, key))
+        Tile(
+            label_of(key),
+            text_of(mean[key], key),
+            bounds_of(mean, key) or range_of([figures[key] for figures in by_seed.values()], key),
+        )
         for key in first_keys(mean)
     ]
     text = f"{dataset}: {', '.join(sizes)}; no patient was known to the network that answers"
     return Summary(f"{text}; {seeds}", tiles)
 
 
-def range_of(by_seed: Mapping[int, Mapping[str, float]], key: str) -> str:
-    """From the least to the largest of a figure by seed; of one seed, its interval."""
-    if len(by_seed) == 1:
-        return bounds_of(next(iter(by_seed.values())), key)
-    values = [figures[key] for figures in by_seed.values()]
+def range_of(values: Sequence[float], key: str) -> str:
+    """From the least to the largest of a figure by seed; empty where they are one."""
     if not np.isfinite(values).all() or min(values) == max(values):
         return ""
     return f"{text_of(min(values), key)} to {text_of(max(values), key)} by seed"

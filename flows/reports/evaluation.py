@@ -14,6 +14,7 @@ from tasks.pages.figures import curves
 from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.calibration import threshold_table
+from tasks.scores.curves import precision_recall
 from tasks.scores.evaluation import (
     FLUTTER,
     ScoredRecord,
@@ -24,7 +25,7 @@ from tasks.scores.evaluation import (
 )
 from tasks.scores.levels.certainty import coverage_curve, told_figures
 from tasks.scores.levels.cpsc2021_score import score_decisions
-from tasks.scores.levels.record_level import record_figures
+from tasks.scores.levels.record_level import record_answers, record_figures
 
 #: Challenges' own scores, by data set: the mean over its records.
 CHALLENGE_SCORES = {"cpsc2021": score_decisions}
@@ -40,6 +41,8 @@ FIRST = (
     "burden_error_median_pp",
     "worst_patient_accuracy",
 )
+#: Where the PPV of a curve is looked up.
+CURVE_SENSITIVITY = 0.97
 #: Those of a data set that labels whole records: nobody labelled its beats.
 FIRST_BY_RECORD = (
     "record_f1",
@@ -74,6 +77,8 @@ RULES = (
     "in columns 'told': those leave it out. A segment, an episode or a record is told where at "
     "least half of its beats are. An annotated episode is found by beats that are told to be AF; "
     "else it cannot be told, or is missed. "
+    "What a curve reaches at its best threshold is chosen with the labels tested, without "
+    "smoothing: it is no operating point. "
     "Intervals are 95 %, by drawing patients 2,000 times. Calibration uses 15 bins of equal "
     "width."
 )
@@ -89,7 +94,12 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
     """Every figure of each data set; of one with flutter once more without its beats."""
     figures: dict[str, dict[str, float]] = {}
     for dataset, records in by_dataset(scored).items():
-        figures[dataset] = summary(records) | told_figures(records) | record_figures(records)
+        figures[dataset] = summary(records) | told_figures(records)
+        figures[dataset] |= record_figures(records)
+        figures[dataset] |= curve_figures("beat", *pooled_beats(records))
+        if "record_f1" in figures[dataset]:
+            answers = record_answers(records)
+            figures[dataset] |= curve_figures("record", answers.label, answers.probability)
         if score := CHALLENGE_SCORES.get(dataset):
             points = [
                 score(s.time_s, s.rhythm, s.decided, s.stretches_s)
@@ -98,9 +108,43 @@ def figures_of(scored: Sequence[ScoredRecord]) -> dict[str, dict[str, float]]:
             ]
             figures[dataset]["challenge_score"] = float(np.mean(points))
         if any((s.rhythm == FLUTTER).any() for s in records):
-            without = [s.without([FLUTTER]) for s in records]
-            figures[f"{dataset} without AFL"] = summary(without) | told_figures(without)
+            remainder = [s.without([FLUTTER]) for s in records]
+            figures[f"{dataset} without AFL"] = {
+                **summary(remainder),
+                **told_figures(remainder),
+                **curve_figures("beat", *pooled_beats(remainder)),
+            }
     return figures
+
+
+def curve_figures(
+    level: str, label: NDArray[np.int8], probability: NDArray[np.floating]
+) -> dict[str, float]:
+    """What the curve over all thresholds reaches: chosen with its own labels, no operating point.
+
+    Parameters
+    ----------
+    level : str
+        What a label is of: "beat" or "record".
+    label : int8, shape (n,)
+        1 AF, 0 not AF.
+    probability : float, shape (n,)
+        P(AF).
+
+    Returns
+    -------
+    dict of str to float
+        PPV at the largest threshold whose sensitivity is 0.97 or more, and the largest F1; NaN
+        without AF.
+    """
+    sensitivity, ppv = precision_recall(label, probability)
+    at = int((sensitivity >= CURVE_SENSITIVITY).sum()) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.nan_to_num(2 * sensitivity * ppv / (sensitivity + ppv))
+    return {
+        f"{level}_ppv_at_sensitivity_97": float(ppv[at]) if at >= 0 else float("nan"),
+        f"{level}_f1_best_threshold": float(f1.max()) if len(f1) else float("nan"),
+    }
 
 
 def tables_of(scored: Sequence[ScoredRecord]) -> dict[str, pd.DataFrame]:

@@ -72,7 +72,7 @@ class Training(Settings):
     seed: int = setting(0, "Seed of the split and of the training.")
     policy: Policy = setting("consensus", POLICY)
     balance: Annotated[str, Choice(lambda: BALANCES, refuse_unless_balance)] = setting(
-        "beats", "What is drawn evenly in training: beats, patient or class."
+        "beats", "What is drawn evenly in training: beats, patient, class or dataset."
     )
     patience: int = setting(0, "Stop after so many epochs without gain; 0 never.")
     sparsity: float = setting(0.0, "Share of the weights pruned while training; 0 none.")

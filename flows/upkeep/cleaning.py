@@ -166,6 +166,13 @@ def _checkpoints(view: View) -> Iterator[Item]:
         yield Item("checkpoint", path.stem[:12], _size([path]), reason, (path,))
 
 
+def _folds(view: View) -> Iterator[Item]:
+    """Answers of the folds of cross-validations: they can be trained again."""
+    for path in sorted((home() / "folds").glob("*.npz")):
+        reason = view.busy or view.young([path])
+        yield Item("answers of a fold", path.stem[:12], _size([path]), reason, (path,))
+
+
 #: What is looked at, in the order in which it is told.
 KINDS: tuple[Callable[[View], Iterator[Item]], ...] = (
     _tables,
@@ -173,6 +180,7 @@ KINDS: tuple[Callable[[View], Iterator[Item]], ...] = (
     _profiles,
     _runs,
     _checkpoints,
+    _folds,
 )
 
 

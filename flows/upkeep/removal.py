@@ -1,10 +1,12 @@
-"""Removal of a data set: its TOML, its beat tables, and what was kept of its folder."""
+"""Removal of a data set: its TOML, its beat tables, and what was kept of its records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from flows.ingest.flow import slug
 from flows.services.alive import live_runs
@@ -43,7 +45,7 @@ def plan(name: str, needs: Needs) -> Plan:
     """
     if live_runs():
         raise BackupError(f"data set {name}: found it {busy()}; expected no flow to run")
-    items = [*_tomls(name), *_tables(name, needs), *_watched(name)]
+    items = [*_tomls(name), *_tables(name, needs), *_watched(name), *_folds(name)]
     specs = available_specs()
     if not items and name not in specs:
         known = sorted({*specs, *_table_names()})
@@ -113,6 +115,16 @@ def _watched(name: str) -> Iterator[Item]:
         for path in (folder / f"{stem}.json", folder / f"{stem}.count.json"):
             if path.parent == folder and path.is_file():
                 yield _item("watch note", path.name, [path])
+
+
+def _folds(name: str) -> Iterator[Item]:
+    """Answers of cross-validations' folds about its records, which they name DATASET/RECORD."""
+    for path in sorted((home() / "folds").glob("*.npz")):
+        names: set[str] = set()
+        with suppress(BadZipFile, OSError), ZipFile(path) as file:
+            names = {member.partition("/")[0] for member in file.namelist()}
+        if name in names:
+            yield _item("answers of a fold", path.name, [path])
 
 
 def recordings_of(folder: Path) -> tuple[list[Path], list[str]]:

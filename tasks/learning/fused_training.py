@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from tasks.learning.fused_augment import augment_record
 Floats = NDArray[np.float32]
 #: Columns of what may be drawn; the rhythm is for a student that reads it alone.
 WIDTHS = {"cues": FEATURES, "shape": SHAPE_SAMPLES, "rhythm": RHYTHM_FEATURES}
-#: A record with at least this share of AF beats counts as one with AF.
-LEAST_AF = 0.02
 #: A long record is augmented in a stretch of this many beats at a time.
 STRETCH_BEATS = 6000
 
@@ -82,17 +79,3 @@ def _stretch(record: RhythmRecord, random: np.random.Generator) -> RhythmRecord:
 def _runs(picks: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
     values, first = np.unique(picks, return_index=True)
     return values.tolist(), np.split(np.arange(len(picks)), first[1:])
-
-
-def weigh_records(
-    records: Sequence[RhythmRecord], total: float, af: float = 2.0
-) -> list[RhythmRecord]:
-    """A data set's records, together drawn `total` of the times, those with AF `af` times as often.
-
-    However long, a record is drawn as often as another of its kind.
-    """
-    share = [(af if (r.label == 1).mean() > LEAST_AF else 1.0) for r in records]
-    return [
-        replace(r, weight=total * w / sum(share) / len(r))
-        for r, w in zip(records, share, strict=True)
-    ]

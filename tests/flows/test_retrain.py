@@ -80,7 +80,7 @@ def test_an_average_that_cannot_be_is_refused_before_beat_tables_are_made() -> N
         ({"weight": [1.0]}, "one weight or none for each data set .mitdb, afdb.; found 1"),
         ({"weight": [1.0, 0.0]}, "weight: found 0; expected above 0"),
         ({"weight": [1.0, nan]}, "weight: found nan; expected above 0"),
-        ({"balance": "beat"}, "balance by beats, patient, class; found 'beat'"),
+        ({"balance": "beat"}, "balance by beats, patient, class, dataset; found 'beat'"),
     ],
 )
 @pytest.mark.parametrize("model", ["squeeze", "rhythm"])

@@ -26,6 +26,8 @@ from flows.decide.fold_settings import CrossValidationSettings
 from flows.decide.fold_worker import FoldTraining, Source, all_answers, fold_folder, run_folds
 from flows.ingest.flow import IngestResult
 from flows.ingest.simulate import write_simulated
+from flows.reports.cross_validation import LEVEL_RATES, mean_bounds, means_of, patient_counts
+from flows.reports.evaluation import curve_figures, figures_of
 from flows.settings import valid
 from storage.bounds import BOUNDS
 from storage.errors import SplitError, TableError, TrainingStopped
@@ -33,6 +35,7 @@ from storage.tables.beats_manifest import read_manifest
 from storage.tables.content import copies_among
 from tasks.learning.folds import Fold
 from tasks.learning.rhythm_training import RhythmConfig
+from tasks.scores.evaluation import ScoredRecord
 from tests.answers import held
 from tests.conftest import ROOT
 from tests.tiny import tiny_dataset
@@ -126,6 +129,19 @@ def test_everybody_is_planned(sets: tuple[IngestResult, IngestResult]) -> None:
     assert not {"a/2", "a/4"} & {n for t in plan.inner for n in (*t.fold.learn, *t.fold.test)}
     with pytest.raises(SplitError, match="found nobody to fix a threshold on"):
         plan_seed(settings(fold_rule="1", patients=["0", "1", "2", "3"]), sets[:1], (), 0)
+
+
+def test_a_threshold_that_nobody_could_fix_is_told_before_any_training(
+    sets: tuple[IngestResult, IngestResult],
+) -> None:
+    """Each fold's is fixed on other patients, who need beats of both classes."""
+    entries = [replace(e, af_beats=0) for e in sets[0].manifest.entries]
+    entries[0] = replace(entries[0], af_beats=30)
+    rare = replace(sets[0], manifest=replace(sets[0].manifest, entries=tuple(entries)))
+    with pytest.raises(SplitError, match="fold 1 of 5: found 0 AF beats and 240 others"):
+        plan_seed(settings(fold_rule="patient"), [rare], (), 0)
+    plan = plan_seed(settings(beside=["b"], fold_rule="1"), [rare, sets[1]], (), 0)
+    assert {n for t in plan.inner for n in t.fold.test} == {"b/0", "b/1", "b/2"}
 
 
 def test_a_recording_is_never_on_both_sides(sets: tuple[IngestResult, IngestResult]) -> None:
@@ -233,6 +249,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first, second
 
 
+def data(*tomls: str) -> list[str]:
+    """The folders of data sets, as options."""
+    return [word for toml in tomls for word in ("--data", str(Path(toml).parent))]
+
+
 def called(*words: str, code: int) -> Any:
     """The command's JSON, which keeps its schema."""
     done = CliRunner().invoke(app, ["cross-validate", *words, *SHORT, "--format", "json"])
@@ -251,8 +272,8 @@ def test_from_records_to_figures_by_seed(
     The same again trains nothing, and gives the same figures.
     """
     first, second = map(str, folders)
-    words = ["rhythm_tiny", "--on", first, "--beside", second, "--folds", "2", "--no-signal"]
-    words += ["--seed", "0", "--seed", "3"]
+    words = ["rhythm_tiny", "--on", first, "--beside", second, *data(first, second), "--no-signal"]
+    words += ["--folds", "2", "--seed", "0", "--seed", "3"]
     answer = called(*words, code=3)
     assert list(answer["figures"]) == list(answer["means"]) == ["first"]
     by_seed = answer["figures"]["first"]
@@ -260,13 +281,14 @@ def test_from_records_to_figures_by_seed(
     assert [figures["patients"] for figures in by_seed.values()] == [4, 4]
     f1 = [figures["beat_f1"] for figures in by_seed.values()]
     assert answer["means"]["first"]["beat_f1"] == pytest.approx(np.mean(f1))
+    assert {"beat_f1_low", "episode_ppv_high"} <= answer["means"]["first"].keys()
     assert by_seed["0"]["beat_f1_low"] <= f1[0] <= by_seed["0"]["beat_f1_high"]
     for seed in (0, 3):
         folds = [fold for fold in answer["folds"] if fold["seed"] == seed]
         people = sorted(name for fold in folds for name in fold["patients"])
         assert people == [f"first/sim00{k}" for k in range(4)]
         assert {fold["learnt_patients"] for fold in folds} == {5}
-    assert answer["ingests"][0]["failed"][0]["record"] == "sim004"
+    assert answer["ingests"][0]["failed"][0]["name"] == "sim004"
     report = Path(answer["report"])
     text = report.read_text()
     assert "1 of 5 records of first could not be used" in text
@@ -275,6 +297,8 @@ def test_from_records_to_figures_by_seed(
     rows = list(csv.DictReader((report.parent / "figures.csv").open()))
     (row,) = [r for r in rows if (r["seed"], r["figure"]) == ("3", "beat_f1")]
     assert float(row["value"]) == pytest.approx(f1[1], abs=1e-6)
+    (row,) = [r for r in rows if (r["seed"], r["figure"]) == ("mean", "beat_f1")]
+    assert float(row["value"]) == pytest.approx(np.mean(f1), abs=1e-6)
     run = MlflowClient().get_run(answer["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["holter.kind"] == "cross-validation"
@@ -315,6 +339,7 @@ def test_signals_of_some_sets_and_annotations_of_others(folders: tuple[Path, Pat
     first, second = map(str, folders)
     words = ["fused_cues", "--on", second, "--beside", first, "--signal", "--no-signal"]
     words += ["--weight", "2", "--weight", "1", "--folds", "1", "--patients", "sim001"]
+    words += data(second, first)
     answer = called(*words, code=3)
     (fold,) = answer["folds"]
     assert fold["patients"] == ["second/sim001"]
@@ -325,3 +350,63 @@ def test_signals_of_some_sets_and_annotations_of_others(folders: tuple[Path, Pat
     assert "weight 1, annotations alone" in text
     assert "fixed on out-of-fold answers of the patients learnt from" in text
     assert json.loads(json.dumps(answer["links"]))["Run"].endswith("machine_learning")
+
+
+def test_a_curve_s_figures_are_of_its_own_thresholds() -> None:
+    """PPV at the largest threshold that keeps the sensitivity, and the best F1; NaN without AF."""
+    random = np.random.default_rng(0)
+    label = (random.random(4_000) < 0.3).astype(np.int8)
+    probability = np.round(np.clip(0.3 * label + random.random(4_000) * 0.7, 0, 1), 2)
+    expected: list[tuple[float, float, float]] = []
+    for threshold in np.unique(probability):
+        decided = probability >= threshold
+        right = float((decided & (label == 1)).sum())
+        sensitivity, ppv = right / label.sum(), right / decided.sum()
+        expected.append((sensitivity, ppv, 2 * right / (decided.sum() + label.sum())))
+    kept = [row for row in expected if row[0] >= 0.97]
+    assert curve_figures("beat", label, probability) == {
+        "beat_ppv_at_sensitivity_97": pytest.approx(kept[-1][1]),
+        "beat_f1_best_threshold": pytest.approx(max(row[2] for row in expected)),
+    }
+    assert np.isnan(list(curve_figures("beat", label[:0], probability[:0]).values())).all()
+    none = curve_figures("record", np.zeros(5, np.int8), probability[:5])
+    assert np.isnan(none["record_ppv_at_sensitivity_97"])
+
+
+def scored_of(seed: int, name: str, n: int = 400) -> ScoredRecord:
+    """A made-up record with answers, of a patient of its own."""
+    random = np.random.default_rng([seed, int(name)])
+    label = (np.random.default_rng(int(name)).random(n) < 0.4).astype(np.int8)
+    return ScoredRecord(
+        dataset="made-up",
+        record=name,
+        subject=name,
+        time_s=np.arange(n, dtype=np.float64) * 10,
+        stretches_s=np.array([[0.0, n * 10.0]]),
+        label=np.sort(label),
+        rhythm=np.full(n, "N"),
+        symbol=np.full(n, "N"),
+        quality=np.zeros(n, np.uint16),
+        probability=random.random(n).astype(np.float32),
+        decided=random.random(n) < 0.2 + 0.6 * np.sort(label),
+        sure=random.random(n) < 0.9,
+        distance=random.random(n).astype(np.float32),
+        labelled_whole=True,
+    )
+
+
+def test_a_mean_has_the_interval_of_the_same_patients_for_every_seed() -> None:
+    """Of one seed it is that seed's own, at every level; of two alike it is no narrower."""
+    scored = [[scored_of(seed, str(k)) for k in range(6)] for seed in range(2)]
+    figures = [figures_of(records)["made-up"] for records in scored]
+    counts = [patient_counts(records) for records in scored]
+    alone = mean_bounds(counts[:1])
+    assert {key: figures[0][key] for key in alone} == pytest.approx(alone, nan_ok=True)
+    assert {key.split("_")[0] for key in alone} == {*LEVEL_RATES, "duration"}
+    assert mean_bounds([counts[0], counts[0]]) == pytest.approx(alone, nan_ok=True)
+    both = mean_bounds(counts)
+    mean = np.mean([values["beat_f1"] for values in figures])
+    assert both["beat_f1_low"] < mean < both["beat_f1_high"]
+    means = means_of({"made-up": dict(enumerate(figures))})["made-up"]
+    assert means["beat_f1"] == mean
+    assert not [key for key in means if key.endswith(("_low", "_high"))]

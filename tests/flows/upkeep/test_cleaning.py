@@ -39,6 +39,7 @@ JUNK = {
     "testsets/" + "0" * 64 + ".npz": "test set",
     "profiles/" + "1" * 64 + ".json": "profile",
     "checkpoints/" + "2" * 64 + ".npz": "checkpoint",
+    "folds/" + "3" * 64 + ".npz": "answers of a fold",
     "runs/abc/report.html": "work folder of a run",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.cli.app import app
@@ -17,6 +18,7 @@ from storage.errors import BackupError, SpecError
 from storage.files import home, sha256_file, write_bytes, write_json
 from storage.recordings.download import FETCH_NOTE
 from storage.tables.beats_manifest import read_manifest, write_manifest
+from storage.tables.results import ArrayFolder
 from tests.answers import held
 from tests.tiny import tiny_dataset
 
@@ -36,6 +38,9 @@ def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_dataset(home() / "beats" / "dataset=ward2", records=1)
     write_json(home() / "watch" / "ward.json", {})
     write_json(home() / "watch" / "ward2.json", {})
+    for key, names in (("a", ("afdb/1", "ward/1")), ("b", ("ward2/1",))):
+        ArrayFolder(home() / "folds").write(key, {name: np.zeros(1) for name in names})
+    write_bytes(home() / "folds" / "cut.npz", b"cut")
     return write_bytes(tmp_path / "records" / "100.dat", b"a recording").parent
 
 
@@ -47,7 +52,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 
 def test_all_of_it_goes_and_nothing_else(ward: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables of every kind, the TOML, the picture, what was seen; recordings stay."""
+    """Tables of every kind, TOML, picture, what was seen, answers of folds; recordings stay."""
     told = answer(capsys, "ward", "--dry-run")
     assert "ward" in available_specs()
     result = answer(capsys, "ward", "--yes")
@@ -57,10 +62,12 @@ def test_all_of_it_goes_and_nothing_else(ward: Path, capsys: pytest.CaptureFixtu
         "picture",
         "beat tables",
         "watch note",
+        "answers of a fold",
     }
     assert "ward" not in available_specs()
     assert [path.name for path in (home() / "beats").iterdir()] == ["dataset=ward2"]
     assert [path.name for path in (home() / "watch").iterdir()] == ["ward2.json"]
+    assert sorted(path.name for path in (home() / "folds").iterdir()) == ["b.npz", "cut.npz"]
     assert (ward / "100.dat").read_bytes() == b"a recording"
     with pytest.raises(SpecError, match=r"no data set named 'ward'; known: afdb"):
         answer(capsys, "ward", "--yes")

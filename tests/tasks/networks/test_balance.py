@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ def test_balance_weighs_records() -> None:
     af = sum(r.weight * (r.label == 1).sum() for r in by_class)
     assert af / sum(r.weight * len(r) for r in by_class) == pytest.approx(0.5)
     assert [r.weight for r in balance_records(records[:2], "class")] == [1, 1]
+    names = [("one/a", 1_000, 1), ("one/b", 500, 1), ("one/b", 500, 1), ("two/c", 9_000, 3)]
+    mixed = [replace(record(name, n, 0.0), weight=weight) for name, n, weight in names]
+    by_dataset = [r.weight * len(r) for r in balance_records(mixed, "dataset")]
+    assert by_dataset[1] + by_dataset[2] == pytest.approx(by_dataset[0])
+    assert by_dataset[3] == pytest.approx(3 * sum(by_dataset[:3]))
     with pytest.raises(ValueError, match="found 'beat'"):
         balance_records(records, "beat")
 
@@ -62,6 +68,10 @@ def test_a_side_is_drawn_as_asked(beats: LabelledBeats) -> None:
     for by, of in (("class", label), ("patient", subject)):
         judge = compute_sample_weight("balanced", of)
         assert often(beats, {}, by, mostly) == pytest.approx(judge / judge.mean(), rel=1e-5)
+    shares = sums({"two": 3.0}, "dataset", subject)
+    assert shares[:2] == pytest.approx(shares[1:3])
+    assert shares[3] == pytest.approx(shares[4])
+    assert sum(shares[3:]) == pytest.approx(3 * sum(shares[:3]), rel=1e-4)
     each = sums({"one": 2.0}, "patient", subject)
     assert each[0] / each[-1] == pytest.approx(2)
     with pytest.raises(ValueError, match="found 'beat'"):

@@ -44,7 +44,7 @@ from tasks.learning.fused_augment import (
     ventricular_shape,
     with_ectopy,
 )
-from tasks.learning.fused_training import draw_fused, weigh_records
+from tasks.learning.fused_training import draw_fused
 from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats
 from tasks.learning.training import predict
 from tasks.networks.cost import multiply_adds
@@ -292,7 +292,7 @@ def test_inserted_ectopy_is_early_and_wide() -> None:
 
 def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     """The same seed gives the same windows, and hidden windows hold RR features alone."""
-    records = weigh_records([bare(seed=1), with_shapes(seed=2)], 1.0)
+    records = [bare(seed=1), with_shapes(seed=2)]
     made, label = draw_fused(records, 6, np.random.default_rng(3), masks=(1.0, 0.0))
     same, labels = draw_fused(records, 6, np.random.default_rng(3), masks=(1.0, 0.0))
     context, shape = made["cues"], made["shape"]
@@ -312,14 +312,6 @@ def test_windows_are_of_the_seed_and_hide_shapes() -> None:
     alone, _ = draw_fused(records[1:], 6, np.random.default_rng(3), masks=(0.0, 1.0))
     assert not alone["shape"].any()
     assert alone["cues"][..., HAS_SHAPE].all()
-
-
-def test_weights_balance_patients() -> None:
-    """A data set's weights sum to its share, and a record with AF counts twice one without."""
-    plain = replace(bare(), label=np.zeros(800, np.int8))
-    longer = replace(plain, rr_s=np.tile(plain.rr_s, 2), label=np.tile(plain.label, 2))
-    weights = [r.weight * len(r) for r in weigh_records([bare(), plain, longer], 0.6)]
-    np.testing.assert_allclose(weights, [0.3, 0.15, 0.15])
 
 
 @pytest.mark.parametrize(
@@ -393,7 +385,7 @@ def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
 @pytest.mark.parametrize("name", ["fused", "fused_cues"])
 def test_it_learns_and_answers_on_a_device(name: str) -> None:
     """A short training lowers the loss; the LiteRT file answers as Keras does, shapes or none."""
-    records = weigh_records([with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)], 1.0)
+    records = [with_shapes(2_000, seed) for seed in range(4)] + [bare(2_000, 9)]
     config = RhythmConfig(3, 5, 4, learning_rate=5e-3, weight_decay=1e-2, simulated=0)
     model, state = fit_rhythm(name, records, config)
     losses = state.history["loss"]
