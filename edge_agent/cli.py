@@ -133,6 +133,8 @@ def _live_options(command: argparse.ArgumentParser) -> None:
     )
     text = "rate of a serial port (default: %(default)s)"
     command.add_argument("--baud", type=_number("baud", int), default=115_200, help=text)
+    text = "share of 1 of the recorded time that is AF (default: as the release was calibrated)"
+    command.add_argument("--af-share", type=_number("af_share", float), help=text)
     command.add_argument("--model", help=MODEL)
 
 
@@ -310,7 +312,8 @@ def _live(home: Path, options: argparse.Namespace) -> int:
         release, manifest = slots.choose_release(home, folder)
         with open_source(options.source, options.baud) as read:
             chunks = millivolts(read, options.format, options.units_per_mv)
-            exit_code = run(decisions(chunks, options.fs, release, manifest), say)
+            share = options.af_share
+            exit_code = run(decisions(chunks, options.fs, release, manifest, share), say)
     if not options.model:
         slots.confirm(home)
     return exit_code

@@ -127,8 +127,8 @@ class Analysis:
             )
         if (share := self.untold_s / self.analysable_s) >= MOST_UNTOLD:
             return (
-                f"found {percent(share)} of the analysed time where the network is not sure "
-                f"enough of the rhythm; expected less than {percent(MOST_UNTOLD)}"
+                f"found {percent(share)} of the analysed time where the rhythm cannot be told; "
+                f"expected less than {100 * MOST_UNTOLD:g} %"
             )
         return ""
 

@@ -109,7 +109,7 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         f"{poor} of poor signal" + (f"; mean rate {rate:.0f} /min" if rate else ""),
         f"  network    {model['name']}{registered}, {model['origin']}",
         *([f"  chosen     {model['reason']}"] if model["reason"] else []),
-        *(f"  decided    {words}" for words in model["decision"]),
+        *(f"  told       {words}" for words in model["decision"][1:3]),
         *_share_line(model),
         *how_sure(figures),
         *(f"  caveat     {words}" for words in figures["caveats"]),

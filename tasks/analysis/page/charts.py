@@ -144,7 +144,8 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
     if page.burden is not None:
         yield Boxes(_across(axis, known, top + 0.65 * tall, 0.35 * tall), "other")
         yield Boxes(_across(axis, _clipped(page.runs, axis), top, tall, least), "af")
-        yield from crossed(_across(axis, _clipped(shown_untold(page), axis), top, tall, least))
+        if len(untold := _clipped(shown_untold(page), axis)):
+            yield from crossed(_across(axis, untold, top, tall, least))
     holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
     yield from hatch(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()

@@ -200,9 +200,12 @@ def hatch(boxes: Array, step: float = 1.6) -> list[Shape]:
     return [Boxes(boxes, "gap"), _slanted(boxes, step, "faint")]
 
 
-def crossed(boxes: Array, step: float = 1.6) -> list[Shape]:
+def crossed(boxes: Array, step: float = 1.6, width: float = 0.16) -> list[Shape]:
     """Boxes of crossed lines on bare paper: what cannot be told, whatever lies below."""
-    lines = [_slanted(boxes, step, "untold", mirrored) for mirrored in (False, True)]
+    lines = [
+        replace(_slanted(boxes, step, "untold", mirrored), width=width)
+        for mirrored in (False, True)
+    ]
     return [Boxes(boxes, "bare"), Boxes(boxes, "untold-wash"), *lines]
 
 

@@ -165,9 +165,10 @@ def key_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
     """What a reader looks at first: the longest episode's strips, or the likeliest AF; not AF."""
     lengths_s = durations_s(page.runs)
     if len(lasting(page.runs, CLINICAL_S)):
-        longest = int(lengths_s.argmax())
+        told = page.told >= TOLD_SHARE
+        longest = int((lengths_s * np.where(told, 1, 0 if told.any() else 1)).argmax())
         for start_s, part in episode_starts(page, longest)[:2]:
-            state = "" if page.told[longest] >= TOLD_SHARE else ", cannot tell"
+            state = "" if told[longest] else ", cannot tell"
             words = f"Longest episode (number {longest + 1}){state}, {part}"
             yield read_strip(page, start_s, words, most_hz)
     elif page.burden is not None:

@@ -117,7 +117,7 @@ def _legend(page: Page, drawn: Collection[str]) -> str:
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
     if page.burden is not None and len(shown_untold(page)):
-        signs.append(("cannot tell", crossed(box)))
+        signs.append(("cannot tell", crossed(box, 4.0, 0.8)))
     if "doubt" in drawn:
         signs.append(("beats on doubtful signal", [Strokes(dots, "doubt", 1.5)]))
     items = (f"<li>{svg(Drawing(15, 8, shapes))}{name}</li>" for name, shapes in signs)

@@ -134,11 +134,9 @@ def tiles(page: Page) -> list[tuple[str, str, str]]:
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
     short = len(page.runs) - long
-    open_ = int((page.told[lengths_s >= CLINICAL_S] < TOLD_SHARE).sum())
-    notes = (
-        f"{open_:,} cannot be told" if open_ else "",
-        f"and {short:,} shorter" if short else "",
-    )
+    untold = int((page.told[lengths_s >= CLINICAL_S] < TOLD_SHARE).sum())
+    notes = [f"{untold:,} cannot be told"] if untold else []
+    notes += [f"and {short:,} shorter"] if short else []
     first = f"from {moment(page, page.runs[lengths_s.argmax(), 0])}" if len(lengths_s) else ""
     of_all = f"of the {span(page.analysed_s)} analysed"
     low, high = page.limits
