@@ -110,6 +110,11 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
     command.add_argument("--least-beats", type=_number("least_beats", int), default=1, help=text)
+    text = (
+        "share of 1 of the recorded time that is AF among those who are asked (default: 0.12 where "
+        "less than two minutes can be analysed, else as the release was calibrated)"
+    )
+    command.add_argument("--af-share", type=_number("af_share", float), help=text)
 
 
 def _live_options(command: argparse.ArgumentParser) -> None:
@@ -128,6 +133,8 @@ def _live_options(command: argparse.ArgumentParser) -> None:
     )
     text = "rate of a serial port (default: %(default)s)"
     command.add_argument("--baud", type=_number("baud", int), default=115_200, help=text)
+    text = "share of 1 of the recorded time that is AF (default: as the release was calibrated)"
+    command.add_argument("--af-share", type=_number("af_share", float), help=text)
     command.add_argument("--model", help=MODEL)
 
 
@@ -258,7 +265,7 @@ def _analyse(home: Path, options: argparse.Namespace) -> int:
     check_writable(options.out, "folder (--out)")
     leads, runtime = tuple(options.lead or ()), options.runtime
     with _release(home, options.model, runtime) as release:
-        order = Order(options.out, release, leads, options.least_beats, runtime)
+        order = Order(options.out, release, leads, options.least_beats, runtime, options.af_share)
         if options.record.is_dir():
             exit_code = command.analyse_folder(options.record, order, _teller(options), _count())
         else:
@@ -305,7 +312,8 @@ def _live(home: Path, options: argparse.Namespace) -> int:
         release, manifest = slots.choose_release(home, folder)
         with open_source(options.source, options.baud) as read:
             chunks = millivolts(read, options.format, options.units_per_mv)
-            exit_code = run(decisions(chunks, options.fs, release, manifest), say)
+            share = options.af_share
+            exit_code = run(decisions(chunks, options.fs, release, manifest, share), say)
     if not options.model:
         slots.confirm(home)
     return exit_code

@@ -29,10 +29,13 @@ from tasks.features.rhythm import windows_of
 from tasks.networks.models import spec_of
 from tasks.runtimes.litert import af_probability
 from tasks.runtimes.runtimes import Network, open_runtime
-from tasks.scores.smoothing import UNSMOOTHED, Forward
+from tasks.scores.rule import Rule, lines, log_odds_of, probability_of, rule_of
+from tasks.scores.smoothing import Forward
 from tasks.signal.stream import BeatStream, Peaks, RhythmStream
 
 CHUNK_BYTES = 1 << 16
+#: Beats that cannot be told for so long in a row are said.
+UNTOLD_S = 10.0
 #: Text samples longer than this are none.
 MOST_TEXT = 40
 
@@ -49,14 +52,16 @@ class Decision:
     sample, time_s : int, float
         R peak, counted from the stream's start.
     p_af : float
-        P(AF).
+        P(AF), calibrated by the beats of its stretch so far.
     af : bool
-        The decision.
+        The decision, told or not.
     delay_s : float
         Stream time from the beat to the decision.
     begins : bool
         Whether it is the first beat of its stretch (`storage.recordings.stretches`): no rhythm goes
         on to it.
+    told : bool
+        Whether the decision is told; else it cannot be told.
     """
 
     sample: int
@@ -65,6 +70,7 @@ class Decision:
     af: bool
     delay_s: float
     begins: bool = False
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,23 @@ class Signal:
 
 
 def decisions(
-    chunks: Iterator[Floats], fs_hz: float, release: Path, manifest: Mapping[str, Any]
+    chunks: Iterator[Floats],
+    fs_hz: float,
+    release: Path,
+    manifest: Mapping[str, Any],
+    af_share: float | None = None,
 ) -> Iterator[Decision | Signal]:
     """Decide every beat of a stream of millivolts (NaN where invalid).
 
-    Each stretch of the signal is decided as a stream of its own.
+    Each stretch of the signal is decided as a stream of its own. `af_share` states how common AF
+    is; left out, it is as the release was calibrated, however short the stream is as yet.
 
     Raises
     ------
     DeviceError
         The sampling rate is none that an ECG has.
     ModelError
-        The release's network is not causal.
+        The release's network is not causal, or its margin wants beats that are still to come.
     """
     low, high = RATES_HZ
     if not low <= fs_hz <= high:
@@ -95,9 +106,11 @@ def decisions(
     name = str(manifest.get("name"))
     if not spec_of(name).causal:
         raise ModelError(f"{name} reads beats that are still to come; live needs a causal network")
+    rule = rule_of(manifest)
+    if rule.around > 1:
+        raise ModelError(f"{name}: found a margin over {rule.around} beats around; live needs 1")
     network = open_runtime(release, manifest)
-    change = float(manifest.get("smoothing_change", UNSMOOTHED))
-    decider = Decider(network, fs_hz, float(manifest["threshold"]), change)
+    decider = Decider(network, fs_hz, rule, rule.af_share if af_share is None else af_share)
     beats, second = BeatStream(fs_hz), int(fs_hz)
 
     def events(peaks: Peaks) -> Iterator[Decision | Signal]:
@@ -117,10 +130,11 @@ class Decider:
 
     network: Network
     fs_hz: float
-    threshold: float
-    change: float
+    rule: Rule
+    af_share: float
     _rhythm: RhythmStream = field(init=False)
     _forward: Forward = field(init=False)
+    _beats: int = 0
 
     def decide(self, peaks: Peaks, received: int) -> Iterator[Decision]:
         """Decide the beats that became known with so many samples received."""
@@ -129,14 +143,33 @@ class Decider:
             if begins:
                 # A version from before the last column was added reads fewer.
                 self._rhythm = RhythmStream(self.fs_hz, self.network.inputs["rhythm"][-1])
-                self._forward = Forward(self.threshold, self.change)
+                self._forward = Forward(self.rule.calibrated_threshold, self.rule.change)
+                self._beats = 0
             sample = peaks.sample[part]
-            for place, p in enumerate(self._p_af(sample)):
-                time_s = int(sample[place]) / self.fs_hz
-                af, delay_s = self._forward.decide(p), received / self.fs_hz - time_s
-                yield Decision(int(sample[place]), time_s, p, af, delay_s, begins and not place)
+            for place, answer in enumerate(self._answers(sample)):
+                self._beats += 1
+                p_af, time_s = self._calibrated(answer), int(sample[place]) / self.fs_hz
+                af, delay_s = self._forward.decide(p_af), received / self.fs_hz - time_s
+                told, first = self._told(p_af, af), begins and not place
+                yield Decision(int(sample[place]), time_s, p_af, af, delay_s, first, told)
 
-    def _p_af(self, sample: NDArray[np.int64]) -> Iterator[float]:
+    def _calibrated(self, answer: float) -> float:
+        """P(AF) of an answer by the beats so far, as `tasks.scores.rule.calibrate`."""
+        if not self.rule.scalings:
+            return answer
+        slope, offset = lines(self.rule, np.array([self._beats]))
+        odds = float(slope[0]) * log_odds_of(answer) + float(offset[0])
+        return probability_of(odds + log_odds_of(self.af_share))
+
+    def _told(self, p_af: float, af: bool) -> bool:
+        """Whether P(AF) is far enough from the threshold, on the decision's side.
+
+        Smoothed decisions follow P(AF) some beats later: until they do, nothing is told.
+        """
+        lead = log_odds_of(p_af) - log_odds_of(self.rule.calibrated_threshold)
+        return not self.rule.margin or (abs(lead) >= self.rule.margin and (lead >= 0) == af)
+
+    def _answers(self, sample: NDArray[np.int64]) -> Iterator[float]:
         most = windows_of(causal=True).core
         for at in range(0, len(sample), most):
             window, place = self._rhythm.window(sample[at : at + most])
@@ -144,30 +177,81 @@ class Decider:
             yield from p_af[0, place].tolist()
 
 
-def run(events: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
-    """Print decisions as JSON lines; say when AF begins and ends, and the sum at the end.
+#: What was told last, in words.
+LAST = {None: "nothing yet", True: "AF", False: "no AF"}
 
-    Where the signal goes, AF ends, and a line and words say so. A beat from before it went may
-    become known later: it has its line, and begins no AF.
+
+@dataclass
+class Bedside:
+    """What is said aloud of beats and of the signal as they come.
+
+    AF begins with a beat that is told to be AF, and ends with one that is told not to be: a beat
+    that cannot be told changes nothing. Ten seconds of such beats in a row are said. `af` is what
+    was told last; None where nothing is told yet, or since the signal went.
     """
-    state, beats, af_beats, gone_s = False, 0, 0, 0.0
+
+    af: bool | None = None
+    untold_since: float | None = None
+    silent: bool = False
+    gone_s: float = 0.0
+
+    def signal(self, event: Signal) -> str:
+        """The signal went or came back: where it goes, AF ends with it."""
+        ends = "; AF ends with it" if self.af and not event.present else ""
+        self.af = None
+        self.gone_s = self.gone_s if event.present else event.time_s
+        self.untold_since, self.silent = None, False
+        return f"signal {_word(event)}{ends}"
+
+    def beat(self, event: Decision) -> str:
+        """What a beat changes; "" where nothing.
+
+        A beat from before the signal went may become known later, and changes nothing.
+        """
+        if event.begins:
+            self.af, self.untold_since, self.silent = None, None, False
+        if event.time_s < self.gone_s:
+            return ""
+        return self._told(event) if event.told else self._untold(event)
+
+    def _told(self, event: Decision) -> str:
+        again, changed = self.silent, event.af != bool(self.af)
+        self.untold_since, self.silent, self.af = None, False, event.af
+        if changed:
+            return "AF begins" if event.af else "AF ends"
+        return f"told again: {LAST[event.af]}" if again else ""
+
+    def _untold(self, event: Decision) -> str:
+        if self.untold_since is None:
+            self.untold_since = event.time_s
+        if self.silent or event.time_s - self.untold_since < UNTOLD_S:
+            return ""
+        self.silent = True
+        return f"cannot tell; last told: {LAST[self.af]}"
+
+
+def _word(event: Signal) -> str:
+    return "back" if event.present else "lost"
+
+
+def run(events: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
+    """Print decisions as JSON lines; say what `Bedside` says, and the sum at the end."""
+    bedside, beats, af_beats, untold = Bedside(), 0, 0, 0
     for event in events:
         if isinstance(event, Signal):
-            word = "back" if event.present else "lost"
-            ends = "; AF ends with it" if state and not event.present else ""
-            say(f"{event.time_s:.1f} s: signal {word}{ends}")
-            print(json.dumps({"time_s": round(event.time_s, 3), "signal": word}), flush=True)
-            state = state and event.present
-            gone_s = gone_s if event.present else event.time_s
-            continue
-        beats, af_beats, state = beats + 1, af_beats + event.af, state and not event.begins
-        if event.af != state and event.time_s >= gone_s:
-            state = event.af
-            say(f"{event.time_s:.1f} s: AF {'begins' if state else 'ends'}")
-        line = {"sample": event.sample, "time_s": round(event.time_s, 3), "af": event.af}
-        line |= {"p_af": round(event.p_af, 4), "delay_s": round(event.delay_s, 2)}
+            words = bedside.signal(event)
+            line: dict[str, Any] = {"time_s": round(event.time_s, 3), "signal": _word(event)}
+        else:
+            words = bedside.beat(event)
+            beats, af_beats, untold = beats + 1, af_beats + event.af, untold + (not event.told)
+            line = {"sample": event.sample, "time_s": round(event.time_s, 3), "af": event.af}
+            line |= {"told": event.told, "p_af": round(event.p_af, 4)}
+            line |= {"delay_s": round(event.delay_s, 2)}
+        if words:
+            say(f"{event.time_s:.1f} s: {words}")
         print(json.dumps(line), flush=True)
-    say(f"{beats} beats, {af_beats} of them AF")
+    rest = f"; {untold} cannot be told" if untold else ""
+    say(f"{beats} beats, {af_beats} of them AF{rest}")
     return 0
 
 

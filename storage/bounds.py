@@ -100,6 +100,7 @@ BOUNDS: dict[str, Bound] = {
     "retrain_after": ANY_COUNT,
     "keep_days": Bound(least=0, most=36_500),
     "least_beats": POSITIVE_COUNT,
+    "af_share": Bound(above=0, below=1),
     "most_p99_ms": POSITIVE,
     "subjects": Bound(least=1, most=1_000_000),
     "hours": Bound(least=0.01, most=100_000),

@@ -41,6 +41,14 @@ def analyse(
     least_beats: Annotated[
         int, number("least_beats", "Shorter runs of decisions become what surrounds them.")
     ] = 1,
+    af_share: Annotated[
+        float | None,
+        number(
+            "af_share",
+            "Share of 1 of the recorded time that is AF among those who are asked. Default: 0.12 "
+            "where less than two minutes can be analysed, else as the release was calibrated.",
+        ),
+    ] = None,
     output: Format = "text",
 ) -> None:
     """Find AF in a recording: how much, when, how sure; with a report page and its episodes."""
@@ -53,7 +61,7 @@ def analyse(
 
     check_writable(out, "folder (--out)")
     with release_of(model) as release:
-        order = Order(out, release, tuple(lead or ()), least_beats)
+        order = Order(out, release, tuple(lead or ()), least_beats, af_share=af_share)
         if recording.is_dir():
             from flows.services.progress import Progress
 

@@ -20,39 +20,32 @@ from numpy.typing import NDArray
 from storage.audit.provenance import beat_code_sha256
 from storage.errors import ModelError, PlaceError
 from storage.files import sha256_file, whole
-from storage.recordings.records import Record, open_alone, read_lead
+from storage.recordings.records import open_alone, read_lead
 from storage.registry.boxed import BOXED, boxed_release
 from storage.registry.model_files import LITERT
 from storage.tables.beats import BAD, BeatTable, join_tables
 from tasks.analysis.choice import usual_network
 from tasks.analysis.episode_table import episode_table
+from tasks.analysis.finding import Analysis
 from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.to_html import draw_html
 from tasks.analysis.page.to_pdf import draw_pdf
 from tasks.analysis.reliability import reliability
-from tasks.analysis.words import percent
+from tasks.analysis.words import state_of
 from tasks.features.fused import fused_record, tables_with_shapes
 from tasks.networks.sequence import reads_records, reads_shapes
+from tasks.pages.decision import decision_words
 from tasks.runtimes.inference import of_record, probabilities
 from tasks.runtimes.releases import self_test
 from tasks.runtimes.runtimes import Network, open_runtime, usual
 from tasks.scores.drift import profile
 from tasks.scores.episodes import Intervals, durations_s, episodes, lasting, rhythm_annotations
-from tasks.scores.smoothing import UNSMOOTHED, decide
+from tasks.scores.rule import STRIP_S, Rule, judge, rule_of, usual_share
 from tasks.signal.beats import beat_tables
 from tasks.signal.preprocessing import Preprocessing
 
-#: The shortest ECG on which AF is diagnosed, a standard one of twelve leads (the same source).
-LEAST_S = 10.0
-#: With more beats of poor signal, what was found is of the noise; with fewer, they are a caveat. Of
-#: 367 readable recordings (MITDB, CPSC2021, CinC 2017) none has more than 0.28; noise has 0.45.
-MOST_BAD, MUCH_BAD = 0.35, 0.2
 #: Where a release is from that nobody named.
 OF_THE_BOX = "from the box, as no release is named or installed"
-#: Networks read the beats around each: in a shorter recording they miss most of the AF.
-SHORT_S, SHORT_STRIPS = 120.0, "cinc2017"
-#: Less of a recording than this share is no picture of it.
-LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,107 +56,6 @@ class Release:
     manifest: Mapping[str, Any]
     origin: str = "named by its user"
     reason: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """What a network says of a record.
-
-    Attributes
-    ----------
-    record : Record
-        The record, opened.
-    beats : BeatTable
-        Its beats, without waveforms.
-    probability : float32, shape (n,)
-        P(AF) of each.
-    decided : bool, shape (n,)
-        AF or not.
-    runs : float64, shape (k, 2)
-        Start and end of every AF episode, seconds.
-    model : mapping
-        Name, digest and threshold of what decided, its registered version, where it is from and
-        why it was chosen.
-    figures : sequence of mapping
-        What it reached on data sets, as its manifest has it; empty where it has none.
-    """
-
-    record: Record
-    beats: BeatTable
-    probability: NDArray[np.float32]
-    decided: NDArray[np.bool_]
-    runs: Intervals
-    model: Mapping[str, Any]
-    figures: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def duration_s(self) -> float:
-        """Length of the record."""
-        return self.record.n_samples / self.record.fs_hz
-
-    @property
-    def analysable_s(self) -> float:
-        """Seconds of it that can be analysed."""
-        return float(durations_s(self.beats.stretches_s).sum())
-
-    @property
-    def af_s(self) -> float:
-        """Seconds in AF."""
-        return float(durations_s(self.runs).sum())
-
-    @property
-    def doubt(self) -> str:
-        """Why nothing can be told of the record's rhythm; "" where something can."""
-        if self.analysable_s < LEAST_S:
-            return (
-                f"found {self.analysable_s:.1f} s that can be analysed; "
-                f"expected at least {LEAST_S:g} s"
-            )
-        if (share := bad_share(self.beats)) > MOST_BAD:
-            return (
-                f"found a poor signal at {100 * share:.0f} % of {len(self.beats):,} beats; "
-                f"expected at most {100 * MOST_BAD:.0f} %"
-            )
-        return ""
-
-    @property
-    def burden(self) -> float | None:
-        """Share of the analysable time in AF; None where nothing can be told."""
-        return None if self.doubt else self.af_s / self.analysable_s
-
-    @property
-    def _found_in_strips(self) -> str:
-        """The network's own sensitivity in short strips, in words; "" where it is not known."""
-        for row in reliability(self.figures, None):
-            if row["dataset"] == SHORT_STRIPS and row["sensitivity"] is not None:
-                share = percent(row["sensitivity"])
-                return f"; of that in {SHORT_STRIPS}'s strips of a minute it finds {share}"
-        return ""
-
-    @property
-    def caveats(self) -> list[str]:
-        """What a reader of the burden must know, in sentences."""
-        share, bad = self.analysable_s / self.duration_s, bad_share(self.beats)
-        facts = (
-            (
-                self.analysable_s < CLINICAL_S,
-                f"Only {self.analysable_s:.0f} s were analysed: clinical AF lasts "
-                f"{CLINICAL_S:g} s or more.",
-            ),
-            (
-                self.analysable_s < SHORT_S,
-                f"The recording is short, and the network leans on the beats around: it may miss "
-                f"AF{self._found_in_strips}.",
-            ),
-            (share < LEAST_SHARE, f"Only {percent(share)} of the recording could be analysed."),
-            (bad > MUCH_BAD, f"The signal is poor at {100 * bad:.0f} % of the beats."),
-        )
-        return [words for holds, words in facts if holds]
-
-
-def bad_share(beats: BeatTable) -> float:
-    """Share of the beats whose signal is poor; 0 where there are none."""
-    return float(np.mean((beats.quality & BAD) != 0)) if len(beats) else 0.0
 
 
 def analyse(
@@ -184,6 +76,7 @@ def analyse_by(
     leads: Sequence[str] = (),
     least_beats: int = 1,
     runtime: str | None = None,
+    af_share: float | None = None,
 ) -> Analysis:
     """Find a record's beats and decide each.
 
@@ -200,36 +93,75 @@ def analyse_by(
         Runs of fewer equal decisions become what surrounds them.
     runtime : str, optional
         What runs the network; the release's own otherwise.
+    af_share : float, optional
+        How common AF is among those who are asked (`tasks.scores.rule.judge`).
 
     Raises
     ------
     RecordError, ModelError
-        The record cannot be used; the network reads what a record's beats do not give.
+        The record cannot be used; the network reads what a record's beats do not give; a share of
+        AF is stated for a release that is not calibrated.
     """
     release = release or _of_the_box(runtime)
     network = open_runtime(release.folder, release.manifest, runtime)
-    name, threshold, change = _decision_rule(release.manifest)  # before any work
+    name, rule = _decision_rule(release.manifest, af_share)  # before any work
     record = open_alone(path, leads)
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    table, probability = decided_beats(network, name, tables)
-    decided = decide(probability, threshold, change, least_beats, table.begins)
-    runs = episodes(decided, table.time_s, table.stretches_s)
-    model = {"name": name, "threshold": threshold, "smoothing_change": change}
-    sha256, ran = sha256_file(release.folder / LITERT), runtime or usual(release.manifest)
-    model |= {"sha256": sha256, "runtime": ran}
-    model |= {"registered": release.manifest.get("registered")}
-    model |= {"origin": release.origin, "reason": release.reason}
-    figures = release.manifest.get("figures", ())
-    return Analysis(record, table, probability, decided, runs, model, figures)
+    table, answers, answered = decided_beats(network, name, tables)
+    told = partial(judge, rule, table, answers, least_beats=least_beats, answered=answered)
+    judgement, usual_judgement = told(af_share=af_share), told()
+    ran = runtime or usual(release.manifest)
+    return Analysis(
+        record=record,
+        beats=table,
+        judgement=judgement,
+        runs=episodes(judgement.decided, table.time_s, table.stretches_s),
+        model={
+            "name": name,
+            **_rule_facts(rule, table, af_share),
+            "sha256": sha256_file(release.folder / LITERT),
+            "runtime": ran,
+            "registered": release.manifest.get("registered"),
+            "origin": release.origin,
+            "reason": release.reason,
+        },
+        profile=profile(table, usual_judgement.probability, usual_judgement.decided),
+        figures=release.manifest.get("figures", ()),
+    )
 
 
-def _decision_rule(manifest: Mapping[str, Any]) -> tuple[str, float, float]:
-    """Network, threshold and smoothing of a manifest."""
-    try:
-        change = float(manifest.get("smoothing_change", UNSMOOTHED))
-        return str(manifest["name"]), float(manifest["threshold"]), change
-    except (KeyError, ValueError) as error:
-        raise ModelError("release: its manifest names no network and threshold") from error
+def _decision_rule(manifest: Mapping[str, Any], af_share: float | None) -> tuple[str, Rule]:
+    """Network and rule of a manifest, which a stated share of AF has an effect on."""
+    name, rule = manifest.get("name"), rule_of(manifest)
+    if not isinstance(name, str):
+        raise ModelError("release: its manifest names no network")
+    if af_share is not None and not rule.scalings:
+        raise ModelError(
+            f"{name}: found a release that is not calibrated, so --af-share has no effect; "
+            "expected one with a certainty in its manifest"
+        )
+    return name, rule
+
+
+def _rule_facts(rule: Rule, table: BeatTable, stated: float | None) -> dict[str, Any]:
+    """How the beats were decided, and how common AF was taken to be, and why."""
+    share, reason = None, "the release is not calibrated: no share of AF is assumed"
+    if rule.scalings and stated is not None:
+        share, reason = stated, "stated by --af-share"
+    elif rule.scalings and (share := usual_share(table)) is not None:
+        reason = f"less than {STRIP_S:g} s can be analysed: of people who are asked for a strip"
+    elif rule.scalings:
+        share, reason = rule.af_share, "of the records that the release was calibrated on"
+    low, high = rule.limits
+    return {
+        "threshold": rule.calibrated_threshold,
+        "smoothing_change": rule.change,
+        "untold_from": low,
+        "untold_to": high,
+        "af_share": share,
+        "af_share_reason": reason,
+        "decision": decision_words(rule),
+    }
 
 
 def _of_the_box(runtime: str | None) -> Release:
@@ -255,21 +187,23 @@ def from_the_box(name: str, runtime: str | None = None) -> Release:
 
 def decided_beats(
     network: Network, name: str, tables: Iterator[BeatTable]
-) -> tuple[BeatTable, NDArray[np.float32]]:
-    """A record's beats, and P(AF) of each; no waveform is kept longer than it is needed."""
+) -> tuple[BeatTable, NDArray[np.float32], NDArray[np.bool_]]:
+    """A record's beats, the network's P(AF) of each and where it could answer.
+
+    No waveform is kept longer than it is needed.
+    """
     if reads_shapes(name):
         beats, shapes = zip(*tables_with_shapes(tables), strict=True)
         table = join_tables(beats)
         record = fused_record(table, shape=np.concatenate(shapes))
         del shapes  # 40 MB of a day
-        return table, of_record(network, name, record)
+        return table, of_record(network, name, record), np.ones(len(table), bool)
     if reads_records(name):
         table = join_tables([replace(part, waveform=None) for part in tables])
-        return table, probabilities(network, name, table)[0]
-    pairs = [
-        (replace(part, waveform=None), probabilities(network, name, part)[0]) for part in tables
-    ]
-    return join_tables([part for part, _ in pairs]), np.concatenate([p_af for _, p_af in pairs])
+        return table, *probabilities(network, name, table)
+    parts = [(replace(part, waveform=None), *probabilities(network, name, part)) for part in tables]
+    beats, p_af, answered = zip(*parts, strict=True)
+    return join_tables(beats), np.concatenate(p_af), np.concatenate(answered)
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -277,6 +211,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
 
     `af_burden` is None, and `cannot_tell` says why, where nothing can be told of the rhythm.
     """
+    low, high = analysis.limits
     rr_s = analysis.beats.rr_prev_s[np.isfinite(analysis.beats.rr_prev_s)]
     long = lasting(analysis.runs, CLINICAL_S)
     flagged = (analysis.beats.quality & BAD) != 0
@@ -291,34 +226,45 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "hours": analysis.duration_s / 3600,
         "analysable_hours": analysis.analysable_s / 3600,
         "unanalysable_share": 1 - analysis.analysable_s / analysis.duration_s,
-        "analysable": [{"start_s": a, "end_s": b} for a, b in analysis.beats.stretches_s.tolist()],
+        "analysable": _spans(analysis.beats.stretches_s),
         "beats": len(analysis.beats),
         "flagged_beats": int(flagged.sum()),
         "mean_heart_rate_bpm": 60 / float(rr_s.mean(dtype=np.float64)) if len(rr_s) else None,
-        "profile": profile(analysis.beats, analysis.probability, analysis.decided).as_json(),
+        "profile": analysis.profile.as_json(),
         "model": dict(analysis.model),
         "reliability": reliability(analysis.figures, analysis.burden),
         "preprocessing_sha256": Preprocessing().digest(),
         "beat_code_sha256": beat_code_sha256(),
         "cannot_tell": analysis.doubt or None,
         "caveats": analysis.caveats,
+        "cannot_tell_s": analysis.untold_s,
+        "cannot_tell_stretches": _spans(lasting(analysis.untold, CLINICAL_S)),
         "af_burden": analysis.burden,
+        "af_burden_low": low,
+        "af_burden_high": high,
         "af_s": analysis.af_s,
         "longest_af_s": float(durations_s(analysis.runs).max(initial=0)),
         "episodes_of_30_s": len(long),
-        "episodes": [{"start_s": a, "end_s": b} for a, b in analysis.runs.tolist()],
+        "episodes": [
+            {**span, "told": told, "state": state_of(told)}
+            for span, told in zip(_spans(analysis.runs), analysis.told.tolist(), strict=True)
+        ],
     }
+
+
+def _spans(intervals: Intervals) -> list[dict[str, float]]:
+    return [{"start_s": start, "end_s": end} for start, end in intervals.tolist()]
 
 
 def files_of(analysis: Analysis, name: str | None = None) -> dict[str, bytes]:
     """Every file that an analysis leaves, by name: the record's, or another one for its files."""
     name, figures = name or analysis.record.name, summary(analysis)
-    page = page_of(analysis, figures)
+    page, start = page_of(analysis, figures), analysis.record.start
     pdf = draw_pdf(page)
     return {
         f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
         f"{name}.csv": episode_table(
-            analysis.beats, analysis.probability, analysis.runs, analysis.record.start
+            analysis.beats, analysis.probability, analysis.runs, analysis.told, start
         ).encode(),
         f"{name}.haf": rhythm_annotations(analysis.runs, analysis.beats.stretches_s),
         f"{name}.html": draw_html(page).encode(),
@@ -340,6 +286,7 @@ def page_of(analysis: Analysis, figures: Mapping[str, Any]) -> Page:
         rr_next_s=analysis.beats.rr_next_s,
         flagged=(analysis.beats.quality & BAD) != 0,
         decided=analysis.decided,
+        sure=analysis.judgement.sure,
         probability=analysis.probability,
         runs=analysis.runs,
         figures=figures,

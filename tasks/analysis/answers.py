@@ -21,8 +21,22 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Episode:
+    """An episode of AF; it cannot be told where less than half of its beats are told."""
+
+    start_s: float
+    end_s: float
+    told: float
+    state: Literal["AF", "cannot tell"]
+
+
+@dataclass(frozen=True)
 class Decider:
-    """The network that decided: how, its file's digest, where it is from, and why it was chosen."""
+    """The network that decided: how, its file's digest, where it is from, and why it was chosen.
+
+    Between `untold_from` and `untold_to` P(AF) tells nothing; they are equal where it always does.
+    `af_share` is how common AF was taken to be; None where the release is not calibrated.
+    """
 
     name: str
     registered: str | None
@@ -30,6 +44,11 @@ class Decider:
     reason: str
     threshold: float
     smoothing_change: float
+    untold_from: float
+    untold_to: float
+    af_share: float | None
+    af_share_reason: str
+    decision: list[str]
     runtime: str
     sha256: str
 
@@ -62,16 +81,21 @@ class Reliability:
 class RecordAnswer:
     """A recording's answer: the content of its JSON file, and the files that were written.
 
-    `af_burden` is None, and `cannot_tell` says why, where nothing can be told of the rhythm.
+    `af_burden` is None, and `cannot_tell` says why, where nothing can be told of the rhythm. It is
+    `af_burden_low` if nothing of what cannot be told is AF, and `af_burden_high` if all of it is.
     """
 
     record: str
     cannot_tell: str | None
+    cannot_tell_s: float
+    cannot_tell_stretches: list[Span]
     af_burden: float | None
+    af_burden_low: float | None
+    af_burden_high: float | None
     af_s: float
     longest_af_s: float
     episodes_of_30_s: int
-    episodes: list[Span]
+    episodes: list[Episode]
     hours: float
     analysable_hours: float
     unanalysable_share: float
@@ -113,6 +137,9 @@ class TableRow:
     hours: float | None
     analysable_hours: float | None
     af_burden: float | None
+    af_burden_low: float | None
+    af_burden_high: float | None
+    cannot_tell_s: float | None
     episodes_of_30_s: int | None
     longest_af_s: float | None
     network: str | None

@@ -96,6 +96,8 @@ def analyse_folder(path: Path, order: Order, tell: Tell, progress: Progress) -> 
 def _is_table(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline(1000).rstrip("\n") == ",".join(COLUMNS)
+            names = file.readline(1000).rstrip("\n").split(",")
+            # A version before may have left out a column, and never had another.
+            return names[:2] == list(COLUMNS[:2]) and set(names) <= set(COLUMNS)
     except OSError:
         return False

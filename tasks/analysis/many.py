@@ -24,14 +24,15 @@ from storage.errors import HolterError, RecordError, SpecError, TooFewBeats, Unu
 from storage.formats.leads import SUFFIX
 from storage.formats.wfdb_record import describe_wfdb
 from storage.text import csv_cell
-from tasks.analysis.analyse import Analysis, Release, analyse_by, files_of, summary, write_files
+from tasks.analysis.analyse import Release, analyse_by, files_of, summary, write_files
+from tasks.analysis.finding import Analysis
 from tasks.analysis.words import ANALYSED, CANNOT_TELL, FAILED
 
 #: What a recording of which nothing can be told raises: it was read, and no rhythm is in it.
 NOTHING_TO_TELL = (UnusableSignal, TooFewBeats)
 #: A recording's row; figures that are not known are None.
 COLUMNS: tuple[str, ...] = ("record", "file", "start", "hours", "analysable_hours")
-COLUMNS += ("af_burden", "episodes_of_30_s")
+COLUMNS += ("af_burden", "af_burden_low", "af_burden_high", "cannot_tell_s", "episodes_of_30_s")
 COLUMNS += ("longest_af_s", "network", "registered", "state", "note")
 SUMMARY = "summary.csv"
 #: The name whose files would be the table's.
@@ -47,10 +48,13 @@ class Order:
     leads: tuple[str, ...] = ()
     least_beats: int = 1
     runtime: str | None = None
+    af_share: float | None = None
 
     def analyse(self, path: Path) -> Analysis:
         """One recording, analysed."""
-        return analyse_by(path, self.release, self.leads, self.least_beats, self.runtime)
+        return analyse_by(
+            path, self.release, self.leads, self.least_beats, self.runtime, self.af_share
+        )
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from storage.registry.answers import plain
+from tasks.scores.levels.certainty import TOLD_SHARE
 
 FOOT = "A network's decision, not a diagnosis: a physician confirms it on the signal."
+#: What is told of an episode.
+EpisodeState: TypeAlias = Literal["AF", "cannot tell"]
 #: Whose data a figure is of: of patients that were not learnt from, or of a whole other data set.
 SIDES = {"test": "test patients"}
 #: Longest text of a cell; what is longer keeps its ends.
@@ -57,14 +60,31 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
 
 
+def state_of(told: float) -> EpisodeState:
+    """What is told of an episode: that it is AF where at least half of its beats are told."""
+    return "AF" if told >= TOLD_SHARE else "cannot tell"
+
+
+def uncertain(low: float, high: float, untold: float) -> str:
+    """The limits of the burden, and why there are two; empty where everything is told."""
+    if not untold:
+        return ""
+    limits = f"{percent(low)} to {percent(high)}"
+    return f" ({limits}: {percent(untold)} of the time cannot be told)"
+
+
 def headline(figures: Mapping[str, Any]) -> str:
     """How much AF, in one sentence."""
     if figures["cannot_tell"]:
         return f"cannot tell: {figures['cannot_tell']}"
     analysed = span(3600 * figures["analysable_hours"])
+    untold = figures["cannot_tell_s"] / (3600 * figures["analysable_hours"])
+    limits = figures["af_burden_low"], figures["af_burden_high"], untold
     if not figures["af_burden"]:
-        return f"no AF found in the {analysed} analysed"
-    words = f"AF in {percent(figures['af_burden'])} of the {analysed} analysed"
+        return f"no AF found in the {analysed} analysed{uncertain(*limits)}"
+    possible = "AF" if figures["af_burden_low"] else "possible AF"
+    words = f"{possible} in {percent(figures['af_burden'])} of the {analysed} analysed"
+    words += uncertain(*limits)
     long = figures["episodes_of_30_s"]
     if not long:
         return f"{words}; no episode of 30 s or more"
@@ -89,6 +109,8 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         f"{poor} of poor signal" + (f"; mean rate {rate:.0f} /min" if rate else ""),
         f"  network    {model['name']}{registered}, {model['origin']}",
         *([f"  chosen     {model['reason']}"] if model["reason"] else []),
+        *(f"  told       {words}" for words in model["decision"][1:3]),
+        *_share_line(model),
         *how_sure(figures),
         *(f"  caveat     {words}" for words in figures["caveats"]),
         *(f"  mind       {words}" for words in figures["warnings"]),
@@ -96,6 +118,13 @@ def answer(figures: Mapping[str, Any], files: Iterable[str]) -> str:
         FOOT,
     ]
     return "\n".join(map(plain, lines))
+
+
+def _share_line(model: Mapping[str, Any]) -> list[str]:
+    """How common AF was taken to be, where the release is calibrated."""
+    if model["af_share"] is None:
+        return []
+    return [f"  AF taken   {percent(model['af_share'])}, {model['af_share_reason']}"]
 
 
 def how_sure(figures: Mapping[str, Any]) -> list[str]:

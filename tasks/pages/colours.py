@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-AF, NOT_AF, DOUBT = "#b84a00", "#0068a8", "#8a6100"
+AF, NOT_AF, DOUBT, UNTOLD = "#b84a00", "#0068a8", "#8a6100", "#8f3f7a"
 INK, FAINT, LINE, PAPER = "#1b1b1b", "#5c5c5c", "#d9d9d9", "#ffffff"
 GOOD = "#00704f"
 
@@ -19,6 +19,7 @@ LIGHT = {
     "af": AF,
     "other": NOT_AF,
     "doubt": DOUBT,
+    "untold": UNTOLD,
     "good": GOOD,
     "ink": INK,
     "faint": FAINT,
@@ -38,6 +39,7 @@ DARK = {
     "af": "#ff9f5a",
     "other": "#6cb8f0",
     "doubt": "#e6b94a",
+    "untold": "#e0a0d0",
     "good": "#57c9a2",
     "ink": "#e8e8e8",
     "faint": "#a8adb5",

@@ -227,6 +227,16 @@ def _covered_s(intervals: Intervals, edges: NDArray[np.float64]) -> NDArray[np.f
     return np.asarray(before[number] - np.maximum(last_end - edges, 0))
 
 
+def told_share(
+    intervals: Intervals, time_s: NDArray[np.float64], sure: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Share of the beats of each interval that are told, shape (k,); 1 of one without a beat."""
+    low, high = (np.searchsorted(time_s, edge, side="left") for edge in intervals.T)
+    total = np.concatenate([[0], np.cumsum(sure)])
+    beats = high - low
+    return np.where(beats > 0, (total[high] - total[low]) / np.maximum(beats, 1), 1.0)
+
+
 def rhythm_annotations(runs: Intervals, stretches_s: Intervals) -> bytes:
     """Episodes as an MIT annotation file: a rhythm mark wherever AF starts or ends.
 

@@ -332,4 +332,4 @@ def test_the_command_prints_a_line_a_beat(
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert f"{len(lines)} beats" in done.stderr.decode()
     assert len(lines) > 1_500
-    assert set(lines[0]) == {"sample", "time_s", "af", "p_af", "delay_s"}
+    assert set(lines[0]) == {"sample", "time_s", "af", "told", "p_af", "delay_s"}

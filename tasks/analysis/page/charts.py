@@ -9,10 +9,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.analysis.page.facts import Page
-from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, hatch
+from tasks.analysis.page.facts import CLINICAL_S, Page
+from tasks.analysis.page.shapes import (
+    Array,
+    Boxes,
+    Curve,
+    Drawing,
+    Shape,
+    Strokes,
+    Text,
+    crossed,
+    hatch,
+)
 from tasks.analysis.page.words import date, moment
-from tasks.scores.episodes import Intervals
+from tasks.scores.episodes import Intervals, lasting
 
 #: Steps of a time axis, seconds: the first that gives at most so many labels.
 STEPS_S = (1.0, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
@@ -24,10 +34,13 @@ RR_S = (0.25, 2.0)
 #: More beats than this are drawn as where they lie on a lattice of columns and rows.
 MOST_DOTS = 4_000
 COLUMNS, ROWS = 700, 110
+#: In a short record, what cannot be told is drawn from this share of it on.
+LEAST_UNTOLD = 0.02
 #: Where so many of the beats are doubtful, the timeline says so.
 DOUBTFUL_SHARE = 0.1
 
-Decided: TypeAlias = "NDArray[np.bool_] | None"
+#: What a group of beats is called, how it is drawn, and which beats are in it.
+Group: TypeAlias = tuple[str, str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,9 @@ def tick_text(page: Page, at_s: float, axis: Axis) -> str:
 def timeline(page: Page, width: float = WIDTH_MM) -> Drawing:
     """When there was AF: a bar of the record, or of each of its days.
 
-    AF is a tall bar, what is not AF a low one, what was not analysed a hatched one, doubtful
-    signal a line of dots below: they are told apart without colour too.
+    AF is a tall bar, what is not AF a low one, what was not analysed a hatched one, what cannot be
+    told one of crossed lines, doubtful signal a line of dots below: they are told apart without
+    colour too.
     """
     many = page.duration_s > ONE_ROW_S
     offset = since_midnight_s(page) if many else 0.0
@@ -113,7 +127,15 @@ def timeline_words(page: Page) -> str:
     words = f"AF: {'; '.join(spans)}" if spans else "No AF found"
     if len(page.runs) > 5:
         words = f"The longest of {len(page.runs):,} episodes of {words}"
-    return f"Timeline of the record. {words}. Not analysed: {len(page.holes_s)} stretches."
+    words += f". Not analysed: {len(page.holes_s)} stretches"
+    if len(shown := shown_untold(page)):
+        words += f". Cannot be told: {len(shown)} stretches"
+    return f"Timeline of the record. {words}."
+
+
+def shown_untold(page: Page) -> Intervals:
+    """What of that which cannot be told is drawn: 30 s or more, or less of a short record."""
+    return lasting(page.untold, min(CLINICAL_S, LEAST_UNTOLD * page.duration_s))
 
 
 def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
@@ -122,6 +144,8 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
     if page.burden is not None:
         yield Boxes(_across(axis, known, top + 0.65 * tall, 0.35 * tall), "other")
         yield Boxes(_across(axis, _clipped(page.runs, axis), top, tall, least), "af")
+        if len(untold := _clipped(shown_untold(page), axis)):
+            yield from crossed(_across(axis, untold, top, tall, least))
     holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
     yield from hatch(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()
@@ -177,12 +201,12 @@ def day_chart(page: Page, height: float = 125.0) -> Drawing | None:
     if not known.any():
         return None
     axis = Axis(0.0, page.duration_s, 14, WIDTH_MM - 13)
-    time_s, rr_s, decided = page.time_s[known], page.rr_s[known], page.decided[known]
+    time_s, rr_s, groups = page.time_s[known], page.rr_s[known], _groups(page, known)
     shapes: list[Shape] = []
     top, room = 5.0, min(height, 125.0) - 38
     for panel, tall in ((_rate_panel, 0.38 * room), (_rr_panel, 0.62 * room)):
         shapes += _ground(page, axis, top, tall)
-        shapes += panel(axis, top, tall, time_s, rr_s, None if page.burden is None else decided)
+        shapes += panel(axis, top, tall, time_s, rr_s, groups)
         top += tall + 8
     top -= 5
     lanes = [("P(AF)", page.probability, "af"), ("doubtful", page.flagged, "doubt")]
@@ -191,6 +215,19 @@ def day_chart(page: Page, height: float = 125.0) -> Drawing | None:
         top += 7.5
     shapes += _time_axis(page, axis, top - 0.6)
     return Drawing(WIDTH_MM, top + 4.5, shapes, _chart_words(rr_s))
+
+
+def _groups(page: Page, known: NDArray[np.bool_]) -> list[Group]:
+    """The beats with an interval by what is told of them."""
+    decided, sure = page.decided[known], page.sure[known]
+    if page.burden is None:
+        return [("", "other", np.ones(len(sure), bool))]
+    groups: list[Group] = [
+        ("blue, decided not AF", "other", ~decided & sure),
+        ("orange, decided AF", "af", decided & sure),
+        ("purple, cannot tell", "untold", ~sure),
+    ]
+    return groups[: 2 + (not sure.all())]
 
 
 def _chart_words(rr_s: Array) -> str:
@@ -226,9 +263,9 @@ def _columns(axis: Axis, time_s: Array, most: int) -> tuple[NDArray[np.int64], N
 
 
 def _rate_panel(
-    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: Decided
+    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, groups: Sequence[Group]
 ) -> Iterator[Shape]:
-    del decided
+    del groups
     first, last = _columns(axis, time_s, 350)
     cuts = [
         np.quantile(60 / rr_s[a:b], (0.05, 0.5, 0.95))
@@ -253,7 +290,7 @@ def _rate_panel(
 
 
 def _rr_panel(
-    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, decided: Decided
+    axis: Axis, top: float, height: float, time_s: Array, rr_s: Array, groups: Sequence[Group]
 ) -> Iterator[Shape]:
     """Every interval, logarithmic: equal ratios are equal heights."""
     low, high = np.log(RR_S)
@@ -262,12 +299,10 @@ def _rr_panel(
         (top + height * (1 - (np.log(v) - low) / (high - low)), f"{v:g} s", f"{60 / v:.0f}/min")
         for v in (0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
     ]
-    name, groups = "Intervals between beats", [(np.ones(len(rr_s), bool), "other")]
-    if decided is not None:
-        name += ": blue, decided not AF; orange, decided AF"
-        groups = [(~decided, "other"), (decided, "af")]
+    names = "; ".join(name for name, _, _ in groups if name)
+    name = f"Intervals between beats: {names}" if names else "Intervals between beats"
     yield from _scale(axis, marks, name, top)
-    for beats, kind in groups:
+    for _, kind, beats in groups:
         x, y = axis.x(time_s[beats]), top + height * level[beats]
         if len(rr_s) <= MOST_DOTS:
             half = 0.3 if len(rr_s) > 400 else 0.6

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.scores.episodes import Intervals, durations_s
+from tasks.scores.episodes import (
+    NO_INTERVALS,
+    Intervals,
+    durations_s,
+    episodes,
+    lasting,
+    told_share,
+)
 
 #: Episodes of AF that count clinically last so long (Hindricks et al. 2021,
 #: doi:10.1093/eurheartj/ehaa612).
@@ -32,7 +40,7 @@ class Page:
     time_s : float64, shape (n,)
         Time of each beat; `rr_s` and `rr_next_s` the intervals before and after it, NaN at the ends
         of a stretch; `flagged` whether its signal is doubtful, `decided` whether it is AF,
-        `probability` P(AF): shape (n,) each.
+        `sure` whether that is told, `probability` P(AF): shape (n,) each.
     runs : float64, shape (k, 2)
         AF episodes in seconds.
     figures : mapping
@@ -63,6 +71,7 @@ class Page:
     rr_next_s: NDArray[np.float32]
     flagged: NDArray[np.bool_]
     decided: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
     probability: NDArray[np.float32]
     runs: Intervals
     figures: Mapping[str, Any]
@@ -93,6 +102,35 @@ class Page:
         if self.cannot_tell or not self.analysed_s or not np.isfinite(self.rr_s).any():
             return None
         return min(self.af_s / self.analysed_s, 1.0)
+
+    @cached_property
+    def untold(self) -> Intervals:
+        """Where successive beats cannot be told, shape (k, 2); none where nothing can be."""
+        if self.burden is None:
+            return NO_INTERVALS
+        return episodes(~self.sure, self.time_s, self.stretches_s)
+
+    @property
+    def long_untold(self) -> Intervals:
+        """Those that are listed, of 30 s or more."""
+        return lasting(self.untold, CLINICAL_S)
+
+    @property
+    def untold_share(self) -> float:
+        """Share of the analysed time that cannot be told."""
+        return float(durations_s(self.untold).sum()) / self.analysed_s if self.analysed_s else 0.0
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """The burden where nothing that cannot be told is AF, and where all of it is."""
+        told = episodes(self.decided & self.sure, self.time_s, self.stretches_s)
+        low = float(durations_s(told).sum()) / self.analysed_s
+        return min(low, 1.0), min(low + self.untold_share, 1.0)
+
+    @property
+    def told(self) -> NDArray[np.float64]:
+        """Share of the beats of each episode that are told, shape (k,)."""
+        return told_share(self.runs, self.time_s, self.sure)
 
     @property
     def holes_s(self) -> Intervals:

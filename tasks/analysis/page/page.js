@@ -3,6 +3,8 @@
   const NAME = "http://www.w3.org/2000/svg";
   const LEAD_IN = 10, MM_PER_S = 25, MARKS = 9, WIDTH = 260;
   const SIGNS = [["\u2013", "other"], ["A", "af"], ["\u2013?", "doubt"], ["A?", "doubt"]];
+  const DOUBTFUL = 2, UNTOLD = 16;
+  const signOf = (kind) => kind & UNTOLD && !(kind & DOUBTFUL) ? ["?", "untold"] : SIGNS[kind & 3];
   const data = JSON.parse(document.getElementById("strips").textContent);
   const table = document.querySelector("table.episodes");
   if (!table) return;
@@ -72,7 +74,7 @@
     const top = height - MARKS;
     let count = 0;
     for (let k = 0; k < beats.length; k += 2) {
-      const x = LEAD_IN + MM_PER_S * beats[k] / 1000, kind = beats[k + 1], [sign, colour] = SIGNS[kind & 3];
+      const x = LEAD_IN + MM_PER_S * beats[k] / 1000, kind = beats[k + 1], [sign, colour] = signOf(kind);
       count += kind & 1;
       line(svg, colour, `M${x} ${top + 1}v2`, 0.4);
       put(svg, "text", { class: `k-${colour}`, x, y: top + 7.2, "font-size": 3.2, "text-anchor": "middle", "font-weight": 600 }, sign);

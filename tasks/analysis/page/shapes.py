@@ -29,7 +29,11 @@ KINDS = {
     "other-half": ("other", 0.45),
     "other-wash": ("other", 0.18),
     "doubt": ("doubt", 1.0),
+    "untold": ("untold", 1.0),
+    "untold-half": ("untold", 0.45),
+    "untold-wash": ("untold", 0.18),
     "gap": ("gap", 1.0),
+    "bare": ("paper", 1.0),
     "paper": ("ecg-paper", 1.0),
     "fine": ("ecg-fine", 1.0),
     "bold": ("ecg-bold", 1.0),
@@ -193,9 +197,25 @@ def paper(x: float, y: float, width: float, height: float) -> list[Shape]:
 
 def hatch(boxes: Array, step: float = 1.6) -> list[Shape]:
     """Boxes that are grey and hatched: what cannot be analysed, told apart without colour too."""
+    return [Boxes(boxes, "gap"), _slanted(boxes, step, "faint")]
+
+
+def crossed(boxes: Array, step: float = 1.6, width: float = 0.16) -> list[Shape]:
+    """Boxes of crossed lines on bare paper: what cannot be told, whatever lies below."""
+    lines = [
+        replace(_slanted(boxes, step, "untold", mirrored), width=width)
+        for mirrored in (False, True)
+    ]
+    return [Boxes(boxes, "bare"), Boxes(boxes, "untold-wash"), *lines]
+
+
+def _slanted(boxes: Array, step: float, kind: str, mirrored: bool = False) -> Strokes:
     strokes: list[Iterable[float]] = []
     for x, y, width, height in boxes.tolist():
         offsets = np.arange(step / 2, width + height, step)
         low, high = np.maximum(offsets - width, 0), np.minimum(offsets, height)
-        strokes += np.stack([x + offsets - low, y + low, x + offsets - high, y + high], 1).tolist()
-    return [Boxes(boxes, "gap"), Strokes(np.array(strokes).reshape(-1, 4), "faint", 0.12)]
+        left, right = offsets - low, offsets - high
+        if mirrored:
+            left, right = width - left, width - right
+        strokes += np.stack([x + left, y + low, x + right, y + high], 1).tolist()
+    return Strokes(np.array(strokes).reshape(-1, 4), kind, 0.12)

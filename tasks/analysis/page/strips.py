@@ -13,6 +13,7 @@ from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
 from tasks.analysis.page.words import moment
 from tasks.scores.episodes import Intervals, durations_s, lasting
+from tasks.scores.levels.certainty import TOLD_SHARE
 
 STRIP_S = 10.0
 #: How far before its onset an episode's first strip begins, and after its end the last one ends.
@@ -22,7 +23,9 @@ MM_PER_S, MM_PER_MV = 25.0, 10.0
 LEAD_IN_MM, MARKS_MM = 10.0, 9.0
 HEIGHTS_MM = (30.0, 65.0)
 WIDTH_MM = LEAD_IN_MM + MM_PER_S * STRIP_S
-ENDS_NO_INTERVAL, UNDECIDED = 4, 8
+ENDS_NO_INTERVAL, UNDECIDED, UNTOLD = 4, 8, 16
+#: Stretches that cannot be told which have a strip: the longest.
+MOST_UNTOLD = 6
 #: Beats looked at for a calm stretch.
 CALM_BEATS = 16
 #: A beat's sign and colour by its kind; of a record on which nothing is decided, none.
@@ -32,6 +35,10 @@ MARKS: dict[int, tuple[str, str]] = {
     2: ("–?", "doubt"),
     3: ("A?", "doubt"),
     UNDECIDED: ("", "faint"),
+    UNTOLD: ("?", "untold"),
+    UNTOLD + 1: ("?", "untold"),
+    UNTOLD + 2: ("–?", "doubt"),
+    UNTOLD + 3: ("A?", "doubt"),
 }
 
 
@@ -50,8 +57,8 @@ class Strip:
     beat_s : float64, shape (b,)
         Times of its beats from its start.
     beat_kind : int, shape (b,)
-        1 for AF, plus 2 on doubtful signal, or 8 where nothing is decided; plus 4 where no
-        interval ends with it.
+        1 for AF, plus 2 on doubtful signal, plus 16 where that cannot be told, or 8 where nothing
+        is decided; plus 4 where no interval ends with it.
     af_s, gaps_s : float64, shape (k, 2)
         Episodes and what was not analysed, from its start.
     height_mm, zero_mm : float
@@ -83,7 +90,7 @@ def read_strip(page: Page, start_s: float, words: str, most_hz: float = np.inf) 
     level, factor = thin(MM_PER_MV * (signal - _median(signal)), page.fs_hz, most_hz)
     above, below, cut = _reach(level)
     low, high = np.searchsorted(page.time_s, (begin_s, end_s)).tolist()
-    kind = page.decided[low:high] + 2 * page.flagged[low:high]
+    kind = page.decided[low:high] + 2 * page.flagged[low:high] + UNTOLD * ~page.sure[low:high]
     kind = np.full_like(kind, UNDECIDED) if page.burden is None else kind
     kind = kind + ENDS_NO_INTERVAL * ~np.isfinite(page.rr_s[low:high])
     return Strip(
@@ -158,9 +165,11 @@ def key_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
     """What a reader looks at first: the longest episode's strips, or the likeliest AF; not AF."""
     lengths_s = durations_s(page.runs)
     if len(lasting(page.runs, CLINICAL_S)):
-        longest = int(lengths_s.argmax())
+        told = page.told >= TOLD_SHARE
+        longest = int((lengths_s * np.where(told, 1, 0 if told.any() else 1)).argmax())
         for start_s, part in episode_starts(page, longest)[:2]:
-            words = f"Longest episode (number {longest + 1}), {part}"
+            state = "" if told[longest] else ", cannot tell"
+            words = f"Longest episode (number {longest + 1}){state}, {part}"
             yield read_strip(page, start_s, words, most_hz)
     elif page.burden is not None:
         at = float(page.time_s[int(page.probability.argmax())])
@@ -173,11 +182,20 @@ def key_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
         yield read_strip(page, calm_s, "Decided not AF, for comparison", most_hz)
 
 
+def untold_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
+    """The middle of the longest stretches of 30 s or more that cannot be told, in their order."""
+    stretches = page.long_untold
+    for k in sorted(np.argsort(-durations_s(stretches), kind="stable")[:MOST_UNTOLD].tolist()):
+        middle_s = float(stretches[k].mean())
+        words = f"Cannot tell (number {k + 1}), middle"
+        yield read_strip(page, middle_s - STRIP_S / 2, words, most_hz)
+
+
 def calmest(page: Page) -> float | None:
     """Where some beats of one stretch hold no AF and no doubtful one, with the lowest P(AF)."""
     if len(page.time_s) < CALM_BEATS or page.burden is None:
         return None
-    bad = page.decided | page.flagged | ~np.isfinite(page.rr_s)
+    bad = page.decided | page.flagged | ~page.sure | ~np.isfinite(page.rr_s)
     cost = np.convolve(page.probability + bad, np.ones(CALM_BEATS), "valid")
     at = int(cost.argmin())
     window = slice(at, at + CALM_BEATS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,22 @@ import numpy as np
 
 from tasks.analysis.page import strips as page_strips
 from tasks.analysis.page import words as page_words
-from tasks.analysis.page.charts import day_chart, timeline
+from tasks.analysis.page.charts import day_chart, shown_untold, timeline
 from tasks.analysis.page.facts import CLINICAL_S, Page
-from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, hatch, svg
-from tasks.analysis.page.strips import as_data, draw_strip, episode_starts, key_strips, read_strip
+from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, crossed, hatch, svg
+from tasks.analysis.page.strips import (
+    Strip,
+    as_data,
+    draw_strip,
+    episode_starts,
+    key_strips,
+    read_strip,
+    untold_strips,
+)
 from tasks.pages.colours import stylesheet
 from tasks.pages.markup import escape
 from tasks.scores.episodes import durations_s
+from tasks.scores.levels.certainty import TOLD_SHARE
 
 #: Samples of all episodes' strips together, a character each: what bounds the file's size.
 MOST_SAMPLES = 1_700_000
@@ -51,6 +60,7 @@ def draw_html(page: Page) -> str:
         *_over_the_day(page),
         *_key_strips(page),
         *_episodes(page),
+        *_untold(page),
         *_how_sure(page),
         *_details(page),
     ]
@@ -78,7 +88,8 @@ def _beside(name: str) -> str:
 
 
 def _answer(page: Page) -> Iterator[str]:
-    state = "plain" if page.burden is None else "bad" if len(page.runs) else "good"
+    state = "plain" if page.burden is None or len(page.long_untold) else "good"
+    state = "bad" if page.burden and page.limits[0] else state
     yield f'<div class="summary {state}"><p class="first">{escape(page_words.headline(page))}</p>'
     if unknown := page_words.unknown(page):
         yield f'<p class="rest">{escape(unknown)}</p>'
@@ -90,13 +101,13 @@ def _answer(page: Page) -> Iterator[str]:
     drawing = timeline(page)
     yield svg(drawing, "broad")
     yield svg(timeline(page, 92.0), "narrow")
-    yield _legend(page, any(shape.kind == "doubt" for shape in drawing.shapes))
+    yield _legend(page, {shape.kind for shape in drawing.shapes})
     if page.burden is not None:
         yield f"<p>{escape(page_words.sure(page))}</p>"
     yield f'<p class="caveat">{escape(page_words.NOT_A_DIAGNOSIS)}</p>'
 
 
-def _legend(page: Page, doubtful: bool) -> str:
+def _legend(page: Page, drawn: Collection[str]) -> str:
     box = np.array([[0.0, 0.0, 15.0, 8.0]])
     low = np.array([[0.0, 4.5, 15.0, 3.0]])
     dots = np.array([[x, 6.5, x + 0.6, 6.5] for x in np.arange(1, 15, 2.0)])
@@ -105,7 +116,9 @@ def _legend(page: Page, doubtful: bool) -> str:
         signs = [("not analysed", hatch(box))]
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
-    if doubtful:
+    if page.burden is not None and len(shown_untold(page)):
+        signs.append(("cannot tell", crossed(box, 4.0, 0.8)))
+    if "doubt" in drawn:
         signs.append(("beats on doubtful signal", [Strokes(dots, "doubt", 1.5)]))
     items = (f"<li>{svg(Drawing(15, 8, shapes))}{name}</li>" for name, shapes in signs)
     return f'<ul class="legend" aria-label="Signs of the timeline">{"".join(items)}</ul>'
@@ -123,13 +136,7 @@ def _over_the_day(page: Page) -> Iterator[str]:
 
 def _key_strips(page: Page) -> Iterator[str]:
     yield "<h2>Signal</h2>"
-    for strip in key_strips(page):
-        cut = " (cut at the paper's edge)" if strip.cut else ""
-        drawing = svg(draw_strip(strip), "true", true_scale=True)
-        yield (
-            f'<figure class="strip"><figcaption>{escape(strip.caption)}{cut}</figcaption>'
-            f'<div class="wide" tabindex="0">{drawing}</div></figure>'
-        )
+    yield from map(_figure, key_strips(page))
     yield f"<p>{escape(page_words.TRUE_SCALE)}</p>"
     if page.burden is not None:
         yield f"<p>{escape(page_words.SIGNS)}</p>"
@@ -197,13 +204,14 @@ def _episode_table(page: Page, shown: set[int]) -> str:
         sort = f'<button type="button" data-by="{by}" aria-label="Sort by {by}">\u2195</button>'
         names[k] += f' <span class="screen">{sort}</span>'
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    short = durations_s(page.runs) < CLINICAL_S
+    short, untold = durations_s(page.runs) < CLINICAL_S, page.told < TOLD_SHARE
     rows = []
     for k, cells in enumerate(page_words.episode_cells(page)):
         number = f"{k + 1:,}"
         if k in shown:
             number = f'<button type="button" aria-expanded="false">{number}</button>'
-        kind = ' class="short"' if short[k] else ""
+        states = " ".join(n for n, holds in (("short", short[k]), ("open", untold[k])) if holds)
+        kind = f' class="{states}"' if states else ""
         inside = "".join(f"<td>{escape(cell)}" for cell in cells)
         rows.append(f'<tr data-n="{k + 1}"{kind}><td>{number}{inside}')
     return (
@@ -214,6 +222,26 @@ def _episode_table(page: Page, shown: set[int]) -> str:
     )
 
 
+def _untold(page: Page) -> Iterator[str]:
+    """What cannot be told: a row each, and strips of the longest."""
+    if not len(page.long_untold):
+        return
+    yield f"<h2>Cannot tell ({len(page.long_untold):,})</h2>"
+    yield f"<p>{escape(page_words.UNTOLD_NOTE)}</p>"
+    yield _table(page_words.UNTOLD_COLUMNS, page_words.untold_rows(page), "untold")
+    yield from map(_figure, untold_strips(page))
+
+
+def _figure(strip: Strip) -> str:
+    """A strip below its caption, true to scale."""
+    cut = " (cut at the paper's edge)" if strip.cut else ""
+    drawing = svg(draw_strip(strip), "true", true_scale=True)
+    return (
+        f'<figure class="strip"><figcaption>{escape(strip.caption)}{cut}</figcaption>'
+        f'<div class="wide" tabindex="0">{drawing}</div></figure>'
+    )
+
+
 def _how_sure(page: Page) -> Iterator[str]:
     if page.network_figures and page.burden is not None:
         yield f"<h2>{escape(page_words.SURE_TITLE)}</h2>"
@@ -221,13 +249,13 @@ def _how_sure(page: Page) -> Iterator[str]:
         yield f"<p>{escape(page_words.SURE_NOTE)}</p>"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], classes: str = "rates") -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
-        f'<div class="wide" tabindex="0"><table class="rates"><thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide" tabindex="0"><table class="{classes}"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -9,11 +9,18 @@ from itertools import zip_longest
 import numpy as np
 
 from tasks.analysis.page import words as page_words
-from tasks.analysis.page.charts import WIDTH_MM, day_chart, timeline
+from tasks.analysis.page.charts import WIDTH_MM, day_chart, shown_untold, timeline
 from tasks.analysis.page.facts import Page
 from tasks.analysis.page.pdf import Placement, is_installed, to_pdf, width_mm
 from tasks.analysis.page.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fit, shift
-from tasks.analysis.page.strips import Strip, draw_strip, episode_starts, key_strips, read_strip
+from tasks.analysis.page.strips import (
+    Strip,
+    draw_strip,
+    episode_starts,
+    key_strips,
+    read_strip,
+    untold_strips,
+)
 from tasks.scores.episodes import durations_s
 
 #: What a command says where the library is missing.
@@ -100,6 +107,7 @@ def _blocks(page: Page) -> Iterator[Block]:
     yield Block(_words(page_words.TRUE_SCALE, 2.8, "faint", after=1))
     if page.burden is not None:
         yield Block(_words(page_words.SIGNS, 2.8, "faint", after=3))
+    yield from _untold(page)
     if page.network_figures and page.burden is not None:
         rows = page_words.sure_rows(page)
         table = list(_table(page_words.SURE_COLUMNS, rows))
@@ -115,11 +123,21 @@ def _blocks(page: Page) -> Iterator[Block]:
     yield from _episodes(page)
 
 
+def _untold(page: Page) -> Iterator[Block]:
+    """What cannot be told: a row each, and strips of the longest."""
+    if not len(page.long_untold):
+        return
+    yield _heading(f"Cannot tell ({len(page.long_untold):,})", 40)
+    yield Block(_words(page_words.UNTOLD_NOTE, 2.8, "faint", after=2))
+    yield from _table(page_words.UNTOLD_COLUMNS, page_words.untold_rows(page))
+    yield from (Block(_strip(strip)) for strip in untold_strips(page, MOST_HZ))
+
+
 def _front(page: Page) -> Iterator[Block]:
     """The answer: how much AF, when, how sure, how much is not known."""
     yield Block(_words(page_words.title(page), 6, bold=True, after=1), section="Answer")
     yield Block(_words(page_words.recording(page), 3, "faint", after=3))
-    kind = "other" if page.burden is None or not len(page.runs) else "af"
+    kind = "af" if page.burden and page.limits[0] else "other"
     answer = _words(page_words.headline(page), 5, bold=True, after=1, indent=4)
     bar = Boxes(np.array([[0.0, 0.0, 1.5, answer.height + 1]]), kind)
     yield Block(replace(answer, height=answer.height + 2, shapes=[bar, *answer.shapes]))
@@ -135,7 +153,8 @@ def _front(page: Page) -> Iterator[Block]:
 
 def _signs(page: Page) -> str:
     words = "Tall and orange: AF. Low and blue: not AF. " if page.burden is not None else ""
-    return words + "Hatched: not analysed. Dots below: beats on doubtful signal."
+    crossed = "Crossed lines: cannot tell. " if len(shown_untold(page)) else ""
+    return f"{words}{crossed}Hatched: not analysed. Dots below: beats on doubtful signal."
 
 
 def _episodes(page: Page) -> Iterator[Block]:
@@ -242,13 +261,13 @@ def _table(
 
 #: Height of a row of the episodes, and rows a page; right edges of its columns, the last one left.
 ROW_MM, SHEET_ROWS = 4.2, 40
-EDGES_MM = (9.0, 36.0, 63.0, 83.0, 94.0, 105.0, 108.0)
+EDGES_MM = (8.0, 34.0, 60.0, 78.0, 87.0, 96.0, 112.0, 114.0)
 
 
 def _episode_rows(page: Page) -> Iterator[Block]:
     """Every episode, in two columns; the first one is read down, then the second."""
     rows = [(f"{k:,}", *cells) for k, cells in enumerate(page_words.episode_cells(page), start=1)]
-    names = ("", "Start", "End", "Duration", "Rate", "P(AF)", "Signal")
+    names = ("", "Start", "End", "Duration", "Rate", "P(AF)", "Told", "Signal")
     head = _pair(names, names if len(rows) > 1 else None, bold=True)
     for begin in range(0, len(rows), 2 * SHEET_ROWS):
         part = rows[begin : begin + 2 * SHEET_ROWS]

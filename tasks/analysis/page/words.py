@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 from tasks.analysis.page.facts import CLINICAL_S, Page, episodes_of, mean_rate
-from tasks.analysis.words import percent, span
+from tasks.analysis.words import percent, span, state_of, uncertain
 from tasks.pages.markup import line
 from tasks.scores.episodes import durations_s, lasting
+from tasks.scores.levels.certainty import TOLD_SHARE
 
 NOT_A_DIAGNOSIS = (
     "AF here is a network's decision, not a diagnosis: a physician confirms it on the signal. "
     "This is not a medical device."
 )
 SIGNS = (
-    "Under each trace: A, a beat decided AF; –, a beat decided not AF; ?, a beat on doubtful "
-    "signal. Between two beats, their interval in milliseconds. "
+    "Under each trace: A, a beat decided AF; –, a beat decided not AF; A? or –?, such a beat on "
+    "doubtful signal; ? alone, a beat that cannot be told. Between two beats, their interval in "
+    "milliseconds. "
     "Orange, an episode of AF; grey, signal that was not analysed."
 )
 TRUE_SCALE = (
@@ -74,13 +77,15 @@ def headline(page: Page) -> str:
         why = page.cannot_tell or "no two beats in a row could be analysed"
         return f"Cannot tell: {line(why).rstrip('.')}."
     analysed = f"the {span(page.analysed_s)} analysed"
+    doubt = uncertain(*page.limits, page.untold_share)
     if not len(page.runs):
-        return f"No AF found in {analysed}."
+        return f"No AF found in {analysed}{doubt}."
+    possible = "AF" if page.limits[0] else "Possible AF"
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
-    amount = f"{percent(burden)} of {analysed}"
+    amount = f"{percent(burden)} of {analysed}{doubt}"
     if page.analysed_s < CLINICAL_S:
-        return f"AF in {amount}: too short a time for an episode of 30 s."
+        return f"{possible} in {amount}: too short a time for an episode of 30 s."
     if not long:
         runs = _count(len(lengths_s), "run", "runs")
         return (
@@ -88,8 +93,9 @@ def headline(page: Page) -> str:
             f"{span(page.af_s)} in all, {amount}."
         )
     if burden == 1:
-        return f"AF throughout {analysed}."
-    words = f"AF in {amount}: {span(page.af_s)} in {_count(len(lengths_s), 'episode', 'episodes')}"
+        return f"{possible} throughout {analysed}{doubt}."
+    number = _count(len(lengths_s), "episode", "episodes")
+    words = f"{possible} in {amount}: {span(page.af_s)} in {number}"
     longest = f", the longest {span(float(lengths_s.max()))}" if len(lengths_s) > 1 else ""
     return f"{words}{longest}."
 
@@ -128,12 +134,19 @@ def tiles(page: Page) -> list[tuple[str, str, str]]:
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
     short = len(page.runs) - long
+    untold = int((page.told[lengths_s >= CLINICAL_S] < TOLD_SHARE).sum())
+    notes = [f"{untold:,} cannot be told"] if untold else []
+    notes += [f"and {short:,} shorter"] if short else []
     first = f"from {moment(page, page.runs[lengths_s.argmax(), 0])}" if len(lengths_s) else ""
+    of_all = f"of the {span(page.analysed_s)} analysed"
+    low, high = page.limits
+    share = page.untold_share
     return [
-        ("AF burden", percent(burden), f"of the {span(page.analysed_s)} analysed"),
+        ("AF burden", percent(burden), f"{percent(low)} to {percent(high)}" if share else of_all),
         ("Time in AF", span(page.af_s), ""),
-        ("Episodes of 30 s or more", f"{long:,}", f"and {short:,} shorter" if short else ""),
+        ("Episodes of 30 s or more", f"{long:,}", ", ".join(notes)),
         ("Longest episode", span(float(lengths_s.max(initial=0))), first),
+        *([("Cannot be told", span(page.analysed_s * share), percent(share))] if share else []),
         holes,
         ("Mean heart rate", *_rates(page)),
     ]
@@ -255,8 +268,10 @@ def details(page: Page) -> list[tuple[str, str]]:
         rows.append(("Registered as", page.registered))
     if page.reason:
         rows.append(("Why this network", page.reason))
-    if "threshold" in model:
-        rows.append(("Threshold of P(AF)", f"{model['threshold']:g}"))
+    rows += [("How it decides", str(words)) for words in model.get("decision", ())]
+    if model.get("af_share") is not None:
+        share = f"{percent(model['af_share'])}, {model['af_share_reason']}"
+        rows.append(("How common AF was taken to be", share))
     if "runtime" in model:
         rows.append(("Runs on", str(model["runtime"])))
     if "sha256" in model:
@@ -274,11 +289,25 @@ def details(page: Page) -> list[tuple[str, str]]:
     return [(line(name), line(value)) for name, value in rows]
 
 
-EPISODE_COLUMNS = ("", "Start", "End", "Duration", "Rate, /min", "Mean P(AF)", "Signal")
+UNTOLD_NOTE = (
+    "Where the network is not sure enough of the rhythm, or the signal is poor, neither AF nor not "
+    "AF is told. Each stretch of 30 s or more is listed. A physician decides on the signal."
+)
+UNTOLD_COLUMNS = ("", "Start", "End", "Duration", "Rate, /min", "Mean P(AF)", "Signal")
+
+
+def untold_rows(page: Page) -> list[tuple[str, ...]]:
+    """Every stretch of 30 s or more that cannot be told: number, and cells as of an episode."""
+    stretches = replace(page, runs=page.long_untold)
+    rows = enumerate(episode_cells(stretches), start=1)
+    return [(f"{k:,}", *cells[:-2], cells[-1]) for k, cells in rows]
+
+
+EPISODE_COLUMNS = ("", "Start", "End", "Duration", "Rate, /min", "Mean P(AF)", "Told", "Signal")
 
 
 def episode_cells(page: Page) -> list[tuple[str, ...]]:
-    """Every episode's row but its number: start, end, duration, rate, mean P(AF), signal."""
+    """Every episode's row but its number: start, end, duration, rate, mean P(AF), told, signal."""
     facts = episodes_of(page)
     return [
         (
@@ -287,9 +316,10 @@ def episode_cells(page: Page) -> list[tuple[str, ...]]:
             span(end - start),
             f"{rate:.0f}" if np.isfinite(rate) else "–",
             f"{p_af:.2f}",
+            state_of(told),
             "good" if not flagged else f"{percent(flagged)} doubtful",
         )
-        for start, end, rate, p_af, flagged in zip(
+        for start, end, rate, p_af, told, flagged in zip(
             *(
                 values.tolist()
                 for values in (
@@ -297,6 +327,7 @@ def episode_cells(page: Page) -> list[tuple[str, ...]]:
                     facts.end_s,
                     facts.rate_bpm,
                     facts.p_af,
+                    page.told,
                     facts.flagged,
                 )
             ),

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from tasks.scores.bootstrap import RATES, Counts, Statistic, bootstrap_patients
 from tasks.scores.episodes import (
-    Intervals,
-    durations_s,
     episodes,
     lasting,
     outside,
     overlapping,
     segment_shares,
+    told_share,
 )
 from tasks.scores.evaluation import (
     FLUTTER,
@@ -117,27 +116,6 @@ def episode_fates(scored: ScoredRecord) -> NDArray[np.float64]:
     untold = ~found & (told_share(truth, scored.time_s, scored.sure) < TOLD_SHARE)
     missed = ~found & ~untold
     return np.array([part.sum() for part in (found, missed, untold)], np.float64)
-
-
-def told_share(
-    intervals: Intervals, time_s: NDArray[np.float64], sure: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Share of the beats of each interval that are told, shape (k,); 1 of one without a beat."""
-    low, high = (np.searchsorted(time_s, edge, side="left") for edge in intervals.T)
-    total = np.concatenate([[0], np.cumsum(sure)])
-    beats = high - low
-    return np.where(beats > 0, (total[high] - total[low]) / np.maximum(beats, 1), 1.0)
-
-
-def untold_stretches(
-    sure: NDArray[np.bool_],
-    time_s: NDArray[np.float64],
-    stretches_s: Intervals,
-    least_s: float = 0.0,
-) -> Intervals:
-    """Where successive beats of one stretch cannot be told, for `least_s` or longer."""
-    runs = episodes(~sure, time_s, stretches_s)
-    return runs[durations_s(runs) >= least_s]
 
 
 def coverage_curve(

@@ -87,6 +87,7 @@ def page_with(
         "rr_next_s": np.append(rr_s[1:], np.nan).astype(np.float32)[: len(rr_s)],
         "flagged": rng.random(len(time_s)) < 0.01,
         "decided": decided,
+        "sure": np.ones(len(time_s), bool),
         "probability": np.where(decided, 0.9, 0.1).astype(np.float32),
         "runs": runs,
         "figures": figures,

@@ -147,7 +147,7 @@ def test_cues_alone_are_decided_as_keras_does() -> None:
     """A device makes the cues of stretches as they come, and needs no shapes for the network."""
     model = build("fused_cues", seed=0)
     tables = list(stretches(1_000, 300))
-    _, probability = decided_beats(LiteRT(to_litert(model)), "fused_cues", iter(tables))
+    _, probability, _ = decided_beats(LiteRT(to_litert(model)), "fused_cues", iter(tables))
     expected = predict_beats(model, fused_record(join_tables(tables)))
     np.testing.assert_allclose(probability, expected, atol=1e-4)
 
@@ -156,7 +156,7 @@ def test_a_record_is_decided_in_little_memory() -> None:
     """Deciding 40,000 beats takes less memory than their waveforms alone, 48 MB."""
     network = LiteRT((ROOT / "tests" / "golden" / "fused-untrained.tflite").read_bytes())
     tracemalloc.start()
-    table, probability = decided_beats(network, "fused", stretches(40_000, 4_096))
+    table, probability, _ = decided_beats(network, "fused", stretches(40_000, 4_096))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(table) == len(probability) == 40_000

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from flows.reports.evaluation import figures_of, headline
 from tasks.pages.decision import decision_words
+from tasks.scores.episodes import told_share
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, summary
 from tasks.scores.levels.certainty import (
     coverage_at,
     coverage_curve,
     episode_fates,
     told_figures,
-    told_share,
-    untold_stretches,
 )
 from tasks.scores.levels.record_level import record_figures
 from tasks.scores.rule import LengthScaling, Risk, Rule
@@ -147,15 +146,13 @@ def test_coverage_over_accuracy(seed: int) -> None:
     assert best == max([c for c, a in zip(coverage, accuracy, strict=True) if a >= 0.98], default=0)
 
 
-def test_beats_that_cannot_be_told_make_stretches() -> None:
-    """They part at gaps of the record, and run to the next beat that is told."""
+def test_the_told_share_is_of_the_beats_of_each_interval() -> None:
+    """From its first beat to the last before its end; an interval without a beat is told."""
     sure = np.array([1, 0, 0, 1, 0, 0], bool)
     time_s = np.array([1.0, 2, 3, 4, 5, 9])
-    parts = untold_stretches(sure, time_s, np.array([[0.0, 6], [8, 10]]))
-    assert parts.tolist() == [[2, 4], [5, 6], [9, 10]]
-    assert untold_stretches(sure, time_s, np.array([[0.0, 6], [8, 10]]), 2).tolist() == [[2, 4]]
-    shares = told_share(np.array([[1.0, 3], [1.2, 1.8]]), time_s, sure)
-    assert shares.tolist() == [0.5, 1]
+    assert told_share(np.array([[1.0, 3], [1.2, 1.8], [2, 5]]), time_s, sure).tolist() == [
+        *(0.5, 1.0, pytest.approx(1 / 3))
+    ]
 
 
 def test_coverage_stands_beside_accuracy_on_the_first_screen() -> None:
