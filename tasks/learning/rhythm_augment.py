@@ -78,7 +78,7 @@ def augment_rhythm(
     return replace(record, rr_s=rr_s, label=(tag - stretch * CLASSES).astype(np.int8))
 
 
-def of(values: Sequence[T], random: np.random.Generator) -> T:
+def pick(values: Sequence[T], random: np.random.Generator) -> T:
     """One of a few values, in a fifth of the time that the generator's own choice takes."""
     return values[int(random.integers(len(values)))]
 
@@ -145,14 +145,14 @@ def ectopy(
         kind = random.random()
         if kind < most and len(rr) > 8:
             places = ectopic_beats(len(rr), random)
-            origins = random.uniform(0.5, 0.88, of(FOCI, random))
+            origins = random.uniform(0.5, 0.88, pick(FOCI, random))
             early = origins[random.integers(0, len(origins), len(places))]
             early += random.normal(0, random.uniform(0.0, LOOSE), len(places))
             early = np.clip(early, 0.4, 0.95).astype(np.float32)
             shift_s = rr[places] * (1 - early)
             rr[places] -= shift_s
             # A pause is of the same kind throughout a stretch.
-            pause = of((1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)), random)
+            pause = pick((1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)), random)
             pairs = _pairs(places, len(rr), random)
             rr[places + 1] += np.where(pairs, 0, shift_s * np.float32(pause))
             # The second of a pair comes as early after the first, and the pause after it.
@@ -170,11 +170,11 @@ def ectopy(
 def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of premature beats in a stretch of n, none beside another or at the end."""
     if random.random() < 0.5:
-        places = np.flatnonzero(random.random(n - 1) < of((0.01, 0.03, 0.1, 0.2), random))
+        places = np.flatnonzero(random.random(n - 1) < pick((0.01, 0.03, 0.1, 0.2), random))
     else:
         first, last = sorted(random.integers(0, n - 1, 2).tolist())
         places = np.arange(first, last, random.integers(2, 5))
-        places = places[random.random(len(places)) < of((1.0, 0.9, 0.7), random)]
+        places = places[random.random(len(places)) < pick((1.0, 0.9, 0.7), random)]
     places = places.astype(np.int64)
     return places[np.diff(places, prepend=-9) > 1]
 
@@ -182,7 +182,7 @@ def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
 def _pairs(places: NDArray[np.int64], n: int, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which premature beats another follows at once: none, some, or most of a stretch."""
     free = np.diff(places, append=n) > 2
-    return free & (random.random(len(places)) < of(PAIR_SHARES, random))
+    return free & (random.random(len(places)) < pick(PAIR_SHARES, random))
 
 
 def _interpolate(
