@@ -78,7 +78,7 @@ def augment_rhythm(
     return replace(record, rr_s=rr_s, label=(tag - stretch * CLASSES).astype(np.int8))
 
 
-def of(values: Sequence[T], random: np.random.Generator) -> T:
+def pick(values: Sequence[T], random: np.random.Generator) -> T:
     """One of a few values, in a fifth of the time that the generator's own choice takes."""
     return values[int(random.integers(len(values)))]
 
@@ -145,14 +145,14 @@ def ectopy(
         kind = random.random()
         if kind < most and len(rr) > 8:
             places = ectopic_beats(len(rr), random)
-            origins = random.uniform(0.5, 0.88, of(FOCI, random))
+            origins = random.uniform(0.5, 0.88, pick(FOCI, random))
             early = origins[random.integers(0, len(origins), len(places))]
             early += random.normal(0, random.uniform(0.0, LOOSE), len(places))
             early = np.clip(early, 0.4, 0.95).astype(np.float32)
             shift_s = rr[places] * (1 - early)
             rr[places] -= shift_s
             # A pause is of the same kind throughout a stretch.
-            pause = of((1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)), random)
+            pause = pick((1.0, random.uniform(0, 0.6), random.uniform(0.8, 1.0)), random)
             pairs = _pairs(places, len(rr), random)
             rr[places + 1] += np.where(pairs, 0, shift_s * np.float32(pause))
             # The second of a pair comes as early after the first, and the pause after it.
@@ -170,11 +170,11 @@ def ectopy(
 def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of premature beats in a stretch of n, none beside another or at the end."""
     if random.random() < 0.5:
-        places = np.flatnonzero(random.random(n - 1) < of((0.01, 0.03, 0.1, 0.2), random))
+        places = np.flatnonzero(random.random(n - 1) < pick((0.01, 0.03, 0.1, 0.2), random))
     else:
         first, last = sorted(random.integers(0, n - 1, 2).tolist())
         places = np.arange(first, last, random.integers(2, 5))
-        places = places[random.random(len(places)) < of((1.0, 0.9, 0.7), random)]
+        places = places[random.random(len(places)) < pick((1.0, 0.9, 0.7), random)]
     places = places.astype(np.int64)
     return places[np.diff(places, prepend=-9) > 1]
 
@@ -182,7 +182,7 @@ def ectopic_beats(n: int, random: np.random.Generator) -> NDArray[np.int64]:
 def _pairs(places: NDArray[np.int64], n: int, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which premature beats another follows at once: none, some, or most of a stretch."""
     free = np.diff(places, append=n) > 2
-    return free & (random.random(len(places)) < of(PAIR_SHARES, random))
+    return free & (random.random(len(places)) < pick(PAIR_SHARES, random))
 
 
 def _interpolate(
@@ -253,49 +253,3 @@ def simulated_sinus(number: int, beats: int, random: np.random.Generator) -> Rhy
     rr_s, label = ectopy(rr_s, label, random, most=random.choice([0.0, 0.1, 0.5, 0.9]))
     rr_s, label = detector_errors(rr_s, label, random, rate=random.choice([0, 0.002, 0.01]))
     return RhythmRecord(f"simulated/{number}", f"simulated/{number}", quantise(rr_s, random), label)
-
-
-def simulated_flutter(number: int, beats: int, random: np.random.Generator) -> RhythmRecord:
-    """A record of atrial flutter: every so many of the atria's even beats are conducted.
-
-    The atria beat every 0.19 to 0.27 s, drifting slowly. Ratios of 2 to 4 to one stay, follow each
-    other by chance, or come in groups of which the last is longer, stretch by stretch. Conduction
-    slows after a short interval, as the AV node's does, so that intervals are no whole multiples.
-    """
-    knots = max(beats // 500, 4)
-    place = np.arange(beats)
-    drift = np.interp(place, np.linspace(0, beats, knots), random.uniform(-0.06, 0.06, knots))
-    cycle_s = random.uniform(0.19, 0.27) * np.exp(drift)
-    rr = cycle_s * _ratios(beats, random)
-    before = np.concatenate([rr[:1], rr[:-1]])
-    delay = random.uniform(0, 0.12) * np.exp(-before / random.uniform(0.2, 0.5))
-    rr += np.diff(delay, prepend=delay[:1]) + random.normal(0, random.uniform(0, 0.006), beats)
-    label = np.full(beats, IN_FLUTTER, np.int8)
-    rr_s, label = detector_errors(
-        np.asarray(rr, np.float32), label, random, rate=random.choice([0, 0.002, 0.01])
-    )
-    name = f"simulated/flutter{number}"
-    return RhythmRecord(name, name, quantise(rr_s, random), label)
-
-
-def _ratios(beats: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Atrial beats to each ventricular one, shape (beats,)."""
-    parts, n = [], 0
-    while n < beats:
-        length = int(np.exp(random.uniform(np.log(20), np.log(800))))
-        kind = random.random()
-        if kind < 0.25:
-            part = np.full(length, random.choice([2, 3, 4], p=[0.5, 0.2, 0.3]))
-        elif kind < 0.75:
-            stays = random.random(length) < random.choice([0.3, 0.6, 0.9])
-            ratio = random.choice([2, 3, 4], length, p=random.dirichlet([2, 1, 1.5]))
-            since = np.maximum.accumulate(np.where(stays, 0, np.arange(length)))
-            part = ratio[since]
-        else:
-            size = random.integers(2, 6) if random.random() < 0.5 else random.integers(2, 6, length)
-            ends = np.cumsum(np.broadcast_to(size, length)) - 1
-            part = np.full(length, random.choice([2, 2, 3]))
-            part[ends[ends < length]] += random.integers(1, 3)
-        parts.append(part)
-        n += length
-    return np.concatenate(parts)[:beats]

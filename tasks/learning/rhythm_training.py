@@ -14,7 +14,7 @@ from storage.tables.checkpoint import Arrays, Checkpoint
 from tasks.features.rhythm import RhythmRecord, join_records
 from tasks.learning.distillation import Teaching
 from tasks.learning.fused_training import draw_fused
-from tasks.learning.rhythm_augment import TARGETS, classes, simulated_flutter, simulated_sinus
+from tasks.learning.rhythm_augment import TARGETS, classes, simulated_sinus
 from tasks.learning.rhythm_drawing import bag_label, by_beats, draw_rhythm
 from tasks.learning.training import (
     EMPTY_CHECKPOINT,
@@ -31,8 +31,6 @@ from tasks.networks.models import build, spec_of
 from tasks.networks.sequence import as_read_by, input_windows, reads_shapes, windows
 
 SIMULATED_BEATS = 10_000
-#: Of so many simulated sinus records there is one of flutter beside them.
-SINUS_PER_FLUTTER = 4
 #: Records of fewer beats are answered together.
 BEATS_TOGETHER = 20_000
 #: Usual peaks of the one cycle; of networks that read shapes no higher one was tried.
@@ -56,8 +54,7 @@ class RhythmConfig:
     augment : bool
         Whether records are augmented.
     simulated : int
-        Simulated sinus records drawn each epoch beside the real ones. Networks of the rhythm alone
-        have a quarter as many of flutter beside them.
+        Simulated sinus records drawn each epoch beside the real ones.
     hidden : float
         Share of windows whose shapes are hidden from a network that reads shapes, and their cues.
     cues_alone : float
@@ -274,10 +271,7 @@ def draw(
             augment=config.augment,
             masks=(config.hidden, config.cues_alone),
         )
-    simulated = [
-        *sinus_records(config.simulated, random),
-        *flutter_records(config.simulated // SINUS_PER_FLUTTER, random),
-    ]
+    simulated = sinus_records(config.simulated, random)
     x, y = draw_rhythm(name, records, simulated, count, random, augment=config.augment)
     return {"rhythm": x}, y
 
@@ -285,11 +279,6 @@ def draw(
 def sinus_records(count: int, random: np.random.Generator) -> list[RhythmRecord]:
     """Simulated sinus records."""
     return [simulated_sinus(k, SIMULATED_BEATS, random) for k in range(count)]
-
-
-def flutter_records(count: int, random: np.random.Generator) -> list[RhythmRecord]:
-    """Simulated records of atrial flutter."""
-    return [simulated_flutter(k, SIMULATED_BEATS, random) for k in range(count)]
 
 
 def label_bags(model: Any, name: str, bags: Sequence[RhythmRecord]) -> list[RhythmRecord]:
