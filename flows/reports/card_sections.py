@@ -72,11 +72,11 @@ def inputs_and_outputs(facts: Facts) -> Section:
             f"Input: {shapes}, float32, a row each. Output: probabilities of AF; a beat is decided "
             f"AF from {threshold_of(facts.version.model):g} on."
         ),
-        *told(facts),
+        *decision(facts),
     ]
 
 
-def told(facts: Facts) -> Section:
+def decision(facts: Facts) -> Section:
     """How answers become what is told of a whole record, where the version has a margin."""
     rule = rule_of_tags(facts.version.model.tags)
     return [Words(text) for text in decision_words(rule)] if rule.margin else []
@@ -210,7 +210,7 @@ def subgroups(facts: Facts) -> Section:
 
 
 #: What an evaluation says of what is told; one from before a margin has neither.
-TOLD = ("coverage", "sure_accuracy")
+COVERAGE = ("coverage", "sure_accuracy")
 
 
 def other_data(facts: Facts) -> Section:
@@ -227,12 +227,12 @@ def other_data(facts: Facts) -> Section:
             }
             rates = [with_bounds(part, r) if r in part else "undefined" for r in RATES]
             of_all = {key.removeprefix(f"{name}_"): v for key, v in state.metrics.items()}
-            part |= {key: v for key, v in of_all.items() if key.startswith(TOLD)}
-            rates += [with_bounds(part, key) for key in TOLD]
+            part |= {key: v for key, v in of_all.items() if key.startswith(COVERAGE)}
+            rates += [with_bounds(part, key) for key in COVERAGE]
             patients = text_of(state.metrics.get(f"{name}_patients"), "patients")
             relation = "new" if name not in own else TRAINED[UNSEEN_PARAM in state.params]
             rows.setdefault(name, (name, relation, patients, *rates))
-    columns = ("data set", "to the model", "patients", *map(label_of, (*RATES, *TOLD)))
+    columns = ("data set", "to the model", "patients", *map(label_of, (*RATES, *COVERAGE)))
     return [Table(columns, list(rows.values()))] if rows else []
 
 
