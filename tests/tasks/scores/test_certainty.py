@@ -20,6 +20,8 @@ from storage.registry import client
 from storage.registry.models import ModelVersion
 from storage.tables.beats import Quality
 from tasks.pages.decision import decision_words
+from tasks.pages.document import Drawing
+from tasks.pages.mistakes import tachogram, worst_mistakes
 from tasks.scores.drift import profile
 from tasks.scores.episodes import told_share
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, summary
@@ -242,3 +244,20 @@ def test_the_words_tell_the_whole_rule() -> None:
         "Threshold 0.4, not smoothed.",
         "The release has no margin: every beat is told.",
     ]
+
+
+def test_a_mistake_says_how_much_of_it_was_told() -> None:
+    label, sure = np.repeat([0, 1, 0], 100), np.arange(300) >= 150
+    (mistake,) = worst_mistakes([scored(label, np.zeros(300), sure)])
+    drawing = tachogram(mistake)
+    assert isinstance(drawing, Drawing)
+    assert "missed AF, 100 s, 50% of its beats told" in drawing.shows
+
+
+@pytest.mark.parametrize("beats", [0, 1])
+def test_where_there_is_nothing_to_count_figures_are_not_defined(beats: int) -> None:
+    """A record without a beat, or without a known rhythm, is no error and no number."""
+    nothing = scored(np.full(beats, -1), np.zeros(beats))
+    figures = told_figures([nothing], draws=10)
+    assert np.isnan([figures["coverage"], figures["sure_f1"], figures["coverage_at_0.995"]]).all()
+    assert np.isnan(per_patient([nothing])["coverage"]).all()
