@@ -60,7 +60,7 @@ class Decision:
     begins : bool
         Whether it is the first beat of its stretch (`storage.recordings.stretches`): no rhythm goes
         on to it.
-    told : bool
+    sure : bool
         Whether the decision is told; else it cannot be told.
     """
 
@@ -70,7 +70,7 @@ class Decision:
     af: bool
     delay_s: float
     begins: bool = False
-    told: bool = True
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,12 @@ class Decider:
             sample = peaks.sample[part]
             for place, answer in enumerate(self._answers(sample)):
                 self._beats += 1
-                p_af, time_s = self._calibrated(answer), int(sample[place]) / self.fs_hz
+                p_af, time_s = self._calibrate(answer), int(sample[place]) / self.fs_hz
                 af, delay_s = self._forward.decide(p_af), received / self.fs_hz - time_s
-                told, first = self._told(p_af, af), begins and not place
-                yield Decision(int(sample[place]), time_s, p_af, af, delay_s, first, told)
+                sure, first = self._is_sure(p_af, af), begins and not place
+                yield Decision(int(sample[place]), time_s, p_af, af, delay_s, first, sure)
 
-    def _calibrated(self, answer: float) -> float:
+    def _calibrate(self, answer: float) -> float:
         """P(AF) of an answer by the beats so far, as `tasks.scores.rule.calibrate`."""
         if not self.rule.scalings:
             return answer
@@ -161,7 +161,7 @@ class Decider:
         odds = float(slope[0]) * log_odds_of(answer) + float(offset[0])
         return probability_of(odds + log_odds_of(self.af_share))
 
-    def _told(self, p_af: float, af: bool) -> bool:
+    def _is_sure(self, p_af: float, af: bool) -> bool:
         """Whether P(AF) is far enough from the threshold, on the decision's side.
 
         Smoothed decisions follow P(AF) some beats later: until they do, nothing is told.
@@ -212,16 +212,16 @@ class Bedside:
             self.af, self.untold_since, self.silent = None, None, False
         if event.time_s < self.gone_s:
             return ""
-        return self._told(event) if event.told else self._untold(event)
+        return self._certain(event) if event.sure else self._uncertain(event)
 
-    def _told(self, event: Decision) -> str:
+    def _certain(self, event: Decision) -> str:
         again, changed = self.silent, event.af != bool(self.af)
         self.untold_since, self.silent, self.af = None, False, event.af
         if changed:
             return "AF begins" if event.af else "AF ends"
         return f"told again: {LAST[event.af]}" if again else ""
 
-    def _untold(self, event: Decision) -> str:
+    def _uncertain(self, event: Decision) -> str:
         if self.untold_since is None:
             self.untold_since = event.time_s
         if self.silent or event.time_s - self.untold_since < UNTOLD_S:
@@ -243,9 +243,9 @@ def run(events: Iterator[Decision | Signal], say: Callable[[str], None]) -> int:
             line: dict[str, Any] = {"time_s": round(event.time_s, 3), "signal": _word(event)}
         else:
             words = bedside.beat(event)
-            beats, af_beats, untold = beats + 1, af_beats + event.af, untold + (not event.told)
+            beats, af_beats, untold = beats + 1, af_beats + event.af, untold + (not event.sure)
             line = {"sample": event.sample, "time_s": round(event.time_s, 3), "af": event.af}
-            line |= {"told": event.told, "p_af": round(event.p_af, 4)}
+            line |= {"told": event.sure, "p_af": round(event.p_af, 4)}
             line |= {"delay_s": round(event.delay_s, 2)}
         if words:
             say(f"{event.time_s:.1f} s: {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
@@ -46,6 +47,8 @@ ENERGY = "energy_j_per_24_h"
 PARITY = [field.name for field in fields(Limits)]
 #: A value and the bounds of its interval.
 ENDS = ("", "_low", "_high")
+#: Where an evaluation's figure begins, behind its data set's name.
+LEVEL = re.compile(r"(?<=.)_(?:beat|segment|episode|record|sure|coverage)(?=_|$)")
 #: How a figure is had that is not there, by what its name begins with.
 HINTS = {
     "device_": "no device has reported: holter edge request {model} --device NAME",
@@ -226,9 +229,8 @@ def _hint(figure: str, model: str) -> str:
     for start, hint in HINTS.items():
         if figure.startswith(start):
             return hint.format(model=model)
-    dataset, level, _ = figure.partition("_beat_")
-    if level:
-        return f"not evaluated: holter evaluate {model} --on {dataset}"
+    if level := LEVEL.search(figure):
+        return f"not evaluated: holter evaluate {model} --on {figure[: level.start()]}"
     return f"nothing measures a figure {figure!r}"
 
 

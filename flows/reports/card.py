@@ -13,9 +13,11 @@ from storage.audit.cards import enter_card
 from storage.audit.ledger_entry import APPROVED
 from storage.audit.versions import VersionRecord, check_unedited
 from tasks.pages.checklists import CHECKLISTS
+from tasks.pages.decision import share
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
 from tasks.pages.numbers import bounds_of, label_of, text_of
 from tasks.scores.compare import figures
+from tasks.scores.rule import rule_of_tags
 
 #: What stands under a rate of one patient.
 NO_BOUNDS = "no interval"
@@ -71,10 +73,20 @@ def summary(facts: Facts) -> Summary:
         f"{simulated}{'An' if approved else 'No'} approval {use} is on record",
         [
             *tiles,
+            *told_tile(facts),
             Tile("Patients tested", f"{len(facts.patients):,}", f"{rates['beats']:,.0f} beats"),
             Tile("Limits", f"{limits}", "see below"),
         ],
     )
+
+
+def told_tile(facts: Facts) -> list[Tile]:
+    """What the margin left told in patients whom the network did not learn from, and its risk."""
+    risk = rule_of_tags(facts.version.model.tags).risk
+    if risk is None:
+        return []
+    note = f"{share(risk.wrong)} wrongly, {share(risk.bound)} at most expected"
+    return [Tile("Beats told, patients it did not learn from", share(risk.coverage), note)]
 
 
 def title(version: VersionRecord) -> str:

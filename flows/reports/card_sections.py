@@ -16,12 +16,14 @@ from storage.audit.versions import VersionRecord
 from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, UNSEEN_PARAM
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
+from tasks.pages.decision import decision_words
 from tasks.pages.document import Block, Picture, Table, Words
 from tasks.pages.figures import RhythmBeats, beats_by_rhythm, curves
 from tasks.pages.numbers import label_of, text_of, with_bounds
 from tasks.pages.simulations import simulated_records, simulations
 from tasks.scores.bootstrap import RATES
 from tasks.scores.compare import by_patient, figures
+from tasks.scores.rule import rule_of_tags
 
 #: Beats of a row of the gallery, and patients of the table beside it.
 MOST_MISTAKES, MOST_PATIENTS = 8, 8
@@ -69,8 +71,15 @@ def inputs_and_outputs(facts: Facts) -> Section:
         Words(
             f"Input: {shapes}, float32, a row each. Output: probabilities of AF; a beat is decided "
             f"AF from {threshold_of(facts.version.model):g} on."
-        )
+        ),
+        *decision(facts),
     ]
+
+
+def decision(facts: Facts) -> Section:
+    """How answers become what is told of a whole record, where the version has a margin."""
+    rule = rule_of_tags(facts.version.model.tags)
+    return [Words(text) for text in decision_words(rule)] if rule.margin else []
 
 
 def data(facts: Facts) -> Section:
@@ -200,6 +209,10 @@ def subgroups(facts: Facts) -> Section:
     return [Table(("test patients with", "patients", "beats", *map(label_of, BY_GROUP)), rows)]
 
 
+#: What an evaluation says of what is told; one from before a margin has neither.
+COVERAGE = ("coverage", "sure_accuracy")
+
+
 def other_data(facts: Facts) -> Section:
     """The newest evaluation on each data set."""
     rows: dict[str, tuple[str, ...]] = {}
@@ -213,10 +226,13 @@ def other_data(facts: Facts) -> Section:
                 if key.startswith(f"{name}_beat_")
             }
             rates = [with_bounds(part, r) if r in part else "undefined" for r in RATES]
+            of_all = {key.removeprefix(f"{name}_"): v for key, v in state.metrics.items()}
+            part |= {key: v for key, v in of_all.items() if key.startswith(COVERAGE)}
+            rates += [with_bounds(part, key) for key in COVERAGE]
             patients = text_of(state.metrics.get(f"{name}_patients"), "patients")
             relation = "new" if name not in own else TRAINED[UNSEEN_PARAM in state.params]
             rows.setdefault(name, (name, relation, patients, *rates))
-    columns = ("data set", "to the model", "patients", *map(label_of, RATES))
+    columns = ("data set", "to the model", "patients", *map(label_of, (*RATES, *COVERAGE)))
     return [Table(columns, list(rows.values()))] if rows else []
 
 

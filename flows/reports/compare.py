@@ -23,12 +23,18 @@ from storage.registry.tags import (
     GIT_DIRTY_TAG,
     PREPROCESSING_TAG,
     PYTHON_TAG,
-    SMOOTHING_CHANGE_TAG,
     TENSORFLOW_THREADS_TAG,
     THRESHOLD_TAG,
 )
 from storage.tables.beats_manifest import Entry, Manifest
 from storage.tables.testset import TestSet
+from tasks.pages.decision import (
+    margin_words,
+    risk_words,
+    share_words,
+    smoothing_words,
+    threshold_words,
+)
 from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words
 from tasks.pages.figures import intervals
 from tasks.pages.numbers import label_of, text_of
@@ -36,7 +42,7 @@ from tasks.runtimes.inference import answers
 from tasks.runtimes.litert import LiteRT
 from tasks.scores.bootstrap import Interval
 from tasks.scores.compare import PairedBeats, by_patient, figures, pair
-from tasks.scores.smoothing import UNSMOOTHED
+from tasks.scores.rule import rule_of_tags
 
 #: Tags of a training that say by which code and in which environment it ran.
 CODE = {
@@ -73,11 +79,6 @@ def decisions_of(model: ModelVersion) -> pd.DataFrame:
 def threshold_of(model: ModelVersion) -> float:
     """From which probability on a beat is decided AF."""
     return float(model.tags.get(THRESHOLD_TAG, "0.5"))
-
-
-def change_of(model: ModelVersion) -> float:
-    """Probability of a change that its decisions are smoothed with."""
-    return float(model.tags.get(SMOOTHING_CHANGE_TAG, UNSMOOTHED))
 
 
 def decisions_frame(
@@ -153,6 +154,8 @@ def compare(before: VersionRecord, after: VersionRecord) -> Comparison:
         Heading("Devices"),
         _devices((before, after)),
         *_data(before, after),
+        Heading("How they decide"),
+        _changes(rule_facts(before.model), rule_facts(after.model), names),
         Heading("Parameters"),
         _changes(before.params, after.params, names),
         Heading("Code and environment"),
@@ -161,6 +164,16 @@ def compare(before: VersionRecord, after: VersionRecord) -> Comparison:
         _changes(before.files, after.files, names),
     ]
     return Comparison(f"{names[0]} and {names[1]}", tuple(blocks), paired)
+
+
+def rule_facts(model: ModelVersion) -> dict[str, str]:
+    """How a version's answers become what is told, by name."""
+    rule = rule_of_tags(model.tags)
+    facts = {"decision": f"{threshold_words(rule)}, {smoothing_words(rule.change)}"}
+    facts["cannot tell"] = margin_words(rule) if rule.margin else "never"
+    facts["risk"] = risk_words(rule.risk) if rule.risk else "not measured"
+    facts["share of AF"] = share_words(rule) if rule.scalings else "not assumed"
+    return facts
 
 
 def _code(version: VersionRecord) -> dict[str, str]:

@@ -20,6 +20,7 @@ from storage.audit.versions import VersionRecord, check_unedited
 from tasks.learning.rhythm_training import RhythmConfig
 from tasks.pages.document import Block, Heading, Summary, Table, Words, to_markdown
 from tasks.pages.numbers import label_of, text_of
+from tasks.scores.rule import rule_of
 
 RATES = ("sensitivity", "specificity", "ppv", "f1")
 RESEARCH = (
@@ -56,13 +57,31 @@ MEANING = (
 LEAST_SENSITIVITY = 0.9
 LIMITS = (
     "It knows AF and not AF alone. Flutter, frequent ectopy, block and paced rhythm may be taken "
-    "for AF.",
+    "for AF{untold}.",
     "An AF episode of a few beats is missed or told too late: decisions lean on the beats around.",
-    "It is not for strips of seconds, where there are few beats around: see its figures there.",
+    "{strips}",
     "Age, sex and origin of the patients are not recorded: nothing is known of these groups.",
     "The intervals are of one split and one seed. Another recorder, lead or population may give "
     "other figures.",
 )
+
+
+#: What a release's limits say of strips: one that is calibrated by length, and one that is not.
+CALIBRATED = (
+    "In strips of seconds P(AF) is calibrated for the few beats there are, and less can be told: "
+    "see its figures there."
+)
+NOT_CALIBRATED = (
+    "It is not for strips of seconds, where there are few beats around: see its figures there."
+)
+
+
+def limits_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The limits of every release, as far as they are this one's."""
+    rule = rule_of(manifest)
+    untold = ", where the margin does not leave them untold" if rule.margin else ""
+    strips = CALIBRATED if rule.scalings else NOT_CALIBRATED
+    return [text.format(untold=untold, strips=strips) for text in LIMITS]
 
 
 def release_card(version: VersionRecord, manifest: Mapping[str, Any]) -> str:
@@ -94,7 +113,9 @@ def release_card(version: VersionRecord, manifest: Mapping[str, Any]) -> str:
     sections: dict[str, list[Block]] = {
         "What it reads": [Words(READS[name]), *inputs_and_outputs(facts)],
         "Figures": [figures_table(figures), Words(MEANING), *notes],
-        "Limits": [Table(("limit",), [(text,) for text in (*weaknesses(figures), *LIMITS)])],
+        "Limits": [
+            Table(("limit",), [(text,) for text in (*weaknesses(figures), *limits_of(manifest))])
+        ],
         "Subgroups of the test side": subgroups(facts),
         "Learnt from": [learnt_table(manifest["trained_on"]), *data(facts)[1:]],
         "Annotations": annotators(facts),

@@ -247,7 +247,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "episodes_of_30_s": len(long),
         "episodes": [
             {**span, "told": told, "state": state_of(told)}
-            for span, told in zip(_spans(analysis.runs), analysis.told.tolist(), strict=True)
+            for span, told in zip(_spans(analysis.runs), analysis.told_shares.tolist(), strict=True)
         ],
     }
 
@@ -264,7 +264,7 @@ def files_of(analysis: Analysis, name: str | None = None) -> dict[str, bytes]:
     return {
         f"{name}.json": (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode(),
         f"{name}.csv": episode_table(
-            analysis.beats, analysis.probability, analysis.runs, analysis.told, start
+            analysis.beats, analysis.probability, analysis.runs, analysis.told_shares, start
         ).encode(),
         f"{name}.haf": rhythm_annotations(analysis.runs, analysis.beats.stretches_s),
         f"{name}.html": draw_html(page).encode(),

@@ -22,18 +22,18 @@ def episode_table(
     beats: BeatTable,
     probability: NDArray[np.float32],
     runs: Intervals,
-    told: NDArray[np.float64],
+    told_shares: NDArray[np.float64],
     start_time: datetime | None = None,
 ) -> str:
     """The episodes as CSV: times, beats, mean P(AF) and heart rate, share of flagged beats.
 
     An episode of one beat without an interval after it has no heart rate. `start_time` and
     `end_time` are the recorder's date and time, local; empty where its header does not have them.
-    `told`, shape (k,), is the share of each episode's beats that are told.
+    `told_shares`, shape (k,), is the share of each episode's beats that are told.
     """
     lines = [",".join(COLUMNS)]
     flagged = (beats.quality & BAD) != 0
-    for (start, end), told_share in zip(runs.tolist(), told.tolist(), strict=True):
+    for (start, end), told_share in zip(runs.tolist(), told_shares.tolist(), strict=True):
         low, high = np.searchsorted(beats.time_s, (start, end))
         inside = slice(low, max(high, low + 1))
         rr_s = beats.rr_next_s[inside]

@@ -105,7 +105,7 @@ class Analysis:
         return float(durations_s(self.untold).sum())
 
     @property
-    def told(self) -> NDArray[np.float64]:
+    def told_shares(self) -> NDArray[np.float64]:
         """Share of the beats of each episode that are told, shape (k,)."""
         return told_share(self.runs, self.beats.time_s, self.judgement.sure)
 

@@ -60,9 +60,9 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
 
 
-def state_of(told: float) -> EpisodeState:
+def state_of(told_share: float) -> EpisodeState:
     """What is told of an episode: that it is AF where at least half of its beats are told."""
-    return "AF" if told >= TOLD_SHARE else "cannot tell"
+    return "AF" if told_share >= TOLD_SHARE else "cannot tell"
 
 
 def uncertain(low: float, high: float, untold: float) -> str:

@@ -87,14 +87,17 @@ def roc(label: NDArray[np.int8], probability: NDArray[np.float32], title: str) -
 
 
 def curves(
-    label: NDArray[np.int8], probability: NDArray[np.float32], title: str, told: Curve | None = None
+    label: NDArray[np.int8],
+    probability: NDArray[np.float32],
+    title: str,
+    accuracy: Curve | None = None,
 ) -> bytes:
     """ROC, precision over recall, and calibration, side by side; where given, what is told.
 
-    `told` is accuracy over coverage, shape (k,) each.
+    `accuracy` is that over coverage, shape (k,) each.
     """
-    figure = _figure(title, 11.2 if told is None else 14.8, 3.9)
-    first, second, third, *fourth = figure.subplots(1, 3 if told is None else 4)
+    figure = _figure(title, 11.2 if accuracy is None else 14.8, 3.9)
+    first, second, third, *fourth = figure.subplots(1, 3 if accuracy is None else 4)
     _roc(first, label, probability)
     second.plot(*_thin(precision_recall(label, probability)), color=BLUE, lw=2)
     _unit(second, "sensitivity", "PPV")
@@ -103,7 +106,7 @@ def curves(
     third.legend(loc="lower right")
     _unit(third, "P(AF)", "share of AF", diagonal=True)
     for axes in fourth:
-        _told(axes, *_thin(told or NO_CURVE))
+        _told(axes, *_thin(accuracy or NO_CURVE))
     return _png(figure)
 
 

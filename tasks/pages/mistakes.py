@@ -15,7 +15,7 @@ from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES, BeatTable
 from tasks.pages.document import Block, Drawing, Words
 from tasks.pages.markup import escape
 from tasks.pages.numbers import clock
-from tasks.scores.episodes import Intervals, durations_s
+from tasks.scores.episodes import Intervals, durations_s, told_share
 from tasks.scores.evaluation import ScoredRecord
 
 #: Where a drawing's field begins, and how wide it is.
@@ -88,11 +88,14 @@ def tachogram(mistake: Mistake, before_s: float = 60.0, longest_s: float = 600.0
             for a, b in inside
         ]
     verdict = "missed AF" if mistake.missed else "false AF"
+    span_s = np.array([[mistake.start_s, mistake.end_s]])
+    share = float(told_share(span_s, record.time_s, record.sure)[0])
     return _drawing(
         180,
         parts,
         f"{record.dataset}/{record.record}, {clock(mistake.start_s)} to {clock(mistake.end_s)}: "
-        f"{verdict}, {mistake.end_s - mistake.start_s:.0f} s; shown {clock(low)} to {clock(high)}",
+        f"{verdict}, {mistake.end_s - mistake.start_s:.0f} s, {share:.0%} of its beats told; "
+        f"shown {clock(low)} to {clock(high)}",
     )
 
 

@@ -53,7 +53,7 @@ def test_a_stream_has_the_calibrated_answers_of_the_whole_record(
     middle = log_odds_of(rule.calibrated_threshold)
     lead = np.array([log_odds_of(p) for p in p_af.tolist()]) - middle
     af = np.array([event.af for event in live])
-    told = np.array([event.told for event in live])
+    told = np.array([event.sure for event in live])
     assert np.array_equal(told, (abs(lead) >= rule.margin) & ((lead >= 0) == af))
     assert 0 < told.mean() < 1
     near = abs(abs(lead) - rule.margin) < 1e-2

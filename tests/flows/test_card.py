@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
 from flows.decide.promote import promote, rollback
 from flows.reports import version_page
-from flows.reports.card import card, log_card, title
-from flows.reports.card_sections import SECTIONS
+from flows.reports.card import card, log_card, title, told_tile
+from flows.reports.card_sections import SECTIONS, Facts, inputs_and_outputs, other_data
+from flows.reports.compare import answers_of, rule_facts
+from flows.reports.release_card import limits_of
 from flows.reports.shown import write
 from storage.audit import ledger
 from storage.audit.chain import resolve
@@ -24,10 +29,12 @@ from storage.registry import tracking
 from storage.registry.client import call
 from storage.registry.policy import DEFAULT, read_policy
 from storage.registry.signing import trusted_keys
+from storage.registry.tags import CERTAINTY_TAG
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words
 from tasks.pages.markup import line
 from tests import made_up
+from tests.certain import CERTAINTY
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 
@@ -264,3 +271,40 @@ def test_a_version_s_page_follows_each_decision(fresh_model: str, tmp_path: Path
     assert found()[0] == OUT
     version_page.renew_page(fresh_model, 1)
     assert found() == (MATCH, "")
+
+
+def test_a_margin_is_on_the_card_and_in_a_comparison(version: VersionRecord) -> None:
+    """Its limits, its risk with patients and bound; what evaluations told, beside how rightly."""
+    made_up.on_data_set(
+        version, nsrdb_beat_accuracy=0.97, nsrdb_coverage=0.91, nsrdb_sure_accuracy=0.992
+    )
+    seen = read_version(version.model.reference)
+    plain = Facts(seen, *answers_of(seen.model), pd.DataFrame())
+    certain = {**seen.model.tags, CERTAINTY_TAG: json.dumps(CERTAINTY)}
+    model = replace(seen.model, tags=certain)
+    facts = replace(plain, version=replace(seen, model=model))
+    said = str(inputs_and_outputs(facts))
+    for words in ("31 beats around lies between", "In 56 patients", "2.25 % at most", "45 % of"):
+        assert words in said
+        assert words not in str(inputs_and_outputs(plain))
+    (tile,) = told_tile(facts)
+    assert (tile.value, tile.note) == ("95 %", "0.5 % wrongly, 2.25 % at most expected")
+    assert told_tile(plain) == []
+    (table,) = other_data(facts)
+    assert isinstance(table, Table)
+    assert table.columns[-2:] == ("Share of beats told", "Beat accuracy where told")
+    assert table.rows[0][-2:] == ("0.9100", "0.9920")
+    before, after = rule_facts(seen.model), rule_facts(model)
+    assert [name for name in before if before[name] == after[name]] == []
+    assert before["cannot tell"] == "never"
+
+
+def test_the_limits_of_a_release_are_those_that_it_has() -> None:
+    """One that is calibrated by length says so of strips; one that is not is not for them."""
+    plain, certain = (
+        limits_of({"threshold": 0.5, "certainty": certainty}) for certainty in ({}, CERTAINTY)
+    )
+    assert any("It is not for strips of seconds" in text for text in plain)
+    assert any("calibrated for the few beats" in text for text in certain)
+    assert any("leave them untold" in text for text in certain)
+    assert "{" not in "".join([*plain, *certain])

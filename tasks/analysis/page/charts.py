@@ -18,7 +18,7 @@ from tasks.analysis.page.shapes import (
     Shape,
     Strokes,
     Text,
-    crossed,
+    crosshatch,
     hatch,
 )
 from tasks.analysis.page.words import date, moment
@@ -95,7 +95,7 @@ def timeline(page: Page, width: float = WIDTH_MM) -> Drawing:
     """When there was AF: a bar of the record, or of each of its days.
 
     AF is a tall bar, what is not AF a low one, what was not analysed a hatched one, what cannot be
-    told one of crossed lines, doubtful signal a line of dots below: they are told apart without
+    told one of crosshatch lines, doubtful signal a line of dots below: they are told apart without
     colour too.
     """
     many = page.duration_s > ONE_ROW_S
@@ -145,7 +145,7 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
         yield Boxes(_across(axis, known, top + 0.65 * tall, 0.35 * tall), "other")
         yield Boxes(_across(axis, _clipped(page.runs, axis), top, tall, least), "af")
         if len(untold := _clipped(shown_untold(page), axis)):
-            yield from crossed(_across(axis, untold, top, tall, least))
+            yield from crosshatch(_across(axis, untold, top, tall, least))
     holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
     yield from hatch(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()

@@ -128,7 +128,7 @@ class Page:
         return min(low, 1.0), min(low + self.untold_share, 1.0)
 
     @property
-    def told(self) -> NDArray[np.float64]:
+    def told_shares(self) -> NDArray[np.float64]:
         """Share of the beats of each episode that are told, shape (k,)."""
         return told_share(self.runs, self.time_s, self.sure)
 

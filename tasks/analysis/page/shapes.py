@@ -200,7 +200,7 @@ def hatch(boxes: Array, step: float = 1.6) -> list[Shape]:
     return [Boxes(boxes, "gap"), _slanted(boxes, step, "faint")]
 
 
-def crossed(boxes: Array, step: float = 1.6, width: float = 0.16) -> list[Shape]:
+def crosshatch(boxes: Array, step: float = 1.6, width: float = 0.16) -> list[Shape]:
     """Boxes of crossed lines on bare paper: what cannot be told, whatever lies below."""
     lines = [
         replace(_slanted(boxes, step, "untold", mirrored), width=width)

@@ -165,7 +165,7 @@ def key_strips(page: Page, most_hz: float = 250.0) -> Iterator[Strip]:
     """What a reader looks at first: the longest episode's strips, or the likeliest AF; not AF."""
     lengths_s = durations_s(page.runs)
     if len(lasting(page.runs, CLINICAL_S)):
-        told = page.told >= TOLD_SHARE
+        told = page.told_shares >= TOLD_SHARE
         longest = int((lengths_s * np.where(told, 1, 0 if told.any() else 1)).argmax())
         for start_s, part in episode_starts(page, longest)[:2]:
             state = "" if told[longest] else ", cannot tell"

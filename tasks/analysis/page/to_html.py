@@ -14,7 +14,7 @@ from tasks.analysis.page import strips as page_strips
 from tasks.analysis.page import words as page_words
 from tasks.analysis.page.charts import day_chart, shown_untold, timeline
 from tasks.analysis.page.facts import CLINICAL_S, Page
-from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, crossed, hatch, svg
+from tasks.analysis.page.shapes import KINDS, Boxes, Drawing, Shape, Strokes, crosshatch, hatch, svg
 from tasks.analysis.page.strips import (
     Strip,
     as_data,
@@ -117,7 +117,7 @@ def _legend(page: Page, drawn: Collection[str]) -> str:
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
     if page.burden is not None and len(shown_untold(page)):
-        signs.append(("cannot tell", crossed(box, 4.0, 0.8)))
+        signs.append(("cannot tell", crosshatch(box, 4.0, 0.8)))
     if "doubt" in drawn:
         signs.append(("beats on doubtful signal", [Strokes(dots, "doubt", 1.5)]))
     items = (f"<li>{svg(Drawing(15, 8, shapes))}{name}</li>" for name, shapes in signs)
@@ -204,7 +204,7 @@ def _episode_table(page: Page, shown: set[int]) -> str:
         sort = f'<button type="button" data-by="{by}" aria-label="Sort by {by}">\u2195</button>'
         names[k] += f' <span class="screen">{sort}</span>'
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    short, untold = durations_s(page.runs) < CLINICAL_S, page.told < TOLD_SHARE
+    short, untold = durations_s(page.runs) < CLINICAL_S, page.told_shares < TOLD_SHARE
     rows = []
     for k, cells in enumerate(page_words.episode_cells(page)):
         number = f"{k + 1:,}"

@@ -134,7 +134,7 @@ def tiles(page: Page) -> list[tuple[str, str, str]]:
     lengths_s = durations_s(page.runs)
     long = len(lasting(page.runs, CLINICAL_S))
     short = len(page.runs) - long
-    untold = int((page.told[lengths_s >= CLINICAL_S] < TOLD_SHARE).sum())
+    untold = int((page.told_shares[lengths_s >= CLINICAL_S] < TOLD_SHARE).sum())
     notes = [f"{untold:,} cannot be told"] if untold else []
     notes += [f"and {short:,} shorter"] if short else []
     first = f"from {moment(page, page.runs[lengths_s.argmax(), 0])}" if len(lengths_s) else ""
@@ -327,7 +327,7 @@ def episode_cells(page: Page) -> list[tuple[str, ...]]:
                     facts.end_s,
                     facts.rate_bpm,
                     facts.p_af,
-                    page.told,
+                    page.told_shares,
                     facts.flagged,
                 )
             ),

@@ -132,7 +132,7 @@ def coverage_curve(
     parts = list(zip(scored, known, strict=True))
     distance = np.concatenate([s.distance[rows] for s, rows in parts])
     right = np.concatenate([(s.decided == (s.label == 1))[rows] for s, rows in parts])
-    order = np.argsort(-distance, kind="stable")
+    order = np.argsort(distance)[::-1]  # the order of equals does not matter
     last = np.flatnonzero(np.diff(distance[order], append=-np.inf))
     counts = last + 1.0
     return counts / max(len(distance), 1), np.cumsum(right[order])[last] / counts

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.decide.promote import _hint
 from flows.reports.evaluation import figures_of, headline
+from storage.files import sha256_file
+from storage.registry import client
+from storage.registry.models import ModelVersion
+from storage.tables.beats import Quality
 from tasks.pages.decision import decision_words
+from tasks.pages.document import Drawing
+from tasks.pages.mistakes import tachogram, worst_mistakes
+from tasks.scores.drift import profile
 from tasks.scores.episodes import told_share
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, summary
 from tasks.scores.levels.certainty import (
@@ -20,7 +32,8 @@ from tasks.scores.levels.certainty import (
     told_figures,
 )
 from tasks.scores.levels.record_level import record_figures
-from tasks.scores.rule import LengthScaling, Risk, Rule
+from tasks.scores.rule import LengthScaling, Risk, Rule, judge
+from tests.tasks.scores.test_rule import answers_of, table_of
 
 RISK = Risk(0.005, 0.004, 0.96, 56, 0.0217)
 RULE = Rule(0.4, 1e-4, (LengthScaling(12, 2, 0.5), LengthScaling(768, 1, 0.3)), 0.4, 2.0, 31, RISK)
@@ -163,6 +176,53 @@ def test_coverage_stands_beside_accuracy_on_the_first_screen() -> None:
     assert tiles["Beat accuracy where told"] == f"{figures['sure_accuracy']:.4f}"
 
 
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import
+def test_evaluations_and_drift_decide_by_the_version_s_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told, and P(AF), are those of `judge`; not those of the threshold alone."""
+    from flows.decide import drift, evaluate
+
+    table = table_of(900)
+    table.quality[5] = Quality.NOISY
+    answers, answered = answers_of(900), np.ones(900, bool)
+    (tmp_path / "r.parquet").write_bytes(b"")
+    entry = SimpleNamespace(
+        file="r.parquet", sha256=sha256_file(tmp_path / "r.parquet"), record="r", label_source=""
+    )
+    manifest = SimpleNamespace(dataset="d", entries=[entry])
+    tags = {
+        "holter.sha256.model.tflite": "",
+        "holter.threshold": "0.4",
+        "holter.smoothing_change": "0.0001",
+        "holter.certainty": json.dumps(RULE.certainty()),
+    }
+    version: Any = ModelVersion("holter-rhythm", 1, "0" * 32, tags)
+    for flow in (drift, evaluate):
+        monkeypatch.setattr(flow, "LiteRT", lambda _file: None)
+        monkeypatch.setattr(flow, "read_beats", lambda *_, **__: table)
+        monkeypatch.setattr(flow, "probabilities", lambda *_: (answers, answered))
+    monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
+    monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
+    monkeypatch.setattr(client, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
+    made: Any = SimpleNamespace(path=tmp_path / "manifest.json", manifest=manifest)
+    (record,) = evaluate.score_dataset.fn(version, made, 1)
+    expected = judge(RULE, table, answers)
+    for name in ("probability", "decided", "sure", "distance"):
+        assert np.array_equal(getattr(record, name), getattr(expected, name)), name
+    assert 0 < expected.sure.mean() < 1
+    seen: Any = SimpleNamespace(model=version)
+    (drifted,) = drift.profiles_of(seen, made.manifest, made.path)
+    assert drifted == profile(table, expected.probability, expected.decided)
+
+
+def test_a_policy_may_ask_for_coverage() -> None:
+    """Where it was not measured, the refusal names the evaluation that measures it."""
+    for figure in ("nsrdb_coverage", "nsrdb_sure_accuracy_low", "nsrdb_coverage_at_0.995"):
+        assert _hint(figure, "m/1") == "not evaluated: holter evaluate m/1 --on nsrdb"
+    assert "nothing measures" in _hint("coverage", "m/1")
+
+
 def test_the_words_tell_the_whole_rule() -> None:
     """Threshold, smoothing, limits of P, risk with patients and bound, and the share of AF."""
     text = " ".join(decision_words(RULE))
@@ -184,3 +244,20 @@ def test_the_words_tell_the_whole_rule() -> None:
         "Threshold 0.4, not smoothed.",
         "The release has no margin: every beat is told.",
     ]
+
+
+def test_a_mistake_says_how_much_of_it_was_told() -> None:
+    label, sure = np.repeat([0, 1, 0], 100), np.arange(300) >= 150
+    (mistake,) = worst_mistakes([scored(label, np.zeros(300), sure)])
+    drawing = tachogram(mistake)
+    assert isinstance(drawing, Drawing)
+    assert "missed AF, 100 s, 50% of its beats told" in drawing.shows
+
+
+@pytest.mark.parametrize("beats", [0, 1])
+def test_where_there_is_nothing_to_count_figures_are_not_defined(beats: int) -> None:
+    """A record without a beat, or without a known rhythm, is no error and no number."""
+    nothing = scored(np.full(beats, -1), np.zeros(beats))
+    figures = told_figures([nothing], draws=10)
+    assert np.isnan([figures["coverage"], figures["sure_f1"], figures["coverage_at_0.995"]]).all()
+    assert np.isnan(per_patient([nothing])["coverage"]).all()
