@@ -63,15 +63,24 @@ class Recipe:
         Data sets that are dealt to train, validation and test.
     tests : tuple of Source
         Data sets that it never learns from.
+    options : tuple of str
+        Options of its training.
     """
 
     learns: tuple[Source, ...]
     tests: tuple[Source, ...]
+    options: tuple[str, ...] = ()
 
 
 RHYTHMS = Recipe(
-    learns=(Source("afdb"), Source("ltafdb")),
-    tests=(Source("nsrdb"), Source("mitdb", signal=True), Source("cinc2017", signal=True)),
+    learns=(
+        Source("afdb"),
+        Source("ltafdb"),
+        Source("nsrdb"),
+        Source("cinc2017", signal=True),
+    ),
+    tests=(Source("mitdb", signal=True), Source("cpsc2021", signal=True)),
+    options=("--calibration-folds", "5", "--balance", "dataset"),
 )
 RECIPES = {
     "rhythm": RHYTHMS,
@@ -127,7 +136,8 @@ def make(network: str, data: Path, epochs: int | None, to: Path) -> None:
     recipe, version = RECIPES[network], f"holter-{network}/1"
     rounds = ("--epochs", str(epochs)) if epochs else ()
     if not is_registered(version):
-        holter("train", *options_of(recipe.learns, data), "--model", network, *TRAINING, *rounds)
+        options = (*recipe.options, *TRAINING, *rounds)
+        holter("train", *options_of(recipe.learns, data), "--model", network, *options)
     sources = [*recipe.learns, *recipe.tests]
     holter("evaluate", version, *options_of(sources, data, on=True), *EVALUATION)
     write_release(network, read_version(version), to)
