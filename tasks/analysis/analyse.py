@@ -149,9 +149,9 @@ def _rule_facts(rule: Rule, table: BeatTable, stated: float | None) -> dict[str,
     if rule.scalings and stated is not None:
         share, reason = stated, "stated by --af-share"
     elif rule.scalings and (share := usual_share(table)) is not None:
-        reason = f"less than {STRIP_S:g} s can be analysed: of people who are asked for a strip"
+        reason = f"as among people who send strips: less than {STRIP_S:g} s can be analysed"
     elif rule.scalings:
-        share, reason = rule.af_share, "of the records that the release was calibrated on"
+        share, reason = rule.af_share, "as in the records that the release was calibrated on"
     low, high = rule.limits
     return {
         "threshold": rule.calibrated_threshold,

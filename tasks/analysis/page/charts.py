@@ -125,6 +125,8 @@ def timeline_words(page: Page) -> str:
     longest = page.runs[np.argsort(page.runs[:, 0] - page.runs[:, 1], kind="stable")[:5]]
     spans = [f"{moment(page, a)} to {moment(page, b)}" for a, b in longest.tolist()]
     words = f"AF: {'; '.join(spans)}" if spans else "No AF found"
+    if page.burden is None:
+        return f"Timeline of the record. Cannot tell. Not analysed: {len(page.holes_s)} stretches."
     if len(page.runs) > 5:
         words = f"The longest of {len(page.runs):,} episodes of {words}"
     words += f". Not analysed: {len(page.holes_s)} stretches"
@@ -146,7 +148,11 @@ def _bar(page: Page, axis: Axis, top: float, scale: float) -> Iterator[Shape]:
         yield Boxes(_across(axis, _clipped(page.runs, axis), top, tall, least), "af")
         if len(untold := _clipped(shown_untold(page), axis)):
             yield from crosshatch(_across(axis, untold, top, tall, least))
-    holes = page.holes_s if page.burden is not None else np.array([[0.0, page.duration_s]])
+    elif page.cannot_tell and len(known):
+        yield from crosshatch(_across(axis, known, top, tall))
+    holes = page.holes_s
+    if page.burden is None and not page.cannot_tell:
+        holes = np.array([[0.0, page.duration_s]])
     yield from hatch(_across(axis, _clipped(holes, axis), top, tall, least))
     low, high = np.searchsorted(page.time_s, (axis.begin_s, axis.end_s)).tolist()
     if low < high:
@@ -240,7 +246,8 @@ def _chart_words(rr_s: Array) -> str:
 
 def _ground(page: Page, axis: Axis, top: float, height: float) -> Iterator[Shape]:
     yield Boxes(_across(axis, page.holes_s, top, height, 0.1), "gap")
-    yield Boxes(_across(axis, page.runs, top, height, 0.15), "af-wash")
+    if page.burden is not None:
+        yield Boxes(_across(axis, page.runs, top, height, 0.15), "af-wash")
 
 
 def _scale(

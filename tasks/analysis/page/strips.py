@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.analysis.page.facts import CLINICAL_S, Page
 from tasks.analysis.page.shapes import Array, Boxes, Curve, Drawing, Shape, Strokes, Text, paper
 from tasks.analysis.page.words import moment
-from tasks.scores.episodes import Intervals, durations_s, lasting
+from tasks.scores.episodes import NO_INTERVALS, Intervals, durations_s, lasting
 from tasks.scores.levels.certainty import TOLD_SHARE
 
 STRIP_S = 10.0
@@ -99,7 +99,7 @@ def read_strip(page: Page, start_s: float, words: str, most_hz: float = np.inf) 
         level_mm=level,
         beat_s=page.time_s[low:high] - begin_s,
         beat_kind=kind.astype(np.int64),
-        af_s=_within(page.runs, begin_s, end_s),
+        af_s=_within(NO_INTERVALS if page.burden is None else page.runs, begin_s, end_s),
         gaps_s=_within(page.holes_s, begin_s, end_s),
         height_mm=above + below + MARKS_MM,
         zero_mm=above,

@@ -112,11 +112,11 @@ def _legend(page: Page, drawn: Collection[str]) -> str:
     low = np.array([[0.0, 4.5, 15.0, 3.0]])
     dots = np.array([[x, 6.5, x + 0.6, 6.5] for x in np.arange(1, 15, 2.0)])
     signs: list[tuple[str, Sequence[Shape]]] = []
-    if len(page.holes_s) or page.burden is None:
+    if len(page.holes_s) or (page.burden is None and not page.cannot_tell):
         signs = [("not analysed", hatch(box))]
     if page.burden is not None:
         signs = [("AF", [Boxes(box, "af")]), ("not AF", [Boxes(low, "other")]), *signs]
-    if page.burden is not None and len(shown_untold(page)):
+    if page.cannot_tell or len(shown_untold(page)):
         signs.append(("cannot tell", crosshatch(box, 4.0, 0.8)))
     if "doubt" in drawn:
         signs.append(("beats on doubtful signal", [Strokes(dots, "doubt", 1.5)]))

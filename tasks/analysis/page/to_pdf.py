@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 
 from tasks.analysis.page import words as page_words
-from tasks.analysis.page.charts import WIDTH_MM, day_chart, shown_untold, timeline
+from tasks.analysis.page.charts import WIDTH_MM, day_chart, timeline
 from tasks.analysis.page.facts import Page
 from tasks.analysis.page.pdf import Placement, is_installed, to_pdf, width_mm
 from tasks.analysis.page.shapes import Anchor, Boxes, Drawing, Shape, Strokes, Text, fit, shift
@@ -153,7 +153,8 @@ def _front(page: Page) -> Iterator[Block]:
 
 def _signs(page: Page) -> str:
     words = "Tall and orange: AF. Low and blue: not AF. " if page.burden is not None else ""
-    crossed = "Crossed lines: cannot tell. " if len(shown_untold(page)) else ""
+    drawn = {shape.kind for shape in timeline(page).shapes}
+    crossed = "Crossed lines: cannot tell. " if "bare" in drawn else ""
     return f"{words}{crossed}Hatched: not analysed. Dots below: beats on doubtful signal."
 
 

@@ -237,3 +237,18 @@ def test_an_episode_that_cannot_be_told_says_so_in_its_row() -> None:
     neither = untold_page((3600, 7200), (20_000, 23_600))
     assert ", cannot tell, onset" in draw_html(neither)
     assert draw_pdf(page)
+
+
+def test_a_record_of_which_nothing_is_told_is_crossed_out() -> None:
+    """What was analysed is no hole: it has the lines of what cannot be told, and no AF behind."""
+    page = replace(page_with(1, [(100, 900)], [(1000, 1100)]), cannot_tell="found little")
+    drawing = timeline(page)
+    kinds = [shape.kind for shape in drawing.shapes]
+    assert {"bare", "untold", "gap"} <= set(kinds)
+    assert drawing.shows == "Timeline of the record. Cannot tell. Not analysed: 1 stretches."
+    text = draw_html(page).split("</style>")[1]
+    assert "cannot tell</li>" in text
+    assert "not analysed</li>" in text
+    assert "k-af" not in text
+    assert "Crossed lines: cannot tell." in " ".join(texts(drawn(page)))
+    assert len(read_strip(page, 200.0, "x").af_s) == 0
