@@ -73,6 +73,6 @@ def live_runs() -> list[Alive]:
     return [note for note in notes if note.flow and not note.is_dead()]
 
 
-def unsettled() -> bool:
+def has_unsettled_runs() -> bool:
     """Whether a run is to be closed, or was closed in the last minutes and is to be looked at."""
     return bool(dead_runs()) or any(closed_folder().glob("*.json"))

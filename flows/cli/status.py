@@ -40,7 +40,7 @@ def read_status(servers: Mapping[str, str], pool: str) -> Status:
 
 def _close_dead() -> list[run_notes.Alive]:
     """Close what was killed; Prefect's and MLflow's packages are loaded for that alone."""
-    if not run_notes.unsettled():
+    if not run_notes.has_unsettled_runs():
         return []
     quiet()
     with answering(os.environ["PREFECT_API_URL"]):
