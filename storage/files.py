@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
@@ -289,10 +289,15 @@ def sha256_file(path: Place) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     # 256 kB stay in the processor's cache; of a bucket each block is a request.
-    block = memoryview(bytearray(1 << 18 if isinstance(path, Path) else 8 << 20))
+    is_local = isinstance(path, Path)
+    most = 1 << 18 if is_local else 8 << 20
     with answering(path), path.open("rb") as file:
-        while size := file.readinto(block):
-            digest.update(block[:size])
+        data = file.read(most)  # all of a small file, without a block's memory
+        digest.update(data)
+        if len(data) == most or not is_local:
+            block = memoryview(bytearray(most))
+            while size := file.readinto(block):
+                digest.update(block[:size])
     return digest.hexdigest()
 
 
@@ -316,6 +321,16 @@ def safe_path(folder: Path, name: str, *, record: str) -> Path:
         An empty or absolute name, one with "..", a NUL or a backslash, one too long for a disk, or
         a link that leads out.
     """
+    check_name(name, record)
+    path = folder / name
+    if _has_link(folder, name) and not path.resolve().is_relative_to(folder.resolve()):
+        inside = "a name inside the data set's folder"
+        raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
+    return path
+
+
+def check_name(name: str, record: str) -> None:
+    """The words of `safe_path` alone, without a look at the disk; it raises the same."""
     inside = "a name inside the data set's folder"
     parts = name.split("/")
     if not {"", ".", ".."}.isdisjoint(parts):
@@ -324,20 +339,30 @@ def safe_path(folder: Path, name: str, *, record: str) -> Path:
         raise UnsafeName(record, f"the name {name!r}", inside)
     if len(name) > MOST_NAME or any(len(part.encode()) > MOST_PART_BYTES for part in parts):
         raise UnsafeName(record, f"the name {name[:40]!r}..., {len(name)} long", inside)
-    path = folder / name
-    if _has_link(folder, parts) and not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsafeName(record, f"{name!r}, a link that leads out of the folder", inside)
-    return path
 
 
-def _has_link(folder: Path, parts: Sequence[str]) -> bool:
+def _has_link(folder: Path, name: str) -> bool:
     """Whether a part of a path below the folder is a link: without any it cannot lead out."""
     path = str(folder)
-    for part in parts:
+    for part in name.split("/"):
         path = f"{path}/{part}"
         if os.path.islink(path):  # noqa: PTH114 - of each file of thousands of records, many times
             return True
     return False
+
+
+def is_plain_file(folder: Path, name: str) -> bool:
+    """Whether a checked name is of a file below the folder, without a link on the way to it.
+
+    One look at the disk tells that it is there, is a file, and cannot lead out.
+    """
+    parent = name.rpartition("/")[0]
+    if parent and _has_link(folder, parent):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode)
+    except OSError:
+        return False
 
 
 def stored_name(folder: Path, name: str) -> str:
@@ -346,6 +371,8 @@ def stored_name(folder: Path, name: str) -> str:
     Recorders and old discs write R1.HEA, or r1.EDF, for r1.hea and r1.edf. The name itself goes
     first; it is also given back where no such file is there.
     """
+    if os.path.isfile(f"{folder}/{name}"):  # noqa: PTH113 - as above
+        return name
     parent, slash, last = name.rpartition("/")
     stem, dot, suffix = last.rpartition(".")
     turns: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)

@@ -26,6 +26,9 @@ DETECTORS = {
     "sleepecg 0.6.0": "sleepecg",
     "neurokit2 0.2.12 pantompkins1985": "neurokit",
     "wfdb 4.3.1 XQRS": "xqrs",
+    "ecgdatakit 2.0.3 pan_tompkins": "ecgdatakit",
+    "AnuSamAlgorithm 0.1.3": "anusam",
+    "fast-qrs-detector 0.1.2": "fast_qrs",
 }
 
 Samples: TypeAlias = NDArray[np.int64]
@@ -71,6 +74,27 @@ def xqrs(record: Record) -> Samples:
 
     peaks = wfdb.processing.xqrs_detect(read_lead(record), fs=record.fs_hz, verbose=False)
     return np.asarray(peaks, dtype=np.int64)
+
+
+def ecgdatakit(record: Record) -> Samples:
+    """ecgdatakit's Pan-Tompkins, on either polarity."""
+    from ecgdatakit.processing.peaks import detect_r_peaks
+
+    return np.asarray(detect_r_peaks(read_lead(record).astype(np.float64), fs=int(record.fs_hz)))
+
+
+def anusam(record: Record) -> Samples:
+    """AnuSamAlgorithm: one threshold on the steps of the whole record."""
+    from AnuSamAlgorithm import find_peak
+
+    return np.asarray(find_peak(read_lead(record), record.fs_hz))
+
+
+def fast_qrs(record: Record) -> Samples:
+    """fast-qrs-detector, with its own filters."""
+    from fast_qrs_detector import qrs_detector
+
+    return np.asarray(qrs_detector(read_lead(record), int(record.fs_hz)), dtype=np.int64)
 
 
 def detect(detector: str) -> dict[str, list[int]]:

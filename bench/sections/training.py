@@ -28,7 +28,9 @@ from storage.tables.beats_manifest import Entry, Manifest, write_manifest
 from storage.tables.labelled import read_labelled
 from tasks import THREADS
 
-NETWORKS = ("resnet21", "resnet25", "squeeze")
+NETWORKS = ("resnet21", "resnet25", "squeeze", "fused")
+#: Steps of an epoch of `fused`, of 16 windows of 640 beats, and its simulated records with shapes.
+FUSED_STEPS, FUSED_RECORDS, FUSED_BEATS = 32, 8, 12_000
 #: Beats and epochs of a timed training; the first epoch traces and is not counted.
 TRAINED, TESTED, EPOCHS = 16_384, 128, 4
 RECORDS, RECORD_BEATS, GROUP = 48, 41_667, 4096
@@ -138,12 +140,14 @@ def epoch(links: int) -> dict[str, float]:
 
 def stock(network: str) -> dict[str, float]:
     """One process: `model.fit` on an array; 0 lets TensorFlow take what threads it likes."""
-    return _together(network, "in_memory", 1, dict.fromkeys(THREADS, "0"))
+    trainer = "fused_in_memory" if network == "fused" else "in_memory"
+    return _together(network, trainer, 1, dict.fromkeys(THREADS, "0"))
 
 
 def parallel_processes(network: str) -> dict[str, float]:
     """Two processes of one thread each, from Parquet."""
-    return _together(network, "from_parquet", 2, dict.fromkeys(THREADS, "1"))
+    trainer = "fused_from_records" if network == "fused" else "from_parquet"
+    return _together(network, trainer, 2, dict.fromkeys(THREADS, "1"))
 
 
 def _together(
@@ -166,10 +170,11 @@ def _together(
         raise RuntimeError(f"a training of {network} {trainer} failed")
     wall_s = [median(np.diff(result["wall"])) for result in results]
     cpu_s = [median(np.diff(result["cpu"])) for result in results]
+    beats = results[0]["beats"]
     return {
         "wall_s": max(wall_s),
-        "per_s": sum(TRAINED / s for s in wall_s),
-        "per_cpu_s": TRAINED / median(cpu_s),
+        "per_s": sum(beats / s for s in wall_s),
+        "per_cpu_s": beats / median(cpu_s),
         "cores": sum(c / w for c, w in zip(cpu_s, wall_s, strict=True)),
         "peak_mb": sum(result["peak_mb"] for result in results),
     }
@@ -199,6 +204,46 @@ def in_memory(network: str, on_epoch: Any) -> None:
     )
 
 
+def fused_records() -> tuple[Any, Any]:
+    """Simulated records with shapes, and how `fused` learns from them here."""
+    from tasks.features.fused import SHAPE_SAMPLES
+    from tasks.learning.rhythm_augment import simulated_sinus
+    from tasks.learning.rhythm_training import RhythmConfig
+
+    random = np.random.default_rng(0)
+    records = [simulated_sinus(k, FUSED_BEATS, random) for k in range(FUSED_RECORDS)]
+    shapes = random.normal(size=(FUSED_BEATS, SHAPE_SAMPLES)).astype(np.float32)
+    config = RhythmConfig(epochs=EPOCHS, steps=FUSED_STEPS)
+    return [replace(record, shape=shapes[: len(record)]) for record in records], config
+
+
+def fused_in_memory(network: str, on_epoch: Any) -> None:
+    """Stock Keras on windows that are drawn once, in arrays."""
+    import keras
+
+    from tasks.learning.rhythm_training import draw
+    from tasks.networks.models import build, spec_of
+    from tasks.networks.sequence import as_read_by
+
+    records, config = fused_records()
+    inputs, label = draw(network, {*spec_of(network).inputs}, records, config, 0)
+    model = build(network, seed=0)
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3), loss="binary_crossentropy")
+    follow = keras.callbacks.LambdaCallback(on_epoch_end=on_epoch)
+    target = np.maximum(label, 0).astype(np.float32)[..., None]
+    x = as_read_by(network, inputs)
+    model.fit(x, target, batch_size=config.batch, epochs=EPOCHS, verbose=0, callbacks=[follow])
+
+
+def fused_from_records(network: str, on_epoch: Any) -> None:
+    """The project's own training: windows drawn anew each epoch, and augmented."""
+    from tasks.learning.rhythm_training import fit_rhythm
+    from tasks.learning.training import Course
+
+    records, config = fused_records()
+    fit_rhythm(network, records, config, course=Course(keep=on_epoch))
+
+
 def from_parquet(network: str, on_epoch: Any) -> None:
     """The project's own training."""
     from tasks.learning.training import Course, TrainingConfig, fit
@@ -219,7 +264,8 @@ def main(trainer: str, network: str) -> None:
         cpu.append(time.process_time())
 
     globals()[trainer](network, on_epoch)
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb()}))
+    beats = FUSED_STEPS * 16 * 640 if trainer.startswith("fused") else TRAINED
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb(), "beats": beats}))
 
 
 def drawing(medians: str) -> dict[str, float]:
@@ -289,7 +335,11 @@ def run() -> list[Table]:
     whole, plain = (results[f"windows, {medians}"] for medians in ("scipy's", "ours"))
     names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
     return [
-        Table(f"{TRAINED:,} synthetic beats, batches of 128", list(TRAININGS), rows),
+        Table(
+            f"{TRAINED:,} synthetic beats, batches of 128; `fused`: windows of 640, batches of 16",
+            list(TRAININGS),
+            rows,
+        ),
         Table(
             "A shuffled epoch, no trainer",
             [(name, 0) for name in EPOCH_COLUMNS],

@@ -43,6 +43,9 @@ MOST_EXAMPLES = 20
 def verify(
     model: VersionOf,
     key: Keys = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not read beat tables and recordings again.")
+    ] = False,
     output: Format = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
@@ -52,7 +55,7 @@ def verify(
 
     comparisons = []
     with registry_to_read(model), console.status("Verifying ...") as status:
-        for comparison in work.verify(model, key or trusted_keys()):
+        for comparison in work.verify(model, key or trusted_keys(), quick=quick):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
     form = JSON if as_json else output
@@ -84,12 +87,17 @@ def _show_findings(model: str, findings: Sequence[Finding]) -> None:
             say(words.rstrip(), COLOURS[state])
         if len(examples) > MOST_EXAMPLES:
             say(f"... and {len(examples) - MOST_EXAMPLES} more {state}; --format json tells all.")
-    out = sum(finding.state == work.OUT for finding in findings)
-    if all(finding.state != work.MISMATCH for finding in findings):
-        say(
-            f"{model} is what was sealed: {len(findings) - out} of {len(findings)} match"
-            + (f", {out} are out of reach here." if out else ".")
-        )
+    if any(finding.state == work.MISMATCH for finding in findings):
+        return
+    skipped = sum(finding.told == work.NOT_READ for finding in findings)
+    out = sum(finding.state == work.OUT for finding in findings) - skipped
+    matches = len(findings) - skipped - out
+    say(
+        f"{model} is what was sealed"
+        + (f", but for {' and '.join(work.LARGE)}, which were not read" if skipped else "")
+        + f": {matches} of {matches + out} match"
+        + (f", {out} are out of reach here." if out else ".")
+    )
 
 
 def lineage(

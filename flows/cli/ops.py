@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.answer import Form, Format, answer
-from flows.cli.options import number, quiet, serving
+from flows.cli.options import number, quiet
 from flows.reports.shown import say, show_table
 from flows.services.progress import console
 from storage.addresses import without_credentials
@@ -251,15 +251,16 @@ def status(output: Format = "text") -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
     from flows.cli.answer.kinds import Status
     from flows.services.access import named_servers
+    from flows.services.servers import servers
     from flows.services.up_state import fault, running, up_servers
 
     if running() is None and len(named_servers()) < 2:
-        if (servers := up_servers()) and (failure := fault(servers)):
+        if (note := up_servers()) and (failure := fault(note)):
             raise ServerError(f"{failure}; `holter down`, see that the disk has room, `holter up`")
         words = "Nothing is up: `holter up` starts the servers, with `--worker` a worker too."
         answer(Status(False, {}, "", [], [], []), output, lambda: say(words))
         return
-    with serving():
+    with servers():
         from flows.cli.status import read_status, show_status
 
         value = read_status(_addresses(), POOL)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import ssl
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-
-from prefect.client.orchestration import get_client
-from prefect.client.schemas import FlowRun
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 from flows.cli.answer.kinds import ModelState, Remark, RunState, Status
+from flows.cli.options import quiet
 from flows.reports.shown import say, show_table
-from flows.services.alive import close_dead
 from flows.services.events import ENDING
+from flows.services.up_state import answering
+from storage import run_notes
 from storage.addresses import without_credentials
-from storage.registry import tracking
+from storage.errors import ServerError
+from storage.registry.models import newest_versions
 
 RUNS = 8
+TIMEOUT_S = 30.0
 #: Seconds of a unit, its name, and those of the next smaller one.
 UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 #: States whose message is shown, by how their names end, and their colour.
@@ -27,36 +33,85 @@ STYLES = {"Failed": "red", "Crashed": "red", ENDING: "yellow"}
 
 def read_status(servers: Mapping[str, str], pool: str) -> Status:
     """How all is; runs that were killed are closed first."""
-    closed = [Remark(run.flow, f"its process {run.pid} is gone") for run in close_dead()]
-    models = [
-        ModelState(name, int(newest), {alias: int(n) for alias, n in sorted(aliases.items())})
-        for name, newest, aliases in tracking.newest_versions()
-    ]
+    closed = [Remark(run.flow, f"its process {run.pid} is gone") for run in _close_dead()]
+    models = [ModelState(*model) for model in newest_versions()]
     return Status(True, {**servers}, pool_line(pool), closed, last_runs(), models)
+
+
+def _close_dead() -> list[run_notes.Alive]:
+    """Close what was killed; Prefect's and MLflow's packages are loaded for that alone."""
+    if not run_notes.has_unsettled_runs():
+        return []
+    quiet()
+    with answering(os.environ["PREFECT_API_URL"]):
+        from flows.services.alive import close_dead
+
+        return close_dead()
+
+
+def ask_prefect(path: str, body: object = None) -> Any:
+    """Prefect's answer over REST; None where there is no such thing.
+
+    Its own package takes a second and a half to import. What lets a client in is in its variables:
+    PREFECT_API_AUTH_STRING or PREFECT_API_KEY, and PREFECT_API_SSL_CERT_FILE.
+
+    Raises
+    ------
+    ServerError
+        It does not answer, or refuses. An answer is not quoted: in it the server repeats what it
+        was sent.
+    """
+    api, data = os.environ["PREFECT_API_URL"].rstrip("/"), None
+    headers = {"Content-Type": "application/json", **_authorization()}
+    if body is not None:
+        data = json.dumps(body).encode()
+    request = Request(f"{api}/{path}", data, headers)  # noqa: S310 - as it was named
+    authority = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    try:
+        context = ssl.create_default_context(cafile=authority) if authority else None
+        with urlopen(request, timeout=TIMEOUT_S, context=context) as reply:  # noqa: S310 - as above
+            return json.load(reply)
+    except HTTPError as error:
+        error.close()
+        if error.code == 404:
+            return None
+        fault = f"{error.code} to {request.get_method()} /{path}"
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    raise ServerError(f"Prefect at {without_credentials(api)}: {fault}")
+
+
+def _authorization() -> dict[str, str]:
+    """The header of a client that has credentials."""
+    if text := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    return {}
 
 
 def last_runs() -> list[RunState]:
     """The last flow runs that began, newest first."""
-    start_filter = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            flow_run_filter=start_filter, sort=FlowRunSort.START_TIME_DESC, limit=RUNS
-        )
+    began = {"start_time": {"is_null_": False}}
+    body = {"flow_runs": began, "sort": "START_TIME_DESC", "limit": RUNS}
+    runs = ask_prefect("flow_runs/filter", body) or []
     return [_run(run, datetime.now(timezone.utc)) for run in runs]
 
 
-def _run(run: FlowRun, now: datetime) -> RunState:
+def _run(run: Mapping[str, Any], now: datetime) -> RunState:
     """A run; one that still runs has taken the time since it began, by the clock here."""
-    start = run.start_time or now
-    seconds = ((run.end_time or now) - start).total_seconds()
-    state = (run.state.name or "") if run.state else ""
-    message = (run.state.message or "") if run.state and _style(state) else ""
+    start, end = (
+        datetime.fromisoformat(text) if (text := run[name]) else now
+        for name in ("start_time", "end_time")
+    )
+    state = run["state"] or {}
+    name, message = state.get("name") or "", state.get("message") or ""
     return RunState(
-        name=run.name,
-        state=state,
+        name=run["name"],
+        state=name,
         start=start.isoformat(timespec="seconds"),
-        seconds=max(seconds, 0.0),
-        message=" ".join(without_credentials(message).split()),
+        seconds=max((end - start).total_seconds(), 0.0),
+        message=" ".join(without_credentials(message).split()) if _style(name) else "",
     )
 
 
@@ -107,9 +162,7 @@ def duration(seconds: float) -> str:
 
 def pool_line(name: str) -> str:
     """One line on the work pool."""
-    with get_client(sync_client=True) as client:
-        try:
-            pool = client.read_work_pool(name)
-        except ObjectNotFound:
-            return f"no pool {name}: `holter up --worker` makes it"
-    return f"pool {name} is {(pool.status.value if pool.status else 'unknown').lower()}"
+    pool = ask_prefect(f"work_pools/{quote(name)}")
+    if pool is None:
+        return f"no pool {name}: `holter up --worker` makes it"
+    return f"pool {name} is {(pool['status'] or 'unknown').lower()}"

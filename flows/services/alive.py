@@ -1,8 +1,9 @@
 """Runs whose process is gone: found and closed, so that none stays RUNNING for ever.
 
-A flow that begins writes down which process runs it, and takes the note away when it ends. A note
-whose process is no more is of a run that was killed: it is closed as Crashed in Prefect and as
-FAILED in MLflow, by the next flow of this state folder, or by `holter status` and `holter doctor`.
+A flow that begins writes down which process runs it, and takes the note away when it ends
+(`storage.run_notes`). A note whose process is no more is of a run that was killed: it is closed as
+Crashed in Prefect and as FAILED in MLflow, by the next flow of this state folder, or by `holter
+status`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
@@ -25,60 +24,28 @@ from prefect.states import Crashed
 
 from flows.services import logs
 from storage.errors import RegistryError
-from storage.files import home, read_json, write_json
+from storage.files import write_json
 from storage.registry import tracking
+from storage.run_notes import Alive as Alive
+from storage.run_notes import closed_folder, notes_folder, read_note, since_start
+from storage.run_notes import dead_runs as dead_runs
 
-#: The system tells when a process began in hundredths of a second.
-SAME_S = 0.05
 #: How long a closed run's task runs may still come up, in seconds.
 LATE_S = 600.0
 #: How long it takes Prefect's server, at most, to write down what became of a task.
 SETTLE_S = 10.0
 
 
-@dataclass(frozen=True)
-class Alive:
-    """Which process runs a flow, and when it began, in seconds since its machine did."""
-
-    flow_run_id: str
-    flow: str
-    host: str
-    pid: int
-    since: float
-
-    def is_dead(self) -> bool:
-        """Whether its process, on this machine, is no more; another may have its number now."""
-        if self.host != platform.node():
-            return False
-        try:
-            return abs(_since(self.pid) - self.since) > SAME_S
-        except psutil.NoSuchProcess:
-            return True
-
-
-def _since(pid: int) -> float:
-    """When a process began, in seconds since the machine did: no clock that is set changes it."""
-    return float(psutil.Process(pid).create_time() - psutil.boot_time())
-
-
-def _notes() -> Path:
-    return home() / "running"
-
-
-def _closed_folder() -> Path:
-    return home() / "closed"
-
-
 def _begin(flow: Any, flow_run: Any, _state: Any) -> None:
     """Note who runs this, and close what died before."""
     pid = os.getpid()
-    note = Alive(str(flow_run.id), flow.name, platform.node(), pid, _since(pid))
-    write_json(_notes() / f"{flow_run.id}.json", asdict(note))
+    note = Alive(str(flow_run.id), flow.name, platform.node(), pid, since_start(pid))
+    write_json(notes_folder() / f"{flow_run.id}.json", asdict(note))
     close_dead()
 
 
 def _end(_flow: Any, flow_run: Any, _state: Any) -> None:
-    (_notes() / f"{flow_run.id}.json").unlink(missing_ok=True)
+    (notes_folder() / f"{flow_run.id}.json").unlink(missing_ok=True)
 
 
 def _fail(flow: Any, flow_run: Any, state: Any) -> None:
@@ -102,24 +69,6 @@ WATCHED: Mapping[str, Any] = {
 }
 
 
-def dead_runs() -> list[Alive]:
-    """The runs of this state folder whose process is gone."""
-    return [note for path in sorted(_notes().glob("*.json")) if (note := _read(path)).is_dead()]
-
-
-def live_runs() -> list[Alive]:
-    """The runs of this state folder whose process is there, or on another machine."""
-    notes = [_read(path) for path in sorted(_notes().glob("*.json"))]
-    return [note for note in notes if note.flow and not note.is_dead()]
-
-
-def _read(path: Path) -> Alive:
-    try:
-        return Alive(**read_json(path))
-    except (OSError, ValueError, TypeError):  # ended meanwhile, or unreadable: nobody's
-        return Alive(path.stem, "", "", 0, 0.0)
-
-
 def close_dead() -> list[Alive]:
     """Close the runs whose process is gone, in Prefect and in MLflow; gives what was closed.
 
@@ -127,8 +76,8 @@ def close_dead() -> list[Alive]:
     come up as RUNNING after its flow run was closed. What was closed is looked at again, by every
     call of the next ten minutes.
     """
-    for late in _closed_folder().glob("*.json"):
-        _crash(_read(late), "it was killed: its flow run is closed")
+    for late in closed_folder().glob("*.json"):
+        _crash(read_note(late), "it was killed: its flow run is closed")
         if time.time() - late.stat().st_mtime > LATE_S:
             late.unlink(missing_ok=True)
     dead = dead_runs()
@@ -136,8 +85,8 @@ def close_dead() -> list[Alive]:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
         _crash(run, reason)
-        write_json(_closed_folder() / f"{run.flow_run_id}.json", asdict(run))
-        (_notes() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
+        write_json(closed_folder() / f"{run.flow_run_id}.json", asdict(run))
+        (notes_folder() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead
 
 

@@ -19,6 +19,7 @@ from storage.errors import HolterError, PlaceError
 from storage.files import check_home, home
 from storage.places import Place, beats_place, check_beats_place
 from storage.registry.signing import release_key_path
+from storage.run_notes import dead_runs
 
 LEAST_FREE_GB = 5.0
 LEAST_FILES = 1000
@@ -154,8 +155,6 @@ def servers() -> Iterator[Check]:
 
 def dead() -> Iterator[Check]:
     """No run whose process is gone; those that there are can be closed where servers answer."""
-    from flows.services.alive import dead_runs
-
     runs = dead_runs()
     names = ", ".join(f"{run.flow} (process {run.pid})" for run in runs)
     yield Check(

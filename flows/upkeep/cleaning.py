@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from flows.ingest.flow import slug
-from flows.services.alive import live_runs
 from flows.upkeep.archive import names_text
 from flows.upkeep.needs import Needs, manifests_below, reasons
 from storage.errors import BackupError, TableError
 from storage.files import alone, home, sha256_file
 from storage.places import beats_place
+from storage.run_notes import live_runs
 from storage.tables.beats_manifest import read_manifest
 
 DAY_S = 86_400.0

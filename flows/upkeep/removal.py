@@ -9,7 +9,6 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from flows.ingest.flow import slug
-from flows.services.alive import live_runs
 from flows.upkeep.archive import names_text
 from flows.upkeep.cleaning import Item, busy
 from flows.upkeep.needs import Needs, reasons
@@ -18,6 +17,7 @@ from storage.errors import BackupError, SpecError, TableError
 from storage.files import home, sha256_file
 from storage.places import beats_place
 from storage.recordings.download import FETCH_NOTE, fetched_files
+from storage.run_notes import live_runs
 from storage.tables.beats_manifest import read_manifest
 from storage.text import did_you_mean
 

@@ -20,6 +20,7 @@ from flows.upkeep.unpack import Contents, unpack
 from storage.errors import BackupError, SignatureError
 from storage.files import check_writable, home, parse_text, read_json, sync_folder, write_json
 from storage.registry.signing import public_half, release_key_path, signed_by
+from storage.run_notes import live_runs
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,6 @@ def _texts(listing: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _check_idle() -> None:
     """Make sure that no server and no flow of this machine works in the state folder."""
-    from flows.services.alive import live_runs
     from flows.services.up_state import up_process, up_servers
 
     if (servers := up_servers()) and (process := up_process(servers)):

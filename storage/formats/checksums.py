@@ -38,9 +38,10 @@ def verify_checksums(
     """
     safe_path(folder, name, record=name)
     sums = folder / SUMS
-    if not sums.is_file():
+    try:
+        state = sums.stat()
+    except OSError:
         return None
-    state = sums.stat()
     sums_by_file, by_record = _index_sums(sums, state.st_mtime_ns, state.st_size, state.st_ino)
     earlier = digests or {}
     compared = False

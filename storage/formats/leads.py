@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import HeaderMismatch, MissingFile, NoLead
-from storage.files import safe_path, sha256_bytes, stored_name
+from storage.files import check_name, is_plain_file, safe_path, sha256_bytes, stored_name
 from storage.formats.flac import FlacLead, read_flac
 from storage.formats.lead_names import fits, per_mv, rank, usable
 from storage.formats.wfdb_formats import FramedLead, framed_values, read_framed
@@ -214,14 +216,32 @@ def own_file(folder: Path, name: str, form: str, record: str) -> tuple[str, Path
     UnsafeName, MissingFile, HeaderMismatch
         As `present`; there are two whose names differ in their suffix's case alone.
     """
-    safe_path(folder, name, record=record)
+    check_name(name, record)
     turns: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
     files = [f"{name}.{turn(SUFFIX[form][1:])}" for turn in turns]
-    by_inode = {(folder / file).stat().st_ino: file for file in files if (folder / file).is_file()}
+    by_inode = {inode: file for file in files if (inode := _inode(f"{folder}/{file}"))}
     if len(by_inode) > 1:
         names = " and ".join(map(repr, by_inode.values()))
         raise HeaderMismatch(record, f"files {names}", "one file of a record's name", files[0])
     return present(folder, files[0], record, OWN[form])
+
+
+def _inode(path: str) -> int:
+    """The number of a file on its disk; 0 where there is none."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - of each of thousands of records
+    except OSError:
+        return 0
+    return state.st_ino if S_ISREG(state.st_mode) else 0
+
+
+def is_present(folder: Path, file: str, record: str) -> bool:
+    """Whether a file is there, of whatever case; UnsafeName as `present`."""
+    check_name(file, record)
+    if is_plain_file(folder, file):
+        return True
+    safe_path(folder, file, record=record)
+    return (folder / stored_name(folder, file)).is_file()
 
 
 def present(folder: Path, file: str, record: str, expected: str) -> tuple[str, Path]:
@@ -232,6 +252,9 @@ def present(folder: Path, file: str, record: str, expected: str) -> tuple[str, P
     UnsafeName, MissingFile
         The name leaves the folder; the file is not there.
     """
+    check_name(file, record)
+    if is_plain_file(folder, file):
+        return file, folder / file
     safe_path(folder, file, record=record)
     stored = stored_name(folder, file)
     path = safe_path(folder, stored, record=record)
@@ -251,8 +274,9 @@ def read_small(
         The name leaves the folder; the file is not there; it is far too large.
     """
     file, path = present(folder, file, record, expected)
-    if (size := path.stat().st_size) > MOST_TEXT_BYTES:
-        raise HeaderMismatch(record, f"{size} bytes", f"at most {MOST_TEXT_BYTES}", file)
-    data = path.read_bytes()
+    with path.open("rb", buffering=0) as stream:
+        if (size := os.fstat(stream.fileno()).st_size) > MOST_TEXT_BYTES:
+            raise HeaderMismatch(record, f"{size} bytes", f"at most {MOST_TEXT_BYTES}", file)
+        data = stream.read()
     digests[file] = sha256_bytes(data)
     return data

@@ -92,6 +92,9 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
     payload, long_steps, texts, end = _walk(words, code, data, record, file)
     step = (words[:end] & 1023).astype(np.int64)
     plain = (code[:end] < SKIP) & ~payload[:end]
+    if plain.all():  # as most files of beats alone: nothing is said of any of them
+        sample, n = np.cumsum(step), len(step)
+        return Annotations(sample, code[:end], {}, np.zeros(n, np.int16))
     step[~plain] = 0
     for position, value in long_steps:
         step[position] = value
@@ -101,20 +104,24 @@ def parse_annotations(data: bytes, record: str, file: str) -> Annotations:
     number = np.cumsum(plain) - 1
     aux = {int(number[position]): text for position, text in texts if number[position] >= 0}
     aux, fs_hz = _resolution(aux)
-    marked = np.flatnonzero((code[:end] == CHN) & ~payload[:end])
+    noted = np.flatnonzero(~plain & ~payload[:end])
+    marked = noted[code[noted] == CHN]
     channel = _channels(number[marked], words[marked], len(sample))
     # A signed byte, which some write with its sign through all ten bits.
-    subtypes = (words[:end] & 255).astype(np.uint8).view(np.int8)
+    marked = noted[code[noted] == SUB]
+    subtypes = (words[marked] & 255).astype(np.uint8).view(np.int8)
     subtype = {
-        int(number[position]): int(subtypes[position])
-        for position in np.flatnonzero((code[:end] == SUB) & ~payload[:end])
-        if number[position] >= 0
+        place: kind
+        for place, kind in zip(number[marked].tolist(), subtypes.tolist(), strict=True)
+        if place >= 0
     }
     return Annotations(sample, code[:end][plain], aux, channel, fs_hz, subtype)
 
 
 def _channels(number: NDArray[np.int64], words: NDArray[np.uint16], n: int) -> NDArray[np.int16]:
     """Each annotation's channel: what is said of one holds until another is said (annot-5)."""
+    if not len(number):
+        return np.zeros(n, np.int16)
     latest = np.full(n, -1)
     has_annotation = number >= 0
     latest[number[has_annotation]] = np.flatnonzero(has_annotation)

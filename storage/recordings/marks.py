@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from storage.datasets.labels import DETECT, ERROR, record_label
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
-from storage.files import safe_path, stored_name
-from storage.formats.leads import OpenRecording, read_small
+from storage.formats.leads import OpenRecording, is_present, read_small
 from storage.formats.wfdb_annotation import (
     BEAT,
     QUALITY_CHANGE,
@@ -70,8 +69,7 @@ def annotated_beats(
     for annotator in spec.annotations.beats:
         if annotator == DETECT:
             return np.empty(0, np.int64), np.empty(0, "U1"), np.empty((0, 2), np.int64)
-        safe_path(folder, f"{name}.{annotator}", record=name)
-        if (folder / stored_name(folder, f"{name}.{annotator}")).is_file():
+        if is_present(folder, f"{name}.{annotator}", name):
             break
     file = f"{name}.{annotator}"
     annotations = _annotations(folder, file, name, recording, digests)
@@ -92,6 +90,8 @@ def annotated_beats(
 def _unreadable(annotations: Annotations, recording: OpenRecording) -> NDArray[np.int64]:
     """Stretches of no readable signal: from a mark that says so to the next mark of quality."""
     marks = np.flatnonzero(annotations.code == QUALITY_CHANGE)
+    if not len(marks):
+        return np.empty((0, 2), np.int64)
     end = max(
         recording.n_samples, int(annotations.sample[-1]) + 1 if len(annotations.sample) else 0
     )
@@ -174,8 +174,7 @@ def annotated_rhythm(
     comment = next((line for line in recording.comments if line in rules.from_comments), None)
     otherwise = label or comment or rules.unmarked != ERROR
     marks: list[Mark] = []
-    safe_path(folder, file, record=name)
-    if annotator and (not otherwise or (folder / stored_name(folder, file)).is_file()):
+    if annotator and (is_present(folder, file, name) or not otherwise):
         if is_csv(annotator):
             data = read_small(folder, file, name, "its rhythm intervals", digests)
             marks = _from_intervals(data, rules.map, rules.outside, recording, name, file)

@@ -59,7 +59,7 @@ def find_unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
     """
     # Ten looks a second tell a living signal from all of these, a hundred times faster.
     looks = signal_mv[:: max(1, int(QUIET_WIDTH_S * fs_hz))]
-    step = np.abs(np.diff(looks))
+    step = np.abs(looks[1:] - looks[:-1])
     parts = []
     if len(_runs(np.isnan(looks), 1, LOOKS * HOLE_S)):
         parts.append(_runs(np.isnan(signal_mv), 1, HOLE_S * fs_hz))
@@ -75,6 +75,8 @@ def find_unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
 
 def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:
     """Runs of windows of `width` samples, by their first one, of at least `least` samples."""
+    if not true.any():
+        return NOWHERE
     padded = np.zeros(len(true) + 2, bool)
     padded[1:-1] = true
     edges = np.flatnonzero(padded[1:] != padded[:-1])
@@ -100,6 +102,8 @@ def without(stretches: Stretches, holes: Stretches) -> Stretches:
     """What of the stretches lies in none of the holes."""
     if not len(stretches):
         return NOWHERE
+    if not len(holes):
+        return stretches[stretches[:, 1] > stretches[:, 0]]
     first, last = stretches[0, 0], stretches[-1, 1]
     rest = np.concatenate([[first], unite(holes).clip(first, last).ravel(), [last]])
     return common(stretches, rest.reshape(-1, 2))
@@ -109,6 +113,9 @@ def common(first: Stretches, second: Stretches) -> Stretches:
     """What lies in both."""
     if not len(first) or not len(second):
         return NOWHERE
+    if len(first) == len(second) == 1:  # of thousands of short records, many times
+        start, stop = max(first.item(0), second.item(0)), min(first.item(1), second.item(1))
+        return np.array([[start, stop]], np.int64) if start < stop else NOWHERE
     low = np.searchsorted(second[:, 1], first[:, 0], side="right")
     high = np.searchsorted(second[:, 0], first[:, 1], side="left")
     count = np.maximum(high - low, 0)

@@ -8,12 +8,14 @@ from typing import Any
 
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
 from storage.registry.answers import part, rows, text, texts, whole_number
-from storage.registry.client import call
+from storage.registry.client import call, pages
 from storage.registry.reference import Reference, parse
 from storage.registry.tags import NETWORK_TAG
 
 #: A version's largest number.
 MOST_VERSION = (1 << 31) - 1
+#: Models of one page of an answer.
+MOST_MODELS = 100
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,34 @@ def _look_up(parts: Reference) -> Any:
         except RegistryError as error:  # MLflow answers 400, not 404
             raise NotInRegistry(f"model {name}: found no alias {alias}") from error
         return part(answer, "model_version")
-    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
-    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
-    for newest in rows(answer, "model_versions"):
+    if newest := _newest(name):
         return newest
     raise NotInRegistry(f"model {name}: found no version; expected at least one")
+
+
+def newest_versions() -> list[tuple[str, int, dict[str, int]]]:
+    """Every registered model: its name, the number of its newest version, its aliases."""
+    result = []
+    for answer in pages("GET", "registered-models/search", max_results=MOST_MODELS):
+        for model in rows(answer, "registered_models"):
+            name = text(part(model, "name"), "model's name")
+            aliases = {
+                text(part(row, "alias"), "alias"): whole_number(
+                    part(row, "version"), "version", MOST_VERSION
+                )
+                for row in rows(model, "aliases")
+            }
+            newest = _newest(name)
+            number = whole_number(part(newest, "version"), "version", MOST_VERSION) if newest else 0
+            result.append((name, number, dict(sorted(aliases.items()))))
+    return result
+
+
+def _newest(name: str) -> Any:
+    """What MLflow tells of a model's newest version; None where it has none."""
+    order: dict[str, Any] = {"order_by": "version_number DESC", "max_results": 1}
+    answer = call("GET", "model-versions/search", filter=f"name = '{name}'", **order)
+    return next(iter(rows(answer, "model_versions")), None)
 
 
 def run_state(run_id: str) -> RunState:

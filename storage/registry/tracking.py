@@ -246,17 +246,6 @@ def describe_version(model: ModelVersion, description: str) -> None:
         client.update_model_version(model.name, str(model.version), description)
 
 
-def newest_versions() -> list[tuple[str, int, dict[str, str]]]:
-    """Every registered model: its name, the number of its newest version, its aliases."""
-    with _client_to("list the models") as client:
-        models = []
-        for model in client.search_registered_models():
-            versions = client.search_model_versions(f"name = '{model.name}'", max_results=1)
-            newest = int(versions[0].version) if versions else 0
-            models.append((model.name, newest, dict(model.aliases)))
-    return models
-
-
 def run_link(run_id: str) -> str:
     """A run's page, from any page of the same server: right wherever that server moves."""
     with _client_to(f"read run {run_id}") as client:

@@ -15,6 +15,7 @@ from storage.tables.labelled import LabelledBeats
 from tasks.learning.balance import Weigh, draw_positions
 from tasks.learning.distillation import Teaching, accuracy, distillation_loss, label_targets
 from tasks.learning.epochs import Batch, Index, in_order, shuffled_batches
+from tasks.learning.normalising import normalise_as_keras, normalise_in_one_pass
 from tasks.networks.models import build
 from tasks.networks.pruning import prune_while_training, ramp_epochs
 from tasks.networks.quantised import plain_network, rounding_double
@@ -214,6 +215,7 @@ def compile_learner(
         Its targets are what is then learnt, in place of the labels.
     """
     learner = rounding_double(model) if config.quantised else model
+    normalise_in_one_pass(learner)
     optimizer.build(learner.trainable_variables)
     if config.sparsity:
         ramp = ramp_epochs(config.epochs) * steps
@@ -232,6 +234,7 @@ def compile_learner(
 
 def network_of(learner: Any, name: str, config: CompressionSettings) -> Any:
     """The network itself, of what learnt for it."""
+    normalise_as_keras(learner)
     return plain_network(name, learner, config.seed) if config.quantised else learner
 
 

@@ -204,12 +204,3 @@ from flows.cli.answer.upkeep_kinds import (
 from flows.cli.answer.upkeep_kinds import (
     UpkeepItem as UpkeepItem,
 )
-from tasks.analysis.answers import (
-    FolderAnswer as FolderAnswer,
-)
-from tasks.analysis.answers import (
-    NoRhythm as NoRhythm,
-)
-from tasks.analysis.answers import (
-    RecordAnswer as RecordAnswer,
-)

@@ -12,10 +12,11 @@ from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
 from storage.audit.sights import Sight
 from storage.datasets.dataset import DatasetSpec
+from tasks.analysis.answers import FolderAnswer, NoRhythm, RecordAnswer
 
 #: What each command answers with, by its words after `holter`.
 ANSWERS: dict[str, Any] = {
-    "analyse": kinds.RecordAnswer | kinds.NoRhythm | kinds.FolderAnswer,
+    "analyse": RecordAnswer | NoRhythm | FolderAnswer,
     "data list": kinds.DataSets,
     "data show": DatasetSpec,
     "data fetch": kinds.Download,

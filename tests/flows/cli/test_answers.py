@@ -126,7 +126,15 @@ def test_lineage_and_decisions_as_json(version: str) -> None:
     """What is told of a version keeps its schema."""
     assert answer("lineage", version)["aliases"] == ["candidate", "champion"]
     assert {row["model"] for row in answer("lineage", "--record", "sim000")} == {"holter-x"}
-    assert {row["state"] for row in answer("verify", version)} >= {"match"}
+    findings = answer("verify", version)
+    assert {row["state"] for row in findings} >= {"match"}
+    quick, large = answer("verify", version, "--quick"), ("beat tables", "sources")
+    assert [row for row in quick if row["link"] not in large] == [
+        row for row in findings if row["link"] not in large
+    ]
+    assert [(row["link"], row["state"], row["told"]) for row in quick if row["link"] in large] == [
+        (link, "out of reach", "not read: --quick") for link in large
+    ]
     left_out = answer("pareto")["left_out"]
     assert left_out.keys() <= {version}
 

@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.services import alive, doctor
+from flows.services import doctor
 from flows.services.access import prefect_key, prefect_key_path
 from flows.services.up_state import Servers, announce
 from storage.errors import ServerError
 from storage.files import make_folder, write_bytes, write_json
 from storage.registry.signing import public_key
+from storage.run_notes import dead_runs
 from tests.conftest import ROOT
 
 
@@ -148,5 +151,20 @@ def test_killed_runs_are_told_from_living_ones(tmp_path: Path) -> None:
         write_json(
             tmp_path / "home" / "running" / f"{name}.json", {**note, "pid": pid, "since": since}
         )
-    assert {run.flow for run in alive.dead_runs()} == {"killed", "renumbered"}
+    assert {run.flow for run in dead_runs()} == {"killed", "renumbered"}
     assert "killed" in problems()["killed runs"]
+
+
+def test_doctor_loads_no_server_package() -> None:
+    """A look at the installation imports neither Prefect nor MLflow, nor what they bring."""
+    code = (
+        "import sys\n"
+        "from flows.cli.app import app\n"
+        "try:\n    app(['doctor', '--format', 'json'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = ('prefect', 'mlflow', 'pandas', 'tensorflow', 'httpx')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    words = [sys.executable, "-c", code]
+    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip().splitlines()[-1] == "[]"
