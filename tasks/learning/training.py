@@ -15,8 +15,8 @@ from storage.tables.labelled import LabelledBeats
 from tasks.learning.balance import Weigh, draw_positions
 from tasks.learning.distillation import Teaching, accuracy, distillation_loss, label_targets
 from tasks.learning.epochs import Batch, Index, in_order, shuffled_batches
-from tasks.learning.normalising import normalise_as_keras, normalise_in_one_pass
 from tasks.networks.models import build
+from tasks.networks.normalising import normalise_as_keras, normalise_in_one_pass
 from tasks.networks.pruning import prune_while_training, ramp_epochs
 from tasks.networks.quantised import plain_network, rounding_double
 

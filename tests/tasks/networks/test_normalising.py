@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tasks.learning.normalising import normalise_as_keras, normalise_in_one_pass
 from tasks.learning.training import TrainingConfig, compile_learner, network_of
 from tasks.networks.models import build
+from tasks.networks.normalising import normalise_as_keras, normalise_in_one_pass
 
 SHAPES = {"dense": (8, 5), "beats": (8, 30, 5), "shapes": (4, 6, 9, 5)}
 
