@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from flows.decide.promote import _hint
 from flows.reports.evaluation import figures_of, headline
+from storage.audit import outcomes
 from storage.files import sha256_file
-from storage.registry import client
+from storage.registry import client, tracking
 from storage.registry.models import ModelVersion
 from storage.tables.beats import Quality
 from tasks.pages.decision import decision_words
@@ -225,10 +226,10 @@ def test_an_evaluation_s_report_and_metrics_tell_the_rule(
 
     logged: dict[str, float] = {}
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
-    monkeypatch.setattr(evaluate.outcomes, "write_outcome", lambda *_: None)
-    monkeypatch.setattr(evaluate.tracking, "log_table", lambda *_: None)
-    monkeypatch.setattr(evaluate.tracking, "log_folder", lambda *_: None)
-    monkeypatch.setattr(evaluate.tracking, "log_metrics", lambda _run, clean: logged.update(clean))
+    monkeypatch.setattr(outcomes, "write_outcome", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_table", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_folder", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_metrics", lambda _run, clean: logged.update(clean))
     monkeypatch.setattr(evaluate, "read_beats", lambda _path: table_of(10))
     tags = {"holter.threshold": "0.4", "holter.certainty": json.dumps(RULE.certainty())}
     version: Any = ModelVersion("holter-rhythm", 1, "0" * 32, tags)
