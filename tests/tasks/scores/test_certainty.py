@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from flows.decide.promote import _hint
 from flows.reports.evaluation import figures_of, headline
+from storage.audit import outcomes
 from storage.files import sha256_file
-from storage.registry import client
+from storage.registry import client, tracking
 from storage.registry.models import ModelVersion
 from storage.tables.beats import Quality
 from tasks.pages.decision import decision_words
@@ -214,6 +215,34 @@ def test_evaluations_and_drift_decide_by_the_version_s_rule(
     seen: Any = SimpleNamespace(model=version)
     (drifted,) = drift.profiles_of(seen, made.manifest, made.path)
     assert drifted == profile(table, expected.probability, expected.decided)
+
+
+@pytest.mark.filterwarnings("default")  # Prefect's and MLflow's own, at import
+def test_an_evaluation_s_report_and_metrics_tell_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coverage goes to MLflow and to the first screen; the rule stands in the report in words."""
+    from flows.decide import evaluate
+
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
+    monkeypatch.setattr(outcomes, "write_outcome", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_table", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_folder", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_metrics", lambda _run, clean: logged.update(clean))
+    monkeypatch.setattr(evaluate, "read_beats", lambda _path: table_of(10))
+    tags = {"holter.threshold": "0.4", "holter.certainty": json.dumps(RULE.certainty())}
+    version: Any = ModelVersion("holter-rhythm", 1, "0" * 32, tags)
+    records = walks(2, 300)
+    files: Any = {("made", s.record): None for s in records}
+    result = evaluate.write_up.fn(version, records, files, [], "0" * 32)
+    expected = told_figures(records)
+    for name in ("coverage", "coverage_low", "sure_accuracy", "coverage_at_0.995"):
+        assert logged[f"made_{name}"] == pytest.approx(expected[name])
+    page = result.report.read_text()
+    for words in ("31 beats around lies between", "In 56 patients", "2.17 % at most"):
+        assert words in page
+    assert f"{expected['coverage']:.4f}" in page.split("<h2")[0]
 
 
 def test_a_policy_may_ask_for_coverage() -> None:
