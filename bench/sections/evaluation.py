@@ -50,11 +50,11 @@ def evaluate(place: str) -> dict[str, float]:
         scored = []
         for entry in entries:
             table = read_beats(out / entry.file, waveform=False)
-            answers, answered = probabilities(network, "rhythm", table)
+            answers, mask = probabilities(network, "rhythm", table)
             # An untrained network's answers, drawn to the truth, so that there is AF to count.
             answers = np.asarray(np.where(table.label == 1, 0.5 + answers / 2, answers / 2))
-            judgement = judge(rule, table, answers.astype(np.float32), answered=answered)
-            scored.append(score_table(table, judgement, answered))
+            judgement = judge(rule, table, answers.astype(np.float32), mask=mask)
+            scored.append(score_table(table, judgement, mask))
         clock.append(time.process_time())
         figures, tables = figures_of(scored), {"ltafdb": tables_of(scored)}
         clock.append(time.process_time())

@@ -179,9 +179,9 @@ def profiles_of(
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            answers, answered = probabilities(network, name, table)
-            told = judge_beats(rule, table, answers, answered=answered)
-            yield profile(table.take(answered), told.probability[answered], told.decided[answered])
+            answers, mask = probabilities(network, name, table)
+            told = judge_beats(rule, table, answers, mask=mask)
+            yield profile(table.take(mask), told.probability[mask], told.decided[mask])
             progress.step(entry.record)
 
 

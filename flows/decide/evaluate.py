@@ -276,10 +276,10 @@ def score_dataset(
             if sha256_file(path) != entry.sha256:
                 raise TableError(f"beat table {path}: found altered bytes; expected {entry.sha256}")
             table = read_beats(path, waveform=reads_waveforms(name))
-            answers, answered = probabilities(network, name, table)
-            judgement = judge(rule, table, answers, least_beats=least_beats, answered=answered)
+            answers, mask = probabilities(network, name, table)
+            judgement = judge(rule, table, answers, least_beats=least_beats, mask=mask)
             whole = entry.label_source == LABEL
-            out.append(score_table(table, judgement, answered, whole))
+            out.append(score_table(table, judgement, mask, whole))
             progress.step(table.record)
     return out
 

@@ -68,7 +68,7 @@ class Beats:
         weight_by_name = dict(zip(self.names, weights or [1.0] * len(self.names), strict=True))
         return partial(often, self.beats, weight_by_name, balance)
 
-    def decide(self, network: Any, kept: ArrayFolder) -> Decision:  # noqa: ARG002 - of any network
+    def decide(self, network: Any, store: ArrayFolder) -> Decision:  # noqa: ARG002 - of any network
         """The threshold of even odds; a network of single beats tells all of them."""
         return Decision(Rule(THRESHOLD))
 

@@ -74,7 +74,7 @@ class Recipe(Protocol):
     ) -> tuple[Any, Checkpoint]:
         """Train from a checkpoint, or from the start; gives the network and the last state."""
 
-    def decide(self, network: Any, kept: ArrayFolder) -> Decision:
+    def decide(self, network: Any, store: ArrayFolder) -> Decision:
         """How decisions are made of the network's answers; the test side is not looked at.
 
         What takes long on the way is kept, for a training that goes on.
@@ -210,8 +210,8 @@ def fit_network(recipe: Recipe, run: TrainingRun, run_id: str) -> tuple[Any, Che
 @step
 def fit_decision(recipe: Recipe, network: Any, run: TrainingRun, run_id: str) -> Decision:
     """How decisions are made of the network's answers."""
-    with kept_calibration(run) as kept:
-        decision = recipe.decide(network, kept)
+    with kept_calibration(run) as store:
+        decision = recipe.decide(network, store)
     tracking.log_metrics(run_id, rule_metrics(decision.rule))
     return decision
 

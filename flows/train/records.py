@@ -76,7 +76,7 @@ class Records:
         inputs = self.of("train"), self.settings.config, self.of("validation")
         return fit_rhythm(self.settings.model, *inputs, Course(start, keep, teaching))
 
-    def decide(self, network: Any, kept: ArrayFolder) -> Decision:
+    def decide(self, network: Any, store: ArrayFolder) -> Decision:
         """The rule that serves training and validation patients best.
 
         With calibration folds it is fixed on answers for patients whom the network that answered
@@ -87,7 +87,7 @@ class Records:
         folds = self.folds(records) if self.settings.calibration_folds else []
         if folds:
             by_name = out_of_fold(
-                self.settings.model, records, self.settings.config, folds, also=strips, keep=kept
+                self.settings.model, records, self.settings.config, folds, also=strips, keep=store
             )
             answers = [by_name[record.name] for record in (*records, *strips)]
             people = {record.subject for record in records}

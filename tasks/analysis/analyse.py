@@ -107,8 +107,8 @@ def analyse_by(
     name, rule = _decision_rule(release.manifest, af_share)  # before any work
     record = open_alone(path, leads)
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
-    table, answers, answered = decided_beats(network, name, tables)
-    told = partial(judge, rule, table, answers, least_beats=least_beats, answered=answered)
+    table, answers, mask = decided_beats(network, name, tables)
+    told = partial(judge, rule, table, answers, least_beats=least_beats, mask=mask)
     judgement, usual_judgement = told(af_share=af_share), told()
     ran = runtime or usual(release.manifest)
     return Analysis(
@@ -202,8 +202,8 @@ def decided_beats(
         table = join_tables([replace(part, waveform=None) for part in tables])
         return table, *probabilities(network, name, table)
     parts = [(replace(part, waveform=None), *probabilities(network, name, part)) for part in tables]
-    beats, p_af, answered = zip(*parts, strict=True)
-    return join_tables(beats), np.concatenate(p_af), np.concatenate(answered)
+    beats, p_af, mask = zip(*parts, strict=True)
+    return join_tables(beats), np.concatenate(p_af), np.concatenate(mask)
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.features.rhythm import RhythmRecord
 from tasks.scores.rule import Rule
-from tasks.scores.rule_fit import STRIP_BEATS, STRIPS, Answered, fit_rule
+from tasks.scores.rule_fit import STRIP_BEATS, STRIPS, PatientAnswers, fit_rule
 
 
 def strips_of(records: Iterable[RhythmRecord], seed: int) -> list[RhythmRecord]:
@@ -68,7 +68,7 @@ def rule_for(
     network that answered did not learn from, `aim` is as of `fit_rule`.
     """
     items = [
-        Answered(record.subject, record.label, answer, record.begins)
+        PatientAnswers(record.subject, record.label, answer, record.begins)
         for record, answer in zip((*records, *strips), answers, strict=True)
     ]
     long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]

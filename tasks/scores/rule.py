@@ -142,8 +142,8 @@ class Judgement:
     sure : bool
         Whether that is told; else it cannot be told.
     distance : float32
-        Of the mean probability around from the threshold, log odds; 0 of a beat of which nothing
-        is told whatever the margin.
+        Of the mean probability around from the threshold, log odds, on the side of the decision; 0
+        or less of a beat of which nothing is told whatever the margin.
     """
 
     probability: Floats
@@ -159,7 +159,7 @@ def judge(
     *,
     least_beats: int = 1,
     af_share: float | None = None,
-    answered: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> Judgement:
     """What a release tells of a record.
 
@@ -176,17 +176,17 @@ def judge(
     af_share : float, optional
         How common AF is among whom the question is asked; left out, 0.12 where less than two
         minutes can be analysed, else the rule's.
-    answered : bool, shape (n,), optional
+    mask : bool, shape (n,), optional
         Where the network could answer; nothing is told elsewhere.
     """
     if af_share is None:
         af_share = usual_share(table)
     probability = calibrate(rule, answers, table.begins, af_share)
     decided = decide(probability, rule.calibrated_threshold, rule.change, least_beats, table.begins)
-    answered = np.ones(len(table), bool) if answered is None else answered
-    readable = answered & ((table.quality & BAD) == 0)
-    distance = distances(rule, probability, table.begins)
-    sure = readable & (distance >= rule.margin) if rule.margin else answered
+    mask = np.ones(len(table), bool) if mask is None else mask
+    readable = mask & ((table.quality & BAD) == 0)
+    distance = distances(rule, probability, decided, table.begins)
+    sure = readable & (distance >= rule.margin) if rule.margin else mask
     return Judgement(probability, decided, sure, np.where(readable, distance, 0).astype(np.float32))
 
 
@@ -226,11 +226,17 @@ def lines(rule: Rule, beats: NDArray[np.int64]) -> tuple[NDArray[np.float64], ND
     return slope, np.interp(place, at, [scaling.offset for scaling in rule.scalings])
 
 
-def distances(rule: Rule, probability: Floats, begins: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Distance of the mean probability around each beat from the threshold, log odds, (n,)."""
+def distances(
+    rule: Rule, probability: Floats, decided: Decisions, begins: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """How far the mean probability around each beat lies beyond the threshold, log odds, (n,).
+
+    Below 0 it lies on the other side than the decision.
+    """
     means = [mean_around(probability[part], rule.around) for part in slices(begins)]
     odds = log_odds(np.concatenate([np.empty(0), *means]))
-    return np.asarray(np.abs(odds - log_odds_of(rule.calibrated_threshold)))
+    beyond = odds - log_odds_of(rule.calibrated_threshold)
+    return np.asarray(np.where(decided, beyond, -beyond))
 
 
 def mean_around(values: NDArray[Any], around: int) -> NDArray[np.float64]:

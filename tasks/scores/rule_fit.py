@@ -36,7 +36,7 @@ MOST_BEATS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class PatientAnswers:
     """A record, or strips of one, with the network's answers; n beats.
 
     Attributes
@@ -58,24 +58,24 @@ class Answered:
 
 
 def fit_rule(
-    records: Sequence[Answered],
-    strips: Sequence[Answered],
+    records: Sequence[PatientAnswers],
+    strips: Sequence[PatientAnswers],
     *,
     causal: bool = False,
-    unseen: Sequence[Answered] = (),
+    unseen: Sequence[PatientAnswers] = (),
     aim: float = 0.0,
 ) -> Rule:
     """Threshold, smoothing, calibration by length, and margin.
 
     Parameters
     ----------
-    records : sequence of Answered
+    records : sequence of PatientAnswers
         Whole records: threshold and smoothing are fixed on them.
-    strips : sequence of Answered
+    strips : sequence of PatientAnswers
         Strips of them, and what else is short.
     causal : bool
         Whether the network sees no beats to come.
-    unseen : sequence of Answered
+    unseen : sequence of PatientAnswers
         Whole records of patients whom the network that answered did not learn from.
     aim : float
         Mean share of wrong answers in them that the margin is fixed for; 0 takes the usual margin.
@@ -97,7 +97,7 @@ def fit_rule(
     return replace(rule, risk=measure_risk(rule, unseen, aim) if unseen else None)
 
 
-def fit_scalings(items: Sequence[Answered], *, so_far: bool) -> tuple[LengthScaling, ...]:
+def fit_scalings(items: Sequence[PatientAnswers], *, so_far: bool) -> tuple[LengthScaling, ...]:
     """A logistic regression on the log odds (Platt 1999) of the beats of each length.
 
     Both classes weigh the same. A length at which one of them is missing is left out.
@@ -132,7 +132,7 @@ def _line(odds: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, fl
     return float(regression.coef_[0, 0]), float(regression.intercept_[0])
 
 
-def fit_margin(rule: Rule, unseen: Sequence[Answered], aim: float) -> float:
+def fit_margin(rule: Rule, unseen: Sequence[PatientAnswers], aim: float) -> float:
     """The smallest margin by which a patient's share of wrong answers is `aim` in the mean."""
     sides = [_distances(rule, item) for item in unseen if (item.label >= 0).any()]
     for margin in MARGINS:
@@ -141,7 +141,7 @@ def fit_margin(rule: Rule, unseen: Sequence[Answered], aim: float) -> float:
     return MARGINS[-1]
 
 
-def measure_risk(rule: Rule, unseen: Sequence[Answered], aim: float = 0.0) -> Risk | None:
+def measure_risk(rule: Rule, unseen: Sequence[PatientAnswers], aim: float = 0.0) -> Risk | None:
     """What a rule's margin gives in patients whom the network did not learn from, if there are."""
     sides = [_distances(rule, item) for item in unseen if (item.label >= 0).any()]
     n = len({patient for patient, _, _ in sides})
@@ -152,16 +152,19 @@ def measure_risk(rule: Rule, unseen: Sequence[Answered], aim: float = 0.0) -> Ri
     return Risk(aim, wrong, coverage, n, (n * wrong + 1) / (n + 1))
 
 
-def _distances(rule: Rule, item: Answered) -> tuple[str, NDArray[np.float64], NDArray[np.bool_]]:
+def _distances(
+    rule: Rule, item: PatientAnswers
+) -> tuple[str, NDArray[np.float64], NDArray[np.bool_]]:
     """Patient; of the beats with a known rhythm, distance from the threshold, and whether wrong."""
     probability = calibrate(rule, item.answers, item.begins)
     parts = [
         viterbi(probability[part], rule.change, rule.calibrated_threshold)
         for part in slices(item.begins)
     ]
-    known = item.label >= 0
-    wrong = np.concatenate(parts) != (item.label == 1)
-    return item.patient, distances(rule, probability, item.begins)[known], wrong[known]
+    known, decided = item.label >= 0, np.concatenate(parts)
+    wrong = decided != (item.label == 1)
+    beyond = distances(rule, probability, decided, item.begins)
+    return item.patient, beyond[known], wrong[known]
 
 
 def _mean_by_patient(rows: Iterable[tuple[str, NDArray[np.bool_]]]) -> float:

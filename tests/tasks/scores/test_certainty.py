@@ -186,7 +186,7 @@ def test_evaluations_and_drift_decide_by_the_version_s_rule(
 
     table = table_of(900)
     table.quality[5] = Quality.NOISY
-    answers, answered = answers_of(900), np.ones(900, bool)
+    answers, mask = answers_of(900), np.ones(900, bool)
     (tmp_path / "r.parquet").write_bytes(b"")
     entry = SimpleNamespace(
         file="r.parquet", sha256=sha256_file(tmp_path / "r.parquet"), record="r", label_source=""
@@ -202,7 +202,7 @@ def test_evaluations_and_drift_decide_by_the_version_s_rule(
     for flow in (drift, evaluate):
         monkeypatch.setattr(flow, "LiteRT", lambda _file: None)
         monkeypatch.setattr(flow, "read_beats", lambda *_, **__: table)
-        monkeypatch.setattr(flow, "probabilities", lambda *_: (answers, answered))
+        monkeypatch.setattr(flow, "probabilities", lambda *_: (answers, mask))
     monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
     monkeypatch.setattr(client, "fetch_model_file", lambda *_: tmp_path / "r.parquet")

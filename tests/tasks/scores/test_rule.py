@@ -22,7 +22,7 @@ from tasks.scores.rule import (
     rule_of,
     rule_of_tags,
 )
-from tasks.scores.rule_fit import Answered, fit_rule, measure_risk
+from tasks.scores.rule_fit import PatientAnswers, fit_rule, measure_risk
 from tasks.scores.smoothing import decide
 
 SCALINGS = (LengthScaling(12, 2.0, 0.5), LengthScaling(768, 1.0, 0.25))
@@ -160,7 +160,7 @@ def test_a_manifest_that_tells_no_decision_is_refused(certainty: object) -> None
         rule_of({"threshold": 0.5, "certainty": certainty})
 
 
-def patients(n: int, seed: int, blur: float = 1.0) -> list[Answered]:
+def patients(n: int, seed: int, blur: float = 1.0) -> list[PatientAnswers]:
     """Records whose answers are right on average, some beats doubtful."""
     out = []
     for number in range(n):
@@ -169,7 +169,7 @@ def patients(n: int, seed: int, blur: float = 1.0) -> list[Answered]:
         strength = np.repeat(random.uniform(-0.6, 6, 10), 100)
         odds = (2 * label - 1) * strength + random.normal(0, blur, len(label))
         answers = np.asarray(1 / (1 + np.exp(-odds)), np.float32)
-        out.append(Answered(f"a/{number}", label, answers, np.arange(len(label)) == 0))
+        out.append(PatientAnswers(f"a/{number}", label, answers, np.arange(len(label)) == 0))
     return out
 
 
@@ -210,7 +210,7 @@ def test_strips_of_worse_answers_get_a_flatter_line() -> None:
 def test_beats_without_a_known_rhythm_count_nowhere() -> None:
     known, unseen = patients(30, 0), patients(30, 1)
 
-    def blot(items: list[Answered]) -> list[Answered]:
+    def blot(items: list[PatientAnswers]) -> list[PatientAnswers]:
         return [
             replace(
                 item,
