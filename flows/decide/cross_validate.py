@@ -32,6 +32,7 @@ from flows.reports.evaluation import by_dataset, figures_of, tables_of
 from flows.reports.shown import write
 from flows.reports.version_page import flow_link
 from flows.services.alive import WATCHED
+from flows.train.records import rule_for
 from flows.train.training_run import log_dataset, work_folder
 from storage.audit.provenance import environment_sha256, git_state
 from storage.errors import SplitError
@@ -47,7 +48,7 @@ from storage.tables.labelled import read_rhythms
 from tasks.features.rhythm import rhythm_record
 from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.models import spec_of
-from tasks.networks.strips import rule_for, strips_of
+from tasks.networks.strips import strips_of
 from tasks.pages.document import Words
 from tasks.pages.markup import paragraph
 from tasks.scores.bootstrap import Counts

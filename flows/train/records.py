@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ from tasks.networks.sequence import (
     sequence_record,
     windows,
 )
-from tasks.networks.strips import rule_for, strips_of
+from tasks.networks.strips import STRIP_BEATS, strips_of
 from tasks.runtimes.litert import LiteRT, af_probability
+from tasks.scores.rule import Rule
+from tasks.scores.rule_fit import PatientAnswers, fit_rule
 
 PARITY_WINDOWS = 10
 
@@ -163,6 +165,34 @@ class Records:
     def figures(self, answers: Answers, state: Checkpoint, title: str) -> dict[str, bytes]:  # noqa: ARG002 - there are none to draw
         """None: `holter evaluate` draws them."""
         return {}
+
+
+def rule_for(
+    records: Sequence[RhythmRecord],
+    strips: Sequence[RhythmRecord],
+    answers: Sequence[NDArray[np.float32]],
+    *,
+    causal: bool,
+    people: Container[str],
+    aim: float,
+) -> Rule:
+    """The rule of a network by its answers for records, and after them for strips of them.
+
+    Records of one label are strips as well, unless there are no others: then the margin is the
+    usual one. `people` are those whom the network that answered did not learn from, `aim` is as of
+    `fit_rule`.
+    """
+    items = [
+        PatientAnswers(record.subject, record.label, answer, record.begins)
+        for record, answer in zip((*records, *strips), answers, strict=True)
+    ]
+    long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]
+    whole = long or items[: len(records)]
+    short = [item for item in items if item not in whole]
+    unseen = [item for item in whole if item.patient in people]
+    return fit_rule(
+        whole, short, STRIP_BEATS, causal=causal, unseen=unseen, aim=aim if long else 0.0
+    )
 
 
 def read(

@@ -1,17 +1,17 @@
-"""Strips of records, and the rule that is fixed on a network's answers for both."""
+"""Strips of records: what calibration by length is measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.features.rhythm import RhythmRecord
-from tasks.scores.rule import Rule
-from tasks.scores.rule_fit import STRIP_BEATS, STRIPS, PatientAnswers, fit_rule
+
+#: Lengths of strips in beats, and how many of each are cut from a record.
+STRIP_BEATS, STRIPS = (12, 24, 48, 96, 192, 384), 24
 
 
 def strips_of(records: Iterable[RhythmRecord], seed: int) -> list[RhythmRecord]:
@@ -51,28 +51,3 @@ def cut_strips(record: RhythmRecord, random: np.random.Generator) -> RhythmRecor
         None if values is None else values[place] for values in (record.shape, record.flutter)
     )
     return replace(record, rr_s=rr_s, label=record.label[place], shape=shape, flutter=flutter)
-
-
-def rule_for(
-    records: Sequence[RhythmRecord],
-    strips: Sequence[RhythmRecord],
-    answers: Sequence[NDArray[np.float32]],
-    *,
-    causal: bool,
-    people: Container[str],
-    aim: float,
-) -> Rule:
-    """The rule of a network by its answers for records, and after them for strips of them.
-
-    Records of one label are strips as well, unless there are no others. `people` are those whom the
-    network that answered did not learn from, `aim` is as of `fit_rule`.
-    """
-    items = [
-        PatientAnswers(record.subject, record.label, answer, record.begins)
-        for record, answer in zip((*records, *strips), answers, strict=True)
-    ]
-    long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]
-    whole = long or items[: len(records)]
-    short = [item for item in items if item not in whole]
-    unseen = [item for item in whole if item.patient in people]
-    return fit_rule(whole, short, causal=causal, unseen=unseen, aim=aim)

@@ -110,12 +110,8 @@ class Rule:
 
     @property
     def calibrated_threshold(self) -> float:
-        """The threshold of calibrated probabilities: what its own becomes in a whole record."""
-        if not self.scalings:
-            return self.threshold
-        whole = self.scalings[-1]
-        odds = whole.slope * log_odds_of(self.threshold) + whole.offset
-        return probability_of(odds + log_odds_of(self.af_share))
+        """The threshold of calibrated probabilities: AF is decided where it is the likelier."""
+        return 0.5 if self.scalings else self.threshold
 
     @property
     def limits(self) -> tuple[float, float]:

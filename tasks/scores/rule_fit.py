@@ -18,13 +18,13 @@ from tasks.scores.rule import (
     distances,
     lengths,
     log_odds,
+    log_odds_of,
+    probability_of,
 )
 from tasks.scores.smoothing import fit_smoothing, viterbi
 
-#: Lengths of the strips that calibration by length is measured on, and the least of a whole record.
-STRIP_BEATS, WHOLE_BEATS = (12, 24, 48, 96, 192, 384), 768
-#: Strips of a length that are cut from each record.
-STRIPS = 24
+#: A whole record has so many beats or more.
+WHOLE_BEATS = 768
 #: The mean probability of so many beats is held against the margin, by networks that see both ways.
 AROUND = 31
 #: The margin where no patient outside of the training is there to fix it: from AFDB to LTAFDB and
@@ -33,6 +33,8 @@ USUAL_MARGIN = 2.0
 MARGINS = tuple(step / 20 for step in range(141))
 #: Beats of each class and length that scalings are fitted on, at most.
 MOST_BEATS = 100_000
+#: Fewer beats of a class tell no line.
+LEAST_BEATS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class PatientAnswers:
 
 def fit_rule(
     records: Sequence[PatientAnswers],
-    strips: Sequence[PatientAnswers],
+    strips: Sequence[PatientAnswers] = (),
+    lengths_at: Sequence[int] = (),
     *,
     causal: bool = False,
     unseen: Sequence[PatientAnswers] = (),
@@ -70,9 +73,12 @@ def fit_rule(
     Parameters
     ----------
     records : sequence of PatientAnswers
-        Whole records: threshold and smoothing are fixed on them.
+        Whole records: threshold and smoothing are fixed on them. The threshold is the answer that
+        is calibrated to even odds in them: AF is decided where it is the likelier.
     strips : sequence of PatientAnswers
         Strips of them, and what else is short.
+    lengths_at : sequence of int
+        Lengths of the strips in beats.
     causal : bool
         Whether the network sees no beats to come.
     unseen : sequence of PatientAnswers
@@ -82,12 +88,18 @@ def fit_rule(
     """
     label = [r.label[part] for r in records for part in slices(r.begins)]
     answers = [r.answers[part] for r in records for part in slices(r.begins)]
-    known = np.concatenate(label) >= 0
-    truth = np.concatenate(label)[known]
-    threshold = best_threshold(truth, np.concatenate(answers)[known])
-    share = float(np.clip(np.mean(truth == 1), 0.01, 0.99))
-    rule = Rule(threshold, af_share=share, margin=USUAL_MARGIN, around=1 if causal else AROUND)
-    rule = replace(rule, scalings=fit_scalings([*records, *strips], so_far=causal))
+    truth = np.concatenate(label)
+    known = truth >= 0
+    share = float(np.clip(np.mean(truth[known] == 1), 0.01, 0.99))
+    scalings = fit_scalings([*records, *strips], lengths_at, so_far=causal)
+    rule = Rule(
+        threshold=even_odds(scalings, share)
+        or best_threshold(truth[known], np.concatenate(answers)[known]),
+        scalings=scalings,
+        af_share=share,
+        margin=USUAL_MARGIN,
+        around=1 if causal else AROUND,
+    )
     parts = [
         calibrate(rule, r.answers, r.begins)[part] for r in records for part in slices(r.begins)
     ]
@@ -97,12 +109,23 @@ def fit_rule(
     return replace(rule, risk=measure_risk(rule, unseen, aim) if unseen else None)
 
 
-def fit_scalings(items: Sequence[PatientAnswers], *, so_far: bool) -> tuple[LengthScaling, ...]:
+def even_odds(scalings: Sequence[LengthScaling], af_share: float) -> float | None:
+    """The answer that is calibrated to 0.5 in a whole record, in thousandths; None without any."""
+    if not scalings or scalings[-1].beats < WHOLE_BEATS:
+        return None
+    whole = scalings[-1]
+    odds = -(whole.offset + log_odds_of(af_share)) / whole.slope
+    return min(max(round(probability_of(odds), 3), 0.001), 0.999)
+
+
+def fit_scalings(
+    items: Sequence[PatientAnswers], lengths_at: Sequence[int] = (), *, so_far: bool
+) -> tuple[LengthScaling, ...]:
     """A logistic regression on the log odds (Platt 1999) of the beats of each length.
 
-    Both classes weigh the same. A length at which one of them is missing is left out.
+    Both classes weigh the same. A length at which either has few beats is left out.
     """
-    at = np.array([*STRIP_BEATS, WHOLE_BEATS])
+    at = np.array([*lengths_at, WHOLE_BEATS])
     beats = np.concatenate([lengths(item.begins, so_far=so_far) for item in items])
     label = np.concatenate([item.label for item in items])
     odds = log_odds(np.concatenate([item.answers for item in items]))
@@ -110,7 +133,7 @@ def fit_scalings(items: Sequence[PatientAnswers], *, so_far: bool) -> tuple[Leng
     out = []
     for number, length in enumerate(at.tolist()):
         rows = [_thinned(np.flatnonzero((nearest == number) & (label == k))) for k in (0, 1)]
-        if not all(map(len, rows)):
+        if min(map(len, rows)) < LEAST_BEATS:
             continue
         both = np.concatenate(rows)
         slope, offset = _line(odds[both], label[both])

@@ -6,8 +6,7 @@ import numpy as np
 
 from storage.recordings.stretches import slices
 from tasks.features.rhythm import RhythmRecord
-from tasks.networks.strips import cut_strips
-from tasks.scores.rule_fit import STRIP_BEATS, STRIPS
+from tasks.networks.strips import STRIP_BEATS, STRIPS, cut_strips
 
 
 def record_of(n: int) -> RhythmRecord:

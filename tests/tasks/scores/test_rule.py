@@ -80,12 +80,14 @@ def test_the_share_of_af_may_be_stated() -> None:
     assert common.decided.all()
 
 
-def test_calibration_does_not_change_what_a_whole_record_is_decided() -> None:
-    """Threshold and answers are scaled alike."""
+def test_the_threshold_is_the_answer_that_is_calibrated_to_even_odds() -> None:
+    """Beat by beat, a whole record is decided by it as by its calibrated probabilities."""
+    rule = replace(fit_rule(patients(40, 0)), change=0.5)
     table, answers = table_of(900), answers_of(900)
-    beat_by_beat = replace(RULE, change=0.5)
-    decided = judge(beat_by_beat, table, answers).decided
-    assert np.array_equal(decided, answers >= 0.5)
+    judgement = judge(rule, table, answers)
+    apart = np.abs(answers - rule.threshold) > 1e-3
+    assert np.array_equal(judgement.decided[apart], (answers >= rule.threshold)[apart])
+    assert np.array_equal(judgement.decided, judgement.probability >= 0.5)
 
 
 def test_nothing_is_told_near_the_threshold_nor_of_a_poor_signal() -> None:
@@ -203,7 +205,7 @@ def test_strips_of_worse_answers_get_a_flatter_line() -> None:
         short.append(
             replace(item, begins=begins, label=np.where(swapped, 1 - item.label, item.label))
         )
-    scalings = {s.beats: s for s in fit_rule(patients(40, 0), short).scalings}
+    scalings = {s.beats: s for s in fit_rule(patients(40, 0), short, (24,)).scalings}
     assert scalings[24].slope < 0.7 * scalings[768].slope
 
 
