@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.logs import log
 from storage.places import Place
 from storage.recordings.records import Record
@@ -84,12 +85,20 @@ class LeadPrints:
 
 def _step_prints(x: Floats, steps: int) -> list[str]:
     """The smallest prints of pieces of so many steps from sample to sample."""
-    with np.errstate(invalid="ignore"):
-        sides = (x[1:] > x[:-1], x[1:] < x[:-1])
-    pieces = np.concatenate(
-        [np.packbits(side.reshape(-1, steps), axis=-1) for side in sides], axis=1
-    )
-    telling = np.bitwise_count(pieces).sum(axis=1) >= min(LEAST_CHANGES, steps // 4)
+    library = kernels.LIBRARY
+    if library is None or steps % 8:
+        with np.errstate(invalid="ignore"):
+            sides = (x[1:] > x[:-1], x[1:] < x[:-1])
+        packed = [np.packbits(side.reshape(-1, steps), axis=-1) for side in sides]
+        pieces = np.concatenate(packed, axis=1)
+        changes = np.bitwise_count(pieces).sum(axis=1)
+    else:
+        count = (len(x) - 1) // steps
+        pieces, changes = np.empty((count, steps // 4), np.uint8), np.empty(count, np.int32)
+        at = (kernels.memory(array) for array in (np.ascontiguousarray(x), pieces, changes))
+        x_at, pieces_at, changes_at = at
+        library.steps(x_at, count, steps, pieces_at, changes_at)
+    telling = changes >= min(LEAST_CHANGES, steps // 4)
     data, size = pieces[telling].tobytes(), pieces.shape[1]
     digests = {
         hashlib.blake2b(data[at : at + size], digest_size=8).digest()

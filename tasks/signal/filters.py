@@ -21,6 +21,7 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from tasks.signal.preprocessing import Preprocessing
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -283,17 +284,77 @@ def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) ->
     float32, shape (m,)
     """
     start, stop, _ = judged.indices(len(x))
-    # Behind so many zeros PyWavelets' "zero", which is faster, has the rows of "periodization".
-    zeros = pywt.Wavelet(wavelet).dec_len // 2 - 1
-    shifted = np.concatenate([np.zeros(zeros, np.float32), x])
-    coefficients = pywt.wavedec(shifted, wavelet, mode="zero", level=levels)
-    finest = np.abs(coefficients[-1][zeros + start // 2 : zeros + (stop + 1) // 2])
-    sigma = _middle(finest) / 0.6745
-    limit = np.float32(sigma * sqrt(2 * log(stop - start)))
-    for detail in coefficients[1:]:
+    bank = _filter_bank(wavelet)
+    factor = sqrt(2 * log(stop - start))
+    library, taps = kernels.LIBRARY, bank.shape[1]
+    if library is None:
+        return _shrink_plainly(x, bank, levels, (start, stop), factor)
+    x, out = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
+    work = np.empty(library.shrink_work(len(x), taps, levels), np.float32)
+    memory = (kernels.memory(array) for array in (x, bank, work, out))
+    x_at, bank_at, work_at, out_at = memory
+    library.shrink(x_at, len(x), start, stop, bank_at, taps, levels, factor, work_at, out_at)
+    return out
+
+
+@lru_cache(maxsize=8)
+def _filter_bank(wavelet: str) -> Floats:
+    """The wavelet's filters, rows of taps: down to the low and high band, and back from them."""
+    return np.array(pywt.Wavelet(wavelet).filter_bank, np.float32)
+
+
+def _shrink_plainly(
+    x: Floats, bank: Floats, levels: int, judged: tuple[int, int], factor: float
+) -> Floats:
+    """The twin of `holter_shrink` in numpy."""
+    start, stop = judged
+    # Behind so many zeros zero-padding has the rows of PyWavelets' "periodization".
+    zeros = bank.shape[1] // 2 - 1
+    a = np.concatenate([np.zeros(zeros, np.float32), x])
+    lengths, details = [], []
+    for _ in range(levels):
+        lengths.append(len(a))
+        a, detail = _down(a, bank)
+        details.append(detail)
+    finest = np.abs(details[0][zeros + start // 2 : zeros + (stop + 1) // 2])
+    limit = np.float32(_middle(finest) / 0.6745 * factor)
+    for length, detail in zip(reversed(lengths), reversed(details), strict=True):
         detail -= np.clip(detail, -limit, limit)
-    out = pywt.waverec(coefficients, wavelet, mode="zero")
-    return np.asarray(out[zeros : zeros + len(x)], dtype=np.float32)
+        a = _up(a[: len(detail)], detail, bank)[:length]
+    return a[zeros : zeros + len(x)]
+
+
+def _down(x: Floats, bank: Floats) -> tuple[Floats, Floats]:
+    """One level down: sums over the taps j, ascending, of taps[j] x[2 k + 1 - j]."""
+    taps = bank.shape[1]
+    pairs, reach = (len(x) + taps - 1) // 2, taps // 2
+    halves = np.zeros((2, reach + pairs), np.float32)  # odd samples, even samples
+    halves[0, reach : reach + len(x) // 2] = x[1::2]
+    halves[1, reach : reach + (len(x) + 1) // 2] = x[::2]
+    parts = [halves[j % 2, reach - j // 2 : reach - j // 2 + pairs] for j in range(taps)]
+    return _sum(parts, bank[0]), _sum(parts, bank[1])
+
+
+def _up(a: Floats, detail: Floats, bank: Floats) -> Floats:
+    """One level up, for the pairs of samples that the filters cover whole."""
+    reach = bank.shape[1] // 2
+    out = np.empty((len(a) - reach + 1, 2), np.float32)
+    for odd in (0, 1):
+        sums = [
+            _sum([x[reach - 1 - j : len(x) - j] for j in range(reach)], taps[odd::2])
+            for x, taps in ((a, bank[2]), (detail, bank[3]))
+        ]
+        np.add(*sums, out=out[:, odd])
+    return out.reshape(-1)
+
+
+def _sum(parts: Sequence[Floats], taps: Floats) -> Floats:
+    """Sum of the parts times their taps, one after another."""
+    out = taps[0] * parts[0]
+    product = np.empty_like(out)
+    for part, tap in zip(parts[1:], taps[1:], strict=True):
+        out += np.multiply(part, tap, out=product)
+    return np.asarray(out)
 
 
 def _middle(x: Floats) -> float:
@@ -318,6 +379,17 @@ def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
         if offset == width:
             return np.asarray(out)
         x, size = join(x[:-size], x[size:]), 2 * size
+
+
+def halved(rows: Floats) -> Floats:
+    """Sum of every row, halves added to halves: of one order, whatever adds it; shape (k,)."""
+    room = 1 << (rows.shape[1] - 1).bit_length()
+    out = np.zeros((len(rows), room), np.float32)
+    out[:, : rows.shape[1]] = rows
+    while room > 1:
+        room //= 2
+        out[:, :room] += out[:, room : 2 * room]
+    return out[:, 0]
 
 
 def _pad(read: Reader, start: int, length: int, n_samples: int) -> Floats:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.recordings.stretches import RR_RANGE_S
 from storage.tables.beats import Quality
-from tasks.signal.filters import Floats
+from tasks.signal.filters import Floats, halved
 
 #: The signal is judged in cells of this length.
 CELL_S = 0.1
@@ -53,10 +54,8 @@ class Cells:
 def cells_of(raw: Floats, fs_hz: float) -> Cells:
     """Cells of a stretch of the raw signal, NaN where invalid; the last one may be short."""
     width = cell_samples(fs_hz)
-    # A row a cell, turned: whole rows are compared, which is much faster than one row at a time.
     whole = len(raw) // width * width
-    columns = np.ascontiguousarray(raw[:whole].reshape(-1, width).T)
-    low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
+    low, high = _extremes(raw[:whole], width)
     if whole < len(raw):
         rest = raw[whole:]
         low, high = np.append(low, rest.min()), np.append(high, rest.max())
@@ -73,6 +72,20 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
         extremes.append(extreme)
     ends = [float(low[i]) if len(low) and still[i] else np.nan for i in (0, -1)]
     return Cells(state, *extremes, *ends)
+
+
+def _extremes(raw: Floats, width: int) -> tuple[Floats, Floats]:
+    """Least and largest value of every `width` samples; NaN where one of them is."""
+    library = kernels.LIBRARY
+    if library is None:
+        # A row a cell, turned: whole rows are compared, much faster than one row at a time.
+        columns = np.ascontiguousarray(raw.reshape(-1, width).T)
+        low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
+        return low, high
+    raw = np.ascontiguousarray(raw, np.float32)
+    low, high = np.empty((2, len(raw) // width), np.float32)
+    library.cells(kernels.memory(raw), len(low), width, kernels.memory(low), kernels.memory(high))
+    return low, high
 
 
 def cell_flags(parts: list[Cells]) -> NDArray[np.uint8]:
@@ -163,11 +176,15 @@ def noise_index(waveform: Floats) -> Floats:
     float32, shape (k,)
         NaN for rows of NaN.
     """
-    out = np.empty(len(waveform), dtype=np.float32)
+    out, library = np.empty(len(waveform), dtype=np.float32), kernels.LIBRARY
+    if library is not None:
+        waveform = np.ascontiguousarray(waveform, np.float32)
+        library.noise(kernels.memory(waveform), *waveform.shape, kernels.memory(out))
+        return out
     for at in range(0, len(waveform), BATCH):
         part = waveform[at : at + BATCH]
         rest, complex_ = _bend(part[:, 180:290]), _bend(part[:, 90:112])
-        np.divide(rest, np.maximum(complex_, 1e-6), out=out[at : at + BATCH])
+        np.divide(rest, np.maximum(complex_, np.float32(1e-6)), out=out[at : at + BATCH])
     return out
 
 
@@ -176,7 +193,7 @@ def _bend(x: Floats) -> Floats:
     out = -2 * x[:, 1:-1]
     out += x[:, :-2]
     out += x[:, 2:]
-    return np.asarray(np.abs(out, out=out).mean(axis=1))
+    return halved(np.abs(out, out=out)) / np.float32(out.shape[1])
 
 
 def rr_flags(rr_prev_s: Floats, rr_next_s: Floats) -> NDArray[np.uint16]:
