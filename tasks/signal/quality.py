@@ -42,6 +42,8 @@ class Cells:
         Extreme values of the stretch's cells without gaps; NaN where there is none.
     first, last : float
         Value of the first and of the last cell where they are still, else NaN.
+    lowest, highest : float
+        Extreme values of all samples that are valid; infinities where none is.
     """
 
     state: NDArray[np.uint8]
@@ -49,43 +51,67 @@ class Cells:
     high: float
     first: float
     last: float
+    lowest: float
+    highest: float
 
 
 def cells_of(raw: Floats, fs_hz: float) -> Cells:
     """Cells of a stretch of the raw signal, NaN where invalid; the last one may be short."""
     width = cell_samples(fs_hz)
     whole = len(raw) // width * width
-    low, high = _extremes(raw[:whole], width)
+    low, high, state, bounds = _extremes(raw[:whole], width)
     if whole < len(raw):
-        rest = raw[whole:]
-        low, high = np.append(low, rest.min()), np.append(high, rest.max())
-    still = low == high
-    state = GAP * np.isnan(low) + STILL * still.astype(np.uint8)
-    state[1:][still[1:] & still[:-1] & (low[1:] == low[:-1])] |= SAME
+        rest = _extremes(raw[whole:], len(raw) - whole)
+        joined = zip((low, high, state), rest[:3], strict=True)
+        low, high, state = (np.concatenate(arrays) for arrays in joined)
+        if len(low) > 1 and low[-1] == high[-1] == low[-2] == high[-2]:
+            state[-1] |= SAME
+        pairs = zip((min, max) * 2, bounds, rest[3], strict=True)
+        bounds = tuple(pick(first, second) for pick, first, second in pairs)
+    lowest, highest, least, most = bounds
     extremes = []
-    for values, join, bit in ((low, np.fmin, AT_LOW), (high, np.fmax, AT_HIGH)):
+    for values, extreme, bit in ((low, least, AT_LOW), (high, most, AT_HIGH)):
         # A cell that is not at the extreme of its stretch is not at the record's either.
-        extreme = float(join.reduce(values)) if len(values) else np.nan
         for i in np.flatnonzero(values == extreme):
             if np.mean(raw[i * width : (i + 1) * width] == extreme) >= SATURATED_SHARE:
                 state[i] |= bit
-        extremes.append(extreme)
-    ends = [float(low[i]) if len(low) and still[i] else np.nan for i in (0, -1)]
-    return Cells(state, *extremes, *ends)
+        extremes.append(extreme if np.isfinite(extreme) else np.nan)
+    ends = [float(low[i]) if len(low) and low[i] == high[i] else np.nan for i in (0, -1)]
+    return Cells(state, *extremes, *ends, lowest, highest)
 
 
-def _extremes(raw: Floats, width: int) -> tuple[Floats, Floats]:
-    """Least and largest value of every `width` samples; NaN where one of them is."""
+def _extremes(
+    raw: Floats, width: int
+) -> tuple[Floats, Floats, NDArray[np.uint8], tuple[float, ...]]:
+    """Least and largest value of every `width` samples, GAP, STILL and SAME, and the extremes.
+
+    These are of all samples that are valid, and of the cells without gaps; infinities where there
+    is none. A cell with a gap has NaN.
+    """
     library = kernels.LIBRARY
-    if library is None:
-        # A row a cell, turned: whole rows are compared, much faster than one row at a time.
-        columns = np.ascontiguousarray(raw.reshape(-1, width).T)
-        low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
-        return low, high
-    raw = np.ascontiguousarray(raw, np.float32)
-    low, high = np.empty((2, len(raw) // width), np.float32)
-    library.cells(kernels.memory(raw), len(low), width, kernels.memory(low), kernels.memory(high))
-    return low, high
+    if library is not None:
+        raw, bounds = np.ascontiguousarray(raw, np.float32), np.empty(4, np.float32)
+        low, high = (np.empty(len(raw) // width, np.float32) for _ in range(2))
+        state = np.empty(len(low), np.uint8)
+        at = [kernels.memory(x) for x in (raw, low, high, state, bounds)]
+        library.cells(at[0], len(low), width, *at[1:])
+        return low, high, state, tuple(bounds.tolist())
+    # A row a cell, turned: whole rows are compared, much faster than one row at a time.
+    columns = np.ascontiguousarray(raw.reshape(-1, width).T)
+    low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
+    still = low == high
+    state = GAP * np.isnan(low) + STILL * still.astype(np.uint8)
+    state[1:][still[1:] & still[:-1] & (low[1:] == low[:-1])] |= SAME
+    extremes = ((raw, raw), (low, high))
+    joins = ((np.fmin, np.inf), (np.fmax, -np.inf))
+    return (
+        *(low, high, state),
+        tuple(
+            float(join.reduce(values, initial=start))
+            for pair in extremes
+            for values, (join, start) in zip(pair, joins, strict=True)
+        ),
+    )
 
 
 def cell_flags(parts: list[Cells]) -> NDArray[np.uint8]:
