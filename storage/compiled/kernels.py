@@ -41,7 +41,9 @@ _TYPES: dict[str, tuple[list[Any], Any]] = {
 def memory(x: NDArray[Any]) -> int:
     """Where a contiguous array's bytes begin."""
     try:
-        return ctypes.addressof(_BYTE.from_buffer(x))  # a fifth of the time that numpy's own takes
+        return ctypes.addressof(
+            _BYTE.from_buffer(x.data)
+        )  # a fifth of the time that numpy's own takes
     except (TypeError, ValueError):  # of an array that may not be written, or is empty
         if not x.flags.c_contiguous:
             raise

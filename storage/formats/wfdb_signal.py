@@ -88,9 +88,7 @@ def read_packed(lead: PackedLead, start: int, stop: int) -> NDArray[np.float32]:
     return out[:filled]
 
 
-def _read_compiled(
-    lead: PackedLead, start: int, out: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _read_compiled(lead: PackedLead, start: int, out: NDArray[np.float32]) -> NDArray[np.float32]:
     """Read samples from `start` on into `out`; one pass over the bytes makes millivolts."""
     library, n = kernels.LIBRARY, lead.n_signals
     decode = library.decode_212 if lead.format == 212 else library.decode_16

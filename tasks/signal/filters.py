@@ -1,27 +1,22 @@
-"""The method's filters: zero-phase band-pass in blocks, and wavelet shrinkage.
+"""The method's band-pass, of zero phase, in blocks.
 
 The signal is cut into blocks, each read with a margin on both sides, so memory is bounded. The
-band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. Shrinkage
-judges the noise in windows of a fixed length that begin at sample 0. So how long a block is changes
-no result but by rounding (`tests/system/test_laws.py`). numpy and PyWavelets only: the same code
+band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. How long a
+block is changes no result but by rounding (`tests/system/test_laws.py`). numpy alone: the same code
 runs on a device.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
-from math import ceil, log, pi, sqrt
+from math import ceil, pi
 from typing import Any, TypeAlias
 
 import numpy as np
-import pywt
 from numpy.typing import NDArray
 
-from storage.compiled import kernels
 from tasks.signal.preprocessing import Preprocessing
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -32,18 +27,12 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 MARGIN_S = 8.0
 #: Least length of a block against its margin: longer ones waste less, shorter fit the cache.
 BLOCK_MARGINS = 24
-#: Samples beyond a window that its wavelet transform takes in: 2 ** levels filters reach less.
-WAVELET_MARGIN = 512
 #: Windows of shrinkage and the margin are multiples of it, a power of two: short factors.
 STEP = 64
 #: Blocks that are transformed at once.
 BLOCKS_AT_ONCE = 4
-#: Of so many coefficients one is looked at first for their median.
-SAMPLED = 16
 #: Blocks of a larger range, in millivolts, are transformed in double precision.
 MOST_RANGE_MV = 8.0
-#: Windows of a block where a lead is filtered again.
-WINDOWS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -80,10 +69,10 @@ def make_grid(n_samples: int, fs_hz: float) -> Grid:
     if fs_hz <= 0:
         raise ValueError(f"sampling rate must be above 0 Hz, got {fs_hz}")
     margin = STEP * ceil(MARGIN_S * fs_hz / STEP)
-    return Grid(n_samples, fs_hz, margin, _fast(BLOCK_MARGINS * margin, (5,)) - 2 * margin)
+    return Grid(n_samples, fs_hz, margin, fast_length(BLOCK_MARGINS * margin, (5,)) - 2 * margin)
 
 
-def _fast(n: int, factors: tuple[int, ...] = (5, 6, 8, 9, 15)) -> int:
+def fast_length(n: int, factors: tuple[int, ...] = (5, 6, 8, 9, 15)) -> int:
     """The least of the factors times a power of two that is not below n: transformed fast.
 
     Five times one is the best: the quarters of a power of two fall on the same cache lines.
@@ -192,185 +181,6 @@ def blocks_at(
         yield Block(start, inside, raw, gap, band, slope)
 
 
-def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
-    """Where the windows of shrinkage begin, and the record's end."""
-    step = STEP * max(1, round(config.noise_window_s * fs_hz / STEP))
-    return [*range(0, max(n_samples // step, 1) * step, step), n_samples]
-
-
-def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
-    """Wavelet-shrink a whole band-passed lead in place, each window by its own noise.
-
-    Windows of `config.noise_window_s` begin at sample 0; what is left over belongs to the last one.
-    Beyond the record's ends its odd mirror image goes on, as the band-pass has it.
-
-    Parameters
-    ----------
-    band : float32, shape (n,)
-        Millivolts; becomes the cleaned signal.
-    """
-    around = WAVELET_MARGIN
-    before = _mirror(band[: around + 1], around)[::-1]
-    for start, stop in pairwise(window_edges(len(band), fs_hz, config)):
-        after = band[stop : stop + around]
-        if len(after) < around:
-            rest = -(stop - start) % STEP + around - len(after)
-            after = np.concatenate([after, _mirror(band[-rest - 1 :][::-1], rest)])
-        window = np.concatenate([before, band[start:stop], after])
-        before = band[max(stop - around, 0) : stop].copy()
-        shrunk = shrink(window, config.wavelet, config.levels, slice(around, around + stop - start))
-        band[start:stop] = shrunk[around : around + stop - start]
-
-
-def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
-    """Reads the cleaned lead, filtered anew window by window where it is asked for.
-
-    For leads that memory should not hold: what it gives is what `shrink_windows` makes.
-    """
-    edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
-    at_once = WINDOWS_AT_ONCE * BLOCKS_AT_ONCE
-
-    @lru_cache(maxsize=2)
-    def windows(number: int) -> Floats:
-        """The windows from the `number`-th of these steps on, one after another."""
-        own_edges = edges[number * at_once : (number + 1) * at_once + 1]
-        pairs = [
-            own_edges[at : at + WINDOWS_AT_ONCE + 1]
-            for at in range(0, len(own_edges) - 1, WINDOWS_AT_ONCE)
-        ]
-        longest = max(pair[-1] - pair[0] for pair in pairs)
-        hop = _fast(longest + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        starts = [pair[0] - around for pair in pairs]
-        blocks = blocks_at(read, replace(grid, hop=hop), starts, config, feature=False)
-        out = np.empty(own_edges[-1] - own_edges[0], np.float32)
-        for pair, block in zip(pairs, blocks, strict=True):
-            band = block.band[grid.margin :]
-            for start, stop in pairwise(pair):
-                low = start - pair[0]
-                window = band[low : low + stop - start + -(stop - start) % STEP + 2 * around]
-                inside = slice(around, around + stop - start)
-                shrunk = shrink(window, config.wavelet, config.levels, inside)
-                out[start - own_edges[0] : stop - own_edges[0]] = shrunk[inside]
-        return out
-
-    def part(start: int, stop: int) -> Floats:
-        first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
-        steps = range(first // at_once, -(-last // at_once))
-        begin = edges[steps.start * at_once] if len(steps) else start
-        pieces = [np.empty(0, np.float32), *map(windows, steps)]
-        return np.concatenate(pieces)[start - begin : stop - begin]
-
-    return part
-
-
-def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) -> Floats:
-    """Soft-threshold the detail coefficients of a wavelet transform and reconstruct.
-
-    Zeros go on beyond both ends, which is felt in the last 256 samples there.
-
-    The threshold is Donoho's universal one, sigma sqrt(2 ln n), sigma = median |d1| / 0.6745 of
-    the n samples judged (DOI 10.1093/biomet/81.3.425).
-
-    Parameters
-    ----------
-    x : float32, shape (m,)
-        Signal, m a multiple of 2 ** levels.
-    wavelet : str
-        A discrete wavelet of PyWavelets.
-    levels : int
-        Levels of the transform.
-    judged : slice
-        The samples whose noise counts.
-
-    Returns
-    -------
-    float32, shape (m,)
-    """
-    start, stop, _ = judged.indices(len(x))
-    bank = _filter_bank(wavelet)
-    factor = sqrt(2 * log(stop - start))
-    library, taps = kernels.LIBRARY, bank.shape[1]
-    if library is None:
-        return _shrink_plainly(x, bank, levels, (start, stop), factor)
-    x, out = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
-    work = np.empty(library.shrink_work(len(x), taps, levels), np.float32)
-    memory = (kernels.memory(array) for array in (x, bank, work, out))
-    x_at, bank_at, work_at, out_at = memory
-    library.shrink(x_at, len(x), start, stop, bank_at, taps, levels, factor, work_at, out_at)
-    return out
-
-
-@lru_cache(maxsize=8)
-def _filter_bank(wavelet: str) -> Floats:
-    """The wavelet's filters, rows of taps: down to the low and high band, and back from them."""
-    return np.array(pywt.Wavelet(wavelet).filter_bank, np.float32)
-
-
-def _shrink_plainly(
-    x: Floats, bank: Floats, levels: int, judged: tuple[int, int], factor: float
-) -> Floats:
-    """The twin of `holter_shrink` in numpy."""
-    start, stop = judged
-    # Behind so many zeros zero-padding has the rows of PyWavelets' "periodization".
-    zeros = bank.shape[1] // 2 - 1
-    a = np.concatenate([np.zeros(zeros, np.float32), x])
-    lengths, details = [], []
-    for _ in range(levels):
-        lengths.append(len(a))
-        a, detail = _down(a, bank)
-        details.append(detail)
-    finest = np.abs(details[0][zeros + start // 2 : zeros + (stop + 1) // 2])
-    limit = np.float32(_middle(finest) / 0.6745 * factor)
-    for length, detail in zip(reversed(lengths), reversed(details), strict=True):
-        detail -= np.clip(detail, -limit, limit)
-        a = _up(a[: len(detail)], detail, bank)[:length]
-    return a[zeros : zeros + len(x)]
-
-
-def _down(x: Floats, bank: Floats) -> tuple[Floats, Floats]:
-    """One level down: sums over the taps j, ascending, of taps[j] x[2 k + 1 - j]."""
-    taps = bank.shape[1]
-    pairs, reach = (len(x) + taps - 1) // 2, taps // 2
-    halves = np.zeros((2, reach + pairs), np.float32)  # odd samples, even samples
-    halves[0, reach : reach + len(x) // 2] = x[1::2]
-    halves[1, reach : reach + (len(x) + 1) // 2] = x[::2]
-    parts = [halves[j % 2, reach - j // 2 : reach - j // 2 + pairs] for j in range(taps)]
-    return _sum(parts, bank[0]), _sum(parts, bank[1])
-
-
-def _up(a: Floats, detail: Floats, bank: Floats) -> Floats:
-    """One level up, for the pairs of samples that the filters cover whole."""
-    reach = bank.shape[1] // 2
-    out = np.empty((len(a) - reach + 1, 2), np.float32)
-    for odd in (0, 1):
-        sums = [
-            _sum([x[reach - 1 - j : len(x) - j] for j in range(reach)], taps[odd::2])
-            for x, taps in ((a, bank[2]), (detail, bank[3]))
-        ]
-        np.add(*sums, out=out[:, odd])
-    return out.reshape(-1)
-
-
-def _sum(parts: Sequence[Floats], taps: Floats) -> Floats:
-    """Sum of the parts times their taps, one after another."""
-    out = taps[0] * parts[0]
-    product = np.empty_like(out)
-    for part, tap in zip(parts[1:], taps[1:], strict=True):
-        out += np.multiply(part, tap, out=product)
-    return np.asarray(out)
-
-
-def _middle(x: Floats) -> float:
-    """The value in the middle of x in order, found among those about a sample's own middle."""
-    middle, sample = len(x) // 2, np.sort(x[::SAMPLED])
-    low, high = (sample[int(share * len(sample))] for share in (0.44, 0.56))
-    near = x.compress((x >= low) & (x <= high))
-    rank = middle - int(np.count_nonzero(x < low))
-    if not 0 <= rank < len(near):  # the sample misleads
-        near, rank = x, middle
-    return float(np.partition(near, rank)[rank])
-
-
 def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
     """Sum or maximum of every x[i : i + width], by doubling: the same operations at every i."""
     count = len(x) - width + 1
@@ -404,12 +214,12 @@ def _pad(read: Reader, start: int, length: int, n_samples: int) -> Floats:
         return inside
     out = np.empty(length, dtype=np.float32)
     out[before : before + len(inside)] = inside
-    out[:before] = _mirror(inside, before)[::-1]
-    out[before + len(inside) :] = _mirror(inside[::-1], after)
+    out[:before] = mirror(inside, before)[::-1]
+    out[before + len(inside) :] = mirror(inside[::-1], after)
     return out
 
 
-def _mirror(inside: Floats, count: int) -> Floats:
+def mirror(inside: Floats, count: int) -> Floats:
     """`count` samples outwards from the first one: its odd mirror image, then held."""
     valid = inside[np.isfinite(inside)][:1]
     first = valid[0] if len(valid) else np.float32(0)

@@ -62,8 +62,8 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
     low, high, state, bounds = _extremes(raw[:whole], width)
     if whole < len(raw):
         rest = _extremes(raw[whole:], len(raw) - whole)
-        joined = zip((low, high, state), rest[:3], strict=True)
-        low, high, state = (np.concatenate(arrays) for arrays in joined)
+        low, high = np.append(low, rest[0]), np.append(high, rest[1])
+        state = np.append(state, rest[2])
         if len(low) > 1 and low[-1] == high[-1] == low[-2] == high[-2]:
             state[-1] |= SAME
         pairs = zip((min, max) * 2, bounds, rest[3], strict=True)
@@ -77,7 +77,8 @@ def cells_of(raw: Floats, fs_hz: float) -> Cells:
                 state[i] |= bit
         extremes.append(extreme if np.isfinite(extreme) else np.nan)
     ends = [float(low[i]) if len(low) and low[i] == high[i] else np.nan for i in (0, -1)]
-    return Cells(state, *extremes, *ends, lowest, highest)
+    (least, most), (first, last) = extremes, ends
+    return Cells(state, least, most, first, last, lowest, highest)
 
 
 def _extremes(

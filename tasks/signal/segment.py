@@ -52,8 +52,8 @@ def segment(
         out[:] = np.nan
         return out
     peak = np.where(inside, r - offset, 0)
-    before = np.where(inside, rr_prev, 0).astype(np.float32) / 3
-    after = np.where(inside, rr_next, 0).astype(np.float32) * (2 / 3)
+    before = np.where(inside, rr_prev, 0).astype(np.float32) / np.float32(3)
+    after = np.where(inside, rr_next, 0).astype(np.float32) * np.float32(2 / 3)
     library = kernels.LIBRARY
     if library is None:
         _interpolate(clean, peak, before, after, out)

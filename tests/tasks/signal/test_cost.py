@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.signal import filters, qrs
+from tasks.signal import filters, qrs, wavelet
 from tasks.signal.beats import clean_lead
 from tests.conftest import ROOT
 from tests.tasks.signal.test_signal_path import CONFIG, Signal, ecg
@@ -60,7 +60,7 @@ def test_the_middle_is_the_median(values: list[int], seed: int, *, ordered: bool
     """However values lie, the middle one is what sorting gives."""
     x = np.array(values, np.float32) * np.float32(seed + 1)
     x = np.sort(x) if ordered else x
-    assert filters._middle(x) == np.sort(x)[len(x) // 2]
+    assert wavelet._middle(x) == np.sort(x)[len(x) // 2]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -23,11 +23,12 @@ from storage.tables.beats import BeatTable, Quality
 from tasks.learning.simulate import simulate_subject
 from tasks.signal import filters
 from tasks.signal.beats import beat_tables, clean_lead
-from tasks.signal.filters import filtered_blocks, make_grid, shrink
+from tasks.signal.filters import filtered_blocks, make_grid
 from tasks.signal.match import match_beats
 from tasks.signal.preprocessing import Preprocessing
 from tasks.signal.qrs import REFRACTORY_S
 from tasks.signal.segment import segment
+from tasks.signal.wavelet import shrink
 
 CONFIG = Preprocessing()
 Signal = NDArray[np.float32]
