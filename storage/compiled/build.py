@@ -20,7 +20,7 @@ SOURCE = Path(__file__).with_name("kernels.c")
 #: With a dash, so that Python takes it for no module.
 LIBRARY = SOURCE.with_name("holter-kernels.so")
 #: No product is contracted into a sum, no sum reordered: bits are the same on every processor.
-FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-s")
 SYSTEM = ("cc", "gcc", "clang")
 
 

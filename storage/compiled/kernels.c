@@ -602,17 +602,17 @@ void holter_runs(const float *x, ptrdiff_t n, ptrdiff_t step, float quiet, int64
 
 /* ---- prints -------------------------------------------------------------------------------- */
 
-/* Sixteen words of all bits or none as bits in two bytes, the first one highest. */
-INLINE unsigned bits_of(words all)
-{
-    const words weights = {0x80,   0x40,   0x20,   0x10,   0x8,   0x4,   0x2,   0x1,
-                           0x8000, 0x4000, 0x2000, 0x1000, 0x800, 0x400, 0x200, 0x100};
-    all &= weights;
-    all |= TURN(all, 8);
-    all |= TURN(all, 4);
-    all |= TURN(all, 2);
-    return (unsigned)(all[0] | all[1]);
-}
+/* Sixteen words of all bits or none as bits in two bytes, the first one highest. A macro, as a
+   vector that is passed has no form that every processor knows. */
+#define BITS_OF(name, all)                 \
+    words name = (all) & WEIGHTS;          \
+    name |= TURN(name, 8);                 \
+    name |= TURN(name, 4);                 \
+    name |= TURN(name, 2);                 \
+    name[0] |= name[1]
+#define WEIGHTS                                                  \
+    (words){0x80,   0x40,   0x20,   0x10,   0x8,   0x4,   0x2,   0x1, \
+            0x8000, 0x4000, 0x2000, 0x1000, 0x800, 0x400, 0x200, 0x100}
 
 /* Of each piece of `steps` steps from sample to sample, a multiple of 16: a bit for each step up,
    then one for each step down, the first one highest. `changes` counts them. */
@@ -624,12 +624,13 @@ WIDE void holter_steps(const float *x, ptrdiff_t pieces, ptrdiff_t steps, uint8_
         for (ptrdiff_t i = 0; i < steps; i += GROUP) {
             LOAD(from, x + i);
             LOAD(to, x + i + 1);
-            unsigned ups = bits_of(to > from), downs = bits_of(to < from);
-            out[i / 8] = (uint8_t)ups;
-            out[i / 8 + 1] = (uint8_t)(ups >> 8);
-            out[(steps + i) / 8] = (uint8_t)downs;
-            out[(steps + i) / 8 + 1] = (uint8_t)(downs >> 8);
-            count += __builtin_popcount(ups) + __builtin_popcount(downs);
+            BITS_OF(ups, to > from);
+            BITS_OF(downs, to < from);
+            out[i / 8] = (uint8_t)ups[0];
+            out[i / 8 + 1] = (uint8_t)(ups[0] >> 8);
+            out[(steps + i) / 8] = (uint8_t)downs[0];
+            out[(steps + i) / 8 + 1] = (uint8_t)(downs[0] >> 8);
+            count += __builtin_popcount((unsigned)ups[0]) + __builtin_popcount((unsigned)downs[0]);
         }
         changes[piece] = count;
     }

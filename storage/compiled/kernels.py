@@ -51,7 +51,8 @@ def memory(x: NDArray[Any]) -> int:
         return at
 
 
-def _load() -> Any:
+def load() -> Any:
+    """The functions of the library that this source was compiled to; None where there is none."""
     try:
         library = ctypes.CDLL(str(PATH))
         library.holter_source.restype = ctypes.c_char_p
@@ -67,4 +68,4 @@ def _load() -> Any:
 
 #: The functions of `kernels.c`, each by its name without "holter_"; None where there are none.
 #: They hold no lock of Python's and keep nothing. The caller sees to types, lengths and memory.
-LIBRARY = _load()
+LIBRARY = load()

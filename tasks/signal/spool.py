@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class Spool:
         free = shutil.disk_usage(chosen).free
         if free < 4 * n_samples * (1 + LEFT):
             raise OSError(f"{chosen}: {free} bytes free; expected {4 * n_samples * (1 + LEFT):g}")
-        self._file = tempfile.TemporaryFile(dir=chosen, buffering=0)  # noqa: SIM115 - its reader's
+        self._file = tempfile.TemporaryFile(dir=chosen, buffering=0)  # noqa: SIM115 - see below
+        weakref.finalize(self, self._file.close)
 
     def append(self, samples: Floats) -> None:
         """Write the next samples; OSError where the disk is full."""
