@@ -194,7 +194,7 @@ def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
         x, size = join(x[:-size], x[size:]), 2 * size
 
 
-def halved(rows: Floats) -> Floats:
+def halving_sum(rows: Floats) -> Floats:
     """Sum of every row, halves added to halves: of one order, whatever adds it; shape (k,)."""
     room = 1 << (rows.shape[1] - 1).bit_length()
     out = np.zeros((len(rows), room), np.float32)

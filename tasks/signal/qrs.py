@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.compiled import kernels
-from tasks.signal.filters import Block, Floats, Grid, halved, moving
+from tasks.signal.filters import Block, Floats, Grid, halving_sum, moving
 
 INTEGRATION_S = 0.150
 REFRACTORY_S = 0.200
@@ -89,7 +89,7 @@ class Candidates:
 
 
 COLUMNS = ("sample", "centre", "height", "slope")
-NONE = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
 
 
 def candidates(block: Block, grid: Grid) -> Candidates:
@@ -148,7 +148,7 @@ class Rules:
     """
 
     fs_hz: float
-    waiting: Candidates = NONE
+    waiting: Candidates = NO_CANDIDATES
     at: int = 0
     signal: float | None = None
     noise: float = 0.0
@@ -366,6 +366,6 @@ def _look(
 def _extremum(x: Floats, centre: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Where x is farthest from its mean over the window about each centre."""
     around = _windows(x, centre, reach)
-    mean = halved(around) / np.float32(2 * reach + 1)
+    mean = halving_sum(around) / np.float32(2 * reach + 1)
     away = np.abs(around - mean[:, None])
     return np.asarray(centre - reach + away.argmax(axis=1))

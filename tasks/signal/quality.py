@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from storage.compiled import kernels
 from storage.recordings.stretches import RR_RANGE_S
 from storage.tables.beats import Quality
-from tasks.signal.filters import Floats, halved
+from tasks.signal.filters import Floats, halving_sum
 
 #: The signal is judged in cells of this length.
 CELL_S = 0.1
@@ -220,7 +220,7 @@ def _bend(x: Floats) -> Floats:
     out = -2 * x[:, 1:-1]
     out += x[:, :-2]
     out += x[:, 2:]
-    return halved(np.abs(out, out=out)) / np.float32(out.shape[1])
+    return halving_sum(np.abs(out, out=out)) / np.float32(out.shape[1])
 
 
 def rr_flags(rr_prev_s: Floats, rr_next_s: Floats) -> NDArray[np.uint16]:
