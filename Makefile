@@ -8,6 +8,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -qq --constra
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
+# Where the system has no C compiler, the installation takes one from a wheel, for itself alone.
+export HOLTER_COMPILER = ziglang
 # Modules are compiled once, at their first import: every later start is seconds quicker.
 export PYTHONDONTWRITEBYTECODE =
 

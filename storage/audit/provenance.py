@@ -34,7 +34,10 @@ IMPORT_NAME = opmap["IMPORT_NAME"]
 
 
 def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:
-    """Every module of `tasks` and `storage` that the roots import, themselves included."""
+    """Every module of `tasks` and `storage` that the roots import, themselves included.
+
+    A module's C source, of the same name beside it, counts too.
+    """
     paths: dict[str, Path] = {}
     waiting = list(roots)
     while waiting:
@@ -43,6 +46,8 @@ def code_of(*roots: str, top: Path = ROOT) -> dict[str, Path]:
         if name in paths or not path.is_file():
             continue
         paths[name] = path
+        if (compiled := path.with_suffix(".c")).is_file():
+            paths[f"{name}.c"] = compiled
         code = SourceFileLoader(name, str(path)).get_code(name)  # Python's own cache of it
         waiting += _imports(code) if code else ()
     return paths

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.recordings.marks import LEAST_BEATS
 
 #: An RR interval outside these, in seconds, is no plausible pair of beats.
@@ -58,19 +59,35 @@ def find_unrecorded(signal_mv: Floats, fs_hz: float) -> Stretches:
         Its sampling rate.
     """
     # Ten looks a second tell a living signal from all of these, a hundred times faster.
-    looks = signal_mv[:: max(1, int(QUIET_WIDTH_S * fs_hz))]
-    step = np.abs(looks[1:] - looks[:-1])
+    invalid, still, quiet = _longest_runs(signal_mv, max(1, int(QUIET_WIDTH_S * fs_hz)))
     parts = []
-    if len(_runs(np.isnan(looks), 1, LOOKS * HOLE_S)):
+    if invalid >= LOOKS * HOLE_S:
         parts.append(_runs(np.isnan(signal_mv), 1, HOLE_S * fs_hz))
-    if len(_runs(step == 0, 2, LOOKS * STILL_S)):
+    if still + 1 >= LOOKS * STILL_S:
         parts.append(_runs(np.diff(signal_mv) == 0, 2, STILL_S * fs_hz))
-    if len(_runs(step <= QUIET_MV, 2, LOOKS * QUIET_S)):
+    if quiet + 1 >= LOOKS * QUIET_S:
         width = max(2, round(QUIET_WIDTH_S * fs_hz))
         windows = sliding_window_view(signal_mv, width)
-        quiet = windows.max(axis=1) - windows.min(axis=1) <= QUIET_MV
-        parts.append(_runs(quiet, width, QUIET_S * fs_hz))
+        still_parts = windows.max(axis=1) - windows.min(axis=1) <= QUIET_MV
+        parts.append(_runs(still_parts, width, QUIET_S * fs_hz))
     return unite(*parts)
+
+
+def _longest_runs(signal_mv: Floats, step: int) -> tuple[int, int, int]:
+    """The longest runs of looks: invalid ones, pairs of one value, pairs that hardly differ."""
+    library = kernels.LIBRARY
+    if library is not None:
+        signal_mv, longest = np.ascontiguousarray(signal_mv, np.float32), np.empty(3, np.int64)
+        at = kernels.memory(signal_mv), kernels.memory(longest)
+        library.runs(at[0], len(signal_mv), step, QUIET_MV, at[1])
+        invalid, still, quiet = longest.tolist()
+        return invalid, still, quiet
+    looks = signal_mv[::step]
+    away = np.abs(np.diff(looks))
+    runs = (np.isnan(looks), away == 0, away <= np.float32(QUIET_MV))
+    edges = (np.flatnonzero(np.diff(run, prepend=False, append=False)) for run in runs)
+    invalid, still, quiet = (int(np.max(e[1::2] - e[::2], initial=0)) for e in edges)
+    return invalid, still, quiet
 
 
 def _runs(true: NDArray[np.bool_], width: int, least: float) -> Stretches:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.logs import log
 from storage.places import Place
 from storage.recordings.records import Record
@@ -57,7 +58,7 @@ class LeadPrints:
         self._read, self._n_samples = read, n_samples
         self._at = 0
         self._rest = np.empty(0, np.float32)
-        self._prints: list[str] = []
+        self._digests = np.empty(0, np.uint64)  # the smallest, ascending
 
     def read(self, start: int, stop: int) -> Floats:
         """Read samples [start, stop); those that are read for the first time leave their prints."""
@@ -72,18 +73,48 @@ class LeadPrints:
         while self._at < self._n_samples:
             self.read(self._at, min(self._at + (1 << 20), self._n_samples))
         if self._n_samples > PIECE_STEPS:
-            return self._prints
-        return _smallest(_step_prints(self._rest, max(len(self._rest) - 1, 1)))
+            return _hexadecimal(self._digests)
+        digests = _step_digests(self._rest, max(len(self._rest) - 1, 1))
+        return _hexadecimal(np.unique(digests)[:PRINTS])
 
     def _take(self, part: Floats) -> None:
-        x = np.concatenate([self._rest, part])
-        end = max(len(x) - 1, 0) // PIECE_STEPS * PIECE_STEPS
-        self._rest = x[end:].copy()
-        self._prints = _smallest([*self._prints, *_step_prints(x[: end + 1], PIECE_STEPS)])
+        # The piece that two parts share is put together; the others are taken where they lie.
+        seam = min(len(part), PIECE_STEPS + 1 - len(self._rest)) if len(self._rest) else 1
+        if len(self._rest):
+            self._rest = np.concatenate([self._rest, part[:seam]])
+            if len(self._rest) <= PIECE_STEPS:
+                return
+            self._keep(self._rest)
+        end = seam - 1 + (len(part) - seam) // PIECE_STEPS * PIECE_STEPS
+        self._keep(part[seam - 1 : end + 1])
+        self._rest = part[end:].copy()
+
+    def _keep(self, x: Floats) -> None:
+        """Take the prints of whole pieces."""
+        digests = _step_digests(x, PIECE_STEPS)
+        if len(self._digests) == PRINTS:
+            digests = digests[digests < self._digests[-1]]
+        if len(digests):
+            self._digests = np.unique(np.concatenate([self._digests, digests]))[:PRINTS]
 
 
-def _step_prints(x: Floats, steps: int) -> list[str]:
-    """The smallest prints of pieces of so many steps from sample to sample."""
+def _step_digests(x: Floats, steps: int) -> NDArray[np.uint64]:
+    """The digests of pieces of so many steps from sample to sample, those that tell something."""
+    library = kernels.LIBRARY
+    if library is None or steps != PIECE_STEPS:
+        return _step_digests_plainly(x, steps)
+    count = (len(x) - 1) // steps
+    pieces, changes = np.empty((count, steps // 4), np.uint8), np.empty(count, np.int32)
+    at = [kernels.memory(array) for array in (np.ascontiguousarray(x), pieces, changes)]
+    library.steps(at[0], count, steps, *at[1:])
+    telling = pieces[changes >= LEAST_CHANGES]
+    digests = np.empty(len(telling), ">u8")
+    library.digests(kernels.memory(telling), *telling.shape, kernels.memory(digests))
+    return digests.astype(np.uint64)
+
+
+def _step_digests_plainly(x: Floats, steps: int) -> NDArray[np.uint64]:
+    """The twin of `holter_steps` and `holter_digests` in numpy."""
     with np.errstate(invalid="ignore"):
         sides = (x[1:] > x[:-1], x[1:] < x[:-1])
     pieces = np.concatenate(
@@ -91,11 +122,15 @@ def _step_prints(x: Floats, steps: int) -> list[str]:
     )
     telling = np.bitwise_count(pieces).sum(axis=1) >= min(LEAST_CHANGES, steps // 4)
     data, size = pieces[telling].tobytes(), pieces.shape[1]
-    digests = {
+    digests = b"".join(
         hashlib.blake2b(data[at : at + size], digest_size=8).digest()
         for at in range(0, len(data), size)
-    }
-    return [digest.hex() for digest in sorted(digests)[:PRINTS]]
+    )
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def _hexadecimal(digests: NDArray[np.uint64]) -> list[str]:
+    return [f"{digest:016x}" for digest in digests.tolist()]
 
 
 def beat_prints(sample: NDArray[np.int64], symbol: NDArray[np.str_]) -> list[str]:

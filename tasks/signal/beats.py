@@ -27,16 +27,7 @@ from storage.recordings.stretches import (
     without,
 )
 from storage.tables.beats import BeatTable, Quality
-from tasks.signal.filters import (
-    Block,
-    Floats,
-    Grid,
-    Reader,
-    cleaned_reader,
-    filtered_blocks,
-    make_grid,
-    shrink_windows,
-)
+from tasks.signal.filters import Block, Floats, Grid, Reader, filtered_blocks, make_grid
 from tasks.signal.match import Counts, count, match_beats
 from tasks.signal.preprocessing import Preprocessing
 from tasks.signal.qrs import END_S, Rules, candidates
@@ -51,10 +42,12 @@ from tasks.signal.quality import (
     segment_flags,
 )
 from tasks.signal.segment import segment
+from tasks.signal.spool import Spool
+from tasks.signal.wavelet import cleaned_reader, part_of, shrink_windows, spooled_reader
 
 #: Beats of one table: a row group of about 5 MB, half an hour or more.
 TABLE_BEATS = 4096
-#: A lead of more samples, 37 hours at 250 Hz, is not held but filtered again for its tables.
+#: A lead of more samples, 37 hours at 250 Hz, is not held but laid on a disk for its tables.
 MOST_IN_MEMORY = 1 << 25
 #: Farther than this from any annotated beat, the annotation does not cover a detected one.
 COVER_S = 2.0
@@ -154,29 +147,33 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
     grid = make_grid(record.n_samples, record.fs_hz)
     in_memory = grid.n_samples <= MOST_IN_MEMORY
     clean = np.empty(grid.n_samples if in_memory else 0, dtype=np.float32)
+    spool = None if in_memory else _spool(grid.n_samples)
     raw_cells: list[Cells] = []
     rules, peaks = Rules(record.fs_hz), []
     holes = [NOWHERE]
-    low, high = np.inf, -np.inf
-    carry = np.empty(0, dtype=np.float32)
     for block in filtered_blocks(read, grid, config):
-        raw = block.raw[block.inside]
+        band = block.band[block.inside]
         if in_memory:
-            clean[block.start : block.start + len(raw)] = block.band[block.inside]
+            clean[block.start : block.start + len(band)] = band
+        elif spool is not None:
+            spool = _appended(spool, band)
         ends = block.start + grid.hop >= grid.n_samples
         peaks.append(rules.take(candidates(block, grid), last=ends))
         holes.append(_holes(block, grid))
-        low = np.fmin.reduce(raw, initial=low)
-        high = np.fmax.reduce(raw, initial=high)
-        carry = _into_cells(np.concatenate([carry, raw]), grid, raw_cells)
-    raw_cells.append(cells_of(carry, grid.fs_hz))
+        raw_cells.append(_cells(block, grid))
+    low = min(cells.lowest for cells in raw_cells)
+    high = max(cells.highest for cells in raw_cells)
     if not low < high:
         description = "no valid sample" if not np.isfinite(low) else f"a constant {low:g} mV"
         description = f"{description} in lead {record.lead} throughout"
         raise UnusableSignal(record.name, description, "a signal that varies", record.file)
     if in_memory:
         shrink_windows(clean, grid.fs_hz, config)
-    part = partial(_part, clean) if in_memory else cleaned_reader(read, grid, config)
+        part: Reader = partial(part_of, clean)
+    elif spool is not None:
+        part = spooled_reader(spool.read, grid, config)
+    else:
+        part = cleaned_reader(read, grid, config)
     recorded = without(whole_record(grid.n_samples), unite(*holes))
     all_peaks = np.concatenate(peaks)
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
@@ -193,16 +190,30 @@ def _holes(block: Block, grid: Grid) -> Stretches:
     return common(holes, own)
 
 
-def _part(clean: Floats, start: int, stop: int) -> Floats:
-    return clean[start:stop]
+def _spool(n_samples: int) -> Spool | None:
+    """Room for a lead on a disk; None where there is none."""
+    try:
+        return Spool(n_samples)
+    except OSError:
+        return None
 
 
-def _into_cells(raw: Floats, grid: Grid, out: list[Cells]) -> Floats:
-    """Measure the whole cells of `raw`; gives the samples left over for the next block."""
-    whole = len(raw) // cell_samples(grid.fs_hz) * cell_samples(grid.fs_hz)
-    if whole:
-        out.append(cells_of(raw[:whole], grid.fs_hz))
-    return raw[whole:]
+def _appended(spool: Spool, band: Floats) -> Spool | None:
+    """The spool with more of the lead; None where the disk is full."""
+    try:
+        spool.append(band)
+    except OSError:
+        return None
+    return spool
+
+
+def _cells(block: Block, grid: Grid) -> Cells:
+    """The cells that begin in a block; the margin after it holds the rest of the last one."""
+    width = cell_samples(grid.fs_hz)
+    stop = min(block.start + grid.hop, grid.n_samples)
+    first, last = (-(-sample // width) * width for sample in (block.start, stop))
+    at = block.inside.start - block.start
+    return cells_of(block.raw[at + first : at + min(last, grid.n_samples)], grid.fs_hz)
 
 
 def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> ChosenBeats:

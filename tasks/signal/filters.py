@@ -1,24 +1,20 @@
-"""The method's filters: zero-phase band-pass in blocks, and wavelet shrinkage.
+"""The method's band-pass, of zero phase, in blocks.
 
 The signal is cut into blocks, each read with a margin on both sides, so memory is bounded. The
-band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. Shrinkage
-judges the noise in windows of a fixed length that begin at sample 0. So how long a block is changes
-no result but by rounding (`tests/system/test_laws.py`). numpy and PyWavelets only: the same code
+band-pass and the QRS feature of `tasks.signal.qrs` come from one forward FFT a block. How long a
+block is changes no result but by rounding (`tests/system/test_laws.py`). numpy alone: the same code
 runs on a device.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
-from math import ceil, log, pi, sqrt
+from math import ceil, pi
 from typing import Any, TypeAlias
 
 import numpy as np
-import pywt
 from numpy.typing import NDArray
 
 from tasks.signal.preprocessing import Preprocessing
@@ -31,18 +27,12 @@ Reader: TypeAlias = Callable[[int, int], Floats]
 MARGIN_S = 8.0
 #: Least length of a block against its margin: longer ones waste less, shorter fit the cache.
 BLOCK_MARGINS = 24
-#: Samples beyond a window that its wavelet transform takes in: 2 ** levels filters reach less.
-WAVELET_MARGIN = 512
 #: Windows of shrinkage and the margin are multiples of it, a power of two: short factors.
 STEP = 64
 #: Blocks that are transformed at once.
 BLOCKS_AT_ONCE = 4
-#: Of so many coefficients one is looked at first for their median.
-SAMPLED = 16
 #: Blocks of a larger range, in millivolts, are transformed in double precision.
 MOST_RANGE_MV = 8.0
-#: Windows of a block where a lead is filtered again.
-WINDOWS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -79,10 +69,10 @@ def make_grid(n_samples: int, fs_hz: float) -> Grid:
     if fs_hz <= 0:
         raise ValueError(f"sampling rate must be above 0 Hz, got {fs_hz}")
     margin = STEP * ceil(MARGIN_S * fs_hz / STEP)
-    return Grid(n_samples, fs_hz, margin, _fast(BLOCK_MARGINS * margin, (5,)) - 2 * margin)
+    return Grid(n_samples, fs_hz, margin, fast_length(BLOCK_MARGINS * margin, (5,)) - 2 * margin)
 
 
-def _fast(n: int, factors: tuple[int, ...] = (5, 6, 8, 9, 15)) -> int:
+def fast_length(n: int, factors: tuple[int, ...] = (5, 6, 8, 9, 15)) -> int:
     """The least of the factors times a power of two that is not below n: transformed fast.
 
     Five times one is the best: the quarters of a power of two fall on the same cache lines.
@@ -166,145 +156,29 @@ def blocks_at(
     """Read and filter some blocks at once, with the QRS feature or without."""
     gain, qrs_gain = _gains(grid.length, grid.fs_hz, config)
     raws = [_pad(read, start - grid.margin, grid.length, grid.n_samples) for start in starts]
-    means = [raw.mean() for raw in raws]
-    gaps = [not np.isfinite(mean) for mean in means]
-    # An electrode's offset costs digits: it is taken off before any transform.
-    whole = np.empty((len(raws), grid.length), np.float32)
-    for row, start, raw, mean, gap in zip(whole, starts, raws, means, gaps, strict=True):
-        if gap:
-            filled = _bridge_gaps(read, grid, start - grid.margin, raw)
-            np.subtract(filled, filled.mean(), out=row)
-        else:
-            np.subtract(raw, mean, out=row)
+    whole, gaps, most = np.empty((len(raws), grid.length), np.float32), [], 0.0
+    for row, start, raw in zip(whole, starts, raws, strict=True):
+        low, high = raw.min(), raw.max()
+        gaps.append(bool(np.isnan(low)))
+        if gaps[-1]:
+            raw = _bridge_gaps(read, grid, start - grid.margin, raw)
+            low, high = raw.min(), raw.max()
+        # An electrode's offset costs digits: it is taken off before any transform.
+        np.subtract(raw, low + (high - low) / 2, out=row)
+        most = max(most, float(high - low))
     # Single precision rounds by a ten-millionth of the block's range.
-    exact = whole.astype(np.float64) if np.ptp(whole) > MOST_RANGE_MV else whole
+    exact = whole.astype(np.float64) if most > MOST_RANGE_MV else whole
     # numpy transforms float32 as float64 unless it divides by the length, which the gains hold.
     spectrum = np.fft.rfft(exact, norm="forward").astype(np.complex64, copy=False)
     bands = np.fft.irfft(spectrum * gain, grid.length)
-    slopes = np.fft.irfft(spectrum * qrs_gain, grid.length) if feature else bands[:, :0]
+    if feature:
+        slopes = np.fft.irfft(np.multiply(spectrum, qrs_gain, out=spectrum), grid.length)
+    else:
+        slopes = bands[:, :0]
     for start, raw, gap, band, slope in zip(starts, raws, gaps, bands, slopes, strict=True):
         stop = min(start + grid.hop, grid.n_samples)
         inside = slice(grid.margin, grid.margin + stop - start)
         yield Block(start, inside, raw, gap, band, slope)
-
-
-def window_edges(n_samples: int, fs_hz: float, config: Preprocessing) -> list[int]:
-    """Where the windows of shrinkage begin, and the record's end."""
-    step = STEP * max(1, round(config.noise_window_s * fs_hz / STEP))
-    return [*range(0, max(n_samples // step, 1) * step, step), n_samples]
-
-
-def shrink_windows(band: Floats, fs_hz: float, config: Preprocessing) -> None:
-    """Wavelet-shrink a whole band-passed lead in place, each window by its own noise.
-
-    Windows of `config.noise_window_s` begin at sample 0; what is left over belongs to the last one.
-    Beyond the record's ends its odd mirror image goes on, as the band-pass has it.
-
-    Parameters
-    ----------
-    band : float32, shape (n,)
-        Millivolts; becomes the cleaned signal.
-    """
-    around = WAVELET_MARGIN
-    before = _mirror(band[: around + 1], around)[::-1]
-    for start, stop in pairwise(window_edges(len(band), fs_hz, config)):
-        after = band[stop : stop + around]
-        if len(after) < around:
-            rest = -(stop - start) % STEP + around - len(after)
-            after = np.concatenate([after, _mirror(band[-rest - 1 :][::-1], rest)])
-        window = np.concatenate([before, band[start:stop], after])
-        before = band[max(stop - around, 0) : stop].copy()
-        shrunk = shrink(window, config.wavelet, config.levels, slice(around, around + stop - start))
-        band[start:stop] = shrunk[around : around + stop - start]
-
-
-def cleaned_reader(read: Reader, grid: Grid, config: Preprocessing) -> Reader:
-    """Reads the cleaned lead, filtered anew window by window where it is asked for.
-
-    For leads that memory should not hold: what it gives is what `shrink_windows` makes.
-    """
-    edges, around = window_edges(grid.n_samples, grid.fs_hz, config), WAVELET_MARGIN
-    at_once = WINDOWS_AT_ONCE * BLOCKS_AT_ONCE
-
-    @lru_cache(maxsize=2)
-    def windows(number: int) -> Floats:
-        """The windows from the `number`-th of these steps on, one after another."""
-        own_edges = edges[number * at_once : (number + 1) * at_once + 1]
-        pairs = [
-            own_edges[at : at + WINDOWS_AT_ONCE + 1]
-            for at in range(0, len(own_edges) - 1, WINDOWS_AT_ONCE)
-        ]
-        longest = max(pair[-1] - pair[0] for pair in pairs)
-        hop = _fast(longest + STEP + 2 * around + 2 * grid.margin) - 2 * grid.margin
-        starts = [pair[0] - around for pair in pairs]
-        blocks = blocks_at(read, replace(grid, hop=hop), starts, config, feature=False)
-        out = np.empty(own_edges[-1] - own_edges[0], np.float32)
-        for pair, block in zip(pairs, blocks, strict=True):
-            band = block.band[grid.margin :]
-            for start, stop in pairwise(pair):
-                low = start - pair[0]
-                window = band[low : low + stop - start + -(stop - start) % STEP + 2 * around]
-                inside = slice(around, around + stop - start)
-                shrunk = shrink(window, config.wavelet, config.levels, inside)
-                out[start - own_edges[0] : stop - own_edges[0]] = shrunk[inside]
-        return out
-
-    def part(start: int, stop: int) -> Floats:
-        first, last = bisect_right(edges, start) - 1, bisect_left(edges, stop)
-        steps = range(first // at_once, -(-last // at_once))
-        begin = edges[steps.start * at_once] if len(steps) else start
-        pieces = [np.empty(0, np.float32), *map(windows, steps)]
-        return np.concatenate(pieces)[start - begin : stop - begin]
-
-    return part
-
-
-def shrink(x: Floats, wavelet: str, levels: int, judged: slice = slice(None)) -> Floats:
-    """Soft-threshold the detail coefficients of a wavelet transform and reconstruct.
-
-    Zeros go on beyond both ends, which is felt in the last 256 samples there.
-
-    The threshold is Donoho's universal one, sigma sqrt(2 ln n), sigma = median |d1| / 0.6745 of
-    the n samples judged (DOI 10.1093/biomet/81.3.425).
-
-    Parameters
-    ----------
-    x : float32, shape (m,)
-        Signal, m a multiple of 2 ** levels.
-    wavelet : str
-        A discrete wavelet of PyWavelets.
-    levels : int
-        Levels of the transform.
-    judged : slice
-        The samples whose noise counts.
-
-    Returns
-    -------
-    float32, shape (m,)
-    """
-    start, stop, _ = judged.indices(len(x))
-    # Behind so many zeros PyWavelets' "zero", which is faster, has the rows of "periodization".
-    zeros = pywt.Wavelet(wavelet).dec_len // 2 - 1
-    shifted = np.concatenate([np.zeros(zeros, np.float32), x])
-    coefficients = pywt.wavedec(shifted, wavelet, mode="zero", level=levels)
-    finest = np.abs(coefficients[-1][zeros + start // 2 : zeros + (stop + 1) // 2])
-    sigma = _middle(finest) / 0.6745
-    limit = np.float32(sigma * sqrt(2 * log(stop - start)))
-    for detail in coefficients[1:]:
-        detail -= np.clip(detail, -limit, limit)
-    out = pywt.waverec(coefficients, wavelet, mode="zero")
-    return np.asarray(out[zeros : zeros + len(x)], dtype=np.float32)
-
-
-def _middle(x: Floats) -> float:
-    """The value in the middle of x in order, found among those about a sample's own middle."""
-    middle, sample = len(x) // 2, np.sort(x[::SAMPLED])
-    low, high = (sample[int(share * len(sample))] for share in (0.44, 0.56))
-    near = x.compress((x >= low) & (x <= high))
-    rank = middle - int(np.count_nonzero(x < low))
-    if not 0 <= rank < len(near):  # the sample misleads
-        near, rank = x, middle
-    return float(np.partition(near, rank)[rank])
 
 
 def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
@@ -320,6 +194,17 @@ def moving(x: Floats, width: int, join: np.ufunc) -> Floats:
         x, size = join(x[:-size], x[size:]), 2 * size
 
 
+def halving_sum(rows: Floats) -> Floats:
+    """Sum of every row, halves added to halves: of one order, whatever adds it; shape (k,)."""
+    room = 1 << (rows.shape[1] - 1).bit_length()
+    out = np.zeros((len(rows), room), np.float32)
+    out[:, : rows.shape[1]] = rows
+    while room > 1:
+        room //= 2
+        out[:, :room] += out[:, room : 2 * room]
+    return out[:, 0]
+
+
 def _pad(read: Reader, start: int, length: int, n_samples: int) -> Floats:
     """Samples [start, start + length), odd-mirrored beyond the record's two ends."""
     low, high = max(start, 0), min(start + length, n_samples)
@@ -329,12 +214,12 @@ def _pad(read: Reader, start: int, length: int, n_samples: int) -> Floats:
         return inside
     out = np.empty(length, dtype=np.float32)
     out[before : before + len(inside)] = inside
-    out[:before] = _mirror(inside, before)[::-1]
-    out[before + len(inside) :] = _mirror(inside[::-1], after)
+    out[:before] = mirror(inside, before)[::-1]
+    out[before + len(inside) :] = mirror(inside[::-1], after)
     return out
 
 
-def _mirror(inside: Floats, count: int) -> Floats:
+def mirror(inside: Floats, count: int) -> Floats:
     """`count` samples outwards from the first one: its odd mirror image, then held."""
     valid = inside[np.isfinite(inside)][:1]
     first = valid[0] if len(valid) else np.float32(0)

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.signal.filters import Block, Floats, Grid, moving
+from storage.compiled import kernels
+from tasks.signal.filters import Block, Floats, Grid, halving_sum, moving
 
 INTEGRATION_S = 0.150
 REFRACTORY_S = 0.200
@@ -51,6 +52,8 @@ LEAST_CANDIDATES = 3
 END_S = 0.050
 #: Half-width of the search for the R peak about the centre of the QRS complex.
 RELOCATION_S = 0.100
+#: Means that compiled code takes at once, and room at their end.
+MEANS_AT_ONCE = 1024 + 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,20 @@ class Candidates:
     height: NDArray[np.float64]
     slope: NDArray[np.float64]
 
+    def and_then(self, later: Candidates) -> Candidates:
+        """These and then later ones."""
+        pairs = ((getattr(self, name), getattr(later, name)) for name in COLUMNS)
+        sample, centre, height, slope = map(np.concatenate, pairs)
+        return Candidates(sample, centre, height, slope)
+
+    def after(self, begin: int) -> Candidates:
+        """Those from the `begin`-th on, in memory of their own."""
+        return Candidates(*(getattr(self, name)[begin:].copy() for name in COLUMNS))
+
+
+COLUMNS = ("sample", "centre", "height", "slope")
+NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+
 
 def candidates(block: Block, grid: Grid) -> Candidates:
     """The candidates whose centre lies in a block, margins aside."""
@@ -87,10 +104,10 @@ def candidates(block: Block, grid: Grid) -> Candidates:
     peak = _highest(integrated, first, last, reach)
     height = integrated[peak]
     half = round(INTEGRATION_S / 2 * fs_hz)
-    steep = np.abs(_windows(block.slope, peak, half))
     reach = round(RELOCATION_S * fs_hz)
     inside = np.clip(peak, begin + reach, max(begin + grid.n_samples - 1 - reach, begin + reach))
-    sample = _extremum(block.band, inside, reach) - begin
+    steep, extremum = _look(block, peak, inside, half, reach)
+    sample = extremum - begin
     real = np.minimum(sample, grid.n_samples - 1 - sample) > END_S * fs_hz
     if block.gaps:  # nothing is in a gap but what bridges it
         real &= _windows(np.isfinite(block.raw), peak, half).any(axis=1)
@@ -98,7 +115,7 @@ def candidates(block: Block, grid: Grid) -> Candidates:
         sample=sample[real],
         centre=peak[real] - begin,
         height=np.sqrt(height[real].astype(np.float64)),
-        slope=steep.max(axis=1, initial=0)[real].astype(np.float64),
+        slope=steep[real].astype(np.float64),
     )
 
 
@@ -113,9 +130,8 @@ class Rules:
     ----------
     fs_hz : float
         Sampling rate.
-    waiting : list of tuple
-        Centre, height, slope and sample of the candidates after the last beat; `at` is the number
-        of the next one to judge.
+    waiting : Candidates
+        The candidates after the last beat; `at` is the number of the next one to judge.
     signal, noise : float
         Running estimates; `signal` is None until the first ten seconds are there.
     recent : deque of int
@@ -132,7 +148,7 @@ class Rules:
     """
 
     fs_hz: float
-    waiting: list[tuple[int, float, float, int]] = field(default_factory=list)
+    waiting: Candidates = NO_CANDIDATES
     at: int = 0
     signal: float | None = None
     noise: float = 0.0
@@ -145,27 +161,60 @@ class Rules:
 
     def take(self, batch: Candidates, *, last: bool = False) -> NDArray[np.int64]:
         """Judge more candidates; gives the R peaks among all so far that were not given before."""
-        columns = (batch.centre, batch.height, batch.slope, batch.sample)
-        self.waiting += zip(*(column.tolist() for column in columns), strict=True)
+        self.waiting = self.waiting.and_then(batch)
         if self.signal is None and not self._learn(last):
             return np.empty(0, np.int64)
-        return np.array(self._judge(), np.int64)
+        return self._judge_plainly() if kernels.LIBRARY is None else self._judge()
 
     def _learn(self, last: bool) -> bool:
         """Thresholds from the candidates of the first ten seconds, once they are there."""
-        if not self.waiting:
+        centre = self.waiting.centre
+        if not len(centre):
             return False
-        self.since = self.waiting[0][0]
+        self.since = int(centre[0])
         end = self.since + LEARNING_S * self.fs_hz
-        if not last and self.waiting[-1][0] < end:
+        if not last and centre[-1] < end:
             return False
-        heights = [height for centre, height, _, _ in self.waiting if centre < end]
-        self.signal, self.noise = _estimates(heights)
+        self.signal, self.noise = _estimates(self.waiting.height[centre < end])
         return True
 
-    def _judge(self) -> list[int]:  # noqa: C901 - a call a beat would double its time
+    def _judge(self) -> NDArray[np.int64]:
         """The R peaks among the candidates that wait; those up to the last beat are forgotten."""
-        waiting, recent, signal, noise = self.waiting, self.recent, self.signal, self.noise
+        waiting, out = self.waiting, []
+        end, held = len(waiting.centre), len(self.recent)
+        t_wave, silent = T_WAVE_S * self.fs_hz, LEARNING_S * self.fs_hz
+        rules = np.array([t_wave, silent, SEARCH_BACK, T_WAVE_SLOPE, QUIET, DECAY])
+        state = np.zeros(7 + MEMORY, np.int64)  # as `kernels.c` numbers them
+        before = -1 if self.before is None else self.before
+        state[:7] = before, self.since, self.searched, self.last, self.at, 0, held
+        state[7 : 7 + held] = self.recent
+        level = np.array([self.signal, self.noise, self.slope_before])
+        columns = (waiting.centre, waiting.height, waiting.slope, waiting.sample)
+        beats = np.empty(end, np.int64)
+        words = (*map(kernels.memory, columns), end)
+        memory = [kernels.memory(x) for x in (rules, state, level, beats)]
+        while True:
+            count = kernels.LIBRARY.judge(*words, *memory)
+            out.append(beats[:count].copy())
+            number, begin = state[4:6].tolist()
+            if number == end:
+                break
+            # No beat for so long: learn anew, and judge those that were passed over once more.
+            if number - begin >= LEAST_CANDIDATES:
+                level[:2] = _estimates(waiting.height[begin:number])
+                state[4] = begin
+        before, self.since, searched, self.last, number, begin, held = state[:7].tolist()
+        self.before, self.searched = None if before < 0 else before, bool(searched)
+        self.recent = deque(state[7 : 7 + held].tolist(), maxlen=MEMORY)
+        self.signal, self.noise, self.slope_before = level.tolist()
+        self.waiting, self.at = waiting.after(begin), number - begin
+        return np.concatenate(out)
+
+    def _judge_plainly(self) -> NDArray[np.int64]:  # noqa: C901 - a call a beat doubles its time
+        """The twin of `_judge` and `holter_judge` in Python."""
+        columns = (getattr(self.waiting, name).tolist() for name in COLUMNS)
+        waiting = list(zip(*columns, strict=True))
+        recent, signal, noise = self.recent, self.signal, self.noise
         assert signal is not None  # noqa: S101 - `take` has learnt it
         t_wave, silent = T_WAVE_S * self.fs_hz, LEARNING_S * self.fs_hz
         before = self.before
@@ -184,7 +233,7 @@ class Rules:
                 overdue = before + SEARCH_BACK * intervals / len(recent)
             beat = None
             while number < end:
-                centre, height, slope, sample = waiting[number]
+                sample, centre, height, slope = waiting[number]
                 if centre > too_long:
                     break
                 threshold = noise + 0.25 * (signal - noise)
@@ -192,7 +241,7 @@ class Rules:
                     overdue, searched = inf, True
                     beat = _search_back(waiting, begin, number, early, 0.5 * threshold)
                     if beat is not None:
-                        centre, height, slope, sample = waiting[beat]
+                        sample, centre, height, slope = waiting[beat]
                         signal = 0.25 * height + 0.75 * signal
                         break
                 if height > threshold and (centre >= early or slope >= least_slope):
@@ -216,41 +265,52 @@ class Rules:
             elif number < end:
                 # No beat for so long: learn anew, and judge those that were passed over once more.
                 since = centre
-                while begin < number and waiting[begin][0] < centre - silent:
+                while begin < number and waiting[begin][1] < centre - silent:
                     begin += 1
                 if number - begin >= LEAST_CANDIDATES:
-                    signal, noise = _estimates([entry[1] for entry in waiting[begin:number]])
+                    signal, noise = _estimates(self.waiting.height[begin:number])
                     number = begin
-        self.waiting, self.at = waiting[begin:], number - begin
+        self.waiting, self.at = self.waiting.after(begin), number - begin
         self.signal, self.noise, self.since, self.searched = signal, noise, since, searched
         self.before = before
-        return beats
+        return np.array(beats, np.int64)
 
 
-def _estimates(heights: list[float]) -> tuple[float, float]:
+def _estimates(heights: NDArray[np.float64]) -> tuple[float, float]:
     """Of the signal and of the noise, from the candidates of ten seconds."""
     signal = float(np.percentile(heights, 75))
     return signal, 0.25 * signal
 
 
 def _search_back(
-    waiting: list[tuple[int, float, float, int]], begin: int, end: int, after: float, limit: float
+    waiting: list[tuple[int, int, float, float]], begin: int, end: int, after: float, limit: float
 ) -> int | None:
     """The largest candidate of [begin, end) above a limit, later than `after`; None for none."""
     best, highest = None, limit
     for number in range(begin, end):
-        if waiting[number][0] > after and waiting[number][1] > highest:
-            best, highest = number, waiting[number][1]
+        if waiting[number][1] > after and waiting[number][2] > highest:
+            best, highest = number, waiting[number][2]
     return best
 
 
 def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
-    """Where x is largest within `reach` on both sides, and the first of equals; [first, last).
+    """Where x is largest within `reach` on both sides, and the first of equals; [first, last)."""
+    library = kernels.LIBRARY
+    if library is None:
+        return _highest_plainly(x, first, last, reach)
+    peak = np.empty((last - first) // reach + 1, np.int64)
+    limits = (first, last, reach, LEAST_HEIGHT**2)
+    count = library.highest(kernels.memory(x), *limits, kernels.memory(peak))
+    return peak[:count]
+
+
+def _highest_plainly(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
+    """The twin of `holter_highest` in numpy.
 
     Most samples are passed over by what lies beside them, a third and the whole of it away.
     """
     own = x[first:last]
-    real = own > LEAST_HEIGHT**2
+    real = own > np.float32(LEAST_HEIGHT**2)
     for away in (1, reach // 3, reach):
         real &= own > x[first - away : last - away]
         real &= own >= x[first + away : last + away]
@@ -265,9 +325,14 @@ def _highest(x: Floats, first: int, last: int, reach: int) -> NDArray[np.int64]:
 def _moving_mean(slope: Floats, fs_hz: float) -> Floats:
     """Moving mean of the squared slope over 150 ms, centred."""
     width = 2 * round(INTEGRATION_S * fs_hz / 2) + 1
-    out = np.zeros(len(slope), dtype=np.float32)
-    sums = moving(slope * slope, width, np.add)
-    np.divide(sums, np.float32(width), out=out[width // 2 : len(slope) - width // 2])
+    out, library = np.zeros(len(slope), dtype=np.float32), kernels.LIBRARY
+    if library is not None:
+        work = np.empty(2 * (MEANS_AT_ONCE + width), np.float32)
+        memory = kernels.memory(work), kernels.memory(out)
+        library.moving_mean(kernels.memory(slope), len(slope), width, *memory)
+        return out
+    sums, share = moving(slope * slope, width, np.add), np.float32(1) / np.float32(width)
+    np.multiply(sums, share, out=out[width // 2 : len(slope) - width // 2])
     return out
 
 
@@ -279,8 +344,28 @@ def _windows(x: NDArray[Any], centre: NDArray[np.int64], reach: int) -> NDArray[
     return windows[centre - reach]
 
 
+def _look(
+    block: Block, peak: NDArray[np.int64], centre: NDArray[np.int64], half: int, reach: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The steepest slope within `half` of each peak, and where the band is farthest from its mean.
+
+    Its mean is that of the samples within `reach` of each centre.
+    """
+    library = kernels.LIBRARY
+    if library is None:
+        steep = np.abs(_windows(block.slope, peak, half)).max(axis=1, initial=0)
+        return steep, _extremum(block.band, centre, reach)
+    steep, extremum = np.empty(len(peak), np.float32), np.empty(len(peak), np.int64)
+    room = 1 << (2 * max(reach, half)).bit_length()
+    arrays = (block.slope, block.band, peak, centre, np.empty(room, np.float32), steep, extremum)
+    at = [kernels.memory(x) for x in arrays]
+    library.look(*at[:4], len(peak), half, reach, room, *at[4:])
+    return steep, extremum
+
+
 def _extremum(x: Floats, centre: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Where x is farthest from its mean over the window about each centre."""
     around = _windows(x, centre, reach)
-    away = np.abs(around - around.mean(axis=1, keepdims=True))
+    mean = halving_sum(around) / np.float32(2 * reach + 1)
+    away = np.abs(around - mean[:, None])
     return np.asarray(centre - reach + away.argmax(axis=1))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.recordings.stretches import RR_RANGE_S
 from storage.tables.beats import Quality
-from tasks.signal.filters import Floats
+from tasks.signal.filters import Floats, halving_sum
 
 #: The signal is judged in cells of this length.
 CELL_S = 0.1
@@ -41,6 +42,8 @@ class Cells:
         Extreme values of the stretch's cells without gaps; NaN where there is none.
     first, last : float
         Value of the first and of the last cell where they are still, else NaN.
+    lowest, highest : float
+        Extreme values of all samples that are valid; infinities where none is.
     """
 
     state: NDArray[np.uint8]
@@ -48,31 +51,68 @@ class Cells:
     high: float
     first: float
     last: float
+    lowest: float
+    highest: float
 
 
 def cells_of(raw: Floats, fs_hz: float) -> Cells:
     """Cells of a stretch of the raw signal, NaN where invalid; the last one may be short."""
     width = cell_samples(fs_hz)
-    # A row a cell, turned: whole rows are compared, which is much faster than one row at a time.
     whole = len(raw) // width * width
-    columns = np.ascontiguousarray(raw[:whole].reshape(-1, width).T)
-    low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
+    low, high, state, bounds = _extremes(raw[:whole], width)
     if whole < len(raw):
-        rest = raw[whole:]
-        low, high = np.append(low, rest.min()), np.append(high, rest.max())
-    still = low == high
-    state = GAP * np.isnan(low) + STILL * still.astype(np.uint8)
-    state[1:][still[1:] & still[:-1] & (low[1:] == low[:-1])] |= SAME
+        rest = _extremes(raw[whole:], len(raw) - whole)
+        low, high = np.append(low, rest[0]), np.append(high, rest[1])
+        state = np.append(state, rest[2])
+        if len(low) > 1 and low[-1] == high[-1] == low[-2] == high[-2]:
+            state[-1] |= SAME
+        pairs = zip((min, max) * 2, bounds, rest[3], strict=True)
+        bounds = tuple(pick(first, second) for pick, first, second in pairs)
+    lowest, highest, least, most = bounds
     extremes = []
-    for values, join, bit in ((low, np.fmin, AT_LOW), (high, np.fmax, AT_HIGH)):
+    for values, extreme, bit in ((low, least, AT_LOW), (high, most, AT_HIGH)):
         # A cell that is not at the extreme of its stretch is not at the record's either.
-        extreme = float(join.reduce(values)) if len(values) else np.nan
         for i in np.flatnonzero(values == extreme):
             if np.mean(raw[i * width : (i + 1) * width] == extreme) >= SATURATED_SHARE:
                 state[i] |= bit
-        extremes.append(extreme)
-    ends = [float(low[i]) if len(low) and still[i] else np.nan for i in (0, -1)]
-    return Cells(state, *extremes, *ends)
+        extremes.append(extreme if np.isfinite(extreme) else np.nan)
+    ends = [float(low[i]) if len(low) and low[i] == high[i] else np.nan for i in (0, -1)]
+    (least, most), (first, last) = extremes, ends
+    return Cells(state, least, most, first, last, lowest, highest)
+
+
+def _extremes(
+    raw: Floats, width: int
+) -> tuple[Floats, Floats, NDArray[np.uint8], tuple[float, ...]]:
+    """Least and largest value of every `width` samples, GAP, STILL and SAME, and the extremes.
+
+    These are of all samples that are valid, and of the cells without gaps; infinities where there
+    is none. A cell with a gap has NaN.
+    """
+    library = kernels.LIBRARY
+    if library is not None:
+        raw, bounds = np.ascontiguousarray(raw, np.float32), np.empty(4, np.float32)
+        low, high = (np.empty(len(raw) // width, np.float32) for _ in range(2))
+        state = np.empty(len(low), np.uint8)
+        at = [kernels.memory(x) for x in (raw, low, high, state, bounds)]
+        library.cells(at[0], len(low), width, *at[1:])
+        return low, high, state, tuple(bounds.tolist())
+    # A row a cell, turned: whole rows are compared, much faster than one row at a time.
+    columns = np.ascontiguousarray(raw.reshape(-1, width).T)
+    low, high = (join.reduce(columns, axis=0) for join in (np.minimum, np.maximum))
+    still = low == high
+    state = GAP * np.isnan(low) + STILL * still.astype(np.uint8)
+    state[1:][still[1:] & still[:-1] & (low[1:] == low[:-1])] |= SAME
+    extremes = ((raw, raw), (low, high))
+    joins = ((np.fmin, np.inf), (np.fmax, -np.inf))
+    return (
+        *(low, high, state),
+        tuple(
+            float(join.reduce(values, initial=start))
+            for pair in extremes
+            for values, (join, start) in zip(pair, joins, strict=True)
+        ),
+    )
 
 
 def cell_flags(parts: list[Cells]) -> NDArray[np.uint8]:
@@ -163,11 +203,15 @@ def noise_index(waveform: Floats) -> Floats:
     float32, shape (k,)
         NaN for rows of NaN.
     """
-    out = np.empty(len(waveform), dtype=np.float32)
+    out, library = np.empty(len(waveform), dtype=np.float32), kernels.LIBRARY
+    if library is not None:
+        waveform = np.ascontiguousarray(waveform, np.float32)
+        library.noise(kernels.memory(waveform), *waveform.shape, kernels.memory(out))
+        return out
     for at in range(0, len(waveform), BATCH):
         part = waveform[at : at + BATCH]
         rest, complex_ = _bend(part[:, 180:290]), _bend(part[:, 90:112])
-        np.divide(rest, np.maximum(complex_, 1e-6), out=out[at : at + BATCH])
+        np.divide(rest, np.maximum(complex_, np.float32(1e-6)), out=out[at : at + BATCH])
     return out
 
 
@@ -176,7 +220,7 @@ def _bend(x: Floats) -> Floats:
     out = -2 * x[:, 1:-1]
     out += x[:, :-2]
     out += x[:, 2:]
-    return np.asarray(np.abs(out, out=out).mean(axis=1))
+    return halving_sum(np.abs(out, out=out)) / np.float32(out.shape[1])
 
 
 def rr_flags(rr_prev_s: Floats, rr_next_s: Floats) -> NDArray[np.uint16]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.tables.beats import R_INDEX, WAVEFORM_SAMPLES
 from tasks.signal.filters import Floats
 
 BEFORE, AFTER = R_INDEX, WAVEFORM_SAMPLES - R_INDEX
-_BEFORE_STEPS = np.arange(-BEFORE, 0, dtype=np.float32) / np.float32(BEFORE)
-_AFTER_STEPS = np.arange(AFTER, dtype=np.float32) / np.float32(AFTER)
+#: Where the 300 samples lie: before R in RR1/3, from R on in 2 RR2/3.
+_STEPS = np.concatenate(
+    [
+        np.arange(-BEFORE, 0, dtype=np.float32) / np.float32(BEFORE),
+        np.arange(AFTER, dtype=np.float32) / np.float32(AFTER),
+    ]
+)
 #: Beats interpolated at once; their 300 positions stay in the cache.
 BATCH = 128
 
@@ -45,25 +51,40 @@ def segment(
     if not inside.any():
         out[:] = np.nan
         return out
-    peak = np.where(inside, r - offset, 0)[:, None]
-    before = np.where(inside, rr_prev, 0).astype(np.float32)[:, None] / 3
-    after = np.where(inside, rr_next, 0).astype(np.float32)[:, None] * (2 / 3)
-    for at in range(0, len(r), BATCH):
+    peak = np.where(inside, r - offset, 0)
+    before = np.where(inside, rr_prev, 0).astype(np.float32) / np.float32(3)
+    after = np.where(inside, rr_next, 0).astype(np.float32) * np.float32(2 / 3)
+    library = kernels.LIBRARY
+    if library is None:
+        _interpolate(clean, peak, before, after, out)
+    else:
+        clean = np.ascontiguousarray(clean, np.float32)
+        at = (kernels.memory(x) for x in (clean, peak, before, after, _STEPS, out))
+        clean_at, peak_at, before_at, after_at, steps_at, out_at = at
+        shape = (len(r), steps_at, BEFORE, WAVEFORM_SAMPLES)
+        library.segment(clean_at, len(clean), peak_at, before_at, after_at, *shape, out_at)
+    out[~inside] = np.nan
+    return out
+
+
+def _interpolate(
+    clean: Floats, peak: NDArray[np.int64], before: Floats, after: Floats, out: Floats
+) -> None:
+    """The twin of `holter_segment` in numpy."""
+    for at in range(0, len(peak), BATCH):
         rows = slice(at, at + BATCH)
-        away = np.empty((len(r[rows]), WAVEFORM_SAMPLES), dtype=np.float32)
-        np.multiply(before[rows], _BEFORE_STEPS, out=away[:, :BEFORE])
-        np.multiply(after[rows], _AFTER_STEPS, out=away[:, BEFORE:])
+        away = np.empty((len(peak[rows]), WAVEFORM_SAMPLES), dtype=np.float32)
+        np.multiply(before[rows, None], _STEPS[:BEFORE], out=away[:, :BEFORE])
+        np.multiply(after[rows, None], _STEPS[BEFORE:], out=away[:, BEFORE:])
         whole = np.floor(away)
         away -= whole
         # By way of int32: float32 to int64 takes five times as long.
-        left = peak[rows] + whole.astype(np.int32)
+        left = peak[rows, None] + whole.astype(np.int32)
         values = clean.take(left, mode="clip")
         step = clean[1:].take(left, mode="clip")
         step -= values
         step *= away
         np.add(values, step, out=out[rows])
-    out[~inside] = np.nan
-    return out
 
 
 def whole_segments(

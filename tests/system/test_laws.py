@@ -16,7 +16,7 @@ from storage.datasets.dataset import load_spec
 from storage.errors import TooFewBeats, UnusableSignal
 from storage.recordings.records import Record, open_record, read_lead
 from storage.tables.beats import R_INDEX, BeatTable, Quality, join_tables
-from tasks.signal import beats, filters
+from tasks.signal import beats, filters, spool
 from tasks.signal.beats import beat_tables, clean_lead
 from tasks.signal.preprocessing import Policy, Preprocessing
 from tests.tasks.signal.test_signal_path import CONFIG, ecg, reader, record, tables
@@ -115,9 +115,9 @@ def test_two_halves_join_to_the_whole(cut: int, seed: int) -> None:
 
 
 def in_blocks(
-    x: Signal, hop: int, margin_s: float = filters.MARGIN_S, *, held: bool = True
+    x: Signal, hop: int, margin_s: float = filters.MARGIN_S, *, held: str = "memory"
 ) -> BeatTable:
-    """The rows of a lead read in blocks of `hop` samples; held cleaned, or filtered again."""
+    """The rows of a lead read in blocks of `hop` samples; held in memory, on a disk, nowhere."""
 
     def grid(n_samples: int, fs_hz: float) -> filters.Grid:
         return replace(filters.make_grid(n_samples, fs_hz), hop=hop)
@@ -125,7 +125,8 @@ def in_blocks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filters, "MARGIN_S", margin_s)
         patch.setattr(beats, "make_grid", grid)
-        patch.setattr(beats, "MOST_IN_MEMORY", beats.MOST_IN_MEMORY if held else 0)
+        patch.setattr(beats, "MOST_IN_MEMORY", beats.MOST_IN_MEMORY if held == "memory" else 0)
+        patch.setattr(spool, "LEFT", spool.LEFT if held == "disk" else float("inf"))
         return tables(x, record(len(x), FS_HZ))
 
 
@@ -139,7 +140,7 @@ GAPS = st.lists(
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     hop=HOPS,
-    held=st.booleans(),
+    held=st.sampled_from(["memory", "disk", "nowhere"]),
     gaps=GAPS,
     flat=GAPS,
     seed=st.integers(0, 3),
@@ -147,7 +148,7 @@ GAPS = st.lists(
 )
 def test_block_size_changes_nothing(
     hop: int,
-    held: bool,
+    held: str,
     gaps: list[tuple[int, int]],
     flat: list[tuple[int, int]],
     seed: int,
@@ -156,7 +157,7 @@ def test_block_size_changes_nothing(
     """Whatever the block size, all rows and flags are the same, waveforms within 1e-5 mV.
 
     With flat stretches and gaps of any length, blocks that lie in them, and electrode offset; and
-    where the lead is too long to be held, and is filtered again for its tables.
+    where the lead is too long for memory, and lies on a disk or is filtered again for its tables.
     """
     x, _ = ecg(400, seed=seed + 1)
     x = x + np.float32(offset)
