@@ -177,21 +177,21 @@ def _in_processes(
     count = min(workers, len(trainings))
     with ProcessPoolExecutor(count, mp_context=context, initializer=begin) as pool:
         waiting = {pool.submit(work, training): training for training in trainings}
-        for future in as_completed(waiting):
-            training = waiting[future]
-            try:
+        try:
+            for future in as_completed(waiting):
+                training = waiting[future]
                 future.result()
-            except BrokenProcessPool as error:
-                raise TrainingStopped(
-                    f"{training.title()}: found its process killed; expected it to finish. What "
-                    "is done is kept: run the same command again"
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            if read_answers(training) is None:
-                raise TrainingStopped(f"{training.title()}: its answers cannot be read back")
-            yield training
+                if read_answers(training) is None:
+                    raise TrainingStopped(f"{training.title()}: its answers cannot be read back")
+                yield training
+        except BrokenProcessPool as error:
+            raise TrainingStopped(
+                f"{training.title()}: found its process killed; expected it to finish. What is "
+                "done is kept: run the same command again"
+            ) from error
+        except BaseException:  # whoever ends it does not wait for the folds that have not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def all_answers(trainings: Sequence[FoldTraining]) -> Mapping[str, NDArray[np.float32]]:
