@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from storage.errors import SplitError
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.distillation import Teaching
-from tasks.learning.rhythm_training import RhythmConfig, fit_rhythm, predict_beats, prepare_learner
+from tasks.learning.rhythm_training import (
+    RhythmConfig,
+    fit_rhythm,
+    predict_records,
+    prepare_learner,
+)
 from tasks.learning.training import Course
 
 Floats = NDArray[np.float32]
@@ -100,7 +105,7 @@ def out_of_fold(
             learner = learner or prepare_learner(network, config, teaching)
             course = Course(teaching=teaching)
             model, _ = fit_rhythm(network, learning, config, course=course, model=learner)
-            fold_answers = {record.name: answer(model, record) for record in tested}
+            fold_answers = answers_of(model, network, tested)
             if keep:
                 keep.write(key, fold_answers)
         answers |= fold_answers
@@ -108,9 +113,12 @@ def out_of_fold(
     return {name: answers[name] for name in names if name in answers}
 
 
-def answer(model: Any, record: RhythmRecord) -> Floats:
-    """P(AF) of every beat of a record, which may have none."""
-    return predict_beats(model, record) if len(record) else np.empty(0, np.float32)
+def answers_of(model: Any, network: str, records: Sequence[RhythmRecord]) -> dict[str, Floats]:
+    """P(AF) of every beat of records by their names; short ones are answered together."""
+    answers = {record.name: np.empty(0, np.float32) for record in records}
+    some = [record for record in records if len(record)]
+    names = (record.name for record in some)
+    return answers | dict(zip(names, predict_records(model, network, some), strict=True))
 
 
 def check_folds(records: Sequence[RhythmRecord], folds: Sequence[Collection[str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Trainings:
         self.prepared = 0
         monkeypatch.setattr(module, "fit_rhythm", self._fit)
         monkeypatch.setattr(module, "prepare_learner", self._prepare)
-        monkeypatch.setattr(module, "predict_beats", self._predict)
+        monkeypatch.setattr(module, "predict_records", self._predict)
 
     def _prepare(self, *_: Any) -> str:
         self.prepared += 1
@@ -55,8 +55,11 @@ class Trainings:
         self.learnt.append([record.name for record in records])
         return len(records), None
 
-    def _predict(self, model: int, record: RhythmRecord) -> NDArray[np.float32]:
-        return np.full(len(record), model, np.float32)
+    def _predict(
+        self, model: int, _: str, records: list[RhythmRecord]
+    ) -> Iterator[NDArray[np.float32]]:
+        for record in records:
+            yield np.full(len(record), model, np.float32)
 
 
 def test_no_patient_is_answered_by_a_network_that_saw_them(
