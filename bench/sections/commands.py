@@ -74,7 +74,6 @@ def run() -> list[Table]:
             ["verify", MODEL, "--quick"],
             False,
         ),
-        "`holter lineage`": (["lineage", MODEL], ["lineage", MODEL], False),
         f"`holter data check`, {RECORDS:,} records of a minute": (check, check, False),
     }
     figures: dict[str, list[list[float]]] = {name: [[], []] for name in commands}
