@@ -40,6 +40,12 @@ STRIP_S = 120.0
 STRIP_AF_SHARE = 0.12
 #: Log odds are taken of probabilities this far from 0 and 1.
 EDGE = 1e-6
+#: Log odds are held within these: beyond them a float32 probability is 0 or 1.
+MOST_ODDS = 80.0
+#: No number of a rule is larger.
+MOST = 1e6
+#: Beats of no recording are more: 116 days at 100 a minute.
+MOST_BEATS = 2**24
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,7 @@ def log_odds(probability: NDArray[Any]) -> NDArray[np.float64]:
 
 def expit(odds: NDArray[np.float64]) -> Floats:
     """Probabilities of log odds."""
-    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -MOST_ODDS, MOST_ODDS))), np.float32)
 
 
 def log_odds_of(probability: float) -> float:
@@ -304,31 +310,46 @@ def _members(certainty: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, Any] = {
         "scalings": lambda rows: tuple(_row(LengthScaling, row) for row in rows),
         "risk": lambda row: None if row is None else _row(Risk, row),
-        "af_share": float,
-        "margin": float,
-        "around": int,
+        "af_share": _number,
+        "margin": _number,
+        "around": _count,
     }
     return {key: kinds[key](value) for key, value in certainty.items() if key in kinds}
 
 
 def _row(kind: Any, row: Mapping[str, Any]) -> Any:
     names = [field.name for field in fields(kind)]
-    whole = ("beats", "patients")
-    return kind(**{name: (int if name in whole else float)(row[name]) for name in names})
+    counts = ("beats", "patients")
+    return kind(**{name: (_count if name in counts else _number)(row[name]) for name in names})
+
+
+def _number(value: Any) -> float:
+    """A number of JSON, no larger than a decision is made by; NaN and text are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
+        raise ValueError(f"found {value!r}; expected a number from -{MOST:g} to {MOST:g}")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    """A whole number of JSON, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BEATS:
+        raise ValueError(f"found {value!r}; expected a whole number from 1 to {MOST_BEATS}")
+    return value
 
 
 def _checked(rule: Rule) -> Rule:
     """The rule, whose numbers are what a rule's may be."""
-    beats = [scaling.beats for scaling in rule.scalings]
-    numbers = [rule.margin, *(x for s in rule.scalings for x in (s.slope, s.offset))]
+    beats, risk = [scaling.beats for scaling in rule.scalings], rule.risk
+    shares = [] if risk is None else [risk.aim, risk.wrong, risk.coverage, risk.bound]
     sound = (
         0 < rule.threshold < 1
         and 0 < rule.af_share < 1
-        and rule.margin >= 0
+        and 0 < rule.change < 1
+        and 0 <= rule.margin <= MOST_ODDS
         and rule.around % 2 == 1
-        and all(math.isfinite(x) for x in numbers)
-        and all(s.slope > 0 and s.beats > 0 for s in rule.scalings)
+        and all(s.slope > 0 for s in rule.scalings)
         and beats == sorted(set(beats))
+        and all(0 <= x <= 1 for x in shares)
     )
     if not sound:
         raise ValueError(f"found {rule}; expected numbers that a decision can be made by")

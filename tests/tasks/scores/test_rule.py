@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -155,11 +155,30 @@ def test_a_rule_survives_its_manifest_and_its_tags() -> None:
         {"scalings": [{"slope": 1, "offset": 0}]},
         {"risk": {"wrong": 0.1}},
         [1],
+        {"margin": True},
+        {"margin": 1e308},
+        {"margin": 10**400},
+        {"around": -1},
+        {"around": 31.5},
+        {"around": 10**30 + 1},
+        {"scalings": [{"beats": 12, "slope": 1e308, "offset": 1e308}]},
+        {"scalings": [{"beats": 10**400, "slope": 1, "offset": 0}]},
+        {"scalings": [{"beats": 12.5, "slope": 1, "offset": 0}]},
+        {"risk": {**asdict(RISK), "aim": float("nan")}},
+        {"risk": {**asdict(RISK), "coverage": 3}},
+        {"risk": {**asdict(RISK), "patients": 0}},
     ],
 )
 def test_a_manifest_that_tells_no_decision_is_refused(certainty: object) -> None:
     with pytest.raises(ModelError, match="tells no decision"):
         rule_of({"threshold": 0.5, "certainty": certainty})
+
+
+def test_a_steep_line_makes_answers_certain_without_an_overflow() -> None:
+    """As networks that answer nearly the same of every beat have it."""
+    rule = Rule(0.5, scalings=(LengthScaling(12, 1e5, -3e4),))
+    told = calibrate(rule, np.array([0, 0.5, 1], np.float32), np.arange(3) == 0, 0.5)
+    assert told.tolist() == pytest.approx([0, 0, 1])
 
 
 def patients(n: int, seed: int, blur: float = 1.0) -> list[PatientAnswers]:
