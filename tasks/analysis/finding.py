@@ -142,8 +142,10 @@ class Analysis:
         """The burden where all that cannot be told is not AF, and where all of it is."""
         if self.doubt:
             return None, None
-        most = min((self.told_af_s + self.untold_s) / self.analysable_s, 1.0)
-        return self.told_af_s / self.analysable_s, most
+        # Sums of other pieces of the same time differ in their last digit.
+        most_s = max(self.told_af_s + self.untold_s, self.af_s)
+        least_s = min(self.told_af_s, self.af_s)
+        return least_s / self.analysable_s, min(most_s / self.analysable_s, 1.0)
 
     @property
     def _found_in_strips(self) -> str:

@@ -81,6 +81,20 @@ def test_a_record_s_time_is_af_or_not_or_cannot_be_told(analysis: Analysis) -> N
     assert figures["cannot_tell_stretches"]
 
 
+def test_the_limits_hold_the_burden_to_the_last_digit(analysis: Analysis) -> None:
+    """Where all of it is AF, sums of its pieces differ from the sum of the whole."""
+    everywhere = np.ones(len(analysis.beats), bool)
+    runs = analysis._spans(everywhere)
+    for seed in range(200):
+        sure = np.random.default_rng(seed).random(len(everywhere)) > 0.1
+        judgement = replace(analysis.judgement, decided=everywhere, sure=sure)
+        part = replace(analysis, judgement=judgement, runs=runs)
+        low, high = part.limits
+        shares = [share for share in (low, part.burden, high, 1.0) if share is not None]
+        assert len(shares) == 4
+        assert shares == sorted(shares)
+
+
 def test_an_episode_is_told_by_half_of_its_beats(analysis: Analysis) -> None:
     """Share and state in JSON and CSV, by counting."""
     figures = summary(analysis)
