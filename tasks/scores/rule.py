@@ -269,7 +269,7 @@ def log_odds_of(probability: float) -> float:
 
 def probability_of(odds: float) -> float:
     """The probability of log odds."""
-    return 1 / (1 + math.exp(-odds))
+    return 1 / (1 + math.exp(-min(max(odds, -MOST_ODDS), MOST_ODDS)))
 
 
 def rule_of(manifest: Mapping[str, Any]) -> Rule:

@@ -56,7 +56,9 @@ def analysis(record: Path) -> Analysis:
     plain = analyse_by(record, certain())
     plain.beats.quality[::50] = Quality.NOISY
     rule = rule_of(certain().manifest)
-    walk = np.clip(np.cumsum(np.random.default_rng(3).normal(0, 0.1, len(plain.beats))), -4, 4)
+    noise = np.random.default_rng(3).normal(0, 0.1, len(plain.beats))
+    levels = np.repeat([-3.0, 3.0, -3.0, 0.2], [150, 150, 150, 70])
+    walk = np.resize(levels, len(noise)) + noise
     judgement = judge(rule, plain.beats, expit(2 * walk))
     runs = plain._spans(judgement.decided)
     return replace(plain, judgement=judgement, runs=runs)
