@@ -85,7 +85,8 @@ def told_tile(facts: Facts) -> list[Tile]:
     risk = rule_of_tags(facts.version.model.tags).risk
     if risk is None:
         return []
-    note = f"{share(risk.wrong)} wrongly, {share(risk.bound)} at most expected"
+    most = "" if risk.bound is None else f", {share(risk.bound)} at most expected"
+    note = f"{share(risk.wrong)} wrongly{most}"
     return [Tile("Beats told, patients it did not learn from", share(risk.coverage), note)]
 
 

@@ -17,6 +17,7 @@ from tasks.analysis.reliability import reliability
 from tasks.analysis.words import percent
 from tasks.scores.drift import Profile
 from tasks.scores.episodes import Intervals, durations_s, episodes, told_share
+from tasks.scores.levels.certainty import TOLD_SHARE
 from tasks.scores.rule import STRIP_S, Judgement
 
 #: The shortest ECG on which AF is diagnosed, a standard one of twelve leads (the same source).
@@ -26,7 +27,7 @@ LEAST_S = 10.0
 MOST_BAD, MUCH_BAD = 0.35, 0.2
 #: Less of a recording than this share is no picture of it.
 LEAST_SHARE = 0.5
-#: Where so much of the analysed time cannot be told, nothing is told of the whole.
+#: Where so much of the analysed time cannot be told, and no AF is, nothing is told of the whole.
 MOST_UNTOLD = 0.5
 #: The data set whose figures are those of short recordings.
 SHORT_STRIPS = "cinc2017"
@@ -105,6 +106,17 @@ class Analysis:
         return float(durations_s(self.untold).sum())
 
     @property
+    def untold_share(self) -> float:
+        """Share of the analysable time that cannot be told; 0 of none."""
+        return self.untold_s / self.analysable_s if self.analysable_s else 0.0
+
+    @property
+    def has_told_af(self) -> bool:
+        """Whether an AF episode of 30 s or more is told."""
+        long = durations_s(self.runs) >= CLINICAL_S
+        return bool((long & (self.told_shares >= TOLD_SHARE)).any())
+
+    @property
     def told_shares(self) -> NDArray[np.float64]:
         """Share of the beats of each episode that are told, shape (k,)."""
         return told_share(self.runs, self.beats.time_s, self.judgement.sure)
@@ -125,10 +137,10 @@ class Analysis:
                 f"found a poor signal at {100 * share:.0f} % of {len(self.beats):,} beats; "
                 f"expected at most {100 * MOST_BAD:.0f} %"
             )
-        if (share := self.untold_s / self.analysable_s) >= MOST_UNTOLD:
+        if self.untold_share >= MOST_UNTOLD and not self.has_told_af:
             return (
-                f"found {percent(share)} of the analysed time where the rhythm cannot be told; "
-                f"expected less than {100 * MOST_UNTOLD:g} %"
+                f"found {percent(self.untold_share)} of the analysed time where the rhythm cannot "
+                f"be told; expected less than {100 * MOST_UNTOLD:g} %"
             )
         return ""
 
@@ -183,6 +195,11 @@ class Analysis:
             ),
             (self.analysable_s < STRIP_S, self._short),
             (share < LEAST_SHARE, f"Only {percent(share)} of the recording could be analysed."),
+            (
+                self.untold_share >= MOST_UNTOLD,
+                f"Of {percent(self.untold_share)} of the analysed time the rhythm cannot be told: "
+                "AF that is told is there, and how much more there is cannot be told.",
+            ),
             (bad > MUCH_BAD, f"The signal is poor at {100 * bad:.0f} % of the beats."),
         )
         return [words for holds, words in facts if holds]

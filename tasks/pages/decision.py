@@ -50,6 +50,15 @@ def risk_words(risk: Risk) -> str:
     return (
         f"The margin {aim}. In {people} whom the network did not learn from, mean over patients, "
         f"{share(risk.coverage)} of the beats were told and {share(risk.wrong)} told wrongly. "
+        f"{bound_words(risk)}"
+    )
+
+
+def bound_words(risk: Risk) -> str:
+    """What one more patient may expect."""
+    if risk.bound is None:
+        return "What one more patient may expect has no bound."
+    return (
         f"In one more patient like them {share(risk.bound)} at most are expected to be told "
         "wrongly; in others it may be more."
     )

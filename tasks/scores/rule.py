@@ -69,16 +69,17 @@ class Risk:
         Mean over patients: beats with a wrong answer, and with any answer, among all.
     patients : int
         How many they were.
-    bound : float
-        Expected `wrong` of one more patient like them, at most: (patients * wrong + 1) over
+    bound : float or None
+        Expected `wrong` of one more patient like them, at most: (patients * aim + 1) over
         (patients + 1), by conformal risk control (Angelopoulos et al. 2024, arXiv:2208.02814).
+        None where the margin was not fixed for an aim, or missed it.
     """
 
     aim: float
     wrong: float
     coverage: float
     patients: int
-    bound: float
+    bound: float | None
 
 
 @dataclass(frozen=True)
@@ -319,8 +320,12 @@ def _members(certainty: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(kind: Any, row: Mapping[str, Any]) -> Any:
     names = [field.name for field in fields(kind)]
-    counts = ("beats", "patients")
-    return kind(**{name: (_count if name in counts else _number)(row[name]) for name in names})
+    own = {"beats": _count, "patients": _count, "bound": _number_or_none}
+    return kind(**{name: own.get(name, _number)(row[name]) for name in names})
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _number(value: Any) -> float:
@@ -340,7 +345,7 @@ def _count(value: Any) -> int:
 def _checked(rule: Rule) -> Rule:
     """The rule, whose numbers are what a rule's may be."""
     beats, risk = [scaling.beats for scaling in rule.scalings], rule.risk
-    shares = [] if risk is None else [risk.aim, risk.wrong, risk.coverage, risk.bound]
+    shares = [] if risk is None else [risk.aim, risk.wrong, risk.coverage, risk.bound or 0]
     sound = (
         0 < rule.threshold < 1
         and 0 < rule.af_share < 1

@@ -172,7 +172,8 @@ def measure_risk(rule: Rule, unseen: Sequence[PatientAnswers], aim: float = 0.0)
         return None
     wrong = _mean_by_patient((p, w & (far >= rule.margin)) for p, far, w in sides)
     coverage = _mean_by_patient((p, far >= rule.margin) for p, far, _ in sides)
-    return Risk(aim, wrong, coverage, n, (n * wrong + 1) / (n + 1))
+    bound = (n * aim + 1) / (n + 1) if aim and wrong <= aim else None
+    return Risk(aim, wrong, coverage, n, bound)
 
 
 def _distances(

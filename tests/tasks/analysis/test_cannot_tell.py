@@ -50,6 +50,12 @@ def certain(**changes: Any) -> Release:
     return replace(release, manifest={**release.manifest, "certainty": CERTAINTY | changes})
 
 
+def plain_release() -> Release:
+    """The usual release of the box, from before there was a margin."""
+    release = from_the_box("rhythm")
+    return replace(release, manifest={**release.manifest, "certainty": {}})
+
+
 @pytest.fixture(scope="module")
 def analysis(record: Path) -> Analysis:
     """The record, a beat in fifty on poor signal, by a release with a margin."""
@@ -111,13 +117,13 @@ def test_an_episode_is_told_by_half_of_its_beats(analysis: Analysis) -> None:
 
 
 def test_a_release_without_a_margin_tells_everything(record: Path) -> None:
-    figures = summary(analyse_by(record, from_the_box("rhythm")))
+    figures = summary(analyse_by(record, plain_release()))
     assert figures["cannot_tell_s"] == 0
     assert figures["af_burden_low"] == figures["af_burden"] == figures["af_burden_high"]
     assert figures["model"]["af_share"] is None
     assert "not calibrated" in figures["model"]["af_share_reason"]
     with pytest.raises(ModelError, match="not calibrated, so --af-share has no effect"):
-        analyse_by(record, from_the_box("rhythm"), af_share=0.2)
+        analyse_by(record, plain_release(), af_share=0.2)
 
 
 def test_where_half_of_the_time_cannot_be_told_nothing_is(record: Path) -> None:
@@ -125,6 +131,23 @@ def test_where_half_of_the_time_cannot_be_told_nothing_is(record: Path) -> None:
     figures = summary(analyse_by(record, certain(margin=13.0)))
     assert "of the analysed time where the rhythm cannot be told" in figures["cannot_tell"]
     assert figures["af_burden"] is figures["af_burden_low"] is figures["af_burden_high"] is None
+
+
+def test_af_that_is_told_is_not_hidden_by_what_cannot_be(analysis: Analysis) -> None:
+    """Three quarters cannot be told: an episode that is told is there, and the burden's limits."""
+    (start_s, end_s) = max(analysis.runs.tolist(), key=lambda run: run[1] - run[0])
+    inside = (analysis.beats.time_s >= start_s) & (analysis.beats.time_s < end_s)
+    judgement = replace(analysis.judgement, sure=inside & (analysis.judgement.decided))
+    beside = replace(analysis, judgement=judgement)
+    assert end_s - start_s >= 30
+    assert beside.untold_share > 0.5
+    assert beside.doubt == ""
+    figures = summary(beside)
+    assert figures["cannot_tell"] is None
+    assert figures["af_burden_low"] <= figures["af_burden"] <= figures["af_burden_high"]
+    assert any("how much more there is cannot be told" in text for text in figures["caveats"])
+    none = replace(beside, judgement=replace(judgement, sure=np.zeros(len(inside), bool)))
+    assert "of the analysed time where the rhythm cannot be told" in none.doubt
 
 
 def test_how_common_af_is_is_stated_or_known_from_the_length(record: Path) -> None:

@@ -140,6 +140,10 @@ def test_a_rule_survives_its_manifest_and_its_tags() -> None:
         "holter.certainty": json.dumps(certainty),
     }
     assert rule_of(manifest) == rule == rule_of_tags(tags)
+    unbound = {**certainty, "risk": {**certainty["risk"], "bound": None}}
+    risk = rule_of({**manifest, "certainty": unbound}).risk
+    assert risk is not None
+    assert risk.bound is None
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,10 @@ def test_the_margin_keeps_to_the_risk_and_tells_more_where_more_is_allowed() -> 
     assert loose.risk.wrong <= 0.02
     assert strict.margin > loose.margin
     assert strict.risk.coverage < loose.risk.coverage
-    assert strict.risk.bound == pytest.approx((40 * strict.risk.wrong + 1) / 41)
+    assert strict.risk.bound == pytest.approx((40 * 0.001 + 1) / 41)
+    usual = fit_rule(patients(40, 0), unseen=unseen).risk
+    assert usual is not None
+    assert usual.bound is None
 
 
 def test_the_bound_holds_for_patients_that_fixed_nothing() -> None:
@@ -211,6 +218,7 @@ def test_the_bound_holds_for_patients_that_fixed_nothing() -> None:
     others = measure_risk(rule, patients(200, 2))
     assert others is not None
     assert rule.risk is not None
+    assert rule.risk.bound is not None
     assert 0 < others.wrong <= rule.risk.bound
 
 
