@@ -1,8 +1,8 @@
 """Which network of the box decides a recording, where its user names none.
 
 `rhythm` reads RR intervals, which every lead shows. `fused_cues` reads beat shapes too, and learnt
-from few patients with AF: on data that neither learnt from it misses more
-(docs/releases.md; `tests/storage/test_boxed.py` compares them).
+from few patients, and misses more AF where it never learnt (docs/releases.md;
+`tests/storage/test_boxed.py` compares them).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 #: The usual network, and the one that is taken where it is not in the box.
 USUAL = ("rhythm", "rhythm_tiny")
 REASON = (
-    "it reads RR intervals alone, so every lead will do, and on recordings that none of the box "
-    "learnt from it finds more of the AF than fused_cues"
+    "it reads RR intervals alone, so every lead will do, and it learnt from many more patients "
+    "than fused_cues"
 )
 
 
