@@ -36,7 +36,7 @@ def wanted() -> list[str]:
     """The package that has a compiler, where it was asked for and the system has none."""
     asked = os.environ.get("HOLTER_COMPILER") == "ziglang"
     return (
-        ["ziglang==0.16.0"] if asked and not runpy.run_path(str(BUILD))["system_compiler"]() else []
+        ["ziglang==0.17.1"] if asked and not runpy.run_path(str(BUILD))["system_compiler"]() else []
     )
 
 
