@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[1] / "releases"
 BOXED: Mapping[str, str] = {
     "rhythm": "c7e1d09b9531af3a467d349bb79fa6d010d5608f7556b03ef233b835fbb6aa89",
     "rhythm_tiny": "7f4f84e3382d1ec8e6db1cc7a94029bca8a0ca59c6bfdc8733a85eb70c456094",
-    "rhythm_causal": "03c8541979b4108382a652bbe6fe8a532c3233c62bceb20bab6277ceb26ec902",
+    "rhythm_causal": "a9b8506468237110f12c54616d54bb4ea0fb38ead53076ef8a0a9d8a6f45920c",
     "fused_cues": "bf528b7b18c19f74958e8be79bc641b59db4ab2e407a6b74aa60dab94044f3c4",
 }
 
