@@ -220,7 +220,8 @@ def rule_metrics(rule: Rule) -> dict[str, float]:
     """The numbers of a rule, as metrics of a training's run."""
     figures = {"threshold": rule.threshold, "smoothing_change": rule.change, "margin": rule.margin}
     if rule.risk:
-        figures |= {f"risk_{name}": float(value) for name, value in vars(rule.risk).items()}
+        numbers = {name: value for name, value in vars(rule.risk).items() if value is not None}
+        figures |= {f"risk_{name}": float(value) for name, value in numbers.items()}
     return figures
 
 

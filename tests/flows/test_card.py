@@ -19,6 +19,7 @@ from flows.reports.card_sections import SECTIONS, Facts, inputs_and_outputs, oth
 from flows.reports.compare import answers_of, rule_facts
 from flows.reports.release_card import limits_of
 from flows.reports.shown import write
+from flows.train.flow import rule_metrics
 from storage.audit import ledger
 from storage.audit.chain import resolve
 from storage.audit.ledger_entry import CARD
@@ -33,6 +34,7 @@ from storage.registry.tags import CERTAINTY_TAG
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.document import Block, Heading, Picture, Table, Words
 from tasks.pages.markup import line
+from tasks.scores.rule import Risk, Rule
 from tests import made_up
 from tests.certain import CERTAINTY
 
@@ -308,3 +310,10 @@ def test_the_limits_of_a_release_are_those_that_it_has() -> None:
     assert any("calibrated for the few beats" in text for text in certain)
     assert any("leave them untold" in text for text in certain)
     assert "{" not in "".join([*plain, *certain])
+
+
+def test_a_risk_without_a_bound_is_logged_without_it() -> None:
+    """The usual margin has none; MLflow takes numbers alone."""
+    figures = rule_metrics(Rule(0.5, risk=Risk(0.0, 0.01, 0.9, 4, None)))
+    assert figures["risk_wrong"] == 0.01
+    assert "risk_bound" not in figures
