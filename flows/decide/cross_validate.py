@@ -38,7 +38,6 @@ from storage.audit.provenance import environment_sha256, git_state
 from storage.errors import SplitError
 from storage.files import write_bytes
 from storage.places import Place
-from storage.recordings.marks import LABEL
 from storage.registry import tracking
 from storage.registry.tags import ENVIRONMENT_TAG, EVALUATION_FOLDER, KIND_TAG, dataset_sha256_tag
 from storage.tables.beats import BeatTable, read_beats
@@ -199,7 +198,7 @@ def tables_by_name(
         entries = result.manifest.entries
         for entry, table in zip(entries, read_rhythms([result.path]), strict=True):
             if f"{dataset}/{entry.subject}" in people:
-                tables[f"{dataset}/{entry.record}"] = table, entry.label_source == LABEL
+                tables[f"{dataset}/{entry.record}"] = table, entry.labelled_whole
     return tables
 
 
@@ -221,11 +220,12 @@ def fold_rules(
         for name, (table, labelled_whole) in tables.items()
         if name in answers and len(table)
     ]
+    all_strips = strips_of(records, plan.seed)
     rules = []
     for training in plan.folds:
         people = {*training.fold.test}
         others = [record for record in records if record.subject not in people]
-        strips = strips_of(others, plan.seed)
+        strips = [strip for strip in all_strips if strip.subject not in people]
         label = np.concatenate([np.empty(0, np.int8), *(record.label for record in others)])
         if not (label == 1).any() or not (label == 0).any():
             raise SplitError(

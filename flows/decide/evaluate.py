@@ -28,7 +28,6 @@ from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, sha256_folder, write_bytes
 from storage.places import Place
-from storage.recordings.marks import LABEL
 from storage.registry import client, tracking
 from storage.registry.evaluations import OUTCOME
 from storage.registry.model_files import LITERT
@@ -278,8 +277,7 @@ def score_dataset(
             table = read_beats(path, waveform=reads_waveforms(name))
             answers, mask = probabilities(network, name, table)
             judgement = judge(rule, table, answers, least_beats=least_beats, mask=mask)
-            whole = entry.label_source == LABEL
-            out.append(score_table(table, judgement, mask, whole))
+            out.append(score_table(table, judgement, mask, entry.labelled_whole))
             progress.step(table.record)
     return out
 

@@ -22,7 +22,6 @@ from storage.audit.provenance import code_of
 from storage.errors import TableError, TrainingStopped
 from storage.files import home, sha256_file, sha256_json
 from storage.places import Place
-from storage.recordings.marks import LABEL
 from storage.tables.beats_manifest import read_manifest
 from storage.tables.labelled import read_rhythms
 from storage.tables.results import ArrayFolder
@@ -115,7 +114,7 @@ def records_of(source: Source, network: str) -> tuple[RhythmRecord, ...]:
     return tuple(
         replace(
             sequence_record(network, table, source.weight),
-            labelled_whole=entry.label_source == LABEL,
+            labelled_whole=entry.labelled_whole,
         )
         for table, entry in zip(tables, manifest.entries, strict=True)
     )

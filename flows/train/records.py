@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
 from flows.train.settings import RecordSettings
-from storage.recordings.marks import LABEL
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import Names, names_of, read_rhythms
 from storage.tables.results import ArrayFolder
@@ -186,12 +185,18 @@ def rule_for(
         PatientAnswers(record.subject, record.label, answer, record.begins)
         for record, answer in zip((*records, *strips), answers, strict=True)
     ]
-    long = [item for item, r in zip(items, records, strict=False) if not r.labelled_whole]
-    whole = long or items[: len(records)]
-    short = [item for item in items if item not in whole]
+    is_short = [record.labelled_whole for record in records] + [True] * len(strips)
+    any_long = not all(is_short)
+    if any_long:
+        whole, short = (
+            [item for item, holds in zip(items, is_short, strict=True) if holds is side]
+            for side in (False, True)
+        )
+    else:  # strips are cut of long records alone: there are none
+        whole, short = items, []
     unseen = [item for item in whole if item.patient in people]
     return fit_rule(
-        whole, short, STRIP_BEATS, causal=causal, unseen=unseen, aim=aim if long else 0.0
+        whole, short, STRIP_BEATS, causal=causal, unseen=unseen, aim=aim if any_long else 0.0
     )
 
 
@@ -207,7 +212,7 @@ def read(
         read_tables = read_rhythms([result.path], waveform=reads_waveforms(model))
         for table, entry in zip(read_tables, entries, strict=True):
             record = sequence_record(model, table, weight)
-            records.append(replace(record, labelled_whole=entry.label_source == LABEL))
+            records.append(replace(record, labelled_whole=entry.labelled_whole))
             samples.append(table.sample)
     label = np.concatenate([r.label for r in records])
     counts = np.array([np.count_nonzero(r.label >= 0) for r in records])

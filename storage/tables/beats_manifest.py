@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from storage.errors import PlaceError, TableError
 from storage.files import AnyPlace, parse_text, sha256_file, sha256_json, write_json
 from storage.places import Place
+from storage.recordings.marks import LABEL
 from storage.registry.signing import sign, signed_by
 
 MANIFEST_VERSION = 1
@@ -91,6 +92,11 @@ class Entry:
     content: dict[Text, list[Text]] = field(default_factory=dict)
     warnings: list[Text] = field(default_factory=list)
     label_source: Text = ""
+
+    @property
+    def labelled_whole(self) -> bool:
+        """Whether one label is of the whole record, of whose beats AF may fill a part alone."""
+        return self.label_source == LABEL
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,10 @@ def test_evaluations_and_drift_decide_by_the_version_s_rule(
     answers, mask = answers_of(900), np.ones(900, bool)
     (tmp_path / "r.parquet").write_bytes(b"")
     entry = SimpleNamespace(
-        file="r.parquet", sha256=sha256_file(tmp_path / "r.parquet"), record="r", label_source=""
+        file="r.parquet",
+        sha256=sha256_file(tmp_path / "r.parquet"),
+        record="r",
+        labelled_whole=False,
     )
     manifest = SimpleNamespace(dataset="d", entries=[entry])
     tags = {
