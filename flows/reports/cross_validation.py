@@ -15,7 +15,12 @@ from storage.tables.beats import BeatTable
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
 from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
 from tasks.scores.bootstrap import RATES, Counts, Statistic, bootstrap_patients
-from tasks.scores.evaluation import ScoredRecord, confusion_counts
+from tasks.scores.evaluation import (
+    EPISODE_COLUMNS,
+    ScoredRecord,
+    confusion_counts,
+    share_of,
+)
 from tasks.scores.levels.record_level import record_answers
 
 #: Figures by seed, of each data set.
@@ -25,8 +30,8 @@ ENDS = ("_low", "_high")
 MOST_NAMES = 8
 
 
-def _ratio(counts: Counts, *, part: int, whole: int) -> NDArray[np.floating]:
-    return np.asarray(counts[:, part] / counts[:, whole])
+def _ratio(counts: Counts, *, columns: Sequence[int]) -> NDArray[np.floating]:
+    return share_of(counts[:, columns])
 
 
 #: Rates of what a patient adds at each level, by the figures' keys.
@@ -35,11 +40,8 @@ LEVEL_RATES: dict[str, dict[str, Statistic]] = {
         level: {f"{level}_{name}": rate for name, rate in RATES.items()}
         for level in ("beat", "segment", "record")
     },
-    "episode": {  # columns of `tasks.scores.episodes.EpisodeCounts`
-        "episode_sensitivity": partial(_ratio, part=1, whole=0),
-        "episode_ppv": partial(_ratio, part=3, whole=2),
-        "duration_sensitivity": partial(_ratio, part=6, whole=4),
-        "duration_ppv": partial(_ratio, part=6, whole=5),
+    "episode": {
+        name: partial(_ratio, columns=columns) for name, columns in EPISODE_COLUMNS.items()
     },
 }
 

@@ -109,7 +109,8 @@ def analyse_by(
     tables, _, _ = beat_tables(record, partial(read_lead, record), Preprocessing())
     table, answers, mask = decided_beats(network, name, tables)
     told = partial(judge, rule, table, answers, least_beats=least_beats, mask=mask)
-    judgement, usual_judgement = told(af_share=af_share), told()
+    judgement = told(af_share=af_share)
+    usual_judgement = judgement if af_share is None else told()
     ran = runtime or usual(release.manifest)
     return Analysis(
         record=record,

@@ -157,8 +157,6 @@ def fit_rhythm(
     teaching = course.teaching
     model = prepare_learner(name, config, teaching) if model is None else model
     restart(model, name, config.seed)
-    if course.initial is not None:
-        model.set_weights(list(course.initial))
     state = course.start or EMPTY_CHECKPOINT
     if course.start:
         resume(model, course.start)

@@ -69,14 +69,11 @@ class Course:
         Given the checkpoint after every epoch.
     teaching : Teaching, optional
         A trained network of the same kind, whose answers count beside the labels in training.
-    initial : sequence of arrays, optional
-        Weights to begin with, in place of the seed's.
     """
 
     start: Checkpoint | None = None
     keep: Callable[[Checkpoint], None] | None = None
     teaching: Teaching | None = None
-    initial: Sequence[NDArray[np.float32]] | None = None
 
 
 #: From the start, alone.
@@ -144,8 +141,6 @@ def fit(
     optimizer = keras.optimizers.Adam(config.learning_rate)
     steps = -(-len(train) // config.batch)
     learner = compile_learner(model, optimizer, config, steps, ["accuracy"], teaching)
-    if course.initial is not None:
-        learner.set_weights(list(course.initial))
     state = course.start or EMPTY_CHECKPOINT
     if course.start:
         resume(learner, course.start)

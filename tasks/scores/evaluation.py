@@ -319,8 +319,8 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
     for level, table in (("beat", beats), ("segment", segments)):
         for name, rate in RATES.items():
             out |= with_interval(f"{level}_{name}", bootstrap_patients(table, rate, draws, seed))
-    for name, columns in _EPISODE_COLUMNS.items():
-        out |= with_interval(name, bootstrap_patients(counts[:, columns], _ratio, draws, seed))
+    for name, columns in EPISODE_COLUMNS.items():
+        out |= with_interval(name, bootstrap_patients(counts[:, columns], share_of, draws, seed))
     out["beat_auc"] = area_under_roc(label, probability)
     out["beat_ece"] = calibration(label, probability).error
     out["episodes"], out["detected_episodes"] = total.reference, total.detected
@@ -332,7 +332,7 @@ def summary(scored: Sequence[ScoredRecord], draws: int = 2_000, seed: int = 0) -
 
 
 #: Columns of `EpisodeCounts` that make each ratio.
-_EPISODE_COLUMNS = {
+EPISODE_COLUMNS = {
     "episode_sensitivity": [1, 0],
     "episode_ppv": [3, 2],
     "duration_sensitivity": [6, 4],
@@ -340,7 +340,8 @@ _EPISODE_COLUMNS = {
 }
 
 
-def _ratio(counts: NDArray[np.float64]) -> NDArray[np.floating]:
+def share_of(counts: NDArray[np.float64]) -> NDArray[np.floating]:
+    """The first of two columns over the second, shape (n,)."""
     part, whole = counts.T
     return np.asarray(part / whole)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,10 @@ MARGINS = tuple(step / 20 for step in range(141))
 MOST_BEATS = 100_000
 #: Fewer beats of a class tell no line.
 LEAST_BEATS = 200
+
+
+#: A patient; of the beats with a known rhythm, distance from the threshold, and whether wrong.
+Side: TypeAlias = tuple[str, NDArray[np.float64], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +109,10 @@ def fit_rule(
         calibrate(rule, r.answers, r.begins)[part] for r in records for part in slices(r.begins)
     ]
     rule = replace(rule, change=fit_smoothing(label, parts, rule.calibrated_threshold))
-    if aim and unseen:
-        rule = replace(rule, margin=fit_margin(rule, unseen, aim))
-    return replace(rule, risk=measure_risk(rule, unseen, aim) if unseen else None)
+    sides = _sides(rule, unseen)
+    if aim and sides:
+        rule = replace(rule, margin=_fit_margin(sides, aim))
+    return replace(rule, risk=_risk(sides, rule.margin, aim))
 
 
 def even_odds(scalings: Sequence[LengthScaling], af_share: float) -> float | None:
@@ -155,9 +161,8 @@ def _line(odds: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, fl
     return float(regression.coef_[0, 0]), float(regression.intercept_[0])
 
 
-def fit_margin(rule: Rule, unseen: Sequence[PatientAnswers], aim: float) -> float:
+def _fit_margin(sides: Sequence[Side], aim: float) -> float:
     """The smallest margin by which a patient's share of wrong answers is `aim` in the mean."""
-    sides = [_distances(rule, item) for item in unseen if (item.label >= 0).any()]
     for margin in MARGINS:
         if _mean_by_patient((p, wrong & (far >= margin)) for p, far, wrong in sides) <= aim:
             return margin
@@ -166,19 +171,25 @@ def fit_margin(rule: Rule, unseen: Sequence[PatientAnswers], aim: float) -> floa
 
 def measure_risk(rule: Rule, unseen: Sequence[PatientAnswers], aim: float = 0.0) -> Risk | None:
     """What a rule's margin gives in patients whom the network did not learn from, if there are."""
-    sides = [_distances(rule, item) for item in unseen if (item.label >= 0).any()]
+    return _risk(_sides(rule, unseen), rule.margin, aim)
+
+
+def _risk(sides: Sequence[Side], margin: float, aim: float) -> Risk | None:
     n = len({patient for patient, _, _ in sides})
     if not n:
         return None
-    wrong = _mean_by_patient((p, w & (far >= rule.margin)) for p, far, w in sides)
-    coverage = _mean_by_patient((p, far >= rule.margin) for p, far, _ in sides)
+    wrong = _mean_by_patient((p, w & (far >= margin)) for p, far, w in sides)
+    coverage = _mean_by_patient((p, far >= margin) for p, far, _ in sides)
     bound = (n * aim + 1) / (n + 1) if aim and wrong <= aim else None
     return Risk(aim, wrong, coverage, n, bound)
 
 
-def _distances(
-    rule: Rule, item: PatientAnswers
-) -> tuple[str, NDArray[np.float64], NDArray[np.bool_]]:
+def _sides(rule: Rule, items: Sequence[PatientAnswers]) -> list[Side]:
+    """What a margin is held against, of the records with a known rhythm."""
+    return [_distances(rule, item) for item in items if (item.label >= 0).any()]
+
+
+def _distances(rule: Rule, item: PatientAnswers) -> Side:
     """Patient; of the beats with a known rhythm, distance from the threshold, and whether wrong."""
     probability = calibrate(rule, item.answers, item.begins)
     parts = [
