@@ -14,14 +14,10 @@ import typer
 from rich.markup import escape
 
 from flows.cli import analyse as cli_analyse
-from flows.cli import cross_validate as cli_cross_validate
 from flows.cli import edge as cli_edge
-from flows.cli import evaluate as cli_evaluate
 from flows.cli import lineage as cli_lineage
 from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
-from flows.cli import reproduce as cli_reproduce
-from flows.cli import train as cli_train
 from flows.cli import upkeep as cli_upkeep
 from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
@@ -39,6 +35,10 @@ from flows.cli.options import (
     tell_records,
     warn_of_records,
 )
+from flows.cli.training import cross_validate as cli_cross_validate
+from flows.cli.training import evaluate as cli_evaluate
+from flows.cli.training import reproduce as cli_reproduce
+from flows.cli.training import train as cli_train
 from flows.services.progress import console
 from storage.addresses import without_credentials
 from storage.errors import HolterError

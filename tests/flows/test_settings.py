@@ -18,9 +18,9 @@ from prefect.utilities.importtools import import_object
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from flows.cli import train as cli_train
 from flows.cli.app import app
 from flows.cli.from_settings import fields_of, option_of
+from flows.cli.training import train as cli_train
 from flows.decide.rebuild import params_of, settings_of
 from flows.ingest.folders import DatasetSettings, data_sets
 from flows.settings import Settings, setting

@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import train as cli_train
 from flows.cli.app import app
+from flows.cli.training import train as cli_train
 from flows.decide import evaluate as evaluating
 from flows.decide import rebuild
 from flows.ingest.build import Plan, build_table

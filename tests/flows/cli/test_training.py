@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import train as cli_train
 from flows.cli.answer.contents import training_of
 from flows.cli.app import app
+from flows.cli.training import train as cli_train
 from flows.train.flow import TrainingResult
 from storage.registry.models import ModelVersion
 

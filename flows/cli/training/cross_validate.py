@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.answer import Format, answer
-from flows.cli.evaluate import html_to_write
 from flows.cli.options import exit_for, serving, warn_of_records
+from flows.cli.training.evaluate import html_to_write
 from flows.reports.shown import say
 from storage.files import write_bytes
 

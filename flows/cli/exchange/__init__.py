@@ -1,0 +1,1 @@
+"""Commands that write and read formats of hospitals, auditors and catalogues."""
