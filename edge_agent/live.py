@@ -1,7 +1,8 @@
 """`holter-edge live`: samples that come in now become decisions, beat by beat, as JSON lines.
 
 A beat is known at most `BeatStream.delay_s` (12 s) after it, as the zero-phase filters want what
-follows; the network is causal and adds nothing. Memory does not grow with the stream.
+follows; the first beats come after 20 s, as ten are learnt from. The network is causal and adds
+nothing. Memory does not grow with the stream.
 """
 
 from __future__ import annotations

@@ -5,19 +5,16 @@ Nothing here loads Prefect, so that a process starts fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.services.progress import Progress
-from flows.train.reproduce_worker import begin
+from flows.train.processes import in_processes
 from storage.audit.provenance import code_of
 from storage.errors import TableError, TrainingStopped
 from storage.files import home, sha256_file, sha256_json
@@ -159,38 +156,13 @@ def run_folds(trainings: Sequence[FoldTraining], workers: int, work: Work = run_
         A process was killed; what is finished is kept, and the same call does the rest.
     """
     unique = {training.key(): training for training in trainings}
-    missing = {key: t for key, t in unique.items() if fold_folder().read(key) is None}
+    missing = {t: (t,) for key, t in unique.items() if fold_folder().read(key) is None}
     title = f"Folds ({len(unique) - len(missing)} kept from before)"
     with Progress(title, len(missing)) as progress:
-        for training in _in_processes(list(missing.values()), workers, work):
+        for training, _ in in_processes(work, missing, workers):
+            if read_answers(training) is None:
+                raise TrainingStopped(f"{training.title()}: its answers cannot be read back")
             progress.step(training.title())
-
-
-def _in_processes(
-    trainings: Sequence[FoldTraining], workers: int, work: Work
-) -> Iterator[FoldTraining]:
-    """Each training once its answers are kept."""
-    if not trainings:
-        return
-    context = get_context("spawn")  # a forked TensorFlow hangs
-    count = min(workers, len(trainings))
-    with ProcessPoolExecutor(count, mp_context=context, initializer=begin) as pool:
-        waiting = {pool.submit(work, training): training for training in trainings}
-        try:
-            for future in as_completed(waiting):
-                training = waiting[future]
-                future.result()
-                if read_answers(training) is None:
-                    raise TrainingStopped(f"{training.title()}: its answers cannot be read back")
-                yield training
-        except BrokenProcessPool as error:
-            raise TrainingStopped(
-                f"{training.title()}: found its process killed; expected it to finish. What is "
-                "done is kept: run the same command again"
-            ) from error
-        except BaseException:  # whoever ends it does not wait for the folds that have not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def all_answers(trainings: Sequence[FoldTraining]) -> Mapping[str, NDArray[np.float32]]:

@@ -1,24 +1,20 @@
-"""The reproduction's trainings: each in a process of its own with one thread, its result kept.
+"""The reproduction's trainings: each in a process of its own, its result kept.
 
 Nothing here loads Prefect, so that a process starts fast.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 
 from flows.services.progress import Progress
+from flows.train.processes import in_processes
 from storage.errors import TrainingStopped
 from storage.files import home
 from storage.places import Place
@@ -33,23 +29,6 @@ from tasks.learning.splits import assert_no_copy, assert_no_leak
 from tasks.learning.training import Course, TrainingConfig, fit, predict
 
 Work = Callable[[Training, Place, Path], Path]
-
-
-def begin() -> None:
-    """Keep TensorFlow's log out of the parent's progress, and end when the parent has ended.
-
-    A parent that is killed cannot end its trainings: they would go on for hours beside those that
-    the same command starts again.
-    """
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    parent = parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=follow, daemon=True).start()
 
 
 def run_training(training: Training, manifest: Place, out: Path) -> Path:
@@ -117,25 +96,12 @@ def run_missing(
     """
     place = {t: home() / "reproduce" / f"{t.key()}.npz" for t in trainings}
     results = {t: result for t in trainings if (result := read_result(place[t])) is not None}
-    missing = [t for t in trainings if t not in results]
-    title = f"Trainings ({len(results)} kept from before)"
-    context = get_context("spawn")  # a forked TensorFlow hangs
-    with (
-        Progress(title, len(missing)) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=begin) as pool,
-    ):
-        waiting = {pool.submit(work, t, manifest, place[t]): t for t in missing}
-        for future in as_completed(waiting):
-            training = waiting[future]
-            try:
-                result = read_result(future.result())
-            except BrokenProcessPool as error:
-                raise TrainingStopped(
-                    f"{training.title()}: found its process killed; expected it to finish. "
-                    f"{len(results)} of {len(trainings)} are kept: run the same command again"
-                ) from error
+    missing = {t: (t, manifest, place[t]) for t in trainings if t not in results}
+    with Progress(f"Trainings ({len(results)} kept from before)", len(missing)) as progress:
+        for training, path in in_processes(work, missing, workers):
+            result = read_result(path)
             if result is None:
-                raise TrainingStopped(f"{training.title()}: {place[training]} cannot be read back")
+                raise TrainingStopped(f"{training.title()}: {path} cannot be read back")
             results[training] = result
             progress.step(training.title())
     return {t: results[t] for t in trainings}

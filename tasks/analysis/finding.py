@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from storage.recordings.records import Record
 from storage.tables.beats import BAD, BeatTable
-from tasks.analysis.page.facts import CLINICAL_S
+from tasks.analysis.page.facts import CLINICAL_S, burden_limits
 from tasks.analysis.reliability import reliability
 from tasks.analysis.words import percent
 from tasks.scores.drift import Profile
@@ -154,10 +154,7 @@ class Analysis:
         """The burden where all that cannot be told is not AF, and where all of it is."""
         if self.doubt:
             return None, None
-        # Sums of other pieces of the same time differ in their last digit.
-        most_s = max(self.told_af_s + self.untold_s, self.af_s)
-        least_s = min(self.told_af_s, self.af_s)
-        return least_s / self.analysable_s, min(most_s / self.analysable_s, 1.0)
+        return burden_limits(self.af_s, self.told_af_s, self.untold_s, self.analysable_s)
 
     @property
     def _found_in_strips(self) -> str:

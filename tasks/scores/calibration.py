@@ -67,39 +67,6 @@ def calibration(label: NDArray[np.int8], probability: NDArray[np.floating]) -> C
     return Calibration(beats[beats > 0], means, true)
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """Platt scaling: the log odds become slope * log odds + offset."""
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, probability: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Scaled probabilities, of the same shape."""
-        from scipy.special import expit
-
-        scaled = expit(self.slope * _log_odds(probability) + self.offset)
-        return np.asarray(scaled, np.float32)
-
-
-def fit_scaling(label: NDArray[np.int8], probability: NDArray[np.floating]) -> Scaling:
-    """Fit slope and offset to labels by maximum likelihood: a logistic regression on the log odds.
-
-    Platt 1999; with `offset` 0 it is the temperature of Guo et al. 2017 (arXiv:1706.04599).
-    Fit it on patients that the network was not trained on, or it learns their overconfidence.
-
-    Raises
-    ------
-    ValueError
-        All labels are of one class.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8)
-    regression.fit(_log_odds(probability)[:, None], label)
-    return Scaling(float(regression.coef_[0, 0]), float(regression.intercept_[0]))
-
-
 def threshold_table(
     label: NDArray[np.int8],
     probability: NDArray[np.floating],
@@ -128,9 +95,3 @@ def best_threshold(label: NDArray[np.int8], probability: NDArray[np.floating]) -
     """The threshold of greatest F1, among 0.05 to 0.95 in steps of 0.05: for training patients."""
     table = threshold_table(label, probability)
     return float(table["threshold"][table["f1"].fillna(0.0).idxmax()])
-
-
-def _log_odds(probability: NDArray[np.floating]) -> NDArray[np.float64]:
-    from scipy.special import logit
-
-    return np.asarray(logit(np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)))

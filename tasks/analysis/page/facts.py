@@ -124,8 +124,8 @@ class Page:
     def limits(self) -> tuple[float, float]:
         """The burden where nothing that cannot be told is AF, and where all of it is."""
         told = episodes(self.decided & self.sure, self.time_s, self.stretches_s)
-        low = float(durations_s(told).sum()) / self.analysed_s
-        return min(low, 1.0), min(low + self.untold_share, 1.0)
+        told_s, untold_s = (float(durations_s(runs).sum()) for runs in (told, self.untold))
+        return burden_limits(self.af_s, told_s, untold_s, self.analysed_s)
 
     @property
     def told_shares(self) -> NDArray[np.float64]:
@@ -137,6 +137,15 @@ class Page:
         """What cannot be analysed, shape (k, 2)."""
         edges = np.concatenate([[0.0], self.stretches_s.ravel(), [self.duration_s]]).reshape(-1, 2)
         return edges[edges[:, 1] > edges[:, 0]]
+
+
+def burden_limits(
+    af_s: float, told_af_s: float, untold_s: float, analysed_s: float
+) -> tuple[float, float]:
+    """The burden where all that cannot be told is not AF, and where all of it is."""
+    # Sums of other pieces of the same time differ in their last digit.
+    least_s, most_s = min(told_af_s, af_s), max(told_af_s + untold_s, af_s)
+    return min(least_s / analysed_s, 1.0), min(most_s / analysed_s, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

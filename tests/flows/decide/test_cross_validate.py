@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -308,11 +308,11 @@ def test_from_records_to_figures_by_seed(
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["first", "second"]
     assert run.data.params["fold_rule"] == "2"
 
-    def none_of(trainings: list[FoldTraining], *_: Any) -> Iterator[FoldTraining]:
-        assert trainings == [], "a fold that is done was begun again"
+    def none_of(_work: object, jobs: Mapping[FoldTraining, Any], _workers: int) -> Iterator[Any]:
+        assert not jobs, "a fold that is done was begun again"
         return iter(())
 
-    monkeypatch.setattr(fold_worker, "_in_processes", none_of)
+    monkeypatch.setattr(fold_worker, "in_processes", none_of)
     monkeypatch.setattr(fold_worker, "Progress", Silent)
     again = called(*words, "--out", str(tmp_path / "page.html"), code=3)
     assert again["figures"] == answer["figures"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flows.reports.evaluation import figures_of, headline
 from storage.tables.beats import Quality
 from tasks.scores.bootstrap import RATES, bootstrap_patients, f1
-from tasks.scores.calibration import best_threshold, calibration, fit_scaling, threshold_table
+from tasks.scores.calibration import best_threshold, calibration, threshold_table
 from tasks.scores.curves import precision_recall, roc
 from tasks.scores.evaluation import ScoredRecord, per_patient, per_rhythm, per_stratum, summary
 from tasks.scores.levels.record_level import record_figures
@@ -29,18 +29,6 @@ def test_probabilities_that_come_true_have_no_calibration_error() -> None:
     assert calibration(label, p).error < 0.005
     over = 1 / (1 + np.exp(-3 * np.log(p / (1 - p))))
     assert calibration(label, over).error > 0.1
-
-
-def test_scaling_undoes_overconfidence() -> None:
-    """Log odds made three times too large, and shifted, are found out."""
-    random = np.random.default_rng(1)
-    p = random.random(50_000)
-    label = (random.random(len(p)) < p).astype(np.int8)
-    wrong = 1 / (1 + np.exp(-(3 * np.log(p / (1 - p)) + 1)))
-    scaling = fit_scaling(label, wrong)
-    assert scaling.slope == pytest.approx(1 / 3, abs=0.02)
-    assert scaling.offset == pytest.approx(-1 / 3, abs=0.04)
-    assert calibration(label, scaling(wrong)).error < 0.01
 
 
 def test_the_threshold_table_agrees_with_the_metrics() -> None:
