@@ -21,8 +21,8 @@ def analyse(
     recording: Annotated[
         Path,
         typer.Argument(
-            help="A recording (.hea, .dat, .edf, .ecg, or a WFDB record's name), or a folder of "
-            "them.",
+            help="A recording (.hea, .dat, .edf, .ecg, .dcm, or a WFDB record's name), or a folder "
+            "of them.",
             metavar="FILE",
         ),
     ],
