@@ -54,7 +54,7 @@ UNDEFINED = 0xFFFFFFFF
 MOST_VALUE_BYTES = 1 << 20
 MOST_GROUPS = 64
 #: Any number of a format is a sample: nothing but the padding value is none.
-ANY = (-(1 << 31), (1 << 31) - 1)
+FULL_RANGE = (-(1 << 31), (1 << 31) - 1)
 DERIVED = "DERIVED"
 
 
@@ -148,7 +148,7 @@ def describe_dicom(folder: Path, name: str) -> HeaderSummary:
 def dicom_head(path: Path) -> Any:
     """The elements before a DICOM file's waveforms, as pydicom has them; raises as `open_dicom`."""
     with path.open("rb") as stream:
-        return _guarded(lambda: _head(stream, path.stem, path.name), path)
+        return _guard(lambda: _head(stream, path.stem, path.name), path)
 
 
 def _follows(group: _Group, other: _Group, lead: str) -> bool:
@@ -219,7 +219,7 @@ def _source(path: Path, group: _Group, number: int, name: str, file: str) -> Fra
         offset_bytes=group.offset_bytes,
         gain=units_per_mv(channel.unit, name, file) / channel.step,
         baseline=-channel.zero / channel.step - subtracted,
-        valid=ANY,
+        valid=FULL_RANGE,
         missing=None if group.padding is None else group.padding - subtracted,
     )
 
@@ -228,13 +228,13 @@ def _header(path: Path, name: str, file: str) -> _Header:
     """Read a header and all that describes its groups; no sample is read."""
     with path.open("rb") as stream:
         size = path.stat().st_size
-        return _guarded(lambda: _read_header(stream, size, name, file), path)
+        return _guard(lambda: _read_header(stream, size, name, file), path)
 
 
 Result = TypeVar("Result")
 
 
-def _guarded(read: Callable[[], Result], path: Path) -> Result:
+def _guard(read: Callable[[], Result], path: Path) -> Result:
     """What a reading gives; what pydicom raises on damaged bytes is an error of the record."""
     try:
         with warnings.catch_warnings():

@@ -42,7 +42,7 @@ QRS, AF = "QRS", "AF"
 def analyser(network: Network, name: str, rule: Rule, least_beats: int = 1) -> Analyser:
     """What a network and its rule tell of a record, by the path of `holter analyse`."""
 
-    def analysed(record: Record) -> Answer:
+    def answer(record: Record) -> Answer:
         read = partial(read_lead, record) if record.lead is not None else None
         try:
             tables, _, _ = beat_tables(record, read, Preprocessing())
@@ -51,7 +51,7 @@ def analyser(network: Network, name: str, rule: Rule, least_beats: int = 1) -> A
             return None
         return table, judge(rule, table, answers, least_beats=least_beats, mask=mask)
 
-    return analysed
+    return answer
 
 
 def record_test(
@@ -87,8 +87,8 @@ def record_test(
     answer = analyse(blind(record) if signal else record)
     fs_hz = record.fs_hz
     waves = fibrillation(spec, folder, record)
-    counted = ~within(record.beats, waves)
-    beats = record.beats[counted]
+    in_test = ~within(record.beats, waves)
+    beats = record.beats[in_test]
     detected, decided, untold, analysed = np.empty(0, np.int64), *[NO_INTERVALS] * 3
     if answer is not None:
         table, judgement = answer
@@ -101,7 +101,7 @@ def record_test(
         fs_hz=fs_hz,
         n_samples=record.n_samples,
         beats=beats,
-        symbols=record.symbols[counted],
+        symbols=record.symbols[in_test],
         detected=detected,
         partner=match_beats(beats, detected, match_window(fs_hz)),
         af=rhythm_intervals(record, record.af),
@@ -148,7 +148,7 @@ def blind(record: Record) -> Record:
 
 def rhythm_intervals(record: Record, names: Collection[str]) -> Intervals:
     """Where any of some rhythms is annotated, shape (k, 2) in seconds, joined where they touch."""
-    held = np.isin(record.rhythms, sorted(names))
-    edge = np.diff(held, prepend=False, append=False)
+    present = np.isin(record.rhythms, sorted(names))
+    edge = np.diff(present, prepend=False, append=False)
     at: Stretches = np.append(record.rhythm_start, record.n_samples)[edge].reshape(-1, 2)
     return np.asarray(at[at[:, 1] > at[:, 0]] / record.fs_hz)

@@ -77,8 +77,8 @@ def ec57(
     )
 
     def show() -> None:
-        named = {name.removeprefix("ec57_"): share for name, share in result.figures.items()}
-        blocks = [gross(named), left_out_table(result.left_out)]
+        figures = {name.removeprefix("ec57_"): share for name, share in result.figures.items()}
+        blocks = [gross(figures), left_out_table(result.left_out)]
         deliver(f"{result.model} on {result.dataset} by EC57", blocks, None)
         for note in result.notes:
             say(f"Note    {note}")
