@@ -35,7 +35,7 @@ from storage.registry.models import ModelVersion
 from storage.registry.tags import UNSEEN_PARAM
 from tasks.analysis.ec57_record import AF, QRS, Analyser, analyser, record_test
 from tasks.networks.sequence import reads_records
-from tasks.scores.levels.ec57 import RecordTest, TestCounts, af_counts, beat_counts, untold_s
+from tasks.scores.levels.ec57 import RecordTest, CountsByRecord, af_counts, beat_counts, untold_s
 from tasks.scores.rule import rule_of_tags
 
 #: What a left-out record is left out of: both tests.
@@ -161,10 +161,10 @@ def _rows_of(record: str, reasons: dict[str, str]) -> list[LeftOut]:
     return [LeftOut(record, test, reason) for test, reason in reasons.items()]
 
 
-def count_tests(tests: Sequence[RecordTest], left_out: Sequence[LeftOut]) -> TestCounts:
+def count_tests(tests: Sequence[RecordTest], left_out: Sequence[LeftOut]) -> CountsByRecord:
     """The counts of every record, but of those that are left out."""
     out = {(row.record, test) for row in left_out for test in row.test.split(", ")}
-    return TestCounts(
+    return CountsByRecord(
         beats={t.record: beat_counts(t) for t in tests if (t.record, QRS) not in out},
         af={t.record: af_counts(t) for t in tests if (t.record, AF) not in out},
         untold_s={t.record: untold_s(t) for t in tests},

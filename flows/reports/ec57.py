@@ -11,7 +11,7 @@ import pandas as pd
 
 from storage.tables.frames import as_csv
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words
-from tasks.scores.levels.ec57 import TestCounts
+from tasks.scores.levels.ec57 import CountsByRecord
 from tasks.scores.levels.ec57_layout import clock, tables
 
 #: What people call the figures, by their keys without "_gross" or "_average".
@@ -54,12 +54,12 @@ class LeftOut:
     reason: str
 
 
-def figures_of(totals: TestCounts) -> dict[str, float]:
+def figures_of(totals: CountsByRecord) -> dict[str, float]:
     """Every figure, by the name that MLflow keeps it under."""
     return {f"ec57_{name}": value for name, value in totals.figures().items()}
 
 
-def files_of(dataset: str, totals: TestCounts, left_out: Sequence[LeftOut]) -> dict[str, bytes]:
+def files_of(dataset: str, totals: CountsByRecord, left_out: Sequence[LeftOut]) -> dict[str, bytes]:
     """The tables as text and as CSV, and the records that are left out, by the files' names."""
     texts = {f"{dataset}_{name}.txt": text.encode() for name, text in tables(totals).items()}
     rows = {"qrs": qrs_rows(totals), "af": af_rows(totals), "left_out": [vars(x) for x in left_out]}
@@ -67,7 +67,7 @@ def files_of(dataset: str, totals: TestCounts, left_out: Sequence[LeftOut]) -> d
     return texts | {name: data for name, data in frames.items() if data}
 
 
-def qrs_rows(totals: TestCounts) -> list[dict[str, object]]:
+def qrs_rows(totals: CountsByRecord) -> list[dict[str, object]]:
     """A row a record of the test of beats."""
     return [
         {
@@ -84,7 +84,7 @@ def qrs_rows(totals: TestCounts) -> list[dict[str, object]]:
     ]
 
 
-def af_rows(totals: TestCounts) -> list[dict[str, object]]:
+def af_rows(totals: CountsByRecord) -> list[dict[str, object]]:
     """A row a record of the test of AF."""
     return [
         {
@@ -104,7 +104,7 @@ def af_rows(totals: TestCounts) -> list[dict[str, object]]:
 
 
 def page(
-    dataset: str, totals: TestCounts, left_out: Sequence[LeftOut], notes: Sequence[str]
+    dataset: str, totals: CountsByRecord, left_out: Sequence[LeftOut], notes: Sequence[str]
 ) -> list[Block]:
     """The page's blocks: the gross figures, caveats, tables, what was left out, and the rules."""
     figures = totals.figures()

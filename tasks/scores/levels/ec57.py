@@ -179,7 +179,7 @@ def clip(intervals: Intervals, start_s: float, end_s: float) -> Intervals:
 
 
 @dataclass(frozen=True)
-class TestCounts:
+class CountsByRecord:
     """What a data set's test counts: by record, all together, and figures.
 
     Attributes

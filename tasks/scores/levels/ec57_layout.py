@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 from tasks.scores.episodes import EpisodeCounts
-from tasks.scores.levels.ec57 import BeatCounts, TestCounts, average, total
+from tasks.scores.levels.ec57 import BeatCounts, CountsByRecord, average, total
 
 BEATS_HEAD = (
     "Record Nn' Vn' Fn' On'  Nv   Vv  Fv' Ov' No' Vo' Fo'  Q Se   Q +P   V Se   V +P  V FPR"
@@ -27,7 +27,7 @@ NO_VENTRICULAR = (0, 0, 0, 0)
 AF_FIGURES = ("episode_sensitivity", "episode_ppv", "duration_sensitivity", "duration_ppv")
 
 
-def tables(totals: TestCounts) -> dict[str, str]:
+def tables(totals: CountsByRecord) -> dict[str, str]:
     """The three tables by what each is of: "qrs", "shutdown" and "af"; those of no record are not.
 
     Each is what `sumstats` answers on the programs' line formats: a row a record, then the sum,
