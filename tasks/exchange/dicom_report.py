@@ -28,7 +28,6 @@ EMPTY = (
     "StudyID",
     "AccessionNumber",
     "ReferringPhysicianName",
-    "Laterality",
 )
 #: What an identity gives them.
 NAMES = {

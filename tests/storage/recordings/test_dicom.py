@@ -19,6 +19,7 @@ from pydicom import Dataset, dcmread, dcmwrite  # noqa: E402 - after the look fo
 from pydicom.data import get_testdata_file  # noqa: E402
 from pydicom.dataset import FileMetaDataset  # noqa: E402
 from pydicom.uid import (  # noqa: E402
+    UID,
     AmbulatoryECGWaveformStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -81,7 +82,7 @@ def write(path: Path, groups: list[Any], syntax: str = ExplicitVRLittleEndian, *
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = more.pop("SOPClassUID", AmbulatoryECGWaveformStorage)
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     out = Dataset()
     out.file_meta = meta
     out.SOPClassUID, out.SOPInstanceUID = (
