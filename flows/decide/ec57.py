@@ -35,7 +35,7 @@ from storage.registry.models import ModelVersion
 from storage.registry.tags import UNSEEN_PARAM
 from tasks.analysis.ec57_record import AF, QRS, Analyser, analyser, record_test
 from tasks.networks.sequence import reads_records
-from tasks.scores.levels.ec57 import RecordTest, CountsByRecord, af_counts, beat_counts, untold_s
+from tasks.scores.levels.ec57 import CountsByRecord, RecordTest, af_counts, beat_counts, untold_s
 from tasks.scores.rule import rule_of_tags
 
 #: What a left-out record is left out of: both tests.
