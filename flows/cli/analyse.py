@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,8 @@ def analyse(
     recording: Annotated[
         Path,
         typer.Argument(
-            help="A recording (.hea, .dat, .edf, .ecg, or a WFDB record's name), or a folder of "
-            "them.",
+            help="A recording (.hea, .dat, .edf, .ecg, .dcm, or a WFDB record's name), or a folder "
+            "of them.",
             metavar="FILE",
         ),
     ],
@@ -49,19 +50,39 @@ def analyse(
             "where less than two minutes can be analysed, else as the release was calibrated.",
         ),
     ] = None,
+    fhir: Annotated[
+        bool, typer.Option("--fhir", help="Write the answer as a FHIR R4 bundle as well.")
+    ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Write the report as a DICOM Encapsulated PDF as well."),
+    ] = False,
+    identity: Annotated[
+        bool,
+        typer.Option(
+            "--identity",
+            help="Name the patient in these two, as the recording's header does; else nobody.",
+        ),
+    ] = False,
     output: Format = "text",
 ) -> None:
     """Find AF in a recording: how much, when, how sure; with a report page and its episodes."""
     from storage.files import check_writable
     from tasks.analysis import command
+    from tasks.analysis.exports import DICOM, FHIR, check_exports
     from tasks.analysis.many import Order
 
     def tell(value: object, text: str) -> None:
         answer(value, output, lambda: say(text))
 
+    if identity and not (fhir or dicom):
+        raise typer.BadParameter("--identity: expected --fhir or --dicom beside it")
     check_writable(out, "folder (--out)")
+    exports = (*((FHIR,) if fhir else ()), *((DICOM,) if dicom else ()))
+    check_exports(exports)
     with release_of(model) as release:
         order = Order(out, release, tuple(lead or ()), least_beats, af_share=af_share)
+        order = replace(order, exports=exports, identity=identity)
         if recording.is_dir():
             from flows.services.progress import Progress
 

@@ -23,6 +23,7 @@ from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
+from flows.cli.exchange import ec57 as cli_ec57
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -119,6 +120,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_train.train,
         cli_train.retrain,
         cli_evaluate.evaluate,
+        cli_ec57.ec57,
         cli_cross_validate.cross_validate,
         cli_reproduce.reproduce,
     ),

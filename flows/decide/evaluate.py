@@ -10,6 +10,12 @@ import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.decide.evaluation_run import (
+    enter_evaluation,
+    evaluation_run,
+    log_evaluation,
+    registered_network,
+)
 from flows.ingest.failures import telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.ingest.folders import data_sets, resolve_folders
@@ -20,29 +26,15 @@ from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, learnt_subjects, teachers_of
-from flows.train.training_run import log_dataset, work_folder
-from storage.audit import ledger, outcomes
+from flows.train.training_run import work_folder
 from storage.audit.chain import resolve
-from storage.audit.provenance import git_state
 from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
-from storage.files import sha256_file, sha256_folder, write_bytes
+from storage.files import sha256_file, write_bytes
 from storage.places import Place
-from storage.registry import client, tracking
-from storage.registry.evaluations import OUTCOME
-from storage.registry.model_files import LITERT
+from storage.registry import tracking
 from storage.registry.models import ModelVersion
-from storage.registry.tags import (
-    EVALUATION_FOLDER,
-    KIND_TAG,
-    MODEL_RUN_TAG,
-    MODEL_TAG,
-    THRESHOLD_TAG,
-    UNSEEN_PARAM,
-    VERSION_TAG,
-    artifact_tag,
-    dataset_sha256_tag,
-)
+from storage.registry.tags import UNSEEN_PARAM
 from storage.tables.beats import BeatTable, read_beats
 from storage.tables.beats_manifest import Manifest
 from storage.tables.content import copies, recordings, without_prints
@@ -51,9 +43,7 @@ from tasks.learning.splits import MOST_PAIRS
 from tasks.networks.sequence import reads_records, reads_waveforms
 from tasks.pages.decision import decision_words
 from tasks.pages.document import Words
-from tasks.pages.markup import inline
 from tasks.runtimes.inference import probabilities
-from tasks.runtimes.litert import LiteRT
 from tasks.scores.episodes import episodes, rhythm_annotations
 from tasks.scores.evaluation import ScoredRecord, score_table
 from tasks.scores.rule import judge, rule_of_tags
@@ -120,31 +110,8 @@ def evaluate(
     ]
     people = unseen_people(version.reference, manifests) if unseen else None
     notes += known_records(version.reference, manifests, people)
-    run_id = tracking.start_run(
-        experiment=f"evaluate/{version.name}",
-        run_name=f"{version.reference} on {'+'.join(datasets)}",
-        params={
-            "model": version.reference,
-            "least_beats": least_beats,
-            **({UNSEEN_PARAM: True} if unseen else {}),
-        },
-        tags={
-            **git_state(),
-            KIND_TAG: "evaluation",
-            MODEL_TAG: version.name,
-            VERSION_TAG: str(version.version),
-            "mlflow.note.content": (
-                f"[{inline(version.reference)}]({tracking.model_link(version)}). "
-                f"[Its training]({tracking.run_link(version.run_id)})."
-            ),
-            MODEL_RUN_TAG: version.run_id,
-            THRESHOLD_TAG: version.tags[THRESHOLD_TAG],
-            **{dataset_sha256_tag(m.manifest.dataset): m.manifest.digest() for m in ingested},
-        },
-    )
-    try:
-        for result in ingested:
-            log_dataset(run_id, result.path, result.manifest, "evaluation", {})
+    params = {"least_beats": least_beats, **({UNSEEN_PARAM: True} if unseen else {})}
+    with evaluation_run(version, ingested, f"on {'+'.join(datasets)}", params) as run_id:
         scored = [
             record
             for result in ingested
@@ -156,20 +123,9 @@ def evaluate(
             for entry in result.manifest.entries
         }
         evaluation = write_up(version, scored, tables, notes, run_id)
-        entry = ledger.append(
-            version.name,
-            version.version,
-            ledger.EVALUATED,
-            f"on {', '.join(result.manifest.dataset for result in ingested)}",
-            run_id=run_id,
-            datasets=" ".join(result.manifest.digest() for result in ingested),
-            report=sha256_folder(evaluation.report.parent),
-            **{outcomes.DETAIL: sha256_file(evaluation.report.parent / OUTCOME)},
-        )
-    except BaseException as error:
-        tracking.finish_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
-        raise
-    tracking.finish_run(run_id, "FINISHED")
+        reason = f"on {', '.join(result.manifest.dataset for result in ingested)}"
+        folder = evaluation.report.parent
+        entry = enter_evaluation(version, ingested, run_id, folder, reason)
     renew_pages(entry)
     return telling(replace(evaluation, ingested=ingested), ingested)
 
@@ -254,12 +210,7 @@ def score_dataset(
     people: Container[str] | None = None,
 ) -> list[ScoredRecord]:
     """Decide every beat of a data set by the registered LiteRT file; of some people, if named."""
-    folder = work_folder(version.run_id)
-    digest = version.tags[artifact_tag(LITERT)]
-    file = client.fetch_model_file(
-        version.name, version.version, LITERT, digest, folder / "fetched"
-    )
-    network = LiteRT(file.read_bytes())
+    network = registered_network(version)
     name = version.network
     rule = rule_of_tags(version.tags)
     out = []
@@ -313,6 +264,5 @@ def write_up(
     path = folder / "report.html"
     title = f"{version.reference}: evaluation"
     write(title, [*blocks, *map(Words, decision)], path)
-    outcomes.write_outcome(run_id, folder)
-    tracking.log_folder(run_id, folder, EVALUATION_FOLDER)
+    log_evaluation(run_id, folder)
     return EvaluationResult(version.reference, run_id, figures, path)

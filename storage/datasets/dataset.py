@@ -55,12 +55,13 @@ class Source(_Strict):
 class Records(_Strict):
     """Which records: a list file, names, or a glob over names; and which are left out, and why.
 
-    `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg).
+    `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg),
+    DICOM waveforms (.dcm).
     `signal` says whether their signals are read where a command does not: false where there are
     annotations alone.
     """
 
-    format: Literal["wfdb", "edf", "ishne"] = "wfdb"
+    format: Literal["wfdb", "edf", "ishne", "dicom"] = "wfdb"
     file: str | None = None
     names: tuple[Text, ...] | None = None
     pattern: Text | None = None

@@ -1,1 +1,1 @@
-"""Files of recorders and archives: WFDB, EDF, ISHNE, FLAC."""
+"""Files of recorders and archives: WFDB, EDF, ISHNE, DICOM, FLAC."""

@@ -22,8 +22,9 @@ from storage.formats.wfdb_formats import FramedLead, framed_values, read_framed
 from storage.formats.wfdb_signal import PackedLead, raw_blocks, read_packed
 
 #: The file that says that a record is there, by format.
-SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg"}
+SUFFIX = {"wfdb": ".hea", "edf": ".edf", "ishne": ".ecg", "dicom": ".dcm"}
 OWN = {"wfdb": "its header", "edf": "an EDF file", "ishne": "an ISHNE file"}
+OWN |= {"dicom": "a DICOM file"}
 #: Rates that a lead may have: below, no QRS complex is left; above, a header is damaged.
 RATES_HZ = (50.0, 20_000.0)
 #: Longer than any Holter or patch recorder runs: a quarter of a year.
@@ -97,7 +98,7 @@ class HeaderSummary:
     comments : tuple of str
         Comment lines (WFDB).
     patient : str
-        The recorder's or the hospital's number of the patient (EDF, ISHNE); "" where there is none.
+        The recorder's or the hospital's number of the patient (EDF, ISHNE, DICOM); "" of none.
     segments : tuple of str
         Records that are parts of this one.
     """

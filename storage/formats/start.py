@@ -18,6 +18,9 @@ FIRST_YEAR = 1985
 LEAST_YEAR = 1949
 _EDF = re.compile(r"(\d\d)[.:/-](\d\d)[.:/-](\d\d)", re.ASCII)
 _EDF_PLUS = re.compile(r"Startdate (\d{1,2})-([A-Za-z]{3})-(\d{4})(?: |$)", re.ASCII)
+_DICOM = re.compile(
+    r"(\d{4})(\d\d)(\d\d)(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?", re.ASCII
+)
 _WFDB_TIME = re.compile(r"(?:(?:(\d{1,2}):)?(\d{1,2}):)?(\d{1,2}(?:\.\d{1,9})?)", re.ASCII)
 _WFDB_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
 
@@ -64,6 +67,18 @@ def edf_start(date: str, time: str, recording: str, *, plus: bool) -> datetime |
     if (dd, mm, yy) == WITHHELD:
         return None
     return moment(yy + (1900 if yy >= FIRST_YEAR % 100 else 2000), mm, dd, *hours)
+
+
+def dicom_start(words: str) -> datetime | None:
+    """Of a DICOM date and time (VR DT); its zone, where it has one, is left out.
+
+    A date without an hour is the start of no known time: None.
+    """
+    parts = _DICOM.fullmatch(words.strip())
+    if parts is None:
+        return None
+    year, month, day, hour, minute, second = parts.groups(default="0")
+    return moment(int(year), int(month), int(day), int(hour), int(minute), float(second))
 
 
 def later(start: datetime | None, seconds: float) -> datetime | None:

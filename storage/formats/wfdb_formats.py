@@ -26,9 +26,11 @@ Integers = NDArray[np.signedinteger[Any]]
 BLOCK_SAMPLES = 1 << 18
 #: A frame is read whole: one of more samples is a damaged header (EDF advises 30,720 at most).
 MOST_FRAME_SAMPLES = 1 << 22
+#: A signed byte a sample: no format of WFDB, one of DICOM.
+SIGNED_8 = -8
 #: How the formats of whole bytes lie in a file, and what is subtracted.
 PLAIN = {8: ("<i1", 0), 16: ("<i2", 0), 32: ("<i4", 0), 61: (">i2", 0)}
-PLAIN |= {80: ("<u1", 1 << 7), 160: ("<u2", 1 << 15)}
+PLAIN |= {80: ("<u1", 1 << 7), 160: ("<u2", 1 << 15), SIGNED_8: ("<i1", 0)}
 #: The others: samples in a group, and its bytes.
 GROUP = {24: (1, 3), 212: (2, 3), 310: (3, 4), 311: (3, 4)}
 #: Bits that a sample of a format has; its lowest value means "no sample", but in differences (8).
@@ -63,6 +65,8 @@ class FramedLead:
         Value before the first difference, in format 8.
     checksum : int or None
         The sum of the lead's samples modulo 65536, where the header gives it and it is not 0.
+    missing : int or None
+        A converter value that means "no sample" beside those that are not valid.
     """
 
     path: Path
@@ -78,6 +82,7 @@ class FramedLead:
     valid: tuple[int, int]
     initial: int = 0
     checksum: int | None = None
+    missing: int | None = None
 
 
 def valid_range(format_code: int) -> tuple[int, int]:
@@ -112,6 +117,8 @@ def read_framed(lead: FramedLead, start: int, stop: int) -> NDArray[np.float32]:
     filled = 0
     for values in framed_values(lead, low + lead.skew, last):
         block = millivolts(values, lead.gain, lead.baseline, lead.valid)
+        if lead.missing is not None:
+            block[values == lead.missing] = np.nan
         out[filled : filled + len(block)] = block
         filled += len(block)
     if filled < (last - low - lead.skew) * lead.per_frame:

@@ -17,7 +17,7 @@ BLOCK_BYTES = 1 << 18  #: as much is read and decoded at once by compiled code
 INVALID = {212: -2048, 16: -32768}  #: the sample value that means "no sample"
 FAST_FORMATS = frozenset(INVALID)
 #: Bits of one sample in each format that packs plainly; FLAC (508, 516, 524) has no fixed size.
-BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
+BITS = {-8: 8, 8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
 
 
 @dataclass(frozen=True)

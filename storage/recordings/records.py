@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storage.datasets.labels import label_table, row_sha256, subject_of
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
 from storage.files import safe_path
+from storage.formats.dicom import open_dicom
 from storage.formats.edf import open_edf
 from storage.formats.ishne import open_ishne
 from storage.formats.leads import SUFFIX, Source, read_source
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # a device opens recordings without any data set, and without
     from storage.datasets.dataset import DatasetSpec
 
 #: How a recording of each format of `DatasetSpec.records.format` is opened.
-OPENERS = {"wfdb": open_wfdb, "edf": open_edf, "ishne": open_ishne}
+OPENERS = {"wfdb": open_wfdb, "edf": open_edf, "ishne": open_ishne, "dicom": open_dicom}
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
     Parameters
     ----------
     path : Path
-        Its .hea, .dat, .edf or .ecg file, or a WFDB record's name without the suffix.
+        Its .hea, .dat, .edf, .ecg or .dcm file, or a WFDB record's name without the suffix.
     leads : sequence of str
         The leads to look for, in order of preference; by default the ECG on which AF is read best
         (`storage.formats.lead_names.LEADS`), the one that `holter data add` proposes.

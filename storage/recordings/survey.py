@@ -13,6 +13,7 @@ from storage.datasets.dataset import listed_names
 from storage.datasets.labels import plain_name, read_rows
 from storage.errors import RecordError, SpecError
 from storage.files import owner
+from storage.formats.dicom import describe_dicom
 from storage.formats.edf import describe_edf
 from storage.formats.ishne import describe_ishne
 from storage.formats.leads import SUFFIX, HeaderSummary, read_small
@@ -22,10 +23,26 @@ from storage.recordings.marks import COLUMNS, MOST_CSV_BYTES, rhythm_changes
 from storage.text import lines, table_rows
 
 DESCRIBE = {"wfdb": describe_wfdb, "edf": describe_edf, "ishne": describe_ishne}
+DESCRIBE |= {"dicom": describe_dicom}
 LISTING = "RECORDS"
 #: Extensions that are no annotators, though some could be parsed as such.
 NOT_ANNOTATORS = frozenset(
-    ("hea", "dat", "edf", "ecg", "txt", "toml", "json", "xml", "html", "pdf", "png", "zip", "gz")
+    (
+        "hea",
+        "dat",
+        "edf",
+        "ecg",
+        "dcm",
+        "txt",
+        "toml",
+        "json",
+        "xml",
+        "html",
+        "pdf",
+        "png",
+        "zip",
+        "gz",
+    )
 )
 #: How the header of a CSV may call what it holds of a record.
 COLUMN_WORDS = {
@@ -107,7 +124,7 @@ class Survey:
     folder : Path
         Where.
     format : str
-        "wfdb", "edf" or "ishne".
+        "wfdb", "edf", "ishne" or "dicom".
     records : tuple of RecordSurvey
         Every record, by name, parts of multi-segment records left out.
     has_list : bool

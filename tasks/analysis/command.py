@@ -14,7 +14,7 @@ from storage.errors import PlaceError
 from storage.files import check_writable, whole
 from storage.logs import log
 from storage.registry.answers import plain
-from tasks.analysis.analyse import files_of, summary, write_files
+from tasks.analysis.analyse import summary, write_files
 from tasks.analysis.answers import FolderAnswer, NoRhythm, RecordAnswer, TableRow
 from tasks.analysis.many import (
     COLUMNS,
@@ -57,7 +57,7 @@ def analyse_recording(path: Path, order: Order, tell: Tell) -> int:
         raise
     for warning in analysis.record.warnings:
         log.warning("warning  %s: %s", analysis.record.name, warning)
-    files = files_of(analysis)
+    files = order.files_of(path, analysis)
     write_files(order.out, files)
     if not any(name.endswith(".pdf") for name in files):
         log.info("%s", NO_PDF)

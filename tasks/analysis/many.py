@@ -35,13 +35,19 @@ COLUMNS: tuple[str, ...] = ("record", "file", "start", "hours", "analysable_hour
 COLUMNS += ("af_burden", "af_burden_low", "af_burden_high", "cannot_tell_s", "episodes_of_30_s")
 COLUMNS += ("longest_af_s", "network", "registered", "state", "note")
 SUMMARY = "summary.csv"
+#: How a report ends that is a DICOM object, and no recording.
+REPORT = ".report.dcm"
 #: The name whose files would be the table's.
 RESERVED = "summary"
 
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """How recordings are analysed: see `tasks.analysis.analyse.analyse_by`, and where files go."""
+    """How recordings are analysed: see `tasks.analysis.analyse.analyse_by`, and where files go.
+
+    `exports` are files for hospitals' systems beside the others (`tasks.analysis.exports`), which
+    name the patient that the recording's header names where `identity` says so.
+    """
 
     out: Path
     release: Release | None = None
@@ -49,12 +55,32 @@ class Order:
     least_beats: int = 1
     runtime: str | None = None
     af_share: float | None = None
+    exports: tuple[str, ...] = ()
+    identity: bool = False
 
     def analyse(self, path: Path) -> Analysis:
         """One recording, analysed."""
         return analyse_by(
             path, self.release, self.leads, self.least_beats, self.runtime, self.af_share
         )
+
+    def files_of(self, path: Path, analysis: Analysis, name: str | None = None) -> dict[str, bytes]:
+        """Every file that an analysis leaves, by name, with those for hospitals' systems.
+
+        Raises
+        ------
+        RecordError
+            An identity is wanted, and the recording's header names no patient.
+        """
+        files, name = files_of(analysis, name), name or analysis.record.name
+        if not self.exports:
+            return files
+        from tasks.analysis.exports import export  # what a device need not have
+
+        source = path if self.identity else None
+        pdf = files.get(f"{name}.pdf")
+        parts = export(analysis, summary(analysis), pdf, self.exports, source)
+        return files | {f"{name}{ending}": data for ending, data in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,9 @@ def recordings_in(folder: Path) -> list[Recording]:
     """
     ends = {end: form for form, end in SUFFIX.items()}
     files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in ends and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ends and not path.name.endswith(REPORT) and path.is_file()
     )
     parts = {
         part for path in files if path.suffix.lower() == SUFFIX["wfdb"] for part in _parts(path)
@@ -119,7 +147,7 @@ def row_of(recording: Recording, order: Order) -> dict[str, Any]:
     folder, _, stem = recording.name.rpartition("/")
     try:
         analysis = order.analyse(recording.path)
-        write_files(order.out / folder, files_of(analysis, stem))
+        write_files(order.out / folder, order.files_of(recording.path, analysis, stem))
         figures = summary(analysis)
     except NOTHING_TO_TELL as error:
         return row | {"state": CANNOT_TELL, "note": f"found {error.actual}"}

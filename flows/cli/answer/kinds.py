@@ -169,6 +169,9 @@ from flows.cli.answer.training_kinds import (
     CrossValidation as CrossValidation,
 )
 from flows.cli.answer.training_kinds import (
+    Ec57 as Ec57,
+)
+from flows.cli.answer.training_kinds import (
     Evaluation as Evaluation,
 )
 from flows.cli.answer.training_kinds import (
@@ -179,6 +182,9 @@ from flows.cli.answer.training_kinds import (
 )
 from flows.cli.answer.training_kinds import (
     Look as Look,
+)
+from flows.cli.answer.training_kinds import (
+    RecordLeftOut as RecordLeftOut,
 )
 from flows.cli.answer.training_kinds import (
     Reproduction as Reproduction,

@@ -30,6 +30,7 @@ ANSWERS: dict[str, Any] = {
     "retrain": kinds.Retraining,
     "run": kinds.Retraining,
     "evaluate": kinds.Evaluation,
+    "ec57": kinds.Ec57,
     "cross-validate": kinds.CrossValidation,
     "reproduce": kinds.Reproductions,
     "lineage": kinds.Lineage | list[Sight],

@@ -57,6 +57,30 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class RecordLeftOut:
+    """A record that is no part of a test: of which, QRS or AF or both, and why."""
+
+    record: str
+    test: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ec57:
+    """`holter ec57`: gross figures and averages, what is left out, and the files of the tables."""
+
+    model: str
+    data_set: str
+    run_id: str
+    figures: Figures
+    left_out: list[RecordLeftOut]
+    notes: list[str]
+    files: list[str]
+    links: dict[str, str]
+    ingest: Ingest
+
+
+@dataclass(frozen=True)
 class FoldState:
     """A fold: who was tested, of how many it learnt, and how its answers are decided."""
 

@@ -42,13 +42,13 @@ def pairs(option: str, expected: str) -> BeforeValidator:
 class AddSettings(Settings):
     """What the user says of a data set; None where nothing."""
 
-    folder: Path = setting(..., "Folder of the recordings: WFDB, EDF or ISHNE.")
+    folder: Path = setting(..., "Folder of the recordings: WFDB, EDF, ISHNE or DICOM.")
     name: str | None = setting(None, "Name of the data set; the folder's where not given.")
     title: str | None = setting(None, "What it is, in words.")
     version: str | None = setting(None, "Its version; today where not given.")
     licence: str | None = setting(None, "Under which licence, or agreement, it may be used.")
     citation: str = setting("none", "How to cite it.")
-    form: str | None = setting(None, "wfdb, edf or ishne; the most where not given.")
+    form: str | None = setting(None, "wfdb, edf, ishne or dicom; the most where not given.")
     lead: list[str] | None = setting(None, "Lead to read, by name; repeat in order of preference.")
     beats: list[str] | None = setting(
         None, "Annotator of beats, or detect; repeat in order of preference."
