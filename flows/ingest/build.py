@@ -137,4 +137,6 @@ def build_table(
         content=content,
         warnings=list(record.warnings),
         label_source=record.label_source,
+        review=dict(record.review),
+        corrected=record.corrected,
     )

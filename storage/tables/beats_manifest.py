@@ -69,6 +69,10 @@ class Entry:
     label_source : str
         What told the rhythm; see `storage.recordings.records.Record`. "" in an entry that does not
         say.
+    review : dict of str to int
+        How many decisions about its passages each reviewer took, where they are a layer of it.
+    corrected : int
+        Passages in which these say otherwise than its files.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FIELDS
@@ -92,6 +96,8 @@ class Entry:
     content: dict[Text, list[Text]] = field(default_factory=dict)
     warnings: list[Text] = field(default_factory=list)
     label_source: Text = ""
+    review: dict[Text, Count] = field(default_factory=dict)
+    corrected: Count = 0
 
     @property
     def labelled_whole(self) -> bool:
