@@ -111,6 +111,14 @@ def labels_folder() -> Path:
     return home() / "labels"
 
 
+def reviewed_datasets(folder: Path | None = None) -> list[str]:
+    """The data sets that somebody decided anything about, by name."""
+    logs = (folder or labels_folder()).glob(f"*/{FILE}")
+    return sorted(
+        path.parent.name for path in logs if _FORMS["dataset"].fullmatch(path.parent.name)
+    )
+
+
 def log_path(dataset: str, folder: Path | None = None) -> Path:
     """The log of a data set; it may not be there.
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.labels.decisions import Decision
 from storage.labels.passages import pieces
 
 
 @dataclass(frozen=True)
-class Dispute:
-    """A passage of which two reviewers say different things.
+class SharedPassage:
+    """A passage that one decision of each of two reviewers covers.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class Agreement:
     kappa_episodes, kappa_time : float
         Cohen's kappa, 1 where they always agree, 0 where as often as by chance; NaN where both
         say one and the same thing of everything, or nothing was looked at by both.
-    disputes : tuple of Dispute
+    disputes : tuple of SharedPassage
         Where they say different things, by record and time.
     """
 
@@ -61,7 +62,7 @@ class Agreement:
     samples: int
     kappa_episodes: float
     kappa_time: float
-    disputes: tuple[Dispute, ...]
+    disputes: tuple[SharedPassage, ...]
 
 
 def agreements(decisions: Iterable[Decision]) -> tuple[Agreement, ...]:
@@ -75,7 +76,7 @@ def agreements(decisions: Iterable[Decision]) -> tuple[Agreement, ...]:
     by_record: dict[str, list[Decision]] = {}
     for decision in decisions:
         by_record.setdefault(decision.record, []).append(decision)
-    common: dict[tuple[str, str], list[Dispute]] = {}
+    common: dict[tuple[str, str], list[SharedPassage]] = {}
     for record in sorted(by_record):
         for pair, piece in _common_pieces(record, by_record[record]):
             common.setdefault(pair, []).append(piece)
@@ -84,24 +85,23 @@ def agreements(decisions: Iterable[Decision]) -> tuple[Agreement, ...]:
 
 def _common_pieces(
     record: str, decisions: Sequence[Decision]
-) -> Iterator[tuple[tuple[str, str], Dispute]]:
+) -> Iterator[tuple[tuple[str, str], SharedPassage]]:
     """What two reviewers both decided about, pair by pair, agreed or not."""
     cut = pieces(decisions)
     rhythms = [decision.rhythm for decision in decisions]
     for pair in combinations(cut.by_reviewer, 2):
         numbers = np.stack([cut.by_reviewer[name] for name in pair], axis=1)
-        both = (numbers >= 0).all(axis=1)
         # A third one's limits part no episode of these two.
-        changes = np.append(True, (np.diff(numbers, axis=0) != 0).any(axis=1))
-        first = np.flatnonzero(changes)
+        first = np.flatnonzero(np.append(True, np.diff(numbers, axis=0).any(axis=1)))
         last = np.append(first[1:], len(numbers))
-        for begin, end in zip(first[both[first]].tolist(), last[both[first]].tolist(), strict=True):
-            words = [rhythms[number] for number in numbers[begin].tolist()]
-            start, stop = int(cut.edges[begin]), int(cut.edges[end])
-            yield pair, Dispute(record, start, stop, (words[0], words[1]))
+        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+            left, right = numbers[begin].tolist()
+            if left >= 0 and right >= 0:
+                start, stop = cut.edges[[begin, end]].tolist()
+                yield pair, SharedPassage(record, start, stop, (rhythms[left], rhythms[right]))
 
 
-def _agreement(pair: tuple[str, str], common: Sequence[Dispute]) -> Agreement:
+def _agreement(pair: tuple[str, str], common: Sequence[SharedPassage]) -> Agreement:
     lengths = np.array([piece.end - piece.start for piece in common], np.float64)
     words = [piece.rhythms for piece in common]
     return Agreement(
@@ -114,7 +114,7 @@ def _agreement(pair: tuple[str, str], common: Sequence[Dispute]) -> Agreement:
     )
 
 
-def kappa(pairs: Sequence[tuple[str, str]], weight: np.typing.NDArray[np.float64]) -> float:
+def kappa(pairs: Sequence[tuple[str, str]], weight: NDArray[np.float64]) -> float:
     """Cohen's kappa of two who each gave one of several words to the same things.
 
     Parameters
@@ -129,9 +129,9 @@ def kappa(pairs: Sequence[tuple[str, str]], weight: np.typing.NDArray[np.float64
     float
         NaN where both gave one and the same word to everything, or there is nothing.
     """
-    words, codes = np.unique(np.array(pairs, str).reshape(-1, 2), return_inverse=True)
-    table = np.zeros((len(words), len(words)))
-    np.add.at(table, tuple(codes.reshape(-1, 2).T), weight)
-    total = table.sum()
-    chance = float(table.sum(0) @ table.sum(1)) / total**2 if total else 1.0
-    return (float(np.trace(table)) / total - chance) / (1 - chance) if chance < 1 else float("nan")
+    from sklearn.metrics import cohen_kappa_score  # slow to load
+
+    if len({word for pair in pairs for word in pair}) < 2:
+        return float("nan")
+    first, second = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(first, second, sample_weight=weight))
