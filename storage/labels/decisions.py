@@ -215,6 +215,12 @@ def log_heads(dataset: str, folder: Path | None = None) -> tuple[str, ...]:
         return tuple(_read(log_path(dataset, folder)).log.digests)
 
 
+def is_in_log(dataset: str, head: str) -> bool:
+    """Whether a line of that SHA-256 is in a data set's log here; errors as `read_decisions`."""
+    with _THREADS:
+        return head in _read(log_path(dataset)).log.digests
+
+
 def _book(path: Path) -> _Book:
     """What is known of a log; nothing where its file is another one than was read."""
     book = _BOOKS.get(path)

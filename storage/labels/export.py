@@ -2,7 +2,7 @@
 
 `RECORD.review` marks the rhythm that holds ("(AFIB" where a passage begins, ")" where it ends and
 no other begins) and has a note for each decision: who, what, and the remark. WFDB keeps 255 bytes
-of a text; a longer remark ends in "…" there, and is whole in the table.
+of a text; a longer remark ends in "..." there, and is whole in the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from storage.labels.decisions import Decision
 from storage.labels.passages import passages
 
 TABLE, ENDING = "decisions.parquet", "review"
-_CUT = "…"
+_CUT = "..."
 #: What stands at one sample is written in this order: an end, a beginning, then notes.
 _END, _BEGIN, _NOTE = range(3)
 
@@ -81,7 +81,7 @@ def _note(decision: Decision) -> str:
     data = " ".join(text.split()).encode()
     if len(data) <= MOST_TEXT_BYTES:
         return data.decode()
-    return data[: MOST_TEXT_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT
+    return data[: MOST_TEXT_BYTES - len(_CUT)].decode(errors="ignore") + _CUT
 
 
 def _write_table(decisions: Iterable[Decision], path: Path) -> Path:

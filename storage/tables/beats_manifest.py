@@ -105,6 +105,29 @@ class Entry:
         return self.label_source == LABEL
 
 
+def review_words(entries: Iterable[Entry]) -> str:
+    """How far people's decisions shape the labels of records; "" where they do not."""
+    rows = [entry for entry in entries if entry.review]
+    reviewers = len({name for entry in rows for name in entry.review})
+    corrected, decisions = (
+        sum(entry.corrected for entry in rows),
+        sum(sum(entry.review.values()) for entry in rows),
+    )
+    if not rows:
+        return ""
+    return (
+        f"{corrected:,} {'episode' if corrected == 1 else 'episodes'} corrected by {reviewers} "
+        f"{'reviewer' if reviewers == 1 else 'reviewers'} ({decisions:,} decisions about "
+        f"{len(rows):,} records)"
+    )
+
+
+def rhythm_words(spec: Mapping[str, Any]) -> str:
+    """Where a data set's rhythm comes from, by its TOML: its layers in order."""
+    rhythm = spec.get("annotations", {}).get("rhythm")
+    return ", then ".join(rhythm) if isinstance(rhythm, list | tuple) else str(rhythm)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The beat tables of one data set.
