@@ -16,6 +16,7 @@ HolterError
 │   ├── NoLead              none of the wanted leads
 │   ├── UnusableSignal      NaN, flat or constant throughout
 │   └── TooFewBeats         fewer than three beats
+├── DecisionError           a decision about a passage that cannot be kept, or a damaged log
 ├── BackupError             a backup that cannot be taken, or put back
 ├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
@@ -208,3 +209,7 @@ class ServerError(HolterError):
 
 class BackupError(HolterError):
     """A backup that cannot be taken, or an archive that cannot be put back."""
+
+
+class DecisionError(HolterError):
+    """A decision about a passage that cannot be kept, or a log of them that is damaged."""

@@ -1,0 +1,1 @@
+"""What people decided about passages of recordings: a log a data set, and what is made from it."""
