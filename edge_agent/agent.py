@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent import outbox
-from edge_agent.facts import facts
+from edge_agent.board.facts import facts
 from edge_agent.measure import measure
 from edge_agent.outbox import Job, fail, finish, finite, forget_tries, new_job, try_again
 from edge_agent.presence import Presence, agent_id, lock_home, present
@@ -210,6 +210,7 @@ def evaluate(agent: Agent, job: Job) -> dict[str, float]:
             "threshold": threshold,
             "metrics": finite(metrics),
             "per_record": per_record(testset, measured.probability, threshold),
+            "throttling": measured.throttling.answer(),
             "facts": facts(agent.kind),
         },
     )

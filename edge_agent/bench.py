@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.facts import facts
+from edge_agent.board.facts import facts
 from edge_agent.measure import BATCH, measure, peak_memory_mb
 from storage.errors import ModelError
 from storage.registry.model_files import LITERT

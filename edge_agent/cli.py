@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.board.jetson import l4t_release
+from edge_agent.board.kinds import ROOTS, device_kind, refuse_other_release, usual_kind
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_state, write_json
@@ -51,10 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and end")
     commands = top.add_subparsers(dest="command", required=True)
-    tegra = Path("/etc/nv_tegra_release").exists()  # JetPack's mark
-    kind = {"x86_64": "x86-64", "aarch64": "jetson-orin-nano" if tegra else "aarch64"}.get(
-        platform.machine()
-    )
+    kind = usual_kind(platform.machine(), l4t_release(Path(ROOTS["l4t"])))
     for name, help_ in (
         ("run", "keep asking for requests until stopped"),
         ("once", "work through the requests that wait now, then end"),
@@ -219,10 +218,9 @@ def work(options: argparse.Namespace) -> int:
 
 def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent, forever, once
-    from edge_agent.facts import device_kind
     from storage.registry.client import address
 
-    agent = Agent(device, device_kind(options.kind), home, options.runtime)
+    agent = Agent(device, _kind(options.kind), home, options.runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0
     say(f"device {device} asks {address()} for requests")
@@ -230,16 +228,22 @@ def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     return 0
 
 
+def _kind(name: str) -> dict[str, Any]:
+    """A device kind by name, unless the board runs another release than it is of."""
+    kind = device_kind(name)
+    refuse_other_release(kind, l4t_release(Path(kind["roots"]["l4t"])))
+    return kind
+
+
 def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
     from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
-    from edge_agent.facts import device_kind
     from edge_agent.releases import release_at
 
     runtimes = options.runtime or USUAL_RUNTIMES
     with release_at(home, options.model) as model:
         target = model or slots.begin(home)[0]
-        measured = bench(target, device_kind(options.kind), BEATS, runtimes)
+        measured = bench(target, _kind(options.kind), BEATS, runtimes)
     _teller(options)(measured, "\n".join(_lines(measured)))
     if not options.model:
         slots.confirm(home)

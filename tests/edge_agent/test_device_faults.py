@@ -21,7 +21,7 @@ import pytest
 from edge_agent import agent as edge
 from edge_agent import measure, outbox, presence
 from edge_agent.agent import Agent
-from edge_agent.facts import device_kind
+from edge_agent.board.kinds import device_kind
 from storage.errors import OutOfReach, RegistryError
 from storage.registry import client, evaluations
 from tests.conftest import Registered

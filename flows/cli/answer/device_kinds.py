@@ -132,6 +132,7 @@ class DeviceFacts:
     cores: int | None
     memory_mb: float | str
     packages: dict[str, str]
+    board: dict[str, str]
     sensors: dict[str, Any]
 
 
