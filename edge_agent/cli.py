@@ -34,6 +34,10 @@ MODEL = (
 )
 
 
+#: Words in a runtime's place: the cheapest on this device, and what the server scored.
+WAYS = ("measured", "release")
+
+
 class ShowVersion(argparse.Action):
     """The option `--version`."""
 
@@ -75,11 +79,13 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("model", nargs="?", help=text)
             text = "compare this runtime of the release; may be given several times"
             command.add_argument("--runtime", action="append", help=text)
-        if name in ("run", "once", "analyse"):
+        if name in ("run", "once"):
             text = (
-                "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
+                "what runs the network: measured, the cheapest that is measured here; release, "
+                "what the server scored; or a name: litert-float32, litert-int8, onnx, onnx-cpu, "
+                "onnx-cuda, onnx-tensorrt (default: %(default)s)"
             )
-            command.add_argument("--runtime", type=_runtime, help=text)
+            command.add_argument("--runtime", type=_way, default="measured", help=text)
         if name in ("status", "bench"):
             usual = "json" if name == "bench" else "text"
             text = "text, or json: the same content, for a program (default: %(default)s)"
@@ -105,6 +111,8 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help=text)
     text = "how the answer is written (default: %(default)s)"
     command.add_argument("--format", choices=("text", "json"), default="text", help=text)
+    text = "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
+    command.add_argument("--runtime", type=_runtime, help=text)
     text = "lead to read; may be given several times, the first that is there is read"
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
@@ -159,6 +167,11 @@ def _runtime(name: str) -> str:
     except (ValueError, ModelError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return name
+
+
+def _way(name: str) -> str:
+    """A word for how the runtime is found, or the name of one that this device has."""
+    return name if name in WAYS else _runtime(name)
 
 
 def say(text: str) -> None:
@@ -220,7 +233,8 @@ def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent, forever, once
     from storage.registry.client import address
 
-    agent = Agent(device, _kind(options.kind), home, options.runtime)
+    runtime = None if options.runtime == "release" else options.runtime
+    agent = Agent(device, _kind(options.kind), home, runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0
     say(f"device {device} asks {address()} for requests")
@@ -237,10 +251,11 @@ def _kind(name: str) -> dict[str, Any]:
 
 def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
+    from edge_agent.bench import BEATS, bench
     from edge_agent.releases import release_at
+    from edge_agent.runtimes import CANDIDATES
 
-    runtimes = options.runtime or USUAL_RUNTIMES
+    runtimes = options.runtime or tuple(CANDIDATES)
     with release_at(home, options.model) as model:
         target = model or slots.begin(home)[0]
         measured = bench(target, _kind(options.kind), BEATS, runtimes)

@@ -83,9 +83,9 @@ def fan_mode(status: Path, fan: Path) -> str | None:
     """The fan's mode: what nvpmodel set, or else the profile that nvfancontrol begins with."""
     word = dict(_STATUS.findall(read_text(status) or "")).get("fmode", NO_FAN_MODE)
     if word != NO_FAN_MODE:
-        return word
+        return str(word)
     profile = _FAN.search(read_text(fan) or "")
-    return profile[1] if profile else None
+    return str(profile[1]) if profile else None
 
 
 def board_facts(roots: Mapping[str, str]) -> dict[str, str]:
