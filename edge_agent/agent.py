@@ -50,12 +50,14 @@ MOST_COMPLAINTS = 1_000
 
 @dataclass(frozen=True)
 class Agent:
-    """A device's name, kind and state folder; its runtime (`choice.choose`), if not a release's."""
+    """A device's name, kind and state folder; its runtime (`choice.choose`), if not a release's;
+    seconds between two looks for requests."""
 
     device: str
     kind: dict[str, Any]
     home: Path
     runtime: str | None = None
+    poll_s: float = POLL_S
 
 
 def edge_home() -> Path:
@@ -79,7 +81,7 @@ def once(agent: Agent, say: Callable[[str], None]) -> int:
 
 
 def forever(agent: Agent, say: Callable[[str], None]) -> None:
-    """Ask for requests every two seconds; a server out of reach, or a full disk, is waited for."""
+    """Ask for requests again and again; a server out of reach, or a full disk, is waited for."""
     complaint = ""
     with lock_home(agent.home):
         while True:
@@ -89,12 +91,12 @@ def forever(agent: Agent, say: Callable[[str], None]) -> None:
                     while True:
                         cycle(agent, presence, say, complaints)
                         complaint = ""
-                        time.sleep(POLL_S)
+                        time.sleep(agent.poll_s)
             except (RegistryError, OSError) as error:  # noqa: PERF203 - one pass is seconds long
                 if str(error) != complaint:
                     say(f"waiting: {error}")
                 complaint = str(error)
-                time.sleep(POLL_S)
+                time.sleep(agent.poll_s)
 
 
 def _presence(agent: Agent) -> Presence:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,7 @@ def parser() -> argparse.ArgumentParser:
             text = "compare this runtime of the release; may be given several times"
             command.add_argument("--runtime", action="append", help=text)
         if name in ("run", "once"):
-            text = (
-                "what runs the network: measured, the cheapest that is measured here; release, "
-                "what the server scored; or a name: litert-float32, litert-int8, onnx, onnx-cpu, "
-                "onnx-cuda, onnx-tensorrt (default: %(default)s)"
-            )
-            command.add_argument("--runtime", type=_way, default="measured", help=text)
+            _serve_options(command, name)
         if name in ("status", "bench"):
             usual = "json" if name == "bench" else "text"
             text = "text, or json: the same content, for a program (default: %(default)s)"
@@ -99,6 +95,18 @@ def parser() -> argparse.ArgumentParser:
         if name in ("run", "once", "bench"):
             command.add_argument("--kind", default=kind, help="device kind (default: %(default)s)")
     return top
+
+
+def _serve_options(command: argparse.ArgumentParser, name: str) -> None:
+    text = (
+        "what runs the network: measured, the cheapest that is measured here; release, what the "
+        "server scored; or a name: litert-float32, litert-int8, onnx, onnx-cpu, onnx-cuda, "
+        "onnx-tensorrt (default: %(default)s)"
+    )
+    command.add_argument("--runtime", type=_way, default="measured", help=text)
+    if name == "run":
+        text = "seconds between two looks for requests: more for a fleet (default: %(default)s)"
+        command.add_argument("--poll-s", type=_number("poll_s", float), default=2.0, help=text)
 
 
 def _analyse_options(command: argparse.ArgumentParser) -> None:
@@ -237,6 +245,7 @@ def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     agent = Agent(device, _kind(options.kind), home, runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0
+    agent = replace(agent, poll_s=options.poll_s)
     say(f"device {device} asks {address()} for requests")
     forever(agent, say)
     return 0

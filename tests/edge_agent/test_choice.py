@@ -20,8 +20,8 @@ from edge_agent.runtimes import POLICY, measure_runtimes
 from storage.registry import client, evaluations
 from storage.registry.boxed import boxed_release
 from storage.registry.policy import DEFAULT
+from tests.bad_runtimes import crash, hang, lie
 from tests.conftest import Registered
-from tests.edge_agent.bad_runtimes import crash, hang, lie
 
 FLOAT, INT8, ONNX = "litert-float32", "litert-int8", "onnx-cpu"
 
