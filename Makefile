@@ -73,10 +73,11 @@ walk:
 	@mkdir -p $(WALK) && .ci/walk $(WALK) || test $$? = 75
 
 # The agent's whole cycle in an arm64 Debian that qemu-user runs; needs root, debootstrap and
-# qemu-user-static, and says so where they are not.
-AARCH64_ROOT ?= /var/tmp/holter-aarch64
+# qemu-user-static, and says so where they are not. SUITE=trixie is Debian 13, Python 3.13.
+SUITE ?= bookworm
+AARCH64_ROOT ?= /var/tmp/holter-aarch64-$(SUITE)
 edge-aarch64: $(VENV)/.dev
-	@.ci/aarch64-root $(AARCH64_ROOT) $(BIN)/python || test $$? = 75
+	@.ci/aarch64-root $(AARCH64_ROOT) $(BIN)/python $(SUITE) || test $$? = 75
 	HOLTER_AARCH64_ROOT=$(AARCH64_ROOT) $(BIN)/python -m pytest tests/edge_agent/test_aarch64.py
 
 docs: $(VENV)/.dev

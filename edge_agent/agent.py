@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from edge_agent import outbox
-from edge_agent.facts import facts
+from edge_agent.board.facts import facts
+from edge_agent.choice import MEASURED, choose, engines_of
 from edge_agent.measure import measure
 from edge_agent.outbox import Job, fail, finish, finite, forget_tries, new_job, try_again
 from edge_agent.presence import Presence, agent_id, lock_home, present
@@ -25,6 +26,7 @@ from storage.logs import bound
 from storage.registry import client, evaluations
 from storage.registry.model_files import LITERT
 from storage.registry.tags import (
+    CHOICE_TAG,
     DEVICE_KIND_TAG,
     INSTALL_TAG,
     MODEL_SHA256_TAG,
@@ -36,7 +38,7 @@ from storage.registry.tags import (
     THRESHOLD_TAG,
 )
 from storage.tables.testset import TestSet, read_testset
-from tasks.runtimes.runtimes import open_runtime, usual
+from tasks.runtimes.runtimes import open_runtime
 from tasks.scores.metrics import beat_metrics
 
 POLL_S = 2.0
@@ -48,12 +50,14 @@ MOST_COMPLAINTS = 1_000
 
 @dataclass(frozen=True)
 class Agent:
-    """A device's name, its kind, the folder it works in, and a runtime if not the release's."""
+    """A device's name, kind and state folder; its runtime (`choice.choose`), if not a release's;
+    seconds between two looks for requests."""
 
     device: str
     kind: dict[str, Any]
     home: Path
     runtime: str | None = None
+    poll_s: float = POLL_S
 
 
 def edge_home() -> Path:
@@ -77,7 +81,7 @@ def once(agent: Agent, say: Callable[[str], None]) -> int:
 
 
 def forever(agent: Agent, say: Callable[[str], None]) -> None:
-    """Ask for requests every two seconds; a server out of reach, or a full disk, is waited for."""
+    """Ask for requests again and again; a server out of reach, or a full disk, is waited for."""
     complaint = ""
     with lock_home(agent.home):
         while True:
@@ -87,12 +91,12 @@ def forever(agent: Agent, say: Callable[[str], None]) -> None:
                     while True:
                         cycle(agent, presence, say, complaints)
                         complaint = ""
-                        time.sleep(POLL_S)
+                        time.sleep(agent.poll_s)
             except (RegistryError, OSError) as error:  # noqa: PERF203 - one pass is seconds long
                 if str(error) != complaint:
                     say(f"waiting: {error}")
                 complaint = str(error)
-                time.sleep(POLL_S)
+                time.sleep(agent.poll_s)
 
 
 def _presence(agent: Agent) -> Presence:
@@ -147,8 +151,6 @@ def _claim_and_serve(
     if number is None:
         return True
     tags = {DEVICE_KIND_TAG: str(agent.kind["name"])}
-    if agent.runtime:
-        tags[RUNTIME_TAG] = agent.runtime
     job = new_job(agent.home, request, number, tags)
     with bound(request=job.request_id, model=job.reference):
         say(f"request {job.request_id}: {request.model} version {request.version}")
@@ -163,7 +165,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
     outbox.make_workplace(job)
     try:
         job = try_again(job)
-        job = finish(job, evaluate(agent, job))
+        job = evaluate(agent, job, say)
     except OutOfReach:
         forget_tries(job)
         raise
@@ -183,7 +185,7 @@ def serve(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
     return job
 
 
-def evaluate(agent: Agent, job: Job) -> dict[str, float]:
+def evaluate(agent: Agent, job: Job, say: Callable[[str], None]) -> Job:
     """Fetch, check and run what a job's request names; leaves the report's files in its folder."""
     request, tags = job.request, job.request.tags
     back = (tags.get(ROLL_BACK_TAG, ""), agent.device)
@@ -192,11 +194,16 @@ def evaluate(agent: Agent, job: Job) -> dict[str, float]:
     threshold = threshold_of(tags)
     run, file, sha256 = (tags.get(name, "") for name in TESTSET)
     version, keys = (request.model, request.version), trusted_keys(agent.home)
-    release, manifest = fetch_release(*version, job.folder / "model", keys, agent.runtime)
+    named = None if agent.runtime == MEASURED else agent.runtime
+    release, manifest = fetch_release(
+        *version, job.folder / "model", keys, named, every_file=agent.runtime == MEASURED
+    )
     refuse_other_model(release, tags.get(MODEL_SHA256_TAG, ""))
-    runtime = agent.runtime or usual(manifest)
+    choice = choose(agent.home, release, agent.kind, agent.runtime, say)
+    engines = engines_of(agent.home, choice.depends_on)
+    network = partial(open_runtime, release, manifest, choice.runtime, choice.threads, engines)
     testset = read_testset(client.fetch_run_file(run, file, sha256, job.folder / "testset"))
-    measured = measure(partial(open_runtime, release, manifest, runtime), testset, agent.kind)
+    measured = measure(network, testset, agent.kind)
     scores = beat_metrics(*testset.select_counted(measured.probability), threshold)
     metrics = {**scores, **measured.costs}
     write_json(
@@ -206,17 +213,19 @@ def evaluate(agent: Agent, job: Job) -> dict[str, float]:
             "device": agent.device,
             "model": {"name": request.model, "version": request.version},
             "digests": {k: v for k, v in tags.items() if k.endswith("_sha256")},
-            "runtime": runtime,
+            "runtime": choice.export,
+            "choice": asdict(choice),
             "threshold": threshold,
             "metrics": finite(metrics),
             "per_record": per_record(testset, measured.probability, threshold),
+            "throttling": measured.throttling.answer(),
             "facts": facts(agent.kind),
         },
     )
     np.save(job.report / "probability.npy", measured.probability, allow_pickle=False)
     if tags.get(INSTALL_TAG) == "true":
         install(agent.home, release, job.reference, *back)
-    return metrics
+    return finish(job, metrics, {RUNTIME_TAG: choice.export, CHOICE_TAG: choice.words})
 
 
 def refuse_other_model(release: Path, sha256: str) -> None:

@@ -6,29 +6,25 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.facts import facts
-from edge_agent.measure import BATCH, measure, peak_memory_mb
-from storage.errors import ModelError
+from edge_agent.board.facts import facts
+from edge_agent.choice import pick
+from edge_agent.measure import measure
+from edge_agent.runtimes import CANDIDATES, cores, measure_runtimes
 from storage.registry.model_files import LITERT
 from storage.registry.signing import read_unsigned
 from storage.tables.golden_beats import GOLDEN, read_golden
 from storage.tables.testset import TestSet
 from tasks.features.rhythm import WINDOW_BEATS
-from tasks.runtimes.runtimes import RUNTIMES, Network, files_of, open_runtime, usual
+from tasks.runtimes.runtimes import RUNTIMES, Network, open_runtime, usual
 
 BATCHES = (1, 8, 32, 128, 512)
 BEATS = 4_096
-#: Compared by default, where they are installed; Keras is the published way, which no device needs.
-USUAL_RUNTIMES = ("litert-float32", "litert-int8", "onnx")
-#: Rows of a runtime's throughput, and calls of its latency; passes of which the quickest counts.
-RUNTIME_ROWS, SINGLES, PASSES = 512, 200, 3
 #: Windows of a measurement at the least.
 LEAST_WINDOWS = 64
 
@@ -39,7 +35,7 @@ def bench(
     model: Path,
     kind: Mapping[str, Any],
     beats: int = BEATS,
-    runtimes: Sequence[str] = USUAL_RUNTIMES,
+    runtimes: Sequence[str] = tuple(CANDIDATES),
 ) -> dict[str, Any]:
     """Latency, throughput, memory, cold start and energy of a .tflite file or a release.
 
@@ -53,13 +49,13 @@ def bench(
     beats : int
         What a measurement runs; of windows 64 at least.
     runtimes : sequence of str
-        Which of a release's runtimes to compare.
+        Which of a release's runtimes to compare; Keras, the published way, only where it is named.
 
     Returns
     -------
     dict
         `costs` by metric name; `throughput_beats_per_cpu_s` by threads and batch; `runtimes` of a
-        release compared; `facts`.
+        release compared, and the `choice` that an agent would make of them; `facts`.
     """
     file = model / LITERT if model.is_dir() else model
     open_network: Callable[[int], Network]
@@ -78,6 +74,7 @@ def bench(
     costs = measure(partial(open_network, 1), testset, kind).costs
     costs["model_bytes"] = float(file.stat().st_size)
     threads = sorted({1, os.cpu_count() or 1})
+    table = measure_runtimes(model, runtimes, cores(), kind) if model.is_dir() else {}
     return {
         "costs": costs,
         "throughput_beats_per_cpu_s": {
@@ -88,55 +85,10 @@ def bench(
             }
             for count in threads
         },
-        "runtimes": compare_runtimes(model, runtimes) if model.is_dir() else {},
+        "runtimes": table,
+        "choice": pick(table, read_unsigned(model)).words if table else "",
         "facts": facts(dict(kind)),
     }
-
-
-def compare_runtimes(release: Path, names: Sequence[str]) -> dict[str, Any]:
-    """What each of a release's runtimes costs on one thread, or why it cannot be said.
-
-    Each runs in a process of its own: memory is its alone, and cold start has the imports in it.
-    """
-    files = files_of(read_unsigned(release))
-    out: dict[str, Any] = {}
-    for name in names:
-        if name not in files:
-            out[name] = "not in this release"
-            continue
-        with get_context("spawn").Pool(1) as pool:
-            out[name] = pool.apply(_costs, (release, name))
-    return out
-
-
-def _costs(release: Path, name: str) -> dict[str, Any] | str:
-    """Cold start, latency, throughput, memory and bytes of a runtime; or what is missing."""
-    begin_s = time.perf_counter()
-    manifest = read_unsigned(release)
-    try:
-        network = open_runtime(release, manifest, name)
-    except ModelError as error:
-        return str(error)
-    rows = _rows(release, network, RUNTIME_ROWS)
-    row = {key: array[:1] for key, array in rows.items()}
-    network.predict(row)
-    cold_s = time.perf_counter() - begin_s
-    rate = max(_rate(network, rows, BATCH) for _ in range(PASSES))
-    latency_ms = np.empty(SINGLES)
-    network.predict(row)
-    for i in range(SINGLES):
-        start = time.perf_counter_ns()
-        network.predict(row)
-        latency_ms[i] = (time.perf_counter_ns() - start) / 1e6
-    costs = {
-        "latency_p50_ms": float(np.median(latency_ms)),
-        "latency_p99_ms": float(np.percentile(latency_ms, 99)),
-        "throughput_rows_per_cpu_s": rate,
-        "cold_start_ms": 1e3 * cold_s,
-        "peak_memory_mb": peak_memory_mb(),
-        "bytes": (release / files_of(manifest)[name]).stat().st_size,
-    }
-    return {**costs, "providers": [*getattr(network, "providers", ())]}
 
 
 def _rows(folder: Path, network: Network, beats: int) -> Rows:

@@ -9,10 +9,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.board.jetson import l4t_release
+from edge_agent.board.kinds import ROOTS, device_kind, refuse_other_release, usual_kind
 from storage.bounds import within
 from storage.errors import DeviceError, HolterError, ModelError
 from storage.files import check_writable, read_state, write_json
@@ -30,6 +33,10 @@ MODEL = (
     "a release's folder; where a server is named, NAME@alias, NAME/version or NAME "
     "(default: the active one)"
 )
+
+
+#: Words in a runtime's place: the cheapest on this device, and what the server scored.
+WAYS = ("measured", "release")
 
 
 class ShowVersion(argparse.Action):
@@ -51,10 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and end")
     commands = top.add_subparsers(dest="command", required=True)
-    tegra = Path("/etc/nv_tegra_release").exists()  # JetPack's mark
-    kind = {"x86_64": "x86-64", "aarch64": "jetson-orin-nano" if tegra else "aarch64"}.get(
-        platform.machine()
-    )
+    kind = usual_kind(platform.machine(), l4t_release(Path(ROOTS["l4t"])))
     for name, help_ in (
         ("run", "keep asking for requests until stopped"),
         ("once", "work through the requests that wait now, then end"),
@@ -76,11 +80,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("model", nargs="?", help=text)
             text = "compare this runtime of the release; may be given several times"
             command.add_argument("--runtime", action="append", help=text)
-        if name in ("run", "once", "analyse"):
-            text = (
-                "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
-            )
-            command.add_argument("--runtime", type=_runtime, help=text)
+        if name in ("run", "once"):
+            _serve_options(command, name)
         if name in ("status", "bench"):
             usual = "json" if name == "bench" else "text"
             text = "text, or json: the same content, for a program (default: %(default)s)"
@@ -96,6 +97,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _serve_options(command: argparse.ArgumentParser, name: str) -> None:
+    text = (
+        "what runs the network: measured, the cheapest that is measured here; release, what the "
+        "server scored; or a name: litert-float32, litert-int8, onnx, onnx-cpu, onnx-cuda, "
+        "onnx-tensorrt (default: %(default)s)"
+    )
+    command.add_argument("--runtime", type=_way, default="measured", help=text)
+    if name == "run":
+        text = "seconds between two looks for requests: more for a fleet (default: %(default)s)"
+        command.add_argument("--poll-s", type=_number("poll_s", float), default=2.0, help=text)
+
+
 def _analyse_options(command: argparse.ArgumentParser) -> None:
     text = "a .hea, .dat, .edf or .ecg file, a WFDB record without suffix, or a folder of them"
     command.add_argument("record", type=Path, help=text)
@@ -106,6 +119,8 @@ def _analyse_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help=text)
     text = "how the answer is written (default: %(default)s)"
     command.add_argument("--format", choices=("text", "json"), default="text", help=text)
+    text = "what runs the network: litert-float32, litert-int8, onnx (default: the release's)"
+    command.add_argument("--runtime", type=_runtime, help=text)
     text = "lead to read; may be given several times, the first that is there is read"
     command.add_argument("--lead", action="append", help=text)
     text = "runs of fewer equal decisions become what surrounds them (default: %(default)s)"
@@ -160,6 +175,11 @@ def _runtime(name: str) -> str:
     except (ValueError, ModelError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return name
+
+
+def _way(name: str) -> str:
+    """A word for how the runtime is found, or the name of one that this device has."""
+    return name if name in WAYS else _runtime(name)
 
 
 def say(text: str) -> None:
@@ -219,27 +239,35 @@ def work(options: argparse.Namespace) -> int:
 
 def _serve(home: Path, device: str, options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent, forever, once
-    from edge_agent.facts import device_kind
     from storage.registry.client import address
 
-    agent = Agent(device, device_kind(options.kind), home, options.runtime)
+    runtime = None if options.runtime == "release" else options.runtime
+    agent = Agent(device, _kind(options.kind), home, runtime)
     if options.command == "once":
         return 1 if once(agent, say) else 0
+    agent = replace(agent, poll_s=options.poll_s)
     say(f"device {device} asks {address()} for requests")
     forever(agent, say)
     return 0
 
 
+def _kind(name: str) -> dict[str, Any]:
+    """A device kind by name, unless the board runs another release than it is of."""
+    kind = device_kind(name)
+    refuse_other_release(kind, l4t_release(Path(kind["roots"]["l4t"])))
+    return kind
+
+
 def _bench(home: Path, options: argparse.Namespace) -> int:
     from edge_agent import slots
-    from edge_agent.bench import BEATS, USUAL_RUNTIMES, bench
-    from edge_agent.facts import device_kind
+    from edge_agent.bench import BEATS, bench
     from edge_agent.releases import release_at
+    from edge_agent.runtimes import CANDIDATES
 
-    runtimes = options.runtime or USUAL_RUNTIMES
+    runtimes = options.runtime or tuple(CANDIDATES)
     with release_at(home, options.model) as model:
         target = model or slots.begin(home)[0]
-        measured = bench(target, device_kind(options.kind), BEATS, runtimes)
+        measured = bench(target, _kind(options.kind), BEATS, runtimes)
     _teller(options)(measured, "\n".join(_lines(measured)))
     if not options.model:
         slots.confirm(home)

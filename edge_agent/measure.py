@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.sensors import Energy, energy_costs, idle, meter_energy
+from edge_agent.board.sensors import Energy, energy_costs, idle, meter_energy
+from edge_agent.board.throttling import Throttling, watch_throttling
 from storage.errors import ModelError
 from storage.tables.testset import TestSet
 from tasks.runtimes.litert import af_probability
@@ -30,19 +31,29 @@ BLOCK = 4_096
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """P(AF), of the shape of the test set's labels, and what it cost, by metric name."""
+    """P(AF), of the shape of the test set's labels; costs, by metric name; what throttled them."""
 
     probability: NDArray[np.float32]
     costs: dict[str, float]
+    throttling: Throttling
 
 
 def measure(
     open_network: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None = None
 ) -> Measurement:
+    """Run every beat (`_run`), and watch meanwhile what holds the kind's clocks back."""
+    with watch_throttling(kind) if kind else nullcontext(Throttling()) as throttling:
+        probability, costs = _run(open_network, testset, kind)
+    return Measurement(probability, costs, throttling)
+
+
+def _run(
+    open_network: Callable[[], Network], testset: TestSet, kind: Mapping[str, Any] | None
+) -> tuple[NDArray[np.float32], dict[str, float]]:
     """Run every beat, batch-wise for the answers and one at a time for the latency.
 
     Latency is of single rows (a beat, or a window of beats) in the order of the test set after a
-    warm-up of 100, on one thread; throughput is of the beats that count in batches of 32 rows,
+    warm-up of 100; throughput is of the beats that count in batches of 32 rows,
     reading from disk included; memory is the process's peak; energy is of the batches, above idle,
     where the kind's sensors measure it (`sensors`).
     """
@@ -85,7 +96,7 @@ def measure(
     }
     if kind and resting:
         costs |= energy_costs(kind, resting, load, beats)
-    return Measurement(probability, costs)
+    return probability, costs
 
 
 def refuse_other_shapes(network: Network, testset: TestSet) -> None:

@@ -109,9 +109,10 @@ def forget_tries(job: Job) -> None:
     place(job.home, "tries", job.request_id).unlink(missing_ok=True)
 
 
-def finish(job: Job, metrics: Mapping[str, float]) -> Job:
-    """The job with its figures; what is not finite is left undefined."""
-    return replace(job, outcome=replace(job.outcome, metrics=finite(metrics)))
+def finish(job: Job, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> Job:
+    """The job with its figures and further tags; what is not finite is left undefined."""
+    more = {**job.outcome.tags, **(tags or {})}
+    return replace(job, outcome=replace(job.outcome, metrics=finite(metrics), tags=more))
 
 
 def fail(job: Job, reason: str) -> Job:

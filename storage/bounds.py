@@ -95,6 +95,7 @@ BOUNDS: dict[str, Bound] = {
     "workers": POSITIVE_COUNT,
     "wait_s": DURATION_S,
     "every_s": Bound(least=1, most=YEAR_S),
+    "poll_s": Bound(least=1, most=3_600),
     "quiet_s": Bound(least=0, most=YEAR_S),
     "patience_s": DURATION_S,
     "retrain_after": ANY_COUNT,

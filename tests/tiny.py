@@ -1,4 +1,4 @@
-"""A tiny data set: tables of a few beats that are easily told apart, with a manifest."""
+"""A tiny data set: tables of a few beats that are easily told apart; a record with gaps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from storage.files import sha256_file
 from storage.tables.beats import BeatTable, Source, write_beats
 from storage.tables.beats_manifest import Entry, Manifest, write_manifest
+from tasks.features.rhythm import RhythmRecord
 
 SOURCE = Source(
     "tiny", "", "", "II", 250.0, 12_000, [[0, 12_000]], {}, {}, "", "", "", {}, simulated=True
@@ -56,3 +57,15 @@ def tiny_dataset(
         )
     manifest = Manifest(dataset, "Tiny", "1", "", "", "", "", "", "", True, tuple(entries), {}, {})
     return write_manifest(folder / "manifest.json", manifest)
+
+
+def record_with_gaps(seed: int = 8) -> RhythmRecord:
+    """900 beats in stretches of 1, 2, 40, 700 and 157 beats, with shapes that some of them lack."""
+    random = np.random.default_rng(seed)
+    lengths = [1, 2, 40, 700, 157]
+    n = sum(lengths)
+    rr_s = random.uniform(0.3, 1.8, n).astype(np.float32)
+    rr_s[np.cumsum([0, *lengths[:-1]])] = np.nan
+    shape = random.normal(size=(n, 80)).astype(np.float32)
+    shape[random.random(n) < 0.2] = np.nan
+    return RhythmRecord("made-up", "made-up", rr_s, np.zeros(n, np.int8), shape=shape)

@@ -353,6 +353,7 @@ def local_agent(device: str, *, start: bool) -> Iterator[None]:
     folder = home()
     write_bytes(folder / "keys" / "release.pub", f"{public_key()}\n".encode())
     words = [sys.executable, "-m", "edge_agent", "run", "--device", device]
+    words += ["--runtime", "release"]  # this machine tests what it scored itself
     env = {
         "HOLTER_EDGE_HOME": str(folder / "edge"),
         "HOLTER_EDGE_KEYS": str(folder / "keys"),

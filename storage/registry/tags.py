@@ -50,6 +50,8 @@ MULTIPLY_ADDS_TAG = "holter.multiply_adds"
 #: The runtime that a release is run by, or that a device ran it by; with a dot, one of those that
 #: it may be run by.
 RUNTIME_TAG = "holter.runtime"
+#: Of a device's report: the runtime, its threads, and what it was chosen by.
+CHOICE_TAG = "holter.choice"
 #: The version's: digest of its sealed chain.
 CHAIN_SHA256_TAG = "holter.chain_sha256"
 #: The version that a student learnt from, its run and its weights' digest.

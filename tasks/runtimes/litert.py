@@ -127,7 +127,7 @@ def inputs_by_name(
     Raises
     ------
     ModelError
-        Names, shapes or types differ from the model's.
+        Names, shapes or types differ from the model's, or a value is NaN or infinite.
     """
     if isinstance(inputs, np.ndarray):
         if len(shapes) != 1:
@@ -142,7 +142,23 @@ def inputs_by_name(
                 f"input {name} is {array.dtype} {array.shape}; "
                 f"expected float32 (n, {', '.join(map(str, shapes[name]))}), one n for all"
             )
+    refuse_missing(inputs)
     return inputs
+
+
+def refuse_missing(inputs: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raise ModelError where a value is NaN or infinite: what is missing is masked before.
+
+    LiteRT with its delegate, LiteRT without, ONNX Runtime and Keras each make something else of
+    such a value in pooling and rectifiers.
+    """
+    for name, array in inputs.items():
+        if not np.isfinite(array).all():
+            missing = int((~np.isfinite(array)).sum())
+            raise ModelError(
+                f"input {name}: found {missing} values of {array.size} that are NaN or infinite; "
+                "expected what is missing to be masked before the network"
+            )
 
 
 def af_probability(output: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,9 @@ from numpy.typing import NDArray
 from storage.errors import ModelError
 from tasks.runtimes.litert import Inputs, inputs_by_name
 
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 #: In order of preference, with their options: float32 stays float32 on CUDA.
-PROVIDERS: dict[str, dict[str, str]] = {
-    "TensorrtExecutionProvider": {},
-    "CUDAExecutionProvider": {"use_tf32": "0"},
-    "CPUExecutionProvider": {},
-}
+PROVIDERS: dict[str, dict[str, str]] = {TENSORRT: {}, CUDA: {"use_tf32": "0"}, CPU: {}}
 #: Log lines of its errors alone: a GPU library that is missing is seen in `providers`.
 ERRORS = 3
 
@@ -29,6 +27,11 @@ class Onnx:
         The whole .onnx file.
     threads : int
         Threads of the processor for one call.
+    provider : str, optional
+        The provider that must run it; what it lacks runs on those after it. By default the first
+        that is there.
+    engines : Path, optional
+        Where TensorRT keeps the engines that it builds, so that the next start is quick.
 
     Attributes
     ----------
@@ -42,10 +45,16 @@ class Onnx:
     Raises
     ------
     ModelError
-        The bytes are no such model.
+        The bytes are no such model, or the provider cannot run it here.
     """
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        threads: int = 1,
+        provider: str | None = None,
+        engines: Path | None = None,
+    ) -> None:
         # Imported here: only a device that chose this runtime has it.
         import onnxruntime
 
@@ -53,13 +62,20 @@ class Onnx:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = ERRORS
         available = onnxruntime.get_available_providers()
-        providers = [(name, settings) for name, settings in PROVIDERS.items() if name in available]
+        if provider and provider not in available:
+            raise ModelError(f"ONNX Runtime: found no {provider}; it has {', '.join(available)}")
+        names = list(PROVIDERS)[list(PROVIDERS).index(provider) if provider else 0 :]
+        kept = {TENSORRT: engine_settings(engines)} if engines else {}
+        providers = [(n, {**PROVIDERS[n], **kept.get(n, {})}) for n in names if n in available]
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # its errors share no other class
             raise ModelError(
                 f"{len(model)} bytes are not a model ONNX Runtime can run: {error}"
             ) from error
+        self.providers: list[str] = self._session.get_providers()
+        if provider and self.providers[0] != provider:
+            raise ModelError(f"ONNX Runtime: {provider} does not start: a library of it is missing")
         entries, results = self._session.get_inputs(), self._session.get_outputs()
         if len(results) != 1:
             raise ModelError(f"the model has {len(results)} outputs; expected exactly one")
@@ -70,7 +86,6 @@ class Onnx:
                 )
         self.inputs = {entry.name: _tail(entry) for entry in entries}
         self.outputs = _tail(results[0])
-        self.providers: list[str] = self._session.get_providers()
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers (n, ...) to n rows, `batch` at a time, as `litert.LiteRT.predict`."""
@@ -81,6 +96,16 @@ class Onnx:
             part = {name: array[start : start + batch] for name, array in arrays.items()}
             (answer[start : start + batch],) = self._session.run(None, part)
         return answer
+
+
+def engine_settings(folder: Path) -> dict[str, str]:
+    """TensorRT's options that keep engines, and the times of kernels, in a folder."""
+    return {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
 
 
 def _tail(entry: Any) -> tuple[int, ...]:

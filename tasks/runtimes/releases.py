@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from storage.registry.client import fetch_model_file
 from storage.registry.model_files import LITERT, MANIFEST
 from storage.registry.signing import MOST_MANIFEST, NAME_FILE, SIGNATURE, check_name, check_release
 from storage.tables.golden_beats import GOLDEN, read_golden
+from tasks.networks.registry import find
 from tasks.runtimes.litert import af_probability
-from tasks.runtimes.runtimes import files_of, open_runtime, usual
+from tasks.runtimes.runtimes import RUNTIMES, Network, file_of, open_runtime, usual
 
 #: Largest difference from the answers of the release's own machine, and where it may be larger:
 #: int8 answers in steps of 1/256, and another processor may round five of them otherwise.
 LEAST_ERROR = 1e-3
 MOST_ERROR = {"litert-int8": 0.02}
+#: Extras whose runtimes are a device's.
+EXTRAS = ("edge", "onnx")
 
 
 def self_test(folder: Path, runtime: str | None = None) -> None:
@@ -34,11 +37,16 @@ def self_test(folder: Path, runtime: str | None = None) -> None:
     """
     manifest = read_json(folder / MANIFEST)
     name = runtime or usual(manifest)
-    network = open_runtime(folder, manifest, name)
-    inputs, expected = read_golden(folder / GOLDEN, None if name == usual(manifest) else name)
+    check_answers(folder, manifest, name, open_runtime(folder, manifest, name))
+
+
+def check_answers(folder: Path, manifest: Mapping[str, Any], name: str, network: Network) -> None:
+    """Hold an open network of a release to the golden answers of its runtime; as `self_test`."""
+    export = find(RUNTIMES, "runtime", name).export
+    inputs, expected = read_golden(folder / GOLDEN, None if export == usual(manifest) else export)
     answers = af_probability(network.predict(inputs))
     error = float(np.abs(answers - expected).max(initial=0))
-    most = MOST_ERROR.get(name, LEAST_ERROR)
+    most = MOST_ERROR.get(export, LEAST_ERROR)
     if not len(expected) or not error <= most:
         raise DeviceError(
             f"self-test: found an error of {error:g} on {len(expected)} golden beats; "
@@ -47,7 +55,13 @@ def self_test(folder: Path, runtime: str | None = None) -> None:
 
 
 def fetch_release(
-    name: str, version: int, to: Path, trusted: Iterable[str], runtime: str | None = None
+    name: str,
+    version: int,
+    to: Path,
+    trusted: Iterable[str],
+    runtime: str | None = None,
+    *,
+    every_file: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch a model version: signatures first, then what they vouch for, as far as it is needed.
 
@@ -61,6 +75,8 @@ def fetch_release(
         Public keys, 64 hexadecimal digits each.
     runtime : str, optional
         The runtime that is to run it, if not the release's own.
+    every_file : bool
+        Fetch the files of all runtimes that are installed here: which runs it is not known yet.
 
     Returns
     -------
@@ -83,8 +99,9 @@ def fetch_release(
         fetch_model_file(name, version, NAME_FILE, None, to, MOST_MANIFEST)
     manifest = check_release(to, keys)
     check_name(to, name, version, keys)
-    network_file = files_of(manifest).get(runtime or usual(manifest), LITERT)
-    for file in dict.fromkeys((LITERT, GOLDEN, network_file)):
+    names = [n for n, r in RUNTIMES.items() if r.installed and r.extra in EXTRAS and every_file]
+    files = [file_of(manifest, n) or LITERT for n in (runtime or usual(manifest), *names)]
+    for file in dict.fromkeys((LITERT, GOLDEN, *files)):
         signed = manifest["files"].get(file)
         if signed is None:
             raise SignatureError(f"release {name}/{version}: the signed manifest has no {file}")

@@ -19,8 +19,8 @@ from storage.errors import DigestMismatch, ModelError
 from storage.files import sha256_bytes
 from storage.registry.model_files import LITERT
 from tasks.networks.registry import find
-from tasks.runtimes.litert import Inputs, LiteRT
-from tasks.runtimes.onnx_runtime import Onnx
+from tasks.runtimes.litert import Inputs, LiteRT, refuse_missing
+from tasks.runtimes.onnx_runtime import CPU, CUDA, TENSORRT, Onnx
 
 #: The runtime that is compared with Keras's answers most closely, and the one of old releases.
 REFERENCE = "litert-float32"
@@ -35,16 +35,33 @@ class Network(Protocol):
         """Answers (n, ...) to n rows, as `tasks.runtimes.litert.LiteRT.predict`."""
 
 
-Opener = Callable[[bytes, str, int], Network]
+class Opener(Protocol):
+    """Opens a file's bytes; TensorRT keeps the engines that it builds in the folder, if any."""
+
+    def __call__(
+        self, data: bytes, name: str, threads: int, engines: Path | None = None, /
+    ) -> Network:
+        """The network of that name, ready to answer with so many threads."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime of the table: how a file's bytes are opened, its package, and the extra with it."""
+    """A runtime of the table.
+
+    Attributes
+    ----------
+    open : Opener
+        How a file's bytes are opened.
+    package, extra : str
+        What it needs, and the extra of holter-af that brings it.
+    export : str
+        Whose file of a release it runs; several providers run one.
+    """
 
     open: Opener
     package: str
     extra: str
+    export: str
 
     @property
     def installed(self) -> bool:
@@ -55,36 +72,57 @@ class Runtime:
 RUNTIMES: dict[str, Runtime] = {}
 
 
-def runtime(name: str, package: str, extra: str) -> Callable[[Opener], Opener]:
-    """Enter an opening function, of bytes, the network's name and threads, into `RUNTIMES`."""
+def runtime(name: str, package: str, extra: str, export: str = "") -> Callable[[Opener], Opener]:
+    """Enter an opening function into `RUNTIMES`; it runs its own export, or the one that is named.
+
+    The function takes bytes, the network's name, threads, and where engines may be kept.
+    """
 
     def enter(function: Opener) -> Opener:
-        RUNTIMES[name] = Runtime(function, package, extra)
+        RUNTIMES[name] = Runtime(function, package, extra, export or name)
         return function
 
     return enter
 
 
 @runtime("litert-float32", package="ai_edge_litert", extra="edge")
-def litert_float32(data: bytes, _name: str, threads: int) -> Network:
+def litert_float32(data: bytes, _name: str, threads: int, _engines: Path | None = None) -> Network:
     """LiteRT with float32 arithmetic."""
     return LiteRT(data, threads)
 
 
 @runtime("litert-int8", package="ai_edge_litert", extra="edge")
-def litert_int8(data: bytes, _name: str, threads: int) -> Network:
+def litert_int8(data: bytes, _name: str, threads: int, _engines: Path | None = None) -> Network:
     """LiteRT with int8 arithmetic; what goes in and comes out is float32."""
     return LiteRT(data, threads)
 
 
 @runtime("onnx", package="onnxruntime", extra="onnx")
-def onnx(data: bytes, _name: str, threads: int) -> Network:
+def onnx(data: bytes, _name: str, threads: int, engines: Path | None = None) -> Network:
     """ONNX Runtime on the first of TensorRT, CUDA and the processor that is there."""
-    return Onnx(data, threads)
+    return Onnx(data, threads, None, engines)
+
+
+@runtime("onnx-cpu", package="onnxruntime", extra="onnx", export="onnx")
+def onnx_cpu(data: bytes, _name: str, threads: int, _engines: Path | None = None) -> Network:
+    """ONNX Runtime on the processor."""
+    return Onnx(data, threads, CPU)
+
+
+@runtime("onnx-cuda", package="onnxruntime", extra="onnx", export="onnx")
+def onnx_cuda(data: bytes, _name: str, threads: int, _engines: Path | None = None) -> Network:
+    """ONNX Runtime on CUDA, or not at all."""
+    return Onnx(data, threads, CUDA)
+
+
+@runtime("onnx-tensorrt", package="onnxruntime", extra="onnx", export="onnx")
+def onnx_tensorrt(data: bytes, _name: str, threads: int, engines: Path | None = None) -> Network:
+    """ONNX Runtime on TensorRT, or not at all."""
+    return Onnx(data, threads, TENSORRT, engines)
 
 
 @runtime("keras-hdf5", package="keras", extra="server")
-def keras_hdf5(data: bytes, name: str, _threads: int) -> Network:
+def keras_hdf5(data: bytes, name: str, _threads: int, _engines: Path | None = None) -> Network:
     """Keras `predict` on HDF5 weights: the published way, for comparison; no device needs it."""
     return _Keras(data, name)
 
@@ -100,11 +138,11 @@ class _Keras:
 
     def predict(self, inputs: Inputs, batch: int = 256) -> NDArray[np.float32]:
         """Answers to n rows."""
-        if not isinstance(inputs, np.ndarray):
-            arrays = [inputs[entry.name] for entry in self._model.inputs]
-            rows: Any = arrays[0] if len(arrays) == 1 else arrays
-        else:
-            rows = inputs
+        if isinstance(inputs, np.ndarray):
+            inputs = dict.fromkeys(self.inputs, inputs)
+        refuse_missing(inputs)
+        arrays = [inputs[entry.name] for entry in self._model.inputs]
+        rows: Any = arrays[0] if len(arrays) == 1 else arrays
         return np.asarray(self._model.predict(rows, batch_size=batch, verbose=0), np.float32)
 
 
@@ -112,6 +150,11 @@ def files_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The file of each runtime that a release holds; one that names none holds LiteRT's alone."""
     entries = manifest.get("runtimes", {REFERENCE: {"file": LITERT}})
     return {name: str(entry["file"]) for name, entry in entries.items() if "file" in entry}
+
+
+def file_of(manifest: Mapping[str, Any], name: str) -> str | None:
+    """The file of a release that a runtime of the table runs; None where there is none."""
+    return files_of(manifest).get(find(RUNTIMES, "runtime", name).export)
 
 
 def usual(manifest: Mapping[str, Any]) -> str:
@@ -137,9 +180,15 @@ def installed_runtime(name: str) -> Runtime:
 
 
 def open_runtime(
-    folder: Path, manifest: Mapping[str, Any], name: str | None = None, threads: int = 1
+    folder: Path,
+    manifest: Mapping[str, Any],
+    name: str | None = None,
+    threads: int = 1,
+    engines: Path | None = None,
 ) -> Network:
     """Open a release's network in a runtime, by default its own (`usual`).
+
+    TensorRT keeps the engines that it builds in `engines`.
 
     Raises
     ------
@@ -149,13 +198,14 @@ def open_runtime(
         The file is not the one of the manifest.
     """
     name = name or usual(manifest)
-    runtime, files = installed_runtime(name), files_of(manifest)
-    if name not in files or not (folder / files[name]).is_file():
-        raise ModelError(f"release: found no file for {name}; it has {', '.join(files)}")
-    data = (folder / files[name]).read_bytes()
-    expected = manifest.get("files", {}).get(files[name], {}).get("sha256")
+    runtime, file = installed_runtime(name), file_of(manifest, name)
+    if file is None or not (folder / file).is_file():
+        names = ", ".join(files_of(manifest))
+        raise ModelError(f"release: found no file for {name}; it has {names}")
+    data = (folder / file).read_bytes()
+    expected = manifest.get("files", {}).get(file, {}).get("sha256")
     if sha256_bytes(data) != expected:
         raise DigestMismatch(
-            f"{files[name]}: found SHA-256 {sha256_bytes(data)}; the manifest says {expected}"
+            f"{file}: found SHA-256 {sha256_bytes(data)}; the manifest says {expected}"
         )
-    return runtime.open(data, str(manifest.get("name")), threads)
+    return runtime.open(data, str(manifest.get("name")), threads, engines)

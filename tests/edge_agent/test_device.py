@@ -17,8 +17,8 @@ import pytest
 from edge_agent import agent as edge
 from edge_agent import presence, slots
 from edge_agent.agent import Agent
+from edge_agent.board.kinds import device_kind
 from edge_agent.cli import main as edge_main
-from edge_agent.facts import device_kind
 from edge_agent.outbox import MOST_TRIES, new_job
 from edge_agent.releases import fetch_release
 from flows.train.release import name_again

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent import agent as edge
 from edge_agent.agent import Agent
-from edge_agent.facts import device_kind
+from edge_agent.board.kinds import device_kind
 from flows.services.servers import mlflow_server
 from storage.errors import RegistryError
 from storage.registry import client, evaluations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.bench import bench
+from edge_agent.board.kinds import device_kind
 from edge_agent.cli import main
-from edge_agent.facts import device_kind
 from tests import ROOT
 from tests.answers import held
 

@@ -21,7 +21,7 @@ import pytest
 from edge_agent import agent as edge
 from edge_agent import measure, outbox, presence
 from edge_agent.agent import Agent
-from edge_agent.facts import device_kind
+from edge_agent.board.kinds import device_kind
 from storage.errors import OutOfReach, RegistryError
 from storage.registry import client, evaluations
 from tests.conftest import Registered
@@ -244,7 +244,7 @@ def test_a_report_waits_for_a_dead_server(
     request_id = registered.request(agent.device)
     real = edge.evaluate
 
-    def dies(*args: Any) -> dict[str, float]:
+    def dies(*args: Any) -> Any:
         metrics = real(*args)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         return metrics

@@ -10,7 +10,7 @@ import pytest
 from edge_agent import agent as edge
 from edge_agent import slots
 from edge_agent.agent import Agent
-from edge_agent.facts import device_kind
+from edge_agent.board.kinds import device_kind
 from flows.decide import release_stages
 from flows.train.evaluate_device import enter
 from storage.audit import fleet, ledger

@@ -110,8 +110,10 @@ class DeviceContents:
 
 @dataclass(frozen=True)
 class RuntimeCosts:
-    """What a release's runtime costs on one thread; `providers` are those of ONNX Runtime."""
+    """What a release's runtime costs with so many threads; energy only where it is measured."""
 
+    runtime: str
+    threads: int
     latency_p50_ms: float
     latency_p99_ms: float
     throughput_rows_per_cpu_s: float
@@ -119,6 +121,7 @@ class RuntimeCosts:
     peak_memory_mb: float
     bytes: int
     providers: list[str]
+    energy_mj_per_row: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class DeviceFacts:
     cores: int | None
     memory_mb: float | str
     packages: dict[str, str]
+    board: dict[str, str]
     sensors: dict[str, Any]
 
 
@@ -139,10 +143,12 @@ class DeviceFacts:
 class Bench:
     """`holter-edge bench`: costs by name, beats a CPU second by threads and batch, runtimes.
 
-    A runtime that cannot be compared has the reason in its place.
+    A runtime that cannot be compared has the reason in its place. `choice` is what an agent would
+    run of them; empty for a file that is no release.
     """
 
     costs: Figures
     throughput_beats_per_cpu_s: dict[str, Figures]
     runtimes: dict[str, RuntimeCosts | str]
+    choice: str
     facts: DeviceFacts

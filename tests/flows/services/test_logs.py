@@ -78,6 +78,7 @@ def test_an_agent_s_lines_name_device_and_request(
         "HOLTER_EDGE_KEYS": str(registered.keys),
     }
     words = [sys.executable, "-m", "edge_agent", "once", "--device", "device-logs"]
+    words += ["--runtime", "release"]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ours = [line for line in done.stderr.splitlines() if "TensorFlow Lite" not in line]  # its C++

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.facts import KINDS, read_kind
+from edge_agent.board.kinds import FOLDER, ROOTS, read_kind
 from storage.audit.ledger_entry import (
     NO_PREVIOUS,
     Entry,
@@ -384,7 +384,8 @@ def thresholds(folder: Path) -> Own:
 def kinds(folder: Path) -> Own:
     """A device kind."""
     path = folder / "k.toml"
-    path.write_bytes((KINDS / "jetson-orin-nano.toml").read_bytes())
+    roots = "".join(f'{name} = "{root}"\n' for name, root in ROOTS.items())
+    path.write_text((FOLDER / "jetson-orin-nano.toml").read_text() + f"[roots]\n{roots}")
     return of_path(path, read_kind)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_agent.bench import compare_runtimes
+from edge_agent.board.kinds import device_kind
 from edge_agent.cli import parser
+from edge_agent.runtimes import measure_runtimes
 from flows.train.release import seal
 from storage.errors import DeviceError, DigestMismatch, ModelError, ParityError, TableError
 from storage.files import read_json, write_json
@@ -17,13 +19,15 @@ from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
 from storage.tables.golden_beats import GOLDEN, read_golden, write_golden
 from tasks.learning.training import predict
 from tasks.networks.models import available_models, build
+from tasks.networks.sequence import input_windows, reads_records
 from tasks.runtimes.convert import EXPORTS, check, compare
 from tasks.runtimes.litert import LiteRT
 from tasks.runtimes.onnx_export import to_onnx
 from tasks.runtimes.onnx_runtime import Onnx
 from tasks.runtimes.releases import self_test
-from tasks.runtimes.runtimes import RUNTIMES, Runtime, open_runtime
+from tasks.runtimes.runtimes import RUNTIMES, open_runtime
 from tests.conftest import ROOT
+from tests.tiny import record_with_gaps
 
 NETWORK = "rhythm_tiny"
 FILES = {
@@ -91,7 +95,8 @@ def test_int8_is_int8_and_deterministic(network: Any, rows: dict[str, Any], rele
 
 @pytest.mark.parametrize("name", available_models())
 def test_onnx_answers_as_keras(name: str) -> None:
-    """Every network there is, its biases and normalisation off their start: within 1e-4."""
+    """Every network there is, its biases and normalisation off their start: within 1e-4, on windows
+    with gaps too."""
     model, random = build(name, seed=1), np.random.default_rng(5)
     model.set_weights([w + random.uniform(-0.1, 0.1, w.shape) for w in model.get_weights()])
 
@@ -110,6 +115,10 @@ def test_onnx_answers_as_keras(name: str) -> None:
     found = network.predict(dict(zip(network.inputs, rows, strict=True)), 2)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert network.providers[-1] == "CPUExecutionProvider"
+    if reads_records(name):
+        gaps = input_windows(name, record_with_gaps())
+        found = network.predict(gaps)
+        np.testing.assert_allclose(found, keras([*gaps.values()]), atol=1e-4)
 
 
 def test_onnx_is_the_same_each_time() -> None:
@@ -188,7 +197,7 @@ def test_what_is_not_there_is_said(
     old = {"name": NETWORK, "files": manifest["files"]}
     with pytest.raises(ModelError, match="found no file for onnx; it has litert-float32"):
         open_runtime(release, old, "onnx")
-    lacking = Runtime(RUNTIMES["onnx"].open, "no_such_package", "onnx")
+    lacking = replace(RUNTIMES["onnx"], package="no_such_package")
     monkeypatch.setitem(RUNTIMES, "onnx", lacking)
     with pytest.raises(ModelError, match=r"no_such_package, .* extra onnx of holter-af"):
         open_runtime(release, manifest, "onnx")
@@ -205,7 +214,7 @@ def test_bytes_that_are_not_the_manifests_are_not_opened(
     """One byte that differs, and no runtime is given the file."""
     path = release / FILES[name]
     whole = path.read_bytes()
-    never = Runtime(lambda *_: pytest.fail("opened"), RUNTIMES[name].package, "edge")
+    never = replace(RUNTIMES[name], open=lambda *_: pytest.fail("opened"))
     monkeypatch.setitem(RUNTIMES, name, never)
     try:
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -235,14 +244,17 @@ def test_the_self_test_is_of_the_runtime_that_runs(release: Path, name: str) -> 
         read_golden(release / GOLDEN, "keras-hdf5")
 
 
-def test_bench_compares_runtimes(release: Path) -> None:
-    """Latency, throughput, cold start, memory and bytes of each that is there."""
-    found = compare_runtimes(release, ["litert-float32", "litert-int8", "onnx", "other"])
-    assert found["other"] == "not in this release"
-    assert found["onnx"]["providers"] == ["CPUExecutionProvider"]
-    for name in ("litert-float32", "litert-int8", "onnx"):
-        assert 0 < found[name]["latency_p50_ms"] <= found[name]["latency_p99_ms"]
-        assert found[name]["throughput_rows_per_cpu_s"] > 0
-        assert found[name]["cold_start_ms"] > found[name]["latency_p50_ms"]
-        assert 20 < found[name]["peak_memory_mb"] < 400
-        assert found[name]["bytes"] == (release / FILES[name]).stat().st_size
+def test_runtimes_are_measured_beside_each_other(release: Path) -> None:
+    """Each that is there by its threads, whose cold start is the dearest; else the reason."""
+    names = ["litert-float32", "onnx-cpu", "onnx-cuda", "other"]
+    table = measure_runtimes(release, names, 2, device_kind("x86-64"))
+    assert "no runtime named 'other'" in str(table.pop("other"))
+    assert "found no CUDAExecutionProvider; it has" in str(table.pop("onnx-cuda"))
+    assert list(table) == ["litert-float32", "litert-float32 x2", "onnx-cpu", "onnx-cpu x2"]
+    for row in table.values():
+        assert isinstance(row, dict)
+        assert 0 < row["latency_p50_ms"] <= row["latency_p99_ms"]
+        assert row["throughput_rows_per_cpu_s"] > 0
+        assert row["cold_start_ms"] > row["latency_p50_ms"]
+        assert 20 < row["peak_memory_mb"] < 400
+        assert row["bytes"] == (release / FILES[RUNTIMES[row["runtime"]].export]).stat().st_size

@@ -8,6 +8,7 @@ whose difference is the energy itself.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from edge_agent.board.jetson import fan_mode, power_mode
+from edge_agent.board.readings import complete, read_number, read_text
+from edge_agent.board.throttling import are_locked, clock_bounds_mhz, clocks_mhz
+
 #: Samples of power a second.
 RATE_HZ = 20.0
 #: How long idle power is measured before anything runs.
@@ -25,19 +30,23 @@ IDLE_S = 2.0
 FEWEST = 10
 #: Beats of a 24-h record at 70 beats a minute.
 BEATS_24_H = 100_800
+#: The INA3221's input that is the sum of its shunt voltages, and the label of one not connected.
+SUM, NOT_CONNECTED = "7", "NC"
 
 
 def rails_w(hwmon: Path) -> dict[str, float]:
-    """Power of every INA3221 rail in watts, by label."""
+    """Power of every INA3221 rail in watts, by label; no sum, and none that is not connected."""
     rails = {}
     for monitor in sorted(hwmon.glob("hwmon*")):
-        if _text(monitor / "name") != "ina3221":
+        if read_text(monitor / "name") != "ina3221":
             continue
         for label in sorted(monitor.glob("in*_label")):
             number = label.name[2 : -len("_label")]
-            millivolts = _number(monitor / f"in{number}_input")
-            milliamperes = _number(monitor / f"curr{number}_input")
-            name = _text(label)
+            millivolts = read_number(monitor / f"in{number}_input")
+            milliamperes = read_number(monitor / f"curr{number}_input")
+            name = read_text(label)
+            if number == SUM or NOT_CONNECTED in re.split(r"[\W_]+", name or ""):
+                continue
             if name and millivolts is not None and milliamperes is not None:
                 rails[name] = millivolts * milliamperes / 1e6
     return rails
@@ -47,8 +56,8 @@ def rapl_j(powercap: Path) -> dict[str, tuple[float, float]]:
     """Energy counters of the processor's packages in joules, each with the value it wraps at."""
     counters = {}
     for zone in sorted(powercap.glob("intel-rapl:?")):
-        name, count = _text(zone / "name"), _number(zone / "energy_uj")
-        wrap = _number(zone / "max_energy_range_uj")
+        name, count = read_text(zone / "name"), read_number(zone / "energy_uj")
+        wrap = read_number(zone / "max_energy_range_uj")
         if name and count is not None and wrap:
             counters[name] = (count / 1e6, wrap / 1e6)
     return counters
@@ -56,33 +65,26 @@ def rapl_j(powercap: Path) -> dict[str, tuple[float, float]]:
 
 def temperatures_c(root: Path) -> dict[str, float]:
     """Thermal zones in degrees Celsius by type."""
-    zones = {_text(zone / "type"): _number(zone / "temp") for zone in root.glob("thermal_zone*")}
-    return {name: value / 1000 for name, value in sorted(_readings(zones).items())}
-
-
-def clocks_mhz(root: Path) -> dict[str, float]:
-    """Clock of every processor core in MHz."""
-    cores: dict[str | None, float | None] = {
-        core.name: _number(core / "cpufreq" / "scaling_cur_freq") for core in root.glob("cpu[0-9]*")
+    zones = {
+        read_text(zone / "type"): read_number(zone / "temp") for zone in root.glob("thermal_zone*")
     }
-    return {name: value / 1000 for name, value in sorted(_readings(cores).items())}
-
-
-def power_mode(status: Path) -> str | None:
-    """The number of the nvpmodel power mode, from its status file (`pmode:0002`)."""
-    word = _text(status)
-    return word.partition(":")[2].lstrip("0") or "0" if word and ":" in word else None
+    return {name: value / 1000 for name, value in complete(zones).items()}
 
 
 def sensors(kind: Mapping[str, Any]) -> dict[str, Any]:
     """Every reading of now; "missing" where there is none."""
     roots = {name: Path(path) for name, path in kind["roots"].items()}
+    bounds = clock_bounds_mhz(roots["cpu"], roots["devfreq"])
+    fixed = are_locked(bounds)
     return {
         "temperatures_c": temperatures_c(roots["thermal"]) or "missing",
         "rails_w": rails_w(roots["hwmon"]) or "missing",
         "rapl": sorted(rapl_j(roots["powercap"])) or "missing",
         "clocks_mhz": clocks_mhz(roots["cpu"]) or "missing",
-        "power_mode": power_mode(roots["nvpmodel"]) or "missing",
+        "clock_bounds_mhz": {name: list(ends) for name, ends in bounds.items()} or "missing",
+        "clocks_locked": "missing" if fixed is None else fixed,
+        "power_mode": power_mode(roots["nvpmodel"], roots["modes"]) or "missing",
+        "fan_mode": fan_mode(roots["nvpmodel"], roots["fan"]) or "missing",
     }
 
 
@@ -197,21 +199,3 @@ def energy_costs(
         "energy_mj_per_beat": 1e3 * joules,
         "energy_j_per_24_h": joules * BEATS_24_H,
     }
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip().strip("\0")
-    except (OSError, ValueError):
-        return None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(_text(path) or "")
-    except ValueError:
-        return None
-
-
-def _readings(values: Mapping[str | None, float | None]) -> dict[str, float]:
-    return {k: v for k, v in values.items() if k is not None and v is not None}

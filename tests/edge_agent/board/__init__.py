@@ -1,0 +1,1 @@
+"""Tests of the board: its facts and sensors."""
