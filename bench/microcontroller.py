@@ -1,7 +1,7 @@
 """An export at work: built for this computer and for a Cortex-M, run, counted and measured.
 
-The Cortex-M is QEMU's, at one instruction a nanosecond of its own time (`-icount shift=0`): what its
-SysTick counts are instructions, not the cycles of a real one.
+The Cortex-M is QEMU's, at one instruction a nanosecond of its own time (`-icount shift=0`): what
+its SysTick counts are instructions, not the cycles of a real one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from storage.datasets.dataset import load_spec
+from storage.recordings.records import open_record
+from storage.recordings.stretches import slices
+from storage.tables.beats import BeatTable, join_tables
+from tasks.microcontroller.reference import in_microseconds
+from tasks.signal.beats import beat_tables
+from tasks.signal.preprocessing import Preprocessing
 
 FIRMWARE = Path(__file__).parent / "firmware"
 #: What the export is held to; a product in a sum stays one.
@@ -127,7 +135,9 @@ def sizes_on(core: Core, export: Path, name: str, folder: Path, level: str = "-O
     """What the least firmware takes, by the linker's map."""
     words = (level, "-DBARE", "-nostartfiles", "--specs=nosys.specs", f"-Wl,-Map={folder / 'map'}")
     _link(core, export, name, folder, words, "bare.c")
-    rows = re.findall(r"^\.(\w[\w.]*) +0x[0-9a-f]+ +0x([0-9a-f]+)", (folder / "map").read_text(), re.M)
+    rows = re.findall(
+        r"^\.(\w[\w.]*) +0x[0-9a-f]+ +0x([0-9a-f]+)", (folder / "map").read_text(), re.M
+    )
     bytes_of = {section: int(size, 16) for section, size in rows}
     flash = sum(bytes_of.get(section, 0) for section in ("text", "ARM.exidx", "init_array", "data"))
     return Sizes(flash, bytes_of.get("data", 0) + bytes_of.get("bss", 0))
@@ -141,3 +151,15 @@ def _link(
     words += ["-T", str(FIRMWARE / "mps2.ld"), str(FIRMWARE / "start.c")]
     target = main.replace(".c", ".elf")
     run_words([*words, *_sources(export, name, main), "-lm", "-o", target], folder)
+
+
+def table_of(folder: Path, name: str) -> BeatTable:
+    """A record of afdb by its annotations alone: every beat, with its interval and its label."""
+    record = open_record(load_spec("afdb"), folder, name, signal=False)
+    tables, _, _ = beat_tables(record, None, Preprocessing())
+    return join_tables(list(tables))
+
+
+def stretches_of(table: BeatTable) -> list[NDArray[np.int64]]:
+    """Intervals of each stretch in microseconds, as an export is fed them."""
+    return [in_microseconds(table.rr_prev_s[part]) for part in slices(table.begins)]

@@ -6,13 +6,15 @@ what was trained; the signature is made and checked as a release's (`storage.reg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.audit.provenance import git_state
 from storage.errors import DigestMismatch, ModelError, SignatureError
@@ -42,7 +44,7 @@ from tasks.features.rhythm import rr_features
 from tasks.learning.simulate import COURSES, simulate_subject
 from tasks.microcontroller.fixed import FixedNetwork, to_fixed
 from tasks.microcontroller.generate import Arithmetic, Origin, to_c
-from tasks.microcontroller.network import Doubles, RhythmNetwork, read_network
+from tasks.microcontroller.network import RhythmNetwork, read_network
 from tasks.runtimes.runtimes import files_of
 from tasks.scores.rule import Rule, rule_of
 
@@ -130,19 +132,25 @@ def _name_of(folder: Path, manifest: Mapping[str, Any]) -> str:
     return f"{statement['name']}/{statement['version']}"
 
 
-def examples(*, causal: bool) -> Iterator[Doubles]:
-    """Features of simulated recordings, (n, 5) each: nothing from outside is needed."""
-    for seed in range(EXAMPLES):
-        course = COURSES[seed % len(COURSES)]
-        beats = simulate_subject(seed, EXAMPLE_HOURS, EXAMPLE_FS_HZ, course).beats
-        rr_s = (np.diff(beats, prepend=np.nan) / EXAMPLE_FS_HZ).astype(np.float32)
-        yield rr_features(rr_s, causal=causal).astype(np.float64)
+@cache
+def example_intervals() -> tuple[NDArray[np.float32], ...]:
+    """RR intervals of simulated recordings, (n,) each: nothing from outside is needed."""
+    return tuple(
+        (np.diff(simulated.beats, prepend=np.nan) / EXAMPLE_FS_HZ).astype(np.float32)
+        for seed in range(EXAMPLES)
+        for simulated in (
+            simulate_subject(seed, EXAMPLE_HOURS, EXAMPLE_FS_HZ, COURSES[seed % len(COURSES)]),
+        )
+    )
 
 
 def in_integers(sources: Sources) -> FixedNetwork:
     """The network and its rule in integers, its scales from simulated recordings."""
     network = sources.network
-    return to_fixed(network, sources.rule, list(examples(causal=network.causal)))
+    examples = [
+        rr_features(rr_s, causal=network.causal).astype(np.float64) for rr_s in example_intervals()
+    ]
+    return to_fixed(network, sources.rule, examples)
 
 
 def write_export(sources: Sources, arithmetic: Arithmetic, out: Path) -> Export:
