@@ -29,7 +29,9 @@ FIRMWARE = Path(__file__).parent / "firmware"
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 #: After a stretch.
 END = 0xFFFFFFFF
-TOOLS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm")
+TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
+#: What newlib brings: a C library that reads and writes by semihosting.
+NEWLIB = "rdimon.specs"
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,13 @@ def run_words(words: Sequence[str | Path], folder: Path) -> None:
 
 
 def missing_tools() -> list[str]:
-    """The tools of a Cortex-M that are not installed."""
-    return [tool for tool in TOOLS if shutil.which(tool) is None]
+    """The tools of a Cortex-M that are not installed, and its C library."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if TOOLS[0] in missing:
+        return missing
+    words = [TOOLS[0], f"-print-file-name={NEWLIB}"]
+    place = subprocess.run(words, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return missing if Path(place.strip()).is_absolute() else [*missing, f"newlib ({NEWLIB})"]
 
 
 def write_beats(path: Path, stretches: Iterable[NDArray[np.int64]]) -> None:
@@ -124,7 +131,7 @@ def answer_here(export: Path, name: str, folder: Path, flags: Sequence[str] = ("
 
 def answer_on(core: Core, export: Path, name: str, folder: Path, level: str = "-O2") -> Counts:
     """Answer `beats.bin` of a folder on an emulated core, into its `answers.bin`."""
-    _link(core, export, name, folder, (level, "--specs=rdimon.specs"), "main.c")
+    _link(core, export, name, folder, (level, f"--specs={NEWLIB}"), "main.c")
     words = ["qemu-system-arm", "-M", core.board, "-cpu", core.cpu, "-icount", "shift=0"]
     words += ["-nographic", "-monitor", "none", "-serial", "none", "-kernel", "main.elf"]
     run_words([*words, "-semihosting-config", "enable=on,target=native"], folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +42,7 @@ from tasks.runtimes.runtimes import Network, open_runtime
 from tasks.scores.rule import expit, judge, lines, log_odds, log_odds_of
 from tasks.signal.stream import Peaks
 from tests.answers import held
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 NETWORKS = ("rhythm_tiny", "rhythm_causal")
@@ -69,6 +72,7 @@ LENGTHS = (
     155,
     900,
 )
+MISSING = microcontroller.missing_tools()
 FLASH, MEMORY, INSTRUCTIONS = 16 << 10, 4 << 10, 100_000
 Microseconds = NDArray[np.int64]
 
@@ -201,10 +205,7 @@ def test_real_intervals_give_the_same_integers_and_the_releases_decisions(
         assert np.array_equal(verdict[both], release[both])
 
 
-@pytest.mark.skipif(
-    bool(microcontroller.missing_tools()),
-    reason=f"not installed: {', '.join(microcontroller.missing_tools())}",
-)
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.cpu)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_cortex_m_gives_the_same_bytes(
@@ -228,7 +229,7 @@ def test_a_beat_that_cannot_be_taken_is_refused(exports: dict[str, Made], tmp_pa
     """While answers wait, after the end, after a pause of over 10 s, no beat is taken in."""
     made = exports["rhythm_causal"]
     source = made.folders["int8"] / "rhythm_causal.c"
-    words = ["gcc", *microcontroller.WARNINGS, "-shared", "-fPIC", source, "-o", "c.so"]
+    words = ["gcc", *microcontroller.WARNINGS, "-shared", "-fPIC", str(source), "-o", "c.so"]
     microcontroller.run_words(words, tmp_path)
     c, state = ctypes.CDLL(str(tmp_path / "c.so")), ctypes.create_string_buffer(1 << 14)
     answer = ctypes.create_string_buffer(16)
@@ -242,6 +243,22 @@ def test_a_beat_that_cannot_be_taken_is_refused(exports: dict[str, Made], tmp_pa
     c.rhythm_causal_end(state)
     assert c.rhythm_causal_next(state, answer) == 1
     assert c.rhythm_causal_beat(state, ctypes.c_uint32(800_000)) == 0
+
+
+def test_the_pages_program_answers_each_beat(exports: dict[str, Made], tmp_path: Path) -> None:
+    """What docs/microcontroller.md shows compiles, and prints a line a beat."""
+    (program,) = re.findall(
+        r"```c\n(.*?)```", (ROOT / "docs" / "microcontroller.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "page.c").write_text(program)
+    folder = exports["rhythm_tiny"].folders["int8"]
+    words = ["gcc", *microcontroller.WARNINGS, f"-I{folder}", "page.c"]
+    microcontroller.run_words([*words, str(folder / "rhythm_tiny.c"), "-o", "page"], tmp_path)
+    beats = np.diff(simulated(5)[:200], prepend=0) * 4000
+    beats[0] = 0
+    data = beats.astype("<u4").tobytes()
+    lines = subprocess.run([tmp_path / "page"], input=data, capture_output=True).stdout.splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(200))
 
 
 @pytest.fixture
