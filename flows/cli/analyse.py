@@ -97,8 +97,10 @@ def analyse(
 
 
 @contextmanager
-def release_of(model: str | None) -> Iterator[Release | None]:
+def release_of(model: str | None, runtime: str | None = None) -> Iterator[Release | None]:
     """The release that is named, checked and tested; None where the box is to choose.
+
+    Of a registered version the file of its own runtime is fetched, and of the one that is named.
 
     Raises
     ------
@@ -132,4 +134,5 @@ def release_of(model: str | None) -> Iterator[Release | None]:
 
         name, version = resolve_number(model)  # trusted no further than its signature goes
         keys = trusted_keys()
-        yield Release(*fetch_release(name, version, Path(work) / "model", keys), origin)
+        fetched = fetch_release(name, version, Path(work) / "model", keys, runtime)
+        yield Release(*fetched, origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, serving, to_write
 from flows.reports.shown import say, show_table
 from storage.registry.answers import plain
 from storage.registry.reference import check_device
+
+if TYPE_CHECKING:  # loads numpy, which is not for `holter --help`
+    from tasks.microcontroller.export import Export
 
 app = typer.Typer(no_args_is_help=True, help="Devices: evaluations, groups, releases, accounts.")
 
@@ -287,3 +290,79 @@ def edge_status(
         show_table(("request", "model", "version", "state", "agent", "reason"), rows)
 
     answer(value, output, show)
+
+
+@app.command("export")
+def edge_export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A rhythm network of the box, a release's folder, or NAME@alias, NAME/version or "
+            "NAME of the registry."
+        ),
+    ],
+    target: Annotated[Literal["c"], typer.Option(help="c: one C99 header and source.")] = "c",
+    arithmetic: Annotated[
+        Literal["int8", "float32"],
+        typer.Option(help="int8: whole numbers alone; float32: with a floating-point unit."),
+    ] = "int8",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. Default: the network's name and -c.")
+    ] = None,
+    output: Format = "text",
+) -> None:
+    """Write a release as C for a microcontroller: RR intervals in, P(AF) out, beat by beat."""
+    from flows.cli.analyse import release_of
+    from storage.files import check_writable
+    from tasks.microcontroller.export import WEIGHTS_OF, read_sources, write_export
+
+    with release_of(model, WEIGHTS_OF) as release:
+        assert release is not None  # noqa: S101 - a model is named
+        sources = read_sources(release.folder, release.manifest)
+        folder = out or Path(f"{sources.network.name}-{target}")
+        check_writable(folder.absolute().parent, "folder (--out)")
+        export = write_export(sources, arithmetic, folder)
+    _answer_export(export, output, "wrote")
+
+
+@app.command("check-export")
+def edge_check_export(
+    folder: Annotated[Path, typer.Argument(help="The folder of an export.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Public key that may sign; repeatable. Else those of this machine."),
+    ] = None,
+    output: Format = "text",
+) -> None:
+    """Check that every file of an export is as it was signed; exit code 1 where one is not."""
+    from storage.registry.signing import trusted_keys
+    from tasks.microcontroller.export import check_export
+
+    _answer_export(check_export(folder, key or trusted_keys()), output, "found as signed")
+
+
+def _answer_export(export: Export, form: str, deed: str) -> None:
+    """Answer with an export that was written or checked."""
+    from flows.cli.answer import kinds
+
+    content = export.manifest
+    value = kinds.Export(
+        model=str(content["name"]),
+        target=str(content["export"]),
+        arithmetic=str(content["arithmetic"]),
+        folder=str(export.folder),
+        files=sorted(content["files"]),
+        release=str(content["release"]["registered"]),
+        release_manifest_sha256=str(content["release"]["manifest_sha256"]),
+        manifest_sha256=export.manifest_sha256,
+        signed_by=export.signed_by,
+    )
+
+    def show() -> None:
+        names = ", ".join(plain(name) for name in value.files)
+        say(f"{deed} {names} in {value.folder}: {plain(value.model)} in {plain(value.arithmetic)}")
+        say(f"release {plain(value.release)}, manifest {plain(value.release_manifest_sha256)}")
+        by = f"signed by {value.signed_by}"
+        say(by if value.signed_by else "not signed: no release key is here (holter edge key)")
+
+    answer(value, form, show)

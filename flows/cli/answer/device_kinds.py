@@ -80,6 +80,21 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Export:
+    """`holter edge export`, `check-export`: a release as C; `signed_by` is None without a key."""
+
+    model: str
+    target: str
+    arithmetic: str
+    folder: str
+    files: list[str]
+    release: str
+    release_manifest_sha256: str
+    manifest_sha256: str
+    signed_by: str | None
+
+
+@dataclass(frozen=True)
 class DeviceRequest:
     """An evaluation asked of a device, and what came of it."""
 

@@ -124,6 +124,9 @@ from flows.cli.answer.device_kinds import (
     DeviceState as DeviceState,
 )
 from flows.cli.answer.device_kinds import (
+    Export as Export,
+)
+from flows.cli.answer.device_kinds import (
     Key as Key,
 )
 from flows.cli.answer.device_kinds import (

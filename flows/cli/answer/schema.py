@@ -61,6 +61,8 @@ ANSWERS: dict[str, Any] = {
     "edge sign": kinds.Deed,
     "edge key": kinds.Key,
     "edge status": kinds.DeviceRequests,
+    "edge export": kinds.Export,
+    "edge check-export": kinds.Export,
 }
 #: What the commands of a device answer with, by their words after `holter-edge`.
 DEVICE_ANSWERS: dict[str, Any] = {

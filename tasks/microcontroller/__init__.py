@@ -1,0 +1,1 @@
+"""Rhythm networks as C for a microcontroller, and their integer arithmetic in Python."""
