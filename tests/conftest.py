@@ -242,6 +242,16 @@ def register_made_up(mlflow_server: str, folder: Path) -> Registered:
     )
 
 
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a network of one beat that is known while the test runs."""
+    from tasks.networks.models import MODELS, ModelSpec
+    from tests.tiny import two_layers
+
+    monkeypatch.setitem(MODELS, "tiny", ModelSpec(two_layers))
+    return "tiny"
+
+
 @contextmanager
 def state_folder(home: Path) -> Iterator[pytest.MonkeyPatch]:
     """A fresh state folder, with no server named, until the block ends."""

@@ -1,4 +1,4 @@
-"""A tiny data set: tables of a few beats that are easily told apart; a record with gaps."""
+"""A tiny data set, of beats that are easily told apart; a record with gaps; a tiny network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from storage.files import sha256_file
 from storage.tables.beats import BeatTable, Source, write_beats
 from storage.tables.beats_manifest import Entry, Manifest, write_manifest
 from tasks.features.rhythm import RhythmRecord
+from tasks.networks.models import Model
 
 SOURCE = Source(
     "tiny", "", "", "II", 250.0, 12_000, [[0, 12_000]], {}, {}, "", "", "", {}, simulated=True
@@ -69,3 +70,16 @@ def record_with_gaps(seed: int = 8) -> RhythmRecord:
     shape = random.normal(size=(n, 80)).astype(np.float32)
     shape[random.random(n) < 0.2] = np.nan
     return RhythmRecord("made-up", "made-up", rr_s, np.zeros(n, np.int8), shape=shape)
+
+
+def two_layers() -> Model:
+    """Build two convolutions: TensorFlow makes a step of them in a tenth of the usual time."""
+    import keras
+    from keras import layers
+
+    x = start = layers.Input((300, 1), name="waveform")
+    for filters in (8, 12):
+        x = layers.Conv1D(filters, 9, strides=4, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.GlobalAveragePooling1D()(x)
+    return keras.Model(start, layers.Dense(2, activation="softmax", name="af")(x), name="tiny")

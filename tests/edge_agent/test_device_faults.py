@@ -121,7 +121,7 @@ def run_killed(agent: Agent, at: int) -> int:
 def test_killed_anywhere_there_is_one_report(
     registered: Registered, agent: Agent, tmp_path: Path
 ) -> None:
-    """SIGKILL at every point, and at more by night: after a restart there is one whole report."""
+    """SIGKILL before every point, by night after them too: once restarted, one whole report."""
     points: list[int] = []
     for counter in (list[int](), points):  # the second time, as the first one made the state folder
         request_id = registered.request(agent.device)
@@ -131,8 +131,10 @@ def test_killed_anywhere_there_is_one_report(
     last = points[-1]
     assert 40 < last < 200
     rng = np.random.default_rng(11)
-    more = rng.integers(1, last + 1, max(KILLS - last, 0))
-    for at in [*range(1, last + 1), *more.tolist()]:
+    # Odd ones are before, even ones after; from one's end to the next one nothing is kept.
+    before = range(1, last + 1, 2)
+    more = rng.integers(1, last + 1, max(KILLS - len(before), 0))
+    for at in [*before, *more.tolist()]:
         request_id = registered.request(agent.device)
         assert os.WTERMSIG(run_killed(agent, at)) == signal.SIGKILL
         edge.once(agent, quiet)

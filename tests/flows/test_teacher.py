@@ -92,17 +92,19 @@ def test_a_fused_teacher_teaches_a_student_of_the_rhythm() -> None:
 
 
 @pytest.mark.slow
-def test_a_teacher_of_single_beats(tmp_path: Path) -> None:
+def test_a_teacher_of_single_beats(tmp_path: Path, tiny_network: str) -> None:
     """The same for single beats; the loss of the validation is of the labels alone."""
     beats = read_labelled([tiny_dataset(tmp_path, 4, 60)])
     sides = np.arange(180), np.arange(180, 240)
     config = TrainingConfig(epochs=2, batch=32, learning_rate=3e-3)
-    taught = teaching("squeeze", 1.0, 3.0)
+    taught = teaching(tiny_network, 1.0, 3.0)
     kept: list[Checkpoint] = []
-    model, state = fit("squeeze", beats, sides, config, Course(keep=kept.append, teaching=taught))
-    alone, _ = fit("squeeze", beats, sides, config)
+    model, state = fit(
+        tiny_network, beats, sides, config, Course(keep=kept.append, teaching=taught)
+    )
+    alone, _ = fit(tiny_network, beats, sides, config)
     assert not np.allclose(weights(model), weights(alone), atol=1e-4)
-    again, _ = fit("squeeze", beats, sides, config, Course(kept[0], teaching=taught))
+    again, _ = fit(tiny_network, beats, sides, config, Course(kept[0], teaching=taught))
     assert np.array_equal(weights(again), weights(model))
     p = predict(model, beats.waveform[sides[1]])
     right = np.where(beats.label[sides[1]] == 1, p, 1 - p)

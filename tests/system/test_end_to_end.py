@@ -37,7 +37,7 @@ from storage.registry.model_files import WEIGHTS
 from storage.registry.policy import DRIFT
 from storage.registry.signing import trusted_keys
 from storage.tables.beats import read_beats, read_source
-from tasks.learning.splits import PERMUTED, SIDES, by_rule
+from tasks.learning.splits import SIDES
 from tasks.pages.lineage_page import outline
 from tasks.pages.provenance_graph import graph
 from tests.conftest import ROOT
@@ -268,7 +268,7 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
         data=[other.parent, simulated.parent],
         weight=[1.0, 1 / 3],
     )
-    done = train(train_settings(datasets=sets, model="squeeze", balance="patient", epochs=1))
+    done = train(train_settings(datasets=sets, model="resnet15", balance="patient", epochs=1))
     assert [len(made.failed) for made in done.ingested] == [0, 1]
     assert done.title.startswith("SIMULATED data other + simulated, interpatient 80:20")
     version = read_version(done.version.reference)
@@ -283,19 +283,6 @@ def test_single_beats_of_two_data_sets(agent: str, simulated: Path, tmp_path: Pa
     assert (built.outcome, built.changes) == (BIT_EQUAL, ())
 
 
-def test_a_version_of_an_earlier_rule_is_built_again(agent: str, simulated: Path) -> None:
-    """Beats dealt singly before splits named their rule are dealt as they were then."""
-    assert agent
-    sets = data_sets([str(simulated)], data=[simulated.parent])
-    how = train_settings(datasets=sets, model="squeeze", paradigm=by_rule("intrapatient"), epochs=1)
-    done = train(how)
-    version = read_version(done.version.reference)
-    assert (version.params["paradigm"], version.params["split_rule"]) == ("intrapatient", PERMUTED)
-    unnamed = {key: value for key, value in version.params.items() if key != "split_rule"}
-    built = rebuild(replace(version, params=unnamed))
-    assert (built.outcome, built.changes) == (BIT_EQUAL, ())
-
-
 def test_a_student_tells_its_teacher(
     retrained: RetrainResult, simulated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +294,7 @@ def test_a_student_tells_its_teacher(
     first = retrained.trained.version
     sets = data_sets([str(simulated)], data=[simulated.parent])
     asked: dict[str, Any] = {"datasets": sets, "epochs": 1}
-    asked |= {"model": "squeeze", "teacher": first.reference, "temperature": 2.0}
+    asked |= {"model": "resnet15", "teacher": first.reference, "temperature": 2.0}
     student = read_version(train(train_settings(**asked)).version.reference)
     digest = read_version(first.reference).files[WEIGHTS]
     marks = {
@@ -325,7 +312,7 @@ def test_a_student_tells_its_teacher(
     assert any(node.id == "teacher" for node in graph(lineage, detailed=False).nodes)
     built = rebuild(student)
     assert (built.outcome, built.changes) == (BIT_EQUAL, ())
-    with pytest.raises(SplitError, match=f"cannot teach squeeze: {first.reference} was trained"):
+    with pytest.raises(SplitError, match=f"cannot teach resnet15: {first.reference} was trained"):
         train(train_settings(**asked, paradigm="intrapatient"))
 
     def taught() -> set[str]:

@@ -90,7 +90,7 @@ def deployed(up: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             sets = [{"dataset": str(toml), "data": str(folder)}]
             few = {"datasets": sets, "model": "resnet15", "epochs": 1}
             one["parameters"] = {"settings": few}
-            one["schedules"] = [{"interval": 5, "active": True}]
+            one["schedules"] = [{"interval": 20, "active": True}]
     file = folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(plan))
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
@@ -157,14 +157,22 @@ def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[
 
 @pytest.mark.slow
 def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict[str, Any]) -> None:
-    """The interval passes, the worker runs the training, and MLflow has the new version."""
-    which: dict[str, Any] = {
-        "deployments": {"id": {"any_": [deployed["train/nightly"]["id"]]}},
-        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
-    }
-    deadline = time.monotonic() + 200
-    while not (done := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
-        time.sleep(1)
+    """The interval passes, the worker runs the training, and MLflow has the new version; of a
+    deployment that is paused meanwhile no other run begins."""
+    nightly = deployed["train/nightly"]["id"]
+
+    def runs(*states: str) -> Any:
+        which = {"deployments": {"id": {"any_": [nightly]}}}
+        which |= {"flow_runs": {"state": {"type": {"any_": states}}}}
+        deadline = time.monotonic() + 200
+        while not (found := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return found
+
+    assert runs("PENDING", "RUNNING", "COMPLETED")
+    url = f"{up.prefect_api}/deployments/{nightly}/pause_deployment"
+    httpx.post(url, auth=key(), timeout=30).raise_for_status()
+    done = runs("COMPLETED", "FAILED", "CRASHED")
     assert done, (Path(os.environ["HOLTER_HOME"]) / "logs" / "worker.log").read_text()[-3000:]
     assert done[0]["state"]["type"] == "COMPLETED", done[0]["state"]
     assert done[0]["auto_scheduled"]

@@ -11,6 +11,9 @@ import wfdb
 from storage.formats.wfdb_annotation import BEAT, SYMBOL, encode_annotations, parse_annotations
 from storage.formats.wfdb_header import DEFAULT_GAIN, parse_header
 
+#: wfdb reads a mark in microseconds of Python: hundreds of days would take it a minute.
+MOST_MARKS = 3000
+
 
 @pytest.mark.real
 def test_headers_are_read_as_wfdb_reads_them(real_data: Path) -> None:
@@ -44,16 +47,24 @@ def test_headers_are_read_as_wfdb_reads_them(real_data: Path) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_annotations_are_read_as_wfdb_reads_them(real_data: Path) -> None:
-    """Every mark of every real annotation file has wfdb's sample, symbol, lead and text."""
+    """A mark of a real annotation file has wfdb's sample, symbol, lead and text.
+
+    Of each folder's longest file that is every mark, of the others the first thousands.
+    """
     paths = sorted(p for end in ("atr", "qrs", "qrsc") for p in real_data.rglob(f"*.{end}"))
     assert len(paths) > 130
+    longest = {path.parent: path for path in sorted(paths, key=lambda path: path.stat().st_size)}
     for path in paths:
         ours = parse_annotations(path.read_bytes(), path.stem, path.name)
-        theirs = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
-        np.testing.assert_array_equal(ours.sample, theirs.sample, err_msg=str(path))
-        assert SYMBOL[ours.code].tolist() == theirs.symbol, path
-        texts = [ours.aux.get(number, "") for number in range(len(theirs.sample))]
-        np.testing.assert_array_equal(ours.channel, theirs.chan, err_msg=str(path))
+        whole = path == longest[path.parent] or len(ours.sample) <= MOST_MARKS
+        last = None if whole else int(ours.sample[MOST_MARKS])
+        theirs = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:], sampto=last)
+        n = len(theirs.sample)
+        assert n == len(ours.sample) if whole else n >= MOST_MARKS, path
+        np.testing.assert_array_equal(ours.sample[:n], theirs.sample, err_msg=str(path))
+        assert SYMBOL[ours.code[:n]].tolist() == theirs.symbol, path
+        texts = [ours.aux.get(number, "") for number in range(n)]
+        np.testing.assert_array_equal(ours.channel[:n], theirs.chan, err_msg=str(path))
         assert texts == [text.rstrip("\0").strip() for text in theirs.aux_note], path
 
 

@@ -94,7 +94,7 @@ def test_beats_come_as_often_as_they_are_to() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_learns_from_what_is_drawn(beats: LabelledBeats) -> None:
+def test_a_training_learns_from_what_is_drawn(beats: LabelledBeats, tiny_network: str) -> None:
     """A network that is only shown AF finds it everywhere, and goes on from a checkpoint alike."""
     index = np.arange(len(beats))
     sides = index[index % 3 != 0], index[index % 3 == 0]
@@ -104,11 +104,11 @@ def test_a_training_learns_from_what_is_drawn(beats: LabelledBeats) -> None:
         return np.asarray(2 * beats.label[side], np.float32)
 
     kept: list[Checkpoint] = []
-    model, state = fit("squeeze", beats, sides, config, Course(None, kept.append), only_af)
-    again, _ = fit("squeeze", beats, sides, config, Course(kept[0]), only_af)
+    model, state = fit(tiny_network, beats, sides, config, Course(None, kept.append), only_af)
+    again, _ = fit(tiny_network, beats, sides, config, Course(kept[0]), only_af)
     assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
     assert state.history["val_accuracy"][-1] == 1
     answers = predict(model, beats.waveform[sides[1]])
     assert answers.min() > 0.5
-    evenly, _ = fit("squeeze", beats, sides, config)
+    evenly, _ = fit(tiny_network, beats, sides, config)
     assert predict(evenly, beats.waveform[sides[1]]).min() < 0.5

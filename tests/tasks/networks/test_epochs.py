@@ -112,7 +112,7 @@ def test_a_test_set_is_written_from_disk_as_from_memory(
 
 @pytest.mark.slow
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
-    beats: LabelledBeats, monkeypatch: pytest.MonkeyPatch
+    beats: LabelledBeats, tiny_network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training broken off after an epoch and taken up again ends with the weights of a whole.
 
@@ -123,8 +123,8 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
     config = TrainingConfig(epochs=2, batch=32, learning_rate=2e-2, seed=5)
     sides = (split.train, split.validation)
     kept: list[Checkpoint] = []
-    whole, state = fit("squeeze", beats, sides, config, Course(keep=kept.append))
-    again, resumed = fit("squeeze", beats, sides, config, Course(kept[0]))
+    whole, state = fit(tiny_network, beats, sides, config, Course(keep=kept.append))
+    again, resumed = fit(tiny_network, beats, sides, config, Course(kept[0]))
     assert [one.epoch for one in kept] == [1, 2]
     assert state.history == resumed.history
     assert set(state.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
@@ -143,7 +143,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_end(
     assert accuracy == pytest.approx((right > 0.5).mean(), abs=1e-6)
 
 
-def test_patience_and_nothing_to_learn(beats: LabelledBeats) -> None:
+def test_patience_and_nothing_to_learn(beats: LabelledBeats, tiny_network: str) -> None:
     """So many epochs without gain end a training; one without beats is refused."""
     stood = Checkpoint(4, [], [], [np.zeros(1)], 1, 0.5)
     assert stale(stood, 2)
@@ -151,4 +151,4 @@ def test_patience_and_nothing_to_learn(beats: LabelledBeats) -> None:
     assert not stale(stood, 0)
     index = np.arange(len(beats))
     with pytest.raises(ValueError, match="cannot learn from 0 beats"):
-        fit("squeeze", beats, (index[:0], index), TrainingConfig())
+        fit(tiny_network, beats, (index[:0], index), TrainingConfig())

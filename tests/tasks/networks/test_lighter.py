@@ -96,7 +96,9 @@ def test_pruning_is_refused_out_of_range_and_ends_before_the_best_epoch() -> Non
 
 
 @pytest.mark.slow
-def test_a_pruned_network_has_its_share_of_zeros_and_resumes(tmp_path: Path) -> None:
+def test_a_pruned_network_has_its_share_of_zeros_and_resumes(
+    tmp_path: Path, tiny_network: str
+) -> None:
     """Half of every kernel's weights but the last's are zero, taught under rounding or not.
 
     Broken off after an epoch, such a training ends with the same weights.
@@ -110,12 +112,12 @@ def test_a_pruned_network_has_its_share_of_zeros_and_resumes(tmp_path: Path) -> 
     kept: list[Checkpoint] = []
     for config in (plain, replace(plain, quantised=True)):
         kept.clear()
-        model, _ = fit("squeeze", beats, sides, config, Course(keep=kept.append))
+        model, _ = fit(tiny_network, beats, sides, config, Course(keep=kept.append))
         kernels = [np.asarray(layer.kernel) for layer in kernel_layers(model)]
         assert all(0.45 < (kernel == 0).mean() <= 0.6 for kernel in kernels[:-1])  # rounded too
         assert (kernels[-1] == 0).mean() < 0.2
         assert zero_weights(model) == sum(int((kernel == 0).sum()) for kernel in kernels)
-    again, _ = fit("squeeze", beats, sides, replace(plain, quantised=True), Course(kept[0]))
+    again, _ = fit(tiny_network, beats, sides, replace(plain, quantised=True), Course(kept[0]))
     pairs = zip(model.get_weights(), again.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
