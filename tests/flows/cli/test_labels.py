@@ -97,6 +97,7 @@ def test_labels_change_in_the_beats_concerned(reviewed: Reviewed) -> None:
     expected = np.select([both, untold], [np.int8(1), np.int8(-1)], before.label)
     assert after.label.tolist() == expected.tolist()
     assert (before.label != after.label).any()
+    assert before.waveform is not None
     assert after.waveform is not None
     assert np.array_equal(after.waveform, before.waveform, equal_nan=True)
 
@@ -121,7 +122,8 @@ def test_a_version_tells_who_shaped_its_labels(reviewed: Reviewed) -> None:
     assert changes.rows[0][2].endswith(", decisions 0 -> 3")
 
 
-def test_a_version_is_verified_with_its_decisions(reviewed: Reviewed) -> None:
+@pytest.mark.usefixtures("reviewed")
+def test_a_version_is_verified_with_its_decisions() -> None:
     """What was decided by then matches, later decisions are counted, and an edit is found."""
     key, path = trusted_keys(), log_path("simulated")
     name = "simulated: labels/simulated/decisions.jsonl#sim001"
