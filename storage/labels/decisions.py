@@ -29,7 +29,7 @@ MOST_REMARK, MOST_REVIEWER = 1_000, 100
 #: A year at 100,000 samples a second.
 MOST_SAMPLES = 1 << 42
 #: Characters of what was found that an error shows.
-MOST_SHOWN = 60
+QUOTE_LENGTH = 60
 FILE = "decisions.jsonl"
 #: Characters that a text holds none of: controls, half pairs, private ones, ends of lines. Marks
 #: that turn the direction of writing could show a text as another one.
@@ -253,7 +253,7 @@ def _lock(path: Path) -> str:
 
 def _wrong(name: str, value: object, expected: str) -> DecisionError:
     text = repr(value)
-    short = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..., {len(text)} long"
+    short = text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}..., {len(text)} long"
     return DecisionError(f"decision, {name}: found {short}; expected {expected}")
 
 
