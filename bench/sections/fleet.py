@@ -138,12 +138,13 @@ def put_requests(names: list[str], folder: Path) -> list[str]:
     """A made-up version, and a request to each device to evaluate it."""
     from storage.files import write_json
     from storage.registry import evaluations, tracking
-    from storage.registry.model_files import LITERT, MANIFEST
+    from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
     from storage.registry.signing import sign_release
 
     model = folder / "model"
     model.mkdir()
-    (model / LITERT).write_bytes(b"a network")
+    for file in (LITERT, WEIGHTS):
+        (model / file).write_bytes(b"a network")
     write_json(model / MANIFEST, {})
     sign_release(model)
     run_id = tracking.start_run("train/load", "load", {}, {})
