@@ -103,9 +103,12 @@ def choose(
     say : callable
         Takes a line for the log.
     """
-    digest, manifest = dependencies(release, kind), read_unsigned(release)
+    manifest = read_unsigned(release)
+    if not runtime:
+        return Choice(usual(manifest), 1, OWN)
+    digest = dependencies(release, kind)
     if runtime != MEASURED:
-        return Choice(runtime or usual(manifest), 1, "named" if runtime else OWN, {}, digest)
+        return Choice(runtime, 1, "named", {}, digest)
     path = home / "choices" / f"{digest}.json"
     if kept := _kept(path, release, manifest):
         return kept
@@ -119,10 +122,8 @@ def choose(
 
 
 def engines_of(home: Path, digest: str) -> Path:
-    """The folder where TensorRT keeps the engines of a choice."""
-    folder = home / "engines" / digest[:32]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    """The folder where TensorRT keeps the engines of a choice, if it is chosen."""
+    return home / "engines" / digest[:32]
 
 
 def _forget_oldest(choices: Path) -> None:

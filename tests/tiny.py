@@ -61,11 +61,12 @@ def tiny_dataset(
 
 
 def record_with_gaps(seed: int = 8) -> RhythmRecord:
-    """900 beats in stretches of 1, 2, 40, 700 and 157 beats, with shapes that some of them lack."""
+    """Stretches of 1, 2, 40, 700 and 157 beats, regular and as in AF; some of them lack a shape."""
     random = np.random.default_rng(seed)
     lengths = [1, 2, 40, 700, 157]
     n = sum(lengths)
-    rr_s = random.uniform(0.3, 1.8, n).astype(np.float32)
+    spread_s = np.where(np.arange(n) % 400 < 200, 0.02, 0.18)  # regular, then as in AF
+    rr_s = np.clip(random.normal(0.8, spread_s), 0.35, 1.6).astype(np.float32)
     rr_s[np.cumsum([0, *lengths[:-1]])] = np.nan
     shape = random.normal(size=(n, 80)).astype(np.float32)
     shape[random.random(n) < 0.2] = np.nan

@@ -34,6 +34,8 @@ SIGN_S = 5.0
 #: What of a server's cores may be busy, and its cores.
 BUSY, CORES = 0.7, 2
 WORKERS = 2
+#: Seconds that MLflow may take to begin, beside other work.
+START_S = 600
 STEPS = ("sign of life", "look for requests", "claim", "report")
 SERVED: list[tuple[str, int | None]] = [
     ("step", None),
@@ -114,6 +116,7 @@ def fleet(devices: int, seconds: float) -> dict[str, Any]:
 def start_servers(stack: ExitStack, folder: Path) -> tuple[psutil.Process, psutil.Process]:
     """PostgreSQL and an MLflow server on it, on loopback: their processes."""
     from flows.services.servers import QUIET
+    from flows.services.up_state import answers
     from tests.services import free_port, killable_postgres, running
 
     database = stack.enter_context(killable_postgres(folder, "mlflow"))
@@ -128,7 +131,12 @@ def start_servers(stack: ExitStack, folder: Path) -> tuple[psutil.Process, psuti
     words += ["--port", str(port), "--workers", str(WORKERS)]
     words += ["--uvicorn-opts", "--timeout-worker-healthcheck 120"]  # beside other work
     words += ["--artifacts-destination", str(folder / "artifacts")]
-    process = stack.enter_context(running(words, folder / "mlflow.log", port, env))
+    process = stack.enter_context(running(words, folder / "mlflow.log", 0, env))
+    deadline = time.monotonic() + START_S
+    while not answers(f"{address}/health"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError((folder / "mlflow.log").read_text()[-2000:])
+        time.sleep(1)
     os.environ |= {"MLFLOW_TRACKING_URI": address, "HOLTER_HOME": str(folder / "home")}
     assert database.process is not None  # noqa: S101 - it was started above
     return psutil.Process(process.pid), psutil.Process(database.process.pid)
@@ -138,12 +146,13 @@ def put_requests(names: list[str], folder: Path) -> list[str]:
     """A made-up version, and a request to each device to evaluate it."""
     from storage.files import write_json
     from storage.registry import evaluations, tracking
-    from storage.registry.model_files import LITERT, MANIFEST
+    from storage.registry.model_files import LITERT, MANIFEST, WEIGHTS
     from storage.registry.signing import sign_release
 
     model = folder / "model"
     model.mkdir()
-    (model / LITERT).write_bytes(b"a network")
+    for file in (LITERT, WEIGHTS):
+        (model / file).write_bytes(b"a network")
     write_json(model / MANIFEST, {})
     sign_release(model)
     run_id = tracking.start_run("train/load", "load", {}, {})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def l4t_release(root: Path) -> str | None:
 
 def package_versions(status: Path, *names: str) -> dict[str, str]:
     """Versions of installed packages from dpkg's own file, without starting dpkg."""
+    try:
+        changed_ns = status.stat().st_mtime_ns
+    except OSError:
+        return {}
+    return dict(_versions(status, names, changed_ns))
+
+
+@lru_cache(8)
+def _versions(status: Path, names: tuple[str, ...], _changed_ns: int) -> dict[str, str]:
+    """The same of a file as it stood at a time: it has megabytes."""
     return {
         entry["Package"]: entry.get("Version", "")
         for entry in _entries(status)

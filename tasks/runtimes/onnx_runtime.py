@@ -65,7 +65,7 @@ class Onnx:
         if provider and provider not in available:
             raise ModelError(f"ONNX Runtime: found no {provider}; it has {', '.join(available)}")
         names = list(PROVIDERS)[list(PROVIDERS).index(provider) if provider else 0 :]
-        kept = {TENSORRT: engine_settings(engines)} if engines else {}
+        kept = {TENSORRT: engine_settings(engines)} if engines and TENSORRT in available else {}
         providers = [(n, {**PROVIDERS[n], **kept.get(n, {})}) for n in names if n in available]
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -99,7 +99,8 @@ class Onnx:
 
 
 def engine_settings(folder: Path) -> dict[str, str]:
-    """TensorRT's options that keep engines, and the times of kernels, in a folder."""
+    """TensorRT's options that keep engines, and the times of kernels, in a folder, made here."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return {
         "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(folder),

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from edge_agent import agent as edge
 from edge_agent import cli, measure, outbox, presence, slots
 from edge_agent.agent import Agent
+from edge_agent.board.kinds import device_kind
 from flows.train.release import seal
 from storage.errors import HolterError, RegistryError
 from storage.files import sha256_file, write_json
@@ -294,11 +295,12 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def agent_in(folder: Path) -> Agent:
     """An agent in `folder`/edge, beside files that it must not touch, with no sensors."""
-    roots = dict.fromkeys(("thermal", "hwmon", "powercap", "cpu", "nvpmodel"), str(folder / "none"))
+    kind = device_kind("x86-64")
+    kind["roots"] = dict.fromkeys(kind["roots"], str(folder / "none"))
     for name in ("slots", "keys", "tmp", "edge/keys"):
         (folder / name).mkdir(parents=True)
         (folder / name / "precious").write_text(name)
-    return Agent("belt", {"name": "x86-64", "roots": roots}, folder / "edge")
+    return Agent("belt", kind, folder / "edge")
 
 
 def around(folder: Path) -> dict[str, bytes]:
