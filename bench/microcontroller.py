@@ -160,8 +160,8 @@ def sizes_on(core: Core, export: Path, name: str, folder: Path) -> Sizes:
 
 def _link(core: Core, export: Path, name: str, folder: Path, flags: Sequence[str]) -> None:
     """Link a program for a core."""
-    words = ["arm-none-eabi-gcc", *WARNINGS, "-O2", *core.flags, *flags, "-Wl,--gc-sections"]
-    words += ["-T", str(FIRMWARE / "mps2.ld"), str(FIRMWARE / "start.c")]
+    words = ["arm-none-eabi-gcc", *WARNINGS, "-O2", "-fno-math-errno", *core.flags, *flags]
+    words += ["-Wl,--gc-sections", "-T", str(FIRMWARE / "mps2.ld"), str(FIRMWARE / "start.c")]
     run_words([*words, *_sources(export, name), "-lm", "-o", "core.elf"], folder)
 
 
