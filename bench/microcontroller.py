@@ -27,6 +27,8 @@ from tasks.signal.preprocessing import Preprocessing
 FIRMWARE = Path(__file__).parent / "firmware"
 #: What the export is held to; a product in a sum stays one.
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
+#: What the detector's files are called.
+DETECTOR = "qrs"
 #: After a stretch.
 END = 0xFFFFFFFF
 TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
@@ -57,7 +59,10 @@ CORES = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Beats answered; instructions of all, of the dearest beat and end; bytes of stack."""
+    """Beats answered; instructions of all, of the dearest beat and end; bytes of stack.
+
+    Of the detector it is samples, and neither end nor stack.
+    """
 
     beats: int
     instructions: int
@@ -117,47 +122,47 @@ def read_answers(path: Path, arithmetic: str) -> tuple[NDArray[np.float64], NDAr
     return rows[:, 0].copy().view(kind).astype(np.float64), rows[:, 1].astype(np.uint8)
 
 
-def _sources(export: Path, name: str, main: str) -> list[str | Path]:
-    defines = [f"-I{export}", f"-DMODEL={name}", f'-DHEADER="{name}.h"']
-    return [*defines, FIRMWARE / main, export / f"{name}.c"]
+def _sources(export: Path, name: str) -> list[str | Path]:
+    """The sources of a program: the detector's, or a network's of that name."""
+    main = FIRMWARE / ("detect.c" if name == DETECTOR else "main.c")
+    defines = [f"-I{export}", f"-I{FIRMWARE}", f"-DMODEL={name}", f'-DHEADER="{name}.h"']
+    return [*defines, main, export / f"{name}.c"]
 
 
 def answer_here(export: Path, name: str, folder: Path, flags: Sequence[str] = ("-O2",)) -> None:
-    """Answer `beats.bin` of a folder on this computer, into its `answers.bin`."""
-    words = ["gcc", *WARNINGS, *flags, *_sources(export, name, "main.c"), "-lm", "-o", "here"]
-    run_words(words, folder)
+    """Answer a folder's `beats.bin` on this computer, into `answers.bin`.
+
+    The detector (`DETECTOR`) answers `ecg.bin` into `peaks.bin`.
+    """
+    run_words(["gcc", *WARNINGS, *flags, *_sources(export, name), "-lm", "-o", "here"], folder)
     run_words([folder / "here"], folder)
 
 
-def answer_on(core: Core, export: Path, name: str, folder: Path, level: str = "-O2") -> Counts:
-    """Answer `beats.bin` of a folder on an emulated core, into its `answers.bin`."""
-    _link(core, export, name, folder, (level, f"--specs={NEWLIB}"), "main.c")
+def answer_on(core: Core, export: Path, name: str, folder: Path) -> Counts:
+    """The same on an emulated core, counted."""
+    _link(core, export, name, folder, (f"--specs={NEWLIB}",))
     words = ["qemu-system-arm", "-M", core.board, "-cpu", core.cpu, "-icount", "shift=0"]
-    words += ["-nographic", "-monitor", "none", "-serial", "none", "-kernel", "main.elf"]
+    words += ["-nographic", "-monitor", "none", "-serial", "none", "-kernel", "core.elf"]
     run_words([*words, "-semihosting-config", "enable=on,target=native"], folder)
     return Counts(*map(int, (folder / "counts.txt").read_text().split()))
 
 
-def sizes_on(core: Core, export: Path, name: str, folder: Path, level: str = "-O2") -> Sizes:
+def sizes_on(core: Core, export: Path, name: str, folder: Path) -> Sizes:
     """What the least firmware takes, by the linker's map."""
-    words = (level, "-DBARE", "-nostartfiles", "--specs=nosys.specs", f"-Wl,-Map={folder / 'map'}")
-    _link(core, export, name, folder, words, "bare.c")
-    rows = re.findall(
-        r"^\.(\w[\w.]*) +0x[0-9a-f]+ +0x([0-9a-f]+)", (folder / "map").read_text(), re.M
-    )
+    words = ("-DBARE", "-nostartfiles", "--specs=nosys.specs", f"-Wl,-Map={folder / 'map'}")
+    _link(core, export, name, folder, words)
+    text = (folder / "map").read_text()
+    rows = re.findall(r"^\.(\w[\w.]*) +0x[0-9a-f]+ +0x([0-9a-f]+)", text, re.MULTILINE)
     bytes_of = {section: int(size, 16) for section, size in rows}
     flash = sum(bytes_of.get(section, 0) for section in ("text", "ARM.exidx", "init_array", "data"))
     return Sizes(flash, bytes_of.get("data", 0) + bytes_of.get("bss", 0))
 
 
-def _link(
-    core: Core, export: Path, name: str, folder: Path, flags: Sequence[str], main: str
-) -> None:
+def _link(core: Core, export: Path, name: str, folder: Path, flags: Sequence[str]) -> None:
     """Link a program for a core."""
-    words = ["arm-none-eabi-gcc", *WARNINGS, *core.flags, *flags, "-Wl,--gc-sections"]
-    words += ["-T", str(FIRMWARE / "mps2.ld"), str(FIRMWARE / "start.c")]
-    target = main.replace(".c", ".elf")
-    run_words([*words, *_sources(export, name, main), "-lm", "-o", target], folder)
+    words = ["arm-none-eabi-gcc", *WARNINGS, "-O2", "-fno-math-errno", *core.flags, *flags]
+    words += ["-Wl,--gc-sections", "-T", str(FIRMWARE / "mps2.ld"), str(FIRMWARE / "start.c")]
+    run_words([*words, *_sources(export, name), "-lm", "-o", "core.elf"], folder)
 
 
 def table_of(folder: Path, name: str) -> BeatTable:

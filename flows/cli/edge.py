@@ -306,6 +306,10 @@ def edge_export(
         Literal["int8", "float32"],
         typer.Option(help="int8: whole numbers alone; float32: with a floating-point unit."),
     ] = "int8",
+    detector_hz: Annotated[
+        int | None,
+        typer.Option(help="Find R peaks in C too, in an ECG of so many samples a second."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to. Default: the network's name and -c.")
     ] = None,
@@ -321,7 +325,7 @@ def edge_export(
         sources = read_sources(release.folder, release.manifest)
         folder = out or Path(f"{sources.network.name}-{target}")
         check_writable(folder.absolute().parent, "folder (--out)")
-        export = write_export(sources, arithmetic, folder)
+        export = write_export(sources, arithmetic, folder, detector_hz)
     _answer_export(export, output, "wrote")
 
 
@@ -350,6 +354,7 @@ def _answer_export(export: Export, form: str, deed: str) -> None:
         model=str(content["name"]),
         target=str(content["export"]),
         arithmetic=str(content["arithmetic"]),
+        detector_hz=content["detector_hz"],
         folder=str(export.folder),
         files=sorted(content["files"]),
         release=str(content["release"]["registered"]),

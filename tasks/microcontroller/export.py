@@ -42,6 +42,7 @@ from storage.registry.signing import (
 from storage.registry.tags import GIT_COMMIT_TAG, GIT_DIRTY_TAG
 from tasks.features.rhythm import rr_features
 from tasks.learning.simulate import COURSES, simulate_subject
+from tasks.microcontroller.detector import detector_to_c
 from tasks.microcontroller.fixed import FixedNetwork, to_fixed
 from tasks.microcontroller.generate import Arithmetic, Origin, to_c
 from tasks.microcontroller.network import RhythmNetwork, read_network
@@ -153,25 +154,41 @@ def in_integers(sources: Sources) -> FixedNetwork:
     return to_fixed(network, sources.rule, examples)
 
 
-def write_export(sources: Sources, arithmetic: Arithmetic, out: Path) -> Export:
-    """Write header, source and manifest into a folder, signed where there is a release key.
+def write_export(
+    sources: Sources, arithmetic: Arithmetic, out: Path, detector_hz: int | None = None
+) -> Export:
+    """Write headers, sources and manifest into a folder, signed where there is a release key.
 
     A folder without a manifest is none: it goes first, and comes last.
 
+    Parameters
+    ----------
+    sources : Sources
+    arithmetic : {"int8", "float32"}
+    out : Path
+        An empty folder, an earlier export's, or one to make.
+    detector_hz : int, optional
+        Sampling rate of an ECG whose R peaks are to be found in C too.
+
     Raises
     ------
+    ValueError
+        The sampling rate is none that a detector is made for.
     ModelError
         The folder holds files of another origin, or the network's numbers do not fit.
     """
     name = sources.network.name
     _refuse_strange(out, name)
     integers = in_integers(sources) if arithmetic == "int8" else None
-    texts = to_c(sources.network, sources.rule, integers, sources.origin)
     origin = sources.origin
+    texts = to_c(sources.network, sources.rule, integers, origin)
+    if detector_hz is not None:
+        texts |= detector_to_c(detector_hz, origin)
     content = {
         "export": KIND,
         "name": name,
         "arithmetic": arithmetic,
+        "detector_hz": detector_hz,
         "release": {
             "registered": origin.registered,
             "manifest_sha256": origin.manifest_sha256,
@@ -183,7 +200,7 @@ def write_export(sources: Sources, arithmetic: Arithmetic, out: Path) -> Export:
             for file, text in texts.items()
         },
     }
-    for file in (MANIFEST, SIGNATURE):
+    for file in (MANIFEST, SIGNATURE, *_files_of(name)):
         (out / file).unlink(missing_ok=True)
     for file, text in texts.items():
         write_bytes(out / file, text.encode())
@@ -194,9 +211,14 @@ def write_export(sources: Sources, arithmetic: Arithmetic, out: Path) -> Export:
     return Export(out, content, sha256_file(out / MANIFEST), seal["key"] if seal else None)
 
 
+def _files_of(name: str) -> tuple[str, ...]:
+    """What an export of a network may hold beside its manifest."""
+    return (f"{name}.h", f"{name}.c", "qrs.h", "qrs.c")
+
+
 def _refuse_strange(out: Path, name: str) -> None:
     """Refuse a folder that holds more than an earlier export of this network."""
-    own = {f"{name}.h", f"{name}.c", MANIFEST, SIGNATURE}
+    own = {MANIFEST, SIGNATURE, *_files_of(name)}
     strange = sorted(path.name for path in out.glob("*") if path.name not in own)
     if strange:
         raise ModelError(

@@ -99,7 +99,7 @@ def to_c(
         **vars(origin),
     }
     return {
-        f"{network.name}{ending}": _environment().get_template(template).render(values)
+        f"{network.name}{ending}": environment().get_template(template).render(values)
         for ending, template in ((".h", "header.h.j2"), (".c", "source.c.j2"))
     }
 
@@ -214,7 +214,7 @@ def _float_values(network: RhythmNetwork, rule: Rule) -> dict[str, Any]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """The templates; Jinja2 is on the server alone, and loaded where C is written."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

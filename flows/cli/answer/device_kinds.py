@@ -86,6 +86,7 @@ class Export:
     model: str
     target: str
     arithmetic: str
+    detector_hz: int | None
     folder: str
     files: list[str]
     release: str
