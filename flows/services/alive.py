@@ -21,8 +21,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
+from rich.markup import escape
 
+from flows.exchange import hooks
 from flows.services import logs
+from flows.services.progress import console
 from storage.errors import RegistryError
 from storage.files import write_json
 from storage.registry import tracking
@@ -57,15 +60,22 @@ def _fail(flow: Any, flow_run: Any, state: Any) -> None:
     _end(flow, flow_run, state)
 
 
+def _tell(flow: Any, flow_run: Any, state: Any) -> None:
+    """Lineage events of a flow, where they are asked for; that they are lost is told once."""
+    hooks.follow(flow, flow_run, state)
+    if words := hooks.complaint():
+        console.print(f"[yellow]not told[/yellow]  {escape(words)}", soft_wrap=True)
+
+
 logs.set_up()  # every flow comes by here, a worker's too
 #: For a flow's decorator: `@flow(..., **WATCHED)`. What flows give back is not kept by Prefect.
 WATCHED: Mapping[str, Any] = {
     "persist_result": False,
-    "on_running": [_begin],
-    "on_completion": [_end],
-    "on_failure": [_fail],
-    "on_crashed": [_fail],
-    "on_cancellation": [_fail],
+    "on_running": [_begin, _tell],
+    "on_completion": [_end, _tell],
+    "on_failure": [_fail, _tell],
+    "on_crashed": [_fail, _tell],
+    "on_cancellation": [_fail, _tell],
 }
 
 
@@ -85,6 +95,7 @@ def close_dead() -> list[Alive]:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
         _crash(run, reason)
+        hooks.bury(run.flow_run_id, run.flow)
         write_json(closed_folder() / f"{run.flow_run_id}.json", asdict(run))
         (notes_folder() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead

@@ -1,0 +1,192 @@
+"""When events are sent: as a flow changes its state, as a decision is taken, as a death is found.
+
+What a run tells names data sets, folders, counts and digests: no record, no patient, and of a
+failure its kind alone, as its reason may name a record.
+"""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flows.exchange.account import Account, Data, Kind, Moment, Run, account_of
+from flows.exchange.emitter import emitter, enabled
+from storage.errors import HolterError
+
+#: Flows whose outputs are the inputs of the flow that runs them.
+SOURCES = ("ingest",)
+#: Parameters that are not told: they name records and patients.
+PRIVATE = ("record", "patients", "analyses")
+#: A parameter longer than this is cut.
+MOST_CHARACTERS = 200
+#: The event of a state, by the state's type.
+EVENTS: dict[str, Kind] = {
+    "RUNNING": "START",
+    "COMPLETED": "COMPLETE",
+    "FAILED": "FAIL",
+    "CRASHED": "FAIL",
+    "CANCELLING": "ABORT",
+    "CANCELLED": "ABORT",
+}
+
+
+@dataclass
+class OpenRun:
+    """A run that has begun: how it is told of, and what its parts have made for it to read."""
+
+    run: Run
+    sources: list[Data] = field(default_factory=list)
+
+
+#: The runs of this process that have begun and not ended, by id.
+_open: dict[str, OpenRun] = {}
+
+
+def follow(flow: Any, flow_run: Any, state: Any) -> None:
+    """A hook of Prefect for each state of a flow: sends the event of it; nothing where it is off.
+
+    It never raises, and never waits for a receiver but for some seconds a process.
+    """
+    if not enabled():
+        return
+    run_id, kind = str(flow_run.id), EVENTS[state.type.value]
+    if kind == "START":
+        _start(flow, flow_run)
+        return
+    result = _result(state)
+    is_over = kind == "COMPLETE"
+    account = account_of(result) if is_over else Account()
+    error = "" if is_over else _failure(result, state.name, run_id)
+    _end(run_id, flow.name, kind, account, error)
+
+
+def _start(flow: Any, flow_run: Any) -> None:
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    parent = str(context.flow_run.id) if context and context.flow_run else ""
+    parameters = _flat(flow_run.parameters)
+    run = Run(
+        run_id=str(flow_run.id),
+        job=job_name(flow.name, parameters),
+        description=(flow.description or "").split("\n\n")[0],
+        owner=getpass.getuser(),
+        parameters=_public(parameters),
+        parent=_open[parent].run if parent in _open else None,
+    )
+    _open[run.run_id] = OpenRun(run)
+    _send("START", run, Account())
+
+
+def _end(run_id: str, flow: str, kind: Kind, account: Account, error: str) -> None:
+    ended = _open.pop(run_id, None) or OpenRun(Run(run_id, flow))
+    if not account.inputs:
+        account = replace(account, inputs=tuple(ended.sources))
+    parent = ended.run.parent
+    if parent and parent.run_id in _open and flow in SOURCES:
+        _open[parent.run_id].sources += account.outputs
+    _send(kind, ended.run, account, error)
+    if parent is None:
+        emitter().settle()
+
+
+def _send(kind: Kind, run: Run, account: Account, error: str = "") -> None:
+    """Have the event made and sent by the emitter's thread; its time is that of the call."""
+    time = datetime.now(timezone.utc)
+
+    def build() -> Any:
+        from flows.exchange.wording import event
+
+        return event(run, Moment(kind, time, error), account)
+
+    emitter().put(build)
+
+
+def bury(run_id: str, flow: str) -> None:
+    """Tell of a run whose process is gone that it failed."""
+    if enabled():
+        _end(run_id, flow, "FAIL", Account(), "the process that ran it is gone")
+
+
+@contextmanager
+def decision(action: str, model: str) -> Iterator[list[Account] | None]:
+    """Tell of a decision, which no flow of Prefect takes, as of a run: it begins, ends or fails.
+
+    Gives a list, for the account of what was decided; None where events are off.
+    """
+    if not enabled():
+        yield None
+        return
+    accounts: list[Account] = []
+    run = Run(str(uuid.uuid4()), f"{action}.{model}", owner=getpass.getuser())
+    _open[run.run_id] = OpenRun(run)
+    _send("START", run, Account())
+    try:
+        yield accounts
+    except BaseException as error:
+        _end(run.run_id, action, "FAIL", Account(), type(error).__name__)
+        raise
+    _end(run.run_id, action, "COMPLETE", accounts[0] if accounts else Account(), "")
+
+
+def complaint() -> str:
+    """What went wrong with events, once a process; "" where nothing did."""
+    return emitter().complaint() if enabled() else ""
+
+
+def _result(state: Any) -> Any:
+    """What a flow gave back, or the error that ended it, as far as it is in this process."""
+    from prefect.results import ResultRecord
+
+    return state.data.result if isinstance(state.data, ResultRecord) else state.data
+
+
+def _failure(result: Any, state: str, run_id: str) -> str:
+    kind = type(result).__name__ if isinstance(result, BaseException) else state
+    return f"{kind}; the reason is in Prefect, flow run {run_id}"
+
+
+def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by name, those within settings beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        content = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        inner = name in ("settings", "training") and isinstance(content, Mapping)
+        flat |= _flat(content) if inner else {name: content}
+    return flat
+
+
+def _public(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters that may leave this machine, as texts."""
+    return {
+        name: str(value)[:MOST_CHARACTERS]
+        for name, value in parameters.items()
+        if name not in PRIVATE and value is not None
+    }
+
+
+def job_name(flow: str, parameters: Mapping[str, Any]) -> str:
+    """A job's name: the flow, and the data set or registered model that it is about."""
+    from storage.datasets.dataset import load_spec
+    from storage.registry.reference import parse
+
+    subject = str(parameters.get("dataset") or "")
+    if subject:
+        try:
+            subject = load_spec(subject).name
+        except HolterError:  # the flow itself says what is wrong
+            subject = Path(subject).stem
+    elif "datasets" in parameters and "model" in parameters and flow in ("train", "retrain"):
+        subject = str(parameters.get("name") or f"holter-{parameters['model']}")
+    elif "model" in parameters:
+        try:
+            subject = parse(str(parameters["model"])).name
+        except ValueError:
+            subject = ""
+    return f"{flow}.{subject}" if subject else flow
