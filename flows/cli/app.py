@@ -23,6 +23,7 @@ from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
+from flows.cli.exchange import signing as cli_signing
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -57,6 +58,9 @@ enter(cli_data.app, cli_add.add)
 enter(cli_data.app, cli_train.watch)
 enter(cli_data.app, cli_remove.remove)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
+
+
+app.add_typer(cli_signing.app, name="exchange", rich_help_panel="Audit and approve")
 
 
 def show_version(show: bool) -> None:

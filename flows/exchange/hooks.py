@@ -142,9 +142,7 @@ def complaint() -> str:
 
 def _result(state: Any) -> Any:
     """What a flow gave back, or the error that ended it, as far as it is in this process."""
-    from prefect.results import ResultRecord
-
-    return state.data.result if isinstance(state.data, ResultRecord) else state.data
+    return getattr(state.data, "result", state.data)  # Prefect's record of a result has it inside
 
 
 def _failure(result: Any, state: str, run_id: str) -> str:
