@@ -199,7 +199,7 @@ def alias_of(name: str, alias: str, version: int, address: str) -> Data:
     return replace(version_named(f"{name}@{alias}", version, address), form="")
 
 
-def report_of(name: str, run_id: str, address: str, figures: Mapping[str, float]) -> Data:
+def report_of(name: str, run_id: str, address: str, figures: Mapping[str, Any]) -> Data:
     """The report of an evaluation or a device, an MLflow run of a model."""
     facet = FiguresDatasetFacet(figures=finite(figures))
     return Data(

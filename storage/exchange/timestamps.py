@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from storage.addresses import without_credentials
 from storage.errors import ServerError, SignatureError
-from storage.files import read_bounded
+from storage.files import read_bounded, sha256_bytes
 
 SERVER, ROOTS = "HOLTER_TSA", "HOLTER_TSA_ROOTS"
 EXTRA = "rfc3161-client is not installed: pip install -e '.[exchange]'"
@@ -31,10 +31,9 @@ QUERY, REPLY = "application/timestamp-query", "application/timestamp-reply"
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a response says: when, and in whose name it says so; whether that was verified."""
+    """When, by a response, and whether it was verified who says so."""
 
     time: datetime
-    authority: str
     verified: bool
 
 
@@ -138,14 +137,10 @@ def read_stamp(response: bytes, data: bytes) -> Stamp:
     SignatureError
         It cannot be read, or is of other bytes.
     """
-    from storage.files import sha256_bytes
-
     info = _decode(response).tst_info
     if info.message_imprint.message.hex() != sha256_bytes(data):
         raise SignatureError("time stamp: found one of another digest")
-    name: Any = getattr(info.name, "value", None)
-    authority = name.rfc4514_string() if hasattr(name, "rfc4514_string") else str(name or "")
-    return Stamp(info.gen_time, authority, verified=False)
+    return Stamp(info.gen_time, verified=False)
 
 
 def check_stamp(response: bytes, data: bytes) -> Stamp:
@@ -170,7 +165,7 @@ def check_stamp(response: bytes, data: bytes) -> Stamp:
         builder.build().verify_message(_decode(response), data)
     except (client.VerificationError, ValueError) as error:
         raise SignatureError(f"time stamp: not signed by whom {ROOTS} names: {error}") from error
-    return Stamp(stamp.time, stamp.authority, verified=True)
+    return Stamp(stamp.time, verified=True)
 
 
 def _certificates() -> list[Any]:

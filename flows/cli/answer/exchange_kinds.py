@@ -28,15 +28,3 @@ class TimeStamp:
     time_utc: str
     file: str
     verified: bool
-
-
-@dataclass(frozen=True)
-class Description:
-    """`holter data croissant` and `datasheet`: the description of a data set, and its file.
-
-    `notes` are what it lacks.
-    """
-
-    data_set: str
-    file: str | None
-    notes: list[str]

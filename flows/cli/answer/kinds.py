@@ -112,9 +112,6 @@ from flows.cli.answer.device_kinds import (
     RuntimeCosts as RuntimeCosts,
 )
 from flows.cli.answer.exchange_kinds import (
-    Description as Description,
-)
-from flows.cli.answer.exchange_kinds import (
     SignedRelease as SignedRelease,
 )
 from flows.cli.answer.exchange_kinds import (

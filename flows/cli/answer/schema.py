@@ -23,6 +23,7 @@ ANSWERS: dict[str, Any] = {
     "data check": kinds.DataCheck,
     "data add": kinds.DataAddition,
     "data simulate": kinds.Simulation,
+    "data datasheet": kinds.Report,
     "data watch": kinds.Look,
     "data remove": kinds.DataRemoval,
     "ingest": kinds.Ingest,

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,9 +149,9 @@ def test_numbers_are_json(receiver: Receiver) -> None:
     """float32 stays a number, and NaN is left out; the client writes a text and a bare NaN."""
     figures = {"f1": np.float32(0.5), "auc": float("nan"), "n": np.int64(3)}
     report = report_of("holter-x/reports/belt", "r", "http://server:5000", figures)
-    run, now = Run(str(uuid.uuid4()), "job"), hooks.datetime.now(hooks.timezone.utc)
-    hooks.emitter().put(lambda: event(run, Moment("COMPLETE", now), Account((), (report,))))
-    hooks.emitter().settle()
+    run, now = Run(str(uuid.uuid4()), "job"), datetime.now(timezone.utc)
+    emitter.emitter().put(lambda: event(run, Moment("COMPLETE", now), Account((), (report,))))
+    emitter.emitter().settle()
     assert receiver.refused == []
     (data,) = receiver.events[0]["outputs"]
     assert data["facets"]["holter_figures"]["figures"] == {"f1": 0.5, "n": 3.0}
@@ -161,9 +162,9 @@ def test_the_receiver_refuses_what_is_wrong(receiver: Receiver) -> None:
     report = report_of("x", "r", "", {"f1": 0.5})
     facet = report.facets[0].model_copy(update={"figures": {"f1": float("nan")}})
     wrong = replace(report, facets=(facet,))
-    run, now = Run(str(uuid.uuid4()), ""), hooks.datetime.now(hooks.timezone.utc)
-    hooks.emitter().put(lambda: event(run, Moment("START", now), Account((wrong,))))
-    hooks.emitter().settle()
+    run, now = Run(str(uuid.uuid4()), ""), datetime.now(timezone.utc)
+    emitter.emitter().put(lambda: event(run, Moment("START", now), Account((wrong,))))
+    emitter.emitter().settle()
     assert receiver.events == []
     assert receiver.refused
     assert "HTTPError" in hooks.complaint()

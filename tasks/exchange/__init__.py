@@ -1,0 +1,1 @@
+"""Values in the formats of hospitals, auditors and catalogues."""
