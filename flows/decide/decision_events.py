@@ -42,10 +42,9 @@ def as_run(
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def work(*args: P.args, **kwargs: P.kwargs) -> R:
-            with hooks.decision(action, parse(str(args[0])).name) as accounts:
+            with hooks.decision(action, _model(args)) as tellings:
                 result = function(*args, **kwargs)
-                if accounts is not None:
-                    accounts.append(account(result, *args, **kwargs))
+                tellings.append(functools.partial(account, result, *args, **kwargs))
             if words := hooks.complaint():
                 console.print(f"[yellow]not told[/yellow]  {escape(words)}", soft_wrap=True)
             return result
@@ -53,6 +52,14 @@ def as_run(
         return work
 
     return wrap
+
+
+def _model(args: Sequence[object]) -> str:
+    """The name of the model that a call is about; "" where it is none, as the call itself says."""
+    try:
+        return parse(str(args[0])).name
+    except (IndexError, ValueError):
+        return ""
 
 
 def promotion_account(result: Decision, *_: Any, **__: Any) -> Account:

@@ -22,7 +22,8 @@ from storage.files import home, make_folder
 #: The one variable that has events written.
 VARIABLE = "HOLTER_OPENLINEAGE"
 OFF = ("", "0", "false", "no", "off")
-#: How long a process waits for its events to be taken, in seconds, all its flows together.
+#: How long the end of a flow waits for its events to be taken, in seconds. Once a receiver was
+#: slower than that no flow of the process waits, until it has taken all that was kept for it.
 MOST_WAIT_S = 5.0
 #: Events that may wait; later ones are dropped, and told.
 MOST_EVENTS = 1000
@@ -55,7 +56,7 @@ class Emitter:
     waiting: queue.Queue[Build] = field(default_factory=lambda: queue.Queue(MOST_EVENTS))
     complaints: queue.Queue[str] = field(default_factory=lambda: queue.Queue(1))
     left_s: float = MOST_WAIT_S
-    lost: int = 0
+    failing: bool = False
     _told: bool = False
 
     def __post_init__(self) -> None:
@@ -63,20 +64,22 @@ class Emitter:
 
     def put(self, build: Build) -> None:
         """Have an event made and sent, after those before it."""
+        if not (self.waiting.unfinished_tasks or self.failing):
+            self.left_s = MOST_WAIT_S
         try:
             self.waiting.put_nowait(build)
         except queue.Full:
             self._complain(f"more than {MOST_EVENTS} events wait")
 
     def settle(self) -> None:
-        """Wait until all are handed on, for what is left of the process's patience."""
+        """Wait until all are handed on, for what is left of patience with the receiver."""
         start = time.monotonic()
         with self.waiting.all_tasks_done:
             while self.waiting.unfinished_tasks and time.monotonic() - start < self.left_s:
                 self.waiting.all_tasks_done.wait(max(start + self.left_s - time.monotonic(), 0))
             pending = self.waiting.unfinished_tasks
-        self.left_s = max(self.left_s - (time.monotonic() - start), 0)
         if pending:
+            self.left_s = 0
             self._complain(f"not taken within {MOST_WAIT_S:g} s; {pending} on their way")
 
     def complaint(self) -> str:
@@ -99,10 +102,12 @@ class Emitter:
             try:
                 client = client or _client()
                 client.emit(build())
+                self.failing = False
             except ImportError:
+                self.failing = True
                 self._complain(EXTRA)
             except Exception as error:  # whatever a receiver does, the flow goes on
-                self.lost += 1
+                self.failing = True
                 self._complain(f"{type(error).__name__}: {error}")
             finally:
                 self.waiting.task_done()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import getpass
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.exchange.account import Account, Data, Kind, Moment, Run, account_of
+from flows.exchange.account import Account, Kind, Moment, Run, account_of
 from flows.exchange.emitter import emitter, enabled
 from storage.errors import HolterError
 
@@ -36,12 +37,16 @@ EVENTS: dict[str, Kind] = {
 }
 
 
+#: An account that is made by the emitter's thread: what goes wrong with it is a lost event.
+Telling = Callable[[], Account]
+
+
 @dataclass
 class OpenRun:
-    """A run that has begun: how it is told of, and what its parts have made for it to read."""
+    """A run that has begun: how it is told of, and accounts of what its parts made for it."""
 
     run: Run
-    sources: list[Data] = field(default_factory=list)
+    sources: list[Telling] = field(default_factory=list)
 
 
 #: The runs of this process that have begun and not ended, by id.
@@ -60,10 +65,10 @@ def follow(flow: Any, flow_run: Any, state: Any) -> None:
         _start(flow, flow_run)
         return
     result = _result(state)
-    is_over = kind == "COMPLETE"
-    account = account_of(result) if is_over else Account()
-    error = "" if is_over else _failure(result, state.name, run_id)
-    _end(run_id, flow.name, kind, account, error)
+    if kind == "COMPLETE":
+        _end(run_id, flow.name, kind, partial(account_of, result))
+    else:
+        _end(run_id, flow.name, kind, Account, _failure(result, state.name, run_id))
 
 
 def _start(flow: Any, flow_run: Any) -> None:
@@ -76,63 +81,75 @@ def _start(flow: Any, flow_run: Any) -> None:
         run_id=str(flow_run.id),
         job=job_name(flow.name, parameters),
         description=(flow.description or "").split("\n\n")[0],
-        owner=getpass.getuser(),
+        owner=_owner(),
         parameters=_public(parameters),
         parent=_open[parent].run if parent in _open else None,
     )
     _open[run.run_id] = OpenRun(run)
-    _send("START", run, Account())
+    _send(run, Moment("START", datetime.now(timezone.utc)), Account)
 
 
-def _end(run_id: str, flow: str, kind: Kind, account: Account, error: str) -> None:
-    ended = _open.pop(run_id, None) or OpenRun(Run(run_id, flow))
-    if not account.inputs:
-        account = replace(account, inputs=tuple(ended.sources))
+def _owner() -> str:
+    """The account that runs this; "" where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _end(run_id: str, job: str, kind: Kind, telling: Telling, error: str = "") -> None:
+    ended = _open.pop(run_id, None) or OpenRun(Run(run_id, job))
     parent = ended.run.parent
-    if parent and parent.run_id in _open and flow in SOURCES:
-        _open[parent.run_id].sources += account.outputs
-    _send(kind, ended.run, account, error)
+    if parent and parent.run_id in _open and job in SOURCES:
+        _open[parent.run_id].sources.append(telling)
+
+    def whole() -> Account:
+        account = telling()
+        made = [data for part in ended.sources for data in part().outputs]
+        return account if account.inputs else replace(account, inputs=tuple(made))
+
+    _send(ended.run, Moment(kind, datetime.now(timezone.utc), error), whole)
     if parent is None:
         emitter().settle()
 
 
-def _send(kind: Kind, run: Run, account: Account, error: str = "") -> None:
-    """Have the event made and sent by the emitter's thread; its time is that of the call."""
-    time = datetime.now(timezone.utc)
+def _send(run: Run, moment: Moment, telling: Telling) -> None:
+    """Have the event made and sent by the emitter's thread."""
 
     def build() -> Any:
         from flows.exchange.wording import event
 
-        return event(run, Moment(kind, time, error), account)
+        return event(run, moment, telling())
 
     emitter().put(build)
 
 
-def bury(run_id: str, flow: str) -> None:
+def bury(run_id: str, flow: str, parameters: Mapping[str, Any]) -> None:
     """Tell of a run whose process is gone that it failed."""
     if enabled():
-        _end(run_id, flow, "FAIL", Account(), "the process that ran it is gone")
+        job = job_name(flow, _flat(parameters))
+        _end(run_id, job, "FAIL", Account, "the process that ran it is gone")
 
 
 @contextmanager
-def decision(action: str, model: str) -> Iterator[list[Account] | None]:
+def decision(action: str, model: str) -> Iterator[list[Telling]]:
     """Tell of a decision, which no flow of Prefect takes, as of a run: it begins, ends or fails.
 
-    Gives a list, for the account of what was decided; None where events are off.
+    Gives a list, for what tells of the decision.
     """
+    tellings: list[Telling] = []
     if not enabled():
-        yield None
+        yield tellings
         return
-    accounts: list[Account] = []
-    run = Run(str(uuid.uuid4()), f"{action}.{model}", owner=getpass.getuser())
+    run = Run(str(uuid.uuid4()), f"{action}.{model}", owner=_owner())
     _open[run.run_id] = OpenRun(run)
-    _send("START", run, Account())
+    _send(run, Moment("START", datetime.now(timezone.utc)), Account)
     try:
-        yield accounts
+        yield tellings
     except BaseException as error:
-        _end(run.run_id, action, "FAIL", Account(), type(error).__name__)
+        _end(run.run_id, action, "FAIL", Account, type(error).__name__)
         raise
-    _end(run.run_id, action, "COMPLETE", accounts[0] if accounts else Account(), "")
+    _end(run.run_id, action, "COMPLETE", tellings[0] if tellings else Account)
 
 
 def complaint() -> str:
@@ -171,20 +188,30 @@ def _public(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 def job_name(flow: str, parameters: Mapping[str, Any]) -> str:
     """A job's name: the flow, and the data set or registered model that it is about."""
+    sets = parameters.get("datasets") or ()
+    first = sets[0].get("dataset") if sets and isinstance(sets[0], Mapping) else None
+    if dataset := parameters.get("dataset") or (first if flow == "watch" else None):
+        subject = _dataset_name(str(dataset))
+    elif flow in ("train", "retrain"):
+        subject = str(parameters.get("name") or f"holter-{parameters.get('model', '')}")
+    else:
+        subject = _model_name(str(parameters.get("model") or ""))
+    return f"{flow}.{subject}" if subject else flow
+
+
+def _dataset_name(text: str) -> str:
     from storage.datasets.dataset import load_spec
+
+    try:
+        return load_spec(text).name
+    except (HolterError, OSError):  # the flow itself says what is wrong
+        return Path(text).stem
+
+
+def _model_name(text: str) -> str:
     from storage.registry.reference import parse
 
-    subject = str(parameters.get("dataset") or "")
-    if subject:
-        try:
-            subject = load_spec(subject).name
-        except HolterError:  # the flow itself says what is wrong
-            subject = Path(subject).stem
-    elif "datasets" in parameters and "model" in parameters and flow in ("train", "retrain"):
-        subject = str(parameters.get("name") or f"holter-{parameters['model']}")
-    elif "model" in parameters:
-        try:
-            subject = parse(str(parameters["model"])).name
-        except ValueError:
-            subject = ""
-    return f"{flow}.{subject}" if subject else flow
+    try:
+        return parse(text).name
+    except ValueError:
+        return ""

@@ -94,27 +94,30 @@ def close_dead() -> list[Alive]:
     for run in dead:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
-        _crash(run, reason)
-        hooks.bury(run.flow_run_id, run.flow)
+        hooks.bury(run.flow_run_id, run.flow, _crash(run, reason))
         write_json(closed_folder() / f"{run.flow_run_id}.json", asdict(run))
         (notes_folder() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead
 
 
-def _crash(run: Alive, reason: str) -> None:
-    """Set a flow run, and the task runs in it, to Crashed, unless they have ended."""
+def _crash(run: Alive, reason: str) -> dict[str, Any]:
+    """Set a flow run, and the task runs in it, to Crashed, unless they have ended.
+
+    Gives the parameters of the flow run; none where the server does not have it.
+    """
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     with get_client(sync_client=True) as client:
         try:
             flow_run = client.read_flow_run(UUID(run.flow_run_id))
         except ObjectNotFound:  # the server has another database now
-            return
+            return {}
         within = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
         for task in client.read_task_runs(flow_run_filter=within):
             _crash_task(client, task, reason)
         if flow_run.state and not flow_run.state.is_final():
             client.set_flow_run_state(flow_run.id, Crashed(message=reason), force=True)
+        return flow_run.parameters
 
 
 def close_tasks(lost: Mapping[UUID, str]) -> None:

@@ -6,7 +6,8 @@ next entry holds. What was stamped was written before, and so was all that it fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -39,6 +40,8 @@ CLOCKS = timedelta(minutes=10)
 def stamp_head(model: str, entries: Sequence[Entry]) -> tuple[Entry, Stamp, Path]:
     """Have the newest entry of a ledger stamped; the response goes to MLflow, a copy stays here.
 
+    One that is stamped already keeps its stamp, if it holds: the earlier one says more.
+
     Raises
     ------
     NotInRegistry
@@ -50,12 +53,19 @@ def stamp_head(model: str, entries: Sequence[Entry]) -> tuple[Entry, Stamp, Path
     """
     if not entries:
         raise NotInRegistry(f"ledger of {model}: found no entry to stamp")
-    entry = entries[-1]
+    entry, run = entries[-1], ledger_run(model, make=False)
+    path = kept_folder(model) / f"{entry.sequence:06d}{SUFFIX}"
+    with suppress(RegistryError, SignatureError), TemporaryDirectory(prefix="holter-") as folder:
+        kept = _fetch(run, f"{FOLDER}/{path.name}", Path(folder))
+        return entry, _read(kept, entry), write_bytes(path, kept)
     response = request_stamp(entry.signed_bytes())
-    path = write_bytes(kept_folder(model) / f"{entry.sequence:06d}{SUFFIX}", response)
-    run = ledger_run(model, make=False)
+    write_bytes(path, response)
     upload(str(run["info"]["artifact_uri"]), FOLDER, path)
     return entry, _read(response, entry), path
+
+
+def _fetch(run: Mapping[str, Any], file: str, folder: Path) -> bytes:
+    return fetch_run_file(run["info"]["run_id"], file, None, folder, MOST_BYTES).read_bytes()
 
 
 def kept_folder(model: str) -> Path:
@@ -105,8 +115,7 @@ def _finding(run: dict[str, Any], file: str, by_number: dict[int, Entry], folder
     if entry is None:
         return Finding("ledger", name, MISMATCH, "it is of no entry that a trusted key signed")
     try:
-        path = fetch_run_file(run["info"]["run_id"], file, None, folder, MOST_BYTES)
-        stamp = check_stamp(path.read_bytes(), entry.signed_bytes())
+        stamp = check_stamp(_fetch(run, file, folder), entry.signed_bytes())
     except UnverifiableError as error:
         return Finding("ledger", name, OUT, str(error))
     except (SignatureError, RegistryError) as error:

@@ -18,7 +18,15 @@ from storage.tables.beats import arrow_schema
 from storage.tables.beats_manifest import Entry, Manifest
 
 VERSION = "http://mlcommons.org/croissant/1.1"
-_CR: tuple[str, ...] = ("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field")
+_CR: tuple[str, ...] = (
+    "arrayShape",
+    "citeAs",
+    "column",
+    "containedIn",
+    "equivalentProperty",
+    "extract",
+    "field",
+)
 _CR += ("fileObject", "fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset")
 _CR += ("jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex")
 _CR += ("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform")

@@ -46,7 +46,7 @@ class Question:
 
 def _instances(facts: Facts) -> str:
     counts = f"{len(facts.entries)} records, {_beats(facts):,} beats, {_hours(facts):.1f} h"
-    return f"Each instance is an ECG recording; a beat is a row of its table. {counts}."
+    return f"Each instance is an ECG recording, each beat a row of its table. Here: {counts}."
 
 
 def _beats(facts: Facts) -> int:
@@ -208,7 +208,7 @@ def _tiles(facts: Facts) -> list[Tile]:
     af = sum(entry.af_beats for entry in facts.entries)
     share = f"{100 * af / _beats(facts):.1f} %" if _beats(facts) else "undefined"
     return [
-        Tile("Records", f"{len(facts.entries)}"),
+        Tile("Records", f"{len(facts.entries)}", "that have beat tables here"),
         Tile("Subjects", f"{_subjects(facts)}"),
         Tile("Hours", f"{_hours(facts):.1f}"),
         Tile("AF beats", share, f"of {_beats(facts):,}"),

@@ -135,14 +135,33 @@ def test_a_decision_is_a_run(receiver: Receiver) -> None:
     assert back("holter-x", "champion") == (2, 1)
     with pytest.raises(SplitError):
         back("holter-x", fails=True)
-    hooks.bury(str(uuid.uuid4()), "train")
+    hooks.bury(str(uuid.uuid4()), "train", {"settings": {"model": "x", "datasets": []}})
     assert receiver.refused == []
     kinds = [e["eventType"] for e in receiver.of("rollback.holter-x")]
     assert kinds == ["START", "COMPLETE", "START", "FAIL"]
     (alias,) = receiver.events[1]["outputs"]
     assert alias["name"] == "holter-x@champion"
     assert alias["facets"]["version"]["datasetVersion"] == "1"
-    assert receiver.events[-1]["eventType"] == "FAIL"
+    (dead,) = receiver.of("train.holter-x")
+    assert dead["eventType"] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameters", "job"),
+    [
+        ("ingest", {"dataset": "mitdb"}, "ingest.mitdb"),
+        ("ingest", {"dataset": "/nowhere/ward7.toml"}, "ingest.ward7"),
+        ("train", {"model": "rhythm", "datasets": []}, "train.holter-rhythm"),
+        ("train", {"model": "rhythm", "name": "ward7-af"}, "train.ward7-af"),
+        ("watch", {"model": "rhythm", "datasets": [{"dataset": "mitdb"}]}, "watch.mitdb"),
+        ("evaluate", {"model": "holter-x@champion", "datasets": ["mitdb"]}, "evaluate.holter-x"),
+        ("evaluate", {"model": "a/b/c"}, "evaluate"),
+        ("reproduce", {}, "reproduce"),
+    ],
+)
+def test_a_job_is_named_by_its_subject(flow: str, parameters: dict[str, Any], job: str) -> None:
+    """Runs of the same work on the same thing are runs of one job; no other work is of it."""
+    assert hooks.job_name(flow, parameters) == job
 
 
 def test_numbers_are_json(receiver: Receiver) -> None:
@@ -210,8 +229,8 @@ def test_events_are_off_by_default(fresh: pytest.MonkeyPatch, value: str) -> Non
     fresh.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
     fresh.setattr(hooks, "emitter", lambda: pytest.fail("an emitter was made"))
     run_flow("train", Completed(data=None))
-    with hooks.decision("promote", "holter-x") as accounts:
-        assert accounts is None
+    with hooks.decision("promote", "holter-x") as tellings:
+        tellings.append(Account)
     assert hooks.complaint() == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sys
@@ -14,9 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_public_key,
 )
+from typer.testing import CliRunner as Runner
 
+from flows.cli.app import app
 from storage.errors import PlaceError, SignatureError
 from storage.exchange.bundle import (
     BUNDLE,
@@ -27,6 +31,7 @@ from storage.exchange.bundle import (
 )
 from storage.exchange.release import export_release
 from storage.registry.signing import public_key
+from tests.answers import held
 from tests.conftest import Registered
 
 
@@ -82,8 +87,6 @@ def test_what_was_changed_is_refused(release: Path, change: str, tmp_path: Path)
         (release / ".gitignore").unlink()
     else:
         other = ec.generate_private_key(ec.SECP256R1()).public_key()
-        from cryptography.hazmat.primitives.serialization import PublicFormat
-
         key = tmp_path / "other.pem"
         key.write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     assert verified(release, key).exit_code != 0
@@ -91,8 +94,6 @@ def test_what_was_changed_is_refused(release: Path, change: str, tmp_path: Path)
 
 def test_the_bundle_names_each_file_by_sha256(release: Path) -> None:
     """The statement that is signed has every file's SHA-256, and leaves nothing out for good."""
-    import base64
-
     bundle = json.loads((release / BUNDLE).read_text())
     statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
     parts = statement["predicate"]["resources"]
@@ -151,15 +152,20 @@ def test_a_version_is_exported_whole(
 ) -> None:
     """A registered version's files are those that were signed, and the public tool accepts them."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    keys = {path.read_text() for path in registered.keys.glob("*.pub")}
-    out = home / "for others"
-    files = export_release(registered.model, out, keys)
-    assert {"manifest.json", "manifest.sig", "release.json", "notes/about.md"} <= {*files}
-    assert {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} == {*files, BUNDLE}
-    assert verified(out).exit_code == 0
-    with pytest.raises(PlaceError, match="not there yet"):
-        export_release(registered.model, out, keys)
     with pytest.raises(SignatureError):
         export_release(registered.model, home / "other", {public_key()})
-    assert not (home / "other").exists()
+    shutil.copy(registered.keys / "release.pub", home / "home" / "keys")
+    out = home / "for others"
+    words = ["exchange", "sign", registered.model.reference, "--out", str(out), "--format", "json"]
+    done = Runner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    told = held(done.stdout, "exchange sign")
+    assert {"manifest.json", "manifest.sig", "release.json", "notes/about.md"} <= {*told["files"]}
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert written == {*told["files"], BUNDLE}
+    assert verified(out).exit_code == 0
+    with pytest.raises(PlaceError, match="not there yet"):
+        export_release(registered.model, out, set())
     assert {path.name for path in home.iterdir()} == {"for others", "home", "holter.pem"}
+    key = Runner().invoke(app, ["exchange", "key"]).stdout
+    assert key.strip() == exchange_public_key().strip()

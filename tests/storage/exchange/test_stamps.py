@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from storage.audit import ledger
 from storage.audit.findings import MATCH, MISMATCH, OUT
 from storage.audit.ledger_run import ledger_run
@@ -28,6 +30,7 @@ from storage.exchange import stamps, timestamps
 from storage.exchange.timestamps import ROOTS, SERVER, check_stamp, request_stamp
 from storage.registry.client import call, upload
 from storage.registry.signing import trusted_keys
+from tests.answers import held
 
 CONFIG = """
 [tsa]
@@ -201,8 +204,15 @@ def test_the_head_of_a_ledger_is_stamped(
     ledger.append(model, 1, "registered", "training 1")
     ledger.append(model, 1, "approved", "it is good")
     history = ledger.trusted_entries(model, keys())
+    done = CliRunner().invoke(app, ["exchange", "stamp", model, "--format", "json"])
+    told = held(done.stdout, "exchange stamp")
+    assert (told["entry"], told["sha256"]) == (history[-1].sequence, history[-1].sha256)
     entry, stamp, path = stamps.stamp_head(model, history)
+    assert (str(path), stamp.time.isoformat()) == (told["file"], told["time_utc"])
     assert (entry, stamp.verified) == (history[-1], True)
+    kept = path.read_bytes()
+    assert stamps.stamp_head(model, history) == (entry, stamp, path)
+    assert path.read_bytes() == kept
     (found,) = stamps.findings(model, keys())
     assert (found.state, found.name) == (MATCH, "time stamp 000002")
     monkeypatch.setenv(ROOTS, "")

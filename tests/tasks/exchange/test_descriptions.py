@@ -117,7 +117,7 @@ def test_a_datasheet_says_what_is_recorded(made: tuple[Path, Manifest]) -> None:
     told = answers(str(Path(manifest.origin) / "dataset.toml"), manifest)
     assert set(told) == {question.text for question in QUESTIONS}
     beats = sum(entry.beats for entry in manifest.entries)
-    assert f"2 records, {beats} beats" in told["What are its instances, and how many?"][0]
+    assert f"Here: 2 records, {beats} beats" in told["What are its instances, and how many?"][0]
     assert "simulated" in told["What must it not be used for?"][0]
     open_questions = {asked for asked, (text, _) in told.items() if text == OWNER}
     assert {asked for asked, (_, place) in told.items() if place == NOBODY} == open_questions
