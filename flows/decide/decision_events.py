@@ -24,11 +24,25 @@ R = TypeVar("R")
 class Decision(Protocol):
     """What a promotion decided."""
 
-    reference: str
-    alias: str
-    decision: str
-    verdicts: tuple[Verdict, ...]
-    result_sha256: str
+    @property
+    def reference(self) -> str:
+        """The version, as NAME/version."""
+
+    @property
+    def alias(self) -> str:
+        """The alias that was to move."""
+
+    @property
+    def decision(self) -> str:
+        """What was decided."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Each check of the policy."""
+
+    @property
+    def result_sha256(self) -> str:
+        """The digest of the result."""
 
 
 def as_run(

@@ -32,7 +32,7 @@ EXTRA = "openlineage-python is not installed: pip install -e '.[exchange]'"
 Build = Callable[[], Any]
 
 
-def enabled() -> bool:
+def is_on() -> bool:
     """Whether events are asked for."""
     return os.environ.get(VARIABLE, "").strip().lower() not in OFF
 
@@ -57,7 +57,7 @@ class Emitter:
     complaints: queue.Queue[str] = field(default_factory=lambda: queue.Queue(1))
     left_s: float = MOST_WAIT_S
     failing: bool = False
-    _told: bool = False
+    _spoken: bool = False
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._work, daemon=True, name="openlineage").start()
@@ -90,8 +90,8 @@ class Emitter:
             return ""
 
     def _complain(self, reason: str) -> None:
-        if not self._told:
-            self._told = True
+        if not self._spoken:
+            self._spoken = True
             words = without_credentials(reason).split("\n")[0][:300]
             self.complaints.put_nowait(f"lineage events are lost ({VARIABLE}): {words}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.exchange.account import Account, Kind, Moment, Run, account_of
-from flows.exchange.emitter import emitter, enabled
+from flows.exchange.emitter import emitter, is_on
 from storage.errors import HolterError
 
 #: Flows whose outputs are the inputs of the flow that runs them.
@@ -58,7 +58,7 @@ def follow(flow: Any, flow_run: Any, state: Any) -> None:
 
     It never raises, and never waits for a receiver but for some seconds a process.
     """
-    if not enabled():
+    if not is_on():
         return
     run_id, kind = str(flow_run.id), EVENTS[state.type.value]
     if kind == "START":
@@ -98,17 +98,17 @@ def _owner() -> str:
 
 
 def _end(run_id: str, job: str, kind: Kind, telling: Telling, error: str = "") -> None:
-    ended = _open.pop(run_id, None) or OpenRun(Run(run_id, job))
-    parent = ended.run.parent
+    entry = _open.pop(run_id, None) or OpenRun(Run(run_id, job))
+    parent = entry.run.parent
     if parent and parent.run_id in _open and job in SOURCES:
         _open[parent.run_id].sources.append(telling)
 
     def whole() -> Account:
         account = telling()
-        made = [data for part in ended.sources for data in part().outputs]
-        return account if account.inputs else replace(account, inputs=tuple(made))
+        outputs = [data for part in entry.sources for data in part().outputs]
+        return account if account.inputs else replace(account, inputs=tuple(outputs))
 
-    _send(ended.run, Moment(kind, datetime.now(timezone.utc), error), whole)
+    _send(entry.run, Moment(kind, datetime.now(timezone.utc), error), whole)
     if parent is None:
         emitter().settle()
 
@@ -126,7 +126,7 @@ def _send(run: Run, moment: Moment, telling: Telling) -> None:
 
 def bury(run_id: str, flow: str, parameters: Mapping[str, Any]) -> None:
     """Tell of a run whose process is gone that it failed."""
-    if enabled():
+    if is_on():
         job = job_name(flow, _flat(parameters))
         _end(run_id, job, "FAIL", Account, "the process that ran it is gone")
 
@@ -138,7 +138,7 @@ def decision(action: str, model: str) -> Iterator[list[Telling]]:
     Gives a list, for what tells of the decision.
     """
     tellings: list[Telling] = []
-    if not enabled():
+    if not is_on():
         yield tellings
         return
     run = Run(str(uuid.uuid4()), f"{action}.{model}", owner=_owner())
@@ -154,7 +154,7 @@ def decision(action: str, model: str) -> Iterator[list[Telling]]:
 
 def complaint() -> str:
     """What went wrong with events, once a process; "" where nothing did."""
-    return emitter().complaint() if enabled() else ""
+    return emitter().complaint() if is_on() else ""
 
 
 def _result(state: Any) -> Any:
@@ -192,8 +192,8 @@ def job_name(flow: str, parameters: Mapping[str, Any]) -> str:
     first = sets[0].get("dataset") if sets and isinstance(sets[0], Mapping) else None
     if dataset := parameters.get("dataset") or (first if flow == "watch" else None):
         subject = _dataset_name(str(dataset))
-    elif flow in ("train", "retrain"):
-        subject = str(parameters.get("name") or f"holter-{parameters.get('model', '')}")
+    elif flow in ("train", "retrain") and "model" in parameters:
+        subject = str(parameters.get("name") or f"holter-{parameters['model']}")
     else:
         subject = _model_name(str(parameters.get("model") or ""))
     return f"{flow}.{subject}" if subject else flow

@@ -42,9 +42,9 @@ def _own(base: type[facets.RunFacet | facets.DatasetFacet], items: Iterable[Face
     """Facets of ours as objects of the client, by key, with the addresses of their schemas."""
     objects = {}
     for item in items:
-        made = base(producer=PRODUCER).with_additional_properties(**item.values())
-        made._schemaURL = item.address()
-        objects[item.KEY] = made
+        item_object = base(producer=PRODUCER).with_additional_properties(**item.values())
+        item_object._schemaURL = item.address()
+        objects[item.KEY] = item_object
     return objects
 
 

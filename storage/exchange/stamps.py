@@ -56,8 +56,8 @@ def stamp_head(model: str, entries: Sequence[Entry]) -> tuple[Entry, Stamp, Path
     entry, run = entries[-1], ledger_run(model, make=False)
     path = kept_folder(model) / f"{entry.sequence:06d}{SUFFIX}"
     with suppress(RegistryError, SignatureError), TemporaryDirectory(prefix="holter-") as folder:
-        kept = _fetch(run, f"{FOLDER}/{path.name}", Path(folder))
-        return entry, _read(kept, entry), write_bytes(path, kept)
+        earlier = _fetch(run, f"{FOLDER}/{path.name}", Path(folder))
+        return entry, _read(earlier, entry), write_bytes(path, earlier)
     response = request_stamp(entry.signed_bytes())
     write_bytes(path, response)
     upload(str(run["info"]["artifact_uri"]), FOLDER, path)

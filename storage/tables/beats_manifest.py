@@ -195,17 +195,6 @@ def every_manifest(beats: Place) -> Iterator[Manifest]:
             yield read_manifest(path)
 
 
-def manifest_of(beats: Place, dataset: str) -> tuple[Place, Manifest] | None:
-    """The manifest of a data set and its file: of the usual tables, else of others; or none."""
-    usual = manifest_path(beats, dataset)
-    for path in sorted(manifest_paths(beats), key=lambda path: str(path) != str(usual)):
-        with suppress(TableError):
-            manifest = read_manifest(path)
-            if manifest.dataset == dataset:
-                return path, manifest
-    return None
-
-
 def manifest_from(document: Mapping[str, Any]) -> Manifest:
     """A manifest as a chain, or the file of a manifest, holds it."""
     entries = tuple(Entry(**entry) for entry in document["entries"])

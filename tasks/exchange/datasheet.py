@@ -64,8 +64,8 @@ def _subjects(facts: Facts) -> int:
 def _labels(facts: Facts) -> str:
     af = sum(entry.af_beats for entry in facts.entries)
     unknown = sum(entry.unknown_beats for entry in facts.entries)
-    others = _beats(facts) - af - unknown
-    return f"{af:,} beats are labelled AF, {others:,} not AF, {unknown:,} have no label."
+    not_af = _beats(facts) - af - unknown
+    return f"{af:,} beats are labelled AF, {not_af:,} not AF, {unknown:,} have no label."
 
 
 def _data(facts: Facts) -> str:
@@ -83,7 +83,7 @@ def _noise(facts: Facts) -> str:
     copies = facts.manifest.duplicates if facts.manifest else {}
     text = f"{flagged:,} beats carry a flag of quality. "
     if copies:
-        names = "; ".join(f"{name} is {', '.join(others)}" for name, others in copies.items())
+        names = "; ".join(f"{name} is {', '.join(same)}" for name, same in copies.items())
         return f"{text}The same recording by two names: {names}."
     return f"{text}The ingest found no recording under two names."
 
@@ -91,7 +91,7 @@ def _noise(facts: Facts) -> str:
 def _missing(facts: Facts) -> str:
     if facts.manifest is None:
         return ""
-    reasons = [f"{name}: {why}" for name, why in facts.manifest.excluded.items()]
+    reasons = [f"{name}: {reason}" for name, reason in facts.manifest.excluded.items()]
     return " ".join([missing_facts(facts.manifest), *(["; ".join(reasons) + "."] * bool(reasons))])
 
 
@@ -124,8 +124,8 @@ def _subject_rule(facts: Facts) -> str:
         "keyed digests of patients' numbers": subjects.numbers,
         "a column of the CSV of labels": "subject" in facts.spec.labels.columns,
     }
-    used = [way for way, value in ways.items() if value]
-    return f"Subjects are told by {', '.join(used)}." if used else ""
+    rules = [way for way, value in ways.items() if value]
+    return f"Subjects are told by {', '.join(rules)}." if rules else ""
 
 
 QUESTIONS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from flows.cli.answer import JSON, Form, Format, answer
 from flows.cli.options import Dataset, report_to_write, to_write
 from flows.reports.shown import deliver, say
 from flows.services.progress import console
+from storage.errors import TableError
 
 if TYPE_CHECKING:
     from storage.datasets.dataset import DatasetSpec
@@ -19,11 +21,23 @@ if TYPE_CHECKING:
     from storage.tables.beats_manifest import Manifest
 
 
-def _described(dataset: str) -> tuple[DatasetSpec, Place | None, Manifest | None]:
+def manifest_of(beats: Place, dataset: str) -> tuple[Place, Manifest] | None:
+    """The manifest of a data set and its file: of the usual tables, else of others; or none."""
+    from storage.tables.beats_manifest import manifest_path, manifest_paths, read_manifest
+
+    usual = manifest_path(beats, dataset)
+    for path in sorted(manifest_paths(beats), key=lambda path: str(path) != str(usual)):
+        with suppress(TableError):
+            manifest = read_manifest(path)
+            if manifest.dataset == dataset:
+                return path, manifest
+    return None
+
+
+def _description(dataset: str) -> tuple[DatasetSpec, Place | None, Manifest | None]:
     """A data set's TOML, and its beat tables where they were made; a warning where not."""
     from storage.datasets.dataset import load_spec
     from storage.places import beats_place
-    from storage.tables.beats_manifest import manifest_of
 
     spec = load_spec(dataset)
     path, manifest = manifest_of(beats_place(), spec.name) or (None, None)
@@ -52,7 +66,7 @@ def croissant(
     from storage.files import write_json
     from tasks.exchange.croissant import croissant as work
 
-    spec, path, manifest = _described(dataset)
+    spec, path, manifest = _description(dataset)
     document = work(spec, manifest, _sizes(path, manifest, tables=tables), tables=tables)
     files = [part["name"] for part in document["distribution"] if "sha256" in part]
     if out is not None:
@@ -88,7 +102,7 @@ def datasheet(
     from tasks.exchange.datasheet import Facts
     from tasks.exchange.datasheet import datasheet as work
 
-    spec, _, manifest = _described(dataset)
+    spec, _, manifest = _description(dataset)
     title, blocks = work(Facts(spec, manifest))
     if out and output == JSON:
         deliver(title, blocks, out)

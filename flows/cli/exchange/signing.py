@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows.cli.answer import Format, answer
 from flows.cli.options import callback_of, registry, registry_to_read, version
 from flows.reports.shown import say
-from storage.registry.reference import check_name
+from flows.services.progress import console
+from storage.errors import HolterError
+from storage.exchange.timestamps import SERVER
+from storage.registry.reference import check_name, parse
 
 app = typer.Typer(
     no_args_is_help=True, help="For outsiders: signed releases, and time stamps of the ledger."
@@ -56,6 +61,27 @@ def exchange_stamp(
         say(f"openssl ts -verify -in {value.file} -digest {value.sha256} -CAfile ROOTS.pem")
 
     answer(value, output, show)
+
+
+def stamp_decision(model: str) -> None:
+    """Have what was just decided stamped, where an authority is configured.
+
+    The decision stands whatever the authority does: a stamp that cannot be had is a warning.
+    """
+    if not os.environ.get(SERVER):
+        return
+    from storage.audit.ledger import trusted_entries
+    from storage.exchange.stamps import stamp_head
+    from storage.registry.signing import trusted_keys
+
+    name = parse(model).name
+    try:
+        entry, stamp, _ = stamp_head(name, trusted_entries(name, trusted_keys()))
+    except HolterError as error:
+        words = f"{error}; later: holter exchange stamp {name}"
+        console.print(f"[yellow]not stamped[/yellow]  {escape(words)}", soft_wrap=True)
+    else:
+        console.print(f"Stamped  entry {entry.sequence} of the ledger: {stamp.time.isoformat()}")
 
 
 @app.command("sign")

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +19,30 @@ import numpy as np
 import pytest
 from prefect.states import Cancelled, Completed, Failed, Running
 
-from flows.decide.decision_events import as_run, rollback_account
+from flows.decide.decision_events import as_run, promotion_account, rollback_account
+from flows.decide.evaluate import EvaluationResult
+from flows.decide.promote import PromotionResult
+from flows.decide.release_stages import StagedRelease
 from flows.exchange import emitter, hooks
-from flows.exchange.account import Account, Moment, Run, place_name, registry_name, report_of
+from flows.exchange.account import (
+    Account,
+    Moment,
+    Run,
+    account_of,
+    place_name,
+    registry_name,
+    report_of,
+)
 from flows.exchange.emitter import VARIABLE, Emitter
 from flows.exchange.facets import schema
 from flows.exchange.wording import event
 from flows.ingest.flow import IngestResult
 from flows.services.alive import WATCHED, _tell
+from storage.audit.ledger_entry import APPROVED, REFUSED
 from storage.errors import RecordError, SplitError
 from storage.places import Remote
+from storage.registry.evaluations import RequestState
+from tasks.scores.promotion import Verdict
 from tests.conftest import ROOT
 from tests.receiver import Receiver, receiving
 from tests.sealed import made_up_manifest
@@ -39,6 +54,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.Mo
     before = {name: value for name, value in os.environ.items() if "OPENLINEAGE" in name}
     monkeypatch.setenv("HOLTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr(emitter, "MOST_WAIT_S", 100.0)  # a busy machine is slow
     emitter._of_process.cache_clear()
     yield monkeypatch
     emitter._of_process.cache_clear()
@@ -121,6 +137,49 @@ def test_a_flow_that_fails_says_what_it_had_read(
     assert part["run"]["facets"]["parent"]["run"]["runId"] == str(flow_run.id)
     assert part["run"]["facets"]["parent"]["root"]["job"]["name"] == "train"
     assert [data["name"] for data in end["inputs"]] == [str(ingested.path.parent)]
+
+
+def report_of_device(device: str) -> RequestState:
+    return RequestState(
+        *("a" * 32, device, "holter-x", 2, "FINISHED", None, None),
+        *({"f1": 0.5, "auc": float("nan")}, {}, {}, "", 0),
+    )
+
+
+def test_each_kind_of_result_has_its_account(receiver: Receiver, ingested: IngestResult) -> None:
+    """Evaluations, reports, releases and promotions name the version, and what came of it."""
+    canary, figures = report_of_device("belt-1"), {"mitdb": {"beat_f1": 0.5}}
+    passed = Verdict("F1", "figure", "at least 1", "2", "passed", "")
+    results: dict[str, tuple[Account, list[str]]] = {
+        "evaluate": (
+            account_of(EvaluationResult("holter-x/2", "b", figures, Path("r"), [ingested])),
+            ["holter-x/evaluations"],
+        ),
+        "device": (account_of(canary), ["holter-x/reports/belt-1"]),
+        "release": (
+            account_of(StagedRelease("stable-ward", canary, (report_of_device("belt-2"),))),
+            ["holter-x@stable-ward", "holter-x/reports/belt-1", "holter-x/reports/belt-2"],
+        ),
+        "promote": (
+            promotion_account(PromotionResult("holter-x/2", "champion", APPROVED, (), "c" * 64)),
+            ["holter-x@champion"],
+        ),
+        "refuse": (
+            promotion_account(
+                PromotionResult("holter-x/2", "champion", REFUSED, (passed,), "c" * 64)
+            ),
+            [],
+        ),
+    }
+    now = datetime.now(timezone.utc)
+    for job, (account, outputs) in results.items():
+        run, moment = Run(str(uuid.uuid4()), job), Moment("COMPLETE", now)
+        emitter.emitter().put(partial(event, run, moment, account))
+        assert [data.name for data in account.outputs] == outputs
+        assert (account.inputs[0].name, account.inputs[0].version) == ("holter-x", "2")
+    emitter.emitter().settle()
+    assert receiver.refused == []
+    assert len(receiver.events) == len(results)
 
 
 def test_a_decision_is_a_run(receiver: Receiver) -> None:

@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.exchange.signing import stamp_decision
 from storage.audit import ledger
 from storage.audit.findings import MATCH, MISMATCH, OUT
 from storage.audit.ledger_run import ledger_run
@@ -193,7 +194,10 @@ def test_what_an_authority_must_not_answer(
 
 @pytest.mark.server
 def test_the_head_of_a_ledger_is_stamped(
-    authority: Authority, fresh_model: str, monkeypatch: pytest.MonkeyPatch
+    authority: Authority,
+    fresh_model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The newest entry's stamp is kept and verified; a stamp of no entry, or another's, is told."""
     model, keys = fresh_model, trusted_keys
@@ -203,27 +207,34 @@ def test_the_head_of_a_ledger_is_stamped(
         stamps.stamp_head(model, [])
     ledger.append(model, 1, "registered", "training 1")
     ledger.append(model, 1, "approved", "it is good")
+    stamp_decision(f"{model}/1")
+    assert "Stamped  entry 2" in capsys.readouterr().err
+    monkeypatch.setenv(SERVER, "http://127.0.0.1:9")
+    ledger.append(model, 1, "evaluated", "on x", run_id="r", report="d")
+    stamp_decision(model)
+    assert f"later: holter exchange stamp {model}" in capsys.readouterr().err
+    monkeypatch.setenv(SERVER, authority.url)
     history = ledger.trusted_entries(model, keys())
     done = CliRunner().invoke(app, ["exchange", "stamp", model, "--format", "json"])
-    told = held(done.stdout, "exchange stamp")
-    assert (told["entry"], told["sha256"]) == (history[-1].sequence, history[-1].sha256)
+    value = held(done.stdout, "exchange stamp")
+    assert (value["entry"], value["sha256"]) == (history[-1].sequence, history[-1].sha256)
     entry, stamp, path = stamps.stamp_head(model, history)
-    assert (str(path), stamp.time.isoformat()) == (told["file"], told["time_utc"])
+    assert (str(path), stamp.time.isoformat()) == (value["file"], value["time_utc"])
     assert (entry, stamp.verified) == (history[-1], True)
     kept = path.read_bytes()
     assert stamps.stamp_head(model, history) == (entry, stamp, path)
     assert path.read_bytes() == kept
-    (found,) = stamps.findings(model, keys())
-    assert (found.state, found.name) == (MATCH, "time stamp 000002")
+    found = {one.name: one.state for one in stamps.findings(model, keys())}
+    assert found == {"time stamp 000002": MATCH, "time stamp 000003": MATCH}
     monkeypatch.setenv(ROOTS, "")
-    (found,) = stamps.findings(model, keys())
-    assert (found.state, found.told) == (OUT, f"{ROOTS} names no certificates to verify it by")
+    told = {(one.state, one.told) for one in stamps.findings(model, keys())}
+    assert told == {(OUT, f"{ROOTS} names no certificates to verify it by")}
     monkeypatch.setenv(ROOTS, str(authority.root))
     run = ledger_run(model, make=False)
     for name in ("000001.tsr", "000009.tsr", "x.tsr"):
         shutil.copy(path, path.with_name(name))
         upload(str(run["info"]["artifact_uri"]), stamps.FOLDER, path.with_name(name))
-    told = {found.name: (found.state, found.told) for found in stamps.findings(model, keys())}
-    assert told["time stamp 000001"] == (MISMATCH, "time stamp: found one of another digest")
-    assert {told[f"time stamp {name}"][0] for name in ("000009", "x")} == {MISMATCH}
-    assert told["time stamp 000002"][0] == MATCH
+    states = {one.name: (one.state, one.told) for one in stamps.findings(model, keys())}
+    assert states["time stamp 000001"] == (MISMATCH, "time stamp: found one of another digest")
+    assert {states[f"time stamp {name}"][0] for name in ("000009", "x")} == {MISMATCH}
+    assert states["time stamp 000002"][0] == MATCH

@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.exchange.descriptions import manifest_of
 from storage.datasets.dataset import available_specs, load_spec
 from storage.files import sha256_file
 from storage.places import beats_place
 from storage.tables.beats import arrow_schema, read_beats
-from storage.tables.beats_manifest import Manifest, manifest_of, write_manifest
+from storage.tables.beats_manifest import Manifest, write_manifest
 from tasks.exchange.croissant import COLUMNS, TYPES, croissant
 from tasks.exchange.datasheet import NOBODY, OWNER, QUESTIONS, Facts, datasheet
 from tasks.pages.document import Summary, Table, to_html, to_markdown
