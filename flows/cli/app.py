@@ -24,7 +24,9 @@ from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
+from flows.cli.exchange import descriptions as cli_descriptions
 from flows.cli.exchange import ec57 as cli_ec57
+from flows.cli.exchange import signing as cli_signing
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -58,7 +60,12 @@ app.add_typer(cli_data.app, name="data", rich_help_panel="Data sets and devices"
 enter(cli_data.app, cli_add.add)
 enter(cli_data.app, cli_train.watch)
 enter(cli_data.app, cli_remove.remove)
+enter(cli_data.app, cli_descriptions.croissant)
+enter(cli_data.app, cli_descriptions.datasheet)
 app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices")
+
+
+app.add_typer(cli_signing.app, name="exchange", rich_help_panel="Audit and approve")
 
 
 def show_version(show: bool) -> None:

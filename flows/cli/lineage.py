@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from flows.services.progress import console
 from storage.errors import NotInRegistry
 from storage.files import write_bytes
 from storage.json_text import as_json
+from storage.registry.reference import parse
 from storage.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -52,11 +54,14 @@ def verify(
 ) -> None:
     """Compute every digest of a version's chain again; exit code 1 where one differs."""
     from storage.audit import verify as work
+    from storage.exchange.stamps import findings
     from storage.registry.signing import trusted_keys
 
-    comparisons = []
+    comparisons, keys = [], key or trusted_keys()
     with registry_to_read(model), console.status("Verifying ...") as status:
-        for comparison in work.verify(model, key or trusted_keys(), quick=quick):
+        for comparison in chain(
+            work.verify(model, keys, quick=quick), findings(parse(model).name, keys)
+        ):
             comparisons.append(comparison)
             status.update(f"Verifying {comparison.link}: {escape(comparison.name)}")
     form = JSON if as_json else output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.answer import JSON, TEXT, Form, Format, answer
+from flows.cli.exchange.signing import stamp_decision
 from flows.cli.options import (
     Signals,
     callback_of,
@@ -174,6 +175,7 @@ def promote(
         from flows.decide.promote import promote as work
 
         promotion = work(model, rules, to, approver=by, reason=reason, override=override)
+        stamp_decision(promotion.reference)
     value = Promotion(
         promotion.reference, to, rules.title, promotion.decision, [*promotion.verdicts]
     )
@@ -214,6 +216,7 @@ def rollback(
         from flows.decide.promote import rollback as work
 
         before, now = work(model, alias, approver=by, reason=reason)
+        stamp_decision(model)
     value = Rollback(model, alias, int(before), int(now))
     answer(
         value, output, lambda: say(f"{model}: {alias} was version {before} and is version {now}")

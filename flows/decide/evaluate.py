@@ -16,6 +16,13 @@ from flows.decide.evaluation_run import (
     log_evaluation,
     registered_network,
 )
+from flows.exchange.account import (
+    Account,
+    account_of,
+    beat_tables_of,
+    report_of,
+    version_named,
+)
 from flows.ingest.failures import telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.ingest.folders import data_sets, resolve_folders
@@ -59,6 +66,18 @@ class EvaluationResult:
     figures: dict[str, dict[str, float]]
     report: Path
     ingested: Sequence[IngestResult] = ()
+
+
+@account_of.register
+def _account(result: EvaluationResult) -> Account:
+    """A version and beat tables became an evaluation's figures."""
+    address, (name, _, number) = tracking.address(), result.model.partition("/")
+    figures = {f"{data}_{k}": v for data, own in result.figures.items() for k, v in own.items()}
+    tables = [beat_tables_of(part.path, part.manifest) for part in result.ingested]
+    return Account(
+        (version_named(name, int(number), address), *tables),
+        (report_of(f"{name}/evaluations", result.run_id, address, figures),),
+    )
 
 
 @flow(name="evaluate", flow_run_name="evaluate-{model}", **WATCHED)

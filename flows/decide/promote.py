@@ -10,6 +10,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from flows.decide.decision_events import as_run, promotion_account, rollback_account
 from flows.reports.compare import decisions_of
 from flows.reports.version_page import renew_pages
 from flows.services.events import MODEL_RESOURCE, PROMOTION, refusal, tell
@@ -234,6 +235,7 @@ def _hint(figure: str, model: str) -> str:
     return f"nothing measures a figure {figure!r}"
 
 
+@as_run("promote", promotion_account)
 def promote(
     reference: str,
     policy: Policy,
@@ -336,6 +338,7 @@ def promote(
     return PromotionResult(name, alias, decision, verdicts, marks["result_sha256"])
 
 
+@as_run("rollback", rollback_account)
 def rollback(
     model: str, alias: str = CHAMPION, *, approver: str | None = None, reason: str = "rolled back"
 ) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.events import emit_event
 
+from flows.exchange.account import Account, account_of, alias_of
 from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
 from flows.services.events import CANARY_REFUSED, refusal, resource_of
@@ -25,6 +26,15 @@ class StagedRelease:
     alias: str
     canary: evaluations.RequestState
     installed: tuple[evaluations.RequestState, ...]
+
+
+@account_of.register
+def _account(result: StagedRelease) -> Account:
+    """A canary's report moved an alias to a version, which was installed."""
+    address, canary = tracking.address(), result.canary
+    reports = account_of([canary, *result.installed])
+    alias = alias_of(canary.model, result.alias, canary.version, address)
+    return Account(reports.inputs, (alias, *reports.outputs))
 
 
 @flow(name="evaluate-on-devices", flow_run_name="{model}", **WATCHED)

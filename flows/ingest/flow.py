@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
+from flows.exchange.account import Account, account_of, beat_tables_of, recordings_of
 from flows.ingest.build import Plan, build_table
 from flows.ingest.failures import reasons, refuse_beyond, tally, telling
 from flows.ingest.folders import DatasetSettings
@@ -93,6 +94,13 @@ class IngestResult:
     def failed(self) -> tuple[Outcome, ...]:
         """The records that could not be used."""
         return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
+
+
+@account_of.register
+def _account(result: IngestResult) -> Account:
+    """Recordings became beat tables."""
+    tables = beat_tables_of(result.path, result.manifest)
+    return Account((recordings_of(result.manifest),), (tables,))
 
 
 def _task_name() -> str:

@@ -21,8 +21,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
+from rich.markup import escape
 
+from flows.exchange import hooks
 from flows.services import logs
+from flows.services.progress import console
 from storage.errors import RegistryError
 from storage.files import write_json
 from storage.registry import tracking
@@ -57,15 +60,22 @@ def _fail(flow: Any, flow_run: Any, state: Any) -> None:
     _end(flow, flow_run, state)
 
 
+def _tell(flow: Any, flow_run: Any, state: Any) -> None:
+    """Lineage events of a flow, where they are asked for; that they are lost is told once."""
+    hooks.follow(flow, flow_run, state)
+    if words := hooks.complaint():
+        console.print(f"[yellow]not told[/yellow]  {escape(words)}", soft_wrap=True)
+
+
 logs.set_up()  # every flow comes by here, a worker's too
 #: For a flow's decorator: `@flow(..., **WATCHED)`. What flows give back is not kept by Prefect.
 WATCHED: Mapping[str, Any] = {
     "persist_result": False,
-    "on_running": [_begin],
-    "on_completion": [_end],
-    "on_failure": [_fail],
-    "on_crashed": [_fail],
-    "on_cancellation": [_fail],
+    "on_running": [_begin, _tell],
+    "on_completion": [_end, _tell],
+    "on_failure": [_fail, _tell],
+    "on_crashed": [_fail, _tell],
+    "on_cancellation": [_fail, _tell],
 }
 
 
@@ -84,26 +94,30 @@ def close_dead() -> list[Alive]:
     for run in dead:
         reason = f"process {run.pid} on {run.host} is gone: it was killed, or the machine restarted"
         tracking.close_runs_of(run.flow_run_id, reason)
-        _crash(run, reason)
+        hooks.bury(run.flow_run_id, run.flow, _crash(run, reason))
         write_json(closed_folder() / f"{run.flow_run_id}.json", asdict(run))
         (notes_folder() / f"{run.flow_run_id}.json").unlink(missing_ok=True)
     return dead
 
 
-def _crash(run: Alive, reason: str) -> None:
-    """Set a flow run, and the task runs in it, to Crashed, unless they have ended."""
+def _crash(run: Alive, reason: str) -> dict[str, Any]:
+    """Set a flow run, and the task runs in it, to Crashed, unless they have ended.
+
+    Gives the parameters of the flow run; none where the server does not have it.
+    """
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     with get_client(sync_client=True) as client:
         try:
             flow_run = client.read_flow_run(UUID(run.flow_run_id))
         except ObjectNotFound:  # the server has another database now
-            return
+            return {}
         within = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
         for task in client.read_task_runs(flow_run_filter=within):
             _crash_task(client, task, reason)
         if flow_run.state and not flow_run.state.is_final():
             client.set_flow_run_state(flow_run.id, Crashed(message=reason), force=True)
+        return flow_run.parameters
 
 
 def close_tasks(lost: Mapping[UUID, str]) -> None:

@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.exchange.account import Account, account_of, report_of, version_named
 from flows.parameters import Version, form_field
 from flows.reports.version_page import renew_pages
 from flows.services.alive import WATCHED
@@ -36,6 +37,27 @@ POLL_S = 1.0
 STAGES = {"SCHEDULED": 0, "RUNNING": 1}
 #: How long a report that is decided may take to end its run.
 GRACE_S = 60.0
+
+
+@account_of.register
+def _account(report: evaluations.RequestState) -> Account:
+    """A version that a device ran became its report."""
+    address = tracking.address()
+    name = f"{report.model}/reports/{report.device}"
+    return Account(
+        (version_named(report.model, report.version, address),),
+        (report_of(name, report.request_id, address, report.metrics),),
+    )
+
+
+@account_of.register(list)
+def _accounts(reports: list[evaluations.RequestState]) -> Account:
+    """Reports of several devices."""
+    parts = [account_of(report) for report in reports]
+    return Account(
+        parts[0].inputs if parts else (),
+        tuple(data for part in parts for data in part.outputs),
+    )
 
 
 @flow(name="evaluate-on-device", flow_run_name="{model}-on-{device}", **WATCHED)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.exchange.account import Account, account_of, beat_tables_of, finite, version_of
+from flows.exchange.facets import TrainingRunFacet
 from flows.ingest.failures import naming_failed, telling
 from flows.ingest.flow import IngestResult, ingest_data_sets
 from flows.parameters import form_field, settings_of_run
@@ -122,6 +124,16 @@ class TrainingResult:
     testset_sha256: str
     title: str
     caveat: str
+
+
+@account_of.register
+def _account(result: TrainingResult) -> Account:
+    """Beat tables became a registered version."""
+    facet = TrainingRunFacet(
+        mlflow_run_id=result.run_id, split=result.title, figures=finite(result.metrics)
+    )
+    tables = [beat_tables_of(part.path, part.manifest) for part in result.ingested]
+    return Account(tuple(tables), (version_of(result.version, tracking.address()),), (facet,))
 
 
 def _name() -> str:

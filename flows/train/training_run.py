@@ -326,7 +326,7 @@ def register(run: TrainingRun, release: Release, run_id: str) -> ModelVersion:
         link=tracking.model_page(version),
         link_text=f"{version.name} version {version.version} in MLflow",
     )
-    return version
+    return chain.resolve(version.reference)
 
 
 def runtime_tags(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -88,6 +88,11 @@ class Entry:
         return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
 
     @property
+    def time(self) -> datetime:
+        """When, with its zone."""
+        return datetime.fromisoformat(self.time_utc)
+
+    @property
     def sha256(self) -> str:
         """Its digest, which the next entry holds."""
         return sha256_bytes(self.signed_bytes())
@@ -246,7 +251,7 @@ def chain_faults(entries: Iterable[Entry], keys: set[str]) -> list[str]:
 
 
 def _time_s(entry: Entry) -> float:
-    return datetime.fromisoformat(entry.time_utc).timestamp()
+    return entry.time.timestamp()
 
 
 def _is_signed(entry: Entry) -> bool:

@@ -65,7 +65,7 @@ ABSENT = "is not there"
 NOT_READ = "not read: --quick"
 #: The links of a chain, in the order of the work, and what each compares.
 LINKS = {
-    "ledger": "entries, their order and signatures; aliases; its run is not deleted",
+    "ledger": "entries, order, signatures, time stamps; aliases; its run is not deleted",
     "seal": "the chain's document, its signature, the version's tag",
     "version": "description, tags and run of the registered version",
     "run": "parameters, tags and every value of each metric; it is not deleted",

@@ -15,6 +15,7 @@ import pytest
 
 from flows.decide.drift import drift, reference_of
 from flows.decide.rebuild import BIT_EQUAL, DIFFERS, compare_versions, rebuild
+from flows.exchange.emitter import VARIABLE
 from flows.ingest.flow import ingest
 from flows.ingest.folders import data_sets
 from flows.ingest.simulate import write_simulated
@@ -36,11 +37,13 @@ from storage.registry.evaluations import device_requests
 from storage.registry.model_files import WEIGHTS
 from storage.registry.policy import DRIFT
 from storage.registry.signing import trusted_keys
+from storage.registry.tags import CHAIN_SHA256_TAG
 from storage.tables.beats import read_beats, read_source
 from tasks.learning.splits import SIDES
 from tasks.pages.lineage_page import outline
 from tasks.pages.provenance_graph import graph
 from tests.conftest import ROOT
+from tests.receiver import Receiver, receiving
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,6 +52,18 @@ pytestmark = [
 ]
 
 DEVICE = "test-device"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def receiver(holter_servers: Servers) -> Iterator[Receiver]:
+    """A receiver of lineage events, which all flows of this module tell."""
+    assert holter_servers.prefect_pid
+    with receiving() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "1")
+        patch.setattr("flows.exchange.emitter.MOST_WAIT_S", 100.0)  # a busy machine is slow
+        patch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
+        patch.setenv("OPENLINEAGE__TRANSPORT__URL", server.url)
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +161,32 @@ def retrained(agent: str, simulated: Path) -> RetrainResult:
     sets = data_sets([str(simulated)], data=[simulated.parent])
     how = train_settings(datasets=sets, model="resnet15", epochs=1, learning_rate=1e-3)
     return retrain(RetrainSettings(training=how, device=agent, wait_s=120))
+
+
+def test_events_tell_the_whole_path(retrained: RetrainResult, receiver: Receiver) -> None:
+    """A retraining's parts begin and end within it, each reads what the one before has made."""
+    version = retrained.trained.version
+    assert receiver.refused == []
+    events = {event["job"]["name"]: event for event in receiver.events}
+    whole = events[f"retrain.{version.name}"]
+    train, device = (events[f"{flow}.{version.name}"] for flow in ("train", "evaluate-on-device"))
+    ingest = events["ingest.simulated"]
+    for part, parent in ((ingest, train), (train, whole), (device, whole)):
+        assert part["eventType"] == "COMPLETE"
+        facet = part["run"]["facets"]["parent"]
+        assert facet["run"]["runId"] == parent["run"]["runId"]
+        assert facet["root"]["run"]["runId"] == whole["run"]["runId"]
+    names = [(data["namespace"], data["name"]) for data in ingest["outputs"]]
+    assert [(data["namespace"], data["name"]) for data in train["inputs"]] == names
+    (made,), (read,) = train["outputs"], device["inputs"]
+    assert (made["namespace"], made["name"]) == (read["namespace"], read["name"])
+    assert made["facets"]["version"]["datasetVersion"] == str(version.version)
+    assert made["facets"]["holter_version"]["chainSha256"] == version.tags[CHAIN_SHA256_TAG]
+    figures = train["run"]["facets"]["holter_training"]["figures"]
+    assert figures["f1"] == retrained.trained.metrics["f1"]
+    (report,) = device["outputs"]
+    assert report["name"] == f"{version.name}/reports/{DEVICE}"
+    assert report["facets"]["holter_figures"]["figures"]["f1"] == retrained.device.metrics["f1"]
 
 
 def test_simulated_path(retrained: RetrainResult) -> None:

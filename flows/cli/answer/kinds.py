@@ -132,6 +132,12 @@ from flows.cli.answer.device_kinds import (
 from flows.cli.answer.device_kinds import (
     RuntimeCosts as RuntimeCosts,
 )
+from flows.cli.answer.exchange_kinds import (
+    SignedRelease as SignedRelease,
+)
+from flows.cli.answer.exchange_kinds import (
+    TimeStamp as TimeStamp,
+)
 from flows.cli.answer.report_kinds import (
     OutlineLine as OutlineLine,
 )

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 #: Commands without a kind of their own, and why.
 WITHOUT = {
     "sbom": "its JSON is CycloneDX's",
+    "data croissant": "its JSON is Croissant's",
 }
 
 

@@ -16,12 +16,14 @@ from typer import Exit
 
 from flows.cli.lineage import verify as verify_command
 from storage.audit import chain, ledger
+from storage.audit.ledger_run import ledger_run
 from storage.audit.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
 from storage.audit.versions import enter_card, read_version
 from storage.errors import ServerError
+from storage.exchange.stamps import FOLDER
 from storage.files import sha256_file, write_bytes
 from storage.places import beats_place
-from storage.registry.client import call
+from storage.registry.client import call, upload
 from storage.registry.models import ModelVersion
 from storage.registry.signing import public_key
 from storage.tables.beats_manifest import manifest_path, read_manifest, write_manifest
@@ -104,6 +106,19 @@ def test_what_nobody_touched_matches(whole: Sealed) -> None:
     assert {one.link for one in found} == set(LINKS)
     assert sum(one.link == "beat tables" for one in found) == 4
     assert sum(one.link == "model files" for one in found) == 5
+
+
+def test_a_stamp_of_nothing_is_found(sealed: Sealed, capsys: pytest.CaptureFixture[str]) -> None:
+    """A time stamp that is none, put among the ledger's artifacts, is told by `holter verify`."""
+    pytest.importorskip("rfc3161_client", reason="no rfc3161-client: pip install '.[exchange]'")
+    run = ledger_run("holter-x", make=False)["info"]
+    file = write_bytes(sealed.home / "000001.tsr", b"nonsense")
+    upload(run["artifact_uri"], FOLDER, file)
+    with pytest.raises(Exit):
+        verify_command(sealed.version.reference, key=[sealed.key])
+    assert "time stamp 000001 time stamp: found a response that cannot be read" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def artifact(sealed: Sealed, name: str) -> Path:

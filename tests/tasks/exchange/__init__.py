@@ -1,1 +1,1 @@
-"""Tests of tasks/exchange."""
+"""Tests of formats for outsiders."""

@@ -1,0 +1,1 @@
+"""Signatures and time stamps that the public tools of others verify."""
