@@ -25,7 +25,7 @@ class Servers:
     """Where the servers answer, and the processes that are ours to stop (0: not ours).
 
     `up_pid` is the process of `holter up`, which ends the others when it ends; `notes` say which
-    ports others held.
+    ports others held. `review` is the review page's address.
     """
 
     prefect_api: str
@@ -35,6 +35,8 @@ class Servers:
     up_pid: int = 0
     worker_pid: int = 0
     notes: Sequence[str] = ()
+    review: str = ""
+    review_pid: int = 0
 
     @property
     def prefect_page(self) -> str:
@@ -105,7 +107,8 @@ def check_alive(servers: Servers) -> None:
         A server or the worker has ended, with the end of its log.
     """
     pids = {"Prefect": servers.prefect_pid, "MLflow": servers.mlflow_pid}
-    for name, pid in {**pids, "worker": servers.worker_pid}.items():
+    others = {"worker": servers.worker_pid, "Review": servers.review_pid}
+    for name, pid in {**pids, **others}.items():
         if pid and not _runs(pid):
             log = server_log(home(), name)
             raise ServerError(f"{name} (process {pid}) has ended; {log} ends:\n{log_tail(log)}")
