@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from flows.review.cases import queue_state
-from flows.review.library import Answers, Library, Sheet, lead_names
+from flows.review.library import Answers, Library, Sheet
 from flows.review.writing import rhythms_of
 from storage.errors import HolterError
 from storage.labels.decisions import Decision, read_decisions
@@ -75,7 +75,7 @@ def record(library: Library, request: Request) -> dict[str, Any]:
     sheet = sheet_of(library, request)
     shelf, entry, table = sheet.shelf, sheet.entry, sheet.table
     told = library.answers(shelf.name, entry.record)
-    leads, note = _leads(sheet)
+    leads, note = _leads(library, sheet)
     return {
         "dataset": shelf.name,
         "source": shelf.manifest.dataset,
@@ -117,10 +117,10 @@ def answers_state(library: Library, sheet: Sheet, told: Answers) -> dict[str, An
     return out
 
 
-def _leads(sheet: Sheet) -> tuple[list[str], str]:
+def _leads(library: Library, sheet: Sheet) -> tuple[list[str], str]:
     """The leads that can be drawn, and why there is none; the signal is not read for it."""
     try:
-        return lead_names(sheet.shelf, sheet.entry), ""
+        return library.lead_names(sheet), ""
     except HolterError as error:
         return [], f"no signal here: {error}"
 
@@ -158,7 +158,7 @@ def ecg(library: Library, request: Request) -> dict[str, Any]:
     start = min(int(start_s * fs), end - 1)
     stop = min(max(math.ceil(stop_s * fs), start + 1), end)
     name, dataset = request.query_params.get("lead", ""), sheet.shelf.name
-    if name and name not in lead_names(sheet.shelf, sheet.entry):
+    if name and name not in library.lead_names(sheet):
         raise ValueError(f"lead: found {name[:40]!r}; expected one of the record's")
     rows = library.signal(
         dataset, sheet.entry.record, name, (start, stop), min(columns, stop - start)

@@ -212,6 +212,17 @@ class Library:
         key = (dataset, record, entry.sha256, name)
         return self._leads.value(key, lambda: _open_lead(shelf, entry, name or entry.lead or ""))
 
+    def lead_names(self, sheet: Sheet) -> list[str]:
+        """The ECG leads of a record, that of its beats first.
+
+        Raises
+        ------
+        RecordError
+            Its header cannot be read.
+        """
+        key = ("names", sheet.shelf.name, sheet.entry.record, sheet.entry.sha256)
+        return self._leads.value(key, lambda: _lead_names(sheet.shelf, sheet.entry))
+
     def signal(
         self, dataset: str, record: str, name: str, span: tuple[int, int], columns: int
     ) -> Floats | None:
@@ -288,6 +299,11 @@ class Library:
         memory = self._cases.get((dataset, record))
         return memory[1] if memory and memory[0] == stamp else None
 
+    def known_cases(self, dataset: str) -> list[dict[str, Any]]:
+        """The cases of a data set that were found so far, of what its records were then."""
+        lists = [cases for (name, _), (_, cases) in [*self._cases.items()] if name == dataset]
+        return [case for cases in lists if not isinstance(cases, str) for case in cases]
+
     def keep_cases(self, dataset: str, record: str, stamp: Hashable, cases: Cases) -> None:
         """Keep a record's cases of what it is now, or why there are none."""
         self._cases[dataset, record] = stamp, cases
@@ -330,7 +346,7 @@ def _read_sheet(shelf: Shelf, entry: Entry) -> Sheet:
     return Sheet(shelf, entry, read_beats(path, waveform=False), source)
 
 
-def lead_names(shelf: Shelf, entry: Entry) -> list[str]:
+def _lead_names(shelf: Shelf, entry: Entry) -> list[str]:
     """The ECG leads of a record, that of its beats first.
 
     Raises

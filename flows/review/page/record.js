@@ -30,6 +30,11 @@ function draw() {
   frame = requestAnimationFrame(() => {
     frame = 0;
     drawDay(canvases.day, state); drawEcg(canvases.ecg, state); words();
+    for (const view of ["day", "ecg"]) {
+      const span = state[view].span.join(" "), parts = view === "day" ? [state.day.data] : state.leads.map((lead) => state.ecg.data[lead]);
+      canvases[view].dataset.span = span;
+      if (parts.every((part) => part && part.key === span)) canvases[view].dataset.drawn = span;
+    }
   });
 }
 
@@ -38,10 +43,9 @@ const askDay = latest(async () => {
   try {
     const day = await ask("/data/day", { ...own, from, to, columns, rows: canvases.day.clientWidth < 600 ? 40 : 55 });
     for (const key of ["rate", "truth", "answer", "untold", "probability", "bad"]) day[key] = numbers(day[key]);
-    Object.assign(day, { from, to, scatter: cells(day.scatter) });
+    Object.assign(day, { from, to, key: `${from} ${to}`, scatter: cells(day.scatter) });
     day.picture = scatterPicture(day);
     state.day.data = day;
-    canvases.day.dataset.drawn = `${from} ${to}`;
   } catch (error) { told(error.message, true); }
   draw();
 });
@@ -55,12 +59,12 @@ function leadAsker(lead) {
     try {
       const data = await ask("/data/ecg", { ...own, ...span, columns, lead });
       data.values = data.values ? numbers(data.values) : null;
-      if (data.waiting) { const before = state.ecg.data[lead]; state.ecg.data[lead] = { ...data, values: before?.values ?? null, ...(before?.values && { from: before.from, to: before.to }) }; }
-      else state.ecg.data[lead] = data;
+      const before = state.ecg.data[lead];
+      if (data.waiting && before?.values) state.ecg.data[lead] = { ...before, waiting: true };
+      else state.ecg.data[lead] = { ...data, key: data.waiting ? "" : `${from} ${to}` };
       if (data.note) told(data.note, true);
       if (data.waiting) pause(300).then(leadAsker(lead));
-      else canvases.ecg.dataset.drawn = `${from} ${to}`;
-    } catch (error) { state.ecg.data[lead] = { fault: error.message, values: null }; }
+    } catch (error) { state.ecg.data[lead] = { fault: error.message, values: null, key: `${from} ${to}` }; }
     draw();
   }));
 }
@@ -261,7 +265,7 @@ function summary() {
   const { record } = state;
   if (record.waiting) told(`${record.beats} beats. AF by annotation ${share(record.truth)}; the model is being asked.`);
   else if (record.fault) told(`${record.beats} beats. AF by annotation ${share(record.truth)}; ${record.fault}`, true);
-  else told(`${record.beats} beats. AF by annotation ${share(record.truth)}, by model ${share(record.told)}; ${record.differences.length} disagreements.`);
+  else told(`${record.beats} beats. AF by annotation ${share(record.truth)}, by model ${share(record.told)}; ${record.differences.length} ${record.differences.length === 1 ? "disagreement" : "disagreements"}.`);
 }
 
 // ---- keys and buttons: one table
