@@ -166,7 +166,7 @@ class Library:
         return memory[1]
 
     def shelf(self, dataset: str) -> Shelf:
-        """A data set by the name of its tables.
+        """A data set by the name of its tables, or by its own.
 
         Raises
         ------
@@ -174,10 +174,12 @@ class Library:
             There is none of this name.
         """
         shelves = self.shelves()
-        if dataset not in shelves:
+        own = (shelf for shelf in shelves.values() if shelf.manifest.dataset == dataset)
+        shelf = shelves.get(dataset) or next(own, None)
+        if shelf is None:
             names = ", ".join(shelves) or "none: `holter ingest` makes the tables of one"
             raise TableError(f"data set {dataset[:60]!r}: found no tables; expected one of {names}")
-        return shelves[dataset]
+        return shelf
 
     def entry(self, dataset: str, record: str) -> tuple[Shelf, Entry]:
         """A record of a data set.

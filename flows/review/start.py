@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.services.ports import LOOPBACK, known_port
+from flows.services.ports import LOOPBACK, REVIEW_PORT, known_port
+from flows.services.ports import REVIEW as NAME
 from flows.services.servers import Kind, lone_server
 from storage.audit.provenance import ROOT
 from storage.files import home
-
-#: The port of a first start.
-PORT = 5100
 
 
 def review_command(_: Path, port: int) -> list[str]:
@@ -24,7 +22,7 @@ def review_command(_: Path, port: int) -> list[str]:
 
 
 REVIEW = Kind(
-    "Review", PORT, review_command, lambda folder, _: {"HOLTER_HOME": str(folder)}, "/health"
+    NAME, REVIEW_PORT, review_command, lambda folder, _: {"HOLTER_HOME": str(folder)}, "/health"
 )
 
 
@@ -37,8 +35,3 @@ def review_server() -> Iterator[tuple[str, int]]:
     folder = home()
     with lone_server(REVIEW, folder, known_port(folder, REVIEW.name, REVIEW.port)) as server:
         yield server
-
-
-def review_address() -> str:
-    """Where the page is, or will be at its next start: links that are written lead there."""
-    return f"http://{LOOPBACK}:{known_port(home(), REVIEW.name, REVIEW.port)}"

@@ -195,7 +195,7 @@ def view(pyramid: Pyramid | None, read: Read, start: int, stop: int, bins: int) 
 
 
 def _level(pyramid: Pyramid | None, per_bin: float) -> int | None:
-    """The highest level of which a column has a row at least; None: the samples."""
+    """The highest level of which a column has four rows at least; None: the samples."""
     levels = 0 if pyramid is None else len(pyramid.levels)
-    fitting = [number for number in range(levels) if BLOCK * FACTOR**number <= per_bin]
+    fitting = [number for number in range(levels) if 4 * BLOCK * FACTOR**number <= per_bin]
     return fitting[-1] if fitting else None

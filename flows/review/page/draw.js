@@ -27,11 +27,10 @@ export function prepared(canvas, height) {
 }
 
 export const clock = (seconds, fine = false) => {
-  const sign = seconds < 0 ? "-" : "", s = Math.abs(seconds), whole = Math.floor(s + (fine ? 0 : 0.5));
-  const days = Math.floor(whole / 86400), pad = (n) => String(n).padStart(2, "0");
+  const ms = Math.round(Math.max(seconds, 0) * 1000), whole = fine ? Math.floor(ms / 1000) : Math.round(ms / 1000);
+  const days = Math.floor(whole / 86400), pad = (n, digits = 2) => String(n).padStart(digits, "0");
   const text = `${pad(Math.floor((whole % 86400) / 3600))}:${pad(Math.floor((whole % 3600) / 60))}:${pad(whole % 60)}`;
-  const part = fine ? `.${String(Math.floor((s % 1) * 1000)).padStart(3, "0")}` : "";
-  return `${sign}${days ? `${days} d ` : ""}${text}${part}`;
+  return `${days ? `${days} d ` : ""}${text}${fine ? `.${pad(ms % 1000, 3)}` : ""}`;
 };
 
 const STEPS = [0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800];

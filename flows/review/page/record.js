@@ -394,7 +394,8 @@ async function begin() {
   for (const rhythm of record.rhythms_allowed.names) element("rhythm").append(new Option(rhythm, rhythm));
   state.day.span = [0, record.duration];
   const passage = (query.get("passage") || "").split("-").map(Number);
-  const asked = query.get("at") === null ? NaN : Number(query.get("at"));
+  const number = (field) => (query.get(field) === null ? NaN : Number(query.get(field)));
+  const asked = Number.isFinite(number("at")) ? number("at") : number("sample") / record.fs;
   if (passage.length === 2 && passage[0] < passage[1] && passage[1] <= record.duration + 1) {
     state.passage = [...passage]; state.origin = [...passage];
   }
