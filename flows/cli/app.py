@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from flows.cli import analyse as cli_analyse
 from flows.cli import edge as cli_edge
+from flows.cli import labels as cli_labels
 from flows.cli import lineage as cli_lineage
 from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
@@ -123,6 +124,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_cross_validate.cross_validate,
         cli_reproduce.reproduce,
     ),
+    "Data sets and devices": (cli_labels.labels,),
     "Audit and approve": (
         cli_lineage.lineage,
         cli_lineage.verify,

@@ -24,6 +24,7 @@ from storage.json_text import as_json
 from storage.text import did_you_mean
 
 if TYPE_CHECKING:
+    from flows.cli.answer import kinds
     from storage.audit.findings import Finding
     from storage.audit.lineage import Lineage
     from storage.audit.sights import Sight
@@ -221,6 +222,8 @@ FORMS = {
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
+    from flows.cli.answer import kinds
+    from storage.audit.reviews import record_decisions
     from storage.audit.sights import faults, sights_of
 
     if form not in (*TREES, "json"):
@@ -228,25 +231,56 @@ def _sights(record: str, keys: set[str], form: str) -> None:
     with registry_to_read():
         wrong = faults(keys)
         answer = sights_of(record, keys)
+        names = {(sight.dataset, name) for sight in answer.sights for name in sight.records}
+        review = record_decisions(record, names, keys)
     order = ("model", "version", "run_id", "dataset", "subject", "side")
-    sights = sorted(answer.sights, key=attrgetter(*order))
+    value = kinds.RecordLineage(
+        sights=sorted(answer.sights, key=attrgetter(*order)),
+        decisions=[
+            kinds.RecordDecision(**vars(decision), entry=entry)
+            for decision, entry in review.decisions
+        ],
+    )
     if form == "json":
-        print(as_json(sights))
-    elif sights:
-        _show_sights(record, sights)
-    _show("ledger", wrong)
+        print(as_json(value))
+    else:
+        _show_sights(record, value.sights)
+        _show_decisions(value.decisions)
+    _show("ledger", dict.fromkeys([*wrong, *review.faults]))
     _show("cannot tell", answer.unreadable)
-    if not (sights or answer.exists):
+    if not (value.sights or value.decisions or answer.exists):
         raise NotInRegistry(
             f"record {record!r}: found none of that name, digest or number"
             f"{did_you_mean(record, answer.names)}; expected one of a sealed version, an "
             "evaluation, or the beat tables here"
         )
-    if wrong or answer.unreadable:
+    if wrong or review.faults or answer.unreadable:
         console.print(f"Whether other versions saw {escape(record)}, nobody can tell from this.")
         raise typer.Exit(1)
-    if not sights and form != "json":
+    if not value.sights and form != "json":
         say(f"No model version ever saw {record}.")
+
+
+def _show_decisions(decisions: Sequence[kinds.RecordDecision]) -> None:
+    """What people decided about passages: who, when, about which version, and what it is since."""
+    if not decisions:
+        return
+    rows = [
+        [
+            f"{d.dataset}/{d.record}",
+            f"{d.start}-{d.end}",
+            d.verdict,
+            d.rhythm,
+            d.reviewer,
+            d.time,
+            d.version,
+            f"entry {d.entry}" if d.entry else "not signed yet",
+            d.remark.replace("\n", " "),
+        ]
+        for d in decisions
+    ]
+    columns = ("record", "samples", "verdict", "rhythm since", "reviewer", "when", "looking at")
+    show_table((*columns, "ledger", "remark"), rows, "Decisions about its passages")
 
 
 def _show(kind: str, texts: Iterable[str]) -> None:
@@ -256,6 +290,8 @@ def _show(kind: str, texts: Iterable[str]) -> None:
 
 
 def _show_sights(record: str, sights: Sequence[Sight]) -> None:
+    if not sights:
+        return
     rows = [
         [
             f"{sight.model}/{sight.version}",

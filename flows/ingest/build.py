@@ -12,8 +12,10 @@ import numpy as np
 
 from storage.audit.provenance import beat_code_sha256
 from storage.datasets.dataset import DatasetSpec
+from storage.errors import RecordError
 from storage.files import sha256_file, sha256_json
 from storage.formats.checksums import verify_checksums
+from storage.labels.decisions import is_in_log
 from storage.places import Place
 from storage.recordings.check import uncovered_hours
 from storage.recordings.records import Record, open_record, read_lead
@@ -40,6 +42,9 @@ class Plan:
         How signals become beats.
     signal : bool
         Whether signals are read; else annotations alone, and waveforms are null.
+    decisions_head : str
+        SHA-256 of the newest decision about the data set, where people's decisions are a layer of
+        its rhythm: whoever makes a table must know it. "" where there is none.
     """
 
     spec: DatasetSpec
@@ -47,6 +52,7 @@ class Plan:
     out: Place
     config: Preprocessing
     signal: bool
+    decisions_head: str = ""
 
 
 def record_key(record: Record, config: Preprocessing) -> str:
@@ -77,6 +83,9 @@ def build_table(
         The record cannot be used; its old table, if any, is left as it was.
     """
     config = plan.config
+    if plan.decisions_head and not is_in_log(plan.spec.name, plan.decisions_head):
+        expected = f"the log that the flow reads, {plan.decisions_head[:12]}… in it"
+        raise RecordError(name, "another log of decisions on this machine", expected)
     record = open_record(plan.spec, plan.folder, name, signal=plan.signal)
     verify_checksums(plan.folder, name, record.digests)
     key = record_key(record, config)
@@ -137,4 +146,6 @@ def build_table(
         content=content,
         warnings=list(record.warnings),
         label_source=record.label_source,
+        review=dict(record.review),
+        corrected=record.corrected,
     )

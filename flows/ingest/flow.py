@@ -36,6 +36,7 @@ from storage.datasets.dataset import (
 )
 from storage.errors import HolterError, RecordError, TableError, WorkersGone
 from storage.files import alone, sweep
+from storage.labels.decisions import log_heads
 from storage.logs import bound, log
 from storage.places import Place, check_beats_place
 from storage.registry.signing import trusted_keys
@@ -219,7 +220,8 @@ def _ingest(
     if isinstance(path, Path):
         sweep(path.parent)
     code = beat_code_sha256()
-    plan = Plan(spec, folder, path.parent, config, signal)
+    heads = log_heads(spec.name) if spec.annotations.has_review else ()
+    plan = Plan(spec, folder, path.parent, config, signal, heads[-1] if heads else "")
     outcomes: dict[str, Outcome] = {}
     with Progress(f"Beats of {spec.name}", len(names)) as progress:
 

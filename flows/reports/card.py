@@ -9,9 +9,8 @@ from tempfile import TemporaryDirectory
 from flows.reports.card_sections import LIMITS, SECTIONS, Facts
 from flows.reports.compare import answers_of, decisions_frame, threshold_of
 from flows.reports.shown import FORMS, write
-from storage.audit.cards import enter_card
 from storage.audit.ledger_entry import APPROVED
-from storage.audit.versions import VersionRecord, check_unedited
+from storage.audit.versions import VersionRecord, check_unedited, enter_card
 from tasks.pages.checklists import CHECKLISTS
 from tasks.pages.decision import share
 from tasks.pages.document import Block, Heading, Summary, Table, Tile, Words

@@ -15,6 +15,7 @@ from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, APPROVED, ROLLED_BACK, deed
 from storage.audit.versions import VersionRecord
 from storage.registry.tags import GIT_DIRTY_TAG, TEACHER_SHA256_TAG, TEACHER_TAG, UNSEEN_PARAM
+from storage.tables.beats_manifest import review_words, rhythm_words
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.decision import decision_words
@@ -117,18 +118,20 @@ def demographics(_: Facts) -> Section:
 
 
 def annotators(facts: Facts) -> Section:
-    """Which annotators gave beats and rhythm."""
+    """Which annotators gave beats and rhythm, and how far reviewers corrected them."""
     rows = [
         (
             m.dataset,
             " | ".join(annotations.get("beats", ())) or "-",
-            str(annotations.get("rhythm", "-")),
+            rhythm_words(m.spec) if "rhythm" in annotations else "-",
+            review_words(m.entries) or "none",
         )
         for m in facts.version.manifests
         for annotations in [m.spec.get("annotations", {})]
         if annotations
     ]
-    return [Table(("data set", "beats", "rhythm"), rows)] if rows else []
+    columns = ("data set", "beats", "rhythm", "decisions of reviewers")
+    return [Table(columns, rows)] if rows else []
 
 
 def sides(facts: Facts) -> Section:

@@ -26,7 +26,7 @@ from storage.registry.tags import (
     TENSORFLOW_THREADS_TAG,
     THRESHOLD_TAG,
 )
-from storage.tables.beats_manifest import Entry, Manifest
+from storage.tables.beats_manifest import Entry, Manifest, review_words
 from storage.tables.testset import TestSet
 from tasks.pages.decision import (
     margin_words,
@@ -207,6 +207,10 @@ def _data(before: VersionRecord, after: VersionRecord) -> list[Block]:
     blocks: list[Block] = [Heading("Data")]
     digests = [" ".join(m.digest()[:12] for m in v.manifests) for v in (before, after)]
     blocks.append(Words(f"Data sets' digests: {digests[0]} before, {digests[1]} after."))
+    reviews = [review_words(e for m in v.manifests for e in m.entries) for v in (before, after)]
+    if any(reviews):
+        earlier, now = (text or "no decision of a reviewer" for text in reviews)
+        blocks.append(Words(f"Labels reviewed: {earlier} before, {now} after."))
     columns = ("record", "subject", "change", "side before", "side after")
     blocks.append(Table(columns, rows) if rows else Words("Every record is as it was."))
     return blocks
@@ -236,9 +240,11 @@ def _records(
 def _change(earlier: Entry | None, now: Entry | None) -> str:
     if earlier is None or now is None:
         return "added" if now else "removed"
-    return (
-        "" if earlier.sha256 == now.sha256 else f"table {earlier.sha256[:12]} -> {now.sha256[:12]}"
-    )
+    if earlier.sha256 == now.sha256:
+        return ""
+    decisions = [sum(entry.review.values()) for entry in (earlier, now)]
+    more = f", decisions {decisions[0]} -> {decisions[1]}" if decisions[0] != decisions[1] else ""
+    return f"table {earlier.sha256[:12]} -> {now.sha256[:12]}{more}"
 
 
 def _entries(manifest: Manifest | None) -> dict[str, Entry]:

@@ -45,7 +45,7 @@ from storage.registry.tags import (
     TEACHER_TAG,
     THRESHOLD_TAG,
 )
-from storage.tables.beats_manifest import Manifest
+from storage.tables.beats_manifest import Manifest, rhythm_words
 from tasks import THREADS
 from tasks.learning.splits import SIDES, Split
 from tasks.pages.markup import paragraph
@@ -259,7 +259,7 @@ def log_dataset(
     run_id: str, path: Place, manifest: Manifest, context: str, profile: Mapping[str, Any]
 ) -> None:
     """A data set as an input of a run, and its manifest among the run's artifacts."""
-    annotations = manifest.spec.get("annotations", {})
+    beats = "|".join(manifest.spec.get("annotations", {}).get("beats", ()))
     data = tracking.RunInput(
         name=manifest.dataset,
         sha256=manifest.digest(),
@@ -273,7 +273,7 @@ def log_dataset(
             "title": manifest.title,
             "version": manifest.version,
             "licence": manifest.licence,
-            "annotations": f"{'|'.join(annotations.get('beats', ()))}; {annotations.get('rhythm')}",
+            "annotations": f"{beats}; {rhythm_words(manifest.spec)}",
             **digests([manifest]),
         },
     )

@@ -15,6 +15,7 @@ from flows.upkeep.needs import Needs, reasons
 from storage.datasets.dataset import available_specs, user_folders
 from storage.errors import BackupError, SpecError, TableError
 from storage.files import home, sha256_file
+from storage.labels.decisions import log_heads, log_path, reviewed_datasets
 from storage.places import beats_place
 from storage.recordings.download import FETCH_NOTE, fetched_files
 from storage.run_notes import live_runs
@@ -56,6 +57,8 @@ def plan(name: str, needs: Needs) -> Plan:
     mine = {path for item in items for path in item.paths}
     if name in specs and specs[name] not in mine:
         notes.append(f"its TOML is part of this installation and stays: {specs[name]}")
+    if count := len(log_heads(name)) if name in reviewed_datasets() else 0:
+        notes.append(f"{count} decisions of reviewers stay: {log_path(name)}")
     beats = beats_place()
     if not isinstance(beats, Path):
         notes.append(f"beat tables at {beats} are not looked at: others may share them")

@@ -21,6 +21,9 @@ told, and counts for nothing.
 
 Two that append at the same time get two numbers; an alias then follows the later entry.
 
+A data set whose passages people decided about has one too, "labels/DATASET":
+`storage.audit.reviews`.
+
 A registered model that is deleted and made again counts its versions from 1. Its ledger goes on, so
 each entry names the model by the time at which MLflow made it (`model_created_ms`), which is
 another one then. Entries without it are told by their own time.
@@ -28,9 +31,7 @@ another one then. Entries without it are told by their own time.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -42,6 +43,7 @@ from storage.audit.ledger_entry import EVALUATED as EVALUATED
 from storage.audit.ledger_entry import (
     MODEL_CREATED,
     NO_PREVIOUS,
+    OF_DATA,
     Pages,
     chain_faults,
     entries_of_model,
@@ -52,6 +54,7 @@ from storage.audit.ledger_entry import REGISTERED as REGISTERED
 from storage.audit.ledger_entry import Entry as Entry
 from storage.audit.ledger_entry import aliases as aliases
 from storage.audit.ledger_run import ledger_run
+from storage.audit.ledger_run import user as user
 from storage.audit.witness import Witness, marks_of, missing, see, witnesses
 from storage.errors import NotInRegistry, OutOfReach, RegistryError
 from storage.registry.client import call, deletions, server_time_s
@@ -62,11 +65,6 @@ from storage.registry.tags import LEDGER_TAG, entry_param
 HEADS = re.compile("[0-9]{1,18}:[0-9a-f]{64}")
 #: MLflow keeps no parameter longer than this.
 MOST_CHARACTERS = 6_000
-
-
-def user() -> str:
-    """Who is at work: MLflow's user name, else the account on this machine."""
-    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
 
 
 def append(
@@ -92,7 +90,8 @@ def append(
     """
     if not reason.strip():
         raise ValueError(f"{action} of {model}: an entry of the ledger needs a reason")
-    details = {**details, MODEL_CREATED: str(created_ms(model))}
+    if not model.startswith(OF_DATA):
+        details = {**details, MODEL_CREATED: str(created_ms(model))}
     run_id = ledger_run(model, make=True)["info"]["run_id"]
     while True:
         history, numbers = _to_append_to(model)
@@ -242,11 +241,8 @@ def mlflow_aliases(model: str) -> dict[str, int]:
     NotInRegistry
         MLflow has no such model.
     """
-    return _aliases_of(_registered_model(model))
-
-
-def _aliases_of(registered: Mapping[str, Any]) -> dict[str, int]:
-    return {row["alias"]: int(row["version"]) for row in registered.get("aliases", ())}
+    rows = _registered_model(model).get("aliases", ())
+    return {row["alias"]: int(row["version"]) for row in rows}
 
 
 def created_ms(model: str) -> int:
@@ -316,7 +312,7 @@ def check(model: str, trusted: Iterable[str]) -> list[str]:
     try:
         wrong += _registry_faults(model, history)
     except NotInRegistry as error:
-        wrong += [] if history else [str(error)]
+        wrong += [] if history or model.startswith(OF_DATA) else [str(error)]
     wrong += _cut_faults(history, sightings, registered)
     if not wrong:
         _see(history, model, registered)
@@ -376,6 +372,8 @@ def _read(model: str, run: Mapping[str, Any]) -> Pages:
 
 
 def _registered_model(model: str) -> dict[str, Any]:
+    if model.startswith(OF_DATA):
+        raise NotInRegistry(f"{model} is the ledger of a data set, and of no model")
     fields: dict[str, Any] = call("GET", "registered-models/get", name=model)["registered_model"]
     return fields
 
@@ -385,6 +383,9 @@ def _settle(model: str, alias: str | None = None) -> None:
     before = None
     while (history := entries(model)) != before:
         before = history
+        if model.startswith(OF_DATA):
+            _see(history, model, {})
+            continue
         call(
             "POST", "registered-models/set-tag", name=model, key=LEDGER_TAG, value=head(history[-1])
         )

@@ -18,6 +18,10 @@ from storage.registry.tags import ENTRY_PARAM, decision_tag, entry_param
 
 REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
+#: People's decisions about passages of a data set's recordings.
+REVIEWED = "reviewed"
+#: How the name of a data set's own ledger begins; no model's name holds a slash.
+OF_DATA = "labels/"
 #: The details of a decision that are among the version's tags too.
 DECISION = ("policy_sha256", "result", "result_sha256", "use")
 #: How the details of a card's entry begin that have the SHA-256 of its files, by name.
@@ -31,7 +35,11 @@ CLOCK_S = 2.0
 #: What the first entry names as the one before it.
 NO_PREVIOUS = "0" * 64
 #: The details that an action cannot be without.
-REQUIRED_DETAILS = {ALIAS: {"alias"}, EVALUATED: {"run_id", "report"}}
+REQUIRED_DETAILS = {
+    ALIAS: {"alias"},
+    EVALUATED: {"run_id", "report"},
+    REVIEWED: {"decisions", "head"},
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Entry:
     action : str
         "registered", "alias", "approved" ...
     model, version : str, int or None
-        What it is about; None where an alias is taken away.
+        What it is about; None where an alias is taken away, and of a data set ("labels/afdb").
     reason : str
         Why.
     details : dict of str to str

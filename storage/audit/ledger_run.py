@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +17,11 @@ from storage.registry.tags import KIND_TAG
 NOTE = "The ledger: an append-only, signed, hash-chained log of what was decided about a model."
 #: How long the one who made the experiment may take to make its run.
 WAIT_S = 10.0
+
+
+def user() -> str:
+    """Who is at work: MLflow's user name, else the account on this machine."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
 
 
 def ledger_run(model: str, *, make: bool) -> dict[str, Any]:

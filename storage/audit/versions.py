@@ -16,16 +16,17 @@ from typing import Any
 from storage.audit import ledger
 from storage.audit.chain import deleted_runs, read_chain, registration, resolve
 from storage.audit.findings import MISMATCH, OUT, Finding, compare_values, sentences
-from storage.audit.ledger_entry import of_version
+from storage.audit.ledger_entry import CARD, CARD_FILE, of_version
 from storage.audit.outcomes import read_evaluation
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
 from storage.files import home, sha256_file
+from storage.registry import tracking
 from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.evaluations import RequestState
 from storage.registry.model_files import LITERT
 from storage.registry.models import ModelVersion, run_state
 from storage.registry.signing import trusted_keys
-from storage.registry.tags import TESTSET_SHA256_TAG, TESTSET_TAG, artifact_tag
+from storage.registry.tags import CARD_FOLDER, TESTSET_SHA256_TAG, TESTSET_TAG, artifact_tag
 from storage.tables.beats_manifest import Manifest, manifest_from
 from storage.tables.testset import TestSet, read_testset
 
@@ -217,3 +218,14 @@ def testset_of(model: ModelVersion) -> TestSet:
         fetch_run_file(model.run_id, file, digest, path.parent / digest).replace(path)
         (path.parent / digest).rmdir()
     return read_testset(path)
+
+
+def enter_card(model: ModelVersion, folder: Path) -> None:
+    """Log a card's files to a version's run, and enter their digests into the ledger."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    marks = {f"{CARD_FILE}{p.relative_to(folder).as_posix()}": sha256_file(p) for p in paths}
+    tracking.log_folder(model.run_id, folder, CARD_FOLDER)
+    entries = [e for e in ledger.own_entries(model.name) if e.action == CARD]
+    last = [entry.details for entry in entries if entry.version == model.version][-1:]
+    if not all(marks.items() <= details.items() for details in last or [{}]):
+        ledger.append(model.name, model.version, CARD, "model card", **marks)

@@ -6,19 +6,27 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomllib
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 
-from storage.datasets.labels import DETECT, ERROR, Column, excluded_rows, rows_without_record
+from storage.datasets.labels import excluded_rows, rows_without_record
+from storage.datasets.sections import (
+    Annotations,
+    Labels,
+    Leads,
+    Records,
+    Review,
+    Rhythms,
+    Source,
+    Strict,
+    Subjects,
+    Text,
+)
 from storage.errors import RecordError, SpecError
 from storage.files import home, parse_text, safe_path, sha256_json
 from storage.formats.leads import SUFFIX
@@ -26,175 +34,8 @@ from storage.text import decode_text, did_you_mean, file_name, lines
 
 SHIPPED = Path(__file__).parent
 
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-#: A file extension: annotator names become part of a path, so they may not hold a separator.
-Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
-#: The same, or a CSV of intervals: "csv" for NAME.csv, "rhythm.csv" for NAME.rhythm.csv.
-RhythmSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.csv)?$")]
 
-#: A key's name and a digest by it, as `storage.datasets.patients` makes them.
-NumberDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}:[0-9a-f]{64}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Strict):
-    """Where the files come from: a PhysioNet slug, a local folder, or our own simulator.
-
-    `files` are globs of what is fetched of a PhysioNet project; all of it where none is given.
-    """
-
-    physionet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
-    files: tuple[Text, ...] = ()
-    folder: str | None = None
-    simulated: bool = False
-
-
-class Records(_Strict):
-    """Which records: a list file, names, or a glob over names; and which are left out, and why.
-
-    `format` says what their files are: WFDB (.hea), EDF or EDF+ (.edf), ISHNE Holter (.ecg).
-    `signal` says whether their signals are read where a command does not: false where there are
-    annotations alone.
-    """
-
-    format: Literal["wfdb", "edf", "ishne"] = "wfdb"
-    file: str | None = None
-    names: tuple[Text, ...] | None = None
-    pattern: Text | None = None
-    exclude: Mapping[str, Text] = {}
-    signal: bool = True
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Records:
-        if sum(way is not None for way in (self.file, self.names, self.pattern)) != 1:
-            raise ValueError("give exactly one of file, names, pattern")
-        return self
-
-
-class Annotations(_Strict):
-    """Annotators: beats in order of preference ("detect": none, find them); rhythm, or none.
-
-    A rhythm annotator that ends in "csv" is a table of intervals with the columns `start_s`,
-    `end_s`, `rhythm`.
-    """
-
-    beats: Annotated[tuple[Annotator, ...], Field(min_length=1)]
-    rhythm: RhythmSource | None = None
-
-    @model_validator(mode="after")
-    def _detect_last(self) -> Annotations:
-        if DETECT in self.beats[:-1]:
-            raise ValueError('"detect" can only be the last choice of beats')
-        return self
-
-
-class Labels(_Strict):
-    """Labels of whole records, for those whose rhythm no annotation marks.
-
-    Attributes
-    ----------
-    file : str or tuple of str
-        A CSV of the data set's folder, a row a record; of several names the first that is there.
-    columns : mapping of str to str or int
-        Its columns `record`, `label`, `subject`, `exclude`, `why` by the names of its header, or
-        where it has no header by number from 1. Where nothing is given, its header uses these.
-    paths : mapping of str to str
-        Pattern of a record's name, with its folders, to label; "*" stands for "/" too.
-    """
-
-    file: Text | tuple[Text, ...] = ()
-    columns: Mapping[Column, Text | Annotated[int, Field(ge=1)]] = {}
-    paths: Mapping[Text, Text] = {}
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The names that the CSV may have."""
-        return (self.file,) if isinstance(self.file, str) else self.file
-
-    @model_validator(mode="after")
-    def _columns_of_one_kind(self) -> Labels:
-        if self.columns and ("record" not in self.columns or len(self.columns) < 2):
-            raise ValueError("columns needs record, and label or another one")
-        if len({type(place) for place in self.columns.values()}) > 1:
-            raise ValueError("columns are all named by the header, or all numbered from 1")
-        return self
-
-
-class Leads(_Strict):
-    """Lead names in order of preference; the first one a record has is read.
-
-    One that stands so in a record goes first. Else it is found in other spellings ("II" as "ECG II"
-    or "lead ii"), or as a pattern with `*`, among the signals that are no other than an ECG.
-    """
-
-    prefer: Annotated[tuple[Text, ...], Field(min_length=1)]
-
-
-class Rhythms(_Strict):
-    """What the rhythm marks mean.
-
-    Attributes
-    ----------
-    af : tuple of str
-        The mapped names that count as atrial fibrillation.
-    map : mapping of str to str
-        Name in the file, without its "(", or label of a whole record, to the name in the tables.
-        One that is not here is an error of its record; "" leaves its beats without a label.
-    unmarked : str
-        The rhythm of a record without any mark, label or comment, or "error".
-    before_first : str
-        The rhythm before a record's first mark; "" where it is unknown.
-    outside : str
-        The rhythm outside the intervals of a CSV, and after a mark ")"; "" where it is unknown.
-    from_comments : mapping of str to str
-        For a record without any mark: comment line of its header to rhythm.
-    """
-
-    af: Annotated[tuple[Text, ...], Field(min_length=1)]
-    map: Mapping[str, str]
-    unmarked: Text = ERROR
-    before_first: str = ""
-    outside: str = ""
-    from_comments: Mapping[str, Text] = {}
-
-    @model_validator(mode="after")
-    def _af_is_mapped(self) -> Rhythms:
-        rhythms = {*self.map.values(), *self.from_comments.values(), self.unmarked}
-        for name in self.af:
-            if name not in rhythms:
-                raise ValueError(f"af names {name!r}, which no entry of map gives")
-        return self
-
-
-class Subjects(_Strict):
-    """Record to subject: a table, else a regular expression's group `subject`, else itself.
-
-    The expression must fit a record's name as a whole: the last part of it, or else all of it.
-    `numbers` are keyed digests of the patients' own numbers, each to its subject:
-    `storage.datasets.patients`.
-    Where there is one, a record that neither it nor the table tells of is refused.
-    """
-
-    map: Mapping[str, Text] = {}
-    pattern: str | None = None
-    numbers: Mapping[NumberDigest, Text] = {}
-
-    @model_validator(mode="after")
-    def _pattern_has_subject(self) -> Subjects:
-        if self.pattern is not None:
-            try:
-                groups = re.compile(self.pattern).groupindex
-            except re.error as error:
-                raise ValueError(f"pattern is not a regular expression: {error}") from error
-            if "subject" not in groups:
-                raise ValueError("pattern needs a group named subject: (?P<subject>...)")
-        return self
-
-
-class DatasetSpec(_Strict):
+class DatasetSpec(Strict):
     """One data set, as its TOML tells it."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -211,6 +52,7 @@ class DatasetSpec(_Strict):
     leads: Leads
     rhythms: Rhythms
     subjects: Subjects = Subjects()
+    review: Review = Review()
 
     def digest(self) -> str:
         """SHA-256 of all that shapes a record's table.
@@ -219,6 +61,7 @@ class DatasetSpec(_Strict):
         to word a note better or to exclude one record must not rebuild the others.
         """
         shaping = {"name", "version", "annotations", "labels", "leads", "rhythms", "subjects"}
+        shaping |= {"review"} if self.annotations.has_review else set()
         shape = self.model_dump(include=shaping, exclude={"subjects": {"numbers"}}, mode="json")
         return sha256_json({**shape, "format": self.records.format})
 

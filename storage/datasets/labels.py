@@ -27,8 +27,9 @@ Column = Literal["record", "label", "subject", "exclude", "why"]
 #: A row becomes Python objects, thirty times as large; a million records are smaller.
 MOST_CSV_BYTES = 1 << 24
 YES, NO = ("1", "true", "yes", "x"), ("", "0", "false", "no")
-#: Words of a data set's TOML: beats are to be found, and a record without marks is refused.
-DETECT, ERROR = "detect", "error"
+#: Words of a data set's TOML: beats are to be found, a record without marks is refused, what people
+#: decided about passages holds.
+DETECT, ERROR, REVIEW = "detect", "error", "review"
 #: Endings that a row may give a record's name.
 _ENDINGS = (*SUFFIX.values(), ".mat", ".dat")
 

@@ -111,6 +111,14 @@ def labels_folder() -> Path:
     return home() / "labels"
 
 
+def reviewed_datasets(folder: Path | None = None) -> list[str]:
+    """The data sets that somebody decided anything about, by name."""
+    logs = (folder or labels_folder()).glob(f"*/{FILE}")
+    return sorted(
+        path.parent.name for path in logs if _FORMS["dataset"].fullmatch(path.parent.name)
+    )
+
+
 def log_path(dataset: str, folder: Path | None = None) -> Path:
     """The log of a data set; it may not be there.
 
@@ -205,6 +213,12 @@ def log_heads(dataset: str, folder: Path | None = None) -> tuple[str, ...]:
     """The SHA-256 of each line of a data set's log, first to last; errors as `read_decisions`."""
     with _THREADS:
         return tuple(_read(log_path(dataset, folder)).log.digests)
+
+
+def is_in_log(dataset: str, head: str) -> bool:
+    """Whether a line of that SHA-256 is in a data set's log here; errors as `read_decisions`."""
+    with _THREADS:
+        return head in _read(log_path(dataset)).log.digests
 
 
 def _book(path: Path) -> _Book:

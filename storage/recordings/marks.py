@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.datasets.labels import DETECT, ERROR, record_label
+from storage.datasets.labels import DETECT, ERROR, REVIEW, record_label
 from storage.errors import BadAnnotation, NoRhythm, TooFewBeats, UnknownRhythm
 from storage.formats.leads import OpenRecording, is_present, read_small
 from storage.formats.wfdb_annotation import (
@@ -29,6 +29,7 @@ from storage.formats.wfdb_annotation import (
     Annotations,
     parse_annotations,
 )
+from storage.labels.decisions import read_decisions
 from storage.text import decimal, table_rows
 
 if TYPE_CHECKING:  # a device reads records without any data set, and without pydantic
@@ -153,7 +154,8 @@ def annotated_rhythm(
     """Where each rhythm begins, its name, and what told it.
 
     Marks tell it, else the record's label, else its comments, else the TOML's word for a record
-    without any mark. An annotation file may be absent where one of the latter three tells it.
+    without any mark. An annotation file may be absent where one of the latter three tells it, or
+    where people decided about passages of the record: elsewhere no rhythm is known then.
 
     Returns
     -------
@@ -162,17 +164,20 @@ def annotated_rhythm(
     str, shape (m,)
         Its name; "" where it is unknown.
     str
-        `ANNOTATION`, `LABEL`, `COMMENT` or `UNMARKED`.
+        `ANNOTATION`, `LABEL`, `COMMENT`, `UNMARKED`, or `REVIEW` where none of them told it.
 
     Raises
     ------
     MissingFile, BadAnnotation, BadLabel, UnknownRhythm, NoRhythm
     """
-    rules, annotator = spec.rhythms, spec.annotations.rhythm
+    rules, layers = spec.rhythms, spec.annotations.rhythm_files
+    in_order = (layer for layer in layers[:-1] if is_present(folder, f"{name}.{layer}", name))
+    annotator = next(in_order, layers[-1] if layers else None)
     file = f"{name}.{annotator}" if annotator else recording.file
     label, label_file = record_label(spec, folder, name)
     comment = next((line for line in recording.comments if line in rules.from_comments), None)
-    otherwise = label or comment or rules.unmarked != ERROR
+    is_reviewed = spec.annotations.has_review and bool(read_decisions(spec.name, name))
+    otherwise = label or comment or rules.unmarked != ERROR or is_reviewed
     marks: list[Mark] = []
     if annotator and (is_present(folder, file, name) or not otherwise):
         if is_csv(annotator):
@@ -194,6 +199,8 @@ def annotated_rhythm(
             source, rhythm = COMMENT, rules.from_comments[comment]
         elif rules.unmarked != ERROR:
             source, rhythm = UNMARKED, rules.unmarked
+        elif is_reviewed:
+            source, rhythm = REVIEW, ""
         else:
             raise NoRhythm(name, "no rhythm mark", "at least one", file)
         marks = [(0, rhythm)]

@@ -19,6 +19,7 @@ from storage.formats.ishne import open_ishne
 from storage.formats.leads import SUFFIX, Source, read_source
 from storage.formats.wfdb_record import open_wfdb
 from storage.recordings.marks import annotated_beats, annotated_rhythm
+from storage.recordings.review import Reviewed, with_review
 
 if TYPE_CHECKING:  # a device opens recordings without any data set, and without pydantic
     from storage.datasets.dataset import DatasetSpec
@@ -60,10 +61,10 @@ class Record:
         where its header does not say, or withholds it.
     digests : mapping of str to str
         SHA-256 of every file read, by name relative to the data set's folder; of a CSV that holds
-        a row a record, what its row gives, by FILE#RECORD.
+        a row a record, what its row gives, by FILE#RECORD; so are the decisions about it.
     label_source : str
-        What told the rhythm: "annotation", "record label", "comment" or "unmarked"; "" where
-        nothing did.
+        What told the rhythm: "annotation", "record label", "comment" or "unmarked"; "review" where
+        people's decisions alone did, "" where nothing did.
     comments : tuple of str
         The header's comment lines.
     source : Source or None
@@ -72,6 +73,10 @@ class Record:
         The file an error about the lead names.
     warnings : tuple of str
         What a reader of its figures must know; see `storage.formats.leads.OpenRecording`.
+    review : mapping of str to int
+        How many decisions about its passages each reviewer took, where they are a layer of it.
+    corrected : int
+        Passages in which these say otherwise than its files.
     """
 
     dataset: str
@@ -94,6 +99,8 @@ class Record:
     warnings: tuple[str, ...] = ()
     unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     start: datetime | None = None
+    review: Mapping[str, int] = field(default_factory=dict)
+    corrected: int = 0
 
 
 def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = True) -> Record:
@@ -128,27 +135,32 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
     if row_digest := row_sha256(spec, folder, name):
         digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
+    n_samples = recording.n_samples or last
+    under = Reviewed(starts, rhythms, label_source)
+    rhythm = with_review(spec, name, n_samples, under, digests)
     return Record(
         dataset=spec.name,
         name=name,
         subject=subject_of(spec, folder, name),
         folder=folder,
         fs_hz=recording.fs_hz,
-        n_samples=recording.n_samples or last,
+        n_samples=n_samples,
         lead=recording.lead,
         beats=beats,
         symbols=symbols,
-        rhythm_start=starts,
-        rhythms=rhythms,
+        rhythm_start=rhythm.rhythm_start,
+        rhythms=rhythm.rhythms,
         af=frozenset(spec.rhythms.af),
         digests=digests,
-        label_source=label_source,
+        label_source=rhythm.label_source,
         comments=recording.comments,
         source=recording.source,
         file=recording.file,
-        warnings=recording.warnings,
+        warnings=(*recording.warnings, *rhythm.warnings),
         unreadable=unreadable,
         start=recording.start,
+        review=rhythm.decisions,
+        corrected=rhythm.corrected,
     )
 
 

@@ -69,6 +69,10 @@ class Entry:
     label_source : str
         What told the rhythm; see `storage.recordings.records.Record`. "" in an entry that does not
         say.
+    review : dict of str to int
+        How many decisions about its passages each reviewer took, where they are a layer of it.
+    corrected : int
+        Passages in which these say otherwise than its files.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FIELDS
@@ -92,11 +96,36 @@ class Entry:
     content: dict[Text, list[Text]] = field(default_factory=dict)
     warnings: list[Text] = field(default_factory=list)
     label_source: Text = ""
+    review: dict[Text, Count] = field(default_factory=dict)
+    corrected: Count = 0
 
     @property
     def labelled_whole(self) -> bool:
         """Whether one label is of the whole record, of whose beats AF may fill a part alone."""
         return self.label_source == LABEL
+
+
+def review_words(entries: Iterable[Entry]) -> str:
+    """How far people's decisions shape the labels of records; "" where they do not."""
+    rows = [entry for entry in entries if entry.review]
+    reviewers = len({name for entry in rows for name in entry.review})
+    corrected, decisions = (
+        sum(entry.corrected for entry in rows),
+        sum(sum(entry.review.values()) for entry in rows),
+    )
+    if not rows:
+        return ""
+    return (
+        f"{corrected:,} {'episode' if corrected == 1 else 'episodes'} corrected by {reviewers} "
+        f"{'reviewer' if reviewers == 1 else 'reviewers'} ({decisions:,} decisions about "
+        f"{len(rows):,} records)"
+    )
+
+
+def rhythm_words(spec: Mapping[str, Any]) -> str:
+    """Where a data set's rhythm comes from, by its TOML: its layers in order."""
+    rhythm = spec.get("annotations", {}).get("rhythm")
+    return ", then ".join(rhythm) if isinstance(rhythm, list | tuple) else str(rhythm)
 
 
 @dataclass(frozen=True)

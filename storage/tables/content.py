@@ -24,6 +24,7 @@ from storage.compiled import kernels
 from storage.logs import log
 from storage.places import Place
 from storage.recordings.records import Record
+from storage.recordings.review import decisions_key
 from storage.tables.beats_manifest import Manifest, every_manifest
 
 PRINTS = 16
@@ -191,9 +192,12 @@ def recordings(manifest: Manifest) -> Iterator[Recording]:
     """The recordings of a data set."""
     annotations = manifest.spec.get("annotations", {})
     beats = tuple(f".{annotator}" for annotator in annotations.get("beats", ()))
-    texts = (*beats, ".hea", ".csv", f".{annotations.get('rhythm')}")
+    rhythm = annotations.get("rhythm") or ()
+    layers = (rhythm,) if isinstance(rhythm, str) else rhythm
+    texts = (*beats, ".hea", ".csv", *(f".{layer}" for layer in layers))
     for entry in manifest.entries:
-        digests = {f: sha256 for f, sha256 in entry.files.items() if sha256 != EMPTY_FILE}
+        decided = decisions_key(manifest.dataset, entry.record)
+        digests = {f: sha for f, sha in entry.files.items() if sha != EMPTY_FILE and f != decided}
         files = {
             SIGNAL: [sha256 for f, sha256 in digests.items() if beats and not f.endswith(texts)],
             BEATS: [sha256 for f, sha256 in digests.items() if f.endswith(beats)],

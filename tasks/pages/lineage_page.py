@@ -10,6 +10,7 @@ from storage.audit.chain import SIDES, side_of
 from storage.audit.ledger_entry import deed
 from storage.audit.lineage import Lineage
 from storage.registry.tags import TEACHER_RUN_TAG, TEACHER_SHA256_TAG, TEACHER_TAG
+from storage.tables.beats_manifest import manifest_from, review_words, rhythm_words
 from tasks.pages.document import (
     Block,
     Branch,
@@ -78,7 +79,8 @@ def _data(data: Mapping[str, Any]) -> Branch:
         (
             Branch(f"read from {data['origin']}: {len(data['entries'])} records, {files} files"),
             *_failures(data),
-            Branch(f"annotators: beats {beats}, rhythm {annotators.get('rhythm')}"),
+            Branch(f"annotators: beats {beats}, rhythm {rhythm_words(data['spec'])}"),
+            *_review(data),
             Branch(
                 f"preprocessing: policy {data['preprocessing'].get('policy')}, "
                 f"{_short(data['preprocessing_sha256'])}; code {_short(data['code_sha256'])}"
@@ -89,6 +91,12 @@ def _data(data: Mapping[str, Any]) -> Branch:
             ),
         ),
     )
+
+
+def _review(data: Mapping[str, Any]) -> list[Branch]:
+    """How far people's decisions shape the labels, if they do."""
+    words = review_words(manifest_from(data).entries)
+    return [Branch(f"labels reviewed: {words}")] if words else []
 
 
 def _failures(data: Mapping[str, Any]) -> list[Branch]:

@@ -135,3 +135,63 @@ class Ingest:
     warnings: list[Remark]
     twice: dict[str, list[str]]
     manifest: str
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """Who decided about passages of a data set: how often, what, and which versions were seen."""
+
+    name: str
+    decisions: int
+    records: int
+    verdicts: dict[str, int]
+    versions: list[str]
+    last_utc: str
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A passage in samples, and what two reviewers say of it; "" for "cannot tell"."""
+
+    record: str
+    start: int
+    end: int
+    rhythms: list[str]
+
+
+@dataclass(frozen=True)
+class ReviewerPair:
+    """How two reviewers agree, by `tasks.review.agreement`."""
+
+    reviewers: list[str]
+    episodes: int
+    samples: int
+    kappa_episodes: float | None
+    kappa_time: float | None
+    disputes: list[Dispute]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """`holter labels`: decisions, what holds by the rule, agreement, and what the ledger signs.
+
+    `signed_count` is None where the ledger cannot be asked, `note` says why. `torn` are files of
+    lines that a killed writer left, `files` those that were written.
+    """
+
+    data_set: str
+    is_layer: bool
+    rule: str
+    log: str
+    decisions: int
+    records: int
+    passages: int
+    cannot_tell: int
+    disputed: int
+    reviewers: list[Reviewer]
+    agreements: list[ReviewerPair]
+    signed_count: int | None
+    note: str
+    faults: list[str]
+    torn: list[str]
+    files: list[str]

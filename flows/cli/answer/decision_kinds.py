@@ -8,6 +8,8 @@ from typing import Any
 from flows.cli.answer.data_kinds import Ingest
 from flows.cli.answer.report_kinds import Report
 from storage.audit.ledger_entry import Entry
+from storage.audit.sights import Sight
+from storage.labels.decisions import Decision
 from tasks.scores.promotion import Verdict as Verdict
 
 
@@ -22,6 +24,21 @@ class Lineage:
     faults: list[str]
     ledger: list[Entry]
     evaluations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RecordDecision(Decision):
+    """A decision about a passage, and the entry of its data set's ledger that signs it."""
+
+    entry: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordLineage:
+    """`holter lineage --record`: who ever saw it, and what people decided about its passages."""
+
+    sights: list[Sight]
+    decisions: list[RecordDecision]
 
 
 @dataclass(frozen=True)

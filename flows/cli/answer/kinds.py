@@ -19,10 +19,16 @@ from flows.cli.answer.data_kinds import (
     DataSets as DataSets,
 )
 from flows.cli.answer.data_kinds import (
+    Dispute as Dispute,
+)
+from flows.cli.answer.data_kinds import (
     Download as Download,
 )
 from flows.cli.answer.data_kinds import (
     Ingest as Ingest,
+)
+from flows.cli.answer.data_kinds import (
+    Labels as Labels,
 )
 from flows.cli.answer.data_kinds import (
     Proposal as Proposal,
@@ -32,6 +38,12 @@ from flows.cli.answer.data_kinds import (
 )
 from flows.cli.answer.data_kinds import (
     Remark as Remark,
+)
+from flows.cli.answer.data_kinds import (
+    Reviewer as Reviewer,
+)
+from flows.cli.answer.data_kinds import (
+    ReviewerPair as ReviewerPair,
 )
 from flows.cli.answer.data_kinds import (
     Simulation as Simulation,
@@ -62,6 +74,12 @@ from flows.cli.answer.decision_kinds import (
 )
 from flows.cli.answer.decision_kinds import (
     Rebuild as Rebuild,
+)
+from flows.cli.answer.decision_kinds import (
+    RecordDecision as RecordDecision,
+)
+from flows.cli.answer.decision_kinds import (
+    RecordLineage as RecordLineage,
 )
 from flows.cli.answer.decision_kinds import (
     Rollback as Rollback,

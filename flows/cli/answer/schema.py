@@ -10,7 +10,6 @@ from flows.cli.answer import kinds
 from flows.upkeep.backup import Backup
 from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
-from storage.audit.sights import Sight
 from storage.datasets.dataset import DatasetSpec
 from tasks.analysis.answers import FolderAnswer, NoRhythm, RecordAnswer
 
@@ -26,13 +25,14 @@ ANSWERS: dict[str, Any] = {
     "data watch": kinds.Look,
     "data remove": kinds.DataRemoval,
     "ingest": kinds.Ingest,
+    "labels": kinds.Labels,
     "train": kinds.Training,
     "retrain": kinds.Retraining,
     "run": kinds.Retraining,
     "evaluate": kinds.Evaluation,
     "cross-validate": kinds.CrossValidation,
     "reproduce": kinds.Reproductions,
-    "lineage": kinds.Lineage | list[Sight],
+    "lineage": kinds.Lineage | kinds.RecordLineage,
     "verify": list[Finding],
     "card": kinds.Report,
     "compare": kinds.Report,

@@ -16,9 +16,8 @@ from typer import Exit
 
 from flows.cli.lineage import verify as verify_command
 from storage.audit import chain, ledger
-from storage.audit.cards import enter_card
 from storage.audit.verify import LINKS, MATCH, MISMATCH, OUT, Finding, _version, verify
-from storage.audit.versions import read_version
+from storage.audit.versions import enter_card, read_version
 from storage.errors import ServerError
 from storage.files import sha256_file, write_bytes
 from storage.places import beats_place
