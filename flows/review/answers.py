@@ -21,7 +21,13 @@ from storage.errors import HolterError
 from storage.labels.decisions import Decision, read_decisions
 from storage.tables.beats import Quality
 from tasks.review.day import MOST_RR_S, day_columns
-from tasks.review.passages import disagreements, rhythm_runs, told_episodes, true_episodes
+from tasks.review.passages import (
+    disagreements,
+    rhythm_runs,
+    told_episodes,
+    true_episodes,
+    untold_passages,
+)
 
 #: The most columns, rows and beats of an answer.
 MOST_COLUMNS, MOST_ROWS, MOST_BEATS = 4_000, 400, 3_000
@@ -108,11 +114,13 @@ def answers_state(library: Library, sheet: Sheet, told: Answers) -> dict[str, An
         "waiting": told.waiting,
         "fault": told.fault,
         "told": [],
+        "untold": [],
         "differences": [],
     }
     if told.judgement is not None:
         table = sheet.table
         out["told"] = told_episodes(table, told.judgement)[:MOST_PASSAGES].tolist()
+        out["untold"] = untold_passages(table, told.judgement)[:MOST_PASSAGES].tolist()
         out["differences"] = disagreements(table, told.judgement)[:MOST_PASSAGES].tolist()
     return out
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import Event, Lock, RLock
 from typing import Any, TypeAlias, TypeVar
 
-from storage.datasets.dataset import DatasetSpec, Leads
+from storage.datasets.dataset import DatasetSpec
+from storage.datasets.sections import Leads
 from storage.errors import HolterError, RecordError, TableError
 from storage.files import home
 from storage.formats.lead_names import usable
@@ -372,6 +373,12 @@ def _open_lead(shelf: Shelf, entry: Entry, name: str) -> Lead:
 
 def _changes(digests: Mapping[str, str], entry: Entry) -> str:
     """What to tell where files are not those that the table was made from."""
-    changed = [name for name, digest in entry.files.items() if digests.get(name, digest) != digest]
-    names = ", ".join(changed)
-    return f"changed since the beats were found: {names}; they may not fit" if changed else ""
+    other = {name for name, digest in digests.items() if entry.files.get(name, digest) != digest}
+    other |= {name for name in digests if "#" in name and name not in entry.files}
+    files = sorted(name for name in other if "#" not in name)
+    notes = [f"changed since the beats were found: {', '.join(files)}; they may not fit"] * bool(
+        files
+    )
+    if len(other) > len(files):
+        notes.append("labels were decided since the beats were found: `holter ingest` takes them")
+    return "; ".join(notes)

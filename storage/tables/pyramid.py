@@ -59,7 +59,9 @@ def pyramid_path(record: Record, tables: Place) -> Path:
 
     Its name is a digest of the recording's files and the lead: another recording has another one.
     """
-    key = sha256_json([VERSION, dict(record.digests), record.lead, record.n_samples])
+    # What has a digest for itself within a file, as a label in a table has, is no signal.
+    files = {name: digest for name, digest in record.digests.items() if "#" not in name}
+    key = sha256_json([VERSION, files, record.lead, record.n_samples])
     folder = tables / "pyramids" if isinstance(tables, Path) else home() / "pyramids"
     return folder / f"{key[:40]}.npy"
 

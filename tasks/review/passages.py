@@ -16,8 +16,13 @@ def true_episodes(table: BeatTable) -> Intervals:
 
 
 def told_episodes(table: BeatTable, judgement: Judgement) -> Intervals:
-    """Episodes of AF by a model, in seconds, shape (k, 2), told or not."""
-    return _runs(table, judgement.decided)
+    """Episodes of AF that a model tells, in seconds, shape (k, 2)."""
+    return _runs(table, judgement.decided & judgement.sure)
+
+
+def untold_passages(table: BeatTable, judgement: Judgement) -> Intervals:
+    """Where a model cannot tell, in seconds, shape (k, 2)."""
+    return _runs(table, ~judgement.sure)
 
 
 def differing_beats(table: BeatTable, judgement: Judgement) -> NDArray[np.bool_]:

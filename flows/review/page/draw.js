@@ -109,14 +109,15 @@ function band(pen, spans, place, limits, lane, colour, outline) {
   }
 }
 
-const MADE = { accept: "af", correct: "af", reject: "other", flutter: "doubt", "cannot tell": "untold" };
+// What a passage is after a decision has the colour of it.
+const tintOf = (one, af) => (one.rhythm === "" ? "untold" : af.includes(one.rhythm) ? "af" : one.verdict === "flutter" ? "doubt" : "other");
 export const letter = (verdict) => ({ accept: "A", reject: "R", correct: "C", flutter: "F", "cannot tell": "U" })[verdict];
 
-function made(pen, decisions, place, limits, lane) {
+function made(pen, decisions, af, place, limits, lane) {
   for (const one of decisions) {
     if (one.to < limits[0] || one.from > limits[1]) continue;
     const a = Math.max(place(one.from), GUTTER), b = Math.max(place(Math.min(one.to, limits[1])), a + 3);
-    pen.fillStyle = colours[MADE[one.verdict]] || colours.faint;
+    pen.fillStyle = colours[tintOf(one, af)];
     pen.fillRect(a, lane.top, b - a, lane.height);
     pen.fillStyle = colours.paper;
     if (b - a > 12) pen.fillText(letter(one.verdict), a + 3, lane.top + 11);
@@ -160,16 +161,15 @@ export function drawDay(canvas, state) {
     day.bad.forEach((share, n) => {
       if (share > 0) pen.fillRect(a + n * step, lane.bad.top + lane.bad.height * (1 - share), Math.max(step, 1), lane.bad.height * share);
     });
-    pen.globalAlpha = 0.8;
-    day.untold.forEach((share, n) => {
-      if (share > 0.5) hatched(pen, a + n * step, lane.told.top, Math.max(step, 1.5), lane.told.height);
-    });
-    pen.globalAlpha = 1;
   }
   band(pen, about.truth, place, span, lane.truth, "af");
   band(pen, about.told, place, span, lane.told, "af");
+  if (day) day.untold.forEach((share, n) => {
+    const wide = (place(day.to) - place(day.from)) / day.columns;
+    if (share > 0.5) hatched(pen, place(day.from) + n * wide, lane.told.top, Math.max(wide, 1.5), lane.told.height);
+  });
   band(pen, about.differences, place, span, { top: lane.truth.top, height: lane.told.top + lane.told.height - lane.truth.top }, "ink", true);
-  made(pen, about.decisions, place, span, lane.made);
+  made(pen, about.decisions, about.rhythms_allowed.af, place, span, lane.made);
   passage(pen, state, place, 0, bottom);
   const [e0, e1] = state.ecg.span.map(place);
   pen.strokeStyle = colours.ink; pen.lineWidth = 1.5;
@@ -200,6 +200,15 @@ function passage(pen, state, place, top, bottom) {
   pen.fillRect(a, top, Math.max(b - a, 2), bottom - top);
   pen.globalAlpha = 1; pen.strokeStyle = colours.good; pen.lineWidth = 1.5;
   pen.beginPath(); for (const x of [a, b]) { pen.moveTo(x, top); pen.lineTo(x, bottom); } pen.stroke();
+}
+
+// On paper the passage is a line along its foot: what it holds is read as it is.
+function limits(pen, state, place, top, bottom) {
+  if (!state.passage) return;
+  const [a, b] = state.passage.map(place);
+  pen.fillStyle = colours.good;
+  pen.fillRect(a, bottom - 5, Math.max(b - a, 2), 5);
+  for (const x of [a, b]) pen.fillRect(x - 1, top, 2, bottom - top);
 }
 
 function grid(pen, place, span, lane, width) {
@@ -283,7 +292,7 @@ export function drawEcg(canvas, state) {
   pen.save();
   pen.beginPath(); pen.rect(GUTTER, 0, width - GUTTER, height); pen.clip();
   marks(pen, state.ecg.beats || [], place, { top: 0 }, span);
-  passage(pen, state, place, top, height - 20);
+  limits(pen, state, place, top, height - 20);
   calipers(pen, state, place, top, height - 20);
   const middle = place((span[0] + span[1]) / 2);
   pen.strokeStyle = colours.faint; pen.setLineDash([3, 4]); pen.lineWidth = 1;

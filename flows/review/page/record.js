@@ -248,7 +248,7 @@ function words() {
   const rhythm = record.rhythms.find(([a, b]) => a <= middle() && middle() < b);
   element("place").textContent = `${clock(middle(), true)} of ${clock(duration())}`;
   element("here").textContent = `truth ${rhythm ? rhythm[2] || "unknown" : "–"}; model ${
-    record.waiting ? "is being asked" : record.fault ? record.fault : inside(record.told) ? "AF" : "not AF"}`;
+    record.waiting ? "is being asked" : record.fault ? record.fault : inside(record.told) ? "AF" : inside(record.untold) ? "cannot tell" : "not AF"}`;
   element("passage").textContent = state.passage
     ? `${clock(state.passage[0], true)} – ${clock(state.passage[1], true)} (${(state.passage[1] - state.passage[0]).toFixed(2)} s)`
     : "none";
@@ -265,7 +265,7 @@ function summary() {
   const { record } = state;
   if (record.waiting) told(`${record.beats} beats. AF by annotation ${share(record.truth)}; the model is being asked.`);
   else if (record.fault) told(`${record.beats} beats. AF by annotation ${share(record.truth)}; ${record.fault}`, true);
-  else told(`${record.beats} beats. AF by annotation ${share(record.truth)}, by model ${share(record.told)}; ${record.differences.length} ${record.differences.length === 1 ? "disagreement" : "disagreements"}.`);
+  else told(`${record.beats} beats. AF by annotation ${share(record.truth)}, by model ${share(record.told)}, it cannot tell of ${share(record.untold)}; ${record.differences.length} ${record.differences.length === 1 ? "disagreement" : "disagreements"}.`);
 }
 
 // ---- keys and buttons: one table

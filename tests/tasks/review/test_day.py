@@ -9,7 +9,13 @@ import pytest
 
 from storage.tables.beats import Quality
 from tasks.review.day import AF, EMPTY, NOT_AF, UNKNOWN, day_columns
-from tasks.review.passages import disagreements, rhythm_runs, told_episodes, true_episodes
+from tasks.review.passages import (
+    disagreements,
+    rhythm_runs,
+    told_episodes,
+    true_episodes,
+    untold_passages,
+)
 from tasks.scores.rule import Judgement
 from tests.tiny import tiny_table
 
@@ -66,6 +72,7 @@ def test_passages_differ_where_both_tell_and_disagree() -> None:
     """Where truth is unknown, or the model tells nothing, there is no disagreement."""
     assert true_episodes(TABLE).tolist() == [[8.0, 16.0]]
     assert told_episodes(TABLE, judgement()).tolist() == [[12.0, 20.0]]
+    assert untold_passages(TABLE, judgement()).tolist() == [[28.0, 48.0]]
     assert disagreements(TABLE, judgement()).tolist() == [[8.0, 12.0]]
     runs = rhythm_runs(TABLE)
     assert [name for _, _, name in runs] == ["N", "AFIB", "", "N"]
