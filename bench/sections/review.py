@@ -229,6 +229,7 @@ async def _look(address: str, person: tuple[str, str], server: psutil.Process) -
             "strip": await page.evaluate(UNTIL_DRAWN, "ecg"),
         }
         session = await context.new_cdp_session(page)
+        await session.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
         await session.send("Performance.enable")
 
         async def cpu_s() -> float:

@@ -181,10 +181,10 @@ def _show(value: kinds.Labels) -> None:
 
 def _show_reviewers(value: kinds.Labels) -> None:
     say(
-        f"{value.data_set}: {value.decisions:,} decisions about {value.records:,} records by "
-        f"{len(value.reviewers)} reviewers. By the rule {value.rule!r} {value.passages:,} passages "
-        f"hold, {value.cannot_tell:,} of them as such that nobody can tell "
-        f"({value.disputed:,} disputed).",
+        f"{value.data_set}: {_count(value.decisions, 'decision')} about "
+        f"{_count(value.records, 'record')} by {_count(len(value.reviewers), 'reviewer')}. By the "
+        f"rule {value.rule!r} {_count(value.passages, 'passage')} hold, {value.cannot_tell:,} of "
+        f"them as such that nobody can tell ({value.disputed:,} disputed).",
         "bold",
     )
     if not value.is_layer:
@@ -224,6 +224,10 @@ def _show_agreement(agreements: Sequence[kinds.ReviewerPair]) -> None:
         show_table(("record", "samples", "one says", "the other"), disputes[:MOST_DISPUTES])
     if len(disputes) > MOST_DISPUTES:
         say(f"... and {len(disputes) - MOST_DISPUTES} more; --format json tells all.")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _kappa(kappa: float | None) -> str:

@@ -203,7 +203,6 @@ def copies_of(ingested: Sequence[IngestResult]) -> list[tuple[Recording, Recordi
     return copies_among([result.manifest for result in ingested])
 
 
-@step
 def sign_labels(manifests: Sequence[Manifest]) -> None:
     """Have the ledger sign the decisions that the labels are made of, before any is learnt from."""
     for manifest in manifests:

@@ -7,6 +7,7 @@ that an entry signs every decision up to it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from storage.registry.signing import trusted_keys
 
 #: How an entry names the newest line of the log: its number and its SHA-256.
 _HEAD = re.compile(r"([1-9][0-9]{0,11}):([0-9a-f]{64})")
-#: Names that an entry lists; it has 6,000 characters.
-MOST_NAMES = 20
+#: Characters of JSON of the names that an entry lists; all of it has 6,000.
+MOST_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SignedDecisions:
         return next((entry for entry, last in self.entries if last >= number), None)
 
 
-def sign_decisions(dataset: str, *, who: str | None = None) -> Entry | None:
+def sign_decisions(dataset: str, *, user: str | None = None) -> Entry | None:
     """Enter what was decided about a data set since its last entry; None where that is nothing.
 
     Raises
@@ -72,7 +73,7 @@ def sign_decisions(dataset: str, *, who: str | None = None) -> Entry | None:
         None,
         REVIEWED,
         f"{len(batch)} decisions by {_listing(reviewers)}",
-        who=who,
+        who=user,
         decisions=str(len(batch)),
         head=f"{len(heads)}:{heads[-1]}",
         reviewers=_listing(reviewers),
@@ -177,5 +178,8 @@ def _names(decision: Decision) -> set[str]:
 
 
 def _listing(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    count = len(names)
+    while count and len(json.dumps(", ".join(names[:count]))) > MOST_CHARACTERS:
+        count -= 1
+    more = f" and {len(names) - count} more" if count < len(names) else ""
+    return ", ".join(names[:count]) + more

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ MOST_REMARK, MOST_REVIEWER = 1_000, 100
 #: A year at 100,000 samples a second.
 MOST_SAMPLES = 1 << 42
 #: Characters of what was found that an error shows.
-MOST_SHOWN = 60
+QUOTE_LENGTH = 60
 FILE = "decisions.jsonl"
 #: Characters that a text holds none of: controls, half pairs, private ones, ends of lines. Marks
 #: that turn the direction of writing could show a text as another one.
@@ -184,8 +184,7 @@ def append_decision(decision: Decision, folder: Path | None = None) -> bool:
     """
     path = log_path(check_decision(decision).dataset, folder)
     with _THREADS, alone(_lock(path)):
-        book = _book(path)
-        set_aside(book.log)
+        book = _book(path, set_aside)
         twin = book.by_id.get(decision.id)
         if twin is None:
             append_line(book.log, asdict(decision))
@@ -221,25 +220,30 @@ def is_in_log(dataset: str, head: str) -> bool:
         return head in _read(log_path(dataset)).log.digests
 
 
-def _book(path: Path) -> _Book:
-    """What is known of a log; nothing where its file is another one than was read."""
-    book = _BOOKS.get(path)
-    if book is None or not is_continued(book.log):
-        book = _Book(path)
-        _BOOKS[path] = book
-    return book
-
-
 def _read(path: Path) -> _Book:
-    book = _book(path)
-    try:
-        rest = read_lines(book.log)
-        if rest:
+    """A log as it is now."""
+
+    def settle(log: Log) -> None:
+        if read_lines(log):
             with suppress(PlaceError), alone(_lock(path)):  # a state folder that is only read
-                set_aside(book.log)
-    except DecisionError:
-        _BOOKS.pop(path, None)
-        raise
+                set_aside(log)
+
+    return _book(path, settle)
+
+
+def _book(path: Path, settle: Callable[[Log], None]) -> _Book:
+    """A log's decisions, of which those that were read before are not read again.
+
+    Where its new lines do not follow, it is read from its start: a copy may have come back.
+    """
+    book = _BOOKS.get(path)
+    if book is not None and is_continued(book.log):
+        with suppress(DecisionError):
+            settle(book.log)
+            return book
+    book = _Book(path)
+    settle(book.log)
+    _BOOKS[path] = book
     return book
 
 
@@ -249,7 +253,7 @@ def _lock(path: Path) -> str:
 
 def _wrong(name: str, value: object, expected: str) -> DecisionError:
     text = repr(value)
-    short = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..., {len(text)} long"
+    short = text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}..., {len(text)} long"
     return DecisionError(f"decision, {name}: found {short}; expected {expected}")
 
 

@@ -19,7 +19,7 @@ from storage.formats.ishne import open_ishne
 from storage.formats.leads import SUFFIX, Source, read_source
 from storage.formats.wfdb_record import open_wfdb
 from storage.recordings.marks import annotated_beats, annotated_rhythm
-from storage.recordings.review import Reviewed, with_review
+from storage.recordings.review import LayeredRhythm, with_review
 
 if TYPE_CHECKING:  # a device opens recordings without any data set, and without pydantic
     from storage.datasets.dataset import DatasetSpec
@@ -136,7 +136,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         digests[f"{label_table(spec, folder).file}#{name}"] = row_digest
     last = max(int(marks[-1]) + 1 if len(marks) else 0 for marks in (beats, starts))
     n_samples = recording.n_samples or last
-    under = Reviewed(starts, rhythms, label_source)
+    under = LayeredRhythm(starts, rhythms, label_source)
     rhythm = with_review(spec, name, n_samples, under, digests)
     return Record(
         dataset=spec.name,

@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # a device reads records without any data set, and without py
     from storage.datasets.dataset import DatasetSpec
 
 #: Rhythms that may be decided whatever the data set's TOML names.
-KNOWN = ("AFIB", "AFL", "N")
+USUAL_RHYTHMS = ("AFIB", "AFL", "N")
 
 
 @dataclass(frozen=True, eq=False)
-class Reviewed:
+class LayeredRhythm:
     """A record's rhythm with the layer over it.
 
     Attributes
@@ -68,8 +68,8 @@ def decision_digests(decisions: Iterable[Decision]) -> list[str]:
 
 
 def with_review(
-    spec: DatasetSpec, name: str, n_samples: int, under: Reviewed, digests: dict[str, str]
-) -> Reviewed:
+    spec: DatasetSpec, name: str, n_samples: int, under: LayeredRhythm, digests: dict[str, str]
+) -> LayeredRhythm:
     """Lay the decisions about a record over its rhythm; as it is where there is none.
 
     Parameters
@@ -80,7 +80,7 @@ def with_review(
         The record.
     n_samples : int
         Its length; what is decided of moments after it is left out, and told.
-    under : Reviewed
+    under : LayeredRhythm
         The rhythm by the files.
     digests : dict
         Gets the digest of the decisions.
@@ -112,7 +112,7 @@ def with_review(
     changes = np.append(True, names[1:] != names[:-1])
     covered = int((ends - starts).sum()) == n_samples
     outside = len(decisions) - len(inside)
-    return Reviewed(
+    return LayeredRhythm(
         rhythm_start=edges[changes],
         rhythms=names[changes].astype(str),
         label_source=REVIEW if covered else under.label_source,
@@ -125,7 +125,7 @@ def with_review(
 def _mapped(spec: DatasetSpec, name: str, rhythm: str) -> str:
     """A rhythm that was decided, in the data set's names."""
     rules = spec.rhythms
-    names = {"", *rules.af, *rules.map.values(), *rules.from_comments.values(), *KNOWN}
+    names = {"", *rules.af, *rules.map.values(), *rules.from_comments.values(), *USUAL_RHYTHMS}
     if rhythm in rules.map and rhythm not in {*rules.map.values()}:
         return rules.map[rhythm]
     if rhythm not in names:

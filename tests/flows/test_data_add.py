@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.services.runners import BATCH_BYTES, batches
 from storage.datasets.dataset import DatasetSpec, load_spec, record_names
-from storage.datasets.sections import Subjects
 from storage.datasets.dataset_write import dataset_toml, write_spec
 from storage.datasets.patients import number_digest
+from storage.datasets.sections import Subjects
 from storage.errors import PlaceError, SpecError
 from storage.formats.wfdb_annotation import encode_annotations
 from storage.recordings.survey import survey

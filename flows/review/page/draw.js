@@ -124,27 +124,48 @@ function made(pen, decisions, af, place, limits, lane) {
   }
 }
 
+// Least and greatest of each column; where not every column has a beat, a line from beat to beat.
 function profile(pen, day, values, place, lane, scale, colour) {
-  const step = (day.to - day.from) / day.columns;
-  pen.strokeStyle = colours[colour]; pen.lineWidth = 1; pen.beginPath();
-  let open = false;
-  for (let n = 0; n < day.columns; n++) {
-    const low = values[2 * n], high = values[2 * n + 1], x = place(day.from + (n + 0.5) * step);
-    if (Number.isNaN(low) || x < GUTTER) { if (Number.isNaN(low)) open = open && step < 2; continue; }
-    const [a, b] = [low, high].map((v) => lane.top + lane.height * (1 - Math.min(1, Math.max(0, scale(v)))));
-    if (open) pen.lineTo(x, a); else pen.moveTo(x, a);
-    pen.lineTo(x, Math.abs(b - a) < 1 ? b - 1 : b);
-    open = true;
-  }
+  const step = (day.to - day.from) / day.columns, x = (n) => place(day.from + n * step);
+  const up = (v) => lane.top + lane.height * (1 - Math.min(1, Math.max(0, scale(v))));
+  if (step > 5) { columns(pen, values, [0, day.columns], x, up, colours[colour]); return; }
+  const beats = [];
+  for (let n = 0; n < day.columns; n++) if (!Number.isNaN(values[2 * n])) beats.push(n);
+  pen.strokeStyle = colours[colour]; pen.lineWidth = 1.2; pen.beginPath();
+  beats.forEach((n, at) => {
+    const here = [x(n + 0.5), up(values[2 * n])];
+    if (at && (n - beats[at - 1]) * step < 5) pen.lineTo(...here); else pen.moveTo(...here);
+    pen.lineTo(here[0], up(values[2 * n + 1]));
+  });
   pen.stroke();
 }
 
+// What changes with the day is drawn once; where the ECG is and what is chosen lie over it.
+let base = { key: "", canvas: null };
 export function drawDay(canvas, state) {
   const scale = canvas.clientWidth < 600 ? 0.72 : 1, height = dayHeight(scale);
   canvas.style.height = `${height}px`;
-  const [pen, width] = prepared(canvas, height), lane = lanes(scale), span = state.day.span;
+  const [pen, width] = prepared(canvas, height), bottom = lanes(scale).end() - 2, span = state.day.span;
   const place = (s) => GUTTER + ((s - span[0]) / (span[1] - span[0])) * (width - GUTTER);
-  const bottom = lane.end() - 2, about = state.record, day = state.day.data;
+  const key = [width, canvas.width, scale, span, state.day.data?.key, state.stamp].join(" ");
+  if (base.key !== key) {
+    base = { key, canvas: new OffscreenCanvas(canvas.width, canvas.height) };
+    const below = base.canvas.getContext("2d");
+    below.setTransform(pen.getTransform()); below.font = pen.font;
+    drawBase(below, state, { width, height, scale, place, bottom });
+  }
+  pen.save(); pen.setTransform(1, 0, 0, 1, 0, 0); pen.drawImage(base.canvas, 0, 0); pen.restore();
+  pen.save();
+  pen.beginPath(); pen.rect(GUTTER, 0, width - GUTTER, height); pen.clip();
+  passage(pen, state, place, 0, bottom);
+  const [e0, e1] = state.ecg.span.map(place);
+  pen.strokeStyle = colours.ink; pen.lineWidth = 1.5;
+  pen.strokeRect(Math.max(e0, GUTTER + 1), 1, Math.max(e1 - e0, 2), bottom - 2);
+  pen.restore();
+}
+
+function drawBase(pen, state, { width, height, scale, place, bottom }) {
+  const lane = lanes(scale), span = state.day.span, about = state.record, day = state.day.data;
   pen.fillStyle = colours.panel; pen.fillRect(GUTTER, 0, width - GUTTER, bottom);
   axis(pen, place, span, 0, bottom, width);
   gaps(pen, place, span, about.stretches, 0, bottom);
@@ -170,10 +191,6 @@ export function drawDay(canvas, state) {
   });
   band(pen, about.differences, place, span, { top: lane.truth.top, height: lane.told.top + lane.told.height - lane.truth.top }, "ink", true);
   made(pen, about.decisions, about.rhythms_allowed.af, place, span, lane.made);
-  passage(pen, state, place, 0, bottom);
-  const [e0, e1] = state.ecg.span.map(place);
-  pen.strokeStyle = colours.ink; pen.lineWidth = 1.5;
-  pen.strokeRect(Math.max(e0, GUTTER + 1), 1, Math.max(e1 - e0, 2), bottom - 2);
   pen.restore();
   for (const [name, words] of Object.entries(NAMES)) {
     pen.fillStyle = colours.faint;
@@ -181,7 +198,6 @@ export function drawDay(canvas, state) {
   }
   ruled(pen, lane.rr, ["0", "1", "2"]); ruled(pen, lane.rate, ["30", "", "200"]); ruled(pen, lane.p, ["0", "", "1"]);
   if (!about.told.length && about.waiting) { pen.fillText("asking the model ...", GUTTER + 4, lane.told.top + 11); }
-  return height;
 }
 
 function ruled(pen, lane, texts) {
@@ -230,7 +246,8 @@ function grid(pen, place, span, lane, width) {
   if (mm >= 0.8) lines(5, "ecg-bold");
 }
 
-function trace(pen, data, place, lane) {
+function trace(pen, data, place, lane, state) {
+  const { span } = state.ecg;
   const values = data.values, count = values.length / 2, step = (data.to - data.from) / count;
   const middles = [];
   for (let n = 0; n < count; n += Math.max(1, Math.floor(count / 400))) {
@@ -242,17 +259,38 @@ function trace(pen, data, place, lane) {
   const up = (v) => lane.top + lane.height / 2 - (v - zero) * GAIN;
   pen.save();
   pen.beginPath(); pen.rect(GUTTER, lane.top, 1e5, lane.height); pen.clip();
+  const first = Math.max(0, Math.floor((span[0] - data.from) / step) - 1), last = Math.min(count, Math.ceil((span[1] - data.from) / step) + 1);
+  const samples = (state.record.fs * (span[1] - span[0])) / (place(span[1]) - place(span[0]));
+  if (samples > 6) columns(pen, values, [first, last], (n) => place(data.from + n * step), up, colours.ink);
+  else line(pen, values, [first, last], (n) => place(data.from + (n + 0.5) * step), up);
+  pen.restore();
+}
+
+// So many samples that each column of points is a bar; a path of as many corners takes ten times as long.
+function columns(pen, values, [first, last], x, up, colour) {
+  pen.fillStyle = colour;
+  let before = null;
+  for (let n = first; n < last; n++) {
+    if (Number.isNaN(values[2 * n])) { before = null; continue; }
+    const low = up(values[2 * n]), high = up(values[2 * n + 1]);
+    const top = before ? Math.min(high, before[0]) : high, foot = before ? Math.max(low, before[1]) : low;
+    const at = x(n);
+    pen.fillRect(at, top - 0.5, Math.max(x(n + 1) - at, 0.6), foot - top + 1);
+    before = [low, high];
+  }
+}
+
+function line(pen, values, [first, last], x, up) {
   pen.strokeStyle = colours.ink; pen.lineWidth = 1.1; pen.lineJoin = "round"; pen.beginPath();
   let open = false;
-  for (let n = 0; n < count; n++) {
-    const low = values[2 * n];
+  for (let n = first; n < last; n++) {
+    const low = values[2 * n], high = values[2 * n + 1];
     if (Number.isNaN(low)) { open = false; continue; }
-    const x = place(data.from + (n + 0.5) * step);
-    if (open) pen.lineTo(x, up(low)); else pen.moveTo(x, up(low) - 0.5);
-    pen.lineTo(x, up(values[2 * n + 1]));
+    if (open) pen.lineTo(x(n), up(low)); else pen.moveTo(x(n), up(low) - 0.5);
+    if (high !== low) pen.lineTo(x(n), up(high));
     open = true;
   }
-  pen.stroke(); pen.restore();
+  pen.stroke();
 }
 
 function marks(pen, beats, place, lane, span) {
@@ -282,7 +320,7 @@ export function drawEcg(canvas, state) {
     const lane = { top: top + n * (one + 6), height: one }, data = state.ecg.data[name];
     grid(pen, place, span, lane, width);
     gaps(pen, place, span, state.record.stretches, lane.top, lane.top + one);
-    if (data && data.values) trace(pen, data, place, lane);
+    if (data && data.values) trace(pen, data, place, lane, state);
     pen.fillStyle = colours.ink; pen.fillText(name.slice(0, 9), 0, lane.top + 14);
     pen.fillStyle = colours.faint; pen.fillText("10 mm/mV", 0, lane.top + 30);
     if (data && data.waiting) pen.fillText("reading the whole lead, once ...", GUTTER + 8, lane.top + 20);

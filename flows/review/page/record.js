@@ -10,7 +10,7 @@ const own = { dataset, record: name };
 const query = new URLSearchParams(location.search);
 const state = {
   record: null, day: { span: [0, 1], data: null }, ecg: { span: [0, 1], data: {}, beats: [] },
-  leads: [], passage: null, origin: null, measure: null, mode: "move", cases: [], rhythms: [],
+  leads: [], stamp: 0, passage: null, origin: null, measure: null, mode: "move", cases: [], rhythms: [],
 };
 
 const told = (words, fault = false) => {
@@ -53,7 +53,7 @@ const askDay = latest(async () => {
 const askLead = {};
 function leadAsker(lead) {
   return (askLead[lead] ||= latest(async () => {
-    const [from, to] = state.ecg.span, reach = (to - from) / 2;
+    const [from, to] = state.ecg.span, reach = (to - from) / 4;
     const span = { from: Math.max(0, from - reach), to: Math.min(duration(), to + reach) };
     const columns = Math.min(4000, Math.round(strip() * (span.to - span.from) / (to - from) * (devicePixelRatio || 1)));
     try {
@@ -71,7 +71,7 @@ function leadAsker(lead) {
 
 const askBeats = latest(async () => {
   const [from, to] = state.ecg.span;
-  const answer = to - from > 600 ? { beats: [] } : await ask("/data/beats", { ...own, from, to }).catch(() => ({ beats: [] }));
+  const answer = to - from > 180 ? { beats: [] } : await ask("/data/beats", { ...own, from, to }).catch(() => ({ beats: [] }));
   state.ecg.beats = answer.beats;
   draw();
 });
@@ -198,7 +198,7 @@ async function renew() {
   const news = await ask("/data/decisions", own).catch(() => null);
   if (!news) return;
   const answered = state.record.waiting && !news.waiting;
-  Object.assign(state.record, news);
+  Object.assign(state.record, news); state.stamp += 1;
   if (answered) { askDay(); askBeats(); summary(); }
   const now = JSON.stringify(news.decisions.map((one) => one.id));
   if (now !== shape) { shape = now; list(); }
@@ -382,7 +382,7 @@ point(canvases.ecg, state.ecg, (start, event, at) => {
 async function begin() {
   readColours();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    readColours(); if (state.day.data) state.day.data.picture = scatterPicture(state.day.data); draw();
+    readColours(); state.stamp += 1; if (state.day.data) state.day.data.picture = scatterPicture(state.day.data); draw();
   });
   canvases.day.style.height = `${dayHeight(1)}px`;
   try { state.record = await ask("/data/record", own); } catch (error) { told(error.message, true); return; }

@@ -1,1 +1,1 @@
-"""Tests of tasks."""
+"""Tests of tasks/review."""
