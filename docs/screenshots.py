@@ -1,11 +1,15 @@
 """Take the pictures of docs/images: the pages of the newest training in HOLTER_HOME.
 
 `python docs/screenshots.py` after `make run`; needs Chromium (Debian: apt-get install chromium).
+`python docs/screenshots.py review` takes those of the review page alone, which need a data set that
+was ingested.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,6 +35,42 @@ def shoot_html(text: str, name: str, height: int) -> None:
         page = Path(folder) / "page.html"
         page.write_text(text)
         shoot(page.as_uri(), name, height)
+
+
+def shoot_review() -> None:
+    """The review page: what there is, a queue, and the record of it that has most AF episodes."""
+    from playwright.sync_api import sync_playwright
+
+    from flows.review.library import Library
+    from flows.review.people import ensure_owner
+    from flows.review.start import review_server
+    from tasks.review.passages import true_episodes
+
+    library = Library()
+    shelf = next(iter(library.shelves().values()))
+    names = [entry.record for entry in shelf.manifest.entries]
+    episodes = {name: true_episodes(library.sheet(shelf.name, name).table) for name in names}
+    record = max(names, key=lambda name: len(episodes[name]))
+    start, end = episodes[record][len(episodes[record]) // 2]
+    name, key = ensure_owner()
+    pages = {
+        "review_record": f"/record/{shelf.name}/{record}?at={start}&passage={start}-{end}",
+        "review_queue": f"/queue/{shelf.name}",
+    }
+    with review_server() as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for picture, path in pages.items():
+            page = browser.new_page(
+                viewport={"width": 1200, "height": 960},
+                http_credentials={"username": name, "password": key},
+            )
+            page.goto(address + path)
+            page.wait_for_selector("body[data-ready]")
+            page.wait_for_timeout(6000)
+            page.screenshot(path=IMAGES / f"{picture}.png")
+        browser.close()
 
 
 def main() -> None:
@@ -67,4 +107,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["review"]:
+        shoot_review()
+    else:
+        main()
+        shoot_review()

@@ -19,6 +19,7 @@ from flows.cli import labels as cli_labels
 from flows.cli import lineage as cli_lineage
 from flows.cli import ops as cli_ops
 from flows.cli import promote as cli_promote
+from flows.cli import review as cli_review
 from flows.cli import upkeep as cli_upkeep
 from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
@@ -121,7 +122,7 @@ def ingest(
 
 #: The commands as `holter --help` shows them.
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "An answer": (cli_analyse.analyse,),
+    "An answer": (cli_analyse.analyse, cli_review.review),
     "Train and evaluate": (
         cli_train.run,
         ingest,

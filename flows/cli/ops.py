@@ -120,6 +120,7 @@ def _answer_up(servers: Servers, output: Form, words: str, *, started: bool) -> 
         worker_pid=servers.worker_pid,
         key_file=str(prefect_key_path()) if has_key else "",
         notes=[*(servers.notes if started else ()), words],
+        review=servers.review,
     )
 
     def show() -> None:
@@ -127,6 +128,8 @@ def _answer_up(servers: Servers, output: Form, words: str, *, started: bool) -> 
             say(note)
         say(f"  Prefect  {servers.prefect_page}")
         say(f"  MLflow   {servers.mlflow}")
+        if servers.review:
+            say(f"  Review   {servers.review} (`holter review` says who may look)")
         if value.key_file:
             say(f"  Key      Prefect's page asks for it once: cat {value.key_file}")
         if value.worker_pid:
@@ -159,6 +162,7 @@ def _start_beside(*, worker: bool, fixed: Mapping[str, int] = NO_PORTS) -> Serve
 
 
 def _stay(output: Form, *, worker: bool, fixed: Mapping[str, int]) -> None:
+    from flows.review.start import review_server
     from flows.services.access import prefect_key
     from flows.services.pool import make_pool
     from flows.services.servers import servers
@@ -179,6 +183,8 @@ def _stay(output: Form, *, worker: bool, fixed: Mapping[str, int]) -> None:
             running_servers = replace(
                 running_servers, worker_pid=stack.enter_context(start_worker(POOL))
             )
+        address, pid = stack.enter_context(review_server())
+        running_servers = replace(running_servers, review=address, review_pid=pid)
         stack.enter_context(announce(running_servers))
         _answer_up(running_servers, output, "Ctrl-C stops all of it.", started=True)
         while not stop.wait(WATCH_S):

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import ssl
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from flows.cli.answer.kinds import ModelState, Remark, RunState, Status
 from flows.cli.options import quiet
 from flows.reports.shown import say, show_table
 from flows.services.events import ENDING
-from flows.services.up_state import answering
+from flows.services.up_state import answering, ask_prefect
 from storage import run_notes
 from storage.addresses import without_credentials
-from storage.errors import ServerError
 from storage.registry.models import newest_versions
 
 RUNS = 8
-TIMEOUT_S = 30.0
 #: Seconds of a unit, its name, and those of the next smaller one.
 UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 #: States whose message is shown, by how their names end, and their colour.
@@ -47,47 +40,6 @@ def _close_dead() -> list[run_notes.Alive]:
         from flows.services.alive import close_dead
 
         return close_dead()
-
-
-def ask_prefect(path: str, body: object = None) -> Any:
-    """Prefect's answer over REST; None where there is no such thing.
-
-    Its own package takes a second and a half to import. What lets a client in is in its variables:
-    PREFECT_API_AUTH_STRING or PREFECT_API_KEY, and PREFECT_API_SSL_CERT_FILE.
-
-    Raises
-    ------
-    ServerError
-        It does not answer, or refuses. An answer is not quoted: in it the server repeats what it
-        was sent.
-    """
-    api, data = os.environ["PREFECT_API_URL"].rstrip("/"), None
-    headers = {"Content-Type": "application/json", **_authorization()}
-    if body is not None:
-        data = json.dumps(body).encode()
-    request = Request(f"{api}/{path}", data, headers)  # noqa: S310 - as it was named
-    authority = os.environ.get("PREFECT_API_SSL_CERT_FILE")
-    try:
-        context = ssl.create_default_context(cafile=authority) if authority else None
-        with urlopen(request, timeout=TIMEOUT_S, context=context) as reply:  # noqa: S310 - as above
-            return json.load(reply)
-    except HTTPError as error:
-        error.close()
-        if error.code == 404:
-            return None
-        fault = f"{error.code} to {request.get_method()} /{path}"
-    except (OSError, ValueError) as error:
-        fault = str(error)
-    raise ServerError(f"Prefect at {without_credentials(api)}: {fault}")
-
-
-def _authorization() -> dict[str, str]:
-    """The header of a client that has credentials."""
-    if text := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
-    if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    return {}
 
 
 def last_runs() -> list[RunState]:

@@ -22,6 +22,7 @@ from flows.ingest.failures import reasons, refuse_beyond, tally, telling
 from flows.ingest.folders import DatasetSettings
 from flows.parameters import Data, Dataset, Policy, Records, Signal, named_after
 from flows.services.alive import WATCHED
+from flows.services.ports import review_page
 from flows.services.progress import Progress
 from flows.services.runners import RUNNER, batches, run_batches
 from storage.audit.provenance import beat_code_sha256
@@ -289,6 +290,7 @@ def table_description(manifest: Manifest, ordered: Sequence[Outcome], absent: st
     """What the table of records says above it."""
     text = f"Records of {inline(manifest.title)}: {len(manifest.entries)} tables, digest "
     text += f"`{manifest.digest()}`"
+    text += f"; [review page]({review_page(manifest.dataset)})"
     if len(ordered) > MOST_ROWS:
         text += f"; {MOST_ROWS} of {len(ordered)}, failed ones first"
     if absent:

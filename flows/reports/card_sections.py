@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.reports.compare import CODE, DEVICE, threshold_of
+from flows.services.ports import review_page
 from storage.audit.chain import SIDES
 from storage.audit.ledger_entry import ALIAS, APPROVED, ROLLED_BACK, deed
 from storage.audit.versions import VersionRecord
@@ -18,7 +19,7 @@ from storage.tables.beats_manifest import review_words, rhythm_words
 from storage.tables.frames import records_frame
 from storage.tables.testset import TestSet
 from tasks.pages.decision import decision_words
-from tasks.pages.document import Block, Picture, Table, Words
+from tasks.pages.document import Block, Link, Picture, Table, Words
 from tasks.pages.figures import RhythmBeats, beats_by_rhythm, curves
 from tasks.pages.numbers import label_of, text_of, with_bounds
 from tasks.pages.simulations import simulated_records, simulations
@@ -300,7 +301,23 @@ def mistakes(facts: Facts) -> Section:
     ).assign(mistakes=patients.fp + patients.fn)
     most = counts.sort_values("mistakes", ascending=False, kind="stable").head(MOST_PATIENTS)
     rows = list(most.map("{:,.0f}".format).itertuples(name=None))
-    return [*_gallery(facts), Table(("patient", *most.columns), rows)]
+    table = Table(("patient", *most.columns), rows)
+    return [*_gallery(facts), table, *_looks(facts, list(most.index))]
+
+
+def _looks(facts: Facts, people: Sequence[str]) -> Section:
+    """Where the review page shows the surest wrong beat of each of these patients."""
+    label, p = facts.testset.label, facts.probability
+    wrong = (label >= 0) & ((p >= threshold_of(facts.version.model)) != (label == 1))
+    links: Section = []
+    for person in people:
+        rows = np.flatnonzero(wrong & (facts.testset.subject == person))
+        if len(rows):
+            row = rows[np.argmax(np.abs(p[rows] - (label[rows] == 1)))]
+            dataset, _, record = str(facts.testset.record[row]).partition("/")
+            page = review_page(dataset, record, sample=int(facts.testset.sample[row]))
+            links.append(Link(f"{person}: its surest wrong beat, in the review page", page))
+    return links
 
 
 def _gallery(facts: Facts) -> Section:

@@ -8,11 +8,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.services.ports import review_page
 from storage.tables.beats import BeatTable
-from tasks.pages.document import Block, Heading, Picture, Summary, Table, Tile, Words, table_of
+from tasks.pages.document import (
+    Block,
+    Heading,
+    Link,
+    Picture,
+    Summary,
+    Table,
+    Tile,
+    Words,
+    table_of,
+)
 from tasks.pages.figures import curves
 from tasks.pages.mistakes import ecg_strip, tachogram, worst_mistakes
-from tasks.pages.numbers import bounds_of, label_of, text_of, with_bounds
+from tasks.pages.numbers import bounds_of, clock, label_of, text_of, with_bounds
 from tasks.scores.calibration import threshold_table
 from tasks.scores.curves import precision_recall
 from tasks.scores.evaluation import (
@@ -202,6 +213,9 @@ def details_of(
         mistakes = worst_mistakes(records)
         for mistake in mistakes:
             blocks += [tachogram(mistake), ecg_strip(mistake, beats_of(mistake.scored))]
+            record, start_s = mistake.scored.record, mistake.start_s
+            words = f"{record} at {clock(start_s)}, in the review page"
+            blocks.append(Link(words, review_page(name, record, at=start_s)))
         blocks += [] if mistakes else [Words("None.")]
     for name, frames in tables.items():
         for key, frame in frames.items():

@@ -24,6 +24,7 @@ from tasks.pages.document import (
     Code,
     Drawing,
     Heading,
+    Link,
     Picture,
     Summary,
     Table,
@@ -119,10 +120,12 @@ def _show(block: Block) -> None:
                 say(text)
 
 
-def _texts(block: Words | Code | Picture | Drawing | Branch) -> list[str]:
+def _texts(block: Words | Code | Picture | Drawing | Link | Branch) -> list[str]:
     match block:
         case Words(text) | Code(text):
             return [text]
+        case Link(text, address):
+            return [f"{text}: {address}"]
         case Branch():
             return [f"{'  ' * depth}{text}" for depth, text in lines(block)]
         case Picture() | Drawing():

@@ -22,14 +22,14 @@ from storage.audit import chain, ledger
 from storage.audit.ledger_entry import CARD, ROLLED_BACK, Entry, deed, of_version
 from storage.audit.ledger_run import ledger_run
 from storage.audit.lineage import aliases_on, read_lineage
+from storage.audit.outcomes import newest_drift
 from storage.errors import HolterError, RegistryError
 from storage.files import write_bytes
 from storage.logs import log
 from storage.registry import tracking
 from storage.registry.client import call
-from storage.registry.experiments import DRIFT, find_experiment
 from storage.registry.signing import read_description, sign_description, trusted_keys
-from storage.registry.tags import CARD_FOLDER, DRIFTED_TAG, LINEAGE_FOLDER, VERSION_TAG
+from storage.registry.tags import CARD_FOLDER, LINEAGE_FOLDER
 from storage.tables.beats_manifest import Manifest
 from tasks.learning.splits import SIDES
 from tasks.pages.lineage_page import html
@@ -148,24 +148,6 @@ def _moves(entry: Entry, alias: str, facts: Facts) -> bool:
 def _minute(entry: Entry) -> str:
     at = datetime.fromisoformat(entry.time_utc).astimezone(timezone.utc)
     return at.strftime("%Y-%m-%d %H:%M")
-
-
-def newest_drift(model: str, version: int) -> tuple[str, int, str] | None:
-    """The newest look for a version's drift that ended: its run, time in ms, and outcome."""
-    experiment = find_experiment(f"{DRIFT}{model}")
-    if experiment is None:
-        return None
-    fields: dict[str, Any] = {
-        "experiment_ids": [experiment.id],
-        "filter": f"tags.`{VERSION_TAG}` = '{version}' and attributes.status = 'FINISHED'",
-        "order_by": ["attributes.start_time DESC"],
-        "max_results": 1,
-    }
-    for run in call("POST", "runs/search", **fields).get("runs", ()):
-        tags = {tag["key"]: tag["value"] for tag in run.get("data", {}).get("tags", ())}
-        info = run["info"]
-        return info["run_id"], int(info["start_time"]), tags.get(DRIFTED_TAG, "see its report")
-    return None
 
 
 def renew_page(name: str, version: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.services.ports import LOOPBACK
 from storage.addresses import credentials, without_credentials
 from storage.files import alone, home, write_secret
 
@@ -66,6 +67,19 @@ def prefect_key(*, make: bool = False) -> str:
 def _key_variable() -> dict[str, str]:
     """What Prefect's clients, in this process and below, need to be let in."""
     return {"PREFECT_API_AUTH_STRING": key} if (key := prefect_key()) else {}
+
+
+def prefect_environment(folder: Path, port: int) -> dict[str, str]:
+    """What the Prefect server is told: its key, where its SQLite lies, its own page's address."""
+    api, key = f"http://{LOOPBACK}:{port}/api", prefect_key()
+    return {
+        **({"PREFECT_SERVER_API_AUTH_STRING": key} if key else {}),
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect/prefect.db",
+        "PREFECT_UI_API_URL": api,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
+        "PREFECT_API_URL": api,
+    }
 
 
 @contextmanager

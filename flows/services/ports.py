@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
 from storage.bounds import within
 from storage.errors import ServerError
-from storage.files import read_json, write_json
+from storage.files import home, read_json, write_json
 
 LOOPBACK = "127.0.0.1"
 #: Of a server's environment: the state folder whose server it is.
 SERVES = "HOLTER_SERVES"
 #: How many ports after one that is taken are tried before any that is free.
 NEAR = 100
+#: The review page's name among the ports, and the port of its first start.
+REVIEW, REVIEW_PORT = "Review", 5100
 #: What a server writes to its log that found its port taken, whatever server it is.
 IN_USE = os.strerror(errno.EADDRINUSE).lower()
 
@@ -156,3 +159,15 @@ def _ports(folder: Path) -> dict[str, int]:
         }
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def review_page(dataset: str, record: str = "", **place: float) -> str:
+    """Where the review page of this state folder shows a record, or a data set's queue.
+
+    It is the port of the page's last start, or of its first. The page resolves `place`: `at`, a
+    time in seconds, or `sample`.
+    """
+    port = known_port(home(), REVIEW, REVIEW_PORT)
+    path = f"record/{quote(dataset)}/{quote(record)}" if record else f"queue/{quote(dataset)}"
+    numbers = "&".join(f"{name}={value:.10g}" for name, value in place.items())
+    return f"http://{LOOPBACK}:{port}/{path}" + (f"?{numbers}" if numbers else "")

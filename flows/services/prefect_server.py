@@ -63,9 +63,14 @@ def guard(server: ASGIApp, names: Sequence[str]) -> ASGIApp:
     return answer
 
 
+def other_names() -> list[str]:
+    """The names that HOLTER_HOSTS adds to this machine's own."""
+    names = os.environ.get("HOLTER_HOSTS", "").lower().split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 def app() -> ASGIApp:
     """Prefect's server for loopback: its API, page and services."""
     from prefect.server.api.server import create_app
 
-    more = os.environ.get("HOLTER_HOSTS", "").lower().split(",")
-    return guard(create_app(final=True), (*LOCAL_NAMES, *filter(None, map(str.strip, more))))
+    return guard(create_app(final=True), (*LOCAL_NAMES, *other_names()))

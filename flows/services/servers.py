@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from flows.services import ports
-from flows.services.access import access_variables, environment, prefect_key
+from flows.services.access import access_variables, environment, prefect_environment
 from flows.services.access import named_servers as named_servers
 from flows.services.ports import LOOPBACK as LOOPBACK
 from flows.services.progress import console
@@ -250,20 +250,27 @@ def servers(fixed_ports: Mapping[str, int] | None = None) -> Iterator[Servers]:
 
 
 @contextmanager
+def lone_server(kind: Kind, folder: Path, port: int = 0) -> Iterator[tuple[str, int]]:
+    """A server alone, its state in `folder`: its address and process; 0 is any port, else near."""
+    with ExitStack() as stack:
+        server = _answering(stack, _start(stack, kind, folder, port), folder)
+        if port:
+            _settle_port(server, folder)
+        yield f"http://{LOOPBACK}:{server.port}", server.process.pid
+
+
+@contextmanager
 def mlflow_server(
     folder: Path, *words: str, env: Mapping[str, str] | None = None, port: int = 0
 ) -> Iterator[str]:
-    """An MLflow server alone, its state in `folder`, with more words and environment if given."""
+    """An MLflow server alone, with more words and environment if given."""
     kind = replace(
         MLFLOW,
         command=lambda folder, port: [*mlflow_command(folder, port), *words],
         environment=lambda *_: dict(env or {}),
     )
-    with ExitStack() as stack:
-        server = _answering(stack, _start(stack, kind, folder, port), folder)
-        if port:
-            _settle_port(server, folder)
-        yield f"http://{LOOPBACK}:{server.port}"
+    with lone_server(kind, folder, port) as (address, _):
+        yield address
 
 
 @contextmanager
@@ -361,19 +368,6 @@ def local_agent(device: str, *, start: bool) -> Iterator[None]:
     }
     with _process(words, env, folder / "logs" / "edge.log"):
         yield
-
-
-def prefect_environment(folder: Path, port: int) -> dict[str, str]:
-    """What the Prefect server is told: its key, where its SQLite lies, its own page's address."""
-    api, key = f"http://{LOOPBACK}:{port}/api", prefect_key()
-    return {
-        **({"PREFECT_SERVER_API_AUTH_STRING": key} if key else {}),
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect/prefect.db",
-        "PREFECT_UI_API_URL": api,
-        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
-        "PREFECT_API_URL": api,
-    }
 
 
 def prefect_command(port: int) -> list[str]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from storage.addresses import without_credentials
 from storage.errors import HolterError, ServerError
 from storage.files import home, write_json
 
 MOST_LOG_BYTES = 1 << 24
 TAIL_BYTES = 1500
+#: Seconds that an answer of Prefect is waited for.
+PREFECT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Servers:
     """Where the servers answer, and the processes that are ours to stop (0: not ours).
 
     `up_pid` is the process of `holter up`, which ends the others when it ends; `notes` say which
-    ports others held.
+    ports others held. `review` is the review page's address.
     """
 
     prefect_api: str
@@ -35,6 +42,8 @@ class Servers:
     up_pid: int = 0
     worker_pid: int = 0
     notes: Sequence[str] = ()
+    review: str = ""
+    review_pid: int = 0
 
     @property
     def prefect_page(self) -> str:
@@ -105,7 +114,8 @@ def check_alive(servers: Servers) -> None:
         A server or the worker has ended, with the end of its log.
     """
     pids = {"Prefect": servers.prefect_pid, "MLflow": servers.mlflow_pid}
-    for name, pid in {**pids, "worker": servers.worker_pid}.items():
+    others = {"worker": servers.worker_pid, "Review": servers.review_pid}
+    for name, pid in {**pids, **others}.items():
         if pid and not _runs(pid):
             log = server_log(home(), name)
             raise ServerError(f"{name} (process {pid}) has ended; {log} ends:\n{log_tail(log)}")
@@ -187,3 +197,44 @@ def answering(prefect: str) -> Iterator[None]:
         raise ServerError(
             f"Prefect at {prefect}: {text}; the same command again, when it answers, does the rest"
         ) from error
+
+
+def ask_prefect(path: str, body: object = None) -> Any:
+    """Prefect's answer over REST; None where there is no such thing.
+
+    Its own package takes a second and a half to import. What lets a client in is in its variables:
+    PREFECT_API_AUTH_STRING or PREFECT_API_KEY, and PREFECT_API_SSL_CERT_FILE.
+
+    Raises
+    ------
+    ServerError
+        It does not answer, or refuses. An answer is not quoted: in it the server repeats what it
+        was sent.
+    """
+    api, data = os.environ["PREFECT_API_URL"].rstrip("/"), None
+    headers = {"Content-Type": "application/json", **_authorization()}
+    if body is not None:
+        data = json.dumps(body).encode()
+    request = urllib.request.Request(f"{api}/{path}", data, headers)  # noqa: S310 - as it was named
+    authority = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    try:
+        context = ssl.create_default_context(cafile=authority) if authority else None
+        with urllib.request.urlopen(request, timeout=PREFECT_S, context=context) as reply:  # noqa: S310 - as above
+            return json.load(reply)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            return None
+        fault = f"{error.code} to {request.get_method()} /{path}"
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    raise ServerError(f"Prefect at {without_credentials(api)}: {fault}")
+
+
+def _authorization() -> dict[str, str]:
+    """The header of a client that has credentials."""
+    if text := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    return {}

@@ -16,15 +16,22 @@ from storage.audit.ledger_entry import Entry
 from storage.errors import OutOfReach, RegistryError
 from storage.files import parse_text, sha256_file, write_json
 from storage.registry.answers import numbers, part, text
-from storage.registry.client import read_run_file
+from storage.registry.client import call, read_run_file
 from storage.registry.evaluations import (
     MOST_OUTCOME,
     OUTCOME,
     RequestState,
     request_state,
 )
+from storage.registry.experiments import DRIFT, find_experiment
 from storage.registry.models import run_state
-from storage.registry.tags import EVALUATION_FOLDER, REPORT_PARAM, report_folder
+from storage.registry.tags import (
+    DRIFTED_TAG,
+    EVALUATION_FOLDER,
+    REPORT_PARAM,
+    VERSION_TAG,
+    report_folder,
+)
 
 LINK = "evaluations"
 #: The detail of an entry that has the digest of the outcome of an evaluation on data sets.
@@ -145,3 +152,21 @@ def _fetch(entry: Entry, file: str, digest: str) -> dict[str, dict[str, Any]]:
         "params": {key: text(value, f"parameter {key[:80]}") for key, value in params},
         "tags": {key: text(value, f"tag {key[:80]}") for key, value in tags},
     }
+
+
+def newest_drift(model: str, version: int) -> tuple[str, int, str] | None:
+    """The newest look for a version's drift that ended: its run, time in ms, and outcome."""
+    experiment = find_experiment(f"{DRIFT}{model}")
+    if experiment is None:
+        return None
+    fields: dict[str, Any] = {
+        "experiment_ids": [experiment.id],
+        "filter": f"tags.`{VERSION_TAG}` = '{version}' and attributes.status = 'FINISHED'",
+        "order_by": ["attributes.start_time DESC"],
+        "max_results": 1,
+    }
+    for run in call("POST", "runs/search", **fields).get("runs", ()):
+        tags = {tag["key"]: tag["value"] for tag in run.get("data", {}).get("tags", ())}
+        info = run["info"]
+        return info["run_id"], int(info["start_time"]), tags.get(DRIFTED_TAG, "see its report")
+    return None

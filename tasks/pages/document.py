@@ -113,6 +113,14 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Words that lead to another page, whose address this project made."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
 class Branch:
     """A line of an outline, and what hangs below it."""
 
@@ -120,7 +128,7 @@ class Branch:
     below: tuple[Branch, ...] = ()
 
 
-Block: TypeAlias = Heading | Words | Code | Summary | Table | Picture | Drawing | Branch
+Block: TypeAlias = Heading | Words | Code | Summary | Table | Picture | Drawing | Link | Branch
 
 
 def table_of(rows: Sequence[Mapping[str, object]]) -> Block:
@@ -144,6 +152,8 @@ def _markdown(block: Block) -> str:
             return paragraph(text)
         case Code(text):
             return f"    {line(text)}"
+        case Link(text, address):
+            return f"[{inline(text)}](<{line(address)}>)"
         case Picture(name, _, shows):
             return f"![{inline(shows)}](figures/{quote(name)})"
         case Branch():

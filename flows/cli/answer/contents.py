@@ -14,6 +14,7 @@ from tasks.pages.document import (
     Code,
     Drawing,
     Heading,
+    Link,
     Picture,
     Summary,
     Table,
@@ -37,6 +38,8 @@ def part_of(block: Block) -> kinds.Part:
             return kinds.TextPart("caveat" if caveat else "words", text)
         case Code(text):
             return kinds.TextPart("code", text)
+        case Link(text, address):
+            return kinds.TextPart("link", f"{text}: {address}")
         case Summary(text, tiles, state):
             numbers = [kinds.TilePart(tile.name, tile.value, tile.note) for tile in tiles]
             return kinds.SummaryPart("summary", text, state, numbers)

@@ -181,6 +181,9 @@ from flows.cli.answer.server_kinds import (
     Notices as Notices,
 )
 from flows.cli.answer.server_kinds import (
+    Review as Review,
+)
+from flows.cli.answer.server_kinds import (
     RunState as RunState,
 )
 from flows.cli.answer.server_kinds import (

@@ -8,9 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TextPart:
-    """A heading, a paragraph, a caveat or a command of a report."""
+    """A heading, a paragraph, a caveat, a command, or a link and its address, of a report."""
 
-    kind: Literal["heading", "words", "caveat", "code"]
+    kind: Literal["heading", "words", "caveat", "code", "link"]
     text: str
 
 

@@ -43,6 +43,7 @@ ANSWERS: dict[str, Any] = {
     "rollback": kinds.Rollback,
     "rebuild": kinds.Rebuild,
     "drift": kinds.Drift,
+    "review": kinds.Review,
     "up": kinds.Up,
     "down": kinds.Down,
     "status": kinds.Status,

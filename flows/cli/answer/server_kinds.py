@@ -12,6 +12,7 @@ class Up:
     """`holter up`: servers by variable, the worker's process (0: none), the file of the key.
 
     `started` is False where they were up before, or are others' that the environment names.
+    `review` is the review page's address; "" where it is not served from here.
     """
 
     started: bool
@@ -19,6 +20,21 @@ class Up:
     worker_pid: int
     key_file: str
     notes: list[str]
+    review: str = ""
+
+
+@dataclass(frozen=True)
+class Review:
+    """`holter review`: the page's address, or who was let in (--add), and the file of the keys.
+
+    `started` is False where the page was up before. `person` is who the key is of.
+    """
+
+    address: str
+    started: bool
+    person: str
+    role: str
+    people_file: str
 
 
 @dataclass(frozen=True)

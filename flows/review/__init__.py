@@ -1,0 +1,1 @@
+"""The review page: a server on loopback where a person looks at records and decides."""
