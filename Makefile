@@ -35,12 +35,12 @@ $(VENV)/.server: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.server
 	@echo "Adding the development tools ..."
-	@$(PIP) --no-compile --editable ".[server,edge,dask,docker,kubernetes,team,review,exchange,docs,dev]"
+	@$(PIP) --no-compile --editable ".[server,edge,dask,docker,kubernetes,team,exchange,docs,dev]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@echo "Adding the peers that the benchmarks compare with ..."
-	@$(PIP) --no-compile --editable ".[server,edge,dask,docker,kubernetes,team,review,exchange,docs,dev,bench]"
+	@$(PIP) --no-compile --editable ".[server,edge,dask,docker,kubernetes,team,exchange,docs,dev,bench]"
 	@touch $@
 
 run: $(VENV)/.server

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from flows.ingest.simulate import write_simulated
-from flows.services.servers import MLFLOW, PREFECT, Kind, mlflow_command, prefect_environment
+from flows.services.access import prefect_environment
+from flows.services.servers import MLFLOW, PREFECT, Kind, mlflow_command
 from tests.conftest import Many
 from tests.services import Postgres, killable_postgres
 from tests.system.test_faults import (

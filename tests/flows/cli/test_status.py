@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State, StateType
 
 from flows.cli import status
 from flows.cli.answer.kinds import ModelState, RunState, Status
+from flows.services import up_state
 from flows.services.events import ENDING
 from storage.errors import ServerError
 from tests.conftest import ROOT
@@ -176,9 +177,9 @@ def test_a_refusal_of_prefect_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
     """What is not there is None; a refusal names the address and the code, and quotes nothing."""
     with servers() as (address, _):
         monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
-        assert status.ask_prefect("work_pools/404") is None
+        assert up_state.ask_prefect("work_pools/404") is None
         with pytest.raises(ServerError, match=f"{address}/api: 401 to POST /x/401") as refusal:
-            status.ask_prefect("x/401", {})
+            up_state.ask_prefect("x/401", {})
         assert "geheim" not in str(refusal.value)
     with pytest.raises(ServerError, match=f"Prefect at {address}/api"):
-        status.ask_prefect("work_pools/404")
+        up_state.ask_prefect("work_pools/404")
