@@ -27,9 +27,8 @@ from storage.text import did_you_mean
 
 if TYPE_CHECKING:
     from flows.cli.answer import kinds
-    from storage.audit.findings import Finding
+    from storage.audit.findings import Finding, Sight
     from storage.audit.lineage import Lineage
-    from storage.audit.sights import Sight
 
 VersionOf = Annotated[str, version("NAME@alias, NAME/version or NAME.")]
 Keys = Annotated[

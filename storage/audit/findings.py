@@ -1,4 +1,4 @@
-"""Findings: what was sealed against what is there now, one comparison each."""
+"""What audits find: what was sealed against what is there now; a version that saw a subject."""
 
 from __future__ import annotations
 
@@ -19,6 +19,46 @@ class Finding:
     name: str
     state: str
     told: str = ""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A version that saw a subject.
+
+    Attributes
+    ----------
+    model, version : str, int
+        The version.
+    dataset, subject, records : str, str, tuple of str
+        The subject, and all their records in the version's data set.
+    side : str
+        That of the split ("train", "validation", "test"; "" where no beat has a label), "evaluated"
+        where the version was run on the data set later, or "taught by MODEL/VERSION" where it
+        learnt from the answers of one that learnt from the subject.
+    simulated : bool
+        Whether the data set is simulated.
+    aliases : tuple of str
+        The aliases that are on the version in MLflow.
+    in_mlflow : str
+        Whether MLflow has the version: "yes", "gone", or "gone, of an earlier model of this name".
+    run_id : str
+        The training's run, which tells versions of one number apart; "" where no entry names it.
+    same_as : str
+        The record (DATASET/NAME) whose recording the version saw under this other name; "" where
+        it saw what was asked for by name.
+    """
+
+    model: str
+    version: int
+    dataset: str
+    subject: str
+    records: tuple[str, ...]
+    side: str
+    simulated: bool
+    aliases: tuple[str, ...]
+    in_mlflow: str
+    run_id: str
+    same_as: str = ""
 
 
 def compare(link: str, name: str, sealed: object, now: object) -> Finding:

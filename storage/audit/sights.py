@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import chain, ledger
+from storage.audit.findings import Sight
 from storage.audit.ledger_entry import MODEL_CREATED, Entry, entries_of_model
 from storage.audit.lineage import aliases_on
 from storage.datasets.patients import number_digest
@@ -28,46 +29,6 @@ from storage.tables.record_search import Look, Query, look_into
 FETCHES = 4
 #: Sides that a network is made of.
 LEARNING_SIDES = ("train", "validation")
-
-
-@dataclass(frozen=True)
-class Sight:
-    """A version that saw a subject.
-
-    Attributes
-    ----------
-    model, version : str, int
-        The version.
-    dataset, subject, records : str, str, tuple of str
-        The subject, and all their records in the version's data set.
-    side : str
-        That of the split ("train", "validation", "test"; "" where no beat has a label), "evaluated"
-        where the version was run on the data set later, or "taught by MODEL/VERSION" where it
-        learnt from the answers of one that learnt from the subject.
-    simulated : bool
-        Whether the data set is simulated.
-    aliases : tuple of str
-        The aliases that are on the version in MLflow.
-    in_mlflow : str
-        Whether MLflow has the version: "yes", "gone", or "gone, of an earlier model of this name".
-    run_id : str
-        The training's run, which tells versions of one number apart; "" where no entry names it.
-    same_as : str
-        The record (DATASET/NAME) whose recording the version saw under this other name; "" where
-        it saw what was asked for by name.
-    """
-
-    model: str
-    version: int
-    dataset: str
-    subject: str
-    records: tuple[str, ...]
-    side: str
-    simulated: bool
-    aliases: tuple[str, ...]
-    in_mlflow: str
-    run_id: str
-    same_as: str = ""
 
 
 @dataclass(frozen=True)

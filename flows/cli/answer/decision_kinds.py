@@ -7,8 +7,8 @@ from typing import Any
 
 from flows.cli.answer.data_kinds import Ingest
 from flows.cli.answer.report_kinds import Report
+from storage.audit.findings import Sight
 from storage.audit.ledger_entry import Entry
-from storage.audit.sights import Sight
 from storage.labels.decisions import Decision
 from tasks.scores.promotion import Verdict as Verdict
 
