@@ -80,6 +80,7 @@ def _sizes(fs_hz: int) -> dict[str, Any]:
     delay = max(len(slope) + half + reach, ahead)
     return {
         "fs_hz": fs_hz,
+        "longest_days": 2**31 // (fs_hz * 86_400),
         "slope_kernel": slope,
         "band_kernel": band,
         "slope_taps": len(slope),

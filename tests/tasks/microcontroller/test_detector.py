@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench import microcontroller
 from bench.microcontroller import CORES, DETECTOR, answer_here
+from edge_agent.live import Decision, decisions
 from storage.datasets.dataset import load_spec
 from storage.recordings.records import open_record, read_lead
 from storage.registry.boxed import boxed_release
@@ -18,6 +20,7 @@ from tasks.learning.simulate import simulate_subject
 from tasks.microcontroller.detector import detector_to_c
 from tasks.microcontroller.export import Sources, check_export, read_sources, write_export
 from tasks.signal.stream import BeatStream
+from tests.tasks.microcontroller.test_export import programs
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 MISSING = microcontroller.missing_tools()
@@ -93,6 +96,28 @@ def test_real_ecg_has_the_beats_of_live(
     assert abs(len(here) - len(live)) <= 2
     assert near.mean() > 0.998
     assert np.isin(live, here).mean() > 0.99
+
+
+def test_the_pages_belt_says_what_live_says(sources: Sources, tmp_path: Path) -> None:
+    """ECG in, AF out: the page's program has live's beats and verdicts, but for rounding."""
+    write_export(sources, "int8", tmp_path, 250)
+    _, program = programs()
+    (tmp_path / "belt.c").write_text(program)
+    words = ["gcc", *microcontroller.WARNINGS, "-I.", "belt.c", "qrs.c", "rhythm_causal.c"]
+    microcontroller.run_words([*words, "-lm", "-o", "belt"], tmp_path)
+    signal = simulate_subject(21, 0.15, 250, "paroxysmal").signal_mv[:, 0]
+    done = subprocess.run(
+        [tmp_path / "belt"], input=signal.astype("<f4").tobytes(), capture_output=True
+    )
+    rows = [line.split(" ", 1) for line in done.stdout.decode().splitlines()]
+    belt = {int(sample): verdict for sample, verdict in rows}
+    folder, manifest = boxed_release("rhythm_causal")
+    beats = [e for e in decisions(iter([signal]), 250, folder, manifest) if isinstance(e, Decision)]
+    live = {e.sample: ("AF" if e.af else "not AF") if e.sure else "cannot tell" for e in beats}
+    assert len(belt) == len(rows) == len(live)
+    assert {"AF", "not AF"} <= set(belt.values())
+    alike = [belt.get(sample) == verdict for sample, verdict in live.items()]
+    assert np.mean(alike) > 0.97
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")

@@ -102,6 +102,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     return made
 
 
+def programs() -> list[str]:
+    """The C programs of docs/microcontroller.md."""
+    page = (ROOT / "docs" / "microcontroller.md").read_text()
+    return re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+
+
 def simulated(seed: int, course: str = "paroxysmal", hours: float = 0.4) -> NDArray[np.int64]:
     """R peaks of a simulated recording that no scale was taken from, at 250 Hz."""
     return simulate_subject(100 + seed, hours, course=course).beats  # type: ignore[arg-type]
@@ -247,9 +253,7 @@ def test_a_beat_that_cannot_be_taken_is_refused(exports: dict[str, Made], tmp_pa
 
 def test_the_pages_program_answers_each_beat(exports: dict[str, Made], tmp_path: Path) -> None:
     """What docs/microcontroller.md shows compiles, and prints a line a beat."""
-    (program,) = re.findall(
-        r"```c\n(.*?)```", (ROOT / "docs" / "microcontroller.md").read_text(), re.DOTALL
-    )
+    program, _ = programs()
     (tmp_path / "page.c").write_text(program)
     folder = exports["rhythm_tiny"].folders["int8"]
     words = ["gcc", *microcontroller.WARNINGS, f"-I{folder}", "page.c"]
