@@ -267,6 +267,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "rate": (with_group(lambda g: setattr(g, "SamplingFrequency", 0.5)), "0.5 Hz"),
     "no sensitivity": (with_channel(ChannelSensitivity=None), "expected an ECG"),
     "zero sensitivity": (with_channel(ChannelSensitivity=0), "what a step of it is worth"),
+    "no number": (with_channel(ChannelOffset="nan"), "ChannelOffset nan"),
+    "endless": (with_channel(ChannelBaseline="inf"), "ChannelBaseline inf"),
     "skew": (with_channel(ChannelSampleSkew=-N), "a skew of 2000 samples"),
     "far skew": (with_channel(ChannelSampleSkew=1e12), "hours"),
     "image": (lambda path: write(path, [], SOPClassUID=CTImageStorage), "12-lead ECG"),
