@@ -279,6 +279,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # pydicom's, where it writes them
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_read_is_refused_by_name(tmp_path: Path, case: str) -> None:
     """Record, file and what was found are named, in one sentence."""
