@@ -194,6 +194,14 @@ class CountsByRecord:
     af: Mapping[str, EpisodeCounts]
     untold_s: Mapping[str, float]
 
+    def __or__(self, other: CountsByRecord) -> CountsByRecord:
+        """The records of both."""
+        return CountsByRecord(
+            {**self.beats, **other.beats},
+            {**self.af, **other.af},
+            {**self.untold_s, **other.untold_s},
+        )
+
     def figures(self) -> dict[str, float]:
         """Gross and average of every figure, by name; NaN where nothing is to be in_period."""
         return {
