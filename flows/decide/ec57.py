@@ -104,7 +104,7 @@ def ec57(
         notes.append(f"{manifest.dataset} is simulated: its figures say nothing about people.")
     notes += known_records(version.reference, [manifest], people)
     params = {
-        "standard": "ANSI/AAMI EC57:2012",
+        "standard": "ANSI/AAMI EC57",
         "least_beats": least_beats,
         **({UNSEEN_PARAM: True} if unseen else {}),
     }
