@@ -104,7 +104,7 @@ def ec57(
         notes.append(f"{manifest.dataset} is simulated: its figures say nothing about people.")
     notes += known_records(version.reference, [manifest], people)
     params = {
-        "standard": "ANSI/AAMI EC57:2012",
+        "standard": "ANSI/AAMI EC57",
         "least_beats": least_beats,
         **({UNSEEN_PARAM: True} if unseen else {}),
     }
@@ -113,8 +113,8 @@ def ec57(
         network = registered_network(version)
         rule = rule_of_tags(version.tags)
         analyse = analyser(network, version.network, rule, least_beats)
-        tests, left_out = examine_records(settings, result, analyse, people)
-        outcome = write_up(version, result, tests, left_out, notes, run_id)
+        counts, left_out = examine_records(settings, result, analyse, people)
+        outcome = write_up(version, result, counts, left_out, notes, run_id)
         entry = enter_evaluation(version, ingested, run_id, outcome.folder, title)
     renew_pages(entry)
     return telling(outcome, ingested)
@@ -126,15 +126,15 @@ def examine_records(
     ingested: IngestResult,
     analyse: Analyser,
     people: Container[str] | None,
-) -> tuple[list[RecordTest], list[LeftOut]]:
-    """Analyse every record blind; of some people, if named. Tells what is left out, and why."""
+) -> tuple[CountsByRecord, list[LeftOut]]:
+    """Count every record, analysed blind, of some people where named; and tell what is left out."""
     spec, manifest = load_spec(settings.dataset), ingested.manifest
     folder = settings.data
     if folder is None:
         raise ValueError("the folder of the records is resolved before")
     left_out = [LeftOut(name, EVERY_TEST, reason) for name, reason in manifest.excluded.items()]
     left_out += [LeftOut(name, EVERY_TEST, reason) for name, reason in manifest.failures.items()]
-    tests = []
+    counts = CountsByRecord({}, {}, {})
     with Progress(f"EC57 on {manifest.dataset}", len(manifest.entries)) as progress:
         for entry in manifest.entries:
             progress.step(entry.record)
@@ -146,12 +146,13 @@ def examine_records(
             test, reasons = record_test(
                 spec, folder, entry.record, analyse, signal=bool(settings.signal)
             )
-            tests += [test] if test else []
             left_out += _rows_of(entry.record, reasons)
-    if not tests:
+            if test is not None:
+                counts |= count(test, reasons)
+    if not counts.untold_s:
         examples = "; ".join(f"{out.record}: {out.reason}" for out in left_out[:3])
         raise TableError(f"data set {manifest.dataset}: no record can be tested ({examples})")
-    return tests, left_out
+    return counts, left_out
 
 
 def _rows_of(record: str, reasons: dict[str, str]) -> list[LeftOut]:
@@ -161,13 +162,12 @@ def _rows_of(record: str, reasons: dict[str, str]) -> list[LeftOut]:
     return [LeftOut(record, test, reason) for test, reason in reasons.items()]
 
 
-def count_tests(tests: Sequence[RecordTest], left_out: Sequence[LeftOut]) -> CountsByRecord:
-    """The counts of every record, but of those that are left out."""
-    out = {(row.record, test) for row in left_out for test in row.test.split(", ")}
+def count(test: RecordTest, left_out: Container[str] = ()) -> CountsByRecord:
+    """The counts of one record, but of what it is left out of."""
     return CountsByRecord(
-        beats={t.record: beat_counts(t) for t in tests if (t.record, QRS) not in out},
-        af={t.record: af_counts(t) for t in tests if (t.record, AF) not in out},
-        untold_s={t.record: untold_s(t) for t in tests},
+        beats={} if QRS in left_out else {test.record: beat_counts(test)},
+        af={} if AF in left_out else {test.record: af_counts(test)},
+        untold_s={test.record: untold_s(test)},
     )
 
 
@@ -175,13 +175,13 @@ def count_tests(tests: Sequence[RecordTest], left_out: Sequence[LeftOut]) -> Cou
 def write_up(
     version: ModelVersion,
     ingested: IngestResult,
-    tests: Sequence[RecordTest],
+    totals: CountsByRecord,
     left_out: Sequence[LeftOut],
     notes: Sequence[str],
     run_id: str,
 ) -> Ec57Result:
     """Write the tables and the page; log them and the figures."""
-    totals, dataset = count_tests(tests, left_out), ingested.manifest.dataset
+    dataset = ingested.manifest.dataset
     folder = work_folder(run_id) / "evaluation"
     for name, content in files_of(dataset, totals, left_out).items():
         write_bytes(folder / name, content)

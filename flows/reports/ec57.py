@@ -25,8 +25,8 @@ FIGURES = {
 }
 #: What the page says of its rules.
 RULES = (
-    "The rules are those of ANSI/AAMI EC57:2012 and IEC 60601-2-47:2012, as WFDB's programs bxb, "
-    "epicmp and sumstats follow them. The first five minutes of each record are a learning period. "
+    "The rules are those of ANSI/AAMI EC57 and IEC 60601-2-47, as WFDB's programs bxb, epicmp and "
+    "sumstats follow EC57:1998. The first five minutes of each record are a learning period. "
     "A beat is detected where one is found within 150 ms of its mark. No beat is compared where "
     "ventricular flutter or fibrillation is annotated. "
     "An AF episode of any length counts, and any overlap finds it. Positive predictivity leaves "

@@ -204,7 +204,7 @@ def _without(source: FramedLead, frames: int, name: str, file: str) -> FramedLea
 def _source(path: Path, group: _Group, number: int, name: str, file: str) -> FramedLead:
     """Where a channel's samples lie, and what they are worth in millivolts."""
     channel = group.channels[number]
-    if channel.step is None or not math.isfinite(channel.step) or channel.step == 0:
+    if not channel.step:
         actual = f"lead {channel.name!r} with a sensitivity of {channel.step}"
         raise HeaderMismatch(name, actual, "what a step of it is worth", file)
     _, subtracted = PLAIN[group.format]
@@ -351,7 +351,7 @@ def _group(item: Any, size: int, name: str, file: str) -> _Group:
         format=FORMATS[bits, interpretation],
         offset_bytes=data.value_tell,
         padding=_padding(item.get("WaveformPaddingValue"), bits, interpretation),
-        start_s=None if offset is None else float(offset) / 1000,
+        start_s=None if offset is None else _number(item, "MultiplexGroupTimeOffset") / 1000,
         derived=str(item.get("WaveformOriginality", "")) == DERIVED,
     )
 
@@ -365,24 +365,33 @@ def _padding(value: Any, bits: int, interpretation: str) -> int | None:
     return int(value)
 
 
+def _number(item: Any, keyword: str, otherwise: float = 0.0) -> float:
+    """An element's number, or another where it is not there or empty."""
+    value = item.get(keyword)
+    number = otherwise if value is None else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{keyword} {number}")
+    return number
+
+
 def _channel(item: Any, fs_hz: float, name: str, number: int) -> _Channel:
     """A channel; its lead is named by its code's meaning, else by its label."""
     source: Any = next(iter(item.get("ChannelSourceSequence") or ()), {})
     label = str(source.get("CodeMeaning") or item.get("ChannelLabel") or "")
     units: Any = next(iter(item.get("ChannelSensitivityUnitsSequence") or ()), {})
-    sensitivity = item.get("ChannelSensitivity")
-    correction = item.get("ChannelSensitivityCorrectionFactor")
     step = None
-    if sensitivity is not None:
-        step = float(sensitivity) * float(1 if correction is None else correction)
-    skew = item.get("ChannelSampleSkew")
-    skew_s = float(item.get("ChannelTimeSkew") or 0) if skew is None else float(skew) / fs_hz
+    if item.get("ChannelSensitivity") is not None:
+        correction = _number(item, "ChannelSensitivityCorrectionFactor", 1.0)
+        step = _number(item, "ChannelSensitivity") * correction
+    skew_s = _number(item, "ChannelTimeSkew")
+    if item.get("ChannelSampleSkew") is not None:
+        skew_s = _number(item, "ChannelSampleSkew") / fs_hz
     status = item.get("ChannelStatus") or ""
     return _Channel(
         name=signal_name(label, name, number),
         unit=str(units.get("CodeValue") or "") if step is not None else "",
         step=step,
-        zero=float(item.get("ChannelBaseline") or 0),
-        shift_s=skew_s + float(item.get("ChannelOffset") or 0),
+        zero=_number(item, "ChannelBaseline"),
+        shift_s=skew_s + _number(item, "ChannelOffset"),
         status=status if isinstance(status, str) else ", ".join(status),
     )

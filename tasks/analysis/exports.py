@@ -76,8 +76,8 @@ def export(
     if DICOM in exports:
         if pdf is None:
             raise PlaceError(NO_PDF)
-        start = analysis.record.start
-        out[DICOM] = dicom_report(pdf, software, datetime.now(), start, identity)
+        hours, start = analysis.duration_s / 3600, analysis.record.start
+        out[DICOM] = dicom_report(pdf, software, hours, datetime.now(), start, identity)
     return out
 
 

@@ -12,7 +12,7 @@ from io import BytesIO
 from uuid import uuid4
 
 from storage.recordings.identity import Identity
-from tasks.exchange.fhir import CODES
+from tasks.exchange.fhir import CODES, study_of
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -51,6 +51,7 @@ def new_uid() -> str:
 def dicom_report(
     pdf: bytes,
     software: str,
+    hours: float,
     now: datetime,
     recorded: datetime | None = None,
     identity: Identity | None = None,
@@ -63,6 +64,8 @@ def dicom_report(
         The report.
     software : str
         This program's version.
+    hours : float
+        Length of the recording.
     now : datetime
         When it was made, local time.
     recorded : datetime, optional
@@ -107,7 +110,7 @@ def dicom_report(
     out.BurnedInAnnotation = "YES"  # the PDF has the recording's name and date
     out.VerificationFlag = "UNVERIFIED"
     out.DocumentTitle = TITLE
-    _, value, meaning = CODES["study"]
+    _, value, meaning = CODES[study_of(hours)]
     concept = Dataset()
     concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = value, "LN", meaning
     out.ConceptNameCodeSequence = [concept]

@@ -29,6 +29,7 @@ ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 #: What is observed: system, code, and the words of that system, by our own names.
 CODES: dict[str, tuple[str, str, str]] = {
     "study": (LOINC, "18754-2", "Ambulatory cardiac rhythm monitor (Holter) study"),
+    "strip": (LOINC, "11524-6", "EKG study"),
     "rate": (LOINC, "8867-4", "Heart rate"),
     "af": (SNOMED, "164889003", "ECG: atrial fibrillation"),
     "burden": (LOCAL, "af-burden", "Share of the analysed time in atrial fibrillation"),
@@ -45,6 +46,8 @@ CODES: dict[str, tuple[str, str, str]] = {
 #: Units by their codes of UCUM, as people write them.
 UNITS = {"%": "%", "/min": "beats/minute", "s": "s", "h": "h"}
 GENDERS = {"M": "male", "F": "female", "O": "other"}
+#: A shorter recording is no Holter study.
+HOLTER_HOURS = 1.0
 #: Shorter episodes are in the burden, and no Observation of their own.
 LEAST_S = 30.0
 UNTOLD_EPISODE = "less than half of its beats are told"
@@ -101,7 +104,7 @@ def fhir_bundle(
         ],
         **{name: part for name, part in common.items() if not name.startswith("_")},
         "category": [_concept((f"{TERMINOLOGY}/v2-0074", "EC", "Electrocardiac"))],
-        "code": _code("study"),
+        "code": _code(study_of(figures["hours"])),
         "result": [
             {"reference": links.of(f"observation {number}")} for number in range(len(observations))
         ],
@@ -123,6 +126,11 @@ def fhir_bundle(
             for name, resource in resources.items()
         ],
     }
+
+
+def study_of(hours: float) -> str:
+    """What a recording is a study of, by its length: a name of `CODES`."""
+    return "study" if hours >= HOLTER_HOURS else "strip"
 
 
 class _Links:

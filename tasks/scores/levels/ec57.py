@@ -1,6 +1,6 @@
-"""A test by ANSI/AAMI EC57:2012 and IEC 60601-2-47:2012: beats and AF episodes, record by record.
+"""A test by ANSI/AAMI EC57 and IEC 60601-2-47: beats and AF episodes, record by record.
 
-The rules are those of WFDB's `bxb`, `epicmp` and `sumstats`, the standards' reference programs
+The rules are those of WFDB's `bxb`, `epicmp` and `sumstats`, the reference programs of EC57:1998
 (Moody, "Evaluating ECG Analyzers", WFDB Applications Guide). The first five minutes of a record are
 a learning period. A beat is detected within 150 ms. Beats and AF in time that was not analysed are
 missed. An AF episode of any length counts; any overlap finds it; positive predictivity leaves out
@@ -193,6 +193,14 @@ class CountsByRecord:
     beats: Mapping[str, BeatCounts]
     af: Mapping[str, EpisodeCounts]
     untold_s: Mapping[str, float]
+
+    def __or__(self, other: CountsByRecord) -> CountsByRecord:
+        """The records of both."""
+        return CountsByRecord(
+            {**self.beats, **other.beats},
+            {**self.af, **other.af},
+            {**self.untold_s, **other.untold_s},
+        )
 
     def figures(self) -> dict[str, float]:
         """Gross and average of every figure, by name; NaN where nothing is to be in_period."""

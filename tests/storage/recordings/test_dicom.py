@@ -31,6 +31,7 @@ from pydicom.uid import (  # noqa: E402
 
 from storage.datasets.dataset import load_spec, record_names  # noqa: E402
 from storage.errors import HeaderMismatch, RecordError, TruncatedSignal  # noqa: E402
+from storage.formats.start import dicom_start  # noqa: E402
 from storage.recordings.identity import identity_of  # noqa: E402
 from storage.recordings.records import open_alone, open_record, read_lead  # noqa: E402
 from storage.recordings.survey import survey  # noqa: E402
@@ -267,6 +268,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "rate": (with_group(lambda g: setattr(g, "SamplingFrequency", 0.5)), "0.5 Hz"),
     "no sensitivity": (with_channel(ChannelSensitivity=None), "expected an ECG"),
     "zero sensitivity": (with_channel(ChannelSensitivity=0), "what a step of it is worth"),
+    "no number": (with_channel(ChannelOffset="nan"), "ChannelOffset nan"),
+    "endless": (with_channel(ChannelBaseline="inf"), "ChannelBaseline inf"),
     "skew": (with_channel(ChannelSampleSkew=-N), "a skew of 2000 samples"),
     "far skew": (with_channel(ChannelSampleSkew=1e12), "hours"),
     "image": (lambda path: write(path, [], SOPClassUID=CTImageStorage), "12-lead ECG"),
@@ -277,6 +280,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # pydicom's, where it writes them
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_read_is_refused_by_name(tmp_path: Path, case: str) -> None:
     """Record, file and what was found are named, in one sentence."""
@@ -354,3 +358,20 @@ def test_an_identity_is_read_where_there_is_one(tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="no number of a patient"):
             identity_of(named)
     assert HeaderMismatch.__bases__ == (RecordError,)
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ("20260304083005.25+0100", datetime(2026, 3, 4, 8, 30, 5, 250_000)),
+        ("202603040830", datetime(2026, 3, 4, 8, 30)),
+        ("2026030408-0500", datetime(2026, 3, 4, 8)),
+        ("20260304", None),
+        ("20261304083005", None),
+        ("00000000000000", None),
+        ("", None),
+    ],
+)
+def test_a_start_is_a_day_and_an_hour(words: str, start: datetime | None) -> None:
+    """Local time without its zone; a day alone, or one that no calendar has, is no start."""
+    assert dicom_start(words) == start

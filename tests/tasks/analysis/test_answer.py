@@ -204,7 +204,7 @@ def test_a_short_strip_has_its_caveat(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("notes.txt", "found a file .txt; expected a recording: .hea, .edf, .ecg, .dat"),
+        ("notes.txt", "found a file .txt; expected a recording: .hea, .edf, .ecg, .dcm, .dat"),
         ("gone.edf", "record gone, file gone.edf: found no such file; expected an EDF file"),
         ("gone", "record gone, file gone.hea: found no such file; expected its header"),
         ("junk.edf", "record junk, file junk.edf: found"),

@@ -36,7 +36,7 @@ PDFS = {"even": b"%PDF-1.7 even.", "odd": b"%PDF-1.7 odd.."[:13]}
 @pytest.mark.parametrize("pdf", PDFS.values(), ids=PDFS)
 def test_the_pdf_comes_out_as_it_went_in(pdf: bytes) -> None:
     """Its length is told, as a value of DICOM is even; what it is, and that nobody verified it."""
-    read = pydicom.dcmread(BytesIO(dicom_report(pdf, "1.0", NOW, RECORDED)))
+    read = pydicom.dcmread(BytesIO(dicom_report(pdf, "1.0", 24.0, NOW, RECORDED)))
     assert read.EncapsulatedDocument[: read.EncapsulatedDocumentLength] == pdf
     assert len(read.EncapsulatedDocument) % 2 == 0
     assert read.SOPClassUID.name == "Encapsulated PDF Storage"
@@ -49,12 +49,15 @@ def test_the_pdf_comes_out_as_it_went_in(pdf: bytes) -> None:
 
 def test_nobody_is_named_unasked() -> None:
     """Without an identity patient and study are empty, and the study is its own."""
-    first, second = (pydicom.dcmread(BytesIO(dicom_report(b"%PDF", "1", NOW))) for _ in range(2))
+    first, second = (
+        pydicom.dcmread(BytesIO(dicom_report(b"%PDF", "1", 0.1, NOW))) for _ in range(2)
+    )
     assert [first.get(keyword) for keyword in EMPTY] == [first.get("PatientID")] * len(EMPTY)
     assert not first.PatientID
     assert first.StudyInstanceUID != second.StudyInstanceUID
     assert "SourceInstanceSequence" not in first
-    named = pydicom.dcmread(BytesIO(dicom_report(b"%PDF", "1", NOW, None, EVA)))
+    assert first.ConceptNameCodeSequence[0].CodeValue == "11524-6"
+    named = pydicom.dcmread(BytesIO(dicom_report(b"%PDF", "1", 0.1, NOW, None, EVA)))
     assert (named.PatientID, str(named.PatientName)) == ("ward-7", "Müller^Eva")
     assert (named.StudyInstanceUID, named.AccessionNumber) == ("1.2.3.4", "A1")
     assert named.SourceInstanceSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.5"
@@ -74,7 +77,7 @@ def test_dicom3tools_finds_no_error(tmp_path: Path, identity: Identity | None) -
     if not (validator := shutil.which("dciodvfy")):
         pytest.skip("no dciodvfy: Debian's dicom3tools is not installed")
     path = tmp_path / "r.dcm"
-    path.write_bytes(dicom_report(PDFS["odd"], "1.0", NOW, RECORDED, identity))
+    path.write_bytes(dicom_report(PDFS["odd"], "1.0", 24.0, NOW, RECORDED, identity))
     done = subprocess.run([validator, "-new", str(path)], capture_output=True, text=True)
     assert "EncapsulatedPDF" in done.stderr
     assert "Error" not in done.stderr

@@ -115,6 +115,9 @@ def test_figures_are_those_of_the_analysis() -> None:
     (report,) = resources["DiagnosticReport"]
     assert len(report["result"]) == len(observations) == 6
     assert report["status"] == "preliminary"
+    assert report["code"]["coding"][0]["code"] == "18754-2"
+    (strip,) = bundle_of(hours=0.9)["DiagnosticReport"]
+    assert strip["code"]["coding"][0]["code"] == "11524-6"
     assert report["conclusion"].startswith("AF in 11 %")
     assert "&lt;of&gt;" in report["text"]["div"]
     assert b64decode(report["presentedForm"][0]["data"]) == b"%PDF"

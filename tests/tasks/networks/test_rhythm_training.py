@@ -248,12 +248,15 @@ def test_shape_and_rhythm_from_records_to_a_device_report(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fused network goes the same way, its two inputs by name; a few steps are enough here."""
+    from flows.decide.ec57 import ec57
     from flows.decide.evaluate import evaluate
     from flows.ingest.folders import data_sets
     from flows.services.servers import local_agent
     from flows.train.evaluate_device import evaluate_on_device
     from flows.train.flow import train
     from flows.train.settings import train_settings
+    from storage.audit.verify import MISMATCH, verify
+    from storage.registry.signing import trusted_keys
     from tasks.learning import rhythm_training as module
     from tasks.learning.rhythm_training import RhythmConfig
 
@@ -273,3 +276,10 @@ def test_shape_and_rhythm_from_records_to_a_device_report(
     seen = evaluate(done.version.reference, ["mitdb"], [tmp_path])
     assert seen.figures["mitdb"]["patients"] == len(names)
     assert "<polyline" in seen.report.read_text()
+    tested = ec57(done.version.reference, "mitdb", tmp_path)
+    assert tested.figures["ec57_qrs_records"] == tested.figures["ec57_af_records"] == len(names)
+    assert tested.figures["ec57_qrs_sensitivity_gross"] > 0.99
+    assert {"mitdb_qrs.txt", "mitdb_shutdown.txt", "mitdb_af.txt"} <= set(tested.files)
+    found = list(verify(done.version.reference, trusted_keys()))
+    assert [one for one in found if one.state == MISMATCH] == []
+    assert any("by EC57 on mitdb" in one.name for one in found if one.link == "evaluations")
