@@ -108,6 +108,11 @@ def test_what_nobody_touched_matches(whole: Sealed) -> None:
     assert sum(one.link == "model files" for one in found) == 5
 
 
+def artifact(sealed: Sealed, name: str) -> Path:
+    (path,) = (sealed.mlflow / "artifacts").rglob(name)
+    return path
+
+
 def test_a_stamp_of_nothing_is_found(sealed: Sealed, capsys: pytest.CaptureFixture[str]) -> None:
     """A time stamp that is none, put among the ledger's artifacts, is told by `holter verify`."""
     pytest.importorskip("rfc3161_client", reason="no rfc3161-client: pip install '.[exchange]'")
@@ -116,14 +121,10 @@ def test_a_stamp_of_nothing_is_found(sealed: Sealed, capsys: pytest.CaptureFixtu
     upload(run["artifact_uri"], FOLDER, file)
     with pytest.raises(Exit):
         verify_command(sealed.version.reference, key=[sealed.key])
+    artifact(sealed, "000001.tsr").unlink()
     assert "time stamp 000001 time stamp: found a response that cannot be read" in " ".join(
         capsys.readouterr().out.split()
     )
-
-
-def artifact(sealed: Sealed, name: str) -> Path:
-    (path,) = (sealed.mlflow / "artifacts").rglob(name)
-    return path
 
 
 FILES: dict[str, tuple[str, str, Callable[[Sealed], Path]]] = {
