@@ -235,6 +235,8 @@ def tell_records(ingest: kinds.Ingest) -> None:
         f"({ingest.kept_count} kept from before, {len(ingest.failed)} failed). "
         f"Manifest: {ingest.manifest}"
     )
+    if ingest.review:
+        say(f"Labels reviewed: {ingest.review}.")
 
 
 def warn_of_records(result: IngestResult) -> None:

@@ -119,18 +119,21 @@ def demographics(_: Facts) -> Section:
 
 def annotators(facts: Facts) -> Section:
     """Which annotators gave beats and rhythm, and how far reviewers corrected them."""
+    reviews = {
+        m.dataset: text for m in facts.version.manifests if (text := review_words(m.entries))
+    }
     rows = [
         (
             m.dataset,
             " | ".join(annotations.get("beats", ())) or "-",
             rhythm_words(m.spec) if "rhythm" in annotations else "-",
-            review_words(m.entries) or "none",
+            *[reviews.get(m.dataset, "none")] * bool(reviews),
         )
         for m in facts.version.manifests
         for annotations in [m.spec.get("annotations", {})]
         if annotations
     ]
-    columns = ("data set", "beats", "rhythm", "decisions of reviewers")
+    columns = ("data set", "beats", "rhythm", *["decisions of reviewers"] * bool(reviews))
     return [Table(columns, rows)] if rows else []
 
 

@@ -25,7 +25,7 @@ from storage.labels.log import Log, append_line, is_continued, read_lines, set_a
 #: What may be decided of a passage.
 VERDICTS = ("accept", "reject", "correct", "flutter", "cannot tell")
 CANNOT_TELL = "cannot tell"
-MOST_REMARK, MOST_REVIEWER = 1_000, 100
+MOST_REMARK, MOST_REVIEWER, MOST_VERSION = 1_000, 100, 300
 #: A year at 100,000 samples a second.
 MOST_SAMPLES = 1 << 42
 #: Characters of what was found that an error shows.
@@ -39,6 +39,7 @@ _FORMS = {
     "id": re.compile(r"[0-9a-f]{32}"),
     "dataset": re.compile(r"[a-z0-9][a-z0-9_-]{0,99}"),
     "rhythm": re.compile(r"|[A-Za-z0-9_.+-]{1,30}"),
+    "time": re.compile(r"[0-9TZ:.+-]{16,40}"),
     "version": re.compile(r"|[^/:@'\"\x00-\x1f\x7f]{1,255}/[1-9][0-9]{0,8}"),
 }
 
@@ -158,6 +159,7 @@ def check_decision(decision: Decision) -> Decision:
         raise _wrong("rhythm", decision.rhythm, expected)
     _check_text("remark", decision.remark, MOST_REMARK, also="\n")
     _check_text("reviewer", decision.reviewer, MOST_REVIEWER)
+    _check_text("version", decision.version, MOST_VERSION)
     if not decision.reviewer or decision.reviewer != decision.reviewer.strip():
         raise _wrong("reviewer", decision.reviewer, "a name, without spaces around it")
     if not _is_utc(decision.time):

@@ -118,7 +118,7 @@ def review_words(entries: Iterable[Entry]) -> str:
     return (
         f"{corrected:,} {'episode' if corrected == 1 else 'episodes'} corrected by {reviewers} "
         f"{'reviewer' if reviewers == 1 else 'reviewers'} ({decisions:,} decisions about "
-        f"{len(rows):,} records)"
+        f"{len(rows):,} {'record' if len(rows) == 1 else 'records'})"
     )
 
 

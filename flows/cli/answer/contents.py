@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli.answer import kinds
+from storage.tables.beats_manifest import review_words
 from tasks.pages.document import (
     Block,
     Branch,
@@ -68,6 +69,7 @@ def ingest_of(result: IngestResult) -> kinds.Ingest:
         failed=[kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed],
         warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
         twice={record: [*names] for record, names in manifest.duplicates.items()},
+        review=review_words(entries),
         manifest=str(result.path),
     )
 

@@ -123,7 +123,10 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Ingest:
-    """`holter ingest`: the beat tables of a data set; `twice` are records under two names."""
+    """`holter ingest`: the beat tables of a data set; `twice` are records under two names.
+
+    `review` says how far people's decisions shape the labels; "" where they do not.
+    """
 
     data_set: str
     title: str
@@ -134,6 +137,7 @@ class Ingest:
     failed: list[Remark]
     warnings: list[Remark]
     twice: dict[str, list[str]]
+    review: str
     manifest: str
 
 

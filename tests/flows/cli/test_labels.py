@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from flows.cli.answer.contents import ingest_of
 from flows.cli.app import app
 from flows.ingest.flow import IngestResult, ingest
 from flows.ingest.simulate import write_simulated
@@ -33,6 +34,7 @@ from tests.sealed import made_up_version, sides_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own, at import
 VERSION = "holter-reviewed/1"
+WORDS = "2 episodes corrected by 2 reviewers (3 decisions about 1 record)"
 #: A passage that both decide about, and one of which Ben cannot tell.
 BOTH, UNTOLD = (1_000, 9_000), (20_000, 21_000)
 
@@ -83,6 +85,7 @@ def test_one_table_is_new_and_no_other(reviewed: Reviewed) -> None:
     assert differing == {"sim001"}
     assert old.digest() != new.digest()
     assert new.entries[1].review == {"Anna": 1, "Ben": 2}
+    assert (ingest_of(reviewed.before).review, ingest_of(reviewed.after).review) == ("", WORDS)
     assert sha256_folder(reviewed.records) == reviewed.sources  # the source is never touched
 
 
@@ -104,20 +107,19 @@ def test_labels_change_in_the_beats_concerned(reviewed: Reviewed) -> None:
 
 def test_a_version_tells_who_shaped_its_labels(reviewed: Reviewed) -> None:
     """Lineage, card and comparison say how many episodes how many reviewers corrected."""
-    words = "2 episodes corrected by 2 reviewers (3 decisions about 1 records)"
     history = read_lineage(VERSION, trusted_keys())
     tree = [text for _, text in lines(outline(history))]
-    assert f"labels reviewed: {words}" in tree
+    assert f"labels reviewed: {WORDS}" in tree
     assert "annotators: beats qrs, rhythm review, then atr" in tree
     old, new = reviewed.before.manifest, reviewed.after.manifest
     facts: Any = SimpleNamespace(version=SimpleNamespace(manifests=[new]))
     card: Any = card_sections.annotators(facts)
-    assert card[0].rows == [("simulated", "qrs", "review, then atr", words)]
+    assert card[0].rows == [("simulated", "qrs", "review, then atr", WORDS)]
     sides = sides_of(new)
     pair: Any = [SimpleNamespace(manifests=[m], split=sides) for m in (old, new)]
     blocks: Any = compare._data(*pair)
     *_, told, changes = blocks
-    assert told.text == f"Labels reviewed: no decision of a reviewer before, {words} after."
+    assert told.text == f"Labels reviewed: no decision of a reviewer before, {WORDS} after."
     assert [row[0] for row in changes.rows] == ["simulated/sim001"]
     assert changes.rows[0][2].endswith(", decisions 0 -> 3")
 

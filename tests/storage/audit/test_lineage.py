@@ -316,7 +316,7 @@ def test_a_recording_that_was_seen_under_another_name(
         assert {one.same_as for one in asked("lone000").sights} == {"lonely/lone000"}
         assert {one.same_as for one in asked("sim000").sights} == {""}
         command(record="lonely/lone000", form="json")
-        told = json.loads(capsys.readouterr().out)
+        told = json.loads(capsys.readouterr().out)["sights"]
         assert {one["same_as"] for one in told} == {"lonely/lone000"}
         manifest = read_manifest(folder / "manifest.json")
         bare = tuple(replace(entry, content={}, files={}) for entry in manifest.entries)
@@ -453,7 +453,8 @@ def test_the_command_prints(models: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "its subject: 4." in told
     assert "SIMULATED" in told
     command(record="sim000", form="json")
-    sides = {one["side"].split()[0] for one in json.loads(capsys.readouterr().out)}
+    rows = json.loads(capsys.readouterr().out)["sights"]
+    sides = {one["side"].split()[0] for one in rows}
     assert sides == {"train", "test", "taught"}
 
 

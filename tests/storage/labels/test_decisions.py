@@ -98,10 +98,12 @@ def test_a_decision_is_kept_once() -> None:
         ("reviewer", "x" * 101),
         ("time", "yesterday"),
         ("time", "2026-01-31T08:15:00"),
+        ("time", "2026-01-31\x1b08:15:00+00:00"),
         ("time", "2026-01-31T08:15:00+01:00"),
         ("version", "holter-x"),
         ("version", "holter/x/1"),
         ("version", "holter-x/0"),
+        ("version", "x\u202e/1"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(field: str, value: Any, home: Path) -> None:
