@@ -54,8 +54,8 @@ def shoot_review() -> None:
     start, end = episodes[record][len(episodes[record]) // 2]
     name, key = ensure_owner()
     pages = {
-        "review_record": f"/record/{shelf.name}/{record}?at={start}&passage={start}-{end}",
         "review_queue": f"/queue/{shelf.name}",
+        "review_record": f"/record/{shelf.name}/{record}?at={start}&passage={start}-{end}",
     }
     with review_server() as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -68,7 +68,8 @@ def shoot_review() -> None:
             )
             page.goto(address + path)
             page.wait_for_selector("body[data-ready]")
-            page.wait_for_timeout(6000)
+            page.wait_for_selector(":text('passages to look at')", timeout=600_000)
+            page.wait_for_timeout(1000)
             page.screenshot(path=IMAGES / f"{picture}.png")
         browser.close()
 

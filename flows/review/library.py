@@ -125,8 +125,8 @@ class Library:
         self._networks: dict[int, Network] = {}
         self._jobs: dict[Hashable, Future[Any]] = {}
         self._lock, self._asking, self._closing = Lock(), Lock(), Event()
-        # One after the other: a look at one record waits for no more than one other.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="review")
+        # A pyramid is made while the model is asked.
+        self._worker = ThreadPoolExecutor(2, thread_name_prefix="review")
         self._finder = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self._cases: dict[tuple[str, str], tuple[Hashable, Cases]] = {}
         self._finding: dict[str, Future[None]] = {}

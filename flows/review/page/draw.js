@@ -231,16 +231,10 @@ function grid(pen, place, span, lane, width) {
   const wide = width - GUTTER, mm = wide / (span[1] - span[0]) / 25;
   pen.fillStyle = colours["ecg-paper"]; pen.fillRect(GUTTER, lane.top, wide, lane.height);
   const lines = (step, colour) => {
-    pen.strokeStyle = colours[colour]; pen.lineWidth = 1; pen.beginPath();
-    for (let at = Math.ceil(span[0] / (step * 0.04)) * step * 0.04; at < span[1]; at += step * 0.04) {
-      const x = Math.round(place(at)) + 0.5; pen.moveTo(x, lane.top); pen.lineTo(x, lane.top + lane.height);
-    }
-    const middle = lane.top + lane.height / 2, up = step * MM;
-    for (let y = middle % up; y < lane.height + lane.top; y += up) {
-      if (y < lane.top) continue;
-      const at = Math.round(y) + 0.5; pen.moveTo(GUTTER, at); pen.lineTo(width, at);
-    }
-    pen.stroke();
+    pen.fillStyle = colours[colour];
+    for (let at = Math.ceil(span[0] / (step * 0.04)) * step * 0.04; at < span[1]; at += step * 0.04) pen.fillRect(Math.round(place(at)), lane.top, 1, lane.height);
+    const up = step * MM, foot = lane.top + lane.height;
+    for (let y = foot - lane.height / 2 - Math.floor(lane.height / 2 / up) * up; y < foot; y += up) pen.fillRect(GUTTER, Math.round(y), wide, 1);
   };
   if (mm >= 3) lines(1, "ecg-fine");
   if (mm >= 0.8) lines(5, "ecg-bold");
