@@ -47,6 +47,8 @@ POWER_S = 1.5
 #: Most that answers to golden windows may differ from those of the release's own runtime: the
 #: champion's policy of what devices run (storage/policies/champion.toml).
 POLICY = {"p99_abs_error": 0.1, "mean_abs_error": 0.01, "f1_change": 0.005}
+#: Seconds that a process has to end once it has told everything.
+END_S = 10.0
 #: Bytes of a line that a runtime's process answers with, at the most, and of a reason.
 MOST_ANSWER, MOST_REASON = 1 << 16, 400
 
@@ -114,11 +116,13 @@ def _in_a_process(work: Callable[..., None], order: tuple[Any, ...], limit_s: fl
                 table |= _rows_of(receive.recv_bytes(MOST_ANSWER), name)
             except EOFError:
                 break
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 reason = f"answered what cannot be read: {error}"
-    if reason:
+    process.join(0 if reason else END_S)
+    if process.is_alive():
+        reason = reason or "its process did not end"
         process.kill()
-    process.join()
+        process.join()
     if not reason and process.exitcode:
         reason = f"its process ended with {process.exitcode}"
     if reason and name in table:
@@ -139,7 +143,7 @@ def _rows_of(answer: bytes, name: str) -> Table:
         figures = [v for v in row.values() if isinstance(v, float)]
         if row.get("runtime") != name or not 1 <= row.get("threads", 0) <= cores():
             raise ValueError("found a row of another runtime")
-        if not figures or not all(math.isfinite(v) for v in figures):
+        if "latency_p50_ms" not in row or not all(math.isfinite(v) for v in figures):
             raise ValueError("found figures that are no numbers")
     return dict(rows)
 
