@@ -81,6 +81,8 @@ class LabelTable:
 
         A name of another case is taken where the record's own is not there.
         """
+        if not self.rows:
+            return None
         names = (record, record.rpartition("/")[2])
         as_it_is = (name for name in names if name in self.rows)
         folded = (self._folded[name.lower()] for name in names if name.lower() in self._folded)

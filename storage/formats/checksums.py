@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import ChecksumMismatch
-from storage.files import safe_path, sha256_file
+from storage.files import refuse_unsafe, sha256_file
 from storage.text import file_name, lines
 
 SUMS = "SHA256SUMS.txt"
@@ -36,7 +36,7 @@ def verify_checksums(
     ChecksumMismatch
         Naming the first file that differs.
     """
-    safe_path(folder, name, record=name)
+    refuse_unsafe(folder, name, name)
     sums = folder / SUMS
     try:
         state = sums.stat()

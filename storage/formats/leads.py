@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import HeaderMismatch, MissingFile, NoLead
-from storage.files import check_name, is_plain_file, safe_path, sha256_bytes, stored_name
+from storage.files import (
+    check_name,
+    is_plain_file,
+    refuse_unsafe,
+    safe_path,
+    sha256_bytes,
+    stored_name,
+)
 from storage.formats.flac import FlacLead, read_flac
 from storage.formats.lead_names import fits, per_mv, rank, usable
 from storage.formats.wfdb_formats import FramedLead, framed_values, read_framed
@@ -241,7 +248,7 @@ def is_present(folder: Path, file: str, record: str) -> bool:
     check_name(file, record)
     if is_plain_file(folder, file):
         return True
-    safe_path(folder, file, record=record)
+    refuse_unsafe(folder, file, record)
     return (folder / stored_name(folder, file)).is_file()
 
 
@@ -256,7 +263,7 @@ def present(folder: Path, file: str, record: str, expected: str) -> tuple[str, P
     check_name(file, record)
     if is_plain_file(folder, file):
         return file, folder / file
-    safe_path(folder, file, record=record)
+    refuse_unsafe(folder, file, record)
     stored = stored_name(folder, file)
     path = safe_path(folder, stored, record=record)
     if not path.is_file():
@@ -274,7 +281,11 @@ def read_small(
     UnsafeName, MissingFile, HeaderMismatch
         The name leaves the folder; the file is not there; it is far too large.
     """
-    file, path = present(folder, file, record, expected)
+    return read_whole(*present(folder, file, record, expected), record, digests)
+
+
+def read_whole(file: str, path: Path, record: str, digests: dict[str, str]) -> bytes:
+    """As `read_small`, of a file that is known to be there, by its name and its path."""
     with path.open("rb", buffering=0) as stream:
         if (size := os.fstat(stream.fileno()).st_size) > MOST_TEXT_BYTES:
             raise HeaderMismatch(record, f"{size} bytes", f"at most {MOST_TEXT_BYTES}", file)

@@ -26,7 +26,7 @@ from storage.formats.leads import (
     choose,
     own_file,
     present,
-    read_small,
+    read_whole,
     units_per_mv,
 )
 from storage.formats.wfdb_formats import MOST_FRAME_SAMPLES, FramedLead, valid_range
@@ -91,8 +91,8 @@ def _signal_file(folder: Path, name: str, header: Header, lead: str) -> str:
 
 def _header(folder: Path, name: str, record: str, digests: dict[str, str]) -> tuple[str, Header]:
     """A header's file name and what it says."""
-    file, _ = own_file(folder, name, "wfdb", record)
-    return file, parse_header(read_small(folder, file, record, "its header", digests), record, file)
+    file, path = own_file(folder, name, "wfdb", record)
+    return file, parse_header(read_whole(file, path, record, digests), record, file)
 
 
 def _beside(name: str, file: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from storage.datasets.labels import label_table, row_sha256, subject_of
 from storage.errors import HeaderMismatch, MissingFile, NoLead, TruncatedSignal
-from storage.files import safe_path
+from storage.files import refuse_unsafe
 from storage.formats.dicom import open_dicom
 from storage.formats.edf import open_edf
 from storage.formats.ishne import open_ishne
@@ -126,7 +126,7 @@ def open_record(spec: DatasetSpec, folder: Path, name: str, *, signal: bool = Tr
         `BadAnnotation`, `BadLabel`, `TooFewBeats`, `NoRhythm` or `UnknownRhythm`, each naming
         record and file.
     """
-    safe_path(folder, name, record=name)
+    refuse_unsafe(folder, name, name)
     digests: dict[str, str] = {}
     recording = OPENERS[spec.records.format](
         folder, name, spec.leads.prefer, digests, signal=signal
@@ -188,7 +188,7 @@ def open_alone(path: Path, leads: Sequence[str] = ()) -> Record:
         raise HeaderMismatch(path.name, f"a file {path.suffix or 'without ending'}", expected)
     name, format_ = (path.stem, format_) if format_ else (path.name, "wfdb")
     digests: dict[str, str] = {}
-    safe_path(path.parent, name, record=name)
+    refuse_unsafe(path.parent, name, name)
     recording = OPENERS[format_](path.parent, name, leads, digests, signal=True)
     if recording.lead is None:
         raise NoLead(name, "no signal", "a record with a signal", recording.file)

@@ -7,10 +7,9 @@ annotations alone, and on any lead.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from storage.recordings.stretches import RR_RANGE_S, slices
 from storage.tables.beats import BeatTable
 
 FEATURES = 5
+#: Windows of a running median that are sorted at once: half a megabyte stays in the cache.
+MEDIANS_AT_ONCE = 2048
 #: Columns of a network from before the last one: its medians take a record's end values to go on.
 WITHOUT_MASK = 4
 WINDOW_BEATS = 640
@@ -193,35 +194,18 @@ def nearest_median(values: Floats, width: int, *, causal: bool) -> Floats:
 def running_median(values: Floats, width: int, *, causal: bool) -> Floats:
     """Median of the `width` (odd) values around each, or up to each; the end values go on.
 
-    By scipy where it is there, which takes 4 ms for the 100,000 beats of a day. A device does
-    without: a sorted list of the window takes one in and gives one up at each step, in 30 ms.
+    By numpy alone, in 16 ms for the 100,000 beats of a day: scipy's own takes 5, its import 180.
     """
-    by_scipy = _scipys_median()
-    if by_scipy and len(values):
-        origin = width // 2 if causal else 0
-        return np.asarray(by_scipy(values, width, mode="nearest", origin=origin), np.float32)
     before = width - 1 if causal else width // 2
-    after = width - 1 - before
-    padded = np.concatenate(
-        [np.repeat(values[:1], before), values, np.repeat(values[-1:], after)]
-    ).tolist()
-    window = sorted(padded[: width - 1])
-    out = []
-    for old, new in zip(padded, padded[width - 1 :], strict=False):
-        insort(window, new)
-        out.append(window[width // 2])
-        del window[bisect_left(window, old)]
-    return np.array(out, np.float32)
-
-
-@lru_cache(maxsize=1)
-def _scipys_median() -> Any:
-    """scipy's median of a window, or None; found at first use."""
-    try:
-        from scipy.ndimage import median_filter
-    except ImportError:  # a device does without
-        return None
-    return median_filter
+    ends = np.repeat(values[:1], before), np.repeat(values[-1:], width - 1 - before)
+    out = np.empty(len(values), np.float32)
+    if not len(values):
+        return out
+    windows = sliding_window_view(np.concatenate([ends[0], values, ends[1]]), width)
+    for start in range(0, len(values), MEDIANS_AT_ONCE):
+        rows = slice(start, start + MEDIANS_AT_ONCE)
+        out[rows] = np.partition(windows[rows], width // 2, axis=1)[:, width // 2]
+    return out
 
 
 @dataclass(frozen=True)

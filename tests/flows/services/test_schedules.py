@@ -156,6 +156,7 @@ def test_a_wrong_parameter_is_refused_by_the_server(up: Servers, deployed: dict[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict[str, Any]) -> None:
     """The interval passes, the worker runs the training, and MLflow has the new version; of a
     deployment that is paused meanwhile no other run begins."""
@@ -164,7 +165,7 @@ def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict
     def runs(*states: str) -> Any:
         which = {"deployments": {"id": {"any_": [nightly]}}}
         which |= {"flow_runs": {"state": {"type": {"any_": states}}}}
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 280
         while not (found := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
             time.sleep(0.5)
         return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +273,28 @@ def test_one_bad_record_spares_the_others(folder: Path) -> None:
     assert [check.problem is None for check in checks] == [True, False, True, False]
     assert checks[0].checksums == "fit"
     assert checks[0].lead == "ECG1"
+
+
+def test_a_check_opens_each_file_as_often_as_it_is_needed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Header and annotations once; the signal for its digest, its lead and its sum; the list of
+    checksums once for all records."""
+    opened: Counter[str] = Counter()
+    real = Path.open
+
+    def counted(self: Path, *args: Any, **named: Any) -> Any:
+        opened[self.suffix] += 1
+        return real(self, *args, **named)
+
+    spec = load_spec(folder)
+    monkeypatch.setattr(Path, "open", counted)
+    checks = check_dataset(spec, folder, lambda _: None)
+    assert [check.checksums for check in checks] == ["fit", "fit"]
+    once = dict.fromkeys((".hea", ".atr", ".qrs"), len(checks))
+    assert {suffix: opened[suffix] for suffix in once} == once
+    assert opened[".dat"] == 3 * len(checks)
+    assert opened[".txt"] == 1
 
 
 def test_data_check_says_so_and_exits(folder: Path) -> None:
