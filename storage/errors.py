@@ -11,12 +11,14 @@ HolterError
 │   ├── ChecksumMismatch    bytes that differ from the data set's SHA256SUMS
 │   ├── BadAnnotation       an annotation file that cannot be read
 │   ├── BadLabel            a label of a whole record that cannot be used, or two that differ
+│   ├── Withdrawn           a recording of a person who withdrew their consent
 │   ├── NoRhythm            no rhythm annotation where the data set needs one
 │   ├── UnknownRhythm       a rhythm the data set's TOML does not name
 │   ├── NoLead              none of the wanted leads
 │   ├── UnusableSignal      NaN, flat or constant throughout
 │   └── TooFewBeats         fewer than three beats
 ├── BackupError             a backup that cannot be taken, or put back
+├── ConsentError            a withdrawal that cannot be carried out, or a list of them unreadable
 ├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
 ├── TooManyFailed       more records that failed than a training takes
@@ -114,6 +116,19 @@ class NoRhythm(RecordError):
     """No rhythm annotation where the data set needs one."""
 
 
+class Withdrawn(RecordError):
+    """A recording of a person who withdrew their consent."""
+
+    def __init__(self, record: str, withdrawal: str) -> None:
+        self.withdrawal = withdrawal
+        actual = f"a recording whose use was withdrawn (withdrawal {withdrawal})"
+        super().__init__(record, actual, "one that may be used")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by its two parts."""
+        return type(self), (self.record, self.withdrawal)
+
+
 class UnknownRhythm(RecordError):
     """A rhythm the data set's TOML does not name."""
 
@@ -208,3 +223,7 @@ class ServerError(HolterError):
 
 class BackupError(HolterError):
     """A backup that cannot be taken, or an archive that cannot be put back."""
+
+
+class ConsentError(HolterError):
+    """A withdrawal of consent that cannot be carried out, or a list of them that is unreadable."""

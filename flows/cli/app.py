@@ -23,6 +23,7 @@ from flows.cli.answer import Format, answer
 from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
+from flows.cli.exchange import forget as cli_forget
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -146,6 +147,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_upkeep.backup,
         cli_upkeep.restore,
         cli_upkeep.gc,
+        cli_forget.forget,
     ),
 }
 for panel, commands in PANELS.items():

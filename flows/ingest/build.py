@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flows.ingest.withdrawn import refuse_withdrawn
 from storage.audit.provenance import beat_code_sha256
 from storage.datasets.dataset import DatasetSpec
 from storage.files import sha256_file, sha256_json
@@ -73,11 +74,14 @@ def build_table(
 
     Raises
     ------
+    Withdrawn
+        Its use was withdrawn.
     RecordError
         The record cannot be used; its old table, if any, is left as it was.
     """
     config = plan.config
     record = open_record(plan.spec, plan.folder, name, signal=plan.signal)
+    refuse_withdrawn(record)
     verify_checksums(plan.folder, name, record.digests)
     key = record_key(record, config)
     if earlier is not None and still_good(earlier, key, plan.out):

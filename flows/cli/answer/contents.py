@@ -65,6 +65,7 @@ def ingest_of(result: IngestResult) -> kinds.Ingest:
         failed=[kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed],
         warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
         twice={record: [*names] for record, names in manifest.duplicates.items()},
+        withdrawn=[*result.withdrawn],
         manifest=str(result.path),
     )
 

@@ -123,7 +123,10 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Ingest:
-    """`holter ingest`: the beat tables of a data set; `twice` are records under two names."""
+    """`holter ingest`: the beat tables of a data set; `twice` are records under two names.
+
+    `withdrawn` are records that were left out as their use was withdrawn.
+    """
 
     data_set: str
     title: str
@@ -134,4 +137,5 @@ class Ingest:
     failed: list[Remark]
     warnings: list[Remark]
     twice: dict[str, list[str]]
+    withdrawn: list[str]
     manifest: str

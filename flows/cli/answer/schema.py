@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flows.cli.answer import kinds
+from flows.consent.certificate import Certificate
 from flows.upkeep.backup import Backup
 from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
@@ -50,6 +51,7 @@ ANSWERS: dict[str, Any] = {
     "backup": Backup,
     "restore": RestoreResult,
     "gc": kinds.CleanUp,
+    "forget": Certificate,
     "edge request": kinds.DeviceReports,
     "edge devices": kinds.Devices,
     "edge group": kinds.Deed,
