@@ -24,6 +24,7 @@ from flows.cli.data_sets import add as cli_add
 from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
 from flows.cli.exchange import forget as cli_forget
+from flows.cli.exchange import pccp as cli_pccp
 from flows.cli.from_settings import enter
 from flows.cli.options import (
     Data,
@@ -131,6 +132,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_promote.pareto,
         cli_promote.promote,
         cli_promote.rollback,
+        cli_pccp.pccp,
         cli_promote.rebuild,
         cli_promote.drift,
         cli_promote.sbom,

@@ -23,11 +23,13 @@ from flows.consent.holdings import files_of, remove_tables, table_bytes, tables_
 from flows.consent.journal import Journal, now_utc
 from flows.consent.person import Saw, Trace, trace
 from flows.consent.remake import remake, to_remake
+from flows.reports.card import card, log_card
 from flows.reports.version_page import renew_pages
 from flows.upkeep.backup import known_backups
 from flows.upkeep.cleaning import busy
 from storage.audit import ledger
-from storage.consent.blocks import block, digest_of
+from storage.audit.versions import read_version
+from storage.consent.blocks import block, known_digest
 from storage.consent.orders import CERTIFIED, FOLDER, ORDERED, Order, mark_of
 from storage.errors import ConsentError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import home, sha256_file, write_json
@@ -35,14 +37,14 @@ from storage.registry import tracking
 from storage.registry.client import fetch_run_file
 from storage.registry.evaluations import OUTCOME
 from storage.registry.signing import trusted_keys
-from storage.registry.tags import EVALUATION_FOLDER
+from storage.registry.tags import CARD_FOLDER, EVALUATION_FOLDER
 from storage.tables.testset import read_testset, without_subjects, write_testset
 
 Tell = Callable[[str], None]
 #: Of an evaluation's folder what stays: its figures, as they were signed.
 FIGURES = f"{EVALUATION_FOLDER}/{OUTCOME}"
-#: Where MLflow's own tables of an evaluation lie.
-TABLES = "tables/"
+#: Where MLflow's own tables of an evaluation lie, and a version's card, which shows beats.
+TABLES, CARDS = "tables/", f"{CARD_FOLDER}/"
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,8 @@ def _going(person: Trace) -> Iterator[Deleted]:
         sizes[kind] += sum(file.stat().st_size for file in files)
     yield from (Deleted(kind, str(home()), n, sizes[kind]) for kind, n in sorted(counts.items()))
     for run_id, names in _artifacts(person).items():
-        there = [name for name in names if _below(run_id, name)]
-        if there:
-            yield Deleted("artifacts in MLflow", f"run {run_id}", len(there), None)
+        if names_there := _there(run_id, names):
+            yield Deleted("artifacts in MLflow", f"run {run_id}", len(names_there), None)
 
 
 def _artifacts(person: Trace) -> dict[str, tuple[str, ...]]:
@@ -109,11 +110,21 @@ def _artifacts(person: Trace) -> dict[str, tuple[str, ...]]:
     files: dict[str, tuple[str, ...]] = {}
     for version in person.versions:
         if version.testset and version.run_id:
-            files[version.run_id] = (version.testset,)
+            files[version.run_id] = (CARDS, version.testset)
         for run_id, datasets in version.evaluations.items():
             names = tuple(f"{TABLES}{name}_" for name in datasets)
             files[run_id] = (f"{EVALUATION_FOLDER}/", *names)
     return files
+
+
+def _there(run_id: str, names: Sequence[str]) -> list[str]:
+    """What of it is there, in the order in which it goes.
+
+    A card goes before its test set: one beside no test set was made since, without the person.
+    """
+    if CARDS in names and not _below(run_id, names[-1]):
+        return []
+    return [file for name in names for file in _below(run_id, name)]
 
 
 def _below(run_id: str, name: str) -> list[str]:
@@ -145,7 +156,7 @@ def _certificate(
     return Certificate(
         state=state,
         withdrawal=journal.withdrawal if journal else "",
-        subject=journal.subject if journal else digest_of(person.person),
+        subject=journal.subject if journal else known_digest(person.person),
         begun_utc=journal.begun_utc if journal else "",
         ended_utc=now_utc() if state == "done" else "",
         who=journal.who if journal else ledger.user(),
@@ -165,7 +176,7 @@ def _kept(person: Trace, remade: Sequence[Remade]) -> Iterator[Kept]:
     """What stays, and why."""
     count = len(person.origins)
     yield Kept(f"{count} files of recordings", "their source is yours: delete it where it lies")
-    made = {row.version for row in remade}
+    made = {row.version: row.by for row in remade}
     for version in person.versions:
         name = version.reference
         yield Kept(
@@ -180,11 +191,14 @@ def _kept(person: Trace, remade: Sequence[Remade]) -> Iterator[Kept]:
             yield Kept(f"{name}, not made again", "no alias is on it, and no device ran it")
         elif version.learnt and version.reference not in made:
             yield Kept(f"{name}, not made again", "it was before, or nobody asked for it")
-        if version.aliases:
-            why = "an alias moves by its policy alone: holter promote the one in its place"
-            yield Kept(" ".join(f"@{alias}" for alias in version.aliases) + f" on {name}", why)
+        for alias in version.aliases:
+            if alias != "candidate" or not made.get(name):  # a training moves that one
+                why = "an alias moves by its policy alone: holter promote the one in its place"
+                yield Kept(f"@{alias} on {name}", why)
         for device in version.devices:
             yield Kept(f"release of {name} on device {device}", "a device takes what it is sent")
+        if version.testset:
+            yield Kept(f"figures of {name}", "rates of its patients, by pseudonym, as sealed")
         for run_id in version.evaluations:
             yield Kept(f"figures of evaluation {run_id}", "counts of all its patients, as signed")
     yield Kept("history of Prefect", "names of records in tasks and logs: holter gc lets them go")
@@ -234,7 +248,10 @@ def forget(work: Plan, *, reason: str = "", remaking: bool = True, tell: Tell) -
             f"withdrawal {journal.withdrawal}: found {names} still there; expected all of it gone. "
             "Call it again"
         )
-    return _certify(Plan(person, (), (), journal), journal)
+    certificate = _certify(Plan(person, (), (), journal), journal)
+    _renew_cards(journal)
+    journals.end(journal)
+    return certificate
 
 
 def _order(journal: Journal) -> None:
@@ -312,7 +329,7 @@ def _remove_artifacts(journal: Journal) -> Journal:
             rest = _reduce(version, journal)
             journal = journals.keep(journal, testsets={**journal.testsets, version.run_id: rest})
     for run_id, names in _artifacts(journal.trace).items():
-        for file in [file for name in names for file in _below(run_id, name)]:
+        for file in _there(run_id, names):
             tracking.delete_file(run_id, file)
     return journal
 
@@ -337,7 +354,7 @@ def _reduce(version: Saw, journal: Journal) -> list[str]:
 
 
 def _certify(work: Plan, journal: Journal) -> Certificate:
-    """Seal the certificate, enter it into the ledgers, and end the journal."""
+    """Seal the certificate, and enter it into the ledgers."""
     certificate = certificates.read(journal.withdrawal) or _certificate(
         "done", work, journal.going, journal.remade
     )
@@ -352,5 +369,12 @@ def _certify(work: Plan, journal: Journal) -> Certificate:
             details["remade"] = by
         tracking.log_file(version.run_id, path, FOLDER)
         _enter(version, journal, CERTIFIED, f"{FOLDER}/{path.name}", sha256, **details)
-    journals.end(journal)
     return certificate
+
+
+def _renew_cards(journal: Journal) -> None:
+    """A card from what is left of a test set, where something is."""
+    for version in journal.trace.versions:
+        if version.in_mlflow == "yes" and journal.testsets.get(version.run_id, [""])[0]:
+            record = read_version(version.reference)
+            log_card(record, card(record))

@@ -152,9 +152,7 @@ def trace(person: str) -> Trace:
         person=person,
         people=tuple(sorted(people)),
         records={name: tuple(sorted(names)) for name, names in sorted(records.items())},
-        recordings=tuple(
-            r for manifest in manifests for r in recordings(manifest) if r.subject in people
-        ),
+        recordings=_recordings(manifests, people),
         tables=frozenset(entry.sha256 for _, entry in entries),
         sources=frozenset(sha256 for _, entry in entries for sha256 in entry.files.values()),
         origins=tuple(
@@ -163,6 +161,12 @@ def trace(person: str) -> Trace:
         versions=tuple(sorted(versions, key=lambda version: version.reference)),
         doubts=(*answer.unreadable, *faults(keys)),
     )
+
+
+def _recordings(manifests: Iterable[Manifest], people: set[str]) -> tuple[Recording, ...]:
+    """The recordings of people, each once where several manifests tell the same of it."""
+    rows = (r for manifest in manifests for r in recordings(manifest) if r.subject in people)
+    return tuple({repr(asdict(r)): r for r in rows}.values())
 
 
 def _people(person: str, sights: Iterable[Sight], local: Iterable[Manifest]) -> set[str]:

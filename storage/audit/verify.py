@@ -131,7 +131,8 @@ def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> It
         gone = set()
         yield Finding("decisions", "order of a withdrawal", MISMATCH, str(error))
     for finding in _linked(document, version, version_entries, gone, keys if not quick else None):
-        is_gone = (finding.link, finding.name) in gone and finding.told in (ABSENT, NO_FILE)
+        names = {(finding.link, finding.name), (finding.link, f"{Path(finding.name).parent}/")}
+        is_gone = bool(names & gone) and finding.told in (ABSENT, NO_FILE)
         yield replace(finding, state=DELETED, told="") if is_gone else finding
 
 

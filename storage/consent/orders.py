@@ -91,6 +91,8 @@ def links_of(
 ) -> set[tuple[str, str]]:
     """What orders have had deleted of a version, by the link of its chain and the name there.
 
+    A name that ends in a slash is of all files below that folder.
+
     Parameters
     ----------
     orders : iterable of Order
@@ -102,7 +104,10 @@ def links_of(
     """
     run_id, links = document["run"]["run_id"], set[tuple[str, str]]()
     for order in orders:
-        links |= {("artifacts", name) for name in order.files.get(run_id, ())}
+        links |= {
+            ("decisions" if name.endswith("/") else "artifacts", name)
+            for name in order.files.get(run_id, ())
+        }
         links |= {
             ("evaluations", title)
             for run, title in titles.items()

@@ -43,6 +43,9 @@ from flows.cli.answer.decision_kinds import (
     Change as Change,
 )
 from flows.cli.answer.decision_kinds import (
+    ChangeControl as ChangeControl,
+)
+from flows.cli.answer.decision_kinds import (
     Drift as Drift,
 )
 from flows.cli.answer.decision_kinds import (

@@ -39,6 +39,7 @@ ANSWERS: dict[str, Any] = {
     "compare": kinds.Report,
     "pareto": kinds.Pareto,
     "promote": kinds.Promotion,
+    "pccp": kinds.ChangeControl,
     "rollback": kinds.Rollback,
     "rebuild": kinds.Rebuild,
     "drift": kinds.Drift,
