@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 
 from flows.consent import certificate as certificates
 from flows.consent import journal as journals
-from flows.consent.certificate import Certificate, Deleted, Kept, Remade, Seen, State
+from flows.consent.certificate import Certificate, Deleted, Remade, Seen, State
 from flows.consent.holdings import files_of, remove_tables, table_bytes, tables_of
 from flows.consent.journal import Journal, now_utc
+from flows.consent.kept import kept_of
 from flows.consent.person import Saw, Trace, trace
 from flows.consent.remake import remake, to_remake
 from flows.reports.card import card, log_card
 from flows.reports.version_page import renew_pages
-from flows.upkeep.backup import known_backups
 from flows.upkeep.cleaning import busy
 from storage.audit import ledger
 from storage.audit.versions import read_version
@@ -167,43 +167,9 @@ def _certificate(
         ],
         deleted=[*deleted],
         remade=[*remade],
-        kept=list(_kept(person, remade)),
+        kept=list(kept_of(person, remade)),
         doubts=[*person.doubts],
     )
-
-
-def _kept(person: Trace, remade: Sequence[Remade]) -> Iterator[Kept]:
-    """What stays, and why."""
-    count = len(person.origins)
-    yield Kept(f"{count} files of recordings", "their source is yours: delete it where it lies")
-    made = {row.version: row.by for row in remade}
-    for version in person.versions:
-        name = version.reference
-        yield Kept(
-            f"chain and ledger of {name}",
-            "names and digests prove what it was made of; they hold no signal",
-        )
-        if version.learnt:
-            why = "its weights cannot be parted from the person; "
-            why += "its release may hold up to 16 beats of theirs for self-tests"
-            yield Kept(f"files of {name}", why)
-        if version.learnt and not version.in_use:
-            yield Kept(f"{name}, not made again", "no alias is on it, and no device ran it")
-        elif version.learnt and version.reference not in made:
-            yield Kept(f"{name}, not made again", "it was before, or nobody asked for it")
-        for alias in version.aliases:
-            if alias != "candidate" or not made.get(name):  # a training moves that one
-                why = "an alias moves by its policy alone: holter promote the one in its place"
-                yield Kept(f"@{alias} on {name}", why)
-        for device in version.devices:
-            yield Kept(f"release of {name} on device {device}", "a device takes what it is sent")
-        if version.testset:
-            yield Kept(f"figures of {name}", "rates of its patients, by pseudonym, as sealed")
-        for run_id in version.evaluations:
-            yield Kept(f"figures of evaluation {run_id}", "counts of all its patients, as signed")
-    yield Kept("history of Prefect", "names of records in tasks and logs: holter gc lets them go")
-    for backup in known_backups():
-        yield Kept(f"backup {backup}", "it is not touched: delete it, or forget again after it")
 
 
 def forget(work: Plan, *, reason: str = "", remaking: bool = True, tell: Tell) -> Certificate:

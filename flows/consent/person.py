@@ -165,8 +165,11 @@ def trace(person: str) -> Trace:
 
 def _recordings(manifests: Iterable[Manifest], people: set[str]) -> tuple[Recording, ...]:
     """The recordings of people, each once where several manifests tell the same of it."""
-    rows = (r for manifest in manifests for r in recordings(manifest) if r.subject in people)
-    return tuple({repr(asdict(r)): r for r in rows}.values())
+    rows: list[Recording] = []
+    for recording in (r for manifest in manifests for r in recordings(manifest)):
+        if recording.subject in people and recording not in rows:
+            rows.append(recording)
+    return tuple(rows)
 
 
 def _people(person: str, sights: Iterable[Sight], local: Iterable[Manifest]) -> set[str]:

@@ -15,17 +15,19 @@ from flows.consent.person import Saw, Trace
 from flows.decide.rebuild import SOURCES, params_of, settings_of
 from flows.reports.compare import compare
 from flows.train.flow import train
+from flows.train.kept_sides import keep_sides
 from storage.audit import ledger
 from storage.audit.versions import VersionRecord, read_version
 from storage.consent.orders import CERTIFIED
 from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
-from storage.errors import HolterError, OutOfReach, TableError
+from storage.errors import HolterError, OutOfReach, SplitError, TableError
 from storage.files import home
+from storage.logs import log
 from storage.registry.signing import trusted_keys
 
-#: Parameters that say which version teaches, not how.
-TEACHERS = ("teacher",)
+#: Parameters that a training again may have otherwise: which version teaches, and whose sides.
+OTHERWISE = ("teacher", "split_rule")
 
 
 def to_remake(trace: Trace) -> list[Saw]:
@@ -109,11 +111,11 @@ def _made_since(before: VersionRecord, since: str) -> VersionRecord | None:
 
 
 def _settings(version: VersionRecord) -> dict[str, str]:
-    return {name: text for name, text in params_of(version).items() if name not in TEACHERS}
+    return {name: text for name, text in params_of(version).items() if name not in OTHERWISE}
 
 
 def _train(before: VersionRecord, teacher: str) -> VersionRecord:
-    """Train again on the same data sets; what ingest may not use is left out.
+    """Train again on the same data sets and sides; what ingest may not use is left out.
 
     Raises
     ------
@@ -138,7 +140,13 @@ def _train(before: VersionRecord, teacher: str) -> VersionRecord:
     if settings.registered_name != before.model.name:
         changes["name"] = before.model.name
     changes["most_failed"] = before.params.get("most_failed", "0")
-    result = train(settings.model_copy(update=changes))
+    settings = settings.model_copy(update=changes)
+    try:
+        with keep_sides(before.split):
+            result = train(settings)
+    except SplitError as error:  # of a training that ends before it begins
+        log.warning(f"{before.model.reference}: {error}: the sides are dealt anew")
+        result = train(settings)
     return read_version(result.version.reference)
 
 

@@ -33,6 +33,7 @@ from storage.registry import tracking
 from storage.registry.client import read_run_file
 from storage.registry.policy import Policy, read_policy
 from storage.registry.signing import trusted_keys
+from tasks.learning.splits import SEALED_SIDES
 from tasks.scores.promotion import FAILED, INAPPLICABLE, PASSED, Verdict
 from tasks.scores.rule import rule_of_tags
 
@@ -274,7 +275,9 @@ def _as_before(
         yield Verdict(name, figure, "as in the version in use", "-", INAPPLICABLE, note)
         return
     changes = []
-    for key in sorted({*version.params, *before.params} - ASIDE - {*named}):
+    keeps = version.params.get("split_rule") == SEALED_SIDES
+    aside = ASIDE | ({"split_rule"} if keeps else set())
+    for key in sorted({*version.params, *before.params} - aside - {*named}):
         old, new = before.params.get(key, "-"), version.params.get(key, "-")
         if not _same(old, new):
             changes.append(f"{key} {old} -> {new}")

@@ -265,8 +265,8 @@ def _protocol(plan: AdoptedPlan, policy: Policy) -> Iterator[Block]:
     )
     yield Words(
         f"Update: @{plan.plan.alias} moves by `holter promote` alone, after every rule of this "
-        "plan and of the policy held. An override needs a reason, and is told. `holter rollback` moves "
-        "it back. Devices take releases that a trusted key signed."
+        "plan and of the policy held. An override needs a reason, and is told. `holter rollback` "
+        "moves it back. Devices take releases that a trusted key signed."
     )
     yield Table(
         ("", ""),

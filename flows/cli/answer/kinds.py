@@ -207,3 +207,6 @@ from flows.cli.answer.upkeep_kinds import (
 from flows.cli.answer.upkeep_kinds import (
     UpkeepItem as UpkeepItem,
 )
+from flows.cli.answer.upkeep_kinds import (
+    UpkeepRun as UpkeepRun,
+)
