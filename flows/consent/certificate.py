@@ -31,7 +31,7 @@ TITLES: Mapping[State, str] = {
 
 
 @dataclass(frozen=True)
-class Deleted:
+class Removal:
     """Things of a kind that go, or are gone: where, how many, and their bytes; None: unknown."""
 
     kind: str
@@ -64,15 +64,15 @@ class Remade:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Remainder:
     """What stays, and why."""
 
-    what: str
-    why: str
+    thing: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Seen:
+class VersionSides:
     """A version that saw the person: as what, its aliases, and devices that ran it."""
 
     version: str
@@ -93,11 +93,11 @@ class Certificate:
         Its number, and the person's keyed digest.
     begun_utc, ended_utc : str
         When it began and ended; "" where it has not.
-    who, reason : str
+    author, reason : str
         Who carried it out, and why.
     blocked : int
         Recordings that ingest refuses from now on.
-    versions : list of Seen
+    versions : list of VersionSides
         Versions that saw the person.
     deleted, remade, kept : lists
         What goes, what is made again, what stays.
@@ -112,13 +112,13 @@ class Certificate:
     subject: str
     begun_utc: str
     ended_utc: str
-    who: str
+    author: str
     reason: str
     blocked: int
-    versions: list[Seen]
-    deleted: list[Deleted]
+    versions: list[VersionSides]
+    deleted: list[Removal]
     remade: list[Remade]
-    kept: list[Kept]
+    remainder: list[Remainder]
     doubts: list[str]
     file: str = ""
 
@@ -165,7 +165,7 @@ def blocks(certificate: Certificate) -> list[Block]:
         "nothing left": "Nothing of this person is left to delete or to make again",
     }[certificate.state]
     tiles = [
-        Tile("Deleted" if done else "To go", f"{count:,}", f"{size / 1e6:.1f} MB"),
+        Tile("Removal" if done else "To go", f"{count:,}", f"{size / 1e6:.1f} MB"),
         Tile("Versions that saw them", f"{len(certificate.versions):,}"),
         Tile("Made again", f"{sum(bool(row.by) for row in certificate.remade):,}"),
         Tile("Recordings blocked", f"{certificate.blocked:,}"),
@@ -176,14 +176,14 @@ def blocks(certificate: Certificate) -> list[Block]:
         ("person, keyed digest", certificate.subject),
         ("begun, UTC", certificate.begun_utc or "-"),
         ("ended, UTC", certificate.ended_utc or "-"),
-        ("by", certificate.who),
+        ("by", certificate.author),
         ("reason", certificate.reason or "-"),
     ]
     return [
         Summary(text, tiles, "bad" if bad else "good" if certificate.state == "done" else "plain"),
         Table(("", ""), facts),
         *(Words(f"Nobody can tell: {text}.", caveat=True) for text in certificate.doubts),
-        Heading("Deleted" if done else "To be deleted"),
+        Heading("Removal" if done else "To be deleted"),
         _table(
             ("what", "where", "how many", "bytes"),
             [
@@ -206,8 +206,8 @@ def blocks(certificate: Certificate) -> list[Block]:
         ),
         Heading("Made again without the person"),
         *_remade(certificate.remade),
-        Heading("Kept, and why"),
-        _table(("what", "why"), [(row.what, row.why) for row in certificate.kept]),
+        Heading("Remainder, and why"),
+        _table(("what", "why"), [(row.thing, row.reason) for row in certificate.remainder]),
         *_proof(certificate),
     ]
 
@@ -243,7 +243,7 @@ def _proof(certificate: Certificate) -> list[Block]:
     if certificate.state != "done":
         return []
     text = (
-        "The ledger of each version names this certificate by its digest, signed. Deleted things "
+        "The ledger of each version names this certificate by its digest, signed. Removal things "
         "are told as deleted on request by:"
     )
     commands = [Code(f"holter verify {row.version}") for row in certificate.versions]

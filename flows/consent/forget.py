@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 
 from flows.consent import certificate as certificates
 from flows.consent import journal as journals
-from flows.consent.certificate import Certificate, Deleted, Remade, Seen, State
+from flows.consent.certificate import Certificate, Remade, Removal, State, VersionSides
 from flows.consent.holdings import files_of, remove_tables, table_bytes, tables_of
 from flows.consent.journal import Journal, now_utc
-from flows.consent.kept import kept_of
-from flows.consent.person import Saw, Trace, trace
+from flows.consent.person import Trace, VersionTrace, trace
+from flows.consent.remainder import remainder_of
 from flows.consent.remake import remake, to_remake
 from flows.reports.card import card, log_card
 from flows.reports.version_page import renew_pages
@@ -55,23 +55,23 @@ class Plan:
     ----------
     trace : Trace
         What there is of the person.
-    going : tuple of Deleted
+    going : tuple of Removal
         What goes of it.
-    remaking : tuple of Saw
+    remaking : tuple of VersionTrace
         Versions that are to be made again, teachers first.
     journal : Journal or None
         The withdrawal that has begun and is not done.
     """
 
     trace: Trace
-    going: tuple[Deleted, ...]
-    remaking: tuple[Saw, ...]
+    going: tuple[Removal, ...]
+    remaking: tuple[VersionTrace, ...]
     journal: Journal | None = None
 
     @property
     def nothing_left(self) -> bool:
         """Whether there is nothing to delete, to make again or to go on with."""
-        return not (self.going or self.remaking or self.journal or _unordered(self.trace, ""))
+        return not (self.going or self.remaking or self.journal or _without_order(self.trace, ""))
 
 
 def plan(person: str) -> Plan:
@@ -84,25 +84,25 @@ def plan(person: str) -> Plan:
     """
     if words := busy():
         raise ConsentError(f"subject {person}: found it {words}; expected no flow to run")
-    journal = journals.begun(person)
-    found_trace = journal.trace if journal else trace(person)
-    return Plan(found_trace, tuple(_going(found_trace)), tuple(to_remake(found_trace)), journal)
+    journal = journals.open_journal(person)
+    footprint = journal.trace if journal else trace(person)
+    return Plan(footprint, tuple(_going(footprint)), tuple(to_remake(footprint)), journal)
 
 
-def _going(person: Trace) -> Iterator[Deleted]:
+def _going(person: Trace) -> Iterator[Removal]:
     """What is there to be deleted, by kind and place."""
     for path, records in tables_of(person).items():
         name = path.parent.name.removeprefix("dataset=")
-        yield Deleted("beat tables", name, len(records), table_bytes(path, records))
+        yield Removal("beat tables", name, len(records), table_bytes(path, records))
     counts, sizes = Counter[str](), Counter[str]()
     for kind, path in files_of(person):
         counts[kind] += 1
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         sizes[kind] += sum(file.stat().st_size for file in files)
-    yield from (Deleted(kind, str(home()), n, sizes[kind]) for kind, n in sorted(counts.items()))
+    yield from (Removal(kind, str(home()), n, sizes[kind]) for kind, n in sorted(counts.items()))
     for run_id, names in _artifacts(person).items():
-        if names_there := _there(run_id, names):
-            yield Deleted("artifacts in MLflow", f"run {run_id}", len(names_there), None)
+        if artifacts := _artifacts_left(run_id, names):
+            yield Removal("artifacts in MLflow", f"run {run_id}", len(artifacts), None)
 
 
 def _artifacts(person: Trace) -> dict[str, tuple[str, ...]]:
@@ -117,7 +117,7 @@ def _artifacts(person: Trace) -> dict[str, tuple[str, ...]]:
     return files
 
 
-def _there(run_id: str, names: Sequence[str]) -> list[str]:
+def _artifacts_left(run_id: str, names: Sequence[str]) -> list[str]:
     """What of it is there, in the order in which it goes.
 
     A card goes before its test set: one beside no test set was made since, without the person.
@@ -149,7 +149,7 @@ def preview(work: Plan) -> Certificate:
 def _certificate(
     state: State,
     work: Plan,
-    deleted: Sequence[Deleted],
+    deleted: Sequence[Removal],
     remade: Sequence[Remade],
 ) -> Certificate:
     journal, person = work.journal, work.trace
@@ -159,15 +159,16 @@ def _certificate(
         subject=journal.subject if journal else known_digest(person.person),
         begun_utc=journal.begun_utc if journal else "",
         ended_utc=now_utc() if state == "done" else "",
-        who=journal.who if journal else ledger.user(),
+        author=journal.author if journal else ledger.user(),
         reason=journal.reason if journal else "",
         blocked=len(person.recordings),
         versions=[
-            Seen(v.reference, [*v.sides], [*v.aliases], [*v.devices]) for v in person.versions
+            VersionSides(v.reference, [*v.sides], [*v.aliases], [*v.devices])
+            for v in person.versions
         ],
         deleted=[*deleted],
         remade=[*remade],
-        kept=list(kept_of(person, remade)),
+        remainder=list(remainder_of(person, remade)),
         doubts=[*person.doubts],
     )
 
@@ -233,12 +234,12 @@ def _order(journal: Journal) -> None:
     )
     with TemporaryDirectory(prefix="holter-") as folder:
         file = write_json(Path(folder) / f"{journal.withdrawal}-order.json", order.document())
-        for version in _unordered(person, journal.withdrawal):
+        for version in _without_order(person, journal.withdrawal):
             tracking.log_file(version.run_id, file, FOLDER)
             _enter(version, journal, ORDERED, f"{FOLDER}/{file.name}", sha256_file(file))
 
 
-def _unordered(person: Trace, withdrawal: str) -> list[Saw]:
+def _without_order(person: Trace, withdrawal: str) -> list[VersionTrace]:
     """Versions in MLflow whose ledger has no order of a withdrawal; of any, where none is named."""
     return [
         version
@@ -247,7 +248,7 @@ def _unordered(person: Trace, withdrawal: str) -> list[Saw]:
     ]
 
 
-def _entries(version: Saw, action: str, withdrawal: str = "") -> list[ledger.Entry]:
+def _entries(version: VersionTrace, action: str, withdrawal: str = "") -> list[ledger.Entry]:
     name, _, number = version.reference.partition("/")
     return [
         entry
@@ -259,19 +260,19 @@ def _entries(version: Saw, action: str, withdrawal: str = "") -> list[ledger.Ent
 
 
 def _enter(
-    version: Saw, journal: Journal, action: str, file: str, sha256: str, **details: str
+    version: VersionTrace, journal: Journal, action: str, file: str, sha256: str, **details: str
 ) -> None:
     """An entry about a version, with the file that it names."""
     name, _, number = version.reference.partition("/")
     kind = "order" if action == ORDERED else "certificate"
     marks = {kind: file, f"{kind}_sha256": sha256, "run_id": version.run_id, **details}
-    why = journal.reason or "consent was withdrawn"
+    text = journal.reason or "consent was withdrawn"
     entry = ledger.append(
         name,
         int(number),
         action,
-        why,
-        who=journal.who,
+        text,
+        who=journal.author,
         withdrawal=journal.withdrawal,
         **marks,
     )
@@ -295,12 +296,12 @@ def _remove_artifacts(journal: Journal) -> Journal:
             rest = _reduce(version, journal)
             journal = journals.keep(journal, testsets={**journal.testsets, version.run_id: rest})
     for run_id, names in _artifacts(journal.trace).items():
-        for file in _there(run_id, names):
+        for file in _artifacts_left(run_id, names):
             tracking.delete_file(run_id, file)
     return journal
 
 
-def _reduce(version: Saw, journal: Journal) -> list[str]:
+def _reduce(version: VersionTrace, journal: Journal) -> list[str]:
     """Log a version's test set without the person; its name and digest, "" where none is left."""
     with TemporaryDirectory(prefix="holter-") as folder:
         to = Path(folder)

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from flows.consent.certificate import Deleted, Remade
+from flows.consent.certificate import Remade, Removal
 from flows.consent.person import Trace
 from storage.consent.blocks import digest_of
 from storage.errors import ConsentError
@@ -28,11 +28,11 @@ class Journal:
 
     Attributes
     ----------
-    withdrawal, subject, begun_utc, who, reason : str
+    withdrawal, subject, begun_utc, author, reason : str
         As its certificate will have them.
     trace : Trace
         What there was of the person when it began.
-    going : list of Deleted
+    going : list of Removal
         What of it was to go.
     remade : list of Remade
         Versions that were made again so far.
@@ -44,10 +44,10 @@ class Journal:
     withdrawal: str
     subject: str
     begun_utc: str
-    who: str
+    author: str
     reason: str
     trace: Trace
-    going: list[Deleted]
+    going: list[Removal]
     remade: list[Remade] = field(default_factory=list)
     testsets: dict[str, list[str]] = field(default_factory=dict)
 
@@ -64,10 +64,10 @@ def _folder() -> Path:
     return home() / "consent" / "open"
 
 
-def begin(trace: Trace, going: list[Deleted], who: str, reason: str) -> Journal:
+def begin(trace: Trace, going: list[Removal], author: str, reason: str) -> Journal:
     """Begin a withdrawal: the journal is on the disk when this returns."""
     number, subject = f"w-{uuid4().hex[:12]}", digest_of(trace.person)
-    return keep(Journal(number, subject, now_utc(), who, reason, trace, going))
+    return keep(Journal(number, subject, now_utc(), author, reason, trace, going))
 
 
 def keep(journal: Journal, **changes: object) -> Journal:
@@ -106,6 +106,6 @@ def _read(path: Path) -> Journal:
         raise ConsentError(f"{path}: found a journal that cannot be read: {error}") from error
 
 
-def begun(person: str) -> Journal | None:
+def open_journal(person: str) -> Journal | None:
     """The withdrawal of a person that has begun and is not done; None where there is none."""
     return next((j for j in journals() if person in (j.trace.person, *j.trace.people)), None)

@@ -26,7 +26,7 @@ from storage.text import did_you_mean
 
 
 @dataclass(frozen=True)
-class Saw:
+class VersionTrace:
     """A version that saw a person.
 
     Attributes
@@ -59,7 +59,7 @@ class Saw:
     evaluations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def learnt(self) -> bool:
+    def is_learner(self) -> bool:
         """Whether its network is made of them, directly or through a teacher."""
         parts = {part for side in self.sides for part in side.split("+")}
         return any(part in LEARNING_SIDES or part.startswith("taught by") for part in parts)
@@ -88,7 +88,7 @@ class Trace:
         SHA-256 of every beat table and of every source file of theirs.
     origins : tuple of str
         Where their recordings were read: files, none of which is touched.
-    versions : tuple of Saw
+    versions : tuple of VersionTrace
         Versions that saw them.
     doubts : tuple of str
         Of what nobody can tell whether it is of them, in sentences.
@@ -101,7 +101,7 @@ class Trace:
     tables: frozenset[str]
     sources: frozenset[str]
     origins: tuple[str, ...]
-    versions: tuple[Saw, ...]
+    versions: tuple[VersionTrace, ...]
     doubts: tuple[str, ...]
 
 
@@ -135,7 +135,7 @@ def trace(person: str) -> Trace:
         )
     versions, sealed = [], list[Manifest]()
     for group in _by_version(answer.sights).values():
-        version, manifests = _saw(group, people, keys)
+        version, manifests = _trace_version(group, people, keys)
         versions.append(version)
         sealed += manifests
     manifests = [*local, *sealed]
@@ -201,20 +201,21 @@ def _by_version(sights: Iterable[Sight]) -> dict[tuple[str, int, str], list[Sigh
     return groups
 
 
-def _saw(sights: list[Sight], people: set[str], keys: set[str]) -> tuple[Saw, list[Manifest]]:
+def _trace_version(
+    sights: list[Sight], people: set[str], keys: set[str]
+) -> tuple[VersionTrace, list[Manifest]]:
     """A version that saw a person, and the manifests of its sealed chain."""
     first = sights[0]
     reference = f"{first.model}/{first.version}"
     sides = tuple(dict.fromkeys(sight.side for sight in sights if sight.side))
-    saw = Saw(reference, first.run_id, sides, first.aliases, (), first.in_mlflow)
     entries = of_version(ledger.entries(first.model), first.version)
-    registered = [
+    registrations = [
         e for e in entries if e.action == ledger.REGISTERED and _is_of_run(e, first.run_id)
     ]
-    evaluated = chain.evaluations(entries)
+    evaluations = chain.evaluations(entries)
     manifests: list[Manifest] = []
     tags: dict[str, str] = {}
-    for entry in registered[:1]:
+    for entry in registrations[:1]:
         try:
             document = chain.read_chain(entry, reference, keys).document
         except OutOfReach:
@@ -224,19 +225,19 @@ def _saw(sights: list[Sight], people: set[str], keys: set[str]) -> tuple[Saw, li
         manifests = [manifest_from(data) for data in document["datasets"]]
         tags = document["model"]["tags"]
     is_tested = any("test" in side.split("+") for side in sides)
-    return (
-        Saw(
-            **{
-                **vars(saw),
-                "devices": tuple(sorted({d for e in evaluated if (d := device_of(e))})),
-                "teacher": tags.get(TEACHER_TAG, ""),
-                "testset": tags.get(TESTSET_TAG, "") if is_tested else "",
-                "testset_sha256": tags.get(TESTSET_SHA256_TAG, "") if is_tested else "",
-                "evaluations": dict(_evaluations(evaluated, people)),
-            }
-        ),
-        manifests,
+    version = VersionTrace(
+        reference=reference,
+        run_id=first.run_id,
+        sides=sides,
+        aliases=first.aliases,
+        devices=tuple(sorted({name for e in evaluations if (name := device_of(e))})),
+        in_mlflow=first.in_mlflow,
+        teacher=tags.get(TEACHER_TAG, ""),
+        testset=tags.get(TESTSET_TAG, "") if is_tested else "",
+        testset_sha256=tags.get(TESTSET_SHA256_TAG, "") if is_tested else "",
+        evaluations=dict(_evaluations(evaluations, people)),
     )
+    return version, manifests
 
 
 def _is_of_run(entry: Entry, run_id: str) -> bool:

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 
 from flows.consent.certificate import Remade
-from flows.consent.person import Saw, Trace
+from flows.consent.person import Trace, VersionTrace
 from flows.decide.rebuild import SOURCES, params_of, settings_of
 from flows.reports.compare import compare
 from flows.train.flow import train
@@ -30,15 +30,15 @@ from storage.registry.signing import trusted_keys
 OTHERWISE = ("teacher", "split_rule")
 
 
-def to_remake(trace: Trace) -> list[Saw]:
+def to_remake(trace: Trace) -> list[VersionTrace]:
     """Versions in use that learnt from the person, and their teachers that did: teachers first.
 
     One that an earlier withdrawal made again is not among them.
     """
-    learnt = {version.reference: version for version in trace.versions if version.learnt}
-    order: dict[str, Saw] = {}
+    learnt = {version.reference: version for version in trace.versions if version.is_learner}
+    order: dict[str, VersionTrace] = {}
 
-    def add(version: Saw) -> None:
+    def add(version: VersionTrace) -> None:
         if version.teacher in learnt:
             add(learnt[version.teacher])
         order.setdefault(version.reference, version)
@@ -66,12 +66,12 @@ def _successor(reference: str) -> str:
     )
 
 
-def remake(version: Saw, remade: Sequence[Remade], since: str) -> Remade:
+def remake(version: VersionTrace, remade: Sequence[Remade], since: str) -> Remade:
     """Train a version again, or find the one that was before this was killed; compare the two.
 
     Parameters
     ----------
-    version : Saw
+    version : VersionTrace
         The version.
     remade : sequence of Remade
         Those that were made again so far, among them its teacher.

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from flows.reports.change_plan import adopted
+from flows.reports.change_plan import current_plan
 from flows.reports.change_plan import verdicts as plan_verdicts
 from flows.reports.compare import decisions_of
 from flows.reports.version_page import renew_pages
@@ -284,7 +284,7 @@ def promote(
     name = version.model.reference
     if champion and champion.model.reference == name:
         raise PromotionError(f"{name} is {alias} already")
-    plan = adopted(version.model.name)
+    plan = current_plan(version.model.name)
     verdicts = judge(policy.checks, all_figures(version, champion, policy))
     if plan and plan.plan.alias == alias:
         verdicts += plan_verdicts(plan, version, champion, policy.sha256)

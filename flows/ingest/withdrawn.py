@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from storage.consent.blocks import opened, read_blocks
+from storage.consent.blocks import read_blocks, recording_of_files
 from storage.errors import Withdrawn
 from storage.logs import log
 from storage.recordings.records import Record
@@ -31,7 +31,7 @@ def refuse_withdrawn(record: Record) -> None:
     ConsentError
         There is a list of withdrawals that cannot be read.
     """
-    recording = opened(
+    recording = recording_of_files(
         f"{record.dataset}/{record.name}",
         f"{record.dataset}/{record.subject}",
         record.digests,

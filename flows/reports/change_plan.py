@@ -47,7 +47,7 @@ READING = ("annotations", "leads", "rhythms")
 
 
 @dataclass(frozen=True)
-class AdoptedPlan:
+class PlanInForce:
     """A plan, its text, and the digest of the policy that it names; by which entry, if any."""
 
     plan: Plan
@@ -61,14 +61,14 @@ class AdoptedPlan:
         return sha256_of(self.text)
 
 
-def plan_at(path: Path) -> tuple[AdoptedPlan, Policy]:
+def plan_at(path: Path) -> tuple[PlanInForce, Policy]:
     """A plan from a file, not adopted yet, and its policy; PolicyError where it is none."""
     plan, text = read_plan(path)
     policy = policy_of(plan, path.parent)
-    return AdoptedPlan(plan, text, policy.sha256), policy
+    return PlanInForce(plan, text, policy.sha256), policy
 
 
-def adopt(path: Path, *, who: str | None = None, reason: str = "") -> AdoptedPlan:
+def adopt(path: Path, *, author: str | None = None, reason: str = "") -> PlanInForce:
     """Adopt a plan for the model that it names: the ledger has its digest, and its policy's.
 
     Raises
@@ -89,15 +89,15 @@ def adopt(path: Path, *, who: str | None = None, reason: str = "") -> AdoptedPla
             file = write_bytes(Path(folder) / name, text.encode())
             tracking.log_file(run_id, file, FOLDER)
             files |= {kind: f"{FOLDER}/{name}", f"{kind}_sha256": sha256_file(file)}
-    why = reason.strip() or f"plan {proposal.plan.title!r}"
-    ledger.append(model, None, PLANNED, why, who=who, run_id=run_id, **files)
-    plan = adopted(model)
+    text = reason.strip() or f"plan {proposal.plan.title!r}"
+    ledger.append(model, None, PLANNED, text, who=author, run_id=run_id, **files)
+    plan = current_plan(model)
     if plan is None:
         raise PolicyError(f"plan of {model}: found none after its adoption; expected one")
     return plan
 
 
-def adopted(model: str) -> AdoptedPlan | None:
+def current_plan(model: str) -> PlanInForce | None:
     """The plan that counts for a model; None where none was adopted.
 
     Raises
@@ -114,10 +114,10 @@ def adopted(model: str) -> AdoptedPlan | None:
     data = read_run_file(details["run_id"], details["plan"], details["plan_sha256"], MOST_BYTES)
     text = data.decode()
     plan = parse_plan(text, f"of {model}, entry {entries[-1].sequence}")
-    return AdoptedPlan(plan, text, details["policy_sha256"], entries[-1])
+    return PlanInForce(plan, text, details["policy_sha256"], entries[-1])
 
 
-def adopted_with_policy(model: str) -> tuple[AdoptedPlan, Policy]:
+def plan_and_policy(model: str) -> tuple[PlanInForce, Policy]:
     """The plan that counts for a model, and its policy, as both were adopted.
 
     Raises
@@ -127,7 +127,7 @@ def adopted_with_policy(model: str) -> tuple[AdoptedPlan, Policy]:
     DigestMismatch
         One is not what was signed.
     """
-    plan = adopted(model)
+    plan = current_plan(model)
     if plan is None or plan.entry is None:
         raise PolicyError(
             f"{model}: found no plan of change control; expected one: holter pccp {model} "
@@ -189,7 +189,7 @@ def _toml(text: str) -> str:
 
 
 def verdicts(
-    adopted_plan: AdoptedPlan,
+    plan_in_force: PlanInForce,
     version: VersionRecord,
     before: VersionRecord | None,
     policy_sha256: str | None = None,
@@ -198,7 +198,7 @@ def verdicts(
 
     Parameters
     ----------
-    adopted_plan : AdoptedPlan
+    plan_in_force : PlanInForce
         The plan.
     version : VersionRecord
         The version.
@@ -207,11 +207,11 @@ def verdicts(
     policy_sha256 : str, optional
         The promotion policy that judges the version; not asked where none does.
     """
-    plan = adopted_plan.plan
+    plan = plan_in_force.plan
     inside, manifests = plan.inside, version.manifests
     rule = rule_of_tags(version.model.tags)
     numbers = dict(zip(DECISION, (rule.threshold, rule.change, rule.margin), strict=True))
-    beats = {str(manifest.preprocessing.get("policy", "")) for manifest in manifests}
+    beats = {str(manifest.preprocessing.get("policy", "consensus")) for manifest in manifests}
     rows = [
         _among("model", [version.model.name], [plan.model]),
         _among("network", [version.model.network], inside.networks),
@@ -223,7 +223,7 @@ def verdicts(
         *_as_before(inside.settings, version, before),
     ]
     if policy_sha256 is not None:
-        digests = policy_sha256[:12], adopted_plan.policy_sha256[:12]
+        digests = policy_sha256[:12], plan_in_force.policy_sha256[:12]
         rows.append(_among("promotion policy", digests[:1], digests[1:]))
     return tuple(rows)
 
@@ -266,7 +266,7 @@ def _settings(allowed: Mapping[str, Allowed], params: Mapping[str, str]) -> Iter
 
 
 def _as_before(
-    named: Mapping[str, Allowed], version: VersionRecord, before: VersionRecord | None
+    allowed: Mapping[str, Allowed], version: VersionRecord, before: VersionRecord | None
 ) -> Iterator[Verdict]:
     """What the plan does not name, against the version in use."""
     name, figure = "what the plan does not name", "plan: the rest"
@@ -277,7 +277,7 @@ def _as_before(
     changes = []
     keeps = version.params.get("split_rule") == SEALED_SIDES
     aside = ASIDE | ({"split_rule"} if keeps else set())
-    for key in sorted({*version.params, *before.params} - aside - {*named}):
+    for key in sorted({*version.params, *before.params} - aside - {*allowed}):
         old, new = before.params.get(key, "-"), version.params.get(key, "-")
         if not _same(old, new):
             changes.append(f"{key} {old} -> {new}")

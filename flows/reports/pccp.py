@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flows.reports.change_plan import AdoptedPlan, verdicts
+from flows.reports.change_plan import PlanInForce, verdicts
 from storage.audit import ledger
 from storage.audit.ledger_entry import ALIAS, APPROVED, OVERRIDDEN, REFUSED, ROLLED_BACK
 from storage.audit.versions import VersionRecord, read_version
@@ -85,12 +85,12 @@ class Document:
     evidence: tuple[Evidence, ...]
 
 
-def document(plan: AdoptedPlan, policy: Policy) -> Document:
+def document(plan: PlanInForce, policy: Policy) -> Document:
     """The document of a plan.
 
     Parameters
     ----------
-    plan : AdoptedPlan
+    plan : PlanInForce
         The plan, adopted or not.
     policy : Policy
         The promotion policy that it names.
@@ -123,7 +123,7 @@ def document(plan: AdoptedPlan, policy: Policy) -> Document:
     return Document(plan.plan.title, tuple(blocks), evidence)
 
 
-def _evidence(plan: AdoptedPlan, entries: Sequence[ledger.Entry]) -> Iterator[Evidence]:
+def _evidence(plan: PlanInForce, entries: Sequence[ledger.Entry]) -> Iterator[Evidence]:
     """What each version shows, in the order of their registration."""
     alias, known = plan.plan.alias, dict[str, VersionRecord | str]()
     for entry in entries:
@@ -186,7 +186,7 @@ def _read(reference: str, known: dict[str, VersionRecord | str]) -> VersionRecor
     return known[reference]
 
 
-def _summary(plan: AdoptedPlan, evidence: Sequence[Evidence]) -> Summary:
+def _summary(plan: PlanInForce, evidence: Sequence[Evidence]) -> Summary:
     outside = sum(bool(row.outside) for row in evidence)
     unknown = sum(bool(row.unreadable) for row in evidence)
     adopted = plan.entry is not None
@@ -212,13 +212,13 @@ def _own(text: str, subject: str) -> Words:
     return Words(text) if text.strip() else Words(f"{TO_WRITE}: {subject}.", caveat=True)
 
 
-def _modifications(plan: AdoptedPlan) -> Iterator[Block]:
+def _modifications(plan: PlanInForce) -> Iterator[Block]:
     own = plan.plan.manufacturer
     yield _own(own.device and f"Device: {own.device}, {own.name}".rstrip(", "), "device and maker")
     yield _own(own.intended_use, "intended use")
     for modification in plan.plan.modification:
         yield Words(f"Modification: {modification.title}.")
-        yield _own(modification.why, f"why {modification.title!r} is planned")
+        yield _own(modification.rationale, f"why {modification.title!r} is planned")
         yield _own(modification.effect, f"what {modification.title!r} changes in performance")
         yield _own(modification.labelling, f"what users are told of {modification.title!r}")
     if not plan.plan.modification:
@@ -240,7 +240,7 @@ def _allowed(values: Allowed) -> str:
     return values.words() if isinstance(values, Range) else f"of {', '.join(map(str, values))}"
 
 
-def _protocol(plan: AdoptedPlan, policy: Policy) -> Iterator[Block]:
+def _protocol(plan: PlanInForce, policy: Policy) -> Iterator[Block]:
     digest = plan.sha256[:12]
     yield Words(
         "Data management: each training seals its data sets with licence, annotators, source "
@@ -277,7 +277,7 @@ def _protocol(plan: AdoptedPlan, policy: Policy) -> Iterator[Block]:
     )
 
 
-def _impact(plan: AdoptedPlan, evidence: Sequence[Evidence]) -> Iterator[Block]:
+def _impact(plan: PlanInForce, evidence: Sequence[Evidence]) -> Iterator[Block]:
     yield _own(plan.plan.manufacturer.benefits_and_risks, "benefits and risks of the modifications")
     for modification in plan.plan.modification:
         yield _own(modification.risk, f"risks of {modification.title!r}, and what mitigates them")
@@ -317,7 +317,7 @@ def _evidence_blocks(evidence: Sequence[Evidence]) -> Iterator[Block]:
     yield Code(f"holter verify {evidence[-1].version}")
 
 
-def _dates(plan: AdoptedPlan) -> Iterator[Block]:
+def _dates(plan: PlanInForce) -> Iterator[Block]:
     rows = [
         (
             row.date.isoformat(),

@@ -28,7 +28,7 @@ EVIDENCE = {
     "reproduction": "a reproduction: evidence of the published method",
 }
 #: How MLflow calls runs that have ended, and those that ended well.
-ENDED, WELL = ("FINISHED", "FAILED", "KILLED"), "FINISHED"
+FINAL_STATES, SUCCESS = ("FINISHED", "FAILED", "KILLED"), "FINISHED"
 PAGE = 1000
 
 
@@ -76,7 +76,7 @@ def _evidence(experiment: str, info: Mapping[str, Any], tags: Mapping[str, str])
     """Why a run that nobody names stays all the same; "" where it goes."""
     if experiment.startswith(LEDGER):
         return "a ledger"
-    if info.get("status") != WELL:
+    if info.get("status") != SUCCESS:
         return ""
     if experiment.startswith(EDGE):
         return "a device's report"
@@ -96,7 +96,7 @@ def _ended(since_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
             for runs in pages("POST", "runs/search", **fields):
                 for run in rows(runs, "runs"):
                     info = part(run, "info")
-                    if info.get("status") in ENDED and _end_s(info) < since_s:
+                    if info.get("status") in FINAL_STATES and _end_s(info) < since_s:
                         yield name, run
 
 

@@ -75,7 +75,7 @@ LINKS = {
 #: Links whose files are as large as the recordings.
 LARGE = ("beat tables", "sources")
 #: The files that an entry of the ledger may name, each with its digest beside it.
-NAMED = ("result", "order", "certificate")
+FILE_DETAILS = ("result", "order", "certificate")
 
 
 def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> Iterator[Finding]:
@@ -124,23 +124,25 @@ def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> It
     titles = {e.details["run_id"]: outcomes.title(e) for e in chain.evaluations(version_entries)}
     try:
         orders = read_orders(e.details for e in version_entries if e.action == ORDERED)
-        gone = links_of(orders, document, titles)
+        deletions = links_of(orders, document, titles)
     except OutOfReach:
         raise
     except RegistryError as error:
-        gone = set()
+        deletions = set()
         yield Finding("decisions", "order of a withdrawal", MISMATCH, str(error))
-    for finding in _linked(document, version, version_entries, gone, keys if not quick else None):
+    for finding in _link_findings(
+        document, version, version_entries, deletions, keys if not quick else None
+    ):
         names = {(finding.link, finding.name), (finding.link, f"{Path(finding.name).parent}/")}
-        is_gone = bool(names & gone) and finding.told in (ABSENT, NO_FILE)
-        yield replace(finding, state=DELETED, told="") if is_gone else finding
+        is_deleted = bool(names & deletions) and finding.told in (ABSENT, NO_FILE)
+        yield replace(finding, state=DELETED, told="") if is_deleted else finding
 
 
-def _linked(
+def _link_findings(
     document: Mapping[str, Any],
     version: ModelVersion,
     entries: Sequence[ledger.Entry],
-    gone: Container[tuple[str, str]],
+    deletions: Container[tuple[str, str]],
     keys: set[str] | None,
 ) -> Iterator[Finding]:
     """Everything that a chain names, link by link; what is large where there are keys to ask."""
@@ -152,7 +154,7 @@ def _linked(
         yield from _artifacts(document["run"], Path(folder))
         yield from _files(document["model"], Path(folder))
         yield from _teacher(document["run"]["tags"], Path(folder))
-        yield from _evaluations(evaluations, Path(folder), gone)
+        yield from _evaluations(evaluations, Path(folder), deletions)
         yield from _decision_files(entries, document["run"]["run_id"], Path(folder))
     yield from _decision_tags(entries, document["model"]["tags"], version.tags)
     yield from _environment(document["run"]["tags"])
@@ -266,7 +268,7 @@ def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
 
 
 def _evaluations(
-    entries: Sequence[ledger.Entry], folder: Path, gone: Container[tuple[str, str]] = ()
+    entries: Sequence[ledger.Entry], folder: Path, deletions: Container[tuple[str, str]] = ()
 ) -> Iterator[Finding]:
     """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
     for entry in entries:
@@ -274,7 +276,7 @@ def _evaluations(
             run_id, title = entry.details["run_id"], outcomes.title(entry)
             now = _digest_of(run_id, EVALUATION_FOLDER, folder / "all")
             rest = [*(folder / "all" / run_id / EVALUATION_FOLDER).rglob("*")]
-            if ("evaluations", title) in gone and {path.name for path in rest} <= {OUTCOME}:
+            if ("evaluations", title) in deletions and {path.name for path in rest} <= {OUTCOME}:
                 yield Finding("evaluations", title, DELETED, "its figures are kept")
             else:
                 yield compare("evaluations", title, entry.details["report"], now)
@@ -289,7 +291,7 @@ def _decision_files(
     files = {
         fields[name]: fields.get(f"{name}_sha256")
         for fields in details
-        for name in NAMED
+        for name in FILE_DETAILS
         if name in fields
     }
     cards = [entry.details for entry in entries if entry.action == CARD]

@@ -62,7 +62,7 @@ class Blocks:
         """
         if not self.people:
             return ""
-        own = keyed(recording, self.key)
+        own = with_keyed_digests(recording, self.key)
         if own.subject in self.people:
             return self.people[own.subject]
         return next((name for name, other in self.recordings if is_copy(own, other)), "")
@@ -116,7 +116,7 @@ def block(withdrawal: str, people: Iterable[str], recordings: Iterable[Recording
         persons = {_mark(key, "subject", person): withdrawal for person in people}
         rows = {_row_key(recording): (name, recording) for name, recording in before.recordings}
         for recording in recordings:
-            own = keyed(recording, key)
+            own = with_keyed_digests(recording, key)
             rows.setdefault(_row_key(own), (withdrawal, own))
         blocks = Blocks(key, {**persons, **before.people}, [*rows.values()])
         document = {
@@ -147,7 +147,7 @@ def known_digest(person: str) -> str:
     return digest_of(person) if key_path().exists() else ""
 
 
-def keyed(recording: Recording, key: bytes) -> Recording:
+def with_keyed_digests(recording: Recording, key: bytes) -> Recording:
     """A recording whose names, digests and prints are keyed digests."""
     return Recording(
         name=_mark(key, "record", recording.name),
@@ -164,7 +164,9 @@ def keyed(recording: Recording, key: bytes) -> Recording:
     )
 
 
-def opened(name: str, subject: str, digests: Mapping[str, str], *, has_signal: bool) -> Recording:
+def recording_of_files(
+    name: str, subject: str, digests: Mapping[str, str], *, has_signal: bool
+) -> Recording:
     """A recording of which only the digests of its files are known yet, without prints.
 
     Parameters

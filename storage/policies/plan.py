@@ -72,7 +72,7 @@ class Modification(_Table):
     """A modification that the plan foresees; its texts are the manufacturer's, "" unwritten."""
 
     title: Annotated[str, Field(min_length=1)]
-    why: str = ""
+    rationale: str = ""
     effect: str = ""
     risk: str = ""
     labelling: str = ""

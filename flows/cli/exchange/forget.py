@@ -51,10 +51,10 @@ def forget(
             confirm(_lines(certificate), f"Forget {subject}?", yes=yes)
             with console.status("Forgetting ...") as status:
                 certificate = work.forget(plan, reason=reason, remaking=rebuild, tell=status.update)
-    _deliver(certificate, out, output)
+    deliver(certificate, out, output)
 
 
-def _deliver(certificate: Certificate, out: Path | None, output: str) -> None:
+def deliver(certificate: Certificate, out: Path | None, output: str) -> None:
     """Give a certificate, and write its page where a file is named."""
     from flows.consent.certificate import TITLES, blocks, folder
     from flows.reports.shown import write
@@ -98,7 +98,7 @@ def _lines(certificate: Certificate) -> list[str]:
         + _gain(row.gains, row.patients)
         for row in certificate.remade
     ]
-    lines += [f"kept      {row.what}: {row.why}" for row in certificate.kept]
+    lines += [f"kept      {row.thing}: {row.reason}" for row in certificate.remainder]
     lines += [f"cannot tell: {text}" for text in certificate.doubts]
     lines.append(f"blocked   {certificate.blocked} recordings")
     if certificate.file:

@@ -60,9 +60,9 @@ def pccp(
             chosen, policy = change_plan.plan_at(path)
             _refuse_unless_of(model, chosen.plan.model, path)
         if adopt:
-            chosen = change_plan.adopt(adopt, who=by, reason=reason)
+            chosen = change_plan.adopt(adopt, author=by, reason=reason)
         if not path:
-            chosen, policy = change_plan.adopted_with_policy(model)
+            chosen, policy = change_plan.plan_and_policy(model)
         document = pccp.document(chosen, policy)
     value = ChangeControl(
         model=model,
