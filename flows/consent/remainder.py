@@ -44,7 +44,8 @@ def _of_version(version: VersionTrace, successors: Mapping[str, str]) -> Iterato
             reason = "an alias moves by its policy alone: holter promote the one in its place"
             yield Remainder(f"@{alias} on {name}", reason)
     for device in version.devices:
-        yield Remainder(f"release of {name} on device {device}", "a device takes what it is sent")
+        reason = "a device takes what it is sent; its report has rates by record's name"
+        yield Remainder(f"release of {name} on device {device}", reason)
     if version.testset:
         yield Remainder(f"figures of {name}", "rates of its patients, by pseudonym, as sealed")
     for run_id in version.evaluations:

@@ -130,10 +130,10 @@ def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> It
     except RegistryError as error:
         deletions = set()
         yield Finding("decisions", "order of a withdrawal", MISMATCH, str(error))
-    for finding in _link_findings(
-        document, version, version_entries, deletions, keys if not quick else None
-    ):
-        names = {(finding.link, finding.name), (finding.link, f"{Path(finding.name).parent}/")}
+    tables = None if quick else keys
+    for finding in _link_findings(document, version, version_entries, deletions, tables):
+        top = f"{finding.name.partition('/')[0]}/"
+        names = {(finding.link, finding.name), (finding.link, top)}
         is_deleted = bool(names & deletions) and finding.told in (ABSENT, NO_FILE)
         yield replace(finding, state=DELETED, told="") if is_deleted else finding
 
