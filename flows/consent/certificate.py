@@ -96,10 +96,10 @@ class Certificate:
     author, reason : str
         Who carried it out, and why.
     blocked : int
-        Recordings that ingest refuses from now on.
+        Recordings that ingest refuses.
     versions : list of VersionSides
         Versions that saw the person.
-    deleted, remade, kept : lists
+    deleted, remade, remainder : lists
         What goes, what is made again, what stays.
     doubts : list of str
         Of what nobody can tell whether it is of the person.

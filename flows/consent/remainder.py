@@ -35,7 +35,7 @@ def remainder_of(person: Trace, remade: Sequence[Remade]) -> Iterator[Remainder]
 
 def _of_version(version: VersionTrace, successors: Mapping[str, str]) -> Iterator[Remainder]:
     name = version.reference
-    reason = "names and digests prove what it was successors of; they hold no signal"
+    reason = "names and digests prove what it was made of; they hold no signal"
     yield Remainder(f"chain and ledger of {name}", reason)
     if version.is_learner:
         yield from _of_learner(version, successors)

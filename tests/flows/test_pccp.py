@@ -26,31 +26,33 @@ MODEL = "holter-planned"
 
 
 @pytest.fixture(scope="module")
-def versions(
-    empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[VersionRecord, VersionRecord]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the state folder lies whose key seals the versions."""
+    return tmp_path_factory.mktemp("planned")
+
+
+@pytest.fixture(scope="module")
+def versions(empty_mlflow: Emptied, place: Path) -> tuple[VersionRecord, ...]:
     """Two versions of a model on one server; the second has another threshold."""
-    folder = tmp_path_factory.mktemp("planned")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLTER_HOME", str(folder / "home"))
+        patch.setenv("HOLTER_HOME", str(place / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
-        return tuple(  # type: ignore[return-value]
-            made_up.register(folder / str(number), name=MODEL, threshold=threshold)
+        return tuple(
+            made_up.register(place / str(number), name=MODEL, threshold=threshold)
             for number, threshold in enumerate((made_up.THRESHOLD, 0.51))
         )
 
 
 @pytest.fixture
 def home(
-    versions: tuple[VersionRecord, VersionRecord],
+    versions: tuple[VersionRecord, ...],
     empty_mlflow: Emptied,
+    place: Path,
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """The server of the versions, and the state folder whose key sealed them."""
-    (place,) = tmp_path_factory.getbasetemp().glob("planned*/home")
-    monkeypatch.setenv("HOLTER_HOME", str(place))
+    """A working folder beside the server and the state folder of the versions."""
+    monkeypatch.setenv("HOLTER_HOME", str(place / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_mlflow.address)
     monkeypatch.chdir(tmp_path)
     assert versions
@@ -72,7 +74,7 @@ def failures(text: str, *arguments: Any) -> set[str]:
 
 
 def test_what_is_proposed_allows_the_version_and_nothing_else(
-    home: Path, versions: tuple[VersionRecord, VersionRecord]
+    home: Path, versions: tuple[VersionRecord, ...]
 ) -> None:
     """Each other network, data set, input, setting and rule of decision is refused by its name."""
     assert home.is_dir()
@@ -103,7 +105,7 @@ def test_what_is_proposed_allows_the_version_and_nothing_else(
 
 
 def test_the_gate_holds_what_was_adopted(
-    home: Path, versions: tuple[VersionRecord, VersionRecord], capsys: pytest.CaptureFixture[str]
+    home: Path, versions: tuple[VersionRecord, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Refused by name, overridden with a reason, told in the document; other aliases are free."""
     first, _ = versions

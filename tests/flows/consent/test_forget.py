@@ -143,7 +143,12 @@ def test_a_dry_run_changes_nothing_and_tells_what_goes(
     deliver(preview, None, "json")
     value = held(capsys.readouterr().out, "forget")
     kinds = {row["kind"]: row["count"] for row in value["deleted"]}
-    assert kinds == {"beat tables": 1, "checkpoint": 1, "file of labels": 1}
+    assert kinds == {
+        "beat tables": 1,
+        "checkpoint": 1,
+        "file of labels": 1,
+        "work folder of a run": 1,
+    }
     assert [row["version"] for row in value["versions"]] == ["holter-learnt/1"]
     assert [row["version"] for row in value["remade"]] == ["holter-learnt/1"]  # it is candidate
     deliver(preview, None, "text")
