@@ -251,7 +251,7 @@ def _protocol(plan: PlanInForce, policy: Policy) -> Iterator[Block]:
     )
     yield Words(
         "Retraining: the settings, seed, code, environment and weights are sealed. "
-        "`holter rebuild` does a training again and tells what differs."
+        "holter rebuild does a training again and tells what differs."
     )
     yield Words(f"Performance evaluation: promotion policy {policy.title!r}. Each must hold:")
     yield Table(
@@ -264,8 +264,8 @@ def _protocol(plan: PlanInForce, policy: Policy) -> Iterator[Block]:
         else "not adopted"
     )
     yield Words(
-        f"Update: @{plan.plan.alias} moves by `holter promote` alone, after every rule of this "
-        "plan and of the policy held. An override needs a reason, and is told. `holter rollback` "
+        f"Update: @{plan.plan.alias} moves by holter promote alone, after every rule of this "
+        "plan and of the policy held. An override needs a reason, and is told. holter rollback "
         "moves it back. Devices take releases that a trusted key signed."
     )
     yield Table(
@@ -283,8 +283,8 @@ def _impact(plan: PlanInForce, evidence: Sequence[Evidence]) -> Iterator[Block]:
         yield _own(modification.risk, f"risks of {modification.title!r}, and what mitigates them")
     yield Words(
         "What each version gains on the one in use, by patient, with 95 % intervals: "
-        "`holter compare`. Whether new recordings lie far from those of the training: `holter "
-        "drift`."
+        "holter compare. Whether new recordings lie far from those of the training: "
+        "holter drift."
     )
     measured = [(row.version, text_of(row.f1, "f1")) for row in evidence if row.f1 is not None]
     if measured:
