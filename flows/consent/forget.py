@@ -29,7 +29,7 @@ from flows.reports.version_page import renew_pages
 from flows.upkeep.cleaning import busy
 from storage.audit import ledger
 from storage.audit.versions import read_version
-from storage.consent.blocks import block, known_digest
+from storage.consent.blocks import block, known_digest, read_blocks, recording_of_files
 from storage.consent.orders import CERTIFIED, FOLDER, ORDERED, Order, mark_of
 from storage.errors import ConsentError, NotInRegistry, OutOfReach, RegistryError
 from storage.files import home, sha256_file, write_json
@@ -85,8 +85,19 @@ def plan(person: str) -> Plan:
     if words := busy():
         raise ConsentError(f"subject {person}: found it {words}; expected no flow to run")
     journal = journals.open_journal(person)
-    footprint = journal.trace if journal else trace(person)
+    footprint = journal.trace if journal else _trace_or_blocked(person)
     return Plan(footprint, tuple(_going(footprint)), tuple(to_remake(footprint)), journal)
+
+
+def _trace_or_blocked(person: str) -> Trace:
+    """What there is of a person; nothing, of one who is blocked and of whom nothing is left."""
+    try:
+        return trace(person)
+    except ConsentError:
+        unread = recording_of_files("", person, {}, has_signal=False)
+        if not read_blocks().withdrawal_of(unread):
+            raise
+        return Trace(person, (person,), {}, (), frozenset(), frozenset(), (), (), ())
 
 
 def _going(person: Trace) -> Iterator[Removal]:

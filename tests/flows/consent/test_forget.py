@@ -19,6 +19,7 @@ from flows.reports.card import card, log_card
 from storage.audit import ledger, versions
 from storage.audit.findings import DELETED, MISMATCH
 from storage.audit.verify import verify
+from storage.consent.blocks import block
 from storage.errors import ConsentError, RegistryError
 from storage.files import home, write_bytes, write_json
 from storage.places import beats_place
@@ -168,6 +169,15 @@ def test_a_wrong_name_is_refused(state: Path, person: str, words: str) -> None:
     assert state.is_dir()
     with pytest.raises(ConsentError, match=words):
         work.plan(person)
+
+
+def test_somebody_of_whom_nothing_is_left_is_known_as_such(state: Path) -> None:
+    """One who is blocked, and whom neither a version nor a table names any more."""
+    assert state.is_dir()
+    block("w-1", ["elsewhere/p1"], [])
+    assert work.preview(work.plan("elsewhere/p1")).state == "nothing left"
+    with pytest.raises(ConsentError, match="found none of that name"):
+        work.plan("elsewhere/p2")
 
 
 def test_it_waits_for_flows(state: Path) -> None:
