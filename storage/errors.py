@@ -11,6 +11,7 @@ HolterError
 │   ├── ChecksumMismatch    bytes that differ from the data set's SHA256SUMS
 │   ├── BadAnnotation       an annotation file that cannot be read
 │   ├── BadLabel            a label of a whole record that cannot be used, or two that differ
+│   ├── Withdrawn           a recording of a person who withdrew their consent
 │   ├── NoRhythm            no rhythm annotation where the data set needs one
 │   ├── UnknownRhythm       a rhythm the data set's TOML does not name
 │   ├── NoLead              none of the wanted leads
@@ -18,6 +19,7 @@ HolterError
 │   └── TooFewBeats         fewer than three beats
 ├── DecisionError           a decision about a passage that cannot be kept, or a damaged log
 ├── BackupError             a backup that cannot be taken, or put back
+├── ConsentError            a withdrawal that cannot be carried out, or a list of them unreadable
 ├── PlaceError              a folder or bucket that cannot be written, or does not answer
 ├── TableError              a beat table or manifest that is damaged or of another version
 ├── TooManyFailed       more records that failed than a training takes
@@ -113,6 +115,19 @@ class BadLabel(RecordError):
 
 class NoRhythm(RecordError):
     """No rhythm annotation where the data set needs one."""
+
+
+class Withdrawn(RecordError):
+    """A recording of a person who withdrew their consent."""
+
+    def __init__(self, record: str, withdrawal: str) -> None:
+        self.withdrawal = withdrawal
+        actual = f"a recording whose use was withdrawn (withdrawal {withdrawal})"
+        super().__init__(record, actual, "one that may be used")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by its two parts."""
+        return type(self), (self.record, self.withdrawal)
 
 
 class UnknownRhythm(RecordError):
@@ -213,3 +228,7 @@ class BackupError(HolterError):
 
 class DecisionError(HolterError):
     """A decision about a passage that cannot be kept, or a log of them that is damaged."""
+
+
+class ConsentError(HolterError):
+    """A withdrawal of consent that cannot be carried out, or a list of them that is unreadable."""

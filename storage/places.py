@@ -90,6 +90,14 @@ class Remote:
         """All its text, in UTF-8."""
         return self.read_bytes().decode()
 
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove it; FileNotFoundError where it is not there, unless that is no matter."""
+        with answering(self):
+            system, path = _resolve(self.uri)
+            if missing_ok and not self.is_file():
+                return
+            system.delete_file(path)
+
     def upload(self, file: Path) -> None:
         """Put a whole file in its place: readers see the old one or the new one.
 

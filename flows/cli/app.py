@@ -27,6 +27,8 @@ from flows.cli.data_sets import commands as cli_data
 from flows.cli.data_sets import remove as cli_remove
 from flows.cli.exchange import descriptions as cli_descriptions
 from flows.cli.exchange import ec57 as cli_ec57
+from flows.cli.exchange import forget as cli_forget
+from flows.cli.exchange import pccp as cli_pccp
 from flows.cli.exchange import signing as cli_signing
 from flows.cli.from_settings import enter
 from flows.cli.options import (
@@ -142,6 +144,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_promote.pareto,
         cli_promote.promote,
         cli_promote.rollback,
+        cli_pccp.pccp,
         cli_promote.rebuild,
         cli_promote.drift,
         cli_promote.sbom,
@@ -158,6 +161,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_upkeep.backup,
         cli_upkeep.restore,
         cli_upkeep.gc,
+        cli_forget.forget,
     ),
 }
 for panel, commands in PANELS.items():

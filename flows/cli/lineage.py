@@ -36,7 +36,7 @@ Keys = Annotated[
     typer.Option("--key", help="Public key that may sign; repeatable. Else those of this machine."),
 ]
 #: How a finding's state looks, and how many of a link's are told one by one.
-COLOURS = {"match": "", "mismatch": "bold red", "out of reach": "yellow"}
+COLOURS = {"match": "", "mismatch": "bold red", "out of reach": "yellow", "deleted on request": ""}
 #: The colour of a link's row: that of the worst of it.
 WORST = {"mismatch": "bold red", "out of reach": "yellow", "match": "green"}
 MOST_EXAMPLES = 20
@@ -76,16 +76,18 @@ def _show_findings(model: str, findings: Sequence[Finding]) -> None:
     from storage.audit import verify as work
 
     counts = Counter((finding.link, finding.state) for finding in findings)
+    seen = {finding.state for finding in findings}
+    columns = [state for state in COLOURS if state != work.DELETED or state in seen]
     rows = [
-        [link, *(str(counts[link, state] or "") for state in COLOURS), compared]
+        [link, *(str(counts[link, state] or "") for state in columns), compared]
         for link, compared in work.LINKS.items()
     ]
     styles = [
         next((colour for state, colour in WORST.items() if counts[link, state]), "")
         for link in work.LINKS
     ]
-    show_table(["link", *COLOURS, "what is compared"], rows, model, styles)
-    for state in (work.MISMATCH, work.OUT):
+    show_table(["link", *columns, "what is compared"], rows, model, styles)
+    for state in (work.MISMATCH, work.OUT, work.DELETED):
         examples = [finding for finding in findings if finding.state == state]
         for finding in examples[:MOST_EXAMPLES]:
             words = f"{state}  {finding.link}: {finding.name} {finding.told}"
@@ -96,11 +98,13 @@ def _show_findings(model: str, findings: Sequence[Finding]) -> None:
         return
     skipped = sum(finding.told == work.NOT_READ for finding in findings)
     out = sum(finding.state == work.OUT for finding in findings) - skipped
-    matches = len(findings) - skipped - out
+    deleted = sum(finding.state == work.DELETED for finding in findings)
+    matches = len(findings) - skipped - out - deleted
     say(
         f"{model} is what was sealed"
         + (f", but for {' and '.join(work.LARGE)}, which were not read" if skipped else "")
         + f": {matches} of {matches + out} match"
+        + (f", {deleted} were deleted on request" if deleted else "")
         + (f", {out} are out of reach here." if out else ".")
     )
 

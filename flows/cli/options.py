@@ -245,6 +245,9 @@ def warn_of_records(result: IngestResult) -> None:
         for warning in entry.warnings:
             text = escape(f"{entry.record}: {warning}")
             console.print(f"[yellow]warning[/yellow]  {text}", soft_wrap=True)
+    for record in result.withdrawn:
+        text = escape(f"{record} is left out: its use was withdrawn")
+        console.print(f"[yellow]withdrawn[/yellow]  {text}", soft_wrap=True)
     for record, names in result.manifest.duplicates.items():
         same = f"{record} is the same recording as {', '.join(names)}"
         console.print(f"[yellow]twice[/yellow]   {escape(same)}", soft_wrap=True)

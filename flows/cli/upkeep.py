@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flows.upkeep.backup import Backup
     from flows.upkeep.cleaning import Item
     from flows.upkeep.restore import RestoreResult
+    from flows.upkeep.retention import Holdings
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
@@ -169,6 +170,10 @@ def gc(
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Tell what stays too, and why.")
     ] = False,
+    mlflow: Annotated[
+        bool,
+        typer.Option("--mlflow", help="Mark MLflow's runs that nobody names as deleted, too."),
+    ] = False,
     yes: Yes = False,
     output: Format = "text",
 ) -> None:
@@ -177,49 +182,51 @@ def gc(
     What a registered version, its chain or a ledger names stays, as does all that a flow uses.
     """
     quiet()
-    from flows.cli.answer import kinds
-    from flows.upkeep import cleaning, history
-
-    database = history.database()
     with serving():
-        from flows.upkeep.needs import read_needs
+        from flows.upkeep import retention
 
         with console.status("Reading ledgers and chains ..."):
-            needs = read_needs()
-        view = cleaning.view_of(needs, keep_days)
-        with console.status("Looking ..."):
-            items = cleaning.look(view)
-            runs = history.look(needs, view.since_s)
-        ended = [run for run in runs if not run.reason]
-        held = history.held_bytes(database, [run.run_id for run in ended]) if database else None
-        leaving = [item for item in items if not item.reason]
-        value = kinds.CleanUp(
-            removed=False,
-            keep_days=keep_days,
-            items=[upkeep_item(item) for item in items if reasons or not item.reason],
-            bytes=sum(item.bytes for item in leaving),
-            prefect_runs=len(ended),
-            prefect_bytes=held,
-            kept_runs=[
-                kinds.KeptRun(str(run.run_id), run.name, run.reason) for run in runs if run.reason
-            ],
-            prefect_database_shrunk=0,
-            not_looked_at=cleaning.outside(),
-            unreadable=needs.unreadable,
-        )
-        if dry_run or not (leaving or ended):
+            holdings = retention.look(keep_days, mlflow=mlflow)
+        value = _clean_up(holdings, keep_days, reasons=reasons)
+        if dry_run or not holdings.going:
             words = "would go" if dry_run else "to go"
             answer(value, output, show_lines(_clean_up_lines(value, words, reasons=reasons)))
             return
         confirm(_clean_up_lines(value, "to go", reasons=reasons), "Remove them?", yes=yes)
         with console.status("Removing ...") as status:
-            for item in leaving:
-                cleaning.remove(item)
-            total = len(ended)
-            history.remove(ended, lambda n: status.update(f"Removing runs: {n} of {total}"))
-            shrunk = history.shrink(database) if database and ended else 0
+            shrunk = retention.remove(holdings, status.update)
     value = replace(value, removed=True, prefect_database_shrunk=shrunk)
     answer(value, output, show_lines(_clean_up_lines(value, "removed", reasons=reasons)))
+
+
+def _clean_up(holdings: Holdings, keep_days: float, *, reasons: bool) -> kinds.CleanUp:
+    """What goes and stays, as it is answered."""
+    from flows.cli.answer import kinds
+    from flows.upkeep import cleaning, mlflow_runs
+
+    going = [run for run in holdings.mlflow if not run.reason]
+    return kinds.CleanUp(
+        removed=False,
+        keep_days=keep_days,
+        items=[upkeep_item(item) for item in holdings.items if reasons or not item.reason],
+        bytes=sum(item.bytes for item in holdings.items if not item.reason),
+        prefect_runs=sum(not run.reason for run in holdings.runs),
+        prefect_bytes=holdings.prefect_bytes,
+        kept_runs=[
+            kinds.KeptRun(str(run.run_id), run.name, run.reason)
+            for run in holdings.runs
+            if run.reason
+        ],
+        prefect_database_shrunk=0,
+        mlflow_runs=[
+            kinds.UpkeepRun(run.run_id, run.name, run.bytes, run.reason)
+            for run in holdings.mlflow
+            if reasons or not run.reason
+        ],
+        mlflow_for_good=mlflow_runs.for_good(going),
+        not_looked_at=cleaning.outside(),
+        unreadable=holdings.needs.unreadable,
+    )
 
 
 def upkeep_item(item: Item) -> kinds.UpkeepItem:
@@ -253,16 +260,30 @@ def _clean_up_lines(value: kinds.CleanUp, word: str, *, reasons: bool) -> list[s
             item_line("kept", "", f"Prefect's run {run.name}: {run.reason}")
             for run in value.kept_runs
         ]
+    deleted = [run for run in value.mlflow_runs if not run.reason]
+    lines += [
+        item_line(
+            "kept" if run.reason else word,
+            size(run.bytes) if run.bytes is not None else "?",
+            f"run of MLflow {run.name}" + (f": {run.reason}" if run.reason else ""),
+        )
+        for run in value.mlflow_runs
+    ]
     lines += [f"cannot tell who needs what: {text}" for text in value.unreadable]
     if value.not_looked_at:
         lines.append(f"not looked at: {value.not_looked_at}")
     count = sum(not item.reason for item in value.items)
-    if not count and not runs:
+    if not (count or runs or deleted):
         return [*lines, f"Nothing to remove that is older than {value.keep_days:g} days."]
     lines.append(
         f"{word}: {count} items and {runs} of Prefect's runs, {size(value.bytes + (held or 0))}. "
-        "Ledgers, chains and what MLflow has are not touched."
+        "Ledgers, chains and what versions have in MLflow are not touched."
     )
+    if deleted:
+        lines.append(
+            f"{word}: {len(deleted)} of MLflow's runs, marked as deleted there. For good, with "
+            f"their artifacts: {value.mlflow_for_good}"
+        )
     if shrunk := value.prefect_database_shrunk:
         lines.append(f"Prefect's database is {size(shrunk)} smaller.")
     return lines

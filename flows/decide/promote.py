@@ -11,6 +11,8 @@ from itertools import combinations
 import pandas as pd
 
 from flows.decide.decision_events import as_run, promotion_account, rollback_account
+from flows.reports.change_plan import current_plan
+from flows.reports.change_plan import verdicts as plan_verdicts
 from flows.reports.compare import decisions_of
 from flows.reports.version_page import renew_pages
 from flows.services.events import MODEL_RESOURCE, PROMOTION, refusal, tell
@@ -284,7 +286,10 @@ def promote(
     name = version.model.reference
     if champion and champion.model.reference == name:
         raise PromotionError(f"{name} is {alias} already")
+    plan = current_plan(version.model.name)
     verdicts = judge(policy.checks, all_figures(version, champion, policy))
+    if plan and plan.plan.alias == alias:
+        verdicts += plan_verdicts(plan, version, champion, policy.sha256)
     wrong = against(verdicts)
     decision = (OVERRIDDEN if override else REFUSED) if wrong else APPROVED
     result = write_json(
@@ -300,6 +305,7 @@ def promote(
             "reason": reason,
             "policy": policy.text,
             "policy_sha256": policy.sha256,
+            "plan_sha256": plan.sha256 if plan else None,
             "verdicts": [asdict(verdict) for verdict in verdicts],
         },
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from flows.ingest.folders import data_sets
 from flows.reports.compare import CODE
 from flows.services.servers import mlflow_server
 from flows.train.flow import train
+from flows.train.kept_sides import keep_sides
 from flows.train.settings import TrainSettings, fields_of, train_settings
 from flows.train.teacher import keep_teacher
 from storage.audit.versions import VersionRecord, read_version
@@ -25,7 +26,7 @@ from storage.datasets.dataset import DatasetSpec
 from storage.datasets.dataset_write import write_spec
 from storage.errors import TableError
 from storage.registry.model_files import LITERT, WEIGHTS
-from tasks.learning.splits import FIRST_RULES, by_rule
+from tasks.learning.splits import FIRST_RULES, SEALED_SIDES, by_rule
 from tasks.networks.sequence import reads_records
 
 BIT_EQUAL, EQUAL_FIGURES, DIFFERS = "bit-equal", "equal in figures", "differs"
@@ -101,7 +102,8 @@ def rebuild(version: VersionRecord, data: Sequence[Path] = ()) -> Rebuilt:
             )
             for manifest in version.manifests
         ]
-        result = train(settings_of(version, specs, folders))
+        with keep_sides(version.split) if keeps_sides(version) else nullcontext():
+            result = train(settings_of(version, specs, folders))
         again = read_version(result.version.reference)
     return compare_versions(version, again)
 
@@ -143,6 +145,11 @@ def params_of(version: VersionRecord) -> dict[str, str]:
     policy = version.manifests[0].preprocessing.get("policy", "")
     kept_params = {name: value for name, value in params.items() if name not in ASIDE}
     return {"policy": policy, **kept_params}
+
+
+def keeps_sides(version: VersionRecord) -> bool:
+    """Whether a version's sides are those of another, which no seed deals again."""
+    return version.params.get("split_rule") == SEALED_SIDES
 
 
 def settings_of(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flows.ingest.withdrawn import refuse_withdrawn
 from storage.audit.provenance import beat_code_sha256
 from storage.datasets.dataset import DatasetSpec
 from storage.errors import RecordError
@@ -79,6 +80,8 @@ def build_table(
 
     Raises
     ------
+    Withdrawn
+        Its use was withdrawn.
     RecordError
         The record cannot be used; its old table, if any, is left as it was.
     """
@@ -87,6 +90,7 @@ def build_table(
         expected = f"the log that the flow reads, {plan.decisions_head[:12]}… in it"
         raise RecordError(name, "another log of decisions on this machine", expected)
     record = open_record(plan.spec, plan.folder, name, signal=plan.signal)
+    refuse_withdrawn(record)
     verify_checksums(plan.folder, name, record.digests)
     key = record_key(record, config)
     if earlier is not None and still_good(earlier, key, plan.out):

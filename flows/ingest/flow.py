@@ -20,6 +20,7 @@ from flows.exchange.account import Account, account_of, beat_tables_of, recordin
 from flows.ingest.build import Plan, build_table
 from flows.ingest.failures import reasons, refuse_beyond, tally, telling
 from flows.ingest.folders import DatasetSettings
+from flows.ingest.withdrawn import WITHDRAWN, leave_out
 from flows.parameters import Data, Dataset, Policy, Records, Signal, named_after
 from flows.services.alive import WATCHED
 from flows.services.ports import review_page
@@ -35,7 +36,7 @@ from storage.datasets.dataset import (
     record_names,
     select_records,
 )
-from storage.errors import HolterError, RecordError, TableError, WorkersGone
+from storage.errors import HolterError, RecordError, TableError, Withdrawn, WorkersGone
 from storage.files import alone, sweep
 from storage.labels.decisions import log_heads
 from storage.logs import bound, log
@@ -63,10 +64,10 @@ MOST_ROWS = 1000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one record: built, kept from an earlier run, or failed and why."""
+    """What became of one record: built, kept from an earlier run, withdrawn, or failed and why."""
 
     record: str
-    state: Literal["built", "kept", "failed"]
+    state: Literal["built", "kept", "withdrawn", "failed"]
     seconds: float
     entry: Entry | None = None
     error: str | None = None
@@ -95,6 +96,11 @@ class IngestResult:
     def failed(self) -> tuple[Outcome, ...]:
         """The records that could not be used."""
         return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
+
+    @property
+    def withdrawn(self) -> tuple[str, ...]:
+        """The records that were left out as their use was withdrawn."""
+        return tuple(outcome.record for outcome in self.outcomes if outcome.state == WITHDRAWN)
 
 
 @account_of.register
@@ -149,6 +155,8 @@ def _build(plan: Plan, name: str, earlier: Entry | None) -> Outcome:
         if state == "built":
             entry = replace(entry, task_run_id=str(task_run.get_id() or ""))
             note_entry(plan.out, entry)
+    except Withdrawn:
+        return Outcome(name, WITHDRAWN, 0.0)
     except Exception as error:
         return _failure(name, error)
     return Outcome(name, state, time.monotonic() - start, entry)
@@ -271,6 +279,7 @@ def _ingest(
         flow_run_id=str(flow_run.get_id() or ""),
         signal=signal,
     )
+    manifest, ordered = leave_out(manifest, ordered, path.parent)
     manifest = replace(manifest, duplicates=duplicates(manifest, beats))
     # The entries of the others are of the earlier manifest: who signed these is not known anew.
     own = only is None or not path.is_file() or is_signed(path, trusted_keys())
@@ -280,8 +289,9 @@ def _ingest(
         table=report(ordered, manifest.duplicates),
         description=table_description(manifest, ordered, absent_records(spec, folder)),
     )
-    if not entries:
-        reason = reasons(manifest.failures) or "no records at all"
+    if not manifest.entries:
+        withdrawn = "every record is withdrawn" if manifest.withdrawn else "no records at all"
+        reason = reasons(manifest.failures) or withdrawn
         raise TableError(f"data set {spec.name} in {folder}: no record could be used: {reason}")
     return IngestResult(path, manifest, ordered)
 

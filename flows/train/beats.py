@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
+from flows.train.kept_sides import kept_split
 from flows.train.settings import BeatSettings
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import LabelledBeats, read_labelled
@@ -112,6 +113,8 @@ def read(
 ) -> Beats:
     """Read the labelled beats and deal them to sides."""
     beats = read_labelled([result.path for result in ingested])
-    split = split_beats(settings.paradigm, beats.subject, beats.label, settings.seed)
+    split = kept_split(settings.paradigm, beats.subject, settings.seed) or split_beats(
+        settings.paradigm, beats.subject, beats.label, settings.seed
+    )
     assert_no_leak(split, beats.subject)
     return Beats(settings, tuple(result.manifest.dataset for result in ingested), beats, split)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flows.ingest.flow import IngestResult
 from flows.train.flow import Answers, Decision, Keep
+from flows.train.kept_sides import kept_split
 from flows.train.settings import RecordSettings
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.labelled import Names, names_of, read_rhythms
@@ -218,6 +219,7 @@ def read(
     counts = np.array([np.count_nonzero(r.label >= 0) for r in records])
     people = names_of(np.array([r.subject for r in records])[counts > 0])
     subject = Names(people.values, np.repeat(people.code, counts[counts > 0]))
-    split = interpatient(subject, label[label >= 0], settings.seed)
+    kept = kept_split("interpatient", subject, settings.seed)
+    split = kept or interpatient(subject, label[label >= 0], settings.seed)
     assert_no_leak(split, subject)
     return Records(settings, samples, balance_records(records, settings.balance), split)

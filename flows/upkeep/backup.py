@@ -39,13 +39,13 @@ from flows.upkeep.archive import (
     is_database,
 )
 from storage.errors import BackupError, TableError
-from storage.files import check_writable, home, parse_text, whole
+from storage.files import check_writable, home, parse_text, read_json, whole, write_json
 from storage.places import beats_place
 from storage.registry.signing import release_key_path, sign
 from storage.tables.beats_manifest import read_manifest
 
 #: What of the state folder is of its machine and moment alone, or has a file of its own.
-LEFT_OUT = ("keys", "logs", "locks", "servers.json")
+LEFT_OUT = ("keys", "logs", "locks", "servers.json", "backups.json")
 #: Where flows that run are noted, and the newest entries that were seen of ledgers.
 RUNNING, SIGHTS = "running", "ledger"
 #: How long a database may be locked by a writer, in seconds.
@@ -128,8 +128,35 @@ def back_up(
             result = _write_state(archive, folder, Path(scratch), tell)
         if keys_file:
             write_keys(keys_file, folder)
+    _note_backup(file, result.time_utc)
     size = file.stat().st_size
     return replace(result, file=str(file), keys_file=str(keys_file or ""), bytes=size)
+
+
+def _note_backup(file: Path, time_utc: str) -> None:
+    """Note where a backup lies: what is deleted later may be in it."""
+    notes = {row["file"]: row for row in read_notes()}
+    notes[str(file)] = {"file": str(file), "time_utc": time_utc}
+    write_json(home() / "backups.json", [notes[name] for name in sorted(notes)])
+
+
+def read_notes() -> list[dict[str, str]]:
+    """The backups that were taken of this state folder, by file and time."""
+    try:
+        return [
+            {"file": row["file"], "time_utc": row["time_utc"]}
+            for row in read_json(home() / "backups.json")
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def known_backups() -> list[str]:
+    """Copies of this state folder that are there: backups, and what a restore put aside."""
+    files = (f"{row['file']}, of {row['time_utc']}" for row in read_notes())
+    there = [name for name in files if Path(name.rpartition(", of ")[0]).exists()]
+    aside = home().parent.glob(f"{home().name}.before-*")
+    return [*there, *sorted(map(str, aside))]
 
 
 def _check_target(path: Path, folder: Path, *, overwrite: bool) -> None:

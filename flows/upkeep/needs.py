@@ -30,6 +30,9 @@ from storage.tables.beats_manifest import manifest_from, manifest_places
 #: How Prefect's runs and task runs are named, wherever a chain or a ledger names them.
 RUN_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
+#: How MLflow's runs are named there.
+MLFLOW_RUN = re.compile(r"\b[0-9a-f]{32}\b")
+
 LOCKED_S = 30.0
 #: The address of a server in what was seen of its ledgers; see `storage.audit.witness`.
 SERVER = re.compile(r'"server ([^"]+)"')
@@ -51,6 +54,8 @@ class Needs:
         SHA-256 of a test set and of a chain, and a version.
     run_ids : dict of str to str
         Prefect's flow runs and task runs, and a version.
+    mlflow_runs : dict of str to str
+        MLflow's runs, and a version.
     unreadable : list of str
         Versions of which nobody can tell what they need, and why.
     """
@@ -61,6 +66,7 @@ class Needs:
     testsets: dict[str, str] = field(default_factory=dict)
     chains: dict[str, str] = field(default_factory=dict)
     run_ids: dict[str, str] = field(default_factory=dict)
+    mlflow_runs: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -89,7 +95,9 @@ def read_needs() -> Needs:
             except (HolterError, KeyError, TypeError, ValueError) as error:
                 needs.unreadable.append(f"{reference}: {error}")
     for reference in all_references():
-        tags = resolve(reference).tags
+        version = resolve(reference)
+        tags = version.tags
+        _note_ids(needs, {"run": version.run_id, **tags}, reference)
         if TESTSET_SHA256_TAG in tags:
             needs.testsets.setdefault(tags[TESTSET_SHA256_TAG], reference)
         if reference not in sealed and any(tag.startswith(PREFIX) for tag in tags):
@@ -140,8 +148,11 @@ def _note_entry(needs: Needs, entry: ledger.Entry, reference: str) -> None:
 
 
 def _note_ids(needs: Needs, value: Mapping[str, Any], reference: str) -> None:
-    for run_id in RUN_ID.findall(json.dumps(value)):
+    text = json.dumps(value)
+    for run_id in RUN_ID.findall(text):
         needs.run_ids.setdefault(run_id, reference)
+    for run_id in MLFLOW_RUN.findall(text):
+        needs.mlflow_runs.setdefault(run_id, reference)
 
 
 def _note_chain(needs: Needs, document: Mapping[str, Any], reference: str) -> None:

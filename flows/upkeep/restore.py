@@ -17,6 +17,7 @@ from typing import Any
 from flows.upkeep.archive import KEYS, STATE, names_text, printable
 from flows.upkeep.backup import RUNNING
 from flows.upkeep.unpack import Contents, unpack
+from storage.consent.blocks import key_path
 from storage.errors import BackupError, SignatureError
 from storage.files import check_writable, home, parse_text, read_json, sync_folder, write_json
 from storage.registry.signing import public_half, release_key_path, signed_by
@@ -205,6 +206,16 @@ def _mark_dead(fresh: Path) -> None:
             write_json(path, {**read_json(path), "host": platform.node(), "since": -1.0})
 
 
+def _keep_withdrawals(target: Path, fresh: Path) -> None:
+    """Who withdrew since the backup stays withdrawn: the list, its key, and the certificates."""
+    if (target / "consent").is_dir():
+        shutil.copytree(target / "consent", fresh / "consent", dirs_exist_ok=True)
+    key = target / "keys" / key_path().name
+    if key.is_file():
+        (fresh / "keys").mkdir(mode=0o700, exist_ok=True)
+        shutil.copy2(key, fresh / "keys" / key.name)
+
+
 def _swap(fresh: Path, target: Path) -> str:
     """Rename the new folder into place; the one that was there stays under another name."""
     earlier = ""
@@ -216,6 +227,7 @@ def _swap(fresh: Path, target: Path) -> str:
         aside = target.with_name(f"{target.name}.before-{now}")
         if os.path.lexists(aside):
             raise BackupError(f"{aside}: found a folder; expected none: wait a second")
+        _keep_withdrawals(target, fresh)
         target.rename(aside)
         earlier = str(aside)
     try:

@@ -130,9 +130,14 @@ def _registration_words(name: str, number: str) -> str:
     )
 
 
+def evaluations(history: Iterable[Entry]) -> list[Entry]:
+    """The entries of a version's evaluations, in their order."""
+    return [entry for entry in history if entry.action == EVALUATED]
+
+
 def evaluation_runs(history: Iterable[Entry]) -> list[str]:
     """The runs of a version's evaluations, as its entries name them, in their order."""
-    return [entry.details["run_id"] for entry in history if entry.action == EVALUATED]
+    return [entry.details["run_id"] for entry in evaluations(history)]
 
 
 def deleted_runs(run: Mapping[str, Any], history: Iterable[Entry]) -> dict[str, list[str]]:

@@ -9,6 +9,10 @@ from typing import Any
 from storage.errors import DigestMismatch, OutOfReach, RegistryError
 
 MATCH, MISMATCH, OUT = "match", "mismatch", "out of reach"
+#: What an order that was signed before had deleted; see `storage.consent.orders`.
+DELETED = "deleted on request"
+#: What is found where a file is not there: on this machine, and on the server.
+ABSENT, NO_FILE = "is not there", "found no such file on the server"
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def compare_file(link: str, name: str, fetch: Callable[[], object]) -> Finding:
     except DigestMismatch as error:
         return Finding(link, name, MISMATCH, str(error))
     except RegistryError:
-        return Finding(link, name, MISMATCH, "found no such file on the server")
+        return Finding(link, name, MISMATCH, NO_FILE)
     return Finding(link, name, MATCH)
 
 

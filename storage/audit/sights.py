@@ -273,7 +273,7 @@ def _shared_look(group: Sequence[_Mark], query: Query, trusted: set[str]) -> Loo
 def _look(entry: Entry, reference: str, query: Query, trusted: set[str]) -> Look:
     """What an entry's version saw."""
     if entry.action == ledger.EVALUATED:
-        return look_into(_evaluated_on(entry.details["run_id"]), query, reference)
+        return look_into(evaluated_on(entry.details["run_id"]), query, reference)
     document = chain.read_chain(entry, reference, trusted).document
     look = look_into(document["datasets"], query, reference)
     matches = [
@@ -292,7 +292,7 @@ def _local_look(query: Query) -> Look:
     return look_into(datasets, query, "the beat tables here")
 
 
-def _evaluated_on(run_id: str) -> list[dict[str, Any]]:
+def evaluated_on(run_id: str) -> list[dict[str, Any]]:
     """The manifests of an evaluation's data sets, as its run has them."""
     start, end = artifact_tag(f"{INPUTS_FOLDER}/"), "/manifest.json"
     tags = run_state(run_id).tags

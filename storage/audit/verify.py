@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from storage.audit import chain, ledger, outcomes
+from storage.audit.findings import ABSENT, NO_FILE, compare, compare_file, compare_values
+from storage.audit.findings import DELETED as DELETED
 from storage.audit.findings import MATCH as MATCH
 from storage.audit.findings import MISMATCH as MISMATCH
 from storage.audit.findings import OUT as OUT
 from storage.audit.findings import Finding as Finding
-from storage.audit.findings import compare, compare_file, compare_values
 from storage.audit.ledger_entry import (
     APPROVED,
     CARD,
@@ -24,6 +26,7 @@ from storage.audit.ledger_entry import (
     of_version,
 )
 from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
+from storage.consent.orders import ORDERED, links_of, read_orders
 from storage.errors import (
     DecisionError,
     NotInRegistry,
@@ -37,6 +40,7 @@ from storage.labels.decisions import read_decisions
 from storage.places import Place, beats_place
 from storage.recordings.review import decision_digests, decisions_key
 from storage.registry.client import call, fetch_model_file, fetch_run_file
+from storage.registry.evaluations import OUTCOME
 from storage.registry.model_files import WEIGHTS
 from storage.registry.models import ModelVersion, run_state
 from storage.registry.signing import read_description
@@ -61,7 +65,6 @@ from storage.tables.beats_manifest import (
     manifest_places,
 )
 
-ABSENT = "is not there"
 NOT_READ = "not read: --quick"
 #: The links of a chain, in the order of the work, and what each compares.
 LINKS = {
@@ -72,7 +75,7 @@ LINKS = {
     "artifacts": "inputs, split, environment, test set and figures of the run",
     "model files": "each exported file, and the weights of the version that taught it",
     "evaluations": "reports of devices and on data sets: files, figures, parameters, tags",
-    "decisions": "results of promotions, the tags that they left, the newest model card",
+    "decisions": "results of promotions, their tags, withdrawals, the newest model card",
     "environment": "the locked environment",
     "code": "the commit, and the code that shaped the beat tables",
     "beat tables": "one Parquet file a record",
@@ -80,6 +83,8 @@ LINKS = {
 }
 #: Links whose files are as large as the recordings.
 LARGE = ("beat tables", "sources")
+#: The files that an entry of the ledger may name, each with its digest beside it.
+FILE_DETAILS = ("result", "order", "certificate")
 
 
 def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> Iterator[Finding]:
@@ -122,24 +127,49 @@ def verify(reference: str, trusted: Iterable[str], *, quick: bool = False) -> It
         return
     yield Finding("seal", "document", MISMATCH if sealed.fault else MATCH, sealed.fault)
     version_entries = [entry for entry in entries if entry.version == number]
-    evaluations = [entry for entry in version_entries if entry.action == ledger.EVALUATED]
-    for link, texts in chain.deleted_runs(sealed.document["run"], evaluations).items():
-        yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     document = sealed.document
     yield compare("seal", CHAIN_SHA256_TAG, sealed.sha256, version.tags.get(CHAIN_SHA256_TAG))
     yield from _version(document["model"], version, of_version(entries, number), keys)
+    titles = {e.details["run_id"]: outcomes.title(e) for e in chain.evaluations(version_entries)}
+    try:
+        orders = read_orders(e.details for e in version_entries if e.action == ORDERED)
+        deletions = links_of(orders, document, titles)
+    except OutOfReach:
+        raise
+    except RegistryError as error:
+        deletions = set()
+        yield Finding("decisions", "order of a withdrawal", MISMATCH, str(error))
+    tables = None if quick else keys
+    for finding in _link_findings(document, version, version_entries, deletions, tables):
+        top = f"{finding.name.partition('/')[0]}/"
+        names = {(finding.link, finding.name), (finding.link, top)}
+        is_deleted = bool(names & deletions) and finding.told in (ABSENT, NO_FILE)
+        yield replace(finding, state=DELETED, told="") if is_deleted else finding
+
+
+def _link_findings(
+    document: Mapping[str, Any],
+    version: ModelVersion,
+    entries: Sequence[ledger.Entry],
+    deletions: Container[tuple[str, str]],
+    keys: set[str] | None,
+) -> Iterator[Finding]:
+    """Everything that a chain names, link by link; what is large where there are keys to ask."""
+    evaluations = chain.evaluations(entries)
+    for link, texts in chain.deleted_runs(document["run"], evaluations).items():
+        yield from (Finding(link, "kept by MLflow", MISMATCH, text) for text in texts)
     yield from _run(document["run"])
     with TemporaryDirectory(prefix="holter-") as folder:
         yield from _artifacts(document["run"], Path(folder))
         yield from _files(document["model"], Path(folder))
         yield from _teacher(document["run"]["tags"], Path(folder))
-        yield from _evaluations(evaluations, Path(folder))
-        yield from _decision_files(version_entries, document["run"]["run_id"], Path(folder))
-    yield from _decision_tags(version_entries, document["model"]["tags"], version.tags)
+        yield from _evaluations(evaluations, Path(folder), deletions)
+        yield from _decision_files(entries, document["run"]["run_id"], Path(folder))
+    yield from _decision_tags(entries, document["model"]["tags"], version.tags)
     yield from _environment(document["run"]["tags"])
     yield from _code(document)
     for data in document["datasets"]:
-        if quick:
+        if keys is None:
             yield from (Finding(link, data["dataset"], OUT, NOT_READ) for link in LARGE)
             continue
         yield from table_findings(data, keys)
@@ -246,22 +276,32 @@ def _teacher(tags: Mapping[str, str], folder: Path) -> Iterator[Finding]:
         yield compare_file("model files", f"teacher {reference}", fetch)
 
 
-def _evaluations(entries: Sequence[ledger.Entry], folder: Path) -> Iterator[Finding]:
+def _evaluations(
+    entries: Sequence[ledger.Entry], folder: Path, deletions: Container[tuple[str, str]] = ()
+) -> Iterator[Finding]:
     """Reports and outcomes are what the ledger says; MLflow's figures are those of the outcomes."""
     for entry in entries:
         if not outcomes.device_of(entry):
-            now = _digest_of(entry.details["run_id"], EVALUATION_FOLDER, folder / "all")
-            yield compare("evaluations", outcomes.title(entry), entry.details["report"], now)
+            run_id, title = entry.details["run_id"], outcomes.title(entry)
+            now = _digest_of(run_id, EVALUATION_FOLDER, folder / "all")
+            rest = [*(folder / "all" / run_id / EVALUATION_FOLDER).rglob("*")]
+            if ("evaluations", title) in deletions and {path.name for path in rest} <= {OUTCOME}:
+                yield Finding("evaluations", title, DELETED, "its figures are kept")
+            else:
+                yield compare("evaluations", title, entry.details["report"], now)
         yield from outcomes.read_evaluation(entry).findings
 
 
 def _decision_files(
     entries: Sequence[ledger.Entry], run_id: str, folder: Path
 ) -> Iterator[Finding]:
-    """Results of promotions, and the newest card, are what the ledger says."""
+    """Results of promotions, withdrawals, and the newest card, are what the ledger says."""
     details = [entry.details for entry in entries]
     files = {
-        fields["result"]: fields.get("result_sha256") for fields in details if "result" in fields
+        fields[name]: fields.get(f"{name}_sha256")
+        for fields in details
+        for name in FILE_DETAILS
+        if name in fields
     }
     cards = [entry.details for entry in entries if entry.action == CARD]
     files |= {name: sha for card in cards[-1:] for name, sha in card.items() if CARD_FILE in name}

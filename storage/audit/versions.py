@@ -18,6 +18,7 @@ from storage.audit.chain import deleted_runs, read_chain, registration, resolve
 from storage.audit.findings import MISMATCH, OUT, Finding, compare_values, sentences
 from storage.audit.ledger_entry import CARD, CARD_FILE, of_version
 from storage.audit.outcomes import read_evaluation
+from storage.consent.orders import CERTIFIED
 from storage.errors import DigestMismatch, NotInRegistry, RegistryError, SignatureError
 from storage.files import home, sha256_file
 from storage.registry import tracking
@@ -213,6 +214,15 @@ def testset_of(model: ModelVersion) -> TestSet:
     file, digest = (model.tags.get(name, "") for name in (TESTSET_TAG, TESTSET_SHA256_TAG))
     if not (file and digest):
         raise RegistryError(f"{model.reference}: found no tag {TESTSET_TAG}; expected a test set")
+    try:
+        return _fetched_testset(model, file, digest)
+    except NotInRegistry:
+        if rest := _testset_without_withdrawn(model):
+            return _fetched_testset(model, *rest)
+        raise
+
+
+def _fetched_testset(model: ModelVersion, file: str, digest: str) -> TestSet:
     path = home() / "testsets" / f"{digest}.npz"
     if not (path.is_file() and sha256_file(path) == digest):
         fetch_run_file(model.run_id, file, digest, path.parent / digest).replace(path)
@@ -229,3 +239,10 @@ def enter_card(model: ModelVersion, folder: Path) -> None:
     last = [entry.details for entry in entries if entry.version == model.version][-1:]
     if not all(marks.items() <= details.items() for details in last or [{}]):
         ledger.append(model.name, model.version, CARD, "model card", **marks)
+
+
+def _testset_without_withdrawn(model: ModelVersion) -> tuple[str, str] | None:
+    """File and digest of what is left of a test set that was deleted on request, as was signed."""
+    entries = of_version(ledger.trusted_entries(model.name, trusted_keys()), model.version)
+    certified = [e.details for e in entries if e.action == CERTIFIED and "testset" in e.details]
+    return (certified[-1]["testset"], certified[-1]["testset_sha256"]) if certified else None

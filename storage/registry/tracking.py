@@ -37,6 +37,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from storage.addresses import without_credentials
@@ -109,6 +110,24 @@ def log_file(run_id: str, path: Path, folder: str) -> None:
     log_tags(run_id, {artifact_tag(f"{folder}/{path.name}"): sha256_file(path)})
     with _client_to(f"log {path.name}") as client:
         client.log_artifact(run_id, str(path), folder)
+
+
+def list_files(run_id: str, folder: str) -> list[str]:
+    """The names of a run's artifacts below a folder, those in folders below it too."""
+    with _client_to(f"list {folder}") as client:
+        store = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+        waiting, names = [folder.rstrip("/")], list[str]()
+        while waiting:
+            for file in store.list_artifacts(waiting.pop()):
+                (waiting if file.is_dir else names).append(str(file.path))
+        return sorted(names)
+
+
+def delete_file(run_id: str, file: str) -> None:
+    """Delete an artifact of a run for good; what its tags say of it stays."""
+    with _client_to(f"delete {file}") as client:
+        store = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+        store.delete_artifacts(file)  # type: ignore[no-untyped-call]
 
 
 def log_folder(run_id: str, path: Path, folder: str) -> None:

@@ -154,6 +154,8 @@ class Manifest:
         Whether signals were read; None in a manifest that does not say.
     duplicates : dict of str to list of str
         Records whose recording is here under another name too, and those names (DATASET/RECORD).
+    withdrawn : int
+        Records that were left out as their use was withdrawn; no name of theirs is kept.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FIELDS
@@ -176,6 +178,7 @@ class Manifest:
     flow_run_id: Text = ""
     signal: Flag | None = None
     duplicates: dict[Text, list[Text]] = field(default_factory=dict)
+    withdrawn: Count = 0
 
     @property
     def has_signal(self) -> bool:

@@ -6,7 +6,7 @@ The inputs stay on disk and are read block by block: 200,000 beats are 240 MB.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -99,6 +99,25 @@ class TestSet:
             )
         countable = self.label[rows] >= 0
         return self.label[rows][countable], probability[rows][countable]
+
+
+def without_subjects(testset: TestSet, people: Collection[str]) -> TestSet:
+    """A test set without the rows of some subjects, DATASET/NAME; its inputs are in memory."""
+    others = ~np.isin(testset.subject, [*people])
+    inputs = {
+        name: np.concatenate(
+            [
+                np.empty((0, *array.shape[1:]), np.float32),
+                *(
+                    array[at : at + BLOCK][others[at : at + BLOCK]]
+                    for at in range(0, len(array), BLOCK)
+                ),
+            ]
+        )
+        for name, array in testset.inputs.items()
+    }
+    columns = {name: getattr(testset, name)[others] for name in _COLUMNS}
+    return TestSet(inputs=inputs, **columns)
 
 
 def write_testset(path: Path, testset: TestSet) -> Path:

@@ -33,6 +33,8 @@ CANDIDATES = 2000  # drawn ways to deal subjects; enough to meet every way of up
 SIDES = ("train", "validation", "test")
 #: Rules that deal beats: the best of `CANDIDATES` ways, scikit-learn's, and numpy's permutation.
 BEST_OF, SKLEARN, PERMUTED = "best_of_2000/1", "train_test_split/1", "permutation/1"
+#: Of a split that keeps the sides of a sealed one, of which somebody withdrew.
+SEALED_SIDES = "sealed_sides/1"
 #: The rule of a split that names none: it was made before splits named theirs.
 FIRST_RULES = {"interpatient": BEST_OF, "intrapatient": PERMUTED}
 #: Pairs of records that an error names.

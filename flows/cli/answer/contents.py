@@ -70,6 +70,7 @@ def ingest_of(result: IngestResult) -> kinds.Ingest:
         warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
         twice={record: [*names] for record, names in manifest.duplicates.items()},
         review=review_words(entries),
+        withdrawn=[*result.withdrawn],
         manifest=str(result.path),
     )
 

@@ -126,6 +126,7 @@ class Ingest:
     """`holter ingest`: the beat tables of a data set; `twice` are records under two names.
 
     `review` says how far people's decisions shape the labels; "" where they do not.
+    `withdrawn` are records that were left out as their use was withdrawn.
     """
 
     data_set: str
@@ -138,6 +139,7 @@ class Ingest:
     warnings: list[Remark]
     twice: dict[str, list[str]]
     review: str
+    withdrawn: list[str]
     manifest: str
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.cli.answer.data_kinds import Ingest
 from flows.cli.answer.report_kinds import Report
+from flows.reports.pccp import Evidence
 from storage.audit.findings import Sight
 from storage.audit.ledger_entry import Entry
 from storage.labels.decisions import Decision
@@ -122,3 +123,14 @@ class Rebuild:
     changes: list[Change]
     files: dict[str, bool]
     figures: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class ChangeControl:
+    """`holter pccp`: a plan by its digest, what each version shows of it, and the document."""
+
+    model: str
+    plan: str
+    adopted: bool
+    evidence: list[Evidence]
+    report: Report

@@ -55,6 +55,9 @@ from flows.cli.answer.decision_kinds import (
     Change as Change,
 )
 from flows.cli.answer.decision_kinds import (
+    ChangeControl as ChangeControl,
+)
+from flows.cli.answer.decision_kinds import (
     Drift as Drift,
 )
 from flows.cli.answer.decision_kinds import (
@@ -239,4 +242,7 @@ from flows.cli.answer.upkeep_kinds import (
 )
 from flows.cli.answer.upkeep_kinds import (
     UpkeepItem as UpkeepItem,
+)
+from flows.cli.answer.upkeep_kinds import (
+    UpkeepRun as UpkeepRun,
 )

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flows.cli.answer import kinds
+from flows.consent.certificate import Certificate
 from flows.upkeep.backup import Backup
 from flows.upkeep.restore import RestoreResult
 from storage.audit.findings import Finding
@@ -40,6 +41,7 @@ ANSWERS: dict[str, Any] = {
     "compare": kinds.Report,
     "pareto": kinds.Pareto,
     "promote": kinds.Promotion,
+    "pccp": kinds.ChangeControl,
     "rollback": kinds.Rollback,
     "rebuild": kinds.Rebuild,
     "drift": kinds.Drift,
@@ -56,6 +58,7 @@ ANSWERS: dict[str, Any] = {
     "exchange key": kinds.Key,
     "exchange sign": kinds.SignedRelease,
     "exchange stamp": kinds.TimeStamp,
+    "forget": Certificate,
     "edge request": kinds.DeviceReports,
     "edge devices": kinds.Devices,
     "edge group": kinds.Deed,

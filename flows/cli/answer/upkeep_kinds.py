@@ -25,8 +25,21 @@ class KeptRun:
 
 
 @dataclass(frozen=True)
+class UpkeepRun:
+    """A run of MLflow, the bytes of its artifacts if known, and why it stays: "" where it goes."""
+
+    run_id: str
+    name: str
+    bytes: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class CleanUp:
-    """`holter gc`: what goes, or has gone where `removed`; `prefect_bytes` is None if unknown."""
+    """`holter gc`: what goes, or has gone where `removed`; `prefect_bytes` is None if unknown.
+
+    `mlflow_for_good` is the command that removes MLflow's deleted runs for good.
+    """
 
     removed: bool
     keep_days: float
@@ -36,6 +49,8 @@ class CleanUp:
     prefect_bytes: int | None
     kept_runs: list[KeptRun]
     prefect_database_shrunk: int
+    mlflow_runs: list[UpkeepRun]
+    mlflow_for_good: str
     not_looked_at: str
     unreadable: list[str]
 

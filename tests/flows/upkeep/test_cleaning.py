@@ -21,11 +21,14 @@ from flows.cli.app import app
 from flows.services.servers import Servers
 from flows.upkeep import cleaning, history
 from flows.upkeep.needs import Needs, read_needs
+from flows.upkeep.retention import retention
 from storage.audit import ledger
 from storage.audit.verify import MISMATCH, verify
 from storage.errors import BackupError
 from storage.files import home, sha256_folder, write_bytes, write_json
 from storage.places import beats_place
+from storage.registry import tracking
+from storage.registry.client import call
 from storage.registry.models import ModelVersion
 from storage.registry.signing import trusted_keys
 from tests.answers import held
@@ -273,4 +276,58 @@ def test_runs_are_measured_and_their_room_given_back(
     assert idle not in flow_runs()
     assert history.held_bytes(database, [run.run_id]) < 200
     assert history.shrink(database) >= 0
+    assert registered.run_id in flow_runs()
+
+
+def run_of(experiment: str, status: str, **tags: str) -> str:
+    """A run of MLflow that has ended, with an artifact."""
+    run_id = tracking.start_run(experiment, "made-up", {"epochs": 3}, tags)
+    tracking.finish_run(run_id, status)
+    return run_id
+
+
+def stage_of(run_id: str) -> str:
+    return str(call("GET", "runs/get", run_id=run_id)["run"]["info"]["lifecycle_stage"])
+
+
+def test_runs_of_mlflow_go_where_nobody_names_them(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failed training goes, if that is asked; versions, ledgers and evidence stay, each told."""
+    before = findings_of(registered)
+    going = [run_of("train/x", "FAILED"), run_of("train/x", "FINISHED"), run_of("edge/x", "KILLED")]
+    kept = {
+        run_of("drift/x", "FINISHED", **{"holter.kind": "drift"}): "a look for drift",
+        run_of("edge/x", "FINISHED"): "a device's report",
+        registered.version.run_id: f"needed by {registered.version.reference}",
+    }
+    running = tracking.start_run("train/x", "made-up", {}, {})
+    assert gc(capsys, "--keep-days", "0", "--yes")["mlflow_runs"] == []
+    told = gc(capsys, "--keep-days", "0", "--mlflow", "--dry-run", "--reasons")
+    reasons = {run["run_id"]: run["reason"] for run in told["mlflow_runs"]}
+    assert {run_id for run_id, reason in reasons.items() if not reason} == set(going)
+    assert all(reasons[run_id].startswith(reason) for run_id, reason in kept.items())
+    assert "a ledger" in reasons.values()
+    assert running not in reasons
+    assert {stage_of(run_id) for run_id in going} == {"active"}
+    assert gc(capsys, "--mlflow", "--yes")["mlflow_runs"] == []  # they are young
+    gc(capsys, "--keep-days", "0", "--mlflow", "--yes")
+    assert {stage_of(run_id) for run_id in going} == {"deleted"}
+    assert {stage_of(run_id) for run_id in [*kept, running]} == {"active"}
+    assert findings_of(registered) == before
+    command = told["mlflow_for_good"].split()
+    assert command[:2] == ["mlflow", "gc"]
+    assert set(command[-1].split(",")) == set(going)
+    tracking.finish_run(running, "FINISHED")
+
+
+def test_a_schedule_does_what_the_command_does(registered: Registered, junk: list[Path]) -> None:
+    """The flow is no flow that keeps itself from cleaning up; a dry run of it tells alone."""
+    idle = run_id_of(idle_work)
+    told = retention(keep_days=0, dry_run=True)
+    assert all(path.exists() for path in junk)
+    assert retention(keep_days=0) == told
+    assert told["beat tables"] == 1
+    assert not any(path.exists() for path in junk)
+    assert idle not in flow_runs()
     assert registered.run_id in flow_runs()

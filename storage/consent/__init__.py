@@ -1,0 +1,1 @@
+"""Withdrawn consent: whose recordings must not come back, and what was deleted on request."""
