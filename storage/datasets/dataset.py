@@ -16,6 +16,8 @@ from pydantic import (
 
 from storage.datasets.labels import excluded_rows, rows_without_record
 from storage.datasets.sections import (
+    LAYER,
+    LAYERS,
     Annotations,
     Labels,
     Leads,
@@ -226,7 +228,7 @@ def listed_names(data: bytes, form: str) -> list[str]:
 
 def _problem(problem: Mapping[str, Any]) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, the nearest known key."""
-    path = [str(part) for part in problem["loc"]]
+    path = [str(part) for part in problem["loc"] if part not in (LAYER, LAYERS)]
     key = ".".join(path) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}{did_you_mean(path[-1], _keys_at(path[:-1]))}"

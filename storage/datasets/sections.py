@@ -24,11 +24,13 @@ Annotator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
 #: The same, or a CSV of intervals: "csv" for NAME.csv, "rhythm.csv" for NAME.rhythm.csv.
 RhythmSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.csv)?$")]
 
+#: How an error's place tells one source of rhythm from several; a TOML has no such keys.
+LAYER, LAYERS = "layer", "layers"
 #: One source of rhythm, or several in order.
 RhythmLayers = Annotated[
-    Annotated[RhythmSource, Tag("layer")]
-    | Annotated[tuple[RhythmSource, ...], Field(min_length=1), Tag("layers")],
-    Discriminator(lambda value: "layers" if isinstance(value, list | tuple) else "layer"),
+    Annotated[RhythmSource, Tag(LAYER)]
+    | Annotated[tuple[RhythmSource, ...], Field(min_length=1), Tag(LAYERS)],
+    Discriminator(lambda value: LAYERS if isinstance(value, list | tuple) else LAYER),
 ]
 #: Which decisions hold: `storage.labels.passages`.
 Rule = Annotated[str, StringConstraints(pattern=r"^(agreement|latest|reviewer:\S(.*\S)?)$")]

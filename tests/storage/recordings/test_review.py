@@ -167,8 +167,8 @@ def test_a_worker_without_the_log_makes_no_table(
     [
         (["atr", "review"], "latest", '"review" can only be the first layer'),
         (["atr", "atr"], "latest", "named twice"),
-        ([], "latest", "annotations.rhythm.layers"),
-        (["review", "../atr"], "latest", "annotations.rhythm.layers.1"),
+        ([], "latest", "annotations.rhythm: "),
+        (["review", "../atr"], "latest", "annotations.rhythm.1: "),
         ("review", "majority", "review.rule"),
         ("review", "reviewer:", "review.rule"),
     ],
