@@ -21,7 +21,8 @@ from bench.tables import RESULTS, Result, write_pages, write_result
 #: In the order of the page. A new section is a module, its name here, and its block in the page.
 SECTIONS = (
     *("signal", "formats", "detectors", "dataset", "layout", "scaling"),
-    *("training", "lineage", "load", "before", "evaluation", "commands", "beat", "micro"),
+    *("training", "lineage", "load", "before", "evaluation", "commands", "beat"),
+    *("micro", "micro_detector"),
 )
 
 
