@@ -134,8 +134,13 @@ def answer_here(export: Path, name: str, folder: Path, flags: Sequence[str] = ("
 
     The detector (`DETECTOR`) answers `ecg.bin` into `peaks.bin`.
     """
-    run_words(["gcc", *WARNINGS, *flags, *_sources(export, name), "-lm", "-o", "here"], folder)
+    build_here(export, name, folder, flags)
     run_words([folder / "here"], folder)
+
+
+def build_here(export: Path, name: str, folder: Path, flags: Sequence[str] = ("-O2",)) -> None:
+    """Build the program `here` in a folder."""
+    run_words(["gcc", *WARNINGS, *flags, *_sources(export, name), "-lm", "-o", "here"], folder)
 
 
 def answer_on(core: Core, export: Path, name: str, folder: Path) -> Counts:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from bench.harness import ROOT
 from bench.microcontroller import (
     CORES,
-    DETECTOR,
     answer_here,
     answer_on,
     missing_tools,
@@ -31,8 +30,6 @@ from storage.tables.beats import BeatTable
 NETWORKS = ("rhythm_tiny", "rhythm_causal")
 #: Beats of the record that an emulated core answers, and the record.
 EMULATED, EMULATED_RECORD = 20_000, "04043"
-#: Seconds of each record of mitdb, and those within which a peak is the same.
-ECG_S, NEAR_S = 600, 0.06
 GOAL = ("goal", None, None, 16_384, 4_096, None, 100_000, None, None)
 #: What others report: title, what decides, target, accuracy, time and energy a decision, source.
 PUBLISHED: tuple[tuple[str, str, str, float, str, str, str], ...] = (
@@ -206,67 +203,12 @@ def costs(exports: Path) -> list[list[Cell]]:
     return [*rows, list(GOAL)]
 
 
-def peaks(exports: Path) -> list[list[Cell]]:
-    """R peaks of mitdb by the detector's C and by `holter-edge live`."""
-    from storage.datasets.dataset import load_spec, record_names
-    from storage.recordings.records import open_record, read_lead
-    from storage.registry.boxed import boxed_release
-    from tasks.microcontroller.export import read_sources, write_export
-    from tasks.signal.stream import BeatStream
-
-    spec, place = load_spec("mitdb"), folder("mitdb")
-    sources = read_sources(*boxed_release("rhythm_causal"))
-    counts = np.zeros(5, np.int64)
-    for name in record_names(spec, place):
-        record = open_record(spec, place, name, signal=True)
-        fs_hz = int(record.fs_hz)
-        signal = read_lead(record, 0, ECG_S * fs_hz)
-        export = exports / "detector"
-        if not export.exists():
-            write_export(sources, "int8", export, fs_hz)
-        (exports / "ecg.bin").write_bytes(signal.astype("<f4").tobytes())
-        answer_here(export, DETECTOR, exports)
-        here = np.frombuffer((exports / "peaks.bin").read_bytes(), "<u4").astype(np.int64)
-        stream = BeatStream(fs_hz)
-        parts = [stream.feed(part).sample for part in np.array_split(signal, ECG_S)]
-        live = np.concatenate([*parts, stream.finish().sample])
-        near = np.abs(live[:, None] - here[None, :]) <= NEAR_S * fs_hz
-        alike = int(np.isin(live, here).sum())
-        counts += len(live), len(here), alike, near.any(axis=1).sum(), near.any(axis=0).sum()
-    ours, own, alike, of_live, of_c = counts.tolist()
-    return [[ours, own, 100 * alike / ours, 100 * of_live / ours, 100 * of_c / own]]
-
-
-def detector_costs(exports: Path) -> list[list[Cell]]:
-    """Flash, memory and instructions of the detector on each core, at 250 Hz."""
-    from storage.registry.boxed import boxed_release
-    from tasks.learning.simulate import simulate_subject
-    from tasks.microcontroller.export import read_sources, write_export
-
-    export = exports / "detector-250"
-    write_export(read_sources(*boxed_release("rhythm_causal")), "int8", export, 250)
-    signal = simulate_subject(7, 0.05, 250).signal_mv[:, 0]
-    (exports / "ecg.bin").write_bytes(signal.astype("<f4").tobytes())
-    answer_here(export, DETECTOR, exports)
-    here = (exports / "peaks.bin").read_bytes()
-    rows: list[list[Cell]] = []
-    for core in CORES:
-        counts = answer_on(core, export, DETECTOR, exports)
-        same = "yes" if (exports / "peaks.bin").read_bytes() == here else "no"
-        sizes = sizes_on(core, export, DETECTOR, exports)
-        a_sample = counts.instructions / counts.beats
-        row: list[Cell] = [core.cpu, sizes.flash, sizes.memory, a_sample, counts.dearest_beat, same]
-        rows.append(row)
-    return rows
-
-
 def run() -> list[Table]:
     """Measure, and give the section's tables."""
     if missing := missing_tools():
         raise SystemExit(f"not installed: {', '.join(missing)}")
     with TemporaryDirectory(prefix="holter-micro-") as work:
         decisions, cortex = agreement(Path(work)), costs(Path(work))
-        found, detector = peaks(Path(work)), detector_costs(Path(work))
     published: list[list[Cell]] = [list(row) for row in PUBLISHED]
     return [
         Table(
@@ -288,24 +230,6 @@ def run() -> list[Table]:
                 ("same bytes as here, % of beats", 2),
             ],
             cortex,
-        ),
-        Table(
-            f"R peaks in the first {ECG_S / 60:.0f} minutes of each record of mitdb",
-            [
-                *(("by live", 0), ("by the C", 0), ("the same sample, % of live's", 3)),
-                ("one of the C within 60 ms, % of live's", 3),
-                ("one of live's within 60 ms, % of the C's", 3),
-            ],
-            found,
-        ),
-        Table(
-            "The detector on emulated cores, 3 minutes of a simulated ECG of 250 Hz",
-            [
-                *(("core", None), ("flash, bytes", 0), ("memory, bytes", 0)),
-                *(("instructions a sample", 0), ("dearest sample", 0)),
-                ("same bytes as here", None),
-            ],
-            detector,
         ),
         Table(
             "What others report, of their own data and splits",
