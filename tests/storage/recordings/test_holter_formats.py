@@ -410,8 +410,8 @@ def test_rhythm_from_a_wfdb_annotation(folder: Path) -> None:
 def test_an_unknown_format_is_named(folder: Path) -> None:
     """A format that is not read is an error of the TOML, naming those that are."""
     path = folder / "dataset.toml"
-    path.write_text(re.sub(r'format = ".*"', 'format = "dicom"', path.read_text()))
-    with pytest.raises(SpecError, match=r"records\.format: .*'wfdb', 'edf' or 'ishne'"):
+    path.write_text(re.sub(r'format = ".*"', 'format = "scp"', path.read_text()))
+    with pytest.raises(SpecError, match=r"records\.format: .*'wfdb', 'edf', 'ishne' or 'dicom'"):
         load_spec(folder)
 
 
