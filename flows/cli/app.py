@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -62,6 +61,8 @@ app.add_typer(cli_edge.app, name="edge", rich_help_panel="Data sets and devices"
 def show_version(show: bool) -> None:
     """Print the installed version, and end."""
     if show:
+        from importlib.metadata import version  # quicker for every other command
+
         typer.echo(f"holter {version('holter-af')}")
         raise typer.Exit
 
