@@ -268,15 +268,12 @@ def main(trainer: str, network: str) -> None:
     print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb(), "beats": beats}))
 
 
-def drawing(medians: str) -> dict[str, float]:
+def drawing() -> dict[str, float]:
     """An epoch's windows for `rhythm`, and one epoch of its training, of simulated records."""
-    from tasks.features import rhythm
     from tasks.learning.rhythm_augment import simulated_sinus
     from tasks.learning.rhythm_training import RhythmConfig, draw, fit_rhythm
     from tasks.learning.training import Course
 
-    if medians == "ours":
-        rhythm._scipys_median = lambda: None  # type: ignore[assignment]  # as on a device
     random = np.random.default_rng(0)
     records = [simulated_sinus(k, DRAWN_BEATS, random) for k in range(DRAWN_RECORDS)]
     config = RhythmConfig(epochs=2)
@@ -285,17 +282,12 @@ def drawing(medians: str) -> dict[str, float]:
     x, _ = draw("rhythm", {"rhythm"}, records, config, 0)
     drawing_s = time.process_time() - start
     ends: list[float] = []
-    if medians == "scipy's":
-        fit_rhythm(
-            "rhythm",
-            records,
-            config,
-            course=Course(keep=lambda _: ends.append(time.process_time())),
-        )
+    course = Course(keep=lambda _: ends.append(time.process_time()))
+    fit_rhythm("rhythm", records, config, course=course)
     return {
         "beats": x["rhythm"].shape[0] * x["rhythm"].shape[1],
         "drawing_s": drawing_s,
-        "epoch_s": ends[1] - ends[0] if ends else float("nan"),
+        "epoch_s": ends[1] - ends[0],
     }
 
 
@@ -314,10 +306,7 @@ def run() -> list[Table]:
         f"epoch {links}": Case("bench.sections.training:epoch", (links,), once=True)
         for links in LINKS
     }
-    cases |= {
-        f"windows, {medians}": Case("bench.sections.training:drawing", (medians,), once=True)
-        for medians in ("scipy's", "ours")
-    }
+    cases["windows"] = Case("bench.sections.training:drawing", once=True)
     results = {name: figures.result for name, figures in measure(cases).items()}
     rows: list[list[Cell]] = []
     for network in NETWORKS:
@@ -332,7 +321,6 @@ def run() -> list[Table]:
     small, large = (results[f"epoch {links}"] for links in LINKS)
     fastest = max(results[f"{n}, {k}"]["per_cpu_s"] for n in NETWORKS for k in kinds)
     growth = (large["late_mb"] - small["late_mb"]) / (large["beats"] - small["beats"]) * 2**20
-    whole, plain = (results[f"windows, {medians}"] for medians in ("scipy's", "ours"))
     names = ("beats", "opened_s", "before_mb", "opened_mb", "early_mb", "late_mb", "per_cpu_s")
     return [
         Table(
@@ -360,9 +348,8 @@ def run() -> list[Table]:
             f"An epoch of `rhythm`: {DRAWN_RECORDS} simulated records of {DRAWN_BEATS:,} beats",
             [("step", None), ("CPU s", 2)],
             [
-                ["windows drawn, scipy's running medians", whole["drawing_s"]],
-                ["windows drawn, a device's running medians", plain["drawing_s"]],
-                ["drawn and learnt from, scipy's running medians", whole["epoch_s"]],
+                ["windows drawn", results["windows"]["drawing_s"]],
+                ["drawn and learnt from", results["windows"]["epoch_s"]],
             ],
         ),
     ]

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -74,6 +73,8 @@ app.add_typer(cli_signing.app, name="exchange", rich_help_panel="Audit and appro
 def show_version(show: bool) -> None:
     """Print the installed version, and end."""
     if show:
+        from importlib.metadata import version  # quicker for every other command
+
         typer.echo(f"holter {version('holter-af')}")
         raise typer.Exit
 

@@ -27,7 +27,7 @@ SYMBOL: NDArray[np.str_] = np.array(
     [{code: symbol for symbol, code in CODE.items()}.get(code, " ") for code in range(64)]
 )
 #: The codes that are beats: PhysioNet's list, which leaves out "!", a flutter wave.
-BEAT = np.isin(SYMBOL, list("NLRBAaJSVrFejnE/fQ?"))
+BEAT = np.array([symbol in "NLRBAaJSVrFejnE/fQ?" for symbol in SYMBOL.tolist()])
 RHYTHM_CHANGE, QUALITY_CHANGE, NOTE = CODE["+"], CODE["~"], CODE['"']
 #: Subtype of a change of quality after which no signal can be read. Any other has a bit for each
 #: of the first four signals: the low four say that it is noisy, the high four unreadable.

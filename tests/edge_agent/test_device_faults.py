@@ -26,7 +26,7 @@ from storage.errors import OutOfReach, RegistryError
 from storage.registry import client, evaluations
 from tests.conftest import Registered
 
-#: Kills in all: each point once, by night 200, or as many as HOLTER_AGENT_KILLS says.
+#: Kills in all: before each point once, by night 200, or as many as HOLTER_AGENT_KILLS says.
 KILLS = int(os.environ.get("HOLTER_AGENT_KILLS", 200 * ("HOLTER_FAULT_RUNS" in os.environ)))
 CUTS = 15
 

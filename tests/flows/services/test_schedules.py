@@ -163,8 +163,8 @@ def test_the_schedule_fires_and_the_version_is_there(up: Servers, deployed: dict
     nightly = deployed["train/nightly"]["id"]
 
     def runs(*states: str) -> Any:
-        which = {"deployments": {"id": {"any_": [nightly]}}}
-        which |= {"flow_runs": {"state": {"type": {"any_": states}}}}
+        which: dict[str, Any] = {"deployments": {"id": {"any_": [nightly]}}}
+        which["flow_runs"] = {"state": {"type": {"any_": states}}}
         deadline = time.monotonic() + 280
         while not (found := asked(up, "flow_runs/filter", which)) and time.monotonic() < deadline:
             time.sleep(0.5)
