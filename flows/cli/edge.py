@@ -26,9 +26,9 @@ def cells(*values: object) -> list[str]:
 
 def report_deed(form: str, words: str, **of: object) -> None:
     """Answer with what was done, and of what."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
-    answer(kinds.Deed(words, of), form, lambda: say(words))
+    answer(device_kinds.Deed(words, of), form, lambda: say(words))
 
 
 Devices = Annotated[
@@ -53,7 +53,7 @@ def edge_request(
     output: Format = "text",
 ) -> None:
     """Ask devices to evaluate a registered model on its test set, and wait for the reports."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds, training_kinds
 
     with serving(model):
         from flows.decide.release_stages import evaluate_on_devices
@@ -62,7 +62,7 @@ def edge_request(
         names = device or [LOCAL_DEVICE]
         with local_agent(LOCAL_DEVICE, start=LOCAL_DEVICE in names):
             reports = evaluate_on_devices(model, names, wait_s, install, roll_back)
-    figures: dict[str, kinds.Figures] = {r.device: {**r.metrics} for r in reports}
+    figures: dict[str, training_kinds.Figures] = {r.device: {**r.metrics} for r in reports}
 
     def show() -> None:
         from tasks.pages.numbers import label_of, text_of
@@ -74,7 +74,7 @@ def edge_request(
         ]
         show_table(["figure", *cells(*figures)], rows, model)
 
-    answer(kinds.DeviceReports(model, figures), output, show)
+    answer(device_kinds.DeviceReports(model, figures), output, show)
 
 
 @app.command("devices")
@@ -83,15 +83,15 @@ def edge_devices(
     output: Format = "text",
 ) -> None:
     """Every device: its group, health, when it was last seen, and the last model it ran."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
     with serving():
         from storage.audit.fleet import devices
 
         states = devices(group)
-    value = kinds.Devices(
+    value = device_kinds.Devices(
         [
-            kinds.DeviceState(
+            device_kinds.DeviceState(
                 state.name,
                 state.group,
                 state.health,
@@ -136,7 +136,7 @@ def edge_compare(
     output: Format = "text",
 ) -> None:
     """The newest report of every device on every model version: scores, latency, energy, memory."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
     with serving():
         from storage.audit.fleet import devices, reports
@@ -149,8 +149,11 @@ def edge_compare(
 
         points = [(f"{s.device}, {s.model}/{s.version}", s.metrics) for s in states]
         write_bytes(figure, fleet_figure(points))
-    value = kinds.DeviceComparison(
-        [kinds.DeviceFigures(s.device, f"{s.model}/{s.version}", {**s.metrics}) for s in states],
+    value = device_kinds.DeviceComparison(
+        [
+            device_kinds.DeviceFigures(s.device, f"{s.model}/{s.version}", {**s.metrics})
+            for s in states
+        ],
         [*wrong],
     )
 
@@ -186,14 +189,14 @@ def edge_release(
     output: Format = "text",
 ) -> None:
     """Release a version to a device group: the canary first, the others after its report passed."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
     with serving(model):
         from flows.decide.release_stages import release_in_stages
 
         release = release_in_stages(model, group, canary, wait_s)
     names = [report.device for report in release.installed]
-    value = kinds.DeviceRelease(model, group, release.alias, release.canary.device, names)
+    value = device_kinds.DeviceRelease(model, group, release.alias, release.canary.device, names)
     words = f"{value.alias} set after {value.canary}'s report; installed on {', '.join(names)}"
     answer(value, output, lambda: say(words))
 
@@ -246,11 +249,11 @@ def edge_sign(
 @app.command("key")
 def edge_key(output: Format = "text") -> None:
     """The public key that a device enrols to trust this server's releases."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
     from storage.registry.signing import public_key
 
     key = public_key()
-    answer(kinds.Key(key), output, lambda: say(key))
+    answer(device_kinds.Key(key), output, lambda: say(key))
 
 
 @app.command("status")
@@ -261,16 +264,16 @@ def edge_status(
     output: Format = "text",
 ) -> None:
     """The evaluations asked of a device, newest first."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
     with serving():
         from storage.registry.evaluations import device_requests
 
         states = device_requests(device)
-    value = kinds.DeviceRequests(
+    value = device_kinds.DeviceRequests(
         device,
         [
-            kinds.DeviceRequest(
+            device_kinds.DeviceRequest(
                 request=state.request_id,
                 model=state.model,
                 version=state.version,
@@ -347,10 +350,10 @@ def edge_check_export(
 
 def _answer_export(export: Export, form: str, deed: str) -> None:
     """Answer with an export that was written or checked."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
 
     content = export.manifest
-    value = kinds.Export(
+    value = device_kinds.Export(
         model=str(content["name"]),
         target=str(content["export"]),
         arithmetic=str(content["arithmetic"]),

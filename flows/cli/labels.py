@@ -17,7 +17,7 @@ from storage.errors import RegistryError
 from storage.files import check_writable, home
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.audit.reviews import SignedDecisions
     from storage.datasets.dataset import DatasetSpec
     from storage.labels.decisions import Decision
@@ -95,9 +95,9 @@ def labels_of(
     signed: SignedDecisions | None,
     note: str,
     files: Sequence[Path],
-) -> kinds.Labels:
+) -> data_kinds.LabelDecisions:
     """What was decided about a data set, as its kind of answer."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.labels.decisions import log_path
     from storage.labels.log import TORN
     from storage.labels.passages import passages
@@ -110,7 +110,7 @@ def labels_of(
         by_reviewer.setdefault(decision.reviewer, []).append(decision)
     layer = [p for rows in by_record.values() for p in passages(rows, spec.review.rule)]
     path = log_path(spec.name)
-    return kinds.Labels(
+    return data_kinds.LabelDecisions(
         data_set=spec.name,
         is_layer=spec.annotations.has_review,
         rule=spec.review.rule,
@@ -130,12 +130,12 @@ def labels_of(
     )
 
 
-def _reviewer(name: str, decisions: Sequence[Decision]) -> kinds.Reviewer:
-    from flows.cli.answer import kinds
+def _reviewer(name: str, decisions: Sequence[Decision]) -> data_kinds.Reviewer:
+    from flows.cli.answer import data_kinds
     from storage.labels.decisions import VERDICTS
 
     counts = Counter(decision.verdict for decision in decisions)
-    return kinds.Reviewer(
+    return data_kinds.Reviewer(
         name=name,
         decisions=len(decisions),
         records=len({decision.record for decision in decisions}),
@@ -145,22 +145,22 @@ def _reviewer(name: str, decisions: Sequence[Decision]) -> kinds.Reviewer:
     )
 
 
-def _pair(agreement: Agreement) -> kinds.ReviewerPair:
-    from flows.cli.answer import kinds
+def _pair(agreement: Agreement) -> data_kinds.ReviewerPair:
+    from flows.cli.answer import data_kinds
 
-    return kinds.ReviewerPair(
+    return data_kinds.ReviewerPair(
         reviewers=[*agreement.reviewers],
         episodes=agreement.episodes,
         samples=agreement.samples,
         kappa_episodes=agreement.kappa_episodes,
         kappa_time=agreement.kappa_time,
         disputes=[
-            kinds.Dispute(d.record, d.start, d.end, [*d.rhythms]) for d in agreement.disputes
+            data_kinds.Dispute(d.record, d.start, d.end, [*d.rhythms]) for d in agreement.disputes
         ],
     )
 
 
-def _show(value: kinds.Labels) -> None:
+def _show(value: data_kinds.LabelDecisions) -> None:
     """The answer in words, reviewers, pairs, disputes, then whether it is signed."""
     if value.decisions:
         _show_reviewers(value)
@@ -179,7 +179,7 @@ def _show(value: kinds.Labels) -> None:
         say(f"Written  {len(value.files):,} files, {value.files[0]} among them")
 
 
-def _show_reviewers(value: kinds.Labels) -> None:
+def _show_reviewers(value: data_kinds.LabelDecisions) -> None:
     say(
         f"{value.data_set}: {_count(value.decisions, 'decision')} about "
         f"{_count(value.records, 'record')} by {_count(len(value.reviewers), 'reviewer')}. By the "
@@ -198,7 +198,7 @@ def _show_reviewers(value: kinds.Labels) -> None:
     show_table(("reviewer", "decisions", "records", *verdicts, "last"), rows)
 
 
-def _show_agreement(agreements: Sequence[kinds.ReviewerPair]) -> None:
+def _show_agreement(agreements: Sequence[data_kinds.ReviewerPair]) -> None:
     """How each pair agrees, and where not."""
     rows = [
         (

@@ -26,7 +26,7 @@ from storage.registry.reference import parse
 from storage.text import did_you_mean
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import decision_kinds
     from storage.audit.findings import Finding, Sight
     from storage.audit.lineage import Lineage
 
@@ -230,7 +230,7 @@ FORMS = {
 
 def _sights(record: str, keys: set[str], form: str) -> None:
     """Who ever saw a record's subject; exit code 1 where that cannot be told for certain."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import decision_kinds
     from storage.audit.reviews import record_decisions
     from storage.audit.sights import faults, sights_of
 
@@ -242,10 +242,10 @@ def _sights(record: str, keys: set[str], form: str) -> None:
         names = {(sight.dataset, name) for sight in answer.sights for name in sight.records}
         review = record_decisions(record, names, keys)
     order = ("model", "version", "run_id", "dataset", "subject", "side")
-    value = kinds.RecordLineage(
+    value = decision_kinds.RecordLineage(
         sights=sorted(answer.sights, key=attrgetter(*order)),
         decisions=[
-            kinds.RecordDecision(**vars(decision), entry=entry)
+            decision_kinds.RecordDecision(**vars(decision), entry=entry)
             for decision, entry in review.decisions
         ],
     )
@@ -269,7 +269,7 @@ def _sights(record: str, keys: set[str], form: str) -> None:
         say(f"No model version ever saw {record}.")
 
 
-def _show_decisions(decisions: Sequence[kinds.RecordDecision]) -> None:
+def _show_decisions(decisions: Sequence[decision_kinds.RecordDecision]) -> None:
     """What people decided about passages: who, when, about which version, and what it is since."""
     if not decisions:
         return

@@ -110,7 +110,7 @@ def _check_up(servers: Servers, fixed: dict[str, int]) -> None:
 
 def _answer_up(servers: Servers, output: Form, words: str, *, started: bool) -> None:
     """Tell where the servers are; `words` say how they came to be there."""
-    from flows.cli.answer.kinds import Up
+    from flows.cli.answer.server_kinds import Up
     from flows.services.access import prefect_key, prefect_key_path
 
     has_key = bool(servers.prefect_pid and prefect_key())
@@ -194,7 +194,7 @@ def _stay(output: Form, *, worker: bool, fixed: Mapping[str, int]) -> None:
 
 def down(output: Format = "text") -> None:
     """Stop what `holter up` started."""
-    from flows.cli.answer.kinds import Down
+    from flows.cli.answer.server_kinds import Down
 
     stopped = _stop()
     words = "Stopped." if stopped else "Nothing is up."
@@ -228,7 +228,7 @@ def env(output: Format = "text") -> None:
 
     With them go the key of `holter up --worker`, and passwords from addresses of your own.
     """
-    from flows.cli.answer.kinds import Variables
+    from flows.cli.answer.server_kinds import Variables
     from flows.services.access import access_variables
 
     addresses = _addresses()
@@ -255,7 +255,7 @@ def _addresses() -> dict[str, str]:
 
 def status(output: Format = "text") -> None:
     """Servers, work pool, last runs, newest model versions; closes runs that were killed."""
-    from flows.cli.answer.kinds import Status
+    from flows.cli.answer.server_kinds import Status
     from flows.services.access import named_servers
     from flows.services.servers import servers
     from flows.services.up_state import fault, running, up_servers
@@ -289,7 +289,7 @@ def notify(
     with prefect_server() as api:
         if api is None:
             raise ServerError("no Prefect server is up, which sends the notices: holter up")
-        from flows.cli.answer.kinds import Notices
+        from flows.cli.answer.server_kinds import Notices
         from flows.services.notices import KINDS, send_test, set_up, take_away
         from flows.services.up_state import answering
 
@@ -318,7 +318,7 @@ def notify(
 
 def doctor(output: Format = "text") -> None:
     """Check versions, folders, space, keys, servers, clocks, killed runs; says what to do."""
-    from flows.cli.answer.kinds import Health, HealthCheck
+    from flows.cli.answer.server_kinds import Health, HealthCheck
     from flows.services.doctor import examine
 
     checks = [

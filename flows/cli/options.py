@@ -21,7 +21,7 @@ from tasks.pages.document import ENDINGS, ENDINGS_TEXT
 from tasks.signal import preprocessing
 
 if TYPE_CHECKING:  # Prefect is not for `holter --help`
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from flows.ingest.flow import IngestResult
 
 #: Exit code of work that finished, but left out records that it names.
@@ -228,7 +228,7 @@ def registry_to_read(*versions: str) -> Iterator[None]:
         yield
 
 
-def tell_records(ingest: kinds.Ingest) -> None:
+def tell_records(ingest: data_kinds.Ingest) -> None:
     """What an ingest made: a line of totals."""
     say(
         f"{ingest.title}: {ingest.records} records, {ingest.hours:.1f} h, {ingest.beats:,} beats "

@@ -170,7 +170,7 @@ def promote(
     if override and not reason.strip():
         raise ValueError("--override needs a --reason")
     with registry(model):
-        from flows.cli.answer.kinds import Promotion
+        from flows.cli.answer.decision_kinds import Promotion
         from flows.decide.promote import REFUSED
         from flows.decide.promote import promote as work
 
@@ -212,7 +212,7 @@ def rollback(
 ) -> None:
     """Move an alias back to the version that it was on before."""
     with registry(model):
-        from flows.cli.answer.kinds import Rollback
+        from flows.cli.answer.decision_kinds import Rollback
         from flows.decide.promote import rollback as work
 
         before, now = work(model, alias, approver=by, reason=reason)
@@ -261,7 +261,7 @@ def drift(
     resolve_folders(data_sets(names, data=data, signal=signal))
     with serving(model):
         from flows.cli.answer.contents import ingest_of, report_of
-        from flows.cli.answer.kinds import Drift
+        from flows.cli.answer.decision_kinds import Drift
         from flows.decide.drift import drift as flow
         from flows.reports.shown import deliver
 
@@ -304,7 +304,7 @@ def rebuild(
 ) -> None:
     """Do a version's training again, apart from all else: the same to the byte, or why not."""
     with serving(model):
-        from flows.cli.answer.kinds import Change, Rebuild
+        from flows.cli.answer.decision_kinds import Change, Rebuild
         from flows.decide.rebuild import DIFFERS
         from flows.decide.rebuild import rebuild as work
         from storage.audit.versions import read_version

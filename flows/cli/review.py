@@ -15,7 +15,7 @@ from flows.reports.shown import say
 from storage.files import check_home
 
 if TYPE_CHECKING:
-    from flows.cli.answer.kinds import Review
+    from flows.cli.answer.server_kinds import ReviewPage
     from tasks.analysis.analyse import Release
 
 
@@ -42,13 +42,13 @@ def review(
     output: Format = "text",
 ) -> None:
     """Look at records, and correct their labels, in a browser: a page on loopback."""
-    from flows.cli.answer.kinds import Review
+    from flows.cli.answer.server_kinds import ReviewPage
     from flows.review.people import add_person, ensure_owner, people_path
 
     check_home()
     if add is not None:
         key = add_person(add, role)
-        value = Review("", False, add, role, str(people_path()))
+        value = ReviewPage("", False, add, role, str(people_path()))
         answer(value, output, lambda: say(f"{add}, {role}: {key}"))
         return
     path = f"/queue/{quote(dataset)}" if dataset else "/"
@@ -57,7 +57,7 @@ def review(
     if dataset:
         _check_dataset(dataset)
     if address:
-        _tell(Review(f"{address}{path}", False, name, "reviewer", str(people_path())), output)
+        _tell(ReviewPage(f"{address}{path}", False, name, "reviewer", str(people_path())), output)
         return
     with ExitStack() as stack:
         releases = [stack.enter_context(release_of(one)) for one in model or ()]
@@ -83,7 +83,7 @@ def _serve(releases: list[Release], port: int | None, path: str, name: str, outp
     """Serve the page from this process until Ctrl-C."""
     import uvicorn
 
-    from flows.cli.answer.kinds import Review
+    from flows.cli.answer.server_kinds import ReviewPage
     from flows.review.people import people_path
     from flows.review.server import make_app
     from flows.review.start import REVIEW
@@ -100,13 +100,13 @@ def _serve(releases: list[Release], port: int | None, path: str, name: str, outp
         number = int(reservation.getsockname()[1])
         ports.remember_port(folder, REVIEW.name, number)
         address = f"http://{ports.LOOPBACK}:{number}{path}"
-        _tell(Review(address, True, name, "reviewer", str(people_path())), output)
+        _tell(ReviewPage(address, True, name, "reviewer", str(people_path())), output)
         config = uvicorn.Config(make_app(releases), log_level="warning")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[reservation])
 
 
-def _tell(value: Review, output: Form) -> None:
+def _tell(value: ReviewPage, output: Form) -> None:
     """Say where the page is, and what it asks for."""
 
     def show() -> None:

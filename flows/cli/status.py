@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
-from flows.cli.answer.kinds import ModelState, Remark, RunState, Status
+from flows.cli.answer.data_kinds import Remark
+from flows.cli.answer.server_kinds import ModelState, RunState, Status
 from flows.cli.options import quiet
 from flows.reports.shown import say, show_table
 from flows.services.events import ENDING

@@ -18,7 +18,7 @@ from storage.files import home
 from storage.registry.answers import plain
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import upkeep_kinds
     from flows.upkeep.backup import Backup
     from flows.upkeep.cleaning import Item
     from flows.upkeep.restore import RestoreResult
@@ -199,13 +199,13 @@ def gc(
     answer(value, output, show_lines(_clean_up_lines(value, "removed", reasons=reasons)))
 
 
-def _clean_up(holdings: Holdings, keep_days: float, *, reasons: bool) -> kinds.CleanUp:
+def _clean_up(holdings: Holdings, keep_days: float, *, reasons: bool) -> upkeep_kinds.CleanUp:
     """What goes and stays, as it is answered."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import upkeep_kinds
     from flows.upkeep import cleaning, mlflow_runs
 
     going = [run for run in holdings.mlflow if not run.reason]
-    return kinds.CleanUp(
+    return upkeep_kinds.CleanUp(
         removed=False,
         keep_days=keep_days,
         items=[upkeep_item(item) for item in holdings.items if reasons or not item.reason],
@@ -213,13 +213,13 @@ def _clean_up(holdings: Holdings, keep_days: float, *, reasons: bool) -> kinds.C
         prefect_runs=sum(not run.reason for run in holdings.runs),
         prefect_bytes=holdings.prefect_bytes,
         kept_runs=[
-            kinds.KeptRun(str(run.run_id), run.name, run.reason)
+            upkeep_kinds.KeptRun(str(run.run_id), run.name, run.reason)
             for run in holdings.runs
             if run.reason
         ],
         prefect_database_shrunk=0,
         mlflow_runs=[
-            kinds.UpkeepRun(run.run_id, run.name, run.bytes, run.reason)
+            upkeep_kinds.UpkeepRun(run.run_id, run.name, run.bytes, run.reason)
             for run in holdings.mlflow
             if reasons or not run.reason
         ],
@@ -229,14 +229,14 @@ def _clean_up(holdings: Holdings, keep_days: float, *, reasons: bool) -> kinds.C
     )
 
 
-def upkeep_item(item: Item) -> kinds.UpkeepItem:
+def upkeep_item(item: Item) -> upkeep_kinds.UpkeepItem:
     """A thing that may go, as it is answered."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import upkeep_kinds
 
-    return kinds.UpkeepItem(item.kind, item.name, item.bytes, item.reason)
+    return upkeep_kinds.UpkeepItem(item.kind, item.name, item.bytes, item.reason)
 
 
-def item_lines(items: Sequence[kinds.UpkeepItem], word: str) -> list[str]:
+def item_lines(items: Sequence[upkeep_kinds.UpkeepItem], word: str) -> list[str]:
     """A line for each thing that goes or stays: its size, what it is, and why it stays."""
     return [
         item_line("kept" if item.reason else word, size(item.bytes), f"{item.kind} {item.name}")
@@ -250,7 +250,7 @@ def item_line(word: str, room: str, words: str) -> str:
     return f"{word:<8}  {room:>10}  {words}"
 
 
-def _clean_up_lines(value: kinds.CleanUp, word: str, *, reasons: bool) -> list[str]:
+def _clean_up_lines(value: upkeep_kinds.CleanUp, word: str, *, reasons: bool) -> list[str]:
     lines, held, runs = item_lines(value.items, word), value.prefect_bytes, value.prefect_runs
     if runs:
         room = size(held) if held is not None else "?"

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from storage.audit import chain, ledger
+from storage.audit.findings import Sight
 from storage.audit.ledger_entry import Entry, of_version
 from storage.audit.outcomes import device_of
-from storage.audit.sights import LEARNING_SIDES, Sight, evaluated_on, faults, sights_of
+from storage.audit.sights import LEARNING_SIDES, evaluated_on, faults, sights_of
 from storage.datasets.patients import number_digest
 from storage.errors import ConsentError, HolterError, OutOfReach
 from storage.places import beats_place

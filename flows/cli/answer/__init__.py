@@ -25,7 +25,7 @@ def answer(value: object, form: str, show: Callable[[], None]) -> None:
     Parameters
     ----------
     value : object
-        The content: one of the kinds of `flows.cli.answer.kinds`, or a list of them.
+        The content: one of the kinds of `flows.cli.answer`, or a list of them.
     form : {"text", "json"}
         What `--format` says.
     show : callable

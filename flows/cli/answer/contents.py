@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.cli.answer import kinds
+from flows.cli.answer import data_kinds, report_kinds, training_kinds
 from storage.tables.beats_manifest import review_words
 from tasks.pages.document import (
     Block,
@@ -29,45 +29,49 @@ if TYPE_CHECKING:
     from storage.recordings.check import RecordCheck
 
 
-def part_of(block: Block) -> kinds.Part:
+def part_of(block: Block) -> report_kinds.Part:
     """A report's block; a picture by what it shows."""
     match block:
         case Heading(text):
-            return kinds.TextPart("heading", text)
+            return report_kinds.TextPart("heading", text)
         case Words(text, caveat):
-            return kinds.TextPart("caveat" if caveat else "words", text)
+            return report_kinds.TextPart("caveat" if caveat else "words", text)
         case Code(text):
-            return kinds.TextPart("code", text)
+            return report_kinds.TextPart("code", text)
         case Link(text, address):
-            return kinds.TextPart("link", f"{text}: {address}")
+            return report_kinds.TextPart("link", f"{text}: {address}")
         case Summary(text, tiles, state):
-            numbers = [kinds.TilePart(tile.name, tile.value, tile.note) for tile in tiles]
-            return kinds.SummaryPart("summary", text, state, numbers)
+            numbers = [report_kinds.TilePart(tile.name, tile.value, tile.note) for tile in tiles]
+            return report_kinds.SummaryPart("summary", text, state, numbers)
         case Table(columns, rows):
-            return kinds.TablePart("table", [*columns], [[*row] for row in rows])
+            return report_kinds.TablePart("table", [*columns], [[*row] for row in rows])
         case Branch():
-            return kinds.OutlinePart("outline", [kinds.OutlineLine(*line) for line in lines(block)])
+            return report_kinds.OutlinePart(
+                "outline", [report_kinds.OutlineLine(*line) for line in lines(block)]
+            )
         case Picture() | Drawing():
-            return kinds.PicturePart("picture", block.shows)
+            return report_kinds.PicturePart("picture", block.shows)
 
 
-def report_of(title: str, blocks: Sequence[Block], file: Path | None = None) -> kinds.Report:
+def report_of(title: str, blocks: Sequence[Block], file: Path | None = None) -> report_kinds.Report:
     """A report, and where it was written."""
-    return kinds.Report(title, [*map(part_of, blocks)], str(file) if file else None)
+    return report_kinds.Report(title, [*map(part_of, blocks)], str(file) if file else None)
 
 
-def ingest_of(result: IngestResult) -> kinds.Ingest:
+def ingest_of(result: IngestResult) -> data_kinds.Ingest:
     """What an ingest made: totals, what failed, and what each record warns of."""
     entries, manifest = result.manifest.entries, result.manifest
-    return kinds.Ingest(
+    return data_kinds.Ingest(
         data_set=manifest.dataset,
         title=manifest.title,
         records=len(entries),
         hours=sum(entry.hours for entry in entries),
         beats=sum(entry.beats for entry in entries),
         kept_count=sum(outcome.state == "kept" for outcome in result.outcomes),
-        failed=[kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed],
-        warnings=[kinds.Remark(e.record, text) for e in entries for text in e.warnings],
+        failed=[
+            data_kinds.Remark(outcome.record, outcome.error or "") for outcome in result.failed
+        ],
+        warnings=[data_kinds.Remark(e.record, text) for e in entries for text in e.warnings],
         twice={record: [*names] for record, names in manifest.duplicates.items()},
         review=review_words(entries),
         withdrawn=[*result.withdrawn],
@@ -75,10 +79,10 @@ def ingest_of(result: IngestResult) -> kinds.Ingest:
     )
 
 
-def training_of(result: TrainingResult, links: Mapping[str, str]) -> kinds.Training:
+def training_of(result: TrainingResult, links: Mapping[str, str]) -> training_kinds.Training:
     """A training: its version, its figures, and where to look at it."""
     version = result.version
-    return kinds.Training(
+    return training_kinds.Training(
         model=version.name,
         version=version.version,
         run_id=result.run_id,
@@ -93,9 +97,9 @@ def training_of(result: TrainingResult, links: Mapping[str, str]) -> kinds.Train
 
 def cross_validation_of(
     result: CrossValidationResult, report: str, links: Mapping[str, str]
-) -> kinds.CrossValidation:
+) -> training_kinds.CrossValidation:
     """A cross-validation: its figures, its folds, and where to look at it."""
-    return kinds.CrossValidation(
+    return training_kinds.CrossValidation(
         network=result.network,
         run_id=result.run_id,
         figures={
@@ -103,16 +107,16 @@ def cross_validation_of(
             for dataset, by_seed in result.figures.items()
         },
         means={dataset: {**figures} for dataset, figures in result.means.items()},
-        folds=[kinds.FoldState(**vars(row)) for row in result.folds],
+        folds=[training_kinds.FoldState(**vars(row)) for row in result.folds],
         report=report,
         links={**links},
         ingests=[ingest_of(ingested) for ingested in result.ingested],
     )
 
 
-def record_of(check: RecordCheck) -> kinds.RecordState:
+def record_of(check: RecordCheck) -> data_kinds.RecordState:
     """A record as it was found."""
-    return kinds.RecordState(
+    return data_kinds.RecordState(
         record=check.record,
         subject=check.subject,
         fs_hz=check.fs_hz,

@@ -178,7 +178,7 @@ class ReviewerPair:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelDecisions:
     """`holter labels`: decisions, what holds by the rule, agreement, and what the ledger signs.
 
     `signed_count` is None where the ledger cannot be asked, `note` says why. `torn` are files of

@@ -24,7 +24,7 @@ class Up:
 
 
 @dataclass(frozen=True)
-class Review:
+class ReviewPage:
     """`holter review`: the page's address, or who was let in (--add), and the file of the keys.
 
     `started` is False where the page was up before. `person` is who the key is of.

@@ -21,7 +21,7 @@ from flows.services.progress import Progress, console
 from storage.errors import SpecError
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from flows.cli.data_sets.add_answers import AddSettings
     from storage.datasets.dataset import DatasetSpec
     from storage.recordings.check import RecordCheck
@@ -114,9 +114,9 @@ def add(settings: AddSettings, output: Format = "text") -> None:
         raise typer.Exit(SOME_RECORDS_FAILED)
 
 
-def _write(spec: DatasetSpec, folder: Path, path: Path) -> kinds.DataAddition:
+def _write(spec: DatasetSpec, folder: Path, path: Path) -> data_kinds.DataAddition:
     """Check the records; where one can be used, write the TOML and draw the beats."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.datasets.dataset_write import write_spec
 
     checks = check_records(spec, folder, signal=spec.records.signal)
@@ -127,7 +127,7 @@ def _write(spec: DatasetSpec, folder: Path, path: Path) -> kinds.DataAddition:
         picture = _draw(spec, folder, checks, path)
     waveforms = any(check.lead for check in usable)
     follow = f"retrain {spec.name}" if waveforms else f"train {spec.name} --model rhythm"
-    return kinds.DataAddition(
+    return data_kinds.DataAddition(
         data_set=spec.name,
         proposal=[],
         notes=[],
@@ -155,7 +155,7 @@ def _draw(
         )
 
 
-def _show_addition(value: kinds.DataAddition, *, by_name: bool) -> None:
+def _show_addition(value: data_kinds.DataAddition, *, by_name: bool) -> None:
     """What was found of the records, what was written, and what comes next."""
     say()
     show_check(value.check)
@@ -195,9 +195,9 @@ def _opens_with_signal(spec: DatasetSpec, folder: Path, name: str) -> bool:
         return True  # there, and for the check to tell what is wrong with it
 
 
-def _parts(proposal: Proposal) -> list[kinds.Proposal]:
+def _parts(proposal: Proposal) -> list[data_kinds.Proposal]:
     """What is proposed for each part of the TOML, and what told it."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
 
     values = proposal.values
     rhythms = values["rhythms"]
@@ -218,10 +218,12 @@ def _parts(proposal: Proposal) -> list[kinds.Proposal]:
         if mapped_records or "pattern" in subjects
         else "not told",
     }
-    return [kinds.Proposal(part, value, proposal.evidence[part]) for part, value in rows.items()]
+    return [
+        data_kinds.Proposal(part, value, proposal.evidence[part]) for part, value in rows.items()
+    ]
 
 
-def _show_proposal(parts: Sequence[kinds.Proposal], proposal: Proposal) -> None:
+def _show_proposal(parts: Sequence[data_kinds.Proposal], proposal: Proposal) -> None:
     """The proposal as a table, and what it leaves open."""
     show_table(("part", "proposed", "found"), [(p.part, p.value, p.evidence) for p in parts])
     for note in proposal.notes:
@@ -230,13 +232,13 @@ def _show_proposal(parts: Sequence[kinds.Proposal], proposal: Proposal) -> None:
         say(f"open    {doubt}", "yellow")
 
 
-def _changes(proposal: Mapping[str, Any], values: Mapping[str, Any]) -> list[kinds.TomlChange]:
+def _changes(proposal: Mapping[str, Any], values: Mapping[str, Any]) -> list[data_kinds.TomlChange]:
     """The entries of the TOML that are not as they were proposed."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
 
     before, after = _entries(proposal), _entries(values)
     return [
-        kinds.TomlChange(entry, before.get(entry, "none"), after.get(entry, "none"))
+        data_kinds.TomlChange(entry, before.get(entry, "none"), after.get(entry, "none"))
         for entry in dict.fromkeys([*before, *after])
         if before.get(entry) != after.get(entry)
     ]

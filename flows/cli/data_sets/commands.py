@@ -16,7 +16,7 @@ from flows.services.progress import Progress, console
 from storage.json_text import as_json
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.datasets.dataset import DatasetSpec
     from storage.recordings.check import RecordCheck
 
@@ -28,13 +28,13 @@ app = typer.Typer(
 @app.command("list")
 def data_list(output: Format = "text") -> None:
     """Every data set that has a TOML: shipped ones, and your own."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.datasets.dataset import available_specs, load_spec
 
     specs = {name: (path, load_spec(str(path))) for name, path in available_specs().items()}
-    value = kinds.DataSets(
+    value = data_kinds.DataSets(
         [
-            kinds.DataSet(name, spec.title, spec.version, spec.licence, str(path))
+            data_kinds.DataSet(name, spec.title, spec.version, spec.licence, str(path))
             for name, (path, spec) in sorted(specs.items())
         ]
     )
@@ -74,7 +74,7 @@ def data_fetch(
     output: Format = "text",
 ) -> None:
     """Download a data set from PhysioNet, every file checked; goes on where it was cut off."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from storage.datasets.dataset import load_spec
     from storage.files import check_writable
     from storage.recordings.download import fetch_dataset
@@ -93,7 +93,7 @@ def data_fetch(
             ),
         )
     failed = [file for file in files if file.state == "failed"]
-    value = kinds.Download(
+    value = data_kinds.Download(
         data_set=spec.name,
         title=spec.title,
         licence=spec.licence,
@@ -101,7 +101,7 @@ def data_fetch(
         folder=str(folder),
         files=len(files),
         kept_count=sum(file.state == "kept" for file in files),
-        failed=[kinds.Remark(file.file, file.error or "") for file in failed],
+        failed=[data_kinds.Remark(file.file, file.error or "") for file in failed],
     )
 
     def show() -> None:
@@ -160,24 +160,26 @@ def check_records(spec: DatasetSpec, folder: Path, *, signal: bool) -> list[Reco
         return check_dataset(spec, folder, lambda check: progress.step(check.record), signal=signal)
 
 
-def check_of(spec: DatasetSpec, folder: Path, checks: Sequence[RecordCheck]) -> kinds.DataCheck:
+def check_of(
+    spec: DatasetSpec, folder: Path, checks: Sequence[RecordCheck]
+) -> data_kinds.DataCheck:
     """What was found of a data set's records, and which are left out of it."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from flows.cli.answer.contents import record_of
     from storage.datasets.dataset import absent_records, excluded_records
 
-    return kinds.DataCheck(
+    return data_kinds.DataCheck(
         data_set=spec.name,
         folder=str(folder),
         records=[record_of(check) for check in checks],
         problems=sum(check.problem is not None for check in checks),
         checksums_fit=sum(check.checksums == "fit" for check in checks),
-        left_out=[kinds.Remark(*item) for item in excluded_records(spec, folder).items()],
+        left_out=[data_kinds.Remark(*item) for item in excluded_records(spec, folder).items()],
         absent=absent_records(spec, folder),
     )
 
 
-def show_check(check: kinds.DataCheck, *, table: bool | None = None) -> None:
+def show_check(check: data_kinds.DataCheck, *, table: bool | None = None) -> None:
     """The answer, then each problem by its record's name, then what else is to be told."""
     count, bad = len(check.records), check.problems
     problems = f"{bad:,} with a problem" if bad < 2 else f"{bad:,} with problems"
@@ -202,7 +204,7 @@ def show_check(check: kinds.DataCheck, *, table: bool | None = None) -> None:
 
 
 #: What the table of checked records shows: the columns' names and cells.
-COLUMNS: dict[str, Callable[[kinds.RecordState], str]] = {
+COLUMNS: dict[str, Callable[[data_kinds.RecordState], str]] = {
     "record": lambda check: check.record,
     "subject": lambda check: check.subject if check.subject != check.record else "",
     "Hz": lambda check: f"{check.fs_hz:g}" if check.fs_hz else "",
@@ -219,7 +221,7 @@ COLUMNS: dict[str, Callable[[kinds.RecordState], str]] = {
 FACTS = [cell for name, cell in COLUMNS.items() if name not in ("record", "subject")]
 
 
-def show_records(records: Sequence[kinds.RecordState]) -> None:
+def show_records(records: Sequence[data_kinds.RecordState]) -> None:
     """A row for each record, of what differs; what all have in common stands above once."""
     cells = {name: [cell(record) for record in records] for name, cell in COLUMNS.items()}
     telling = {name: texts for name, texts in cells.items() if any(texts)}
@@ -251,11 +253,11 @@ def data_simulate(
     output: Format = "text",
 ) -> None:
     """Write a simulated Holter data set as WFDB, with its TOML; it says that it is simulated."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import data_kinds
     from flows.ingest.simulate import write_simulated
     from storage.files import check_writable
 
     folder = check_writable(out.absolute(), "folder")
     toml = write_simulated(folder, subjects, hours, seed)
-    value = kinds.Simulation(str(folder), str(toml), subjects)
+    value = data_kinds.Simulation(str(folder), str(toml), subjects)
     answer(value, output, lambda: say(f"{subjects} simulated records and {toml}"))

@@ -14,7 +14,7 @@ from flows.cli.upkeep import Yes, confirm, item_line, item_lines, show_lines, si
 from storage.files import home
 
 if TYPE_CHECKING:
-    from flows.cli.answer import kinds
+    from flows.cli.answer import upkeep_kinds
     from flows.upkeep.needs import Needs
 
 
@@ -39,13 +39,13 @@ def remove(
     were fetched, where that is asked.
     """
     quiet()
-    from flows.cli.answer import kinds
+    from flows.cli.answer import upkeep_kinds
     from flows.upkeep import cleaning, removal
 
     result = removal.plan(name, _needs())
     files, others = removal.recordings_of(records.absolute()) if records else ([], [])
     leaving = [item for item in result.items if not item.reason]
-    value = kinds.DataRemoval(
+    value = upkeep_kinds.DataRemoval(
         removed=False,
         data_set=name,
         items=[upkeep_item(item) for item in result.items],
@@ -79,7 +79,7 @@ def _needs() -> Needs:
         return read_needs()
 
 
-def _lines(value: kinds.DataRemoval, word: str) -> list[str]:
+def _lines(value: upkeep_kinds.DataRemoval, word: str) -> list[str]:
     lines = item_lines(value.items, word)
     if count := value.recordings:
         words = f"recordings that were fetched: {count} files"

@@ -44,7 +44,7 @@ def ec57(
         check_writable(out, "folder (--out)")
     with serving(model):
         from flows.cli.answer.contents import ingest_of
-        from flows.cli.answer.kinds import Ec57, RecordLeftOut
+        from flows.cli.answer.training_kinds import Ec57, RecordLeftOut
         from flows.decide.ec57 import ec57 as flow
         from flows.reports.ec57 import gross, left_out_table
         from flows.reports.shown import deliver

@@ -46,7 +46,7 @@ def pccp(
         raise ValueError("give one of --plan, --adopt and --propose")
     with (registry if adopt else registry_to_read)(model):
         from flows.cli.answer.contents import report_of
-        from flows.cli.answer.kinds import ChangeControl
+        from flows.cli.answer.decision_kinds import ChangeControl
         from flows.reports import change_plan, pccp
         from flows.reports.shown import deliver
 

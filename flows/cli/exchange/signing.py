@@ -25,11 +25,11 @@ app = typer.Typer(
 @app.command("key")
 def exchange_key(output: Format = "text") -> None:
     """The public key (PEM) that others verify signed releases by."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import device_kinds
     from storage.exchange.bundle import exchange_public_key
 
     key = exchange_public_key()
-    answer(kinds.Key(key), output, lambda: say(key.rstrip()))
+    answer(device_kinds.Key(key), output, lambda: say(key.rstrip()))
 
 
 @app.command("stamp")
@@ -40,7 +40,7 @@ def exchange_stamp(
     output: Format = "text",
 ) -> None:
     """Have a time-stamp authority (HOLTER_TSA) stamp the newest entry of a model's ledger."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import exchange_kinds
     from storage.exchange.timestamps import server
 
     server()
@@ -50,7 +50,7 @@ def exchange_stamp(
         from storage.registry.signing import trusted_keys
 
         entry, stamp, path = stamp_head(model, trusted_entries(model, trusted_keys()))
-    value = kinds.TimeStamp(
+    value = exchange_kinds.TimeStamp(
         model, entry.sequence, entry.sha256, stamp.time.isoformat(), str(path), stamp.verified
     )
 
@@ -91,7 +91,7 @@ def exchange_sign(
     output: Format = "text",
 ) -> None:
     """Write a version's files into a folder with an OpenSSF Model Signing bundle."""
-    from flows.cli.answer import kinds
+    from flows.cli.answer import exchange_kinds
     from storage.exchange.bundle import BUNDLE
     from storage.exchange.release import export_release
     from storage.registry.signing import trusted_keys
@@ -102,7 +102,7 @@ def exchange_sign(
 
         target = resolve(model)
         files = export_release(target, folder, trusted_keys())
-    value = kinds.SignedRelease(target.reference, str(folder), files, BUNDLE)
+    value = exchange_kinds.SignedRelease(target.reference, str(folder), files, BUNDLE)
 
     def show() -> None:
         say(f"{value.version}: {len(files)} files and their signature {BUNDLE} in {folder}")

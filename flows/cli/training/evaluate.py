@@ -56,7 +56,7 @@ def evaluate(
     resolve_folders(data_sets(on, data=data, signal=signal))
     with serving(model):
         from flows.cli.answer.contents import ingest_of
-        from flows.cli.answer.kinds import Evaluation
+        from flows.cli.answer.training_kinds import Evaluation
         from flows.decide.evaluate import evaluate as flow
         from flows.reports.evaluation import wide
         from flows.reports.shown import deliver

@@ -35,7 +35,7 @@ def reproduce(
     ingested, reproductions = [], []
     with serving():
         from flows.cli.answer.contents import ingest_of
-        from flows.cli.answer.kinds import Reproduction, Reproductions
+        from flows.cli.answer.training_kinds import Reproduction, Reproductions
         from flows.train.reproduce import reproduce as flow
         from storage.registry.tracking import run_page
 

@@ -25,7 +25,7 @@ from storage.files import check_home
 from storage.json_text import as_json
 
 if TYPE_CHECKING:  # pydantic and NumPy are not for `holter --help`
-    from flows.cli.answer import kinds
+    from flows.cli.answer import training_kinds
     from flows.train.flow import TrainingResult
     from flows.train.retrain import RetrainResult
     from flows.train.settings import RetrainSettings, TrainSettings, WatchSettings
@@ -66,7 +66,7 @@ def retrain(settings: RetrainSettings, output: Format = "text") -> None:
     settings.training.read()
     with serving(settings.training.teacher):
         from flows.cli.answer.contents import training_of
-        from flows.cli.answer.kinds import Retraining
+        from flows.cli.answer.training_kinds import Retraining
         from flows.services.servers import local_agent
         from flows.train.retrain import retrain as flow
 
@@ -135,10 +135,11 @@ def watch(
             time.sleep(every)
 
 
-def _look(result: WatchResult) -> kinds.Look:
+def _look(result: WatchResult) -> training_kinds.Look:
     """What one look did."""
     from flows.cli.answer.contents import ingest_of, training_of
-    from flows.cli.answer.kinds import Look, Remark
+    from flows.cli.answer.data_kinds import Remark
+    from flows.cli.answer.training_kinds import Look
 
     return Look(
         ingests=[ingest_of(ingested) for ingested in result.ingested],
@@ -162,7 +163,7 @@ def _say(result: WatchResult) -> None:
 
 
 def _show_training(
-    result: TrainingResult, value: kinds.Training, retraining: RetrainResult | None = None
+    result: TrainingResult, value: training_kinds.Training, retraining: RetrainResult | None = None
 ) -> None:
     """What was made: the figures of server and device side by side, and where to look."""
     from flows.services.up_state import running

@@ -18,7 +18,7 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State, StateType
 
 from flows.cli import status
-from flows.cli.answer.kinds import ModelState, RunState, Status
+from flows.cli.answer.server_kinds import ModelState, RunState, Status
 from flows.services import up_state
 from flows.services.events import ENDING
 from storage.errors import ServerError
