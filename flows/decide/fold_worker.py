@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.processes import in_processes
 from flows.services.progress import Progress
-from flows.train.processes import in_processes
 from storage.audit.provenance import code_of
 from storage.errors import TableError, TrainingStopped
 from storage.files import home, sha256_file, sha256_json

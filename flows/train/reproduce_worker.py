@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from flows.processes import in_processes
 from flows.services.progress import Progress
-from flows.train.processes import in_processes
 from storage.errors import TrainingStopped
 from storage.files import home
 from storage.places import Place

@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storage.audit import ledger
+from storage.audit.findings import ABSENT, MATCH, MISMATCH, OUT, Finding, compare
 from storage.audit.ledger_entry import OF_DATA, REVIEWED, Entry
 from storage.errors import DecisionError
 from storage.labels.decisions import Decision, log_heads, read_decisions, reviewed_datasets
+from storage.recordings.review import decision_digests
 from storage.registry.signing import trusted_keys
 
 #: How an entry names the newest line of the log: its number and its SHA-256.
@@ -183,3 +185,19 @@ def _listing(names: list[str]) -> str:
         count -= 1
     more = f" and {len(names) - count} more" if count < len(names) else ""
     return ", ".join(names[:count]) + more
+
+
+def decisions_finding(dataset: str, record: str, file: str, digest: str) -> Finding:
+    """Whether the decisions about a record begin with those that its labels were made of."""
+    name = f"{dataset}: {file}"
+    try:
+        decisions = read_decisions(dataset, record)
+    except DecisionError as error:
+        return Finding("sources", name, MISMATCH, str(error))
+    digests = decision_digests(decisions)
+    if not decisions:
+        return Finding("sources", name, OUT, ABSENT)
+    if digest not in digests:
+        return compare("sources", name, digest, digests[-1])
+    later = len(digests) - 1 - digests.index(digest)
+    return Finding("sources", name, MATCH, f"{later} decisions since" if later else "")

@@ -26,9 +26,9 @@ from storage.audit.ledger_entry import (
     of_version,
 )
 from storage.audit.provenance import beat_code_at, beat_code_sha256, has_commit
+from storage.audit.reviews import decisions_finding
 from storage.consent.orders import ORDERED, links_of, read_orders
 from storage.errors import (
-    DecisionError,
     NotInRegistry,
     OutOfReach,
     PlaceError,
@@ -36,9 +36,8 @@ from storage.errors import (
     SignatureError,
 )
 from storage.files import sha256_file, sha256_folder
-from storage.labels.decisions import read_decisions
 from storage.places import Place, beats_place
-from storage.recordings.review import decision_digests, decisions_key
+from storage.recordings.review import decisions_key
 from storage.registry.client import call, fetch_model_file, fetch_run_file
 from storage.registry.evaluations import OUTCOME
 from storage.registry.model_files import WEIGHTS
@@ -386,24 +385,8 @@ def _sources(data: Mapping[str, Any]) -> Iterator[Finding]:
         for file, digest in entry["files"].items():
             path = folder / file
             if file == decisions_key(data["dataset"], entry["record"]):
-                yield _decisions(data["dataset"], entry["record"], file, digest)
+                yield decisions_finding(data["dataset"], entry["record"], file, digest)
             elif path.is_file():
                 yield compare("sources", f"{data['dataset']}: {file}", digest, sha256_file(path))
             else:
                 yield Finding("sources", f"{data['dataset']}: {file}", OUT, ABSENT)
-
-
-def _decisions(dataset: str, record: str, file: str, digest: str) -> Finding:
-    """Whether the decisions about a record begin with those that its labels were made of."""
-    name = f"{dataset}: {file}"
-    try:
-        decisions = read_decisions(dataset, record)
-    except DecisionError as error:
-        return Finding("sources", name, MISMATCH, str(error))
-    digests = decision_digests(decisions)
-    if not decisions:
-        return Finding("sources", name, OUT, ABSENT)
-    if digest not in digests:
-        return compare("sources", name, digest, digests[-1])
-    later = len(digests) - 1 - digests.index(digest)
-    return Finding("sources", name, MATCH, f"{later} decisions since" if later else "")

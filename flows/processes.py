@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from storage.errors import TrainingStopped
 
 
-class Titled(Protocol):
+class WithTitle(Protocol):
     """A piece of work that can be named to people."""
 
     def title(self) -> str:
@@ -24,7 +24,7 @@ class Titled(Protocol):
         ...
 
 
-Job = TypeVar("Job", bound=Titled)
+Job = TypeVar("Job", bound=WithTitle)
 Result = TypeVar("Result")
 
 
