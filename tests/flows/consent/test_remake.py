@@ -55,6 +55,7 @@ def test_a_stranger_has_no_side() -> None:
         kept_split("interpatient", np.append(PEOPLE, "d/x"), 1)
 
 
+@pytest.mark.filterwarnings("default")  # MLflow's own, at import
 @pytest.mark.slow
 def test_a_training_is_done_again_without_the_person(
     holter_servers: Servers, tmp_path: Path
