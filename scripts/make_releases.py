@@ -88,8 +88,21 @@ RECIPES = {
     "rhythm_tiny": RHYTHMS,
     "rhythm_causal": RHYTHMS,
     "fused_cues": Recipe(
-        learns=(Source("mitdb", signal=True), Source("cpsc2021", signal=True)),
-        tests=(Source("afdb"), Source("ltafdb"), Source("nsrdb"), Source("cinc2017", signal=True)),
+        learns=(
+            Source("mitdb", signal=True),
+            Source("cpsc2021", signal=True),
+            Source("cinc2017", signal=True),
+            Source("afdb"),
+            Source("ltafdb"),
+            Source("nsrdb"),
+        ),
+        tests=(),
+        # Of every five beats drawn two have a signal.
+        options=(
+            "--calibration-folds",
+            "5",
+            *(f"--weight={w}" for w in (27, 45, 18, 3, 1, 0.5)),
+        ),
     ),
 }
 #: Options of every training. Which arithmetic is quickest differs from run to run, so it is named.
@@ -224,7 +237,8 @@ def figures_of(version: VersionRecord, recipe: Recipe, threshold: float) -> list
     for source in (*recipe.learns, *recipe.tests):
         key = f"{source.dataset}_"
         prevalence = metrics[f"{key}af_beats"] / metrics[f"{key}beats"]
-        names = RATES if prevalence else ("specificity",)
+        rates = RATES if prevalence else ("specificity",)
+        names = [rate for rate in rates if f"{key}beat_{rate}" in metrics]
         ends = ("low", "high")
         rows.append(
             {

@@ -25,7 +25,7 @@ BOXED: Mapping[str, str] = {
     "rhythm": "c7e1d09b9531af3a467d349bb79fa6d010d5608f7556b03ef233b835fbb6aa89",
     "rhythm_tiny": "ca4b3179ed88fdf98a18337cfa241991be09045f89c656ac7dc1d398508252ac",
     "rhythm_causal": "a9b8506468237110f12c54616d54bb4ea0fb38ead53076ef8a0a9d8a6f45920c",
-    "fused_cues": "bf528b7b18c19f74958e8be79bc641b59db4ab2e407a6b74aa60dab94044f3c4",
+    "fused_cues": "b95fcedc3e6ed9c3cdaa0baa4580fd779d1093c1f3b89372e78e6f6cec08bf58",
 }
 
 
