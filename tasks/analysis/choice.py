@@ -1,8 +1,8 @@
 """Which network of the box decides a recording, where its user names none.
 
-`rhythm` reads RR intervals, which every lead shows. `fused_cues` reads beat shapes too, and learnt
-from few patients, and misses more AF where it never learnt (docs/releases.md;
-`tests/storage/test_boxed.py` compares them).
+`rhythm` reads RR intervals, which every lead shows, and has figures of data sets that it never
+learnt from. `fused_cues` reads beat shapes too, and has none (docs/releases.md;
+`tests/storage/test_boxed.py` holds it).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 #: The usual network, and the one that is taken where it is not in the box.
 USUAL = ("rhythm", "rhythm_tiny")
 REASON = (
-    "it reads RR intervals alone, so every lead will do, and it learnt from many more patients "
-    "than fused_cues"
+    "it reads RR intervals alone, so every lead will do, and it was tested on data sets that it "
+    "never learnt from"
 )
 
 

@@ -51,7 +51,8 @@ def test_a_release_is_whole_and_says_what_it_is(name: str) -> None:
     learnt = {row["dataset"] for row in manifest["trained_on"]}
     sides = {row["dataset"]: row["side"] for row in manifest["figures"]}
     assert {dataset for dataset, side in sides.items() if side == "test"} == learnt
-    assert set(sides.values()) == {"test", "never seen"}
+    assert learnt
+    assert set(sides.values()) <= {"test", "never seen"}
     for row in manifest["figures"]:
         assert 0 <= row["prevalence"] <= 1
         assert row["threshold"] == manifest["threshold"]
@@ -64,23 +65,15 @@ def test_a_release_is_whole_and_says_what_it_is(name: str) -> None:
                 assert low <= row[rate] <= high
 
 
-def test_the_usual_network_learnt_from_many_more_patients() -> None:
-    """What `analyse` says of its choice; and where fused_cues never learnt, it finds more AF."""
-    manifests = {name: boxed_release(name)[1] for name in ("rhythm", "fused_cues")}
-    people = {n: sum(r["subjects"] for r in m["trained_on"]) for n, m in manifests.items()}
-    assert people["rhythm"] > 10 * people["fused_cues"]
-    rows = {
-        name: {r["dataset"]: r for r in manifest["figures"]} for name, manifest in manifests.items()
+def test_the_usual_network_has_figures_of_data_sets_it_never_learnt_from() -> None:
+    """What `analyse` says of its choice; of fused_cues nothing of the kind can be told."""
+    rows = {name: boxed_release(name)[1]["figures"] for name in ("rhythm", "fused_cues")}
+    never = {
+        name: [r["dataset"] for r in figures if r["side"] == "never seen" and r["sensitivity"]]
+        for name, figures in rows.items()
     }
-    never = [
-        dataset
-        for dataset, row in rows["fused_cues"].items()
-        if row["side"] == "never seen" and row["sensitivity"] is not None
-    ]
-    assert never
-    for dataset in never:
-        row, other = rows["rhythm"][dataset], rows["fused_cues"][dataset]
-        assert row["sensitivity"] > other["sensitivity"]
+    assert len(never["rhythm"]) >= 2
+    assert not never["fused_cues"]
 
 
 @pytest.mark.parametrize("name", BOXED)
