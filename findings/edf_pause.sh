@@ -5,7 +5,7 @@
 # here holds 30 s, a pause of 3,600 s, and 30 s more. mne and edfio read it as 60 s in one piece, and no warning
 # tells of the pause: the samples before and after it stand side by side. pyEDFlib 0.1.42 refuses the file.
 # Times after a pause, RR intervals across it and AF burden are wrong where a reader does so.
-# This project reads the times of the data records: storage/edf.py.
+# This project reads the times of the data records: storage/formats/edf.py.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
