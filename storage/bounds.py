@@ -106,6 +106,7 @@ BOUNDS: dict[str, Bound] = {
     "subjects": Bound(least=1, most=1_000_000),
     "hours": Bound(least=0.01, most=100_000),
     "fs_hz": Bound(above=0, most=100_000),
+    "detector_hz": Bound(least=100, most=1_000),
     "units_per_mv": POSITIVE,
     "baud": POSITIVE_COUNT,
     "port": PORT,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flows.cli.answer import Format, answer
-from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, serving, to_write, version
+from flows.cli.options import LOCAL_DEVICE, Wait, callback_of, number, serving, to_write, version
 from flows.reports.shown import say, show_table
 from storage.registry.answers import plain
 from storage.registry.reference import check_device
@@ -311,7 +311,7 @@ def edge_export(
     ] = "int8",
     detector_hz: Annotated[
         int | None,
-        typer.Option(help="Find R peaks in C too, in an ECG of so many samples a second."),
+        number("detector_hz", "Find R peaks in C too, in an ECG of so many samples a second."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to. Default: the network's name and -c.")

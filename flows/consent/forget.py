@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from flows.consent import certificate as certificates
 from flows.consent import journal as journals
 from flows.consent.certificate import Certificate, Remade, Removal, State, VersionSides
-from flows.consent.holdings import files_of, remove_tables, table_bytes, tables_of
+from flows.consent.holdings import ANYBODYS, files_of, remove_tables, table_bytes, tables_of
 from flows.consent.journal import Journal, now_utc
 from flows.consent.person import Trace, VersionTrace, trace
 from flows.consent.remainder import remainder_of
@@ -71,7 +71,8 @@ class Plan:
     @property
     def nothing_left(self) -> bool:
         """Whether there is nothing to delete, to make again or to go on with."""
-        return not (self.going or self.remaking or self.journal or _without_order(self.trace, ""))
+        going = [row for row in self.going if row.kind not in ANYBODYS]
+        return not (going or self.remaking or self.journal or _without_order(self.trace, ""))
 
 
 def plan(person: str) -> Plan:

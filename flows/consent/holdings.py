@@ -29,6 +29,9 @@ ASIDE = {
     *("closed", "consent", "profiles", "watch", "datasets", "testsets", "runs", "checkpoints"),
     "folds",
 }
+#: Kinds of files of which nothing tells whose they are: all of them go.
+CHECKPOINT, DRAWING = "checkpoint", "drawing or answers of the review page"
+ANYBODYS = (CHECKPOINT, DRAWING)
 
 
 def tables_of(person: Trace) -> dict[Place, list[str]]:
@@ -91,7 +94,11 @@ def _files(person: Trace) -> Iterator[tuple[str, Path]]:
     folds = (path for path in sorted((home() / "folds").glob("*.npz")) if _holds(path, names))
     yield from (("answers of a fold", path) for path in folds)
     # Whose data a training that was broken off has seen, nothing tells.
-    yield from (("checkpoint", path) for path in sorted((home() / "checkpoints").glob("*.npz")))
+    yield from ((CHECKPOINT, path) for path in sorted((home() / "checkpoints").glob("*.npz")))
+    tables = [path.parent for path in manifest_paths(beats_place())]
+    places = [*(folder / "pyramids" for folder in tables), home() / "pyramids", home() / "review"]
+    drawings = (place for place in places if isinstance(place, Path) and place.is_dir())
+    yield from ((DRAWING, file) for place in drawings for file in sorted(place.rglob("*.np[yz]")))
     pictures = [folder / f"{name}.png" for folder in user_folders() for name in person.records]
     yield from (("picture of ten beats", path) for path in pictures)
     tops = sorted(home().iterdir()) if home().is_dir() else []

@@ -309,13 +309,15 @@ def _looks(facts: Facts, people: Sequence[str]) -> Section:
     """Where the review page shows the surest wrong beat of each of these patients."""
     label, p = facts.testset.label, facts.probability
     wrong = (label >= 0) & ((p >= threshold_of(facts.version.model)) != (label == 1))
+    surety = np.where(wrong, np.abs(p - (label == 1)), -1).reshape(len(label), -1)
     links: Section = []
     for person in people:
-        rows = np.flatnonzero(wrong & (facts.testset.subject == person))
-        if len(rows):
-            row = rows[np.argmax(np.abs(p[rows] - (label[rows] == 1)))]
+        own = np.where((facts.testset.subject == person)[:, None], surety, -1)
+        row, beat = np.unravel_index(np.argmax(own), own.shape)
+        if own[row, beat] >= 0:
             dataset, _, record = str(facts.testset.record[row]).partition("/")
-            page = review_page(dataset, record, sample=int(facts.testset.sample[row]))
+            sample = int(facts.testset.sample.reshape(own.shape)[row, beat])
+            page = review_page(dataset, record, sample=sample)
             links.append(Link(f"{person}: its surest wrong beat, in the review page", page))
     return links
 

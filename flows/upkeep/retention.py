@@ -13,15 +13,24 @@ from typing import Annotated
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from pydantic import Field
 
+from flows.parameters import form_field
+from flows.settings import bound_of
 from flows.upkeep import cleaning, history, mlflow_runs
 from flows.upkeep.cleaning import USUAL_DAYS, Item
 from flows.upkeep.history import Run
 from flows.upkeep.mlflow_runs import MlflowRun
 from flows.upkeep.needs import Needs, read_needs
+from storage.bounds import BOUNDS
 
 Tell = Callable[[str], None]
+KeepDays = Annotated[
+    float,
+    bound_of("keep_days"),
+    form_field(
+        "What has changed, or ended, within so many days stays.", **BOUNDS["keep_days"].schema
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,9 @@ def remove(holdings: Holdings, tell: Tell = lambda _: None) -> int:
 
 @flow(name="retention")
 def retention(
-    keep_days: Annotated[float, Field(ge=0)] = USUAL_DAYS,
-    mlflow: bool = False,
-    dry_run: bool = False,
+    keep_days: KeepDays = USUAL_DAYS,
+    mlflow: Annotated[bool, form_field("MLflow's runs that nobody names go too.")] = False,
+    dry_run: Annotated[bool, form_field("Tell what would go, and remove nothing.")] = False,
 ) -> dict[str, int]:
     """Remove what nobody needs, as `holter gc` does; Prefect keeps a table of what went and stayed.
 

@@ -116,10 +116,13 @@ def review_words(entries: Iterable[Entry]) -> str:
     if not rows:
         return ""
     return (
-        f"{corrected:,} {'episode' if corrected == 1 else 'episodes'} corrected by {reviewers} "
-        f"{'reviewer' if reviewers == 1 else 'reviewers'} ({decisions:,} decisions about "
-        f"{len(rows):,} {'record' if len(rows) == 1 else 'records'})"
+        f"{_count(corrected, 'episode')} corrected by {_count(reviewers, 'reviewer')} "
+        f"({_count(decisions, 'decision')} about {_count(len(rows), 'record')})"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def rhythm_words(spec: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.bounds import within
 from tasks.microcontroller.generate import Origin, environment
 from tasks.signal import qrs
 from tasks.signal.filters import band_gain
@@ -24,8 +25,6 @@ SLOPE_S, BAND_S = 0.5, 1.0
 TRANSFORM = 1 << 17
 #: Candidates are two tenths of a second apart, and none waits for more than ten seconds.
 MOST_CANDIDATES = 64
-#: Sampling rates that a detector is made for.
-LEAST_HZ, MOST_HZ = 100, 1000
 
 
 def kernels(fs_hz: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -63,8 +62,7 @@ def detector_to_c(fs_hz: int, origin: Origin) -> dict[str, str]:
     ValueError
         The rate is none that a detector is made for.
     """
-    if not LEAST_HZ <= fs_hz <= MOST_HZ:
-        raise ValueError(f"found {fs_hz} samples a second; expected {LEAST_HZ} to {MOST_HZ}")
+    within("detector_hz", fs_hz)
     values = {**_sizes(fs_hz), **vars(origin)}
     return {
         file: environment().get_template(f"{file}.j2").render(values) for file in ("qrs.h", "qrs.c")

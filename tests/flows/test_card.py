@@ -162,7 +162,10 @@ def test_pages_need_nothing_else(version: VersionRecord, tmp_path: Path) -> None
     for form in (".html", ".md"):
         write(title(version), blocks, tmp_path / f"card{form}")
     page = (tmp_path / "card.html").read_text()
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert not re.findall(r'src="(?!data:)|<link', page)
+    links = re.findall(r'href="(?!#)([^"]*)"', page)
+    assert links
+    assert all(re.match(r"http://127\.0\.0\.1:\d+/record/", link) for link in links), links
     assert (tmp_path / "figures" / "mistakes.png").read_bytes().startswith(b"\x89PNG")
     log_card(version, blocks)
     files = call("GET", "artifacts/list", run_id=version.model.run_id, path="card")["files"]

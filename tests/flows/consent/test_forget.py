@@ -81,6 +81,8 @@ def state(empty_mlflow: Emptied, tmp_path_factory: pytest.TempPathFactory) -> It
         made_up_version("holter-learnt", place / "learnt", path, manifest, sides_of(manifest))
         for name in ("folds/kept.npz", "runs/other/report.html", "checkpoints/any.npz"):
             write_bytes(home() / name, b"")
+        write_bytes(home() / "review" / "answers" / "any.npz", b"")
+        write_bytes(path.parent / "pyramids" / "any.npy", b"")
         for name in ("sim000", "sim001"):
             write_bytes(home() / "labels" / "simulated" / f"{name}.json", b"marks of a reader")
         yield place
@@ -147,6 +149,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_goes(
     assert kinds == {
         "beat tables": 1,
         "checkpoint": 1,
+        "drawing or answers of the review page": 2,
         "file of labels": 1,
         "work folder of a run": 1,
     }
@@ -202,7 +205,9 @@ def test_what_was_made_of_the_person_goes_and_nothing_else(learnt: Outcome) -> N
     assert [entry.record for entry in read_manifest(path).entries] == ["sim001", "sim002", "sim003"]
     assert not [file for file in path.parent.rglob("*") if "sim000" in file.name]
     assert not (home() / "labels" / "simulated" / "sim000.json").exists()
-    assert not (home() / "checkpoints" / "any.npz").exists()
+    for name in ("checkpoints/any.npz", "review/answers/any.npz"):
+        assert not (home() / name).exists(), name
+    assert not (path.parent / "pyramids" / "any.npy").exists()
     for name in ("folds/kept.npz", "runs/other/report.html", "labels/simulated/sim001.json"):
         assert (home() / name).exists(), name
 
@@ -255,9 +260,9 @@ def test_a_test_set_stays_without_the_person(tested: Killed) -> None:
 
 
 def test_what_no_order_names_is_missing_still(tested: Killed) -> None:
-    """The test set was deleted on request; a card that somebody takes away is not."""
+    """Test set and beat table are away on request; a card that somebody takes away is not."""
     deleted = [key for key, value in tested.after.items() if value == DELETED]
-    assert deleted == [("artifacts", "testset/testset.npz")]
+    assert deleted == [("artifacts", "testset/testset.npz"), ("beat tables", "made-up/a")]
     assert tested.after["decisions", "card/card.html"] == "match"  # made again, of the others
     mismatches = [key for key, value in tested.after.items() if value == MISMATCH]
     assert mismatches == [key for key, value in tested.before.items() if value == MISMATCH]

@@ -40,6 +40,7 @@ FLOWS = {
     "evaluate-on-device/weekly",
     "watch/every-10-minutes",
     "drift/weekly",
+    "retention/weekly",
 }
 
 

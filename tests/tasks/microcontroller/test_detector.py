@@ -149,5 +149,5 @@ def test_an_export_takes_the_detector_along(
     assert export.manifest["detector_hz"] == 250
     write_export(sources, "float32", tmp_path / "c")
     assert not {"qrs.h", "qrs.c"} & set(check_export(tmp_path / "c", [key]).manifest["files"])
-    with pytest.raises(ValueError, match="found 50 samples a second"):
+    with pytest.raises(ValueError, match="detector_hz: found 50"):
         write_export(sources, "float32", tmp_path / "c", 50)

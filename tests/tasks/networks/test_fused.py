@@ -366,8 +366,9 @@ def test_an_evaluation_reads_the_waveforms_that_a_network_needs(
         raise TableError("enough")
 
     for flow in (drift, evaluate):
-        monkeypatch.setattr(flow, "LiteRT", lambda _file: None)
         monkeypatch.setattr(flow, "read_beats", asked_for)
+    monkeypatch.setattr(drift, "LiteRT", lambda _file: None)
+    monkeypatch.setattr(evaluate, "registered_network", lambda *_: None)
     monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
     monkeypatch.setattr(client, "fetch_model_file", lambda *_: tmp_path / "r.parquet")

@@ -203,9 +203,10 @@ def test_evaluations_and_drift_decide_by_the_version_s_rule(
     }
     version: Any = ModelVersion("holter-rhythm", 1, "0" * 32, tags)
     for flow in (drift, evaluate):
-        monkeypatch.setattr(flow, "LiteRT", lambda _file: None)
         monkeypatch.setattr(flow, "read_beats", lambda *_, **__: table)
         monkeypatch.setattr(flow, "probabilities", lambda *_: (answers, mask))
+    monkeypatch.setattr(drift, "LiteRT", lambda _file: None)
+    monkeypatch.setattr(evaluate, "registered_network", lambda *_: None)
     monkeypatch.setattr(drift, "model_bytes", lambda _model: b"")
     monkeypatch.setattr(evaluate, "work_folder", lambda _run: tmp_path)
     monkeypatch.setattr(client, "fetch_model_file", lambda *_: tmp_path / "r.parquet")
