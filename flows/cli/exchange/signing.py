@@ -109,7 +109,7 @@ def exchange_sign(
         say("Verify:  holter exchange key > holter.pem")
         say(
             f"         model_signing verify key {folder} --signature {folder / BUNDLE} "
-            "--public_key holter.pem"
+            "--no-ignore-git-paths --public_key holter.pem"
         )
 
     answer(value, output, show)
