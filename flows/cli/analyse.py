@@ -67,6 +67,7 @@ def analyse(
     output: Format = "text",
 ) -> None:
     """Find AF in a recording: how much, when, how sure; with a report page and its episodes."""
+    from flows.review.looks import look_at
     from storage.files import check_writable
     from tasks.analysis import command
     from tasks.analysis.exports import DICOM, FHIR, check_exports
@@ -82,7 +83,7 @@ def analyse(
     check_exports(exports)
     with release_of(model) as release:
         order = Order(out, release, tuple(lead or ()), least_beats, af_share=af_share)
-        order = replace(order, exports=exports, identity=identity)
+        order = replace(order, exports=exports, identity=identity, look=look_at)
         if recording.is_dir():
             from flows.services.progress import Progress
 

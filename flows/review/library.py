@@ -121,7 +121,8 @@ class Library:
         self._chosen = tuple(releases)
         self._shelves: dict[Place, tuple[tuple[int, int], Shelf]] = {}
         self._tables, self._answers = Recent(MOST_TABLES), Recent(MOST_TABLES)
-        self._leads = Recent(MOST_LEADS)
+        # The leads of a header are not to wait for the digests of a lead that is being opened.
+        self._leads, self._names = Recent(MOST_LEADS), Recent(MOST_LEADS)
         self._networks: dict[int, Network] = {}
         self._jobs: dict[Hashable, Future[Any]] = {}
         self._lock, self._asking, self._closing = Lock(), Lock(), Event()
@@ -196,6 +197,14 @@ class Library:
             raise RecordError(record[:60], "no beat table", f"one of {dataset}'s records")
         return shelf, entry
 
+    def prepare(self, dataset: str, record: str) -> None:
+        """Read a record in the background, while a browser fetches the page that will ask for it.
+
+        What cannot be read is told when it is asked for.
+        """
+        for read in (self.sheet, self.lead):
+            self._start((read.__name__, dataset, record), partial(read, dataset, record))
+
     def sheet(self, dataset: str, record: str) -> Sheet:
         """A record's beats; TableError or RecordError where there are none."""
         shelf, entry = self.entry(dataset, record)
@@ -212,8 +221,9 @@ class Library:
             The recording is not there, or cannot be read.
         """
         shelf, entry = self.entry(dataset, record)
-        key = (dataset, record, entry.sha256, name)
-        return self._leads.value(key, lambda: _open_lead(shelf, entry, name or entry.lead or ""))
+        lead = name or entry.lead or ""
+        key = (dataset, record, entry.sha256, lead)
+        return self._leads.value(key, lambda: _open_lead(shelf, entry, lead))
 
     def lead_names(self, sheet: Sheet) -> list[str]:
         """The ECG leads of a record, that of its beats first.
@@ -223,8 +233,8 @@ class Library:
         RecordError
             Its header cannot be read.
         """
-        key = ("names", sheet.shelf.name, sheet.entry.record, sheet.entry.sha256)
-        return self._leads.value(key, lambda: _lead_names(sheet.shelf, sheet.entry))
+        key = (sheet.shelf.name, sheet.entry.record, sheet.entry.sha256)
+        return self._names.value(key, lambda: _lead_names(sheet.shelf, sheet.entry))
 
     def signal(
         self, dataset: str, record: str, name: str, span: tuple[int, int], columns: int

@@ -108,6 +108,7 @@ def record_page(library: Library, request: Request) -> str:
     """A record; TableError or RecordError where there is none."""
     names = request.path_params
     shelf, entry = library.entry(names["dataset"], names["record"])
+    library.prepare(shelf.name, entry.record)
     return _drawn(
         "record.html.j2",
         request,

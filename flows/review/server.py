@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+#: Seconds that a thread computes while another one waits.
+SWITCH_S = 0.0005
 #: Seconds before a wrong key is answered.
 PAUSE_S = 0.5
 #: What can be asked without a key: whether the server is there.
@@ -175,7 +178,11 @@ def make_app(releases: Sequence[Release] = ()) -> Starlette:
     @asynccontextmanager
     async def lifespan(server: Starlette) -> AsyncIterator[None]:
         server.state.library = library
+        # Else what is read in short blocks waits 5 ms for each while another thread computes.
+        usual_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         yield
+        sys.setswitchinterval(usual_s)
         library.close()
 
     middleware = [

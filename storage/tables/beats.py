@@ -17,7 +17,7 @@ from storage.errors import PlaceError, TableError
 from storage.files import check_fields, parse_text, whole
 from storage.places import Place, Remote, answering
 from storage.recordings.stretches import seconds
-from storage.tables.columns import dictionary, plain, text_column, texts_of
+from storage.tables.columns import dictionary, numbers_of, plain, text_column, texts_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -360,8 +360,8 @@ def _table(path: Place, file: Any, read: Callable[..., pa.Table], *, waveform: b
     columns: dict[str, Any] = {}
     with _reading(path):
         for name in _COLUMNS:
-            column = table[name]
-            columns[name] = texts_of(column) if _COLUMNS[name] is None else column.to_numpy()
+            column, dtype = table[name], _COLUMNS[name]
+            columns[name] = texts_of(column) if dtype is None else numbers_of(column, dtype)
         return BeatTable(
             **{name: getattr(source, name) for name in _CONSTANTS},
             **columns,

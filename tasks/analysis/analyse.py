@@ -298,6 +298,7 @@ def page_of(analysis: Analysis, figures: Mapping[str, Any]) -> Page:
         network_figures=figures["reliability"],
         cannot_tell=analysis.doubt,
         caveats=analysis.caveats,
+        look=analysis.look,
     )
 
 

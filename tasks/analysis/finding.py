@@ -54,6 +54,8 @@ class Analysis:
         Of its beats as they are usually decided, for the look for drift.
     figures : sequence of mapping
         What it reached on data sets, as its manifest has it; empty where it has none.
+    look : str
+        Where a person looks at the record, an address; empty where nowhere.
     """
 
     record: Record
@@ -63,6 +65,7 @@ class Analysis:
     model: Mapping[str, Any]
     profile: Profile
     figures: Sequence[Mapping[str, Any]] = ()
+    look: str = ""
 
     @property
     def probability(self) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 from storage.errors import HolterError, RecordError, SpecError, TooFewBeats, UnusableSignal
 from storage.formats.leads import SUFFIX
 from storage.formats.wfdb_record import describe_wfdb
+from storage.recordings.records import Record
 from storage.text import csv_cell
 from tasks.analysis.analyse import Release, analyse_by, files_of, summary, write_files
 from tasks.analysis.finding import Analysis
@@ -46,7 +47,8 @@ class Order:
     """How recordings are analysed: see `tasks.analysis.analyse.analyse_by`, and where files go.
 
     `exports` are files for hospitals' systems beside the others (`tasks.analysis.exports`), which
-    name the patient that the recording's header names where `identity` says so.
+    name the patient that the recording's header names where `identity` says so. `look` gives the
+    address at which a person looks at a record, "" where nowhere.
     """
 
     out: Path
@@ -57,12 +59,14 @@ class Order:
     af_share: float | None = None
     exports: tuple[str, ...] = ()
     identity: bool = False
+    look: Callable[[Record], str] | None = None
 
     def analyse(self, path: Path) -> Analysis:
         """One recording, analysed."""
-        return analyse_by(
+        analysis = analyse_by(
             path, self.release, self.leads, self.least_beats, self.runtime, self.af_share
         )
+        return replace(analysis, look=self.look(analysis.record)) if self.look else analysis
 
     def files_of(self, path: Path, analysis: Analysis, name: str | None = None) -> dict[str, bytes]:
         """Every file that an analysis leaves, by name, with those for hospitals' systems.

@@ -42,15 +42,23 @@ def episodes(
     """
     if len(af) != len(time_s):
         raise ValueError(f"{len(af)} decisions at {len(time_s)} beats")
-    stretch = np.searchsorted(stretches_s[:, 0], time_s, side="right") - 1
-    if (stretch < 0).any() or (time_s > stretches_s[stretch, 1]).any():
+    # The beats of stretch k are those from opening[k] to opening[k + 1].
+    opening = np.append(np.searchsorted(time_s, stretches_s[:, 0]), len(time_s))
+    filled = np.flatnonzero(np.diff(opening))
+    closing, end_s = opening[filled + 1] - 1, stretches_s[filled, 1]
+    if opening[0] or (time_s[closing] > end_s).any():
         raise ValueError("expected every beat in a stretch that can be analysed")
-    alone = np.ones(len(af) + 1, bool)  # whether a beat and the one before are of two stretches
-    alone[1:-1] = np.diff(stretch) != 0
+    alone = np.zeros(len(af) + 1, bool)  # whether a beat and the one before are of two stretches
+    alone[opening] = True
     before, after = np.append(False, af), np.append(af, False)
-    first, last = after & (~before | alone), before & (~after | alone)
-    until = np.where(alone[1:], stretches_s[stretch, 1], np.append(time_s[1:], np.nan))
-    return np.stack([time_s[first[:-1]], until[last[1:]]], axis=1)
+    first, last = (
+        np.flatnonzero(edge) for edge in (after & (~before | alone), before & (~after | alone))
+    )
+    last -= 1
+    until = np.append(time_s[1:], np.nan)[last]
+    ends = alone[last + 1]
+    until[ends] = end_s[np.searchsorted(closing, last[ends])]
+    return np.stack([time_s[first], until], axis=1)
 
 
 def durations_s(intervals: Intervals) -> NDArray[np.float64]:

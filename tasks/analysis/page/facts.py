@@ -59,6 +59,8 @@ class Page:
         Why nothing can be told of this record; empty where something can.
     caveats : sequence of str
         What a reader of the burden must know, in sentences.
+    look : str
+        Where a person looks at the record, an address; `?at=SECONDS` follows it.
     """
 
     record: str
@@ -82,6 +84,7 @@ class Page:
     network_figures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     cannot_tell: str = ""
     caveats: Sequence[str] = ()
+    look: str = ""
 
     @property
     def analysed_s(self) -> float:

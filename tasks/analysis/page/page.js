@@ -111,6 +111,7 @@
 
   document.body.classList.remove("no-script");
   table.addEventListener("click", (event) => {
+    if (event.target.closest("a")) return;
     const button = event.target.closest("button");
     if (button) return button.dataset.by ? sort(button) : toggle(button);
     const row = event.target.closest("tbody tr:not(.opened)"), own = row && row.querySelector("button");

@@ -56,6 +56,7 @@ def draw_html(page: Page) -> str:
     body = [
         f"<h1>{title}</h1>",
         f'<p class="lead">{escape(page_words.recording(page))}</p>',
+        *_look(page),
         *_answer(page),
         *_over_the_day(page),
         *_key_strips(page),
@@ -105,6 +106,13 @@ def _answer(page: Page) -> Iterator[str]:
     if page.burden is not None:
         yield f"<p>{escape(page_words.sure(page))}</p>"
     yield f'<p class="caveat">{escape(page_words.NOT_A_DIAGNOSIS)}</p>'
+
+
+def _look(page: Page) -> Iterator[str]:
+    """Where a person looks at the whole record, where that is known."""
+    if page.look:
+        words = "This record in the review page, where that is served"
+        yield f'<p class="screen"><a href="{escape(page.look)}">{words}</a></p>'
 
 
 def _legend(page: Page, drawn: Collection[str]) -> str:
@@ -178,6 +186,8 @@ def _episodes(page: Page) -> Iterator[str]:
             f" Their traces are drawn at {max(rates):.0f} points a second of {page.fs_hz:g}; "
             "peaks are kept."
         )
+    if page.look:
+        words += " A start opens it in the review page."
     yield f'<p class="screen">{escape(words)}</p>'
     yield (
         "<noscript><p>The strips in this table need JavaScript, which is off. "
@@ -206,20 +216,31 @@ def _episode_table(page: Page, shown: set[int]) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     short, untold = durations_s(page.runs) < CLINICAL_S, page.told_shares < TOLD_SHARE
     rows = []
-    for k, cells in enumerate(page_words.episode_cells(page)):
+    starts_s = page.runs[:, 0].tolist()
+    for k, (cells, start_s) in enumerate(
+        zip(page_words.episode_cells(page), starts_s, strict=True)
+    ):
         number = f"{k + 1:,}"
         if k in shown:
             number = f'<button type="button" aria-expanded="false">{number}</button>'
         states = " ".join(n for n, holds in (("short", short[k]), ("open", untold[k])) if holds)
         kind = f' class="{states}"' if states else ""
-        inside = "".join(f"<td>{escape(cell)}" for cell in cells)
-        rows.append(f'<tr data-n="{k + 1}"{kind}><td>{number}{inside}')
+        first = _start(page, cells[0], start_s)
+        inside = "".join(f"<td>{escape(cell)}" for cell in cells[1:])
+        rows.append(f'<tr data-n="{k + 1}"{kind}><td>{number}<td>{first}{inside}')
     return (
         '<div class="wide tall" tabindex="0" role="region" aria-label="Episodes">'
         f'<table class="episodes"><thead><tr>{head}</tr></thead>\n<tbody>'
         + "\n".join(rows)
         + "</tbody></table></div>"
     )
+
+
+def _start(page: Page, words: str, start_s: float) -> str:
+    """When an episode starts, as a link to where a person looks at it."""
+    if not page.look:
+        return escape(words)
+    return f'<a href="{escape(page.look)}?at={start_s:.2f}">{escape(words)}</a>'
 
 
 def _untold(page: Page) -> Iterator[str]:

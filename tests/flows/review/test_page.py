@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.services.servers import QUIET
-from flows.services.up_state import answers
 from storage.labels.decisions import Decision, read_decisions
 from storage.tables.beats import read_beats
-from tests import ROOT
-from tests.review import HOSTILE, KEYS, fill
+from tests.review import CHROMIUM, HOSTILE, Served, chromium, fill, visits
 from tests.services import free_port
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-FAST_MS = 20_000
 RECORD = "/record/simulated/sim001"
-
-
-@dataclass
-class Served:
-    """The page's server as a process that can be killed, and started again on the same port."""
-
-    home: Path
-    port: int
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def address(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it; it answers when this ends."""
-        words = [sys.executable, "-m", "uvicorn", "--factory", "flows.review.server:app"]
-        words += ["--port", str(self.port), "--log-level", "warning"]
-        env = {**os.environ, **QUIET, "HOLTER_HOME": str(self.home)}
-        self.processes.append(subprocess.Popen(words, cwd=ROOT, env=env))
-        deadline = time.monotonic() + 120
-        while not answers(f"{self.address}/health"):
-            assert self.processes[-1].poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        self.processes[-1].kill()
-        self.processes[-1].wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -75,41 +32,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def visit(served: Served, browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a page as a person; a script that fails fails the test."""
-    with _visits(served, browser) as visit:
+    with visits(served, browser) as visit:
         yield visit
-
-
-@contextmanager
-def _visits(served: Served, browser: Any) -> Iterator[Callable[..., Any]]:
-    contexts, faults = [], []
-
-    def visit(path: str, name: str = "ada", width: int = 1200) -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 850},
-            http_credentials={"username": name, "password": KEYS[name][1]},
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(FAST_MS)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(served.address + path)
-        page.wait_for_selector("body[data-ready], body.overview")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def made(record: str = "sim001") -> list[Decision]:
