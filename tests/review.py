@@ -45,11 +45,16 @@ def authorization(name: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{KEYS[name][1]}".encode()).decode()
 
 
+def write_keys(home: Path) -> None:
+    """Let the people of `KEYS` into the page of a state folder."""
+    lines = [f"{name} {role} {key}\n" for name, (role, key) in KEYS.items()]
+    (home / "keys").mkdir(parents=True, exist_ok=True)
+    write_secret(home / "keys" / "review.keys", "".join(lines))
+
+
 def fill(home: Path) -> Path:
     """Write keys, tables and recordings of `simulated` and `hostile`."""
-    lines = [f"{name} {role} {key}\n" for name, (role, key) in KEYS.items()]
-    (home / "keys").mkdir(parents=True)
-    write_secret(home / "keys" / "review.keys", "".join(lines))
+    write_keys(home)
     _simulated(home)
     folder = home / "beats" / "dataset=hostile"
     table = replace(tiny_table(0, 40), record=HOSTILE, dataset="hostile")

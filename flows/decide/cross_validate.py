@@ -35,6 +35,7 @@ from flows.services.alive import WATCHED
 from flows.train.records import rule_for
 from flows.train.training_run import log_dataset, work_folder
 from storage.audit.provenance import environment_sha256, git_state
+from storage.audit.reviews import sign_labels
 from storage.errors import SplitError
 from storage.files import write_bytes
 from storage.places import Place
@@ -82,6 +83,7 @@ def cross_validate(
     Answers are kept fold by fold: the same again goes on where a killed one was.
     """
     ingested = ingest_data_sets(settings.read(), settings.policy, settings.most_failed)
+    sign_labels([result.manifest for result in ingested])
     pairs = copies_among([result.manifest for result in ingested])
     with naming_failed(ingested):
         plans = [plan_seed(settings, ingested, pairs, seed) for seed in settings.seed]

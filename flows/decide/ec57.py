@@ -27,6 +27,7 @@ from flows.services.alive import WATCHED
 from flows.services.progress import Progress
 from flows.train.training_run import work_folder
 from storage.audit.chain import resolve
+from storage.audit.reviews import sign_labels
 from storage.datasets.dataset import load_spec
 from storage.errors import TableError
 from storage.files import write_bytes
@@ -96,6 +97,7 @@ def ec57(
     if not reads_records(version.network) and not settings.signal:
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = ingest_data_sets([settings], "consensus")
+    sign_labels([result.manifest for result in ingested])
     (result,) = ingested
     manifest = result.manifest
     people = unseen_people(version.reference, [manifest]) if unseen else None

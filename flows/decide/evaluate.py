@@ -35,6 +35,7 @@ from flows.services.progress import Progress
 from flows.train.teacher import learnt_recordings, learnt_subjects, teachers_of
 from flows.train.training_run import work_folder
 from storage.audit.chain import resolve
+from storage.audit.reviews import sign_labels
 from storage.audit.versions import read_version
 from storage.errors import DigestMismatch, NotInRegistry, SignatureError, SplitError, TableError
 from storage.files import sha256_file, write_bytes
@@ -122,6 +123,7 @@ def evaluate(
         raise ValueError(f"{version.reference} reads waveforms: it needs the signal")
     ingested = ingest_data_sets(sets, policy)
     manifests = [result.manifest for result in ingested]
+    sign_labels(manifests)
     notes = [
         f"{manifest.dataset} is simulated: its figures say nothing about people."
         for manifest in manifests

@@ -35,12 +35,11 @@ from flows.train.training_run import (
     step,
     work_folder,
 )
-from storage.audit.reviews import sign_decisions
+from storage.audit.reviews import sign_labels
 from storage.files import sha256_file, write_bytes
 from storage.logs import log
 from storage.registry import tracking
 from storage.registry.models import ModelVersion
-from storage.tables.beats_manifest import Manifest
 from storage.tables.checkpoint import Checkpoint
 from storage.tables.content import Recording, copies_among, of_subjects
 from storage.tables.results import ArrayFolder
@@ -213,13 +212,6 @@ def split_sides(
 def copies_of(ingested: Sequence[IngestResult]) -> list[tuple[Recording, Recording]]:
     """The recordings that are there by two names."""
     return copies_among([result.manifest for result in ingested])
-
-
-def sign_labels(manifests: Sequence[Manifest]) -> None:
-    """Have the ledger sign the decisions that the labels are made of, before any is learnt from."""
-    for manifest in manifests:
-        if any(entry.review for entry in manifest.entries):
-            sign_decisions(manifest.dataset)
 
 
 @step

@@ -19,6 +19,7 @@ from storage.errors import DecisionError
 from storage.labels.decisions import Decision, log_heads, read_decisions, reviewed_datasets
 from storage.recordings.review import decision_digests
 from storage.registry.signing import trusted_keys
+from storage.tables.beats_manifest import Manifest
 
 #: How an entry names the newest line of the log: its number and its SHA-256.
 _HEAD = re.compile(r"([1-9][0-9]{0,11}):([0-9a-f]{64})")
@@ -81,6 +82,19 @@ def sign_decisions(dataset: str, *, user: str | None = None) -> Entry | None:
         reviewers=_listing(reviewers),
         versions=_listing(versions),
     )
+
+
+def sign_labels(manifests: Iterable[Manifest]) -> None:
+    """Have the ledger sign the decisions that labels are made of, before any is used.
+
+    Raises
+    ------
+    DecisionError, RegistryError
+        As `sign_decisions`.
+    """
+    for manifest in manifests:
+        if any(entry.review for entry in manifest.entries):
+            sign_decisions(manifest.dataset)
 
 
 def signed_decisions(

@@ -17,9 +17,9 @@ from flows.ingest.flow import IngestResult, ingest
 from flows.ingest.simulate import write_simulated
 from flows.reports import card_sections, compare
 from flows.services.servers import Servers
-from flows.train.flow import sign_labels
 from storage.audit import ledger
 from storage.audit.lineage import read_lineage
+from storage.audit.reviews import sign_labels
 from storage.audit.verify import MATCH, MISMATCH, verify
 from storage.errors import DecisionError
 from storage.files import sha256_folder

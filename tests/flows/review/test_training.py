@@ -1,25 +1,46 @@
-"""From a look to a model: a corrected passage is learnt from, and told wherever the model is."""
+"""From a look in a browser to a model: what is corrected is learnt from, and told everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.ingest.simulate import write_simulated
 from flows.services.servers import Servers
-from storage.labels.decisions import append_decision
-from tests.deciding import decision
+from storage.files import home
 from tests.flows.cli.test_answers import answer
+from tests.review import CHROMIUM, Served, chromium, visits, write_keys
+from tests.services import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # MLflow's own, at import
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.filterwarnings("default"),  # MLflow's own, at import
+]
 TRAINING = ("--model", "rhythm_tiny", "--no-signal", "--epochs", "1", "--runtime", "litert-float32")
-ALL_DAY = (0, 1_000_000)
+RECORD = "/record/simulated.annotations/sim001"
+
+
+@contextmanager
+def reviewer() -> Iterator[Callable[..., Any]]:
+    """What opens pages of this state folder in a browser, as a reviewer."""
+    server = Served(home(), free_port())
+    server.start()
+    try:
+        with chromium() as browser, visits(server, browser) as visit:
+            yield visit
+    finally:
+        server.kill()
 
 
 def test_what_is_corrected_is_learnt_from(holter_servers: Servers, tmp_path: Path) -> None:
-    """One record's table is new, the figures move, lineage and comparison say who decided."""
+    """Decided by a key in the page: one table is new, figures move, lineage says who decided."""
     assert holter_servers.prefect_api
+    write_keys(home())
     path = write_simulated(tmp_path, 6, 0.1, 3)
     text = path.read_text().replace('rhythm = "atr"', 'rhythm = ["review", "atr"]')
     path.write_text(text)
@@ -29,13 +50,18 @@ def test_what_is_corrected_is_learnt_from(holter_servers: Servers, tmp_path: Pat
     scored = ("--on", str(path), "--data", str(tmp_path), "--no-signal")
     before = answer("evaluate", looked_at, *scored)["figures"]["simulated"]
 
-    assert append_decision(decision(*ALL_DAY, "N", verdict="reject", version=looked_at))
-
+    with reviewer() as visit:
+        page = visit(f"{RECORD}?passage=0-359")
+        assert "AF by annotation 0.0 %" not in page.inner_text("#status")
+        page.keyboard.press("r")
+        page.wait_for_selector("#decisions li")
+    scoring = answer("evaluate", looked_at, *scored)
+    (signed,) = answer("lineage", "--record", "simulated/sim001")["decisions"]
     second = answer("train", *words)
-    (ingest,) = second["ingests"]
+    (ingest,) = scoring["ingests"]
     assert (ingest["records"], ingest["kept_count"]) == (6, 5)
     assert "1 decision about 1 record" in ingest["review"]
-    after = answer("evaluate", looked_at, *scored)["figures"]["simulated"]
+    after = scoring["figures"]["simulated"]
     assert after["af_beats"] < before["af_beats"]
     assert after["beat_f1"] != before["beat_f1"]
     name = f"{second['model']}/{second['version']}"
@@ -43,4 +69,7 @@ def test_what_is_corrected_is_learnt_from(holter_servers: Servers, tmp_path: Pat
         answer("compare", looked_at, name)
     )
     (row,) = answer("lineage", "--record", "simulated/sim001")["decisions"]
-    assert (row["verdict"], row["version"], row["entry"]) == ("reject", looked_at, 1)
+    assert row == signed
+    assert (row["verdict"], row["reviewer"], row["entry"]) == ("reject", "ada", 1)
+    with reviewer() as visit:
+        assert "AF by annotation 0.0 %" in visit(RECORD).inner_text("#status")
