@@ -38,6 +38,8 @@ WORKERS = 2
 IN_TURN = 100
 #: Seconds that MLflow may take to begin, beside other work.
 START_S = 600
+#: Looks, 3 s each, for the server to come to rest.
+REST_LOOKS = 100
 STEPS = ("sign of life", "look for requests", "claim", "report")
 SERVED: list[tuple[str, int | None]] = [
     ("step", None),
@@ -97,6 +99,7 @@ def fleet(devices: int, seconds: float) -> dict[str, Any]:
         wall_s = time.perf_counter() - begin_s
         after, calls = cpu_s(server, database), sum(load.calls.values())
         client_cpu_s = time.process_time() - own
+        settle(server, database)
         costs = step_costs(names[0], server, database)
         memory = {
             name: sum(p.memory_info().rss for p in tree(process)) / 2**20
@@ -236,6 +239,16 @@ def cpu_s(server: psutil.Process, database: psutil.Process) -> dict[str, float]:
     """CPU seconds of the server and of its database so far."""
     pairs = (("mlflow_cpu_s", server), ("postgres_cpu_s", database))
     return {name: sum(sum(p.cpu_times()[:4]) for p in tree(one)) for name, one in pairs}
+
+
+def settle(server: psutil.Process, database: psutil.Process) -> None:
+    """Wait until they rest: a server that was overrun works on what no device awaits any more."""
+    for _ in range(REST_LOOKS):
+        before = sum(cpu_s(server, database).values())
+        time.sleep(3)
+        if sum(cpu_s(server, database).values()) - before < 0.3:
+            return
+    raise RuntimeError("the server does not come to rest")
 
 
 def step_costs(name: str, server: psutil.Process, database: psutil.Process) -> dict[str, float]:
