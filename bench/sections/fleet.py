@@ -276,11 +276,11 @@ def whole(requests: list[str], load: Load) -> dict[str, int]:
 
     with ThreadPoolExecutor(8) as pool:
         states = list(pool.map(evaluations.request_state, requests))
-    finished = [state for state in states if state.status == "FINISHED"]
+    finished = {state.request_id for state in states if state.status == "FINISHED"}
     return {
         "requests": len(requests),
         "finished": len(finished),
-        "lost": sum(state.request_id in load.reported for state in states) - len(finished),
+        "lost": len({*load.reported} - finished),
         "claimed_twice": sum(state.claims > 1 for state in states),
     }
 
