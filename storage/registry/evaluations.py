@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,23 +220,26 @@ def request_state(request_id: str) -> RequestState:
     return _state(part(call("GET", "runs/get", run_id=request_id), "run"))
 
 
+def _of_statuses(statuses: Sequence[str]) -> str:
+    """MLflow's filter for runs of these statuses, of every one where there is none."""
+    others = [f"attributes.status != '{name}'" for name in STATUSES if name not in statuses]
+    one, several = f"attributes.status = '{''.join(statuses)}'", " and ".join(others)
+    return ("", one, several)[min(len(statuses), 2)]
+
+
 def device_requests(device: str, *statuses: str) -> list[RequestState]:
     """A device's evaluations, newest first; only those in the given statuses, if any are.
 
     A run that cannot be read is among them, with its `fault`.
     """
-    experiment = device_experiment(device)
-    if experiment is None:
+    if (experiment := device_experiment(device)) is None:
         return []
-    states = []
-    for status in statuses or ("",):
-        condition = f"attributes.status = '{status}'" if status else ""
-        for answer in pages(
-            "POST", "runs/search", experiment_ids=[experiment.id], filter=condition, max_results=200
-        ):
-            states += [_state_or_fault(run) for run in rows(answer, "runs")]
-            if not statuses or len(states) > MOST_WAITING * len(statuses):
-                break
+    states: list[RequestState] = []
+    fields = {"experiment_ids": [experiment.id], "max_results": 200}
+    for answer in pages("POST", "runs/search", filter=_of_statuses(statuses), **fields):
+        states += [_state_or_fault(run) for run in rows(answer, "runs")]
+        if not statuses or len(states) > MOST_WAITING * len(statuses):
+            break
     return sorted(states, key=lambda state: (-state.asked_ms, state.request_id))
 
 
