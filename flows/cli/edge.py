@@ -321,6 +321,7 @@ def edge_export(
     """Write a release as C for a microcontroller: RR intervals in, P(AF) out, beat by beat."""
     from flows.cli.analyse import release_of
     from storage.files import check_writable
+    from storage.registry.boxed import BOXED
     from tasks.microcontroller.export import WEIGHTS_OF, read_sources, write_export
 
     with release_of(model, WEIGHTS_OF) as release:
@@ -329,7 +330,29 @@ def edge_export(
         folder = out or Path(f"{sources.network.name}-{target}")
         check_writable(folder.absolute().parent, "folder (--out)")
         export = write_export(sources, arithmetic, folder, detector_hz)
+        if model not in BOXED and not Path(model).exists():
+            _enter_export(export)
     _answer_export(export, output, "wrote")
+
+
+def _enter_export(export: Export) -> None:
+    """Write into the ledger of a registered version what was made of it."""
+    from flows.reports.version_page import renew_pages
+    from storage.audit import ledger
+    from storage.audit.ledger_entry import EXPORTED
+    from storage.registry.reference import parse
+
+    content = export.manifest
+    version = parse(str(content["release"]["registered"]))
+    entry = ledger.append(
+        version.name,
+        int(version.version),
+        EXPORTED,
+        f"as C for a microcontroller, in {content['arithmetic']}",
+        export_sha256=export.manifest_sha256,
+        manifest_sha256=str(content["release"]["manifest_sha256"]),
+    )
+    renew_pages(entry)
 
 
 @app.command("check-export")

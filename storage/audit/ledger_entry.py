@@ -18,6 +18,8 @@ from storage.registry.tags import ENTRY_PARAM, decision_tag, entry_param
 
 REGISTERED, ALIAS, EVALUATED, CARD = "registered", "alias", "evaluated", "card"
 APPROVED, OVERRIDDEN, REFUSED = "approved", "overridden", "refused"
+#: A version was written in another form, as C: the digest of its manifest.
+EXPORTED = "exported"
 #: People's decisions about passages of a data set's recordings.
 REVIEWED = "reviewed"
 #: How the name of a data set's own ledger begins; no model's name holds a slash.
@@ -39,6 +41,7 @@ REQUIRED_DETAILS = {
     ALIAS: {"alias"},
     EVALUATED: {"run_id", "report"},
     REVIEWED: {"decisions", "head"},
+    EXPORTED: {"export_sha256"},
 }
 
 

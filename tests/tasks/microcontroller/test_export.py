@@ -19,11 +19,13 @@ from bench import microcontroller
 from bench.microcontroller import CORES, Core, answer_here, read_answers, write_beats
 from edge_agent.live import Decider
 from flows.cli.app import app
+from storage.audit import ledger
 from storage.errors import ModelError, SignatureError
 from storage.files import read_json, write_json
+from storage.registry import tracking
 from storage.registry.boxed import boxed_release
-from storage.registry.model_files import MANIFEST
-from storage.registry.signing import SIGNATURE, public_key, trusted_keys
+from storage.registry.model_files import MANIFEST, WEIGHTS
+from storage.registry.signing import SIGNATURE, public_key, sign_name, sign_release, trusted_keys
 from tasks.features.rhythm import RhythmRecord
 from tasks.learning.simulate import simulate_subject
 from tasks.microcontroller.export import (
@@ -348,6 +350,32 @@ def test_weights_of_another_network_are_refused() -> None:
     folder, manifest = boxed_release("fused_cues")
     with pytest.raises(ModelError, match="found no rhythm network"):
         read_sources(folder, manifest)
+
+
+def test_an_export_of_a_registered_version_is_in_its_ledger(
+    fresh_model: str, tmp_path: Path
+) -> None:
+    """The entry has the digest of the export's manifest; the box's own exports have none."""
+    folder, manifest = boxed_release("rhythm_tiny")
+    release = tmp_path / "release"
+    shutil.copytree(folder, release)
+    write_json(release / MANIFEST, {k: v for k, v in manifest.items() if k != "registered"})
+    (release / WEIGHTS).write_bytes(b"of no use here")
+    sign_release(release)
+    run_id = tracking.start_run("train/export", "export", {}, {})
+    version = tracking.register_model(
+        run_id, name=fresh_model, folder=release, tags={}, description=""
+    )
+    tracking.log_name(version, sign_name(release, version.name, version.version))
+    for model in (version.reference, "rhythm_tiny"):
+        words = ["edge", "export", model, "--out", str(tmp_path / "c"), "--format", "json"]
+        value = held(CliRunner().invoke(app, words).stdout, "edge export")
+    (entry,) = ledger.entries(fresh_model)
+    assert (entry.action, entry.version) == ("exported", version.version)
+    words[2] = version.reference
+    value = held(CliRunner().invoke(app, words).stdout, "edge export")
+    assert value["manifest_sha256"] == entry.details["export_sha256"]
+    assert value["release"] == version.reference
 
 
 def test_the_command_writes_what_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
