@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 QUIET: Mapping[str, str] = {
     **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")},
     "PYTHONWARNINGS": "ignore",  # peers' deprecations
+    "PYTHONDONTWRITEBYTECODE": "",  # a user's second command finds its modules compiled
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -42,6 +43,8 @@ class Case:
         Time the first run of a fresh process, imports and interpreter included.
     once : bool
         No run to warm up: the function takes its own times, and gives them with a "wall_s".
+    tree : Path
+        The checkout whose code is run: this one, or an earlier commit's.
     """
 
     target: str
@@ -49,6 +52,7 @@ class Case:
     scale: float = 1.0
     cold: bool = False
     once: bool = False
+    tree: Path = ROOT
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
     start = time.perf_counter()
     process = subprocess.run(  # noqa: S603 - our own modules, no shell
         [*words, json.dumps(case.arguments), str(runs)],
-        cwd=ROOT,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
+        cwd=case.tree,
+        env={**os.environ, **QUIET, "PYTHONPATH": str(case.tree)},
         stdout=subprocess.PIPE,
         check=True,
         text=True,

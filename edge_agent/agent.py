@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -58,12 +57,6 @@ class Agent:
     home: Path
     runtime: str | None = None
     poll_s: float = POLL_S
-
-
-def edge_home() -> Path:
-    """The agent's state folder: HOLTER_EDGE_HOME, or ~/.local/state/holter-edge."""
-    default = Path.home() / ".local" / "state" / "holter-edge"
-    return Path(os.environ.get("HOLTER_EDGE_HOME") or default)
 
 
 def once(agent: Agent, say: Callable[[str], None]) -> int:

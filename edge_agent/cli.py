@@ -214,9 +214,8 @@ def main(words: list[str] | None = None) -> None:
 def work(options: argparse.Namespace) -> int:
     """Do what the options say; gives the exit code."""
     from edge_agent import slots
-    from edge_agent.agent import edge_home
 
-    home = edge_home()
+    home = slots.edge_home()
     if options.command in ("run", "once", "enroll", "rollback"):
         check_writable(home, "state folder (HOLTER_EDGE_HOME)")
     if options.command == "rollback":

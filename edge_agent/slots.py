@@ -26,6 +26,12 @@ NAMES = ("a", "b")
 RELEASE = ".release"
 
 
+def edge_home() -> Path:
+    """The agent's state folder: HOLTER_EDGE_HOME, or ~/.local/state/holter-edge."""
+    default = Path.home() / ".local" / "state" / "holter-edge"
+    return Path(os.environ.get("HOLTER_EDGE_HOME") or default)
+
+
 def trusted_keys(home: Path) -> list[str]:
     """The enrolled public keys: files `*.pub` of HOLTER_EDGE_KEYS, or of `keys` in the home."""
     folder = Path(os.environ.get("HOLTER_EDGE_KEYS") or home / "keys")

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent.agent import edge_home
-from edge_agent.slots import choose_release
+from edge_agent.slots import choose_release, edge_home
 from storage.files import sha256_file, write_bytes
 from storage.formats.wfdb_write import write_recording
 from tasks.analysis.analyse import analyse, files_of, summary, write_files

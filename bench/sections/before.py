@@ -40,6 +40,12 @@ def checkout() -> Path:
     return folder.resolve()
 
 
+def commit_of(tree: Path) -> str:
+    """The short digest of a checkout's commit."""
+    words = ["git", "-C", str(tree), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603 - git
+
+
 def once(tree: Path, folder: str, name: str) -> tuple[float, float, int]:
     """CPU seconds of a record's first table in a process, and of its second; its beats."""
     with TemporaryDirectory() as out:
@@ -58,8 +64,7 @@ def once(tree: Path, folder: str, name: str) -> tuple[float, float, int]:
 def run() -> list[Table]:
     """Measure, and give the section's table."""
     earlier = checkout()
-    words = ["git", "-C", str(earlier), "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603 - git
+    commit = commit_of(earlier)
     works = {
         "10 h, WFDB 212": (str(simulated_folder(1, 10)), "sim000"),
         "24 h, WFDB 212": (str(simulated_folder(1, 24)), "sim000"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.harness import QUIET, ROOT, rounds, simulated_folder, workplace
-from bench.sections.before import checkout
+from bench.sections.before import checkout, commit_of
 from bench.tables import Cell, Table
 
 RECORDS, RECORD_HOURS = 1000, 1 / 60
@@ -61,8 +61,7 @@ def run() -> list[Table]:
     from flows.services.servers import servers
 
     earlier = checkout()
-    words = ["git", "-C", str(earlier), "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()  # noqa: S603 - git
+    commit = commit_of(earlier)
     home, records = store(), simulated_folder(RECORDS, RECORD_HOURS)
     check = ["data", "check", str(records / "dataset.toml"), "--data", str(records)]
     #: A command's words then and now, and whether servers run beside it.

@@ -1,4 +1,7 @@
-"""A data set of AFDB's size and shape through the ingest flow, by runner."""
+"""A data set of AFDB's size and shape through the ingest flow, by runner.
+
+`HOLTER_BENCH_BEFORE` names a checkout of an earlier commit, whose flow takes turns with these.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import Case, measure, simulated_folder, workplace
+from bench.sections.before import checkout, commit_of
 from bench.tables import Table
 
 RECORDS, HOURS, WORKERS = 23, 10.0, 2
+FLOW = "Prefect, ThreadPoolTaskRunner (what the flow uses)"
 RUNNERS = {
     "threads, no Prefect at all": "plain",
-    "Prefect, ThreadPoolTaskRunner (what the flow uses)": "threads",
+    FLOW: "threads",
     "Prefect, ProcessPoolTaskRunner": "processes",
 }
 
@@ -95,6 +100,10 @@ def _figures(start: tuple[float, float], beats: int, server_cpu_s: float) -> dic
     return {"wall_s": wall, "cpu_s": cpu, "server_cpu_s": server_cpu_s, "beats": beats}
 
 
+def _cpu_s(figures: dict[str, Any]) -> float:
+    return float(figures["cpu_s"] + figures["server_cpu_s"])
+
+
 def run() -> list[Table]:
     """Measure, and give the section's table."""
     folder = str(simulated_folder(RECORDS, HOURS))
@@ -102,7 +111,11 @@ def run() -> list[Table]:
         name: Case(f"bench.sections.dataset:{function}", (folder,), once=True)
         for name, function in RUNNERS.items()
     }
+    earlier = checkout()
+    before = f"the flow of {commit_of(earlier)}"
+    cases[before] = Case("bench.dataset:threads", (folder,), once=True, tree=earlier)
     results = {name: figures.result for name, figures in measure(cases).items()}
+    now, then = results[FLOW], results[before]
     base = results["threads, no Prefect at all"]
     columns = [("runner", None), ("wall s", 1), ("CPU s", 1), ("server CPU s", 1)]
     return [
@@ -113,9 +126,17 @@ def run() -> list[Table]:
                 [
                     name,
                     *(figures[key] for key in ("wall_s", "cpu_s", "server_cpu_s")),
-                    100 * ((figures["cpu_s"] + figures["server_cpu_s"]) / base["cpu_s"] - 1),
+                    100 * (_cpu_s(figures) / base["cpu_s"] - 1),
                 ]
                 for name, figures in results.items()
             ],
-        )
+        ),
+        Table(
+            f"The flow against {commit_of(earlier)}",
+            [("figure", None), ("ratio", 2)],
+            [
+                ["wall", now["wall_s"] / then["wall_s"]],
+                ["CPU, the server's included", _cpu_s(now) / _cpu_s(then)],
+            ],
+        ),
     ]

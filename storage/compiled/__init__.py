@@ -1,1 +1,1 @@
-"""The signal path's inner loops in C, and how they are built and loaded."""
+"""The inner loops of signal path and decisions in C, and how they are built and loaded."""

@@ -1,4 +1,4 @@
-/* The signal path's inner loops, compiled. Each has a twin in numpy that gives the same bits.
+/* The inner loops of signal path and decisions, compiled. Each has a twin in numpy that gives the same bits.
 
    Every sum is taken in one written order. No product is contracted into a sum and no loop is
    reassociated (-ffp-contract=off, no -ffast-math), so a result does not depend on the processor,
@@ -738,6 +738,20 @@ WIDE void holter_decode_212(const uint8_t *data, ptrdiff_t frames, ptrdiff_t sig
             int32_t value = of_pair(data + sample / 2 * 3, sample & 1);
             out[i] = in_millivolts(value, invalid, baseline, gain);
         }
+}
+
+/* ---- decisions ----------------------------------------------------------------------------- */
+
+/* By how much AF leads at each of n beats: the evidence until then, held within `most` before
+   each next beat. */
+void holter_leads(const double *evidence, ptrdiff_t n, double most, double *lead)
+{
+    double before = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        before = before > most ? most : before < -most ? -most : before;
+        before += evidence[i];
+        lead[i] = before;
+    }
 }
 
 /* The digest of this file when it was compiled; a library of another file is not used. */

@@ -33,6 +33,7 @@ _TYPES: dict[str, tuple[list[Any], Any]] = {
     "cells": ([_AT, _SIZE, _SIZE, _AT, _AT, _AT, _AT], None),
     "runs": ([_AT, _SIZE, _SIZE, _FLOAT, _AT], None),
     "digests": ([_AT, _SIZE, _SIZE, _AT], None),
+    "leads": ([_AT, _SIZE, ctypes.c_double, _AT], None),
     "decode_16": ([_AT, _SIZE, _SIZE, _SIZE, ctypes.c_int32, _FLOAT, _FLOAT, _AT], None),
     "decode_212": ([_AT, _SIZE, _SIZE, _SIZE, ctypes.c_int32, _FLOAT, _FLOAT, _AT], None),
 }

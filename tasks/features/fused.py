@@ -82,28 +82,33 @@ def real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
 
 
 def _real_time(waveform: Floats, rr_prev_s: Floats, rr_next_s: Floats) -> Floats:
-    n, after = len(waveform), WAVEFORM_SAMPLES - R_INDEX
-    flat = np.concatenate([waveform.reshape(-1), np.zeros(1, np.float32)])
-    row = np.arange(n)[:, None]
-    before_s = np.where(rr_prev_s > 0, rr_prev_s, FAR_S).astype(np.float32)[:, None]
-    after_s = np.where(rr_next_s > 0, rr_next_s, FAR_S).astype(np.float32)[:, None]
-    t = TIMES_S[None, :]
-    own = np.where(t < 0, R_INDEX * (1 + 3 * t / before_s), R_INDEX + after * 1.5 * t / after_s)
-    previous = R_INDEX + after * 1.5 * (before_s + t) / before_s
-    following = R_INDEX * (1 + 3 * (t - after_s) / after_s)
-    is_previous, is_next = own < 0, own > WAVEFORM_SAMPLES - 1
-    place = np.where(is_previous, previous, np.where(is_next, following, own))
-    beat = row - is_previous + is_next
-    outside = (
-        (beat < 0) | (beat >= n) | (is_previous & (place < R_INDEX)) | (is_next & (place > R_INDEX))
-    )
-    place = np.clip(np.where(outside, 0, place), 0, WAVEFORM_SAMPLES - 1)
-    left = np.floor(place).astype(np.int64)
-    part = (place - left).astype(np.float32)
-    at = np.where(outside, 0, beat) * WAVEFORM_SAMPLES + left
-    step = (left < WAVEFORM_SAMPLES - 1).astype(np.int64)
-    shape = flat[at] + part * (flat[at + step] - flat[at])
-    shape = np.where(outside | ~np.isfinite(shape), np.float32(0), shape)
+    n, after, end = len(waveform), WAVEFORM_SAMPLES - R_INDEX, WAVEFORM_SAMPLES - 1
+    before_s = np.where(rr_prev_s > 0, rr_prev_s, FAR_S).astype(np.float32)
+    after_s = np.where(rr_next_s > 0, rr_next_s, FAR_S).astype(np.float32)
+    place = np.empty((n, SHAPE_SAMPLES), np.float32)
+    t, past = TIMES_S, int(np.searchsorted(TIMES_S, 0))
+    place[:, :past] = R_INDEX * (1 + 3 * t[:past] / before_s[:, None])
+    place[:, past:] = R_INDEX + after * 1.5 * t[past:] / after_s[:, None]
+    # A sixth of the samples lie in a neighbour's segment.
+    beat, column = np.nonzero(place < 0)
+    previous = R_INDEX + after * 1.5 * (before_s[beat] + t[column]) / before_s[beat]
+    sides = [(beat, column, previous, beat - 1, (beat < 1) | (previous < R_INDEX))]
+    beat, column = np.nonzero(place > end)
+    following = R_INDEX * (1 + 3 * (t[column] - after_s[beat]) / after_s[beat])
+    sides.append((beat, column, following, beat + 1, (beat >= n - 1) | (following > R_INDEX)))
+    first = np.repeat(np.arange(n) * WAVEFORM_SAMPLES, SHAPE_SAMPLES).reshape(n, SHAPE_SAMPLES)
+    for beat, column, position, neighbour, outside in sides:
+        place[beat, column] = np.where(outside, 0, np.clip(position, 0, end))
+        first[beat, column] = np.where(outside, n, neighbour) * WAVEFORM_SAMPLES
+    left = place.astype(np.int32)  # floors: no place is below zero
+    part = place - left.astype(np.float32)
+    at = (first + left).ravel()
+    # Behind the last beat zeros: of what is outside, and what follows a last sample.
+    flat = np.concatenate([waveform.ravel(), np.zeros(2, np.float32)])
+    low, high = flat[at], flat[at + 1]
+    high = np.where(left.ravel() < end, high, low)
+    shape = (low + part.ravel() * (high - low)).reshape(n, SHAPE_SAMPLES)
+    shape[~np.isfinite(shape)] = 0
     shape[np.isnan(waveform[:, 0])] = np.nan
     return np.asarray(shape, np.float32)
 
@@ -144,23 +149,21 @@ def _templates(values: Floats, use: NDArray[np.bool_]) -> Floats:
         low = starts + TEMPLATE_STEP // 2 - TEMPLATE_BEATS // 2
         low = np.clip(low, 0, max(n - TEMPLATE_BEATS, 0))
         rows = np.minimum(low[:, None] + np.arange(TEMPLATE_BEATS), n - 1)
-        sample = np.where(use[rows][..., None], values[rows], np.nan)
-        empty = ~use[rows].any(axis=1)
-        sample[empty] = 0
         part = out[at : at + BLOCK]
-        part[:] = np.repeat(_nanmedian(sample), TEMPLATE_STEP, axis=0)[: len(part)]
+        median = _median(values[rows], use[rows])
+        part[:] = np.repeat(median, TEMPLATE_STEP, axis=0)[: len(part)]
     return out
 
 
-def _nanmedian(values: Floats) -> Floats:
-    """Median over axis 1 of (m, k, s) without NaN: numpy's own warns and is slower."""
-    ordered = np.sort(values, axis=1)  # NaN goes last
-    count = np.isfinite(values[:, :, :1]).sum(axis=1, keepdims=True)
-    low, high = (
-        np.take_along_axis(ordered, half.repeat(values.shape[2], 2), 1)[:, 0]
-        for half in ((count - 1) // 2, count // 2)
-    )
-    return np.asarray((low + high) / 2, np.float32)
+def _median(values: Floats, use: NDArray[np.bool_]) -> Floats:
+    """Median over axis 1 of (m, k, s) of the rows (m, k) that are used; 0 where none is."""
+    padded = np.where(use[..., None], values, np.float32(np.inf)).transpose(0, 2, 1)
+    ordered = np.sort(np.ascontiguousarray(padded), axis=2)  # along memory is faster
+    count, rows = use.sum(axis=1), np.arange(len(values))
+    low, high = (ordered[rows, :, np.maximum(half, 0)] for half in ((count - 1) // 2, count // 2))
+    out = np.asarray((low + high) / 2, np.float32)
+    out[count == 0] = 0
+    return out
 
 
 def normalise(shape: Floats) -> Floats:
@@ -285,7 +288,7 @@ def inputs(rr_prev_s: Floats, shape: Floats | None) -> tuple[Floats, Floats]:
     cue_values = cues(shape)
     columns = (cue_values, present[:, None], between_usual(rr_prev_s, cue_values[:, 0]))
     out[:, RR_FEATURES:] = np.concatenate(columns, axis=1)
-    return out, np.where(present[:, None], shape, 0).astype(np.float32)
+    return out, np.where(present[:, None], shape, np.float32(0))
 
 
 def fused_record(

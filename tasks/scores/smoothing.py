@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.compiled import kernels
 from storage.recordings.stretches import slices
 
 Decisions = NDArray[np.bool_]
@@ -42,18 +43,29 @@ def viterbi(probability: NDArray[np.floating], change: float, prior: float = 0.5
     p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
     evidence = np.log(p / (1 - p)) - np.log(prior / (1 - prior))
     cost = np.log((1 - change) / change)
-    # With two states only the difference of their best scores matters, and it stays within +-cost:
-    # the state before a beat differs from the state after only where the difference is clipped.
-    before, most = 0.0, float(cost)
-    least, lead = -most, []
+    return _back(_leads(evidence, float(cost)), cost)
+
+
+def _leads(evidence: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    """By how much the best course that ends in AF leads at each beat.
+
+    With two states only the difference of their best scores matters, and it stays within `most`:
+    the state before a beat differs from the state after only where the difference is clipped.
+    """
+    library = kernels.LIBRARY
+    if library is not None:
+        evidence, lead = np.ascontiguousarray(evidence), np.empty(len(evidence))
+        library.leads(kernels.memory(evidence), len(evidence), most, kernels.memory(lead))
+        return lead
+    before, least, leads = 0.0, -most, []
     for value in evidence.tolist():  # comparisons, which take a third of min's and max's time
         if before > most:
             before = most
         elif before < least:
             before = least
         before += value
-        lead.append(before)
-    return _back(np.array(lead, np.float64), cost)
+        leads.append(before)
+    return np.array(leads, np.float64)
 
 
 def _back(lead: NDArray[np.float64], cost: float) -> Decisions:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import TooFewBeats, UnusableSignal
+from storage.memory import keep_freed_memory
 from storage.recordings.marks import LEAST_BEATS
 from storage.recordings.records import Record
 from storage.recordings.stretches import (
@@ -144,6 +145,7 @@ def beat_tables(
 
 def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLead:
     """Filter the whole lead and find its beats, block by block."""
+    keep_freed_memory()
     grid = make_grid(record.n_samples, record.fs_hz)
     in_memory = grid.n_samples <= MOST_IN_MEMORY
     clean = np.empty(grid.n_samples if in_memory else 0, dtype=np.float32)

@@ -24,6 +24,7 @@ from storage.compiled import build, kernels
 from storage.formats.wfdb_signal import INVALID, PackedLead, read_packed
 from storage.recordings import stretches
 from storage.tables import content
+from tasks.scores import smoothing
 from tasks.signal import qrs, quality, segment, wavelet
 from tests.conftest import ROOT
 from tests.tasks.signal.test_signal_path import ecg, tables
@@ -169,6 +170,15 @@ def test_quality_and_prints(seed: int, n: int, gaps: int, fs_hz: float) -> None:
     if n:
         whole = x[: (n - 1) // 512 * 512 + 1]
         assert_same_bits(lambda: [content._step_digests(whole, 512)])
+
+
+@BITS
+@given(seed=SEEDS, n=st.integers(0, 3000), change=st.sampled_from([0.5, 1e-2, 1e-6]))
+def test_decisions(seed: int, n: int, change: float) -> None:
+    """The chain of two rhythms, whatever the evidence."""
+    evidence = np.random.default_rng(seed).normal(0, 8, n)
+    most = float(np.log((1 - change) / change))
+    assert_same_bits(lambda: [smoothing._leads(evidence, most)])
 
 
 @pytest.mark.parametrize("flags", [("-O1",), ("-O3", "-funroll-loops"), WIDEST])

@@ -206,11 +206,13 @@ def _words(
     most: float = WIDTH_MM,
 ) -> Drawing:
     """A paragraph, its lines broken to fit; a word that is too long is broken too."""
-    lines, room = [""], most - indent
+    lines, room, long = [""], most - indent, 0.0
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if width_mm(longer, size, bold) <= room:
-            lines[-1] = longer
+        space = " " if lines[-1] else ""
+        wider = long + width_mm(space, size, bold) + width_mm(word, size, bold)
+        if wider <= room:
+            lines[-1] += space + word
+            long = wider
             continue
         if lines[-1]:
             lines.append("")
@@ -218,6 +220,7 @@ def _words(
             if width_mm(lines[-1] + letter, size, bold) > room:
                 lines.append("")
             lines[-1] += letter
+        long = width_mm(lines[-1], size, bold)
     shapes = [
         Text(indent, 1.05 * size + 1.35 * size * k, words, size, kind, bold=bold)
         for k, words in enumerate(lines)
