@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Arithmetic = Literal["int8", "float32"]
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
+#: Layers in front whose inputs the C remembers as medians of intervals, not as activations.
+REBUILT = 3
 #: A line of the C is no longer.
 WIDTH = 100
 #: A text of a release in the C is no longer.
@@ -86,8 +88,13 @@ def to_c(
     Raises
     ------
     ModelError
-        The network's name is no name of C.
+        The network's name is no name of C, or it has fewer than three layers.
     """
+    if len(network.convolutions) < REBUILT:
+        raise ModelError(
+            f"model {network.name!a}: found {len(network.convolutions)} layers; expected at least "
+            f"{REBUILT}"
+        )
     if not _IDENTIFIER.fullmatch(network.name):
         raise ModelError(
             f"model {network.name!a}: found no name that C takes; expected small letters, digits "
@@ -111,6 +118,8 @@ def _common(network: RhythmNetwork, rule: Rule) -> dict[str, Any]:
     ahead = 0 if network.causal else MEDIAN_BEATS // 2 + network.ahead
     low, high = rule.limits
     margin = f"the mean P(AF) of {rule.around} beats around" if half else "P(AF)"
+    reaches = [layer.dilation for layer in network.convolutions[:REBUILT]]
+    past = 2 * sum(reaches) + 1
     words = f"{margin} lies between {low:.2f} and {high:.2f}, or on the other side than the chain"
     return {
         "name": network.name,
@@ -119,13 +128,19 @@ def _common(network: RhythmNetwork, rule: Rule) -> dict[str, Any]:
         "channels": network.channels,
         "inputs": network.convolutions[0].kernel.shape[1],
         "residual": network.convolutions[1:],
+        "kept": network.convolutions[REBUILT:],
+        "reaches": reaches,
+        "past": past,
         "network_ahead": network.ahead,
         "delay": ahead + lag,
         "lag": lag,
         "around": rule.around,
         "span": half + lag + 1,
         "median": MEDIAN_BEATS,
-        "logs": MEDIAN_BEATS + (0 if network.causal else MEDIAN_BEATS // 2),
+        "logs": max(
+            MEDIAN_BEATS + (0 if network.causal else MEDIAN_BEATS // 2),
+            past + (1 if network.causal else MEDIAN_BEATS),
+        ),
         "median_half": MEDIAN_BEATS // 2,
         "short_median": SHORT_MEDIAN_BEATS,
         "least_us": LEAST_US,
