@@ -38,7 +38,7 @@ NEWLIB = "rdimon.specs"
 
 @dataclass(frozen=True)
 class Core:
-    """A Cortex-M, and the board of QEMU that has it."""
+    """A Cortex-M, its floating-point unit or "", and the board of QEMU that has it."""
 
     cpu: str
     fpu: str
@@ -47,14 +47,17 @@ class Core:
     @property
     def flags(self) -> tuple[str, ...]:
         """What the compiler is told of it."""
-        unit = ("-mthumb", "-mfloat-abi=hard", f"-mfpu={self.fpu}")
-        return (f"-mcpu={self.cpu}", *unit, "-ffunction-sections", "-fdata-sections")
+        unit = ("-mfloat-abi=hard", f"-mfpu={self.fpu}") if self.fpu else ("-mfloat-abi=soft",)
+        sections = ("-ffunction-sections", "-fdata-sections")
+        return (f"-mcpu={self.cpu}", "-mthumb", *unit, *sections)
 
 
 CORES = (
     Core("cortex-m4", "fpv4-sp-d16", "mps2-an386"),
     Core("cortex-m7", "fpv5-sp-d16", "mps2-an500"),
 )
+#: A core without a floating-point unit: the compiler's library computes with floats.
+PLAIN_CORE = Core("cortex-m3", "", "mps2-an385")
 
 
 @dataclass(frozen=True)

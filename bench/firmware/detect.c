@@ -1,7 +1,7 @@
-/* Finds the R peaks of ecg.bin (float32 millivolts, little-endian) and writes their samples, words
-   of 32 bits, to peaks.bin; on an emulated microcontroller it counts too: counts.txt gets samples,
-   instructions of all and of the dearest, 0, and 0. With BARE it is the least firmware that
-   detects: its size is what the detector costs. */
+/* Finds the R peaks of ecg.bin (values of the detector's type, little-endian) and writes their
+   samples, words of 32 bits, to peaks.bin; on an emulated microcontroller it counts too: counts.txt
+   gets samples, instructions of all and of the dearest, 0, and 0. With BARE it is the least
+   firmware that detects: its size is what the detector costs. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -11,14 +11,14 @@
 static qrs_state state;
 
 #ifdef BARE
-volatile float mv; /* a converter would write it */
+volatile qrs_value value; /* a converter would write it */
 volatile uint32_t peak;
 
 int main(void)
 {
     uint32_t sample;
     for (qrs_begin(&state);;) {
-        if (!qrs_sample(&state, mv))
+        if (!qrs_sample(&state, value))
             qrs_end(&state);
         while (qrs_next(&state, &sample))
             peak = sample;
@@ -35,15 +35,15 @@ int main(void)
         return 1;
     uint64_t total = 0, dearest = 0;
     uint32_t samples = 0;
-    float mv;
+    qrs_value value;
     start_ticks();
     qrs_begin(&state);
     for (int more = 1; more;) {
-        more = fread(&mv, sizeof mv, 1, source) == 1;
+        more = fread(&value, sizeof value, 1, source) == 1;
         uint32_t start = now(), sample;
         if (!more)
             qrs_end(&state);
-        else if (!qrs_sample(&state, mv))
+        else if (!qrs_sample(&state, value))
             return 2;
         uint64_t taken = ticks_since(start);
         for (;;) {

@@ -183,7 +183,7 @@ def write_export(
     origin = sources.origin
     texts = to_c(sources.network, sources.rule, integers, origin)
     if detector_hz is not None:
-        texts |= detector_to_c(detector_hz, origin)
+        texts |= detector_to_c(detector_hz, origin, arithmetic)
     content = {
         "export": KIND,
         "name": name,
