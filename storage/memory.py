@@ -7,8 +7,9 @@ from functools import cache
 
 #: Options of glibc's mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-#: Freed memory goes back to the system beyond this much; a larger piece always does.
-KEPT_BYTES, PIECE_BYTES = 8 << 20, 4 << 20
+#: Freed memory goes back to the system beyond this much; a larger piece always does. The piece is
+#: the largest that glibc allows: decoded samples of twelve leads are of such a size.
+KEPT_BYTES, PIECE_BYTES = 64 << 20, 32 << 20
 
 
 @cache
