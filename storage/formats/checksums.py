@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -48,10 +47,10 @@ def verify_checksums(
     for file in sorted(
         {*by_record.get(name, ()), *(file for file in earlier if file in sums_by_file)}
     ):
-        path = folder / file
-        if file not in earlier and not path.is_file():
+        digest = earlier.get(file)
+        if not digest and not (folder / file).is_file():
             continue
-        digest = earlier.get(file) or sha256_file(path)
+        digest = digest or sha256_file(folder / file)
         if digest != sums_by_file[file]:
             raise ChecksumMismatch(
                 name, f"SHA-256 {digest[:12]}…", f"{sums_by_file[file][:12]}…", file
@@ -76,8 +75,12 @@ def _index_sums(sums: Path, *_state: int) -> tuple[Mapping[str, str], Mapping[st
 
 def records_of(file: str) -> list[str]:
     """The names of the records that a file may be of: without its suffix, or its `.NAME.csv`."""
-    ends = (re.search(end, file) for end in (r"\.[^./]*$", r"\.[^./]+\.csv$"))
-    return [file[: end.start()] for end in ends if end]
+    stem, dot, suffix = file.rpartition(".")
+    if not dot or "/" in suffix:
+        return []
+    record, dot, annotator = stem.rpartition(".")
+    of_csv = suffix == "csv" and dot and annotator and "/" not in annotator
+    return [stem, record] if of_csv else [stem]
 
 
 def read_sums(folder: Path) -> dict[str, str]:
