@@ -18,6 +18,7 @@ A stretch of fewer than three beats, where no beat has an interval on both sides
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ QUIET_S, QUIET_WIDTH_S, QUIET_MV = 3.0, 0.1, 0.02
 LONGEST_PAUSE_S = 10.0
 #: Looks a second, one fewer to be sure, at what may be one of these.
 LOOKS = 9.0
+#: Beats whose steps are looked at at once: those of weeks would take as much memory as they.
+AT_ONCE = 1 << 16
 NOWHERE: Stretches = np.empty((0, 2), np.int64)
 
 
@@ -151,12 +154,16 @@ def number(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.int64]
 def within(
     sample: NDArray[np.int64], stretches: Stretches, margin: float = -1
 ) -> NDArray[np.bool_]:
-    """Whether each sample lies in a stretch, more than `margin` samples from its ends."""
-    if not len(stretches):
-        return np.zeros(len(sample), bool)
-    place = number(sample, stretches)
-    first, stop = stretches[place].T
-    return np.asarray((place >= 0) & (np.minimum(sample - first, stop - 1 - sample) > margin))
+    """Whether each sample lies in a stretch, more than `margin` samples from its ends.
+
+    Samples ascend: the stretches' ends are looked up among them, which takes no memory for each.
+    """
+    inside, least = np.zeros(len(sample), bool), math.floor(margin) + 1
+    low = np.searchsorted(sample, stretches[:, 0] + least, side="left")
+    high = np.searchsorted(sample, stretches[:, 1] - 1 - least, side="right")
+    for start, stop in zip(low.tolist(), high.tolist(), strict=True):
+        inside[start:stop] = True
+    return inside
 
 
 def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> Stretches:
@@ -174,9 +181,11 @@ def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> S
     fs_hz : float
         Sampling rate.
     """
-    beats = beats[within(beats, recorded)]
-    ends = np.sort(np.concatenate([recorded[:, 0], recorded[:, 1] - 1, beats]))
-    long = np.flatnonzero(np.diff(ends) > LONGEST_PAUSE_S * fs_hz)
+    inside = within(beats, recorded)
+    beats = beats if inside.all() else beats[inside]
+    ends = np.concatenate([recorded[:, 0], recorded[:, 1] - 1, beats])
+    ends.sort()
+    long = _long_steps(ends, LONGEST_PAUSE_S * fs_hz)
     # From just after a beat, or a beginning, to the next beat, or end.
     pauses = np.stack([ends[long] + 1, ends[long + 1]], axis=1)
     parts = without(recorded, pauses)
@@ -184,9 +193,20 @@ def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> S
     return parts[bounds[:, 1] - bounds[:, 0] >= LEAST_BEATS]
 
 
+def _long_steps(ascending: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+    """Numbers of the values that more than `least` parts from the next one."""
+    parts = [np.empty(0, np.int64)]
+    for at in range(0, len(ascending), AT_ONCE):
+        parts.append(at + np.flatnonzero(np.diff(ascending[at : at + AT_ONCE + 1]) > least))
+    return np.concatenate(parts)
+
+
 def begins(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.bool_]:
     """Whether each of the beats, which all lie in stretches, is the first of its stretch."""
-    return np.asarray(np.diff(number(sample, stretches), prepend=-1) != 0)
+    first = np.searchsorted(sample, stretches[:, 0])
+    out = np.zeros(len(sample), bool)
+    out[first[first < len(sample)]] = True
+    return out
 
 
 def slices(first: NDArray[np.bool_]) -> list[slice]:

@@ -90,6 +90,8 @@ class ChosenBeats:
     def of(self, stretches: Stretches) -> ChosenBeats:
         """Those in some stretches."""
         inside = within(self.sample, stretches)
+        if inside.all():
+            return self
         columns = (self.sample[inside], self.symbol[inside], self.quality[inside])
         return ChosenBeats(*columns, self.counts)
 
@@ -177,10 +179,14 @@ def clean_lead(record: Record, read: Reader, config: Preprocessing) -> CleanedLe
     else:
         part = cleaned_reader(read, grid, config)
     recorded = without(whole_record(grid.n_samples), unite(*holes))
+    flags = cell_flags(raw_cells)
+    raw_cells.clear()  # of weeks they are as large as what was made of them
     all_peaks = np.concatenate(peaks)
+    peaks.clear()
     # A stretch's end is as a record's: an R peak nearer may be the flank of one that is cut off.
-    real = all_peaks[within(all_peaks, recorded, END_S * grid.fs_hz)]
-    return CleanedLead(part, cell_flags(raw_cells), real, recorded)
+    inside = within(all_peaks, recorded, END_S * grid.fs_hz)
+    real = all_peaks if inside.all() else all_peaks[inside]
+    return CleanedLead(part, flags, real, recorded)
 
 
 def _holes(block: Block, grid: Grid) -> Stretches:
@@ -236,7 +242,7 @@ def choose(record: Record, cleaned: CleanedLead, config: Preprocessing) -> Chose
     n, detected = len(record.beats), cleaned.peaks
     if not n:
         plain = np.zeros(len(detected), np.uint16)
-        no_symbols = np.full(len(detected), "", dtype=record.symbols.dtype)
+        no_symbols = np.broadcast_to(np.array("", record.symbols.dtype), len(detected))
         return ChosenBeats(detected, no_symbols, plain, count(0, len(detected), 0))
     fs_hz = record.fs_hz
     partner = match_beats(record.beats, detected, config.match_window_s * fs_hz)
@@ -297,13 +303,13 @@ def _tables(
 ) -> Iterator[BeatTable]:
     sample, stretches_s = choice.sample, seconds(stretches, record.fs_hz)
     # No interval before the first beat of a stretch, and none after the last.
-    before = np.diff(sample, prepend=sample[:1])
-    before[begins(sample, stretches)] = 0
-    interval = np.append(before, 0)
+    interval = np.zeros(len(sample) + 1, np.int32)
+    np.subtract(sample[1:], sample[:-1], out=interval[1:-1], casting="same_kind")
+    interval[:-1][begins(sample, stretches)] = 0
     for at in range(0, len(sample), TABLE_BEATS):
         rows = slice(at, at + TABLE_BEATS)
         r = sample[rows]
-        rr = interval[at : at + TABLE_BEATS + 1]
+        rr = interval[at : at + TABLE_BEATS + 1].astype(np.int64)
         prev, after = rr[:-1], rr[1:]
         rhythm, label, unlabelled = _labels(record, r, choice.quality[rows])
         prev_s, next_s = (
