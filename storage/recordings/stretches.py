@@ -195,10 +195,11 @@ def analysable(recorded: Stretches, beats: NDArray[np.int64], fs_hz: float) -> S
 
 def _long_steps(ascending: NDArray[np.int64], least: float) -> NDArray[np.int64]:
     """Numbers of the values that more than `least` parts from the next one."""
-    parts = [np.empty(0, np.int64)]
-    for at in range(0, len(ascending), AT_ONCE):
-        parts.append(at + np.flatnonzero(np.diff(ascending[at : at + AT_ONCE + 1]) > least))
-    return np.concatenate(parts)
+    parts = (
+        at + np.flatnonzero(np.diff(ascending[at : at + AT_ONCE + 1]) > least)
+        for at in range(0, len(ascending), AT_ONCE)
+    )
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def begins(sample: NDArray[np.int64], stretches: Stretches) -> NDArray[np.bool_]:
