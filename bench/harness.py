@@ -88,6 +88,24 @@ def run_child(case: Case, runs: int) -> tuple[dict[str, Any], float]:
     return figures, time.perf_counter() - start
 
 
+def process_cpu_s(
+    tree: Path, words: list[str], env: Mapping[str, str] | None = None, *, check: bool = True
+) -> float:
+    """CPU seconds of Python with these words by the code of a checkout, and of what it starts."""
+    before = os.times()
+    subprocess.run(  # noqa: S603 - our own modules, no shell
+        [sys.executable, *words],
+        cwd=tree,
+        env={**(os.environ if env is None else env), **QUIET, "PYTHONPATH": str(tree)},
+        stdout=subprocess.DEVNULL,
+        stderr=None if check else subprocess.DEVNULL,
+        check=check,
+    )
+    after = os.times()
+    ended = after.children_user + after.children_system
+    return ended - before.children_user - before.children_system
+
+
 def rounds() -> int:
     """How often each case is timed: 3, or HOLTER_BENCH_ROUNDS."""
     return int(os.environ.get("HOLTER_BENCH_ROUNDS", "3"))

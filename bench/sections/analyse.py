@@ -6,15 +6,12 @@ fresh process, imports included. That commit draws one picture, and its networks
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from bench.harness import QUIET, ROOT, rounds, simulated_folder
+from bench.harness import ROOT, process_cpu_s, rounds, simulated_folder
 from bench.sections.before import checkout, commit_of
 from bench.tables import Cell, Table
 
@@ -37,21 +34,6 @@ write_files(Path(out), files_of(analysis))
 NETWORKS = {"rhythm": "rhythm", "fused_cues": "fused"}
 
 
-def cpu_s(tree: Path, words: list[str]) -> float:
-    """CPU seconds of a process by the code of a checkout."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(  # noqa: S603 - our own modules, no shell
-        [sys.executable, *words],
-        cwd=tree,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(tree)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 def files(folder: str) -> str:
     """The kinds of files that a run left."""
     return ", ".join(sorted({path.suffix[1:] for path in Path(folder).iterdir() if path.suffix}))
@@ -72,7 +54,7 @@ def run() -> list[Table]:
                     words += ["--out", out]
                     if tree == earlier:
                         words = ["-c", EARLIER, record.removesuffix(".hea"), earlier_network, out]
-                    figures[network][place].append(cpu_s(tree, words))
+                    figures[network][place].append(process_cpu_s(tree, words))
                     kinds[place] = files(out)
     rows: list[list[Cell]] = []
     for network, turns in figures.items():

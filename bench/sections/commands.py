@@ -7,13 +7,12 @@ are those of the command and of every process that it starts and ends, servers t
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from bench.harness import QUIET, ROOT, rounds, simulated_folder, workplace
+from bench.harness import ROOT, process_cpu_s, rounds, simulated_folder, workplace
 from bench.sections.before import checkout, commit_of
 from bench.tables import Cell, Table
 
@@ -38,22 +37,8 @@ def cpu_s(
 ) -> float:
     """CPU seconds of a command by the code of a checkout."""
     clear = {name: value for name, value in os.environ.items() if name not in NAMES}
-    paths = {"PYTHONPATH": str(tree), "HOLTER_HOME": str(home)}
-    before = os.times()
-    subprocess.run(  # noqa: S603 - our own commands, no shell
-        [sys.executable, "-m", "flows", *words],
-        cwd=tree,
-        env={**clear, **QUIET, **paths, **servers},
-        stdout=subprocess.DEVNULL,
-        stderr=None if check else subprocess.DEVNULL,
-        check=check,
-    )
-    after = os.times()
-    return (
-        after.children_user
-        + after.children_system
-        - (before.children_user + before.children_system)
-    )
+    env = {**clear, "HOLTER_HOME": str(home), **servers}
+    return process_cpu_s(tree, ["-m", "flows", *words], env, check=check)
 
 
 def run() -> list[Table]:
