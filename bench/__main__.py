@@ -22,7 +22,7 @@ from bench.tables import RESULTS, Result, write_pages, write_result
 SECTIONS = (
     *("signal", "formats", "detectors", "dataset", "layout", "scaling"),
     *("training", "lineage", "load", "fleet", "before", "evaluation", "commands", "beat"),
-    *("micro", "micro_detector", "review", "analyse"),
+    *("micro", "micro_detector", "review", "analyse", "speed"),
 )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import chain
+from modulefinder import ModuleFinder
 from pathlib import Path
+from types import CodeType
 
 import numpy as np
 import pytest
 
+from storage.audit import provenance
 from storage.audit.provenance import ROOT, beat_code_sha256, code_of, environment_sha256, git_state
 from storage.errors import TableError
 from storage.files import sha256_file, whole
@@ -146,6 +150,26 @@ def test_altered_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sim001.parquet").unlink()
     with pytest.raises(TableError, match=r"sim001\.parquet: found no file"):
         read_labelled([path])
+
+
+def test_imports_are_those_of_modulefinder() -> None:
+    """Of every module here: read from byte code, in the order that Python's own reader gives."""
+
+    def by_modulefinder(code: CodeType) -> list[str]:
+        names = []
+        for kind, operand in ModuleFinder().scan_opcodes(code):
+            if kind == "absolute_import" and operand[1].partition(".")[0] in ("tasks", "storage"):
+                names += [operand[1], *(f"{operand[1]}.{name}" for name in operand[0] or ())]
+        inner = (x for x in code.co_consts if isinstance(x, CodeType))
+        return [*names, *chain.from_iterable(map(by_modulefinder, inner))]
+
+    count = 0
+    for path in [*(ROOT / "tasks").rglob("*.py"), *(ROOT / "storage").rglob("*.py")]:
+        code = compile(path.read_bytes(), str(path), "exec")
+        imports = list(provenance._imports(code))
+        assert imports == by_modulefinder(code), path
+        count += len(imports)
+    assert count > 500
 
 
 def test_beat_code_covers_what_it_imports() -> None:

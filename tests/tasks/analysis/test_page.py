@@ -13,7 +13,7 @@ import tomllib
 from numpy.typing import NDArray
 
 from tasks.analysis.page import words
-from tasks.analysis.page.charts import day_chart, timeline
+from tasks.analysis.page.charts import _quantiles, day_chart, timeline
 from tasks.analysis.page.facts import Page, episodes_of
 from tasks.analysis.page.shapes import Boxes, Curve, Shape, Strokes, Text
 from tasks.analysis.page.strips import (
@@ -367,3 +367,15 @@ def test_its_style_and_script_are_installed_with_it() -> None:
     read = {path for kind in ("css", "js", "j2") for path in (ROOT / "tasks").rglob(f"*.{kind}")}
     assert read
     assert read <= installed
+
+
+def test_quantiles_of_parts_are_numpys() -> None:
+    """Of parts of any length, one beat included, as numpy gives them one by one."""
+    random = np.random.default_rng(0)
+    values = random.normal(75, 12, 3000)
+    edges = np.sort(random.choice(np.arange(1, 3000), 400, replace=False))
+    first, last = np.concatenate([[0], edges]), np.concatenate([edges, [3000]])
+    shares = (0.05, 0.5, 0.95)
+    expected = [np.quantile(values[a:b], shares) for a, b in zip(first, last, strict=True)]
+    assert np.diff(edges).min() == 1
+    np.testing.assert_allclose(_quantiles(values, first, last, shares), expected, rtol=1e-12)
