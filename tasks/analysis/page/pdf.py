@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -45,9 +45,8 @@ def is_installed() -> bool:
     return find_spec(LIBRARY) is not None
 
 
-@lru_cache(maxsize=4096)
 def width_mm(text: str, size: float, bold: bool = False) -> float:
-    """How long a line of text is at a size in mm; no letter is moved towards its neighbour."""
+    """How long a line of text is at a size in mm."""
     from reportlab.pdfbase.pdfmetrics import stringWidth
 
     return float(stringWidth(*_set(text, bold), size))

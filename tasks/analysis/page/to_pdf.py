@@ -206,13 +206,11 @@ def _words(
     most: float = WIDTH_MM,
 ) -> Drawing:
     """A paragraph, its lines broken to fit; a word that is too long is broken too."""
-    lines, room, long = [""], most - indent, 0.0
+    lines, room = [""], most - indent
     for word in text.split():
-        space = " " if lines[-1] else ""
-        wider = long + width_mm(space, size, bold) + width_mm(word, size, bold)
-        if wider <= room:
-            lines[-1] += space + word
-            long = wider
+        longer = f"{lines[-1]} {word}".strip()
+        if width_mm(longer, size, bold) <= room:
+            lines[-1] = longer
             continue
         if lines[-1]:
             lines.append("")
@@ -220,7 +218,6 @@ def _words(
             if width_mm(lines[-1] + letter, size, bold) > room:
                 lines.append("")
             lines[-1] += letter
-        long = width_mm(lines[-1], size, bold)
     shapes = [
         Text(indent, 1.05 * size + 1.35 * size * k, words, size, kind, bold=bold)
         for k, words in enumerate(lines)
