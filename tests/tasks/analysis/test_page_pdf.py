@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tasks.analysis.page import pdf
+from tasks.analysis.page.charts import WIDTH_MM
 from tasks.analysis.page.pdf import POINTS_PER_MM, UNIT_MM
-from tasks.analysis.page.to_pdf import NO_PDF, draw_pdf
+from tasks.analysis.page.shapes import Text
+from tasks.analysis.page.to_pdf import NO_PDF, _words, draw_pdf
 from tasks.analysis.page.words import headline, sure
 from tests.tasks.analysis.page_cases import page_with
 
@@ -119,3 +121,11 @@ def test_without_wide_fonts_a_name_is_still_there(monkeypatch: pytest.MonkeyPatc
     """What the standard fonts lack becomes a question mark each."""
     monkeypatch.setattr(pdf, "_wide_font", lambda _: None)
     assert "AF report: a?b" in texts(drawn(page_with(1, record="a心b")))[0]
+
+
+def test_a_letter_of_another_font_widens_its_line() -> None:
+    """A line with a letter beyond Latin 1 is set in a wider font, and broken by its width there."""
+    for count in range(20, 60):
+        lines = _words("word " * count + "ł", 3).shapes
+        texts = [line.text for line in lines if isinstance(line, Text)]
+        assert all(pdf.width_mm(text, 3) <= WIDTH_MM for text in texts), count
